@@ -1,0 +1,55 @@
+# What a person would run, and CI too. `make help` lists it.
+
+# On a machine without uv, one is put beside the project.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+PYTHON ?= python3
+SYNC := --all-extras --locked
+RUN := $(UV) run --no-sync
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/pip install --quiet uv
+
+.PHONY: sync
+sync: $(filter .uv/bin/uv,$(UV)) ## install everything that developing needs, into .venv
+	@$(UV) sync --quiet $(SYNC)
+
+.PHONY: demo
+demo: $(filter .uv/bin/uv,$(UV)) ## ask one question of a real, small model on this CPU: no API key
+	@$(UV) sync --quiet --locked --no-default-groups --group demo --extra local
+	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL $(RUN) sot-graph ask "How can I improve my time management skills?"
+
+.PHONY: test
+test: sync ## run all tests
+	$(RUN) pytest -n $(WORKERS) --dist loadgroup
+
+.PHONY: soak
+soak: sync ## 500 questions at once with faults of every kind
+	SOAK_QUESTIONS=500 $(RUN) pytest tests/reliability/test_soak.py -s
+
+.PHONY: bench
+bench: sync ## measure what streaming gives and costs
+	$(RUN) python benchmarks/streaming.py
+
+.PHONY: format
+format: sync ## format the code, and fix what can be fixed
+	$(RUN) ruff format
+	$(RUN) ruff check --fix
+
+.PHONY: lint
+lint: sync ## format, lint, types, layers, dependencies: checked, nothing changed
+	$(RUN) ruff format --check
+	$(RUN) ruff check
+	$(RUN) mypy
+	$(RUN) lint-imports
+	$(RUN) deptry .
+
+.PHONY: check
+check: lint test ## everything that CI runs
