@@ -1,0 +1,67 @@
+"""The errors of sot_graph.
+
+    SotError
+    ├── SotConfigError (also a ValueError)   what the caller can fix: an argument, an option, a key, an input
+    └── ModelOutputError                     what a model did
+        ├── SkeletonError                    no skeleton, and no direct answer either
+        ├── RoutingError                     the router failed and the caller asked to be told
+        └── ExpansionError                   points that could not be written
+
+`SotConfigError` is a `ValueError`, which LangGraph's default `retry_on` skips: trying again can't help. The
+others are retried by a `RetryPolicy` that a parent graph puts on the node.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sot_graph.types import Expansion
+
+__all__ = [
+    "ExpansionError",
+    "ModelOutputError",
+    "RoutingError",
+    "SkeletonError",
+    "SotConfigError",
+    "SotError",
+]
+
+
+class SotError(Exception):
+    """Base class of every error that sot_graph raises on purpose."""
+
+
+class SotConfigError(SotError, ValueError):
+    """The caller can fix this: the message says what is wrong, where, and what to do."""
+
+
+class ModelOutputError(SotError):
+    """A model, or the way to it, failed."""
+
+
+class SkeletonError(ModelOutputError):
+    """No skeleton could be had, and the question could not be answered directly either."""
+
+
+class RoutingError(ModelOutputError):
+    """The router failed, and the caller asked to be told instead of going on directly."""
+
+
+class ExpansionError(ModelOutputError):
+    """Points could not be written. Raised after every sibling has finished.
+
+    Attributes:
+        expansions: All expansions of the run, sorted by index, finished ones included.
+    """
+
+    def __init__(self, message: str, expansions: Sequence[Expansion]) -> None:
+        super().__init__(message)
+        self.expansions = list(expansions)
+
+    @property
+    def failed(self) -> list[Expansion]:
+        """Those of `expansions` that are not `ok`."""
+        return [expansion for expansion in self.expansions if expansion["status"] != "ok"]

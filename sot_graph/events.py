@@ -1,0 +1,91 @@
+"""The custom events that a run emits (`stream_mode="custom"`): typed, JSON all through."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from typing_extensions import TypedDict
+
+from sot_graph.types import ExpansionStatus, RouteName, SkeletonPoint
+
+__all__ = [
+    "AnswerDeltaEvent",
+    "AnswerEvent",
+    "PointDeltaEvent",
+    "PointEndEvent",
+    "PointStartEvent",
+    "RouteEvent",
+    "SkeletonEvent",
+    "SotEvent",
+]
+
+
+class RouteEvent(TypedDict):
+    """How the question is answered."""
+
+    type: Literal["sot.route"]
+    route: RouteName
+    reason: str
+
+
+class SkeletonEvent(TypedDict):
+    """The skeleton is settled."""
+
+    type: Literal["sot.skeleton"]
+    points: list[SkeletonPoint]
+    heads: list[str] | None
+    """What stands before each point's text in the answer; `None`: the join needs all points, and can't be streamed."""
+    separator: str
+    """What stands between two points in the answer."""
+    eager: bool
+    """Whether a head may be shown before its point has a text. Not with `on_point_failure="skip"`."""
+
+
+class PointStartEvent(TypedDict):
+    """A try at a point's expansion begins."""
+
+    type: Literal["sot.point.start"]
+    index: int
+    title: str
+    attempt: int
+    """1, 2, ..."""
+
+
+class PointDeltaEvent(TypedDict):
+    """The next piece of a point's text. What was sent is never taken back."""
+
+    type: Literal["sot.point.delta"]
+    index: int
+    text: str
+
+
+class PointEndEvent(TypedDict):
+    """A point is done."""
+
+    type: Literal["sot.point.end"]
+    index: int
+    status: ExpansionStatus
+    shown: bool
+    """Whether the point stands in the answer (`on_point_failure="skip"` leaves out those without a text)."""
+    tail: str
+    """What stands after its text in the answer: the mark of a point that is missing or breaks off, often nothing."""
+
+
+class AnswerDeltaEvent(TypedDict):
+    """The next piece of an answer that is written directly, without a skeleton."""
+
+    type: Literal["sot.answer.delta"]
+    text: str
+
+
+class AnswerEvent(TypedDict):
+    """The whole answer, once, at the end."""
+
+    type: Literal["sot.answer"]
+    answer: str
+
+
+SotEvent: TypeAlias = (
+    RouteEvent | SkeletonEvent | PointStartEvent | PointDeltaEvent | PointEndEvent | AnswerDeltaEvent | AnswerEvent
+)
+"""Any event; `event["type"]` tells which."""

@@ -1,0 +1,209 @@
+"""Cleaning a point's text while it streams: what might still be taken away is held back until it can't be."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["TextCleaner"]
+
+_OPENING = re.compile(r"[\s#>*_\"“„‘«「'`•-]{0,40}")
+_NUMBER = re.compile(r"[(\[]?(\d{1,3})\s?[.)\]:、](?!\d)")
+_UNFINISHED_NUMBER = re.compile(r"[(\[]?\d{0,3}\s?$")
+_MARKS = "*_\"“”„‘’«»「」'`"
+_TERMINATOR = re.compile(r"[ \t]*(?:[:：]|[.\-–—](?=\s|$)|\r?\n)")
+_UNFINISHED_TERMINATOR = re.compile(r"[ \t]*[.\-–—\r]?$")
+_SPACES = re.compile(r"[ \t]*")
+_SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[]?2\s?[.)\]:、](?!\d)")
+_SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？]")
+_WORD = re.compile(r"[^\W_]")
+_MOST_LAYERS = 4
+"""An echo wears few: "1. Title" as a heading, then "Title:" again."""
+
+
+class _NeedsMoreError(Exception):
+    """What comes next decides."""
+
+
+class TextCleaner:
+    """Takes a point's text piece by piece and gives back what is safe to show.
+
+    At the start it takes away an echo of the title, its number, or the prefilled text; at the end white space,
+    and on request a sentence that a token limit cut off. The pieces given back, joined, are the cleaned text,
+    whatever the pieces were that came in.
+
+    Args:
+        index: The point's index.
+        title: Its title. Without index and title: a text that isn't a point's, of which nothing is taken away.
+        prefill: The beginning that was put into the model's mouth; some servers repeat it.
+        trim_to_sentence: Whether `finish(cut_off=True)` cuts back to the last whole sentence.
+    """
+
+    def __init__(self, index: int = 0, title: str = "", *, prefill: str = "", trim_to_sentence: bool = False) -> None:
+        self.text = ""
+        """What has been given back so far."""
+        self._index = index
+        self._title = title
+        self._prefill = prefill.strip()
+        self._trim = trim_to_sentence
+        self._held = ""
+        self._at_start = True
+        self._layers = 0
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; give back what can't be taken away any more."""
+        self._held += piece
+        if self._at_start and not self._settle_start(final=False):
+            return ""
+        if not self.text and not _WORD.search(self._held):
+            return ""  # marks without a word are no text: the point would be written again
+        return self._release(self._safe_length())
+
+    def finish(self, *, cut_off: bool = False) -> str:
+        """Take the end of the text; give back the rest of it."""
+        if self._at_start:
+            self._settle_start(final=True)
+        rest = self._held
+        if cut_off and self._trim:
+            rest = self._whole_sentences(rest)
+        self._held = ""
+        rest = rest.rstrip() if self.text or _WORD.search(rest) else ""
+        self.text += rest
+        return rest
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is a word in the text."""
+        return _WORD.search(self.text) is not None
+
+    def _release(self, length: int) -> str:
+        piece, self._held = self._held[:length], self._held[length:]
+        self.text += piece
+        return piece
+
+    def _safe_length(self) -> int:
+        if self._trim:
+            ends = [match.end() for match in _SENTENCE_END.finditer(self._held)]
+            # A full stop at the very end may be inside "2.5": wait for what follows it.
+            return next((end for end in reversed(ends) if end < len(self._held)), 0)
+        return len(self._held.rstrip())
+
+    def _whole_sentences(self, rest: str) -> str:
+        ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
+        if ends:
+            return rest[: ends[-1]]
+        return "" if self.text else rest  # no whole sentence at all: half of one is better than nothing
+
+    def _settle_start(self, *, final: bool) -> bool:
+        """Take away what echoes at the start. False: it can't be told yet."""
+        self._held = self._held.lstrip()
+        while self._layers < _MOST_LAYERS:
+            try:
+                end = _Start(self._held, final=final).echo_end(self._index, self._title, self._prefill)
+            except _NeedsMoreError:
+                return False
+            if not end:
+                break
+            self._held = self._held[end:].lstrip()
+            self._layers += 1
+        if not self._held and not final:
+            return False
+        self._at_start = False
+        return True
+
+
+class _Start:
+    """The beginning of a text, of which more may come unless it is final.
+
+    Everything here that looks at the end of what is there so far, and could see something else with more of it,
+    raises `_NeedsMoreError`. So the pieces that a text comes in never change what is made of it.
+    """
+
+    def __init__(self, text: str, *, final: bool) -> None:
+        self.text = text
+        self.final = final
+
+    def echo_end(self, index: int, title: str, prefill: str) -> int:
+        """Where an echo ends; 0: there is none."""
+        if prefill and self._has(0, prefill, exact=True):
+            return len(prefill)
+        opening = self._run(_OPENING, 0)
+        number = self._number(opening)
+        start = self._run(_OPENING, number.end()) if number else opening
+        if title and self._has(start, title) and (end := self._title_end(start, start + len(title))):
+            return end
+        if index and number and int(number[1]) == index and (index > 1 or not self._begins_a_list(number.end())):
+            return start
+        return 0
+
+    def _run(self, pattern: re.Pattern[str], position: int) -> int:
+        """Where a run of characters ends that more of them may make longer."""
+        match = pattern.match(self.text, position)
+        end = match.end() if match else position
+        self._must_go_on_after(end)
+        return end
+
+    def _must_go_on_after(self, position: int) -> None:
+        if position >= len(self.text) and not self.final:
+            raise _NeedsMoreError
+
+    def _has(self, position: int, wanted: str, *, exact: bool = False) -> bool:
+        """Whether this stands at a position, in capitals or not."""
+        there = self.text[position : position + len(wanted)]
+        expected = wanted[: len(there)]
+        same = there == expected or (not exact and there.casefold() == expected.casefold())
+        if same and len(there) < len(wanted):
+            self._must_go_on_after(len(self.text))
+            return False
+        return same
+
+    def _number(self, position: int) -> re.Match[str] | None:
+        number = _NUMBER.match(self.text, position)
+        if number:
+            self._must_go_on_after(number.end())
+        elif _UNFINISHED_NUMBER.match(self.text, position):
+            self._must_go_on_after(len(self.text))
+        return number
+
+    def _title_end(self, start: int, position: int) -> int:
+        """Where the echo of a title ends, with all that sets it off from the text; 0: it is part of a sentence."""
+        opened = sum(self.text.count(mark, 0, start) for mark in _MARKS)
+        after_title = self._marks_end(position, opened)
+        self._must_go_on_after(after_title)
+        if after_title == len(self.text):
+            return after_title  # nothing but the title
+        if not self.final and _UNFINISHED_TERMINATOR.match(self.text, after_title):
+            raise _NeedsMoreError
+        terminator = _TERMINATOR.match(self.text, after_title)
+        if terminator is None:
+            closed_bold = "*" in self.text[position:after_title]
+            return after_title if closed_bold and not self._goes_on_in_a_sentence(after_title) else 0
+        if terminator[0].endswith("\n"):
+            return terminator.end()
+        return self._marks_end(terminator.end(), opened - (after_title - position))
+
+    def _goes_on_in_a_sentence(self, position: int) -> bool:
+        """Whether "**Title** and so on" follows, in small letters."""
+        following = self._run(_SPACES, position)
+        return self.text[following : following + 1].islower()
+
+    def _marks_end(self, position: int, most: int) -> int:
+        """Where the marks end that close those opened before the title: no more of them than were opened."""
+        end = position
+        while end < position + most and (end < len(self.text)) and self.text[end] in _MARKS:
+            end += 1
+        if end < position + most:
+            self._must_go_on_after(end)
+        return end
+
+    def _begins_a_list(self, position: int) -> bool:
+        """Whether "1. ..." is not the first point's own number, but the first item of a list within the point."""
+        line_end = self.text.find("\n", position)
+        if line_end < 0:
+            self._must_go_on_after(len(self.text))
+            return False
+        second = _SECOND_ITEM.match(self.text, line_end)
+        if second is None and not self.final and not self.text[line_end:].strip("\n\r\t #>*_`([2.):]、"):
+            raise _NeedsMoreError
+        if second is not None:
+            self._must_go_on_after(second.end())
+        return second is not None

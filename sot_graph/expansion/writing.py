@@ -1,0 +1,103 @@
+"""Writing one point within its time; what became of it is in the expansion's status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sot_graph.expansion.cleaning import TextCleaner
+from sot_graph.expansion.replying import TextWriter
+from sot_graph.models import BrokenStreamError, ModelCall, explain
+from sot_graph.prompts.rendering import expansion_prefill
+from sot_graph.types import Expansion
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+    from sot_graph.prompts import SotPrompts
+    from sot_graph.types import ExpansionStatus, SkeletonPoint
+
+__all__ = ["PointWriter"]
+
+logger = logging.getLogger("sot_graph")
+
+_TRIES_FOR_A_TEXT = 2
+_WORD = re.compile(r"\w")
+
+
+class PointWriter:
+    """Writes one point, and never raises for what a model did.
+
+    Args:
+        call: How to call the model.
+        prompts: For the prefill, and for what to do with a text that was cut off.
+        point: The point.
+        messages: The prompt.
+    """
+
+    def __init__(
+        self, call: ModelCall, prompts: SotPrompts, point: SkeletonPoint, messages: Sequence[BaseMessage]
+    ) -> None:
+        self.first_text_at: float | None = None
+        """When the first text was there, in seconds from the run's start; `None` where nothing was streamed."""
+        self._task = call.task
+        self._prompts = prompts
+        self._point = point
+        self._attempts = 0
+        self._writer = TextWriter(
+            call, messages, make_cleaner=self._cleaner, send=self._send, on_attempt=self._begin_attempt
+        )
+
+    async def write(self) -> Expansion:
+        """Write it within `point_timeout` and what is left until the deadline."""
+        limit = self._task.seconds_left(self._task.options.point_timeout)
+        try:
+            async with asyncio.timeout(limit) as timer:
+                for _ in range(_TRIES_FOR_A_TEXT):
+                    await self._writer.write()
+                    if _WORD.search(self._writer.text):
+                        return self._ended("ok", None)
+            return self._ended("failed", "the model wrote nothing for it, twice")
+        except Exception as error:  # noqa: BLE001  (one point's failure is never its siblings')
+            if isinstance(error, TimeoutError) and timer.expired():
+                return self._ended("timed_out", f"not finished after {limit:.3g} s")
+            cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
+            reason = explain(cause or error)
+            logger.warning("Point %d (%s) failed: %s", self._point["index"], self._point["title"], reason)
+            return self._ended("failed", reason)
+
+    def _cleaner(self) -> TextCleaner:
+        return TextCleaner(
+            self._point["index"],
+            self._point["title"],
+            prefill=expansion_prefill(self._prompts, self._point),
+            trim_to_sentence=self._prompts.trim_to_sentence,
+        )
+
+    def _begin_attempt(self, _attempt: int) -> None:
+        self._attempts += 1
+        self._task.emit(
+            {
+                "type": "sot.point.start",
+                "index": self._point["index"],
+                "title": self._point["title"],
+                "attempt": self._attempts,
+            }
+        )
+
+    def _send(self, text: str) -> None:
+        if self._task.stream and self.first_text_at is None:
+            self.first_text_at = self._task.shared.elapsed()
+        self._task.emit({"type": "sot.point.delta", "index": self._point["index"], "text": text})
+
+    def _ended(self, status: ExpansionStatus, error: str | None) -> Expansion:
+        return Expansion(
+            index=self._point["index"],
+            title=self._point["title"],
+            text=self._writer.text,
+            status=status,
+            error=error,
+        )

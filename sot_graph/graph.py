@@ -1,0 +1,175 @@
+"""The wiring: the one place that builds a `StateGraph`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable
+from langgraph.graph import END, START, StateGraph
+
+from sot_graph.caching import ResultCache
+from sot_graph.errors import SotConfigError
+from sot_graph.joining import Join, join_markdown
+from sot_graph.limiting import CallLimiter
+from sot_graph.models import LoopModel, resolve_model
+from sot_graph.nodes import (
+    ANSWER_DIRECTLY,
+    DRAFT_SKELETON,
+    EXPAND_POINT,
+    JOIN,
+    REVIEW_SKELETON,
+    Edge,
+    Kit,
+    Node,
+    answer_directly,
+    draft_skeleton,
+    expand_point,
+    fan_out_points,
+    review_skeleton,
+    to_review,
+)
+from sot_graph.nodes import (
+    join as join_node,
+)
+from sot_graph.options import SotContext, SotOptions
+from sot_graph.prompts import SotPrompts, prompts_for
+from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
+from sot_graph.streaming import AnswerTransformer
+
+if TYPE_CHECKING:
+    from langgraph.cache.base import BaseCache
+    from langgraph.graph.state import CompiledStateGraph
+    from langgraph.store.base import BaseStore
+    from langgraph.types import Checkpointer
+
+__all__ = ["build_sot_graph", "create_sot_graph"]
+
+_SYNC_WIDTH = 1024
+"""LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
+
+
+def build_sot_graph(
+    model: Runnable[Any, Any] | str,
+    *,
+    skeleton_model: Runnable[Any, Any] | str | None = None,
+    join: Join = join_markdown,
+    prompts: SotPrompts | None = None,
+    options: SotOptions | None = None,
+    cache: BaseCache[Any] | None = None,
+    limiter: CallLimiter | None = None,
+) -> StateGraph[SotState, SotContext, SotInput, SotOutput]:
+    """The graph before it is compiled, for those who compile it themselves.
+
+    Takes what `create_sot_graph` takes, and raises what it raises. Compiled by hand, a synchronous `invoke`
+    expands as many points at once as LangGraph's thread pool is wide (cores + 4) unless the run's config sets
+    `max_concurrency`.
+
+    Example:
+        >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+        >>> builder = build_sot_graph(ScriptedChatModel(answer_skeleton_of_thought()))
+        >>> graph = builder.compile(name="answer")
+    """
+    resolved = resolve_model(model)
+    drafting = resolved if skeleton_model is None else resolve_model(skeleton_model, what="skeleton_model")
+    if not callable(join):
+        message = f"join is {type(join).__name__}; it must be a callable of (question, skeleton, expansions)."
+        raise SotConfigError(message)
+    _check_kind("prompts", prompts, SotPrompts)
+    _check_kind("options", options, SotOptions)
+    loop_model = LoopModel(resolved)
+    kit = Kit(
+        model=loop_model,
+        skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
+        prompts=prompts or prompts_for(resolved),
+        options=options or SotOptions(),
+        join=join,
+        cache=ResultCache(cache),
+        limiter=limiter,
+    )
+    builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
+        SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
+    )
+    builder.add_node(DRAFT_SKELETON, Node(draft_skeleton, kit, name=DRAFT_SKELETON, begins=True), input_schema=SotState)
+    builder.add_node(EXPAND_POINT, Node(expand_point, kit, name=EXPAND_POINT), input_schema=ExpandPointInput)
+    builder.add_node(JOIN, Node(join_node, kit, name=JOIN), input_schema=SotState)
+    builder.add_node(ANSWER_DIRECTLY, Node(answer_directly, kit, name=ANSWER_DIRECTLY), input_schema=SotState)
+    builder.add_edge(START, DRAFT_SKELETON)
+    if kit.options.review_skeleton:
+        builder.add_node(REVIEW_SKELETON, Node(review_skeleton, kit, name=REVIEW_SKELETON), input_schema=SotState)
+        builder.add_conditional_edges(DRAFT_SKELETON, Edge(to_review), [REVIEW_SKELETON, ANSWER_DIRECTLY])
+        builder.add_conditional_edges(REVIEW_SKELETON, Edge(fan_out_points), [EXPAND_POINT, JOIN, DRAFT_SKELETON])
+    else:
+        builder.add_conditional_edges(DRAFT_SKELETON, Edge(fan_out_points), [EXPAND_POINT, JOIN, ANSWER_DIRECTLY])
+    builder.add_edge(EXPAND_POINT, JOIN)
+    builder.add_edge(JOIN, END)
+    builder.add_edge(ANSWER_DIRECTLY, END)
+    return builder
+
+
+def create_sot_graph(
+    model: Runnable[Any, Any] | str,
+    *,
+    skeleton_model: Runnable[Any, Any] | str | None = None,
+    join: Join = join_markdown,
+    prompts: SotPrompts | None = None,
+    options: SotOptions | None = None,
+    limiter: CallLimiter | None = None,
+    checkpointer: Checkpointer = None,
+    cache: BaseCache[Any] | None = None,
+    store: BaseStore | None = None,
+    name: str = "sot_graph",
+) -> CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]:
+    """Skeleton-of-Thought as a compiled LangGraph graph.
+
+    The model drafts a short skeleton of the answer, all points are expanded in parallel, and a join puts them
+    together (Ning et al., "Skeleton-of-Thought", ICLR 2024, section 2).
+
+    Args:
+        model: A LangChain chat model, or a name: `"gpt-4o-mini"`, `"openai:..."`, or `"provider:..."` where
+            LangChain's `init_chat_model` is installed.
+        skeleton_model: Drafts the skeleton in `model`'s place.
+        join: Puts the expansions together: `join_markdown`, `join_plain`, `join_headings`, a `PointwiseJoin`,
+            or any callable of `(question, skeleton, expansions) -> str`.
+        prompts: What the models are told. By default `SotPrompts()`, or `SotPrompts.small()` for a model whose
+            `metadata` says `{"sot_prompts": "small"}`, as the embedded one's does.
+        options: Every limit and switch.
+        checkpointer: LangGraph's, for threads, resume and interrupts.
+        limiter: Bounds the model calls of all graphs that it is given to, together.
+        cache: LangGraph's. Keeps skeletons and points that are good, by model, prompts, options, history and
+            question.
+        store: LangGraph's.
+        name: The graph's name in traces and in Studio.
+
+    Returns:
+        A graph: `graph.invoke({"question": "..."})` gives a dict with `answer` and the keys of `SotOutput`;
+        `parent.add_node("answer", graph)` makes it a subgraph.
+
+    Raises:
+        SotConfigError: Not a chat model, an unknown provider, a missing package or key.
+
+    Example:
+        >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+        >>> graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought()))
+        >>> result = graph.invoke({"question": "How does sleep help memory?"})
+        >>> result["route"]
+        'skeleton'
+    """
+    builder = build_sot_graph(
+        model,
+        skeleton_model=skeleton_model,
+        join=join,
+        prompts=prompts,
+        options=options,
+        cache=cache,
+        limiter=limiter,
+    )
+    graph = builder.compile(
+        checkpointer=checkpointer, cache=cache, store=store, name=name, transformers=[AnswerTransformer]
+    )
+    return graph.with_config(max_concurrency=_SYNC_WIDTH)
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        message = f"{name} is {type(value).__name__}; pass {kind.__name__}(...)."
+        raise SotConfigError(message)

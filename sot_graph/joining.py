@@ -1,0 +1,121 @@
+"""From expansions to one answer: three joins, and `PointwiseJoin` to make others that can be streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from sot_graph.errors import SotConfigError
+from sot_graph.types import Expansion, SkeletonPoint
+
+__all__ = [
+    "Join",
+    "PointwiseJoin",
+    "heads_and_separator",
+    "join_answer",
+    "join_headings",
+    "join_markdown",
+    "join_plain",
+    "shown",
+    "tail_of",
+]
+
+Join: TypeAlias = Callable[[str, Sequence[SkeletonPoint], Sequence[Expansion]], str]
+"""`(question, skeleton, expansions) -> answer`. The expansions are sorted by index; look at their `status`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointwiseJoin:
+    r"""A join that writes one point after the other, and so can be streamed while the points are written.
+
+    Called, it is an ordinary join: `(question, skeleton, expansions) -> answer`.
+
+    Args:
+        head: What goes before a point's text; may hold `{index}` and `{title}`.
+        separator: What goes between two points.
+        missing: In place of the text of a point that could not be written.
+        late: In place of the text of a point that was not finished in time.
+        cut: After the text of a point that breaks off.
+
+    Example:
+        >>> join = PointwiseJoin(head="* {title}: ", separator="\n")
+        >>> point = {"index": 1, "title": "Sleep", "text": "Eight hours.", "status": "ok", "error": None}
+        >>> join("?", [], [point])
+        '* Sleep: Eight hours.'
+    """
+
+    head: str
+    separator: str = "\n\n"
+    missing: str = "*(This point is missing: it could not be written.)*"
+    late: str = "*(This point is missing: it was not finished in time.)*"
+    cut: str = " … *(This point breaks off here.)*"
+
+    def head_of(self, point: SkeletonPoint | Expansion) -> str:
+        """What goes before the text of this point."""
+        return self.head.replace("{index}", str(point["index"])).replace("{title}", point["title"])
+
+    def tail_of(self, expansion: Expansion) -> str:
+        """What goes after, or in place of, the text of a point that isn't `ok`."""
+        if expansion["status"] == "ok":
+            return ""
+        if expansion["text"]:
+            return self.cut
+        return self.late if expansion["status"] == "timed_out" else self.missing
+
+    def __call__(
+        self,
+        question: str,
+        skeleton: Sequence[SkeletonPoint],
+        expansions: Sequence[Expansion],
+    ) -> str:
+        """Join the expansions, in their order."""
+        return self.separator.join(
+            f"{self.head_of(expansion)}{expansion['text']}{self.tail_of(expansion)}" for expansion in expansions
+        )
+
+
+join_markdown = PointwiseJoin(head="**{index}. {title}**\n\n")
+"""Bold numbered titles, each with its text below. The default."""
+
+join_plain = PointwiseJoin(head="{index}. {title}: ", separator="\n")
+"""A numbered list, as in the paper."""
+
+join_headings = PointwiseJoin(head="## {title}\n\n")
+"""A Markdown heading for each point."""
+
+
+def shown(expansion: Expansion, on_point_failure: Literal["mark", "skip", "raise"]) -> bool:
+    """Whether a point stands in the answer: `"skip"` leaves out those that have no text at all."""
+    return expansion["status"] == "ok" or on_point_failure != "skip" or bool(expansion["text"])
+
+
+def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[list[str] | None, str]:
+    """What a stream of the answer needs to know of its join; `(None, "")` for one that needs all points."""
+    if not isinstance(join, PointwiseJoin):
+        return None, ""
+    return [join.head_of(point) for point in points], join.separator
+
+
+def tail_of(join: Join, expansion: Expansion) -> str:
+    """What a join writes after the text of this point."""
+    return join.tail_of(expansion) if isinstance(join, PointwiseJoin) else ""
+
+
+def join_answer(
+    join: Join,
+    question: str,
+    skeleton: Sequence[SkeletonPoint],
+    expansions: Sequence[Expansion],
+    on_point_failure: Literal["mark", "skip", "raise"],
+) -> str:
+    """Join those points that stand in the answer.
+
+    Raises:
+        SotConfigError: A custom join returned something else than a string.
+    """
+    answer = join(question, skeleton, [point for point in expansions if shown(point, on_point_failure)])
+    if not isinstance(answer, str):
+        message = f"The join returned {type(answer).__name__}; it must return the answer as a string."
+        raise SotConfigError(message)
+    return answer

@@ -1,0 +1,23 @@
+"""Models as the graph uses them: named, called, repeated, validated, on any event loop."""
+
+from sot_graph.models.calls import BrokenStreamError, ModelCall, Reply
+from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable
+from sot_graph.models.loops import CancelScope, LoopModel, run_sync
+from sot_graph.models.resolve import resolve_model
+from sot_graph.models.structured import InvalidOutputError, ask_structured, pick_mode
+
+__all__ = [
+    "BrokenStreamError",
+    "CancelScope",
+    "InvalidOutputError",
+    "LoopModel",
+    "ModelCall",
+    "Reply",
+    "ask_structured",
+    "explain",
+    "is_callers_to_fix",
+    "is_retryable",
+    "pick_mode",
+    "resolve_model",
+    "run_sync",
+]

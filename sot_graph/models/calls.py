@@ -1,0 +1,214 @@
+"""One model call as the graph makes it: streamed or not, repeated where that can help, always counted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import add_usage
+
+from sot_graph.models.failures import (
+    backoff_seconds,
+    explain,
+    is_rate_limited,
+    is_retryable,
+    rate_limit_seconds,
+    retry_after_seconds,
+)
+from sot_graph.models.loops import LoopModel
+from sot_graph.prompts.rendering import clean_text
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.runnables import Runnable, RunnableConfig
+
+    from sot_graph.options import SotOptions
+    from sot_graph.runs import Task
+    from sot_graph.types import Stage
+
+__all__ = ["BrokenStreamError", "ModelCall", "Reply"]
+
+logger = logging.getLogger("sot_graph")
+
+
+class BrokenStreamError(Exception):
+    """A streamed reply ended too soon, after text of it had been passed on.
+
+    Attributes:
+        text: What had come.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("the model's reply broke off")
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered."""
+
+    text: str
+    message: AIMessage
+
+    @property
+    def finish_reason(self) -> str | None:
+        """`"stop"`, `"length"`, ...: as the provider names it."""
+        metadata = self.message.response_metadata
+        return metadata.get("finish_reason") or metadata.get("stop_reason")
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether the reply ran into a token limit."""
+        return self.finish_reason in {"length", "max_tokens", "MAX_TOKENS"}
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether the model declined to answer, as far as the provider tells."""
+        return bool(self.message.additional_kwargs.get("refusal")) or self.finish_reason == "content_filter"
+
+
+class _Patience:
+    """How long one call goes on trying."""
+
+    def __init__(self, options: SotOptions) -> None:
+        self._options = options
+        self._failures = 0
+        self._times_busy = 0
+        self._waited_for_busy = 0.0
+
+    def wait_after(self, error: Exception) -> float | None:
+        """Seconds to wait before the next attempt; `None`: give up."""
+        if is_rate_limited(error):
+            self._times_busy += 1
+            wait = rate_limit_seconds(error, self._times_busy)
+            self._waited_for_busy += wait
+            return wait if self._waited_for_busy <= self._options.rate_limit_patience else None
+        self._failures += 1
+        if self._failures > self._options.max_retries or not is_retryable(error):
+            return None
+        asked_for = retry_after_seconds(error)
+        return backoff_seconds(self._failures + 1) if asked_for is None else asked_for
+
+
+def _times_cancelled() -> int:
+    """How many cancellations of the running task are under way, noticed or not."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """How to call one model for one purpose.
+
+    Args:
+        model: The model.
+        stage: What for: the usage is counted there.
+        task: The node's execution.
+        config: The call's LangChain config.
+        settings: Keyword arguments of the call, such as `max_tokens`.
+    """
+
+    model: LoopModel
+    stage: Stage
+    task: Task
+    config: RunnableConfig
+    settings: Mapping[str, Any]
+
+    async def ask(
+        self,
+        messages: Sequence[BaseMessage],
+        *,
+        on_text: Callable[[str], None] | None = None,
+        prepare: Callable[[Runnable[Any, Any]], Runnable[Any, Any]] | None = None,
+        on_attempt: Callable[[int], None] | None = None,
+    ) -> Reply:
+        """Ask, and ask again where the way to the model failed and that can help.
+
+        Args:
+            messages: The prompt.
+            on_text: Streams the reply: called with each piece as it comes.
+            prepare: Binds tools or a response format to the model.
+            on_attempt: Called as each attempt begins, with 1, 2, ...
+
+        Raises:
+            BrokenStreamError: A streamed reply broke off after text of it had been passed on.
+            Exception: The provider's own, when the attempts are used up or can't help.
+        """
+        attempt = 1
+        patience = _Patience(self.task.options)
+        while True:
+            if on_attempt is not None:
+                on_attempt(attempt)
+            try:
+                async with self.task.slot():
+                    runnable = await self.model.here()
+                    if prepare is not None:
+                        runnable = prepare(runnable)
+                    self.task.meter.begin_call(self.stage)
+                    if on_text is None:
+                        return await self._whole(runnable, messages)
+                    return await self._streamed(runnable, messages, on_text)
+            except BrokenStreamError:
+                raise
+            except Exception as error:
+                wait = patience.wait_after(error)
+                if wait is None:
+                    raise
+                logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
+            await asyncio.sleep(wait)
+            attempt += 1
+
+    async def _whole(self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> Reply:
+        message = await runnable.ainvoke(list(messages), self.config, **self.settings)
+        if not isinstance(message, AIMessage):
+            message = AIMessage(content=message if isinstance(message, str) else str(message))
+        self.task.meter.add_message(self.stage, message)
+        return Reply(clean_text(str(message.text)), message)
+
+    async def _streamed(
+        self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], on_text: Callable[[str], None]
+    ) -> Reply:
+        pieces: list[str] = []
+        response_metadata: dict[str, Any] = {}
+        additional_kwargs: dict[str, Any] = {}
+        usage: Any = None
+        cancelled_before = _times_cancelled()
+        try:
+            async with aclosing(runnable.astream(list(messages), self.config, **self.settings)) as chunks:  # type: ignore[type-var]
+                async for chunk in chunks:
+                    if _times_cancelled() > cancelled_before:
+                        # Python 3.11's `wait_for`, by which LangChain's OpenAI model awaits each chunk, forgets a
+                        # cancellation (also that of a timeout) that comes together with a chunk.
+                        raise asyncio.CancelledError
+                    content = chunk.content
+                    text = clean_text(content if isinstance(content, str) else str(chunk.text))
+                    if text:
+                        pieces.append(text)
+                        on_text(text)
+                    # Adding chunks up the LangChain way costs more than all the rest of this loop.
+                    if isinstance(chunk, AIMessageChunk):
+                        if chunk.usage_metadata:  # some providers report the prompt first, the reply last
+                            usage = add_usage(usage, chunk.usage_metadata)
+                        if chunk.response_metadata:
+                            response_metadata.update(chunk.response_metadata)
+                        if chunk.additional_kwargs:
+                            additional_kwargs.update(chunk.additional_kwargs)
+        except Exception as error:
+            if pieces:
+                raise BrokenStreamError("".join(pieces)) from error
+            raise
+        finally:
+            self.task.meter.add_tokens(self.stage, usage)
+        text = "".join(pieces)
+        message = AIMessage(
+            content=text,
+            response_metadata=response_metadata,
+            additional_kwargs=additional_kwargs,
+            usage_metadata=usage,
+        )
+        return Reply(text, message)

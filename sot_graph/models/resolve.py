@@ -1,0 +1,111 @@
+"""From what a caller names to a chat model: an object as it is, a name made into one, or a clear error."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+from urllib.parse import urlsplit
+
+import openai
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.runnables import Runnable
+from langchain_openai import ChatOpenAI
+
+from sot_graph.errors import SotConfigError
+
+__all__ = ["resolve_model"]
+
+_HOW = (
+    'Pass a LangChain chat model such as ChatOpenAI(model="gpt-4o-mini"), or a name such as "gpt-4o-mini" or '
+    '"openai:gpt-4o-mini".'
+)
+
+
+def resolve_model(
+    model: object, *, base_url: str | None = None, api_key: str | None = None, what: str = "model"
+) -> Runnable[Any, Any]:
+    """A chat model from an object or a name.
+
+    Args:
+        model: A LangChain chat model (also wrapped by `bind`, `with_config`, `with_fallbacks`), or a name.
+            `"name"` and `"openai:name"` make a `ChatOpenAI`; `"provider:name"` goes through LangChain's
+            `init_chat_model`, where that is installed.
+        base_url: An OpenAI-compatible endpoint. Beside it a name is taken as it stands (`qwen3:4b`).
+        api_key: The key for a named model; by default the provider's own environment variable.
+        what: What the model is for, in error messages.
+
+    Raises:
+        SotConfigError: Not a chat model, no such provider, a missing package or key.
+    """
+    if isinstance(model, str):
+        return _from_name(model.strip(), base_url, api_key, what)
+    if isinstance(model, Runnable):
+        return model
+    message = f"{what} is a {type(model).__name__}, not a chat model. {_HOW}"
+    raise SotConfigError(message)
+
+
+def _from_name(name: str, base_url: str | None, api_key: str | None, what: str) -> Runnable[Any, Any]:
+    provider, colon, rest = name.partition(":")
+    if not name or (colon and not (provider and rest)):
+        message = f"{what} is {name!r}, which names no model. {_HOW}"
+        raise SotConfigError(message)
+    if base_url is not None:
+        return _chat_openai(name, base_url, api_key)
+    if not colon:
+        return _chat_openai(name, None, api_key)
+    if provider == "openai":
+        return _chat_openai(rest, None, api_key)
+    return _from_provider(provider, rest, api_key, what)
+
+
+def _chat_openai(name: str, base_url: str | None, api_key: str | None) -> ChatOpenAI:
+    settings: dict[str, Any] = {"model": name, "stream_usage": True}
+    if base_url is not None:
+        if not _is_http_url(base_url):
+            message = f"The base URL is {base_url!r}; it must be an http:// or https:// address, such as http://localhost:11434/v1."
+            raise SotConfigError(message)
+        # LangChain would guess the Responses API from the model's name; compatible servers don't have it.
+        settings |= {"base_url": base_url, "use_responses_api": False}
+    if api_key is not None:
+        settings["api_key"] = api_key
+    try:
+        return ChatOpenAI(**settings)
+    except openai.OpenAIError as error:
+        if base_url is not None:  # local servers want no key
+            return ChatOpenAI(**settings, api_key="not-needed")  # type: ignore[arg-type]
+        message = f'No key for {name!r}: set OPENAI_API_KEY, or pass ChatOpenAI(model="{name}", api_key=...).'
+        raise SotConfigError(message) from error
+
+
+def _is_http_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
+
+
+def _from_provider(provider: str, name: str, api_key: str | None, what: str) -> BaseChatModel:
+    full = f"{provider}:{name}"
+    local_hint = f' If "{full}" is the name of a model on a server of your own, give its base URL too.'
+    if importlib.util.find_spec("langchain") is None:
+        message = (
+            f"{what} is {full!r}: for other providers than OpenAI install LangChain and the provider's package "
+            f"(pip install langchain langchain-{provider.replace('_', '-')}), or pass a chat model object.{local_hint}"
+        )
+        raise SotConfigError(message)
+    from langchain.chat_models import init_chat_model  # type: ignore[import-not-found,unused-ignore]
+
+    try:
+        made: BaseChatModel = init_chat_model(
+            name, model_provider=provider, **({"api_key": api_key} if api_key else {})
+        )
+    except ImportError as error:
+        message = f"{what} is {full!r}: {error}"
+        raise SotConfigError(message) from error
+    except ValueError as error:
+        message = f"{what} is {full!r}: LangChain knows no provider {provider!r} ({error}).{local_hint}"
+        raise SotConfigError(message) from error
+    return made

@@ -1,0 +1,264 @@
+"""Validated output from any LangChain chat model, by way of instructor.
+
+instructor brings what it is best at: a Pydantic model as the reply, and asking again with what was wrong. The
+calls themselves go through LangChain, so that callbacks, tracing and token counts work as everywhere else; an
+instructor client on the raw OpenAI client would have none of these.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import instructor
+from instructor.core.exceptions import InstructorError
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages, convert_to_openai_messages
+from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_openai.chat_models.base import BaseChatOpenAI
+from openai import LengthFinishReasonError
+from openai.types.chat import ChatCompletion, ChatCompletionMessageFunctionToolCall
+from openai.types.chat.chat_completion_message_function_tool_call import Function
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from sot_graph.models.calls import ModelCall, Reply
+
+__all__ = ["InvalidOutputError", "StructuredMode", "ask_structured", "pick_mode", "to_completion"]
+
+StructuredMode: TypeAlias = Literal["auto", "json_schema", "tools", "md_json"]
+M = TypeVar("M", bound=BaseModel)
+
+_MODES = {
+    "json_schema": instructor.Mode.JSON_SCHEMA,
+    "tools": instructor.Mode.TOOLS,
+    "md_json": instructor.Mode.MD_JSON,
+}
+_FINISH_REASONS = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "MAX_TOKENS": "length",
+    "tool_use": "tool_calls",
+}
+logger = logging.getLogger("sot_graph")
+# instructor logs each failed attempt as an ERROR of its own; the graph says what it does about it, once. A level that
+# the application has set stays.
+if logging.getLogger("instructor").level == logging.NOTSET:
+    logging.getLogger("instructor").setLevel(logging.CRITICAL)
+
+
+class InvalidOutputError(Exception):
+    """The model's replies did not validate.
+
+    Attributes:
+        replies: What it wrote, one text an attempt.
+    """
+
+    def __init__(self, replies: Sequence[str]) -> None:
+        super().__init__("the model's replies do not have the form that was asked for")
+        self.replies = list(replies)
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One `ask_structured`, as the adapter sees it."""
+
+    call: ModelCall
+    repair: Callable[[str], str | None] | None
+    replies: list[str]
+    failure: Exception | None = None
+
+    def count_usage(self, completion: ChatCompletion) -> None:
+        """Count what a reply cost that came as an exception."""
+        if (usage := completion.usage) is not None:
+            tokens = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
+            self.call.task.meter.add_tokens(self.call.stage, tokens)
+
+
+class _CallFailedError(Exception):
+    """The call failed. Of a class that instructor can't take for a reply to ask for again, such as a `ValueError`."""
+
+
+_exchange: ContextVar[_Exchange] = ContextVar("sot_graph_exchange")
+
+
+def pick_mode(model: Runnable[Any, Any], mode: StructuredMode) -> StructuredMode:
+    """`mode`, or for `"auto"` the one that fits the model."""
+    if mode != "auto":
+        return mode
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    if isinstance(model, BaseChatOpenAI):
+        return "json_schema"
+    takes_tools = isinstance(model, BaseChatModel) and type(model).bind_tools is not BaseChatModel.bind_tools
+    return "tools" if takes_tools else "md_json"
+
+
+async def ask_structured(
+    call: ModelCall,
+    messages: Sequence[BaseMessage],
+    schema: type[M],
+    *,
+    mode: StructuredMode,
+    max_reasks: int,
+    repair: Callable[[str], str | None] | None = None,
+) -> tuple[M, str]:
+    """Ask for a reply that validates as `schema`, again with the errors where it does not.
+
+    Args:
+        call: How to call the model.
+        messages: The prompt.
+        schema: The Pydantic model that the reply has to be.
+        mode: How JSON is asked for.
+        max_reasks: How often an invalid reply is asked for again.
+        repair: Given a reply that isn't JSON, may give JSON for it: saves asking again.
+
+    Returns:
+        The validated reply, and its text to the letter as the model wrote it.
+
+    Raises:
+        InvalidOutputError: No attempt validated, or the reply was cut off or refused.
+        Exception: The provider's own, when the call itself failed.
+    """
+    exchange = _Exchange(call, repair, [])
+    token = _exchange.set(exchange)
+    try:
+        parsed = await _client(pick_mode(call.model.model, mode)).chat.completions.create(
+            model="",
+            messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
+            response_model=schema,
+            max_retries=max_reasks,
+        )
+    except InstructorError as error:
+        if exchange.failure is not None:  # instructor wraps the provider's error in its own
+            raise exchange.failure from None
+        raise InvalidOutputError(exchange.replies) from error
+    finally:
+        _exchange.reset(token)
+    return parsed, exchange.replies[-1]
+
+
+@cache
+def _client(mode: str) -> instructor.AsyncInstructor:
+    """Instructor's client for a mode. The model isn't part of it: each call finds its own in `_exchange`."""
+    return instructor.AsyncInstructor(
+        client=None, create=instructor.patch(create=_create, mode=_MODES[mode]), mode=_MODES[mode]
+    )
+
+
+async def _create(
+    *,
+    messages: list[dict[str, Any]],
+    tools: list[dict[str, Any]] | None = None,
+    tool_choice: Any = None,
+    response_format: dict[str, Any] | None = None,
+    **_others: Any,
+) -> ChatCompletion:
+    """What instructor takes for OpenAI's `chat.completions.create`."""
+    exchange = _exchange.get()
+    if exchange.replies:
+        logger.warning("%s: the reply is not the JSON that was asked for; asking again.", exchange.call.stage)
+
+    def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        if tools:
+            choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
+            return _bind_tools(runnable, tools, choice)
+        if response_format:
+            return runnable.bind(response_format=_strict(response_format))
+        return runnable
+
+    try:
+        reply = await exchange.call.ask(convert_to_messages(messages), prepare=prepare)
+    except LengthFinishReasonError as error:  # the OpenAI client's own parser is in the way of a reply cut off
+        completion = error.completion
+        exchange.count_usage(completion)
+    except Exception as error:
+        exchange.failure = error
+        raise _CallFailedError from error
+    else:
+        completion = to_completion(reply)
+    exchange.replies.append(_written(completion))
+    _repair(completion, exchange, tools)
+    return completion
+
+
+def _bind_tools(runnable: Runnable[Any, Any], tools: list[dict[str, Any]], choice: Any) -> Runnable[Any, Any]:
+    """Bind tools below what the caller has bound: LangChain's own `bind_tools` of a binding forgets that."""
+    if isinstance(runnable, RunnableBinding):
+        return runnable.model_copy(update={"bound": _bind_tools(runnable.bound, tools, choice)})
+    return runnable.bind_tools(tools, tool_choice=choice)  # type: ignore[attr-defined,no-any-return]
+
+
+def _strict(response_format: dict[str, Any]) -> dict[str, Any]:
+    """Ask for enforcement by grammar where the provider offers it: `json_schema` alone is only a hint."""
+    schema = response_format.get("json_schema")
+    if not isinstance(schema, dict):
+        return response_format
+    return {**response_format, "json_schema": {**schema, "strict": True}}
+
+
+def _written(completion: ChatCompletion) -> str:
+    """The text that the model wrote, be it content or a tool's arguments."""
+    message = completion.choices[0].message
+    if message.tool_calls:
+        return message.tool_calls[0].function.arguments  # type: ignore[union-attr]
+    return message.content or ""
+
+
+def _repair(completion: ChatCompletion, exchange: _Exchange, tools: list[dict[str, Any]] | None) -> None:
+    choice = completion.choices[0]
+    message = choice.message
+    if exchange.repair is None or not message.content or message.tool_calls or choice.finish_reason == "length":
+        return
+    repaired = exchange.repair(message.content)
+    if repaired is None:
+        return
+    message.content = repaired
+    if tools:  # where a tool's arguments are looked for, and the model wrote text
+        function = Function(name=tools[0]["function"]["name"], arguments=repaired)
+        message.tool_calls = [ChatCompletionMessageFunctionToolCall(id="repaired", type="function", function=function)]
+
+
+def to_completion(reply: Reply) -> ChatCompletion:
+    """LangChain's reply as OpenAI's `ChatCompletion`, as far as instructor looks at it."""
+    message: AIMessage = reply.message
+    tool_calls = convert_to_openai_messages(message).get("tool_calls")
+    usage = message.usage_metadata or {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    finish_reason = reply.finish_reason or "stop"
+    return ChatCompletion.model_validate(
+        {
+            "id": message.id or "",
+            "object": "chat.completion",
+            "created": 0,
+            "model": str(message.response_metadata.get("model_name", "")),
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": _finish_reason(finish_reason, bool(tool_calls)),
+                    "message": {
+                        "role": "assistant",
+                        "content": reply.text or None,
+                        "refusal": message.additional_kwargs.get("refusal"),
+                        "tool_calls": tool_calls or None,
+                    },
+                }
+            ],
+            "usage": {
+                "prompt_tokens": usage["input_tokens"],
+                "completion_tokens": usage["output_tokens"],
+                "total_tokens": usage["total_tokens"],
+            },
+        }
+    )
+
+
+def _finish_reason(reason: str, has_tool_calls: bool) -> str:
+    mapped = _FINISH_REASONS.get(reason, reason)
+    if mapped not in {"stop", "length", "tool_calls", "content_filter"}:
+        return "tool_calls" if has_tool_calls else "stop"
+    return mapped

@@ -1,0 +1,50 @@
+"""The events that tell those who listen what the answer will look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sot_graph.joining import heads_and_separator, shown, tail_of
+
+if TYPE_CHECKING:
+    from sot_graph.nodes.kit import Kit
+    from sot_graph.runs import Task
+    from sot_graph.types import Expansion, SkeletonPoint
+
+__all__ = ["announce_end", "announce_skeleton", "announce_whole"]
+
+
+def announce_skeleton(points: list[SkeletonPoint], kept: Sequence[Expansion], task: Task, kit: Kit) -> None:
+    """The skeleton is settled, and these of its points need not be written."""
+    heads, separator = heads_and_separator(kit.join, points)
+    task.emit(
+        {
+            "type": "sot.skeleton",
+            "points": points,
+            "heads": heads,
+            "separator": separator,
+            "eager": task.options.on_point_failure != "skip",
+        }
+    )
+    for expansion in kept:
+        announce_whole(expansion, task, kit)
+
+
+def announce_whole(expansion: Expansion, task: Task, kit: Kit) -> None:
+    """A point that is there at once: given, or from the cache."""
+    task.emit({"type": "sot.point.delta", "index": expansion["index"], "text": expansion["text"]})
+    announce_end(expansion, task, kit)
+
+
+def announce_end(expansion: Expansion, task: Task, kit: Kit) -> None:
+    """A point is done."""
+    task.emit(
+        {
+            "type": "sot.point.end",
+            "index": expansion["index"],
+            "status": expansion["status"],
+            "shown": shown(expansion, task.options.on_point_failure),
+            "tail": tail_of(kit.join, expansion),
+        }
+    )

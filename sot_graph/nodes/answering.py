@@ -1,0 +1,101 @@
+"""The two ends of a run: `join`, and `answer_directly` where there is no skeleton."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, HumanMessage
+
+from sot_graph.errors import ExpansionError, SkeletonError, SotConfigError
+from sot_graph.expansion import TextCleaner, TextWriter
+from sot_graph.joining import join_answer
+from sot_graph.models import ModelCall, explain, is_callers_to_fix
+from sot_graph.prompts.rendering import direct_messages
+from sot_graph.state import SotState, add_usage
+from sot_graph.types import Expansion, StageTiming
+from sot_graph.usage import usage_metadata
+
+if TYPE_CHECKING:
+    from sot_graph.nodes.kit import Kit, Update
+    from sot_graph.runs import Task
+    from sot_graph.types import Usage
+
+__all__ = ["answer_directly", "join"]
+
+_CUT = " … *(The answer breaks off here.)*"
+
+
+async def join(state: SotState, task: Task, kit: Kit) -> Update:
+    """Put the points together, in the skeleton's order."""
+    start = task.shared.elapsed()
+    expansions = state["expansions"]
+    _raise_if_wanted(expansions, task.options.on_point_failure)
+    answer = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
+    return _answered(state, task, answer, state["usage"], {"join": StageTiming(start=start, end=task.shared.elapsed())})
+
+
+def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:
+    failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
+    if not failed:
+        return
+    all_failed = all(expansion["status"] == "failed" and not expansion["text"] for expansion in expansions)
+    if all_failed:
+        message = f"None of the {len(failed)} points could be written: {failed[0]['error']}."
+        raise ExpansionError(message, expansions)
+    if on_point_failure == "raise":
+        which = ", ".join(f"{expansion['index']} ({expansion['error']})" for expansion in failed)
+        message = f"Points that could not be written: {which}. All the others are in this error's `expansions`."
+        raise ExpansionError(message, expansions)
+
+
+async def answer_directly(state: SotState, task: Task, kit: Kit) -> Update:
+    """Answer in one ordinary call. At the deadline, what has been streamed is the answer, marked as cut."""
+    start = task.shared.elapsed()
+    config = task.child_config(run_name="answer directly", tag="sot:direct", metadata={})
+    call = ModelCall(kit.model, "direct", task, config, kit.prompts.direct_settings)
+    timing = StageTiming(start=start)
+
+    def send(text: str) -> None:
+        if task.stream:
+            timing.setdefault("first_token", task.shared.elapsed())
+        task.emit({"type": "sot.answer.delta", "text": text})
+
+    writer = TextWriter(
+        call,
+        direct_messages(kit.prompts, question=state["asked"], history=state["history"]),
+        make_cleaner=TextCleaner,
+        send=send,
+    )
+    try:
+        async with asyncio.timeout(task.seconds_left(None)) as timer:
+            await writer.write()
+        answer = writer.text
+    except Exception as error:
+        if is_callers_to_fix(error):
+            message = f"The model refused the call: {explain(error)}. Check the key, the model's name and the base URL."
+            raise SotConfigError(message) from error
+        is_late = isinstance(error, TimeoutError) and timer.expired()
+        if not (is_late and writer.text):
+            reason = f"it was not there at the deadline ({task.options.deadline:.3g} s)" if is_late else explain(error)
+            message = f"There is no skeleton, and the direct answer failed too: {reason}."
+            raise SkeletonError(message) from error
+        answer = writer.text + _CUT
+    timing["end"] = task.shared.elapsed()
+    usage = add_usage(state["usage"], task.meter.usage)
+    update = _answered(state, task, answer, usage, {"direct": timing})
+    return {**update, "usage": task.meter.usage}
+
+
+def _answered(state: SotState, task: Task, answer: str, usage: Usage, timings: dict[str, Any]) -> Update:
+    """The end of every way through the graph."""
+    task.emit({"type": "sot.answer", "answer": answer})
+    task.ended = True
+    message = AIMessage(answer, id=state["answer_id"], usage_metadata=usage_metadata(usage))
+    asked = [HumanMessage(state["asked"], id=state["question_id"])] if state["question_id"] else []
+    return {
+        "answer": answer,
+        "messages": [*asked, message],
+        "timings": {**timings, "total": task.shared.elapsed()},
+    }

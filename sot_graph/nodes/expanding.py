@@ -1,0 +1,92 @@
+"""`expand_point`, one task a point, and the edge that fans out to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langgraph.types import Send
+
+from sot_graph.expansion import PointWriter
+from sot_graph.models import ModelCall
+from sot_graph.nodes.announcing import announce_end, announce_whole
+from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
+from sot_graph.prompts.rendering import expansion_messages
+from sot_graph.skeleton import skeleton_call_messages
+from sot_graph.types import Expansion, PointTiming
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+    from sot_graph.nodes.kit import Kit, Update
+    from sot_graph.runs import Task
+    from sot_graph.state import ExpandPointInput, SotState
+
+__all__ = ["expand_point", "fan_out_points"]
+
+_SHARED_KEYS = ("run_key", "schema_version", "asked", "history", "skeleton", "skeleton_text", "skeleton_format")
+
+
+def fan_out_points(state: SotState) -> list[Send] | str:
+    """The edge after a settled skeleton: a `Send` for each point that is still to be written."""
+    if state.get("review_comment"):
+        return DRAFT_SKELETON
+    if not state["skeleton"]:
+        return ANSWER_DIRECTLY
+    finished = {expansion["index"] for expansion in state["expansions"] if expansion["status"] == "ok"}
+    shared = {key: state[key] for key in _SHARED_KEYS}  # type: ignore[literal-required]
+    todo = [point for point in state["skeleton"] if point["index"] not in finished]
+    return [Send(EXPAND_POINT, {**shared, "point": point}) for point in todo] or JOIN
+
+
+async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Update:
+    """Write one point. What a model does wrong is in the expansion's status, never an exception."""
+    point = payload["point"]
+    timing = PointTiming(index=point["index"], start=task.shared.elapsed())
+    messages = _messages(payload, task, kit)
+    key = kit.cache.key(
+        "point",
+        kit.model.fingerprint,
+        messages,
+        {**kit.prompts.expansion_settings, "title": point["title"], "trim": kit.prompts.trim_to_sentence},
+    )
+    text = await kit.cache.get(key)
+    if isinstance(text, str):
+        task.meter.add_cache_hit("expansion")
+        expansion = Expansion(index=point["index"], title=point["title"], text=text, status="ok", error=None)
+        announce_whole(expansion, task, kit)
+    else:
+        writer = PointWriter(_call(payload, task, kit), kit.prompts, point, messages)
+        expansion = await writer.write()
+        if expansion["status"] == "ok":
+            await kit.cache.put(key, expansion["text"])
+        if writer.first_text_at is not None:
+            timing["first_token"] = writer.first_text_at
+        announce_end(expansion, task, kit)
+    timing["end"] = task.shared.elapsed()
+    return {"expansions": [expansion], "usage": task.meter.usage, "timings": {"points": [timing]}}
+
+
+def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessage]:
+    skeleton_call = skeleton_call_messages(
+        task, kit.prompts, payload["asked"], payload["history"], payload["skeleton_format"]
+    )
+    return expansion_messages(
+        kit.prompts,
+        point=payload["point"],
+        skeleton=payload["skeleton"],
+        skeleton_call=skeleton_call,
+        skeleton_text=payload["skeleton_text"],
+        question=payload["asked"],
+        history=payload["history"],
+        point_length=task.options.point_length,
+    )
+
+
+def _call(payload: ExpandPointInput, task: Task, kit: Kit) -> ModelCall:
+    point = payload["point"]
+    config = task.child_config(
+        run_name=f"expand {point['index']}: {point['title']}",
+        tag="sot:expansion",
+        metadata={"sot_point_index": point["index"]},
+    )
+    return ModelCall(kit.model, "expansion", task, config, kit.prompts.expansion_settings)

@@ -1,0 +1,145 @@
+"""Reading what a caller gave: the question, wherever it stands, and the conversation before it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+
+from sot_graph.errors import SotConfigError
+from sot_graph.prompts.rendering import clean_text, escape_delimiters
+from sot_graph.types import ChatTurn
+
+if TYPE_CHECKING:
+    from sot_graph.options import SotOptions
+    from sot_graph.state import SotState
+
+__all__ = ["Asked", "read_question"]
+
+logger = logging.getLogger("sot_graph")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked, and where it stands."""
+
+    question: str
+    history: list[ChatTurn]
+    answer_id: str
+    """The id of the answer's message: the same for the same question after the same history."""
+    question_id: str
+    """The id of a human message to put before the answer; empty if the history ends with the question."""
+
+
+def read_question(state: SotState, options: SotOptions) -> Asked:
+    """The question and its history from `question`, `messages`, or both.
+
+    Raises:
+        SotConfigError: There is no question, it is blank or no string, or it is too long.
+    """
+    messages = list(state.get("messages") or [])
+    given = state.get("question")
+    position = _last_human(messages)
+    if given is not None:
+        question = _checked("question", given)
+        at_end = position is None or clean_text(_text(messages[position])) != clean_text(question)
+        before = messages if at_end or position is None else messages[:position]
+    else:
+        if position is None:
+            message = (
+                'There is no question: pass {"question": "..."}, or messages with a human message among them '
+                f"({len(messages)} messages, none of them human)."
+            )
+            raise SotConfigError(message)
+        question = _checked("the last human message", _text(messages[position]))
+        if not isinstance(messages[position].content, str):
+            _warn_of_lost_blocks(messages[position])
+        at_end, before = False, messages[:position]
+    history = [turn for message in before if (turn := _turn(message)) is not None]
+    _check_length(question, history, options)
+    identity = hashlib.sha256(
+        json.dumps([question, [[turn["role"], str(turn["content"])] for turn in history]]).encode()
+    ).hexdigest()[:32]
+    return Asked(
+        question=clean_text(question),
+        history=history,
+        answer_id=f"sot-answer-{identity}",
+        question_id=f"sot-question-{identity}" if at_end else "",
+    )
+
+
+def _last_human(messages: Sequence[BaseMessage]) -> int | None:
+    for position in range(len(messages) - 1, -1, -1):
+        if isinstance(messages[position], HumanMessage):
+            return position
+    return None
+
+
+def _text(message: BaseMessage) -> str:
+    return message.content if isinstance(message.content, str) else str(message.text)
+
+
+def _checked(what: str, question: Any) -> str:
+    if not isinstance(question, str):
+        message = f"{what} is {type(question).__name__}; it must be a string."
+        raise SotConfigError(message)
+    if not clean_text(question).strip():
+        message = f"{what} is empty: there is nothing to answer."
+        raise SotConfigError(message)
+    return question
+
+
+def _check_length(question: str, history: Sequence[ChatTurn], options: SotOptions) -> None:
+    length = len(question) + sum(len(str(turn["content"])) for turn in history)
+    if length > options.max_question_chars:
+        message = (
+            f"The question and its history have {length:,} characters; options.max_question_chars allows "
+            f"{options.max_question_chars:,}. Shorten them, or raise the option."
+        )
+        raise SotConfigError(message)
+
+
+def _warn_of_lost_blocks(message: BaseMessage) -> None:
+    kinds = {block.get("type") for block in message.content if isinstance(block, dict)} - {"text"}
+    if kinds:
+        logger.warning("Only the text of the last human message is used; left out: %s.", ", ".join(map(str, kinds)))
+
+
+def _turn(message: BaseMessage) -> ChatTurn | None:
+    """An earlier message as the prompts show it; `None` for one that says nothing, such as a bare tool call."""
+    if isinstance(message, ToolMessage):
+        # Without the tools bound, many providers refuse tool messages: their results go in as text.
+        return ChatTurn(role="user", content=f"<tool_result>\n{_as_data(_text(message))}\n</tool_result>")
+    content: Any
+    if isinstance(message, AIMessage):
+        content = _as_data(_text(message))  # blocks such as tool calls or reasoning stay behind
+        role = "assistant"
+    elif isinstance(message, SystemMessage):
+        content = clean_text(_text(message))  # the application's own instructions
+        role = "system"
+    else:
+        content = _blocks_as_data(message.content)
+        role = "user"
+    return ChatTurn(role=role, content=content) if content else None
+
+
+def _as_data(text: str) -> str:
+    """Text that any provider takes, and in which our delimiters neither open nor close."""
+    return escape_delimiters(clean_text(text))
+
+
+def _blocks_as_data(content: Any) -> Any:
+    if isinstance(content, str):
+        return _as_data(content)
+    return [_block_as_data(block) for block in content]
+
+
+def _block_as_data(block: Any) -> Any:
+    if isinstance(block, dict) and isinstance(block.get("text"), str):
+        return {**block, "text": _as_data(block["text"])}
+    return _as_data(block) if isinstance(block, str) else block

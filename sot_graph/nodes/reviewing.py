@@ -1,0 +1,99 @@
+"""`review_skeleton`: somebody approves, edits or rejects the skeleton before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langgraph.errors import GraphInterrupt
+from langgraph.types import Overwrite, interrupt
+
+from sot_graph.errors import SotConfigError
+from sot_graph.nodes.announcing import announce_skeleton
+from sot_graph.nodes.given import kept_expansions
+from sot_graph.prompts.rendering import clean_text, numbered_list
+from sot_graph.skeleton import given_points
+
+if TYPE_CHECKING:
+    from sot_graph.nodes.kit import Kit, Update
+    from sot_graph.runs import Task
+    from sot_graph.state import SotState
+    from sot_graph.types import SkeletonPoint
+
+__all__ = ["Verdict", "read_verdict", "review_skeleton"]
+
+_HOW = (
+    'Resume with Command(resume=...) of True or "approve"; of a list of titles or points, as they are to be; or of '
+    '{"reject": "what is wrong with it"}.'
+)
+_LONGEST_COMMENT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reviewer said."""
+
+    points: list[SkeletonPoint] | None = None
+    """The skeleton as it is to be; `None`: as it is."""
+    comment: str = ""
+    """Why it is rejected; empty: it isn't."""
+
+
+async def review_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
+    """Stop until somebody has said what they think of the skeleton.
+
+    The interrupt's value is `{"type": "sot.review", "question", "points", "how"}`.
+    """
+    verdict = read_verdict(
+        _latest_answer({"type": "sot.review", "question": state["asked"], "points": state["skeleton"], "how": _HOW})
+    )
+    if verdict.comment:
+        return {"review_comment": verdict.comment}
+    points, kept = state["skeleton"], state["expansions"]
+    update: Update = {"review_comment": "", "route_reason": "the skeleton was approved"}
+    if verdict.points is not None and verdict.points != points:
+        points = verdict.points
+        kept = kept_expansions(points, kept)
+        update |= {
+            "skeleton": points,
+            "skeleton_text": numbered_list(points),
+            "expansions": Overwrite(kept),
+            "route_reason": "the skeleton was edited",
+        }
+    announce_skeleton(points, kept, task, kit)
+    return update
+
+
+def _latest_answer(asked: dict[str, Any]) -> Any:
+    """The newest answer. LangGraph keeps the earlier ones, which were refused, and gives them again in their order."""
+    answer = interrupt(asked)
+    while True:
+        try:
+            answer = interrupt(asked)
+        except GraphInterrupt:  # there is no further one
+            return answer
+
+
+def read_verdict(answer: Any) -> Verdict:
+    """A reviewer's answer, in any of its forms.
+
+    Raises:
+        SotConfigError: It is none of them.
+    """
+    if answer is True or (
+        isinstance(answer, str) and answer.strip().casefold() in {"approve", "approved", "yes", "ok"}
+    ):
+        return Verdict()
+    if isinstance(answer, (list, tuple)) and answer:
+        return Verdict(points=given_points(answer))
+    if isinstance(answer, Mapping):
+        if isinstance(answer.get("points"), (list, tuple)) and answer["points"]:
+            return Verdict(points=given_points(answer["points"]))
+        if answer.get("approve") is True:
+            return Verdict()
+        comment = answer.get("reject", answer.get("comment"))
+        if isinstance(comment, str) and clean_text(comment).strip():
+            return Verdict(comment=clean_text(comment).strip()[:_LONGEST_COMMENT])
+    message = f"The review was answered with {answer!r:.80}, which says nothing about the skeleton. {_HOW}"
+    raise SotConfigError(message)

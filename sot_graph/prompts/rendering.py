@@ -1,0 +1,159 @@
+"""From templates and data to messages. What comes from outside can't close its delimiters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
+
+if TYPE_CHECKING:
+    from sot_graph.prompts.profiles import Example, SotPrompts
+    from sot_graph.types import ChatTurn, SkeletonPoint
+
+__all__ = [
+    "clean_text",
+    "direct_messages",
+    "escape_delimiters",
+    "expansion_messages",
+    "expansion_prefill",
+    "numbered_list",
+    "skeleton_messages",
+    "skeleton_prefill",
+]
+
+_UNSEEN = r"\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
+_GAP = rf"[\s{_UNSEEN}]*"
+"""White space, or characters that can't be seen: a model reads over both."""
+_NAMES = "|".join(
+    f"[{_UNSEEN}]*".join(name) for name in ("question", "point", "skeleton", "history", "comment", "tool_result")
+)
+_DELIMITER = re.compile(
+    # The slash brings its own gap along: two gaps side by side would try every split of a long run of spaces.
+    rf"<(?={_GAP}(?:/{_GAP})?(?:{_NAMES})\b)",
+    re.IGNORECASE,
+)
+_UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def clean_text(text: str) -> str:
+    """Text that any provider takes: lone surrogates replaced, control characters dropped, the rest as it is."""
+    return _UNSENDABLE.sub("", text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def escape_delimiters(text: str) -> str:
+    """Text in which the prompts' own tags can't begin: `</question>` becomes `&lt;/question>`."""
+    return _DELIMITER.sub("&lt;", text)
+
+
+def numbered_list(points: Iterable[SkeletonPoint]) -> str:
+    """A skeleton as numbered lines."""
+    return "\n".join(f"{point['index']}. {point['title']}" for point in points)
+
+
+def skeleton_messages(
+    prompts: SotPrompts,
+    *,
+    question: str,
+    history: Sequence[ChatTurn],
+    skeleton_format: str,
+    min_points: int,
+    max_points: int,
+    title_length: str,
+) -> list[BaseMessage]:
+    """The prompt for a skeleton. In the list format it may end with a prefilled assistant message."""
+    as_list = skeleton_format == "list"
+    if prompts.max_points is not None:
+        max_points = min(max_points, prompts.max_points)
+    asked = (prompts.skeleton_list if as_list else prompts.skeleton).format(
+        question=escape_delimiters(question),
+        min_points=min(min_points, max_points),
+        max_points=max_points,
+        title_length=title_length,
+    )
+    messages = [
+        *_opening(prompts.system, history),
+        *_turns(prompts.skeleton_examples if as_list else ()),
+        HumanMessage(asked),
+    ]
+    if as_list and (prefill := skeleton_prefill(prompts)):
+        messages.append(AIMessage(prefill))
+    return messages
+
+
+def skeleton_prefill(prompts: SotPrompts) -> str:
+    """The beginning of a listed skeleton that is put into the model's mouth; often empty."""
+    return prompts.skeleton_prefill.format()
+
+
+def expansion_messages(
+    prompts: SotPrompts,
+    *,
+    point: SkeletonPoint,
+    skeleton: Sequence[SkeletonPoint],
+    skeleton_call: Sequence[BaseMessage],
+    skeleton_text: str,
+    question: str,
+    history: Sequence[ChatTurn],
+    point_length: str,
+) -> list[BaseMessage]:
+    """The prompt for one point.
+
+    Args:
+        prompts: The templates.
+        point: The one to write.
+        skeleton: All of them.
+        skeleton_call: The messages that asked for the skeleton: in the shared layout they are repeated to the
+            letter, so that a prompt cache can serve them.
+        skeleton_text: The skeleton as the model wrote it.
+        question: The question.
+        history: The conversation before it.
+        point_length: How long the text is to be, as the model is told.
+    """
+    asked = prompts.expansion.format(
+        index=point["index"],
+        title=escape_delimiters(point["title"]),
+        question=escape_delimiters(question),
+        skeleton=escape_delimiters(numbered_list(skeleton)),
+        point_length=point_length,
+    )
+    if prompts.expansion_layout == "shared":
+        messages = [*skeleton_call, AIMessage(escape_delimiters(skeleton_text)), HumanMessage(asked)]
+    else:
+        messages = [
+            *_opening(prompts.expansion_system or prompts.system, history),
+            *_turns(prompts.expansion_examples),
+            HumanMessage(asked),
+        ]
+    if prefill := expansion_prefill(prompts, point):
+        messages.append(AIMessage(prefill))
+    return messages
+
+
+def expansion_prefill(prompts: SotPrompts, point: SkeletonPoint) -> str:
+    """The beginning of a point's text that is put into the model's mouth; often empty."""
+    return prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
+
+
+def direct_messages(prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
+    """The prompt for an ordinary answer."""
+    asked = prompts.direct.format(question=escape_delimiters(question))
+    return [*_opening(prompts.direct_system or prompts.system, history), HumanMessage(asked)]
+
+
+def _opening(system: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
+    """The system message, which a caller's own text joins (some providers take one only), and the conversation."""
+    theirs = [str(turn["content"]) for turn in history if turn["role"] == "system"]
+    text = "\n\n".join(part for part in (*theirs, system.format()) if part)
+    opening: list[BaseMessage] = [SystemMessage(text)] if text else []
+    for turn in history:
+        if turn["role"] == "assistant":
+            opening.append(AIMessage(turn["content"]))
+        elif turn["role"] != "system":
+            opening.append(HumanMessage(turn["content"]))
+    return opening
+
+
+def _turns(examples: Iterable[Example]) -> list[BaseMessage]:
+    return [message for asked, answered in examples for message in (HumanMessage(asked), AIMessage(answered))]

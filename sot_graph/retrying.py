@@ -1,0 +1,178 @@
+"""Writing again, on the same thread, only the points that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from langgraph.graph.state import CompiledStateGraph
+
+from sot_graph.errors import SotConfigError
+from sot_graph.nodes import DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.types import StateSnapshot
+
+__all__ = ["aretry_failed_points", "retry_failed_points"]
+
+_OTHERWISE = (
+    'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
+    '"given_expansions": result["expansions"]}) writes the same points and no others.'
+)
+_RESULT_KEYS = ("answer", "skeleton", "expansions", "usage", "timings", "route", "route_reason", "messages")
+
+
+def retry_failed_points(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    config: RunnableConfig,
+    context: Any = None,
+    *,
+    node: str | None = None,
+) -> dict[str, Any]:
+    """Expand the points of a thread's last run that are not `ok`, join again, and replace the answer's message.
+
+    Nothing else is requested: neither a skeleton nor a point that is there. It also heals a run that ended in an
+    `ExpansionError` (`on_point_failure="raise"`).
+
+    Args:
+        graph: A graph of `create_sot_graph` with a checkpointer, or a parent with one whose SoT subgraph was made
+            with `checkpointer=True`.
+        config: The thread's config.
+        context: The run's context, as for `graph.invoke`.
+        node: In a parent with several SoT subgraphs: the node whose points are meant.
+
+    Returns:
+        The result as `graph.invoke` gives it, of the SoT graph itself; the parent's thread gets the new message.
+        `usage` counts the retry's calls on top of the earlier ones.
+
+    Raises:
+        SotConfigError: There is no checkpointer, no such run, or a subgraph whose state isn't kept: the message says
+            how to get the same by passing back the result.
+        ExpansionError: Points failed again, with `on_point_failure="raise"`.
+    """
+    child = _child(graph, node)
+    if child is None:
+        snapshot = graph.get_state(_thread(graph, config))
+        healed = graph.update_state(_repeatable(snapshot), {}, as_node=_before_points(graph))
+        return dict(graph.invoke(None, healed, **_with(context)))
+    name, subgraph = child
+    kept = _kept(graph.get_state(_child_config(graph, config, name)), name)
+    result = dict(subgraph.copy({"checkpointer": None}).invoke(_given(kept), **_with(context)))
+    graph.update_state(_child_config(graph, config, name), _child_update(result), as_node=JOIN)
+    graph.update_state(config, _parent_update(graph, result), as_node=name)
+    return result
+
+
+async def aretry_failed_points(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    config: RunnableConfig,
+    context: Any = None,
+    *,
+    node: str | None = None,
+) -> dict[str, Any]:
+    """The same as `retry_failed_points`, asynchronously."""
+    child = _child(graph, node)
+    if child is None:
+        snapshot = await graph.aget_state(_thread(graph, config))
+        healed = await graph.aupdate_state(_repeatable(snapshot), {}, as_node=_before_points(graph))
+        return dict(await graph.ainvoke(None, healed, **_with(context)))
+    name, subgraph = child
+    kept = _kept(await graph.aget_state(_child_config(graph, config, name)), name)
+    result = dict(await subgraph.copy({"checkpointer": None}).ainvoke(_given(kept), **_with(context)))
+    await graph.aupdate_state(_child_config(graph, config, name), _child_update(result), as_node=JOIN)
+    await graph.aupdate_state(config, _parent_update(graph, result), as_node=name)
+    return result
+
+
+def _with(context: Any) -> dict[str, Any]:
+    return {} if context is None else {"context": context}
+
+
+def _is_sot(graph: Any) -> bool:
+    return {DRAFT_SKELETON, EXPAND_POINT, JOIN} <= set(getattr(graph, "nodes", ()))
+
+
+def _before_points(graph: CompiledStateGraph[Any, Any, Any, Any]) -> str:
+    """The node after which points are fanned out."""
+    return REVIEW_SKELETON if REVIEW_SKELETON in graph.nodes else DRAFT_SKELETON
+
+
+def _child(graph: CompiledStateGraph[Any, Any, Any, Any], node: str | None) -> tuple[str, Any] | None:
+    """The SoT subgraph that is meant; `None`: the graph is one itself."""
+    if _is_sot(graph):
+        return None
+    children: dict[str, Any] = {name: child for name, child in graph.get_subgraphs() if _is_sot(child)}
+    if node is not None:
+        children = {name: child for name, child in children.items() if name == node}
+    if len(children) != 1:
+        known = sorted(name for name, child in graph.get_subgraphs() if _is_sot(child))
+        message = (
+            f"retry_failed_points: {'no SoT node ' + repr(node) if node else 'which SoT node is meant?'} "
+            f"The graph has: {known or 'none'}. "
+            + ("Say node=..." if known else "Pass a graph of create_sot_graph, or a parent of one.")
+        )
+        raise SotConfigError(message)
+    name, child = next(iter(children.items()))
+    if child.checkpointer is not True:
+        message = (
+            f"retry_failed_points: what the subgraph {name!r} did isn't kept after its parent has gone on; make it "
+            f"with create_sot_graph(..., checkpointer=True). {_OTHERWISE}"
+        )
+        raise SotConfigError(message)
+    return name, child
+
+
+def _thread(graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> RunnableConfig:
+    if not graph.checkpointer or graph.checkpointer is True:
+        message = (
+            f"retry_failed_points needs the thread of a graph with a checkpointer, and there is none. {_OTHERWISE}"
+        )
+        raise SotConfigError(message)
+    if not config.get("configurable", {}).get("thread_id"):
+        message = 'retry_failed_points needs the thread: config={"configurable": {"thread_id": ...}}.'
+        raise SotConfigError(message)
+    return config
+
+
+def _child_config(graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig, name: str) -> RunnableConfig:
+    configurable = _thread(graph, config).get("configurable", {})
+    return {**config, "configurable": {**configurable, "checkpoint_ns": name}}
+
+
+def _kept(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
+    values = snapshot.values
+    if not (isinstance(values, Mapping) and values.get("skeleton")):
+        message = f"retry_failed_points: the thread holds no run with a skeleton ({where}): there is nothing to retry."
+        raise SotConfigError(message)
+    return values
+
+
+def _repeatable(snapshot: StateSnapshot) -> RunnableConfig:
+    _kept(snapshot, "this graph")
+    return snapshot.config
+
+
+def _given(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """A child's kept state as the input of a run that writes only what is missing."""
+    return {
+        "question": kept["asked"],
+        "messages": _before_answer(kept),
+        "given_skeleton": kept["skeleton"],
+        "given_expansions": kept["expansions"],
+    }
+
+
+def _before_answer(kept: Mapping[str, Any]) -> list[Any]:
+    """The messages as they were when the question was asked: the same question after them has the same ids."""
+    answer_ids = {kept["answer_id"]}
+    return [message for message in kept.get("messages", []) if message.id not in answer_ids]
+
+
+def _child_update(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {"expansions": result["expansions"], "answer": result["answer"], "messages": result["messages"][-1:]}
+
+
+def _parent_update(graph: CompiledStateGraph[Any, Any, Any, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    shared = [key for key in _RESULT_KEYS if key in graph.channels]
+    return {key: result["messages"][-1:] if key == "messages" else result[key] for key in shared}

@@ -1,0 +1,183 @@
+"""What the tasks of one run share in the process that runs them: its clock and its limits.
+
+LangGraph hands a `Send` task nothing but its payload, and a run's start and limits belong to the process,
+never to a checkpoint. So the state carries a key, and the key finds the run here. A resumed run has another
+`RunControl` than the one that began: it gets a new clock under the old key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_core.runnables.config import merge_configs
+from langgraph.runtime import get_runtime
+
+from sot_graph.listening import somebody_listens
+from sot_graph.options import SotOptions, apply_context
+from sot_graph.usage import UsageMeter
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+    from sot_graph.events import SotEvent
+    from sot_graph.limiting import CallLimiter
+
+__all__ = ["RunShared", "Task", "open_task"]
+
+_IDLE_SECONDS = 60.0
+"""A run that no task has touched for so long is over: between two tasks lie milliseconds."""
+
+
+@dataclass(slots=True)
+class RunShared:
+    """One run in this process."""
+
+    control: object
+    """LangGraph's `RunControl`, one an invocation. Held, so that its identity can't be given to another."""
+    started: float = field(default_factory=time.monotonic)
+    active: int = 0
+    touched: float = 0.0
+    gate: asyncio.Semaphore | None = None
+
+    def elapsed(self) -> float:
+        """Seconds since the run's start."""
+        return time.monotonic() - self.started
+
+
+class _Registry:
+    """The runs of this process. A run leaves when it ends, or when it has been idle for long."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: dict[str, RunShared] = {}
+
+    def enter(self, key: str, control: object) -> RunShared:
+        with self._lock:
+            now = time.monotonic()
+            run = self._runs.get(key)
+            if run is None or run.control is not control:
+                self._drop_idle(now)
+                run = self._runs[key] = RunShared(control)
+            run.active += 1
+            run.touched = now
+            return run
+
+    def leave(self, key: str, run: RunShared, *, ended: bool) -> None:
+        with self._lock:
+            run.active -= 1
+            run.touched = time.monotonic()
+            if ended and self._runs.get(key) is run:
+                del self._runs[key]
+
+    def _drop_idle(self, now: float) -> None:
+        idle = [key for key, run in self._runs.items() if not run.active and now - run.touched > _IDLE_SECONDS]
+        for key in idle:
+            del self._runs[key]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+
+_runs = _Registry()
+
+
+def _emit_nothing(_event: SotEvent) -> None:
+    """For a node that runs outside a graph."""
+
+
+@dataclass(slots=True)
+class Task:
+    """One node's execution: what it may use beside its input.
+
+    Attributes:
+        key: The run's key, kept in the state and in every `Send`.
+        config: LangChain's config of this task: model calls hang under it in traces.
+        options: The graph's options with the run's context over them.
+        emit: Writes an event to LangGraph's `custom` stream.
+        shared: The run's clock and limits.
+        meter: Counts the calls and tokens of this task.
+    """
+
+    key: str
+    config: RunnableConfig
+    options: SotOptions
+    emit: Callable[[SotEvent], None]
+    shared: RunShared
+    stream: bool = False
+    """Whether the model's replies are to be streamed."""
+    limiter: CallLimiter | None = None
+    meter: UsageMeter = field(default_factory=UsageMeter)
+    ended: bool = False
+    """Set by the run's last node: the run is forgotten."""
+
+    @property
+    def has_checkpointer(self) -> bool:
+        """Whether the run, or a parent of it, is kept: only then can it stop and go on later."""
+        return self.config.get("configurable", {}).get("__pregel_checkpointer") is not None
+
+    def child_config(self, *, run_name: str, tag: str, metadata: Mapping[str, Any]) -> RunnableConfig:
+        """The config for a model call: readable in a trace, told apart in `stream_mode="messages"`."""
+        return merge_configs(
+            self.config, {"run_name": run_name, "tags": [tag], "metadata": {"sot_stage": tag[4:], **metadata}}
+        )
+
+    def seconds_left(self, timeout: float | None) -> float | None:
+        """The smaller of a timeout and what is left until the deadline, in seconds; `None`: no limit."""
+        deadline = self.options.deadline
+        if deadline is None:
+            return timeout
+        left = max(0.0, deadline - self.shared.elapsed())
+        return left if timeout is None else min(left, timeout)
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
+        limit = self.options.max_concurrency
+        if limit is not None and self.shared.gate is None:
+            self.shared.gate = asyncio.Semaphore(limit)
+        # The run's own place first: a run that waits for itself must not hold a place that others could use.
+        async with self.shared.gate or nullcontext(), self.limiter or nullcontext():
+            yield
+
+
+@contextmanager
+def open_task(
+    key: str | None, config: RunnableConfig, options: SotOptions, limiter: CallLimiter | None = None
+) -> Iterator[Task]:
+    """Open a node's execution.
+
+    Args:
+        key: The run's key from the state; `None` begins a new run.
+        config: The node's config.
+        options: The graph's own options.
+        limiter: Bounds the model calls of several graphs together.
+
+    Raises:
+        SotConfigError: The run's context is not valid.
+    """
+    try:
+        runtime = get_runtime()
+    except (RuntimeError, KeyError):  # outside a graph: a unit test, a notebook
+        runtime = None
+    emit: Callable[[Any], None] = _emit_nothing
+    control: object = None
+    if runtime is not None:
+        info = runtime.execution_info
+        embedded = info is not None and "|" in info.checkpoint_ns
+        options = apply_context(options, runtime.context, embedded=embedded)
+        emit, control = runtime.stream_writer, runtime.control
+    key = key or uuid4().hex
+    shared = _runs.enter(key, control if control is not None else object())
+    stream = options.stream if isinstance(options.stream, bool) else somebody_listens(config, runtime)
+    task = Task(key, config, options, emit, shared, stream, limiter)
+    try:
+        yield task
+    finally:
+        _runs.leave(key, shared, ended=task.ended)

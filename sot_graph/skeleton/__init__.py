@@ -1,0 +1,24 @@
+"""The skeleton: asked for, parsed, cleaned, numbered."""
+
+from sot_graph.skeleton.drafting import (
+    Draft,
+    NoSkeletonError,
+    Revision,
+    draft_skeleton,
+    given_points,
+    skeleton_call_messages,
+)
+from sot_graph.skeleton.parsing import clean_title, clean_titles, number_points, parse_skeleton
+
+__all__ = [
+    "Draft",
+    "NoSkeletonError",
+    "Revision",
+    "clean_title",
+    "clean_titles",
+    "draft_skeleton",
+    "given_points",
+    "number_points",
+    "parse_skeleton",
+    "skeleton_call_messages",
+]

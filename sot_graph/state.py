@@ -1,0 +1,195 @@
+"""The graph's state: what goes in, what comes out, and what the nodes keep for each other.
+
+Everything is plain JSON but for `messages`, which are LangChain's own: any checkpointer keeps it, in strict
+mode too. Input-only keys are `EphemeralValue` channels, so that a second turn on the same thread, or a parent
+graph with keys of the same names, never hands on an old value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from langchain_core.messages import AnyMessage
+from langgraph.channels import EphemeralValue
+from langgraph.graph.message import add_messages
+from typing_extensions import TypedDict
+
+from sot_graph.types import (
+    ChatTurn,
+    Expansion,
+    PointTiming,
+    RouteName,
+    SkeletonPoint,
+    StageUsage,
+    Timings,
+    Usage,
+)
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "ExpandPointInput",
+    "SotInput",
+    "SotOutput",
+    "SotState",
+    "add_usage",
+    "empty_usage",
+    "merge_expansions",
+    "merge_timings",
+]
+
+SCHEMA_VERSION = 1
+"""Of the state below. A checkpoint of another version is refused with an error that names both."""
+
+_STAGES = ("route", "skeleton", "expansion", "direct")
+_STATUS_RANK = {"failed": 0, "timed_out": 0, "ok": 1}
+
+
+def empty_usage() -> Usage:
+    """A usage of nothing."""
+
+    def nothing() -> StageUsage:
+        return StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
+
+    return Usage(route=nothing(), skeleton=nothing(), expansion=nothing(), direct=nothing(), total=nothing())
+
+
+def add_usage(left: Usage | None, right: Usage | None) -> Usage:
+    """Reducer: the sum, stage by stage, and its total."""
+    result = empty_usage()
+    total = result["total"]
+    for usage in (left, right):
+        if not usage:
+            continue
+        for stage in _STAGES:
+            for key, value in usage.get(stage, {}).items():  # type: ignore[attr-defined]
+                result[stage][key] += value  # type: ignore[literal-required]
+                total[key] += value  # type: ignore[literal-required]
+    return result
+
+
+def merge_expansions(left: list[Expansion] | None, right: list[Expansion] | None) -> list[Expansion]:
+    """Reducer: one expansion a point, sorted by index; an `ok` one is never replaced by one that is not."""
+    if not right:
+        return left or []
+    if not left:
+        left = []
+    if len(right) == 1 and (not left or left[-1]["index"] < right[0]["index"]):
+        return [*left, right[0]]  # LangGraph applies writes in Send order: nearly always this
+    merged = {expansion["index"]: expansion for expansion in left}
+    for expansion in right:
+        known = merged.get(expansion["index"])
+        if known is None or _STATUS_RANK[expansion["status"]] >= _STATUS_RANK[known["status"]]:
+            merged[expansion["index"]] = expansion
+    return [merged[index] for index in sorted(merged)]
+
+
+def merge_timings(left: Timings | None, right: Timings | None) -> Timings:
+    """Reducer: a stage's later timing replaces its earlier one; points are kept sorted by index."""
+    if not right:
+        return left or {}
+    if not left:
+        return right
+    result: Timings = {**left, **right}
+    if "points" in left and "points" in right:
+        result["points"] = _merge_points(left["points"], right["points"])
+    return result
+
+
+def _merge_points(left: list[PointTiming], right: list[PointTiming]) -> list[PointTiming]:
+    if left and right and left[-1]["index"] < right[0]["index"]:
+        return [*left, *right]
+    points = {point["index"]: point for point in (*left, *right)}
+    return [points[index] for index in sorted(points)]
+
+
+class TextChannel(EphemeralValue[Any]):
+    """Text that a caller gave, for the one step that reads it; without what PostgreSQL's JSON doesn't take.
+
+    A NUL or half a surrogate pair would fail the checkpoint of the input, before any node could have cleaned it.
+    """
+
+    def update(self, values: Sequence[Any]) -> bool:
+        """Take the text; what isn't one is refused later, by the node that reads it."""
+        return super().update([_storable(value) for value in values])
+
+
+def _storable(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+class SotInput(TypedDict, total=False):
+    """What a caller gives: a question, or messages whose last human one is the question."""
+
+    question: str
+    messages: Annotated[list[AnyMessage], add_messages]
+    given_skeleton: list[Any]
+    """Titles, or points, to use as they are: no skeleton is drafted."""
+    given_expansions: list[Expansion]
+    """Of an earlier run: those that are `ok` are kept, the others are written."""
+
+
+class SotOutput(TypedDict, total=False):
+    """What a caller gets."""
+
+    messages: Annotated[list[AnyMessage], add_messages]
+    """The history and one `AIMessage` with the answer and its usage."""
+    skeleton: list[SkeletonPoint]
+    expansions: list[Expansion]
+    """Sorted by index."""
+    answer: str
+    """Markdown."""
+    route: RouteName
+    route_reason: str
+    usage: Usage
+    timings: Timings
+
+
+class SotState(TypedDict, total=False):
+    """All channels. Those that are neither input nor output are the nodes' own."""
+
+    question: Annotated[str, TextChannel(str)]
+    given_skeleton: Annotated[list[Any], EphemeralValue(list)]
+    given_expansions: Annotated[list[Any], EphemeralValue(list)]
+    messages: Annotated[list[AnyMessage], add_messages]
+
+    skeleton: list[SkeletonPoint]
+    expansions: Annotated[list[Expansion], merge_expansions]
+    answer: str
+    route: RouteName
+    route_reason: str
+    usage: Annotated[Usage, add_usage]
+    timings: Annotated[Timings, merge_timings]
+
+    schema_version: int
+    run_key: str
+    """Finds this run's clock and limits in the process that runs it (`runs.py`)."""
+    asked: str
+    """The question, cleaned, wherever it came from."""
+    history: list[ChatTurn]
+    """The conversation before the question."""
+    skeleton_text: str
+    """The skeleton to the letter as the model wrote it: a shared prompt prefix for the expansions."""
+    skeleton_format: str
+    """The format that `skeleton_text` was asked for in."""
+    review_comment: str
+    """Why a reviewer rejected the skeleton; empty: not rejected, or drafted again since."""
+    answer_id: str
+    """The answer message's id, fixed per question: a retry replaces the message."""
+    question_id: str
+    """The id of the human message that goes before it; empty if the history holds the question already."""
+
+
+class ExpandPointInput(TypedDict):
+    """What a `Send` carries to `expand_point`. Checkpoints keep one a point: no more than needed."""
+
+    run_key: str
+    schema_version: int
+    asked: str
+    history: list[ChatTurn]
+    skeleton: list[SkeletonPoint]
+    skeleton_text: str
+    skeleton_format: str
+    point: SkeletonPoint

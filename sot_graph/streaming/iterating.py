@@ -1,0 +1,144 @@
+"""`astream_answer` and `stream_answer`: the answer's text in reading order, as it is written."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any
+
+from sot_graph.errors import SotConfigError
+from sot_graph.models import CancelScope
+from sot_graph.streaming.reading import AnswerReader
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.pregel.protocol import PregelProtocol
+
+__all__ = ["astream_answer", "stream_answer"]
+
+
+async def astream_answer(
+    graph: PregelProtocol[Any, Any, Any, Any],
+    input: Any,
+    config: RunnableConfig | None = None,
+    context: Any = None,
+    *,
+    node: str | None = None,
+) -> AsyncIterator[str]:
+    """Run a graph and yield its answer's text in reading order.
+
+    The title of point 1 comes as soon as the skeleton is there; the text of the point being read flows as the model
+    writes it; later points, written at the same time, come in one piece when their turn comes. The chunks, joined,
+    are exactly the final `answer`, also with failed points, on a resumed run (`input=None`) and with a `join` that
+    can't be streamed (then it is one chunk at the end). Leaving the iterator early cancels the model calls; close it
+    with `contextlib.aclosing`, as every async generator.
+
+    Args:
+        graph: A graph of `create_sot_graph`, or a parent that has one as a subgraph.
+        input: As for `graph.astream`.
+        config: As for `graph.astream`.
+        context: As for `graph.astream`.
+        node: In a parent with several SoT subgraphs: the node whose answer is wanted.
+
+    Raises:
+        SotConfigError: Two SoT subgraphs answer and `node` says of neither that it is wanted, or there is no node
+            of that name.
+        Exception: What the run raises, after the last chunk.
+
+    Example:
+        >>> async def show(graph: Any) -> None:
+        ...     async with aclosing(astream_answer(graph, {"question": "How do plants grow?"})) as chunks:
+        ...         async for text in chunks:
+        ...             print(text, end="", flush=True)
+    """
+    reading = _Reading(node)
+    settings = _settings(config, context)
+    async with aclosing(graph.astream(input, **settings)) as parts:  # type: ignore[type-var]
+        async for part in parts:
+            if text := reading.take(part):
+                yield text
+    reading.check_node()
+
+
+def stream_answer(
+    graph: PregelProtocol[Any, Any, Any, Any],
+    input: Any,
+    config: RunnableConfig | None = None,
+    context: Any = None,
+    *,
+    node: str | None = None,
+) -> Iterator[str]:
+    """The same as `astream_answer`, synchronously.
+
+    Closing the iterator (`contextlib.closing`) cancels the model calls too, which `graph.stream` alone does not.
+    """
+    reading = _Reading(node)
+    settings = _settings(config, context)
+    scope = CancelScope()
+    variables = contextvars.copy_context()
+    variables.run(scope.enter)
+    parts = iter(graph.stream(input, **settings))
+    try:
+        with closing(parts):  # type: ignore[type-var]
+            try:
+                while (part := variables.run(next, parts, None)) is not None:
+                    if text := reading.take(part):
+                        yield text
+            except BaseException:
+                # Before `parts` is closed: that waits until the running nodes have ended.
+                scope.cancel()
+                raise
+    finally:
+        scope.cancel()
+    reading.check_node()
+
+
+def _settings(config: RunnableConfig | None, context: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {"config": config, "stream_mode": ["custom"], "subgraphs": True}
+    return settings if context is None else {**settings, "context": context}
+
+
+class _Reading:
+    """Picks one SoT graph's events out of a stream, and reads them."""
+
+    def __init__(self, node: str | None) -> None:
+        self._node = node
+        self._source: tuple[str, ...] | None = None
+        self._seen: set[str] = set()
+        self._reader = AnswerReader()
+
+    def take(self, part: Any) -> str:
+        namespace, _mode, event = part
+        if not (isinstance(event, Mapping) and str(event.get("type", "")).startswith("sot.")):
+            return ""
+        path = tuple(step.split(":", 1)[0] for step in namespace)
+        name = "/".join(path)
+        self._seen.add(name)
+        if self._node is not None and self._node not in (name, *path):
+            return ""
+        if self._source is None or (self._reader.finished and self._same_node(namespace)):
+            self._source = tuple(namespace)
+            self._reader = AnswerReader()
+        elif tuple(namespace) != self._source:
+            known = "/".join(step.split(":", 1)[0] for step in self._source)
+            names = sorted({known, name})
+            if len(names) == 1:
+                message = (
+                    f"The node {name!r} answers several times at once (a Send of the parent, perhaps): stream_answer "
+                    "reads one answer. Stream the parent with stream_mode='custom', subgraphs=True instead."
+                )
+            else:
+                message = f"Two SoT nodes answer: {names}. Say which one is to be read: node={names[0]!r}."
+            raise SotConfigError(message)
+        return self._reader.feed(event)
+
+    def _same_node(self, namespace: tuple[str, ...]) -> bool:
+        assert self._source is not None
+        return [step.split(":", 1)[0] for step in namespace] == [step.split(":", 1)[0] for step in self._source]
+
+    def check_node(self) -> None:
+        """Raise if the node that was asked for never answered while others did."""
+        if self._node is not None and self._source is None and self._seen:
+            message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
+            raise SotConfigError(message)

@@ -1,0 +1,128 @@
+"""Putting a run's events into reading order: the point being read flows, later ones wait for their turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sot_graph.errors import SotError
+
+__all__ = ["AnswerReader"]
+
+
+@dataclass(slots=True)
+class _Point:
+    head: str
+    waiting: list[str] = field(default_factory=list)
+    begun: bool = False
+    """Whether its head has been given out."""
+    ended: bool = False
+    shown: bool = True
+    tail: str = ""
+
+
+class AnswerReader:
+    """Turns one run's custom events, fed in any interleaving, into the answer's text in reading order.
+
+    What `feed` gives back, joined, is exactly the answer of the closing `sot.answer` event: events that never came
+    (a resumed run's finished points) are made up for by it, and a join that can't be streamed comes as one piece.
+
+    Example:
+        >>> reader = AnswerReader()
+        >>> points = [{"index": 1, "title": "A", "depends_on": []}, {"index": 2, "title": "B", "depends_on": []}]
+        >>> layout = {"heads": ["A: ", "B: "], "separator": " ", "eager": True}
+        >>> reader.feed({"type": "sot.skeleton", "points": points, **layout})
+        'A: '
+        >>> reader.feed({"type": "sot.point.delta", "index": 2, "text": "two"})
+        ''
+        >>> reader.feed({"type": "sot.point.delta", "index": 1, "text": "one"})
+        'one'
+        >>> reader.feed({"type": "sot.point.end", "index": 1, "status": "ok", "shown": True, "tail": ""})
+        ' B: two'
+    """
+
+    def __init__(self) -> None:
+        self._points: dict[int, _Point] = {}
+        self._order: list[int] = []
+        self._current = 0
+        self._separator = ""
+        self._eager = True
+        self._given: list[str] = []
+        self.finished = False
+        """Whether the closing event has come."""
+
+    def feed(self, event: Mapping[str, Any]) -> str:
+        """Take an event; give back the text that can be read now, often none.
+
+        Raises:
+            SotError: The closing event's answer doesn't begin with what was given back: a defect, never silent.
+        """
+        kind = event["type"]
+        if kind == "sot.skeleton":
+            self._begin(event)
+        elif kind == "sot.point.delta":
+            self._on_delta(event)
+        elif kind == "sot.point.end":
+            self._on_end(event)
+        elif kind == "sot.answer.delta":
+            return self._give([event["text"]])
+        elif kind == "sot.answer":
+            return self._finish(event["answer"])
+        return self._give(self._readable())
+
+    def _begin(self, event: Mapping[str, Any]) -> None:
+        heads = event.get("heads")
+        if heads is None:  # the join needs all points: the closing event brings everything
+            return
+        self._separator = event["separator"]
+        self._eager = event["eager"]
+        self._order = [point["index"] for point in event["points"]]
+        self._points = {index: _Point(head) for index, head in zip(self._order, heads, strict=True)}
+
+    def _on_delta(self, event: Mapping[str, Any]) -> None:
+        point = self._points.get(event["index"])
+        if point is not None:
+            point.waiting.append(event["text"])
+
+    def _on_end(self, event: Mapping[str, Any]) -> None:
+        point = self._points.get(event["index"])
+        if point is not None:
+            point.ended, point.shown, point.tail = True, event["shown"], event["tail"]
+
+    def _readable(self) -> Iterable[str]:
+        while self._current < len(self._order):
+            point = self._points[self._order[self._current]]
+            if not point.begun:
+                if point.ended and not point.shown:
+                    self._current += 1
+                    continue
+                if not (self._eager or point.ended or point.waiting):
+                    return  # it may yet be left out of the answer
+                point.begun = True
+                if self._given:
+                    yield self._separator
+                yield point.head
+            yield from point.waiting
+            point.waiting.clear()
+            if not point.ended:
+                return
+            yield point.tail
+            self._current += 1
+
+    def _give(self, pieces: Iterable[str]) -> str:
+        text = "".join(pieces)
+        if text:
+            self._given.append(text)
+        return text
+
+    def _finish(self, answer: str) -> str:
+        self.finished = True
+        given = "".join(self._given)
+        if not answer.startswith(given):
+            message = (
+                "The streamed text is not the beginning of the answer. This is a defect of sot_graph, or of a "
+                f"PointwiseJoin that was changed in a subclass. Streamed: …{given[-80:]!r}."
+            )
+            raise SotError(message)
+        return self._give([answer[len(given) :]])

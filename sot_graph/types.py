@@ -1,0 +1,113 @@
+"""Plain values that go in and out of the graph: JSON all through, so that any checkpointer keeps them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from typing_extensions import TypedDict
+
+__all__ = [
+    "ChatTurn",
+    "Expansion",
+    "ExpansionStatus",
+    "PointTiming",
+    "RouteName",
+    "SkeletonPoint",
+    "Stage",
+    "StageTiming",
+    "StageUsage",
+    "Timings",
+    "Usage",
+]
+
+RouteName: TypeAlias = Literal["skeleton", "direct"]
+"""How a question is answered: by a skeleton and its expansions, or by one ordinary call."""
+
+Stage: TypeAlias = Literal["route", "skeleton", "expansion", "direct"]
+"""What a model call was made for."""
+
+ExpansionStatus: TypeAlias = Literal["ok", "failed", "timed_out"]
+
+
+class SkeletonPoint(TypedDict):
+    """One entry of a skeleton."""
+
+    index: int
+    """From 1, without gaps. Given by code, never by a model."""
+    title: str
+    """A few words on one line, without numbering or markup."""
+    depends_on: list[int]
+    """Indices of the points whose text this one needs."""
+
+
+class ChatTurn(TypedDict):
+    """One earlier message of the conversation, as the prompts show it."""
+
+    role: str
+    """`"user"`, `"assistant"` or `"system"`."""
+    content: Any
+    """Text, or a provider's content blocks as they came."""
+
+
+class Expansion(TypedDict):
+    """One point, written out."""
+
+    index: int
+    title: str
+    text: str
+    """What the model wrote, cleaned. Of a point that is not `ok`: what there is of it, often nothing."""
+    status: ExpansionStatus
+    error: str | None
+    """Why the point is not `ok`, in one line."""
+
+
+class StageUsage(TypedDict):
+    """What one stage cost."""
+
+    input_tokens: int
+    """Tokens of the prompts, cached ones included."""
+    output_tokens: int
+    cached_tokens: int
+    """Those of `input_tokens` that the provider read from its prompt cache."""
+    calls: int
+    """Model calls, repeated and failed ones included."""
+    cache_hits: int
+    """Results taken from the graph's own cache: these cost neither calls nor tokens."""
+
+
+class Usage(TypedDict):
+    """What a run cost, per stage and in total."""
+
+    route: StageUsage
+    skeleton: StageUsage
+    expansion: StageUsage
+    direct: StageUsage
+    total: StageUsage
+
+
+class StageTiming(TypedDict, total=False):
+    """When a stage ran. In seconds from the run's start."""
+
+    start: float
+    first_token: float
+    """Only where the model's answer was streamed."""
+    end: float
+
+
+class PointTiming(StageTiming):
+    """When a point was written. In seconds from the run's start."""
+
+    index: int
+
+
+class Timings(TypedDict, total=False):
+    """Where a run's time went. In seconds from the run's start; a resumed run counts from its own start."""
+
+    route: StageTiming
+    skeleton: StageTiming
+    points: list[PointTiming]
+    """Sorted by index."""
+    direct: StageTiming
+    join: StageTiming
+    total: float
+    """When the answer was there."""
