@@ -1,0 +1,228 @@
+"""`ScriptedChatModel`: a chat model without a network, which answers by what it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_openai_messages
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.tool import tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from pydantic import PrivateAttr
+
+from sot_graph.testing.asks import Ask
+from sot_graph.testing.requests import ChatRequest
+from sot_graph.testing.skeleton import SkeletonResponder
+from sot_graph.testing.tokens import count_tokens, cut_at_stop, split_tokens
+
+__all__ = ["ScriptedCall", "ScriptedChatModel", "ScriptedResponder", "answer_skeleton_of_thought"]
+
+Scripted: TypeAlias = str | AIMessage | Exception
+"""What a scripted model answers; an exception is raised."""
+
+ScriptedResponder: TypeAlias = Callable[[list[BaseMessage]], Scripted | Awaitable[Scripted]]
+
+
+@dataclass(frozen=True)
+class ScriptedCall:
+    """One call of a scripted model."""
+
+    messages: list[BaseMessage]
+    stop: list[str] | None
+    kwargs: dict[str, Any]
+    """What was bound to the model or given with the call, such as `response_format`."""
+
+
+class ScriptedChatModel(BaseChatModel):
+    """A chat model that answers by what it is asked, never by the order of calls. It supports no tools.
+
+    Tokens and usage follow the rule of `split_tokens`. The calls are in `calls`.
+
+    Args:
+        responder: Answers a list of messages with a text, an `AIMessage` or an exception to raise, or with an
+            awaitable of one.
+        delay: Seconds before the answer, or before the first token of a streamed one.
+        chunk: Tokens in a streamed chunk; `None`: one.
+        **kwargs: Of `BaseChatModel`.
+
+    Example:
+        >>> model = ScriptedChatModel(lambda messages: f"You said: {messages[-1].content}")
+        >>> model.invoke("Hello").content
+        'You said: Hello'
+    """
+
+    responder: Any
+    delay: float = 0.0
+    chunk: int | None = None
+    _calls: list[ScriptedCall] = PrivateAttr(default_factory=list)
+
+    def __init__(self, responder: ScriptedResponder, **kwargs: Any) -> None:
+        super().__init__(**{"responder": responder, **kwargs})
+
+    @property
+    def calls(self) -> list[ScriptedCall]:
+        """Every call so far, in order of their beginning."""
+        return list(self._calls)  # appending to a list is atomic, and so is copying it
+
+    @property
+    def _llm_type(self) -> str:
+        return "scripted"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _result(self._answer(messages, stop, kwargs))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        return _result(await self._aanswer(messages, stop, kwargs))
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        for piece in self._pieces(self._answer(messages, stop, kwargs)):
+            if run_manager is not None:
+                run_manager.on_llm_new_token(piece.text, chunk=piece)
+            yield piece
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        for piece in self._pieces(await self._aanswer(messages, stop, kwargs)):
+            if run_manager is not None:
+                await run_manager.on_llm_new_token(piece.text, chunk=piece)
+            yield piece
+            # As a network would: other tasks run between two tokens.
+            await asyncio.sleep(0)
+
+    def _answer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
+        self._calls.append(ScriptedCall(list(messages), stop, kwargs))
+        if self.delay:
+            time.sleep(self.delay)
+        answer = self.responder(messages)
+        return _message(_run(answer) if inspect.isawaitable(answer) else answer, messages, stop)
+
+    async def _aanswer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
+        self._calls.append(ScriptedCall(list(messages), stop, kwargs))
+        if self.delay:
+            await asyncio.sleep(self.delay)
+        answer = self.responder(messages)
+        return _message(await answer if inspect.isawaitable(answer) else answer, messages, stop)
+
+    def _pieces(self, message: AIMessage) -> Iterator[ChatGenerationChunk]:
+        tokens = split_tokens(str(message.text))
+        size = self.chunk or 1
+        for start in range(0, len(tokens), size):
+            piece = AIMessageChunk(content="".join(tokens[start : start + size]), id=message.id)
+            yield ChatGenerationChunk(message=piece)
+        calls = [
+            tool_call_chunk(name=call["name"], args=_json(call["args"]), id=call["id"], index=index)
+            for index, call in enumerate(message.tool_calls)
+        ]
+        last = AIMessageChunk(
+            content="",
+            id=message.id,
+            tool_call_chunks=calls,
+            usage_metadata=message.usage_metadata,
+            response_metadata=message.response_metadata,
+            chunk_position="last",
+        )
+        yield ChatGenerationChunk(message=last)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _result(message: AIMessage) -> ChatResult:
+    return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] | None) -> AIMessage:
+    """The answer as a message of its own, with usage unless it brings its own."""
+    if isinstance(answer, Exception):
+        raise answer
+    if isinstance(answer, str):
+        answer = AIMessage(cut_at_stop(answer, stop), response_metadata={"finish_reason": "stop"})
+    if answer.usage_metadata is not None:
+        return answer.model_copy()
+    prompt = sum(count_tokens(str(message.text)) for message in messages)
+    completion = len(split_tokens(str(answer.text))) + sum(count_tokens(_json(c["args"])) for c in answer.tool_calls)
+    usage = UsageMetadata(input_tokens=prompt, output_tokens=completion, total_tokens=prompt + completion)
+    return answer.model_copy(update={"usage_metadata": usage})
+
+
+def _run(answer: Awaitable[Scripted]) -> Scripted:
+    """Wait for an awaitable in a call that isn't async, also inside of a running event loop."""
+
+    async def wait() -> Scripted:
+        return await answer
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(wait())
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, wait()).result()
+
+
+def answer_skeleton_of_thought(
+    titles: Sequence[str] | None = None,
+    text: str | Callable[[Ask], str] | None = None,
+    *,
+    points: int = 8,
+    words_per_point: int | Callable[[int], int] = 60,
+) -> Callable[[list[BaseMessage]], str]:
+    r"""A responder that answers any Skeleton-of-Thought client: see `SkeletonResponder`.
+
+    Args:
+        titles: The skeleton's titles; `None`: made up.
+        text: Of a point or an answer: a text in which `{number}` and `{title}` are filled in, or what makes
+            it of the `Ask`; `None`: made up prose.
+        points: How many titles are made up.
+        words_per_point: Of the made up prose.
+
+    Example:
+        >>> model = ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil"], "About {title}."))
+        >>> model.invoke("How do plants grow? Write a numbered list.").content
+        '1. Seed\n2. Soil'
+        >>> model.invoke("Write this point: 2. Soil").content
+        'About Soil.'
+    """
+    write = text if text is None or callable(text) else _filled(text)
+    respond = SkeletonResponder(points, words_per_point, titles, text=write)
+
+    def answer(messages: list[BaseMessage]) -> str:
+        return respond(ChatRequest({"messages": convert_to_openai_messages(messages)})).text
+
+    return answer
+
+
+def _filled(template: str) -> Callable[[Ask], str]:
+    return lambda ask: template.replace("{number}", str(ask.number or "")).replace("{title}", ask.title)
