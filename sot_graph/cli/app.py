@@ -1,0 +1,154 @@
+"""Commands, their options, and exit statuses: 0, 1 (the model or the run failed), 2 (bad usage), 130 (Ctrl-C)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from sot_graph.cli.asking import Asking
+    from sot_graph.cli.comparing import Comparing
+
+__all__ = ["app", "main"]
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="sot-graph",
+    help="Skeleton-of-Thought: long answers sooner, by writing their points in parallel.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from sot_graph import __version__
+
+        typer.echo(f"sot-graph {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Skeleton-of-Thought: long answers sooner, by writing their points in parallel."""
+
+
+_Question = Annotated[str, typer.Argument(help="The question; - reads it from standard input.", show_default=False)]
+_Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="SOT_GRAPH_MODEL",
+        help="gpt-4o-mini, provider:name, or path/to/model.gguf. Without it, and without OPENAI_API_KEY: the small "
+        "embedded model.",
+    ),
+]
+_BaseUrl = Annotated[
+    str | None,
+    typer.Option("--base-url", help="An OpenAI-compatible endpoint, such as http://localhost:11434/v1. Needs --model."),
+]
+
+
+@app.command()
+def ask(
+    question: _Question,
+    model: _Model = None,
+    base_url: _BaseUrl = None,
+    max_points: Annotated[int | None, typer.Option(help="Points of the skeleton at most; 10 if not given.")] = None,
+    point_length: Annotated[
+        str | None, typer.Option(help='How long a point is to be; "1-2 sentences" if not given.')
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with everything known about the run, no more.")
+    ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream/--no-stream", help="Show the points while they are written.")
+    ] = True,
+    review: Annotated[
+        bool, typer.Option("--review", help="Show the skeleton first, to be approved, edited or rejected.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a picture of the run to this file, as one HTML page.", show_default=False)
+    ] = None,
+) -> None:
+    """Answer a question: first its skeleton, then all points in parallel, then one answer.
+
+    Example: sot-graph ask "How can I improve my time management skills?"
+    """
+    from sot_graph.cli.asking import Asking
+
+    _run(
+        Asking(
+            question=_read(question),
+            model=model,
+            base_url=base_url,
+            max_points=max_points,
+            point_length=point_length,
+            as_json=as_json,
+            stream=stream,
+            review=review,
+            report=report,
+        )
+    )
+
+
+@app.command()
+def compare(question: _Question, model: _Model = None, base_url: _BaseUrl = None) -> None:
+    """Answer a question twice, directly and by its skeleton, and show what each way took.
+
+    Example: sot-graph compare "How can I improve my time management skills?"
+    """
+    from sot_graph.cli.comparing import Comparing
+
+    _run(Comparing(question=_read(question), model=model, base_url=base_url))
+
+
+def _read(question: str) -> str:
+    return sys.stdin.read() if question == "-" else question
+
+
+def _run(command: Asking | Comparing) -> NoReturn:
+    """Run a command, and end with the exit status that says how it went."""
+    from rich.console import Console
+
+    from sot_graph.cli.asking import RunFailedError
+    from sot_graph.errors import SotConfigError
+
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    status = 0
+    try:
+        command.run(errors)
+    except SotConfigError as error:
+        errors.print(f"sot-graph: {error}", style="red", markup=False)
+        status = EXIT_USAGE
+    except RunFailedError as error:
+        errors.print(f"sot-graph: {error}", style="red", markup=False)
+        status = EXIT_FAILED
+    except BrokenPipeError:  # `sot-graph ask ... | head`: nobody reads on, so nothing more is said
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        errors.print("Interrupted.", style="dim")
+        status = EXIT_INTERRUPTED
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """The entry point of the command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

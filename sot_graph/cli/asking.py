@@ -1,0 +1,147 @@
+"""`sot-graph ask`: one question, from the command line to the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from sot_graph.cli.choosing import chosen_model
+from sot_graph.cli.reviewing import ReviewAbandonedError, review_on_terminal
+from sot_graph.cli.screen import Screen, screen_for
+from sot_graph.errors import SotConfigError
+from sot_graph.options import SotOptions
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
+__all__ = ["Asking", "RunFailedError", "reason"]
+
+_KEYS = ("answer", "route", "route_reason", "skeleton", "expansions", "usage", "timings", "messages")
+_THREAD = {"configurable": {"thread_id": "ask"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking:
+    """One run of the command."""
+
+    question: str
+    model: str | None = None
+    base_url: str | None = None
+    max_points: int | None = None
+    point_length: str | None = None
+    as_json: bool = False
+    stream: bool = True
+    review: bool = False
+    report: Path | None = None
+
+    def run(self, errors: Console) -> None:
+        """Ask and print.
+
+        Raises:
+            SotConfigError: Before anything was asked: bad usage.
+            RunFailedError: The run failed.
+        """
+        options = self._options()
+        if self.report is not None and not self.report.absolute().parent.is_dir():
+            message = f"--report {self.report}: there is no folder {self.report.parent}."
+            raise SotConfigError(message)
+        with chosen_model(
+            self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)
+        ) as chat:
+            try:
+                result = self._answer(chat, options, errors)
+                if self.report is not None:
+                    self._write_report(result)
+            except BrokenPipeError:
+                raise  # the reader of our output has left: that is no failure of the run
+            except Exception as error:
+                raise RunFailedError(reason(error)) from error
+
+    def _options(self) -> SotOptions:
+        if not self.question.strip():
+            message = "the question is empty: there is nothing to answer."
+            raise SotConfigError(message)
+        changes: dict[str, Any] = {"review_skeleton": self.review, "stream": "auto" if self.stream else False}
+        if self.max_points is not None:
+            changes["max_points"] = self.max_points
+            changes["min_points"] = max(1, min(SotOptions().min_points, self.max_points))
+        if self.point_length is not None:
+            changes["point_length"] = self.point_length
+        try:
+            return SotOptions(**changes)
+        except SotConfigError as error:  # in the words of the command line
+            message = str(error).replace("SotOptions.max_points=", "--max-points ")
+            raise SotConfigError(message.replace("SotOptions.point_length=", "--point-length ")) from error
+
+    def _answer(self, chat: Runnable[Any, Any], options: SotOptions, errors: Console) -> Mapping[str, Any]:
+        from langgraph.checkpoint.memory import InMemorySaver
+        from langgraph.types import Command
+
+        from sot_graph.graph import create_sot_graph
+
+        graph = create_sot_graph(chat, options=options, checkpointer=InMemorySaver() if self.review else None)
+        given: Any = {"question": self.question}
+        while True:
+            screen = screen_for(Console(highlight=False), stream=self.stream, silent=self.as_json)
+            result = asyncio.run(self._watch(graph, given, screen))
+            interrupts = result.get("__interrupt__")
+            if not interrupts:
+                break
+            verdict = review_on_terminal(
+                interrupts[0].value["points"],
+                read=lambda prompt: _read_line(prompt, errors),
+                show=lambda text: errors.print(text, markup=False),
+            )
+            given = Command(resume=verdict)
+        if self.as_json:
+            from langchain_core.messages import messages_to_dict
+
+            plain = {**result, "messages": messages_to_dict(result["messages"])}
+            sys.stdout.write(json.dumps({key: plain[key] for key in _KEYS}, ensure_ascii=False) + "\n")
+        screen.finish(result)
+        return result
+
+    @staticmethod
+    async def _watch(graph: Any, given: Any, screen: Screen) -> Mapping[str, Any]:
+        result: Mapping[str, Any] = {}
+        with screen.watch():
+            async with aclosing(graph.astream(given, _THREAD, stream_mode=["custom", "values"])) as parts:
+                async for mode, data in parts:
+                    if mode == "custom":
+                        screen.feed(data)
+                    else:
+                        result = {**result, **data}
+        return result
+
+    def _write_report(self, result: Mapping[str, Any]) -> None:
+        from sot_graph.timeline import result_timeline
+
+        assert self.report is not None
+        self.report.write_text(result_timeline(result), encoding="utf-8")
+
+
+def _read_line(prompt: str, errors: Console) -> str:
+    errors.print(prompt, end="")
+    return input()
+
+
+class RunFailedError(Exception):
+    """The run failed; the message is one readable line."""
+
+
+def reason(error: BaseException) -> str:
+    """Why a run failed, in one readable line."""
+    from sot_graph.errors import SotError
+    from sot_graph.models import explain
+
+    if isinstance(error, ReviewAbandonedError):
+        return "the skeleton was not approved; nothing was written."
+    return str(error) if isinstance(error, SotError) else explain(error)

@@ -1,0 +1,144 @@
+"""The points of an answer, side by side on a terminal, while they are written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Board", "tail_of_text"]
+
+_NARROWEST_PANEL = 36
+_MOST_COLUMNS = 4
+_SUMMARY_LINES = 3
+_CHARS_PER_TOKEN = 4
+_LOOKS = {  # state: (mark, style)
+    "waiting": ("·", "dim"),
+    "writing": ("✎", "cyan"),
+    "done": ("✓", "green"),
+    "late": ("⏱", "yellow"),
+    "failed": ("✗", "red"),
+}
+_ENDS = {"ok": "done", "timed_out": "late", "failed": "failed"}
+
+
+@dataclass(slots=True)
+class _Point:
+    index: int
+    title: str
+    state: str = "waiting"
+    text: str = ""
+    attempt: int = 1
+
+
+@dataclass(slots=True)
+class Board:
+    """Takes a run's events, and draws how far its points are. A rich renderable.
+
+    Args:
+        clock: Seconds; replaced in tests.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    points: dict[int, _Point] = field(default_factory=dict)
+    direct: str | None = None
+    """The text of an answer that is written without a skeleton."""
+    _started: float = field(init=False)
+    _first_text_at: float | None = None
+
+    def __post_init__(self) -> None:
+        self._started = self.clock()
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Take an event of the run."""
+        kind = event["type"]
+        if kind == "sot.skeleton":
+            self.points = {point["index"]: _Point(point["index"], point["title"]) for point in event["points"]}
+        elif kind == "sot.answer.delta":
+            self._note_text()
+            self.direct = (self.direct or "") + event["text"]
+        elif kind.startswith("sot.point."):
+            point = self.points.setdefault(event["index"], _Point(event["index"], event.get("title", "")))
+            if kind == "sot.point.start":
+                point.state, point.attempt = "writing", event["attempt"]
+            elif kind == "sot.point.delta":
+                self._note_text()
+                point.state = "writing"
+                point.text += event["text"]
+            else:
+                point.state = _ENDS[event["status"]]
+
+    def _note_text(self) -> None:
+        if self._first_text_at is None:
+            self._first_text_at = self.clock()
+
+    @property
+    def summary(self) -> str:
+        """The clock, how many points are done, and how fast they are written (tokens estimated from characters)."""
+        now = self.clock()
+        parts = [f"{now - self._started:5.1f} s"]
+        if self.points:
+            done = sum(point.state in _ENDS.values() for point in self.points.values())
+            parts.append(f"{done} of {len(self.points)} points")
+        elif self.direct is None:
+            parts.append("drafting the skeleton")
+        chars = sum(len(point.text) for point in self.points.values()) + len(self.direct or "")
+        if self._first_text_at is not None and now > self._first_text_at:
+            rate = chars / _CHARS_PER_TOKEN / (now - self._first_text_at)
+            parts.append(f"about {rate:.0f} tokens/s")
+        return "  ".join(parts)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self.direct is not None:
+            height = max(3, (options.height or console.height) - _SUMMARY_LINES)
+            yield Group(tail_of_text(self.direct, options.max_width, height), Text(self.summary, style="dim"))
+            return
+        yield Group(self._grid(console, options), Text(self.summary, style="dim"))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(_NARROWEST_PANEL, options.max_width), options.max_width)
+
+    def _grid(self, console: Console, options: ConsoleOptions) -> Table:
+        columns = max(1, min(_MOST_COLUMNS, options.max_width // _NARROWEST_PANEL, len(self.points) or 1))
+        rows = -(-len(self.points) // columns) or 1
+        room = (options.height or console.height) - _SUMMARY_LINES
+        lines = max(0, min(6, room // rows - 2))
+        grid = Table.grid(expand=True)
+        for _ in range(columns):
+            grid.add_column(ratio=1)
+        cells = [self._cell(point, options.max_width // columns - 4, lines) for point in self.points.values()]
+        for start in range(0, len(cells), columns):
+            grid.add_row(*cells[start : start + columns])
+        return grid
+
+    @staticmethod
+    def _cell(point: _Point, width: int, lines: int) -> Panel | Text:
+        mark, style = _LOOKS[point.state]
+        state = point.state if point.attempt == 1 or point.state != "writing" else f"writing, try {point.attempt}"
+        heading = Text(f"{mark} {point.index}. {point.title} ", style=style, overflow="ellipsis", no_wrap=True)
+        if lines == 0:  # no room for texts: one line a point
+            return heading + Text(f"({state})", style="dim")
+        body = tail_of_text(point.text, width, lines)
+        return Panel(
+            body,
+            title=heading,
+            title_align="left",
+            subtitle=Text(state, style="dim"),
+            subtitle_align="right",
+            border_style=style,
+            height=lines + 2,
+        )
+
+
+def tail_of_text(text: str, width: int, lines: int) -> Text:
+    """The last lines of a text as a terminal of this width breaks it."""
+    console = Console(width=max(width, 8), color_system=None)
+    wrapped = Text(text).wrap(console, max(width, 8))
+    return Text("\n").join(wrapped[-lines:]) if lines else Text()

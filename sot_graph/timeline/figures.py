@@ -1,0 +1,208 @@
+"""The figures of a run, measured and estimated: plain data, from which the page is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from sot_graph.timeline.estimating import longest_chain, sequential_estimate, share_tokens
+from sot_graph.timeline.reading import Span, count_at, part, parts, question_of, seconds_at, span_of, text_at
+
+__all__ = ["PointFigures", "PointStatus", "RunFigures", "Span", "measure_run"]
+
+PointStatus: TypeAlias = Literal["ok", "failed", "timed_out", "missing"]
+"""Of an expansion; `"missing"` where the result holds none for a point."""
+
+_CLOCK_TOLERANCE = 1e-6
+_STATUSES: Mapping[object, PointStatus] = {"ok": "ok", "failed": "failed", "timed_out": "timed_out"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointFigures:
+    """One point of the skeleton. Times are in seconds from the run's start."""
+
+    index: int
+    title: str
+    status: PointStatus
+    error: str
+    """Why it is not `ok`; empty if it is."""
+    text: str
+    span: Span | None
+    """`None` if it wasn't written in this run, but kept from an earlier one."""
+    queued: float | None
+    """Seconds between the skeleton's end and the point's start: behind other points."""
+    tokens_estimate: int | None
+    """Output tokens: its share of the expansions' tokens, by the length of its text."""
+    critical: bool
+    """Whether it is on the critical path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFigures:
+    """What a run took. Seconds, from the run's start where they are times; `None` is what the result doesn't tell."""
+
+    route: Literal["skeleton", "direct"] | None
+    route_reason: str
+    question: str
+    answer: str
+    routing: Span | None
+    skeleton: Span | None
+    points: tuple[PointFigures, ...]
+    """Sorted by index."""
+    direct: Span | None
+    join: Span | None
+    total: float | None
+    """When the answer was there."""
+    end: float
+    """The latest time there is: where a drawing ends."""
+    time_to_first_word: float | None
+    """When the first word of the first point could be read; of a run that wasn't streamed: `total`."""
+    streamed: bool
+    """Whether `time_to_first_word` is that of a first token."""
+    one_clock: bool
+    """`False` if times can't be of one run: it was resumed, and what was finished before has its first run's times."""
+    complete: bool
+    """Whether `total` covers all the points: timed, on one clock, none from a cache."""
+    critical_path: float | None
+    """Seconds of routing, skeleton, longest chain of points and join: what no further overlap could save."""
+    critical_points: tuple[int, ...]
+    sequential_estimate: float | None
+    """Seconds that one ordinary answer with the same text would have taken, at the speed of this run."""
+    sequential_is_upper_bound: bool
+    """Whether that estimate is too high, because nothing was streamed."""
+    speed_up_estimate: float | None
+    """`sequential_estimate / total`; only of a complete run."""
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    """Those of `input_tokens` that the provider read from its prompt cache."""
+    calls: int | None
+    cache_hits: int | None
+
+
+def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> RunFigures:
+    """Work out the figures of a run from what its graph returned.
+
+    Args:
+        result: The graph's output. Any key may be missing, and any value odd: it counts as not known.
+        question: Instead of the last human message's text.
+
+    Raises:
+        SotConfigError: `result` is no dict at all.
+
+    Example:
+        >>> times = {"start": 0.5, "first_token": 1.0, "end": 3.0}
+        >>> figures = measure_run({
+        ...     "skeleton": [{"index": 1, "title": "A"}, {"index": 2, "title": "B"}],
+        ...     "expansions": [{"index": i, "title": "", "text": "Text.", "status": "ok"} for i in (1, 2)],
+        ...     "timings": {"points": [{"index": i, **times} for i in (1, 2)], "total": 3.0},
+        ... })
+        >>> figures.time_to_first_word, figures.sequential_estimate, figures.speed_up_estimate
+        (1.0, 4.5, 1.5)
+    """
+    asked = question_of(result) if question is None else question
+    timings = part(result, "timings")
+    routing, skeleton, direct, join = (span_of(part(timings, key)) for key in ("route", "skeleton", "direct", "join"))
+    spans = {index: span for index, timing in parts(timings, "points") if (span := span_of(timing))}
+    stages = [span for span in (routing, skeleton, direct, join, *spans.values()) if span]
+    latest = max((span.end for span in stages), default=0.0)
+    total = seconds_at(timings, "total")
+    if total is None and stages:
+        total = latest
+
+    usage = part(part(result, "usage"), "total")
+    expansions = dict(parts(result, "expansions"))
+    texts = {index: text_at(expansion, "text") for index, expansion in expansions.items()}
+    depends_on = {index: _indices(point) for index, point in parts(result, "skeleton")}
+    one_clock = _one_clock(spans.values(), skeleton, total)
+    complete = one_clock and spans.keys() >= {*expansions, *depends_on} and not count_at(usage, "cache_hits")
+    chain, critical_points = longest_chain(spans, depends_on) if complete else (0.0, ())
+    points = tuple(_points(result, expansions, spans, skeleton, texts, critical_points))
+    first_token = _first_token(points, skeleton) if points else direct.first_token if direct else None
+    sequential = sequential_estimate(spans, texts)
+    other_stages = [span.seconds for span in (routing, skeleton, direct, join) if span]
+    return RunFigures(
+        route="skeleton" if points else "direct" if direct or result.get("route") == "direct" else None,
+        route_reason=text_at(result, "route_reason"),
+        question=asked,
+        answer=text_at(result, "answer"),
+        routing=routing,
+        skeleton=skeleton,
+        points=points,
+        direct=direct,
+        join=join,
+        total=total,
+        end=max(total or 0.0, latest),
+        time_to_first_word=(total if first_token is None else first_token) if one_clock else None,
+        streamed=first_token is not None and one_clock,
+        one_clock=one_clock,
+        complete=complete,
+        critical_path=sum(other_stages) + chain if stages and complete else None,
+        critical_points=critical_points,
+        sequential_estimate=sequential.seconds if sequential else None,
+        sequential_is_upper_bound=sequential is not None and not sequential.streamed,
+        speed_up_estimate=sequential.seconds / total if sequential and total and complete else None,
+        input_tokens=count_at(usage, "input_tokens"),
+        output_tokens=count_at(usage, "output_tokens"),
+        cached_tokens=count_at(usage, "cached_tokens"),
+        calls=count_at(usage, "calls"),
+        cache_hits=count_at(usage, "cache_hits"),
+    )
+
+
+def _indices(point: Mapping[str, Any]) -> list[int]:
+    depends_on = point.get("depends_on")
+    return [index for index in depends_on if type(index) is int] if isinstance(depends_on, list) else []
+
+
+def _points(
+    result: Mapping[str, Any],
+    expansions: Mapping[int, Mapping[str, Any]],
+    spans: Mapping[int, Span],
+    skeleton: Span | None,
+    texts: Mapping[int, str],
+    critical_points: Iterable[int],
+) -> Iterable[PointFigures]:
+    titles = {
+        index: text_at(point, "title") for key in ("expansions", "skeleton") for index, point in parts(result, key)
+    }
+    output_tokens = count_at(part(part(result, "usage"), "expansion"), "output_tokens")
+    tokens = share_tokens({index: texts[index] for index in texts if index in spans}, output_tokens)
+    for index in sorted({*titles, *spans}):
+        expansion = expansions.get(index, {})
+        span = spans.get(index)
+        yield PointFigures(
+            index=index,
+            title=titles.get(index, ""),
+            status=_STATUSES.get(expansion.get("status"), "missing"),
+            error=text_at(expansion, "error"),
+            text=texts.get(index, ""),
+            span=span,
+            queued=span.start - skeleton.end if span and skeleton and span.start >= skeleton.end else None,
+            tokens_estimate=tokens.get(index),
+            critical=index in critical_points,
+        )
+
+
+def _one_clock(spans: Iterable[Span], skeleton: Span | None, total: float | None) -> bool:
+    """A point can't start before its skeleton is there, nor end after its answer."""
+    earliest = skeleton.end if skeleton else 0.0
+    return all(
+        span.start >= earliest - _CLOCK_TOLERANCE and (total is None or span.end <= total + _CLOCK_TOLERANCE)
+        for span in spans
+    )
+
+
+def _first_token(points: Iterable[PointFigures], skeleton: Span | None) -> float | None:
+    """In reading order: a point can be read once those before it have ended, be it without a word."""
+    readable = skeleton.end if skeleton else 0.0
+    for point in points:
+        if point.text:
+            return readable if point.span is None else _later(readable, point.span.first_token)
+        readable = max(readable, point.span.end if point.span else 0.0)
+    return None
+
+
+def _later(readable: float, first_token: float | None) -> float | None:
+    return None if first_token is None else max(readable, first_token)

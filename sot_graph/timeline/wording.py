@@ -1,0 +1,49 @@
+"""Times, numbers and states in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sot_graph.timeline.figures import PointFigures
+
+__all__ = ["NOT_KNOWN", "count", "counted", "seconds", "state", "times"]
+
+NOT_KNOWN = "–"  # noqa: RUF001 - a dash, as tables have it
+
+_STATES = {"ok": "done", "failed": "failed", "timed_out": "cut off by the deadline", "missing": "not written"}
+_STEPS = ((0.0005, "<1 ms"), (0.0995, "{ms:.0f} ms"), (9.995, "{s:.2f} s"), (59.95, "{s:.1f} s"))
+"""Below the first number of seconds, the second is how they are written."""
+
+
+def seconds(value: float | None) -> str:
+    """A time, to two or three digits: `0 s`, `34 ms`, `1.25 s`, `12.5 s`, `2 min 5 s`."""
+    if not value:
+        return NOT_KNOWN if value is None else "0 s"
+    for limit, form in _STEPS:
+        if value < limit:
+            return form.format(s=value, ms=1000 * value)
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes:,} min {rest} s"
+
+
+def count(value: int | None) -> str:
+    """A number with its thousands apart."""
+    return NOT_KNOWN if value is None else f"{value:,}"
+
+
+def counted(number: int, one: str) -> str:
+    """`1 point`, `3 points`."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
+
+
+def times(value: float | None) -> str:
+    """A ratio, to one digit."""
+    return NOT_KNOWN if value is None else f"{value:.1f}×"  # noqa: RUF001 - a multiplication sign
+
+
+def state(point: PointFigures) -> str:
+    """What became of a point."""
+    if point.status == "ok" and point.span is None:
+        return "kept from an earlier run"
+    return _STATES[point.status]
