@@ -1,0 +1,122 @@
+"""Only what failed is written again."""
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+
+from sot_graph import (
+    ExpansionError,
+    SotConfigError,
+    SotOptions,
+    aretry_failed_points,
+    create_sot_graph,
+    retry_failed_points,
+)
+from sot_graph.testing import Fault, Status
+
+ASK = {"question": "How do plants grow?"}
+THREAD = {"configurable": {"thread_id": "1"}}
+
+
+@pytest.fixture(params=["sync", "async"])
+def retry(request):
+    async def call(graph, config=THREAD, **kwargs):
+        if request.param == "sync":
+            return retry_failed_points(graph, config, **kwargs)
+        return await aretry_failed_points(graph, config, **kwargs)
+
+    return call
+
+
+@pytest.fixture
+def broken(endpoint):
+    """Points 2 and 5 fail until `endpoint.faults` is emptied."""
+    endpoint.faults = [
+        Fault(Status(400), lambda request: any(f"<point>{number}. " in request.last_user for number in (2, 5)))
+    ]
+    return endpoint
+
+
+def heal(endpoint):
+    endpoint.faults = []
+    endpoint.reset()
+
+
+def requested_points(endpoint):
+    return sorted(int(logged.request.last_user.split("<point>")[1].split(".")[0]) for logged in endpoint.requests)
+
+
+@pytest.mark.parametrize("on_point_failure", ["mark", "skip", "raise"])
+async def test_a_retry_writes_the_failed_points_alone_and_replaces_the_message(retry, broken, on_point_failure):
+    options = SotOptions(on_point_failure=on_point_failure)
+    graph = create_sot_graph(broken.chat_model(), options=options, checkpointer=InMemorySaver())
+    if on_point_failure == "raise":
+        with pytest.raises(ExpansionError) as caught:
+            await graph.ainvoke(ASK, THREAD)
+        assert [expansion["index"] for expansion in caught.value.failed] == [2, 5]
+    else:
+        first = await graph.ainvoke(ASK, THREAD)
+        assert [expansion["status"] for expansion in first["expansions"]].count("failed") == 2
+    heal(broken)
+    result = await retry(graph)
+    assert requested_points(broken) == [2, 5]
+    assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
+    assert [message.text for message in result["messages"]] == [ASK["question"], result["answer"]]
+    assert result["usage"]["expansion"]["calls"] == 10
+
+
+async def test_a_retry_of_a_whole_answer_requests_nothing(retry, endpoint):
+    graph = create_sot_graph(endpoint.chat_model(), checkpointer=InMemorySaver())
+    first = await graph.ainvoke(ASK, THREAD)
+    endpoint.reset()
+    assert (await retry(graph))["answer"] == first["answer"]
+    assert endpoint.requests == []
+
+
+async def test_a_point_that_fails_again_stays_failed(retry, broken):
+    graph = create_sot_graph(broken.chat_model(), checkpointer=InMemorySaver())
+    first = await graph.ainvoke(ASK, THREAD)
+    second = await retry(graph)
+    assert second["answer"] == first["answer"]
+    assert [e["index"] for e in second["expansions"] if e["status"] == "failed"] == [2, 5]
+
+
+async def test_a_childs_failed_points_are_retried_through_its_parent(retry, broken):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(broken.chat_model(), checkpointer=True))
+    builder.add_edge(START, "answer")
+    parent = builder.compile(checkpointer=InMemorySaver())
+    await parent.ainvoke({"messages": [HumanMessage("Hello?")]}, THREAD)
+    first = await parent.ainvoke({"messages": [HumanMessage("How do plants grow?")]}, THREAD)
+    assert "could not be written" in first["messages"][-1].text
+    heal(broken)
+    result = await retry(parent)
+    assert requested_points(broken) == [2, 5]
+    after = (await parent.aget_state(THREAD)).values["messages"]
+    assert [message.text for message in after][-2:] == ["How do plants grow?", result["answer"]]
+    assert len(after) == 4
+    assert "could not be written" not in after[-1].text
+    again = await retry(parent)
+    assert again["answer"] == result["answer"]
+    assert requested_points(broken) == [2, 5]
+
+
+async def test_a_child_that_keeps_nothing_says_what_to_do_instead(retry, broken):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(broken.chat_model()))
+    builder.add_edge(START, "answer")
+    parent = builder.compile(checkpointer=InMemorySaver())
+    await parent.ainvoke({"messages": [HumanMessage("Why?")]}, THREAD)
+    with pytest.raises(SotConfigError, match=r"checkpointer=True.*given_expansions"):
+        await retry(parent)
+
+
+async def test_without_a_checkpointer_or_a_thread_it_says_what_to_do(retry, endpoint):
+    with pytest.raises(SotConfigError, match="given_expansions"):
+        await retry(create_sot_graph(endpoint.chat_model()))
+    kept = create_sot_graph(endpoint.chat_model(), checkpointer=InMemorySaver())
+    with pytest.raises(SotConfigError, match="thread_id"):
+        await retry(kept, {})
+    with pytest.raises(SotConfigError, match="nothing to retry"):
+        await retry(kept)

@@ -1,0 +1,35 @@
+"""Type-checked by `make check`, never run: what a user's code may say."""
+
+from typing import Any, assert_type
+
+from langchain_core.runnables import Runnable
+
+from sot_graph import (
+    Expansion,
+    PointwiseJoin,
+    SkeletonPoint,
+    SotContext,
+    SotOptions,
+    SotPrompts,
+    create_sot_graph,
+    join_plain,
+)
+
+
+def my_join(question: str, skeleton: list[SkeletonPoint], expansions: list[Expansion]) -> str:
+    return question + "".join(expansion["text"] for expansion in expansions)
+
+
+def build(model: Runnable[Any, Any]) -> None:
+    create_sot_graph("gpt-4o-mini")
+    create_sot_graph(model, join=join_plain)
+    create_sot_graph(model, join=PointwiseJoin(head="{title}: "))
+    graph = create_sot_graph(
+        model,
+        skeleton_model="openai:gpt-4o-mini",
+        options=SotOptions(max_points=5, deadline=20.0),
+        prompts=SotPrompts(direct="{question}"),
+    )
+    context: SotContext = {"max_points": 4}
+    result = graph.invoke({"question": "?"}, context=context)
+    assert_type(result["answer"], Any)

@@ -1,0 +1,198 @@
+"""The command, from the command line to the exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
+
+TITLES = ["Alpha one", "Beta two", "Gamma three"]
+KEYS = {"answer", "route", "route_reason", "skeleton", "expansions", "usage", "timings", "messages"}
+
+
+@pytest.fixture
+def endpoint() -> Iterator[SimulatedEndpoint]:
+    responder = SkeletonResponder(titles=TITLES, text=lambda ask: f"About {ask.title or 'all'} 😀.")
+    with SimulatedEndpoint(responder, physics=Physics.instant()) as running:
+        yield running
+
+
+def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if "OPENAI" not in name and "SOT_" not in name}
+    return subprocess.run(
+        [sys.executable, "-m", "sot_graph", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**inherited, "PYTHONIOENCODING": "utf-8", **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+def ask(endpoint: SimulatedEndpoint, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return run("ask", *arguments, "--base-url", endpoint.base_url, "--model", "m", **options)
+
+
+def imported(code: str) -> str:
+    heavy = ("langgraph", "langchain_core", "langchain_openai", "openai", "instructor")
+    report = f"import sys; print('imported:', [name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"import atexit\ndef report():\n    {report}\natexit.register(report)\n{code}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return ran.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["-h"], ["--version"], []])
+def test_help_and_version_import_neither_langgraph_nor_openai(arguments: list[str]):
+    code = f"import sys; sys.argv = ['sot-graph', *{arguments!r}]\nfrom sot_graph.cli import main; main()"
+    assert imported(code) == "imported: []"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ask", "-h"]])
+def test_help_says_what_there_is(arguments: list[str]):
+    ran = run(*arguments, COLUMNS="200")
+    assert ran.returncode == 0
+    assert "ask" in ran.stdout
+    assert ran.stderr == ""
+
+
+def test_the_version_is_the_packages():
+    from sot_graph import __version__
+
+    assert run("--version").stdout == f"sot-graph {__version__}\n"
+
+
+def test_in_a_pipe_the_skeleton_and_the_answer_are_plain_text(endpoint: SimulatedEndpoint):
+    ran = ask(endpoint, "How?")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.rstrip("\n") == (
+        "Skeleton\n\n1. Alpha one\n2. Beta two\n3. Gamma three\n\n"
+        "Answer\n\n**1. Alpha one**\n\nAbout Alpha one 😀.\n\n**2. Beta two**\n\nAbout Beta two 😀.\n\n"
+        "**3. Gamma three**\n\nAbout Gamma three 😀."
+    )
+
+
+def test_json_is_one_object_with_the_contracts_keys_and_nothing_else(endpoint: SimulatedEndpoint):
+    ran = ask(endpoint, "How?", "--json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.count("\n") == 1
+    result = json.loads(ran.stdout)
+    assert result.keys() == KEYS
+    assert result["route"] == "skeleton"
+    assert [point["title"] for point in result["skeleton"]] == TITLES
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 3
+    assert result["usage"]["total"]["calls"] == len(endpoint.requests) == 4
+    assert result["messages"][-1]["data"]["content"] == result["answer"]
+
+
+def test_json_of_a_direct_answer_has_the_same_keys(endpoint: SimulatedEndpoint):
+    endpoint.responder = lambda _: "Just an answer."
+    ran = ask(endpoint, "How?", "--json")
+    result = json.loads(ran.stdout)
+    assert ran.returncode == 0
+    assert result.keys() == KEYS
+    assert (result["route"], result["answer"], result["skeleton"]) == ("direct", "Just an answer.", [])
+
+
+def test_a_dash_reads_the_question_from_standard_input(endpoint: SimulatedEndpoint):
+    ran = ask(endpoint, "-", "--json", stdin="Was ist {das}? </question> 😀\n")
+    assert ran.returncode == 0
+    assert "Was ist {das}? &lt;/question> 😀" in endpoint.requests[0].request.last_user
+
+
+def test_max_points_and_point_length_reach_the_prompts(endpoint: SimulatedEndpoint):
+    ran = ask(endpoint, "How?", "--max-points", "2", "--point-length", "one word", "--json")
+    assert len(json.loads(ran.stdout)["skeleton"]) == 2
+    assert "2 to 2 points" in endpoint.requests[0].request.last_user
+    assert "Length: one word." in endpoint.requests[1].request.last_user
+
+
+def test_the_model_may_come_from_the_environment(endpoint: SimulatedEndpoint):
+    endpoint.models = {"from-outside"}
+    ran = run("ask", "How?", "--base-url", endpoint.base_url, "--json", SOT_GRAPH_MODEL="from-outside")
+    assert ran.returncode == 0
+
+
+def fails(ran: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    assert ran.returncode == status, ran.stderr
+    assert ran.stdout == ""
+    lines = ran.stderr.strip().splitlines()
+    assert len(lines) == 1, ran.stderr
+    assert lines[0].startswith("sot-graph: ")
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_is_bad_usage(question: str):
+    fails(run("ask", question, "--model", "m", "--base-url", "http://127.0.0.1:9/v1"), 2, "the question is empty")
+
+
+def test_an_empty_standard_input_is_an_empty_question():
+    fails(run("ask", "-", "--model", "m", "--base-url", "http://127.0.0.1:9/v1"), 2, "the question is empty")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--max-points", "0", "--model", "m"], ["--max-points", "greater than or equal to 1"]),
+        (["--point-length", "", "--model", "m"], ["--point-length", "at least 1 character"]),
+        (["--base-url", "http://127.0.0.1:9/v1"], ["--base-url needs --model"]),
+        (["--base-url", "nonsense", "--model", "m"], ["The base URL is 'nonsense'", "http://localhost:11434/v1"]),
+        (["--base-url", "", "--model", "m"], ["The base URL is ''"]),
+        (["--model", "nobody:x"], ["'nobody:x'"]),
+        (["--model", "gpt-4o"], ["No key for 'gpt-4o'", "OPENAI_API_KEY"]),
+        (["--model", ":"], ["names no model"]),
+    ],
+)
+def test_bad_usage_is_one_readable_line_and_status_2(arguments: list[str], words: list[str]):
+    fails(run("ask", "How?", *arguments), 2, *words)
+
+
+def test_a_gguf_file_that_is_not_there_is_bad_usage():
+    ran = run("ask", "How?", "--model", "/nowhere/model.gguf")
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert "There is no file /nowhere/model.gguf" in ran.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [["ask"], ["ask", "How?", "--max-points", "many"], ["answer"], ["ask", "a", "b"]])
+def test_a_command_line_that_makes_no_sense_is_bad_usage(arguments: list[str]):
+    ran = run(*arguments)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "Usage:" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_dead_base_url_is_a_failed_run():
+    ran = run("ask", "How?", "--base-url", "http://127.0.0.1:9/v1", "--model", "m")
+    fails(ran, 1, "could not be reached", "base URL")
+
+
+def test_a_wrong_key_is_a_failed_run_and_the_key_is_not_shown(endpoint: SimulatedEndpoint):
+    endpoint.api_keys = {"sk-right-0123456789"}
+    ran = ask(endpoint, "How?", OPENAI_API_KEY="sk-wrong-0123456789")
+    fails(ran, 1, "HTTP 401", "Check the key")
+    assert "sk-" not in ran.stderr
+    assert "6789" not in ran.stderr
+
+
+def test_an_unknown_model_is_a_failed_run(endpoint: SimulatedEndpoint):
+    endpoint.models = {"other"}
+    fails(ask(endpoint, "How?"), 1, "The model `m` does not exist", "HTTP 404")
+
+
+def test_a_server_in_trouble_is_a_failed_run(endpoint: SimulatedEndpoint):
+    endpoint.faults = [Fault(Status(500, retry_after=0))]
+    fails(ask(endpoint, "How?", "--json"), 1, "HTTP 500")

@@ -1,0 +1,132 @@
+"""What the board of points looks like, and what the review of a skeleton understands."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sot_graph.cli.live import Board
+from sot_graph.cli.reviewing import ReviewAbandonedError, review_on_terminal
+
+POINTS = [{"index": 1, "title": "Sun"}, {"index": 2, "title": "Soil"}, {"index": 3, "title": "Rain"}]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def board(clock):
+    """One point done, one being written at its second try, one waiting."""
+    board = Board(clock=clock)
+    board.feed({"type": "sot.skeleton", "points": POINTS, "heads": None, "separator": "", "eager": True})
+    clock.now = 1.0
+    board.feed({"type": "sot.point.start", "index": 1, "title": "Sun", "attempt": 1})
+    board.feed({"type": "sot.point.delta", "index": 1, "text": "Light feeds every leaf, from the first to the last."})
+    board.feed({"type": "sot.point.end", "index": 1, "status": "ok", "shown": True, "tail": ""})
+    board.feed({"type": "sot.point.start", "index": 2, "title": "Soil", "attempt": 2})
+    board.feed({"type": "sot.point.delta", "index": 2, "text": "[red]Roots[/red] hold on."})
+    clock.now = 3.0
+    return board
+
+
+def drawn(board, width, height=24):
+    console = Console(width=width, height=height, color_system=None, record=True, file=io.StringIO())
+    console.print(board)
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [120, 80, 40, 20])
+def test_the_board_fits_terminals_of_any_width(board, width, snapshot):
+    text = drawn(board, width)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert text == snapshot
+
+
+def test_a_low_terminal_gets_one_line_a_point(board):
+    text = drawn(board, 40, height=7)
+    assert "✓ 1. Sun" in text
+    assert "writing, try 2" in text
+    assert len(text.splitlines()) <= 7
+
+
+def test_what_a_model_writes_is_text_and_never_markup(board):
+    assert "[red]Roots[/red]" in drawn(board, 120)
+
+
+def test_the_summary_tells_time_progress_and_speed(board):
+    assert board.summary == "  3.0 s  1 of 3 points  about 10 tokens/s"
+
+
+def test_before_the_skeleton_the_board_says_what_is_done(clock):
+    assert "drafting the skeleton" in drawn(Board(clock=clock), 80)
+
+
+def test_a_direct_answer_is_shown_as_it_is_written(clock):
+    board = Board(clock=clock)
+    board.feed({"type": "sot.answer.delta", "text": "I just "})
+    board.feed({"type": "sot.answer.delta", "text": "talk."})
+    assert "I just talk." in drawn(board, 80)
+
+
+def test_points_that_failed_or_were_late_are_told_by_more_than_their_colour(board):
+    board.feed({"type": "sot.point.end", "index": 2, "status": "timed_out", "shown": True, "tail": ""})
+    board.feed({"type": "sot.point.end", "index": 3, "status": "failed", "shown": True, "tail": ""})
+    text = drawn(board, 120)
+    assert "late" in text
+    assert "failed" in text
+
+
+def review(*lines):
+    remaining = list(lines)
+
+    def read(_prompt):
+        if not remaining:
+            raise EOFError
+        return remaining.pop(0)
+
+    shown = []
+    return review_on_terminal(POINTS, read=read, show=shown.append), shown
+
+
+@pytest.mark.parametrize(
+    ("lines", "verdict"),
+    [
+        ([""], True),
+        (["yes"], True),
+        (["e 2 Good soil", ""], ["Sun", "Good soil", "Rain"]),
+        (["a Wind", ""], ["Sun", "Soil", "Rain", "Wind"]),
+        (["d 1", ""], ["Soil", "Rain"]),
+        (["m 3 1", ""], ["Rain", "Sun", "Soil"]),
+        (["r too dull"], {"reject": "too dull"}),
+        (["d 1", "a Sun", "m 3 1", ""], True),
+    ],
+)
+def test_a_review_understands_its_commands(lines, verdict):
+    assert review(*lines)[0] == verdict
+
+
+@pytest.mark.parametrize("line", ["x", "d 9", "d zero", "e 1", "m 1", "a", "r"])
+def test_what_a_review_does_not_understand_it_says_and_asks_again(line):
+    verdict, shown = review(line, "")
+    assert verdict is True
+    assert any("not understood" in text for text in shown)
+
+
+def test_a_skeleton_never_loses_its_last_point():
+    verdict, _ = review("d 1", "d 1", "d 1", "")
+    assert verdict == ["Rain"]
+
+
+@pytest.mark.parametrize("lines", [["q"], []])
+def test_a_review_can_be_left(lines):
+    with pytest.raises(ReviewAbandonedError):
+        review(*lines)

@@ -1,0 +1,240 @@
+"""`TextCleaner`: echoes go, text stays, however it comes in."""
+# ruff: noqa: RUF001
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sot_graph.expansion import TextCleaner
+
+TITLE = "Set clear goals"
+
+
+def clean(
+    text: str, *, index: int = 2, title: str = TITLE, pieces: int | None = None, cut_off: bool = False, **options: Any
+) -> str:
+    cleaner = TextCleaner(index, title, **options)
+    size = pieces or max(1, len(text))
+    fed = [cleaner.feed(text[start : start + size]) for start in range(0, len(text), size)]
+    result = "".join(fed) + cleaner.finish(cut_off=cut_off)
+    assert cleaner.text == result
+    return result
+
+
+@pytest.mark.parametrize("pieces", [None, 1, 3])
+@pytest.mark.parametrize(
+    "echo",
+    [
+        "Set clear goals: ",
+        "Set clear goals:\n\n",
+        "Set clear goals\n",
+        "Set clear goals\r\n\r\n",
+        "Set clear goals - ",
+        "Set clear goals — ",
+        "Set clear goals. ",
+        "SET CLEAR GOALS: ",
+        "set clear goals：",
+        "**Set clear goals**: ",
+        "**Set clear goals:** ",
+        "**Set clear goals**\n\n",
+        "**Set clear goals** ",
+        "*Set clear goals*: ",
+        "__Set clear goals__: ",
+        "## Set clear goals\n",
+        "### 2. Set clear goals\n\n",
+        "> Set clear goals: ",
+        '"Set clear goals": ',
+        "“Set clear goals”: ",
+        "«Set clear goals»: ",
+        "`Set clear goals`: ",
+        "2. Set clear goals: ",
+        "2) **Set clear goals**: ",
+        "**2. Set clear goals**: ",
+        "**2.** Set clear goals: ",
+        "(2) Set clear goals: ",
+        "7. Set clear goals: ",
+        "- Set clear goals: ",
+        "- **Set clear goals**: ",
+        "• Set clear goals: ",
+        "2. ",
+        "2) ",
+        "2: ",
+        "(2) ",
+        "**2.** ",
+        " \n\t",
+        "## 2. Set clear goals\n\n**Set clear goals**: ",
+    ],
+)
+def test_an_echoed_title_or_number_is_stripped_in_every_dress(echo: str, pieces: int | None):
+    assert clean(f"{echo}Write them down.", pieces=pieces) == "Write them down."
+
+
+@pytest.mark.parametrize("pieces", [None, 1])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Set clear goals and write them down.",
+        "Set clear goals, then plan.",
+        "Set clear goalsetting rules.",
+        "Set clear goals-based plans.",
+        "**Set clear goals** and write them down.",
+        "Set clear rules.",
+        "Set",
+        "2.5 million people do.",
+        "2 people do.",
+        "20. is not the number.",
+        "3. Another number.",
+        "- First\n- Second",
+        "1. First\n2. Second",
+        '"Quoted" words.',
+        "**Bold** words.",
+        "# A heading\n\ntext",
+        "目标很重要。",
+        "2",
+    ],
+)
+def test_what_only_looks_like_an_echo_stays(text: str, pieces: int | None):
+    assert clean(text, pieces=pieces) == text
+
+
+@pytest.mark.parametrize("pieces", [None, 1])
+@pytest.mark.parametrize("text", ['"Goals," they say.', "**Goals** matter.", "- one\n- two", "*Goals* matter."])
+def test_markup_that_belongs_to_the_text_stays_whole_behind_an_echo(text: str, pieces: int | None):
+    assert clean(f"Set clear goals\n{text}", pieces=pieces) == text
+    assert clean(f"**Set clear goals**: {text}", pieces=pieces) == text
+    assert clean(f"**Set clear goals:** {text}", pieces=pieces) == text
+
+
+@pytest.mark.parametrize("text", ["0. Zero\n1. One", "**Bold**: text", "2. Two", "# Heading\n\ntext"])
+def test_of_a_text_that_is_no_points_nothing_is_taken_away(text: str):
+    cleaner = TextCleaner()
+    assert cleaner.feed(text) + cleaner.finish() == text
+
+
+@pytest.mark.parametrize("pieces", [None, 1])
+@pytest.mark.parametrize("text", ["1. One\n2. Two", "1) One\n\n2) Two\n3) Three", "1. One\n**2.** Two"])
+def test_a_list_inside_of_point_one_stays(text: str, pieces: int | None):
+    assert clean(text, index=1, pieces=pieces) == text
+
+
+@pytest.mark.parametrize("pieces", [None, 1])
+@pytest.mark.parametrize(("text", "cleaned"), [("1. One", "One"), ("1. One\nmore", "One\nmore"), ("1. ", "1.")])
+def test_point_ones_own_number_is_stripped(text: str, cleaned: str, pieces: int | None):
+    result = clean(text, index=1, pieces=pieces)
+    assert result == ("" if text == "1. " else cleaned)
+
+
+@pytest.mark.parametrize(
+    "text", ["Set clear goals", "**Set clear goals**", "2. Set clear goals.", "## Set clear goals\n", "**", "...", " "]
+)
+def test_a_text_without_a_word_of_its_own_is_nothing(text: str):
+    cleaner = TextCleaner(2, TITLE)
+    assert cleaner.feed(text) + cleaner.finish() == ""
+    assert not cleaner.says_something
+
+
+@pytest.mark.parametrize("title", ["Straße", "C++ (basics)", "What is it?", "目标", "İstanbul", "a.b*c", "{x}"])
+def test_titles_of_any_kind_are_recognised(title: str):
+    assert clean(f"**{title}**: Text.", title=title) == "Text."
+    assert clean(f"2. {title}\nText.", title=title, pieces=1) == "Text."
+
+
+@pytest.mark.parametrize("pieces", [None, 1])
+@pytest.mark.parametrize(
+    "text", ["**Set clear goals**: Write.", " Write.", "Write.", "**Set clear goals**: Set clear goals: Write."]
+)
+def test_a_prefill_is_stripped_whether_the_server_repeats_it_or_not(text: str, pieces: int | None):
+    assert clean(text, prefill="**Set clear goals**:", pieces=pieces) == "Write."
+
+
+def test_text_without_an_echo_is_shown_with_its_first_words():
+    cleaner = TextCleaner(2, TITLE)
+    assert cleaner.feed("Write") == "Write"
+
+
+def test_white_space_is_held_back_until_more_follows():
+    cleaner = TextCleaner(2, TITLE)
+    assert [cleaner.feed("Write. "), cleaner.feed("\n"), cleaner.feed("Now. "), cleaner.finish()] == [
+        "Write.",
+        "",
+        " \nNow.",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("pieces", [None, 1])
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("One. Two is", "One."),
+        ("One. Two.", "One. Two."),
+        ("It is 2.5 m", "It is 2.5 m"),
+        ("It is 2.5 m. And th", "It is 2.5 m."),
+        ('He said "yes." And th', 'He said "yes."'),
+        ("一。二", "一。"),
+        ("No end", "No end"),
+    ],
+)
+def test_a_text_cut_off_ends_at_its_last_whole_sentence_if_so_wanted(text: str, cleaned: str, pieces: int | None):
+    assert clean(text, trim_to_sentence=True, cut_off=True, pieces=pieces) == cleaned
+    assert clean(text, trim_to_sentence=True, cut_off=False, pieces=pieces) == text
+    assert clean(text, cut_off=True, pieces=pieces) == text
+
+
+@pytest.mark.parametrize(("text", "says"), [("Word", True), ("7", True), ("目", True), ("...", False), ("__", False)])
+def test_a_text_says_something_if_there_is_a_word_in_it(text: str, says: bool):
+    cleaner = TextCleaner(9, TITLE)
+    cleaner.feed(text)
+    cleaner.finish()
+    assert cleaner.says_something is says
+
+
+PARTS = st.sampled_from(
+    [
+        *("Set clear goals", "set CLEAR goals", "Set clear", "goals", "word", "Word"),
+        *("1. ", "1.", "2.", "2) ", "2.5", "3.", "(", "["),
+        *("\n", "\r\n", " ", "  "),
+        *("**", "*", "_", '"', "“", "”", "#", "- ", "•"),
+        *(":", "：", ".", "-", "—", "。", "!"),
+    ]
+)
+TEXTS = st.one_of(st.lists(PARTS, max_size=14).map("".join), st.text(max_size=40))
+
+
+@given(
+    TEXTS,
+    st.data(),
+    st.sampled_from([1, 2, 12]),
+    st.sampled_from(["", "**Set clear goals**:", "1."]),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(max_examples=1500, deadline=None)
+def test_the_result_does_not_depend_on_the_pieces(
+    text: str, data: st.DataObject, index: int, prefill: str, trim: bool, cut_off: bool
+):
+    whole = TextCleaner(index, TITLE, prefill=prefill, trim_to_sentence=trim)
+    expected = whole.feed(text) + whole.finish(cut_off=cut_off)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    cleaner = TextCleaner(index, TITLE, prefill=prefill, trim_to_sentence=trim)
+    pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    given_back = "".join(map(cleaner.feed, pieces)) + cleaner.finish(cut_off=cut_off)
+    assert given_back == cleaner.text == expected
+    assert len(given_back) <= len(text)
+    assert given_back in text
+    assert cleaner.says_something == whole.says_something == any(char.isalnum() for char in given_back)
+    letter_by_letter = TextCleaner(index, TITLE, prefill=prefill, trim_to_sentence=trim)
+    assert "".join(map(letter_by_letter.feed, text)) + letter_by_letter.finish(cut_off=cut_off) == expected
+
+
+@pytest.mark.parametrize("trim", [False, True])
+@pytest.mark.parametrize("unit", ["2. ", "Set clear goals: ", "*", " ", "\n", ".", "word ", "1. "])
+def test_a_reply_that_never_ends_is_cleaned_in_linear_time(unit: str, trim: bool):
+    text = unit * (20_000 // len(unit))
+    before = time.process_time()
+    clean(text, pieces=4, trim_to_sentence=trim)
+    clean(text, pieces=4, trim_to_sentence=trim, index=1)
+    assert time.process_time() - before < 20

@@ -1,0 +1,38 @@
+"""Where a continuation repeats the end of what it continues."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sot_graph.expansion.replying import _overlap
+
+
+@pytest.mark.parametrize(
+    ("written", "continued", "overlap"),
+    [
+        ("Plan your day", "your day with care", 8),
+        ("Plan your day", " with care", 0),
+        ("Plan your strate", "strategy", 6),
+        ("Plan your day", "Plan your day", 13),
+        ("Plan your day", "Plan your day with care", 13),
+        ("", "text", 0),
+        ("text", "", 0),
+        ("ab", "ab", 0),
+        ("the abab", "abab abab", 4),
+    ],
+)
+def test_the_longest_repetition_is_found(written: str, continued: str, overlap: int):
+    assert _overlap(written, continued) == overlap
+
+
+def test_no_more_than_a_paragraph_is_compared():
+    assert _overlap("x" * 5000, "x" * 5000) == 200
+
+
+@given(st.text("ab ", max_size=30), st.text("ab ", max_size=30))
+def test_what_is_cut_off_is_what_was_written(written: str, continued: str):
+    length = _overlap(written, continued)
+    assert 0 <= length <= len(continued)
+    assert length != 1
+    assert length != 2
+    assert written.endswith(continued[:length])

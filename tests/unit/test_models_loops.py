@@ -1,0 +1,197 @@
+"""Where coroutines run, and which HTTP client a model uses there."""
+
+import asyncio
+import gc
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+import httpx2
+import pytest
+from langchain_core.messages import HumanMessage
+
+from sot_graph import create_sot_graph, join_plain
+from sot_graph.models import LoopModel, run_sync
+from sot_graph.testing import Physics, ScriptedChatModel, SimulatedEndpoint, answer_skeleton_of_thought
+
+PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
+ASK = [HumanMessage("Why is the sky blue?")]
+
+
+@pytest.fixture
+def endpoint() -> Iterator[SimulatedEndpoint]:
+    with SimulatedEndpoint(lambda _: "Because.", physics=Physics.instant()) as running:
+        yield running
+
+
+async def where() -> tuple[str, str]:
+    await asyncio.sleep(0)
+    return PLACE.get(), threading.current_thread().name
+
+
+def test_a_coroutine_runs_on_the_librarys_own_thread_and_its_result_comes_back():
+    assert run_sync(where()) == ("nowhere", "sot_graph-loop")
+
+
+def test_context_variables_come_along_and_changes_stay_inside():
+    async def change() -> str:
+        before = PLACE.get()
+        PLACE.set("inside")
+        return before
+
+    token = PLACE.set("outside")
+    try:
+        assert run_sync(change()) == "outside"
+        assert PLACE.get() == "outside"
+    finally:
+        PLACE.reset(token)
+
+
+def test_each_caller_brings_its_own_context():
+    def call(name: str) -> str:
+        PLACE.set(name)
+        return run_sync(where())[0]
+
+    names = [f"caller {number}" for number in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(lambda name: copy_context().run(call, name), names)) == names
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), ZeroDivisionError()])
+def test_an_exception_comes_out_as_it_is(error: Exception):
+    async def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        run_sync(fail())
+    assert caught.value is error
+
+
+def test_many_threads_run_their_coroutines_side_by_side():
+    barrier = asyncio.Barrier(20)
+
+    async def meet() -> int:
+        async with asyncio.timeout(30):
+            return await barrier.wait()
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sorted(pool.map(lambda _: run_sync(meet()), range(20))) == list(range(20))
+
+
+def test_a_nested_call_from_the_librarys_loop_ends_and_sees_the_context():
+    async def outer() -> tuple[str, str]:
+        PLACE.set("outer")
+        return run_sync(where())
+
+    assert run_sync(outer()) == ("outer", "sot_graph-nested")
+
+
+def test_calls_nested_twice_end():
+    async def middle() -> tuple[str, str]:
+        return run_sync(where())
+
+    async def outer() -> tuple[str, str]:
+        return run_sync(middle())
+
+    assert run_sync(outer())[1] == "sot_graph-nested"
+
+
+def test_a_nested_calls_exception_comes_out_as_it_is():
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def outer() -> None:
+        run_sync(fail())
+
+    with pytest.raises(ZeroDivisionError):
+        run_sync(outer())
+
+
+@pytest.mark.timeout(60)
+def test_a_join_may_invoke_a_graph_of_its_own():
+    model = ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil", "Sun"], "About {title}."))
+    inner = create_sot_graph(model)
+
+    def join(question: str, skeleton: Any, expansions: Any) -> str:
+        return str(inner.invoke({"question": question})["answer"]) + "\n" + join_plain(question, skeleton, expansions)
+
+    answer = create_sot_graph(model, join=join).invoke({"question": "How do plants grow?"})["answer"]
+    assert answer.startswith("**1. Seed**")
+    assert answer.endswith("3. Sun: About Sun.")
+
+
+async def ask(model: LoopModel) -> str:
+    reply = await (await model.here()).ainvoke(ASK)
+    return str(reply.text)
+
+
+def test_one_model_serves_several_event_loops_in_a_row(endpoint: SimulatedEndpoint):
+    model = LoopModel(endpoint.chat_model())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(5):
+            assert asyncio.run(ask(model)) == "Because."
+        gc.collect()
+    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+    assert len(endpoint.requests) == 5
+
+
+def test_one_model_serves_many_threads_each_with_a_loop_of_its_own(endpoint: SimulatedEndpoint):
+    model = LoopModel(endpoint.chat_model())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda _: asyncio.run(ask(model)), range(40)))
+        gc.collect()
+    assert answers == ["Because."] * 40
+    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+
+
+def test_one_model_serves_many_threads_by_the_librarys_loop(endpoint: SimulatedEndpoint):
+    model = LoopModel(endpoint.chat_model())
+    with endpoint.hold(20) as hold, ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: run_sync(ask(model)), range(20)))
+    assert answers == ["Because."] * 20
+    assert hold.complete
+
+
+def test_loops_that_are_gone_are_forgotten(endpoint: SimulatedEndpoint):
+    model = LoopModel(endpoint.chat_model())
+    for _ in range(5):
+        asyncio.run(ask(model))
+    gc.collect()
+    assert len(model._copies) <= 1
+
+
+async def test_a_loop_gets_one_copy_and_the_callers_model_stays_untouched(endpoint: SimulatedEndpoint):
+    chat = endpoint.chat_model(max_retries=4)
+    model = LoopModel(chat)
+    copy: Any = await model.here()
+    assert await model.here() is copy
+    assert copy is not chat
+    assert copy.root_async_client.max_retries == 0
+    assert chat.root_async_client.max_retries == 4
+
+
+async def test_what_is_bound_to_a_model_stays_bound(endpoint: SimulatedEndpoint):
+    bound = endpoint.chat_model().bind(max_tokens=1).with_config(tags=["mine"])
+    model = LoopModel(bound)
+    copy: Any = await model.here()
+    assert copy.config["tags"] == ["mine"]
+    await copy.ainvoke(ASK)
+    assert endpoint.requests[0].request.max_tokens == 1
+
+
+async def test_a_callers_own_http_client_is_kept(endpoint: SimulatedEndpoint):
+    async with httpx2.AsyncClient(headers={"x-mine": "yes"}) as client:
+        model = LoopModel(endpoint.chat_model(http_async_client=client))
+        await ask(model)
+    assert endpoint.requests[0].request.headers["x-mine"] == "yes"
+
+
+async def test_a_model_of_another_kind_is_used_as_it_is():
+    model = ScriptedChatModel(lambda _: "x")
+    assert await LoopModel(model).here() is model

@@ -1,0 +1,96 @@
+"""`SotPrompts`: checked when it is made."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from sot_graph.errors import SotConfigError
+from sot_graph.prompts import SotPrompts
+
+
+@pytest.mark.parametrize("name", ["skeleton", "skeleton_list", "direct"])
+def test_a_prompt_without_the_question_is_refused(name: str):
+    with pytest.raises(SotConfigError, match=rf"SotPrompts\.{name} lacks \{{question\}}"):
+        SotPrompts(**{name: "Answer!"})
+
+
+def test_an_expansion_prompt_without_the_title_is_refused():
+    with pytest.raises(SotConfigError, match=r"SotPrompts\.expansion lacks \{title\}"):
+        SotPrompts(expansion="Write point {index}.")
+
+
+def test_a_standalone_expansion_prompt_needs_the_question_and_a_shared_one_does_not():
+    with pytest.raises(SotConfigError, match=r"SotPrompts\.expansion lacks \{question\}"):
+        SotPrompts(expansion="{title}", expansion_layout="standalone")
+    assert SotPrompts(expansion="{title}").expansion == "{title}"
+    assert SotPrompts(expansion="{title} {question}", expansion_layout="standalone")
+
+
+@pytest.mark.parametrize(
+    ("name", "template"),
+    [
+        ("skeleton", "{question} {titel}"),
+        ("skeleton", "{question} {}"),
+        ("skeleton", "{question} {0}"),
+        ("skeleton", "{question.__class__}"),
+        ("skeleton", "{question[0]}"),
+        ("system", "You know {question}."),
+        ("system", 'Reply with {"a": 1}.'),
+        ("skeleton_prefill", "{index}."),
+        ("expansion_prefill", "{question}"),
+        ("expansion_system", "{title}"),
+        ("direct", "{question} {title}"),
+        ("direct_system", "{question}"),
+    ],
+)
+def test_an_unknown_placeholder_is_refused_with_those_there_are(name: str, template: str):
+    with pytest.raises(SotConfigError, match=rf"SotPrompts\.{name} has the unknown placeholder .*it may hold: "):
+        SotPrompts(**{name: template})
+
+
+@pytest.mark.parametrize("template", ["{question", "question}", "{question} {", "}{question}"])
+def test_a_malformed_template_is_refused_with_how_to_write_a_brace(template: str):
+    with pytest.raises(SotConfigError, match=r"SotPrompts\.direct is malformed .*\{\{ or \}\}"):
+        SotPrompts(direct=template)
+
+
+@pytest.mark.parametrize("template", ["{question!r}", "{question:>10}", "{question:{title}}"])
+def test_a_placeholder_with_a_format_is_refused(template: str):
+    with pytest.raises(SotConfigError, match=r"SotPrompts\.direct: placeholders take no format"):
+        SotPrompts(direct=template)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("direct", None),
+        ("direct", b"{question}"),
+        ("system", 5),
+        ("expansion_layout", "together"),
+        ("skeleton_format", "json"),
+        ("max_title_words", 0),
+        ("max_points", 0),
+        ("max_points", True),
+        ("max_points", "6"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: Any):
+    with pytest.raises(SotConfigError, match=rf"SotPrompts\.{name}"):
+        SotPrompts(**{name: value})
+
+
+def test_prompts_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SotPrompts().system = "Other."  # type: ignore[misc]
+
+
+def test_the_small_profile_passes_its_own_checks_and_can_be_varied():
+    small = SotPrompts.small()
+    assert (small.skeleton_format, small.expansion_layout) == ("list", "standalone")
+    assert dataclasses.replace(small, direct="Q: {question}").skeleton_examples == small.skeleton_examples
+
+
+def test_the_small_profiles_settings_are_nobodys_to_change():
+    with pytest.raises(TypeError):
+        SotPrompts.small().skeleton_settings["stop"] = []  # type: ignore[index]

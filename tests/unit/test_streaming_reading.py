@@ -1,0 +1,108 @@
+"""Reading order, whatever order the events come in."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sot_graph.joining import (
+    PointwiseJoin,
+    heads_and_separator,
+    join_answer,
+    join_headings,
+    join_markdown,
+    join_plain,
+    shown,
+    tail_of,
+)
+from sot_graph.streaming import AnswerReader
+
+
+def whole_and_mine(question, skeleton, expansions):
+    """A join of a user's own, which needs all points."""
+    return " / ".join(expansion["text"] for expansion in reversed(expansions))
+
+
+@st.composite
+def runs(draw):
+    """A run's events in a random interleaving, and the answer that its join makes."""
+    join = draw(
+        st.sampled_from(
+            [join_markdown, join_plain, join_headings, PointwiseJoin(head="", separator=""), whole_and_mine]
+        )
+    )
+    on_point_failure = draw(st.sampled_from(["mark", "skip", "raise"]))
+    count = draw(st.integers(1, 6))
+    points = [{"index": index, "title": f"T{index}", "depends_on": []} for index in range(1, count + 1)]
+    expansions, queues = [], []
+    for point in points:
+        status = draw(st.sampled_from(["ok", "ok", "failed", "timed_out"]))
+        pieces = draw(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), max_size=5))
+        if status == "ok" and not pieces:
+            pieces = ["text"]
+        expansion = {**point, "text": "".join(pieces), "status": status, "error": None}
+        end = {
+            "type": "sot.point.end",
+            "index": point["index"],
+            "status": status,
+            "shown": shown(expansion, on_point_failure),
+            "tail": tail_of(join, expansion),
+        }
+        start = {"type": "sot.point.start", "index": point["index"], "title": point["title"], "attempt": 1}
+        deltas = [{"type": "sot.point.delta", "index": point["index"], "text": piece} for piece in pieces]
+        expansions.append(expansion)
+        queues.append([start, *deltas, end])
+    heads, separator = heads_and_separator(join, points)
+    events = [
+        {
+            "type": "sot.skeleton",
+            "points": points,
+            "heads": heads,
+            "separator": separator,
+            "eager": on_point_failure != "skip",
+        }
+    ]
+    while any(queues):
+        queue = draw(st.sampled_from([queue for queue in queues if queue]))
+        events.append(queue.pop(0))
+    answer = join_answer(join, "?", points, expansions, on_point_failure)
+    events.append({"type": "sot.answer", "answer": answer})
+    return events, answer, join
+
+
+@given(runs())
+def test_the_chunks_joined_are_exactly_the_answer(run):
+    events, answer, _ = run
+    reader = AnswerReader()
+    assert "".join(reader.feed(event) for event in events) == answer
+    assert reader.finished
+
+
+@given(runs(), st.data())
+def test_events_that_were_never_sent_are_made_up_for_at_the_end(run, data):
+    """On a resumed run, what had finished before sends nothing."""
+    events, answer, _ = run
+    first = data.draw(st.integers(0, len(events) - 1))
+    silent = {event["index"] for event in events if "index" in event and data.draw(st.booleans())}
+    kept = [event for event in events[first:] if event.get("index") not in silent]
+    reader = AnswerReader()
+    assert "".join(reader.feed(event) for event in kept) == answer
+
+
+@given(runs())
+def test_a_join_that_needs_all_points_comes_as_one_chunk_at_the_end(run):
+    events, answer, join = run
+    if join is not whole_and_mine:
+        return
+    reader = AnswerReader()
+    assert [text for event in events if (text := reader.feed(event))] == ([answer] if answer else [])
+
+
+def test_the_first_head_comes_with_the_skeleton_and_the_first_points_text_as_it_is_written():
+    reader = AnswerReader()
+    points = [{"index": index, "title": "T", "depends_on": []} for index in (1, 2)]
+    skeleton = {"type": "sot.skeleton", "points": points, "heads": ["1: ", "2: "], "separator": "\n", "eager": True}
+    assert reader.feed(skeleton) == "1: "
+    assert reader.feed({"type": "sot.point.delta", "index": 2, "text": "later"}) == ""
+    assert reader.feed({"type": "sot.point.delta", "index": 1, "text": "no"}) == "no"
+    assert reader.feed({"type": "sot.point.delta", "index": 1, "text": "w"}) == "w"
+    end = {"type": "sot.point.end", "index": 1, "status": "ok", "shown": True, "tail": ""}
+    assert reader.feed(end) == "\n2: later"

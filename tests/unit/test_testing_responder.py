@@ -1,0 +1,214 @@
+"""The token rule, and the responder that answers by what is asked."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from sot_graph.errors import SotConfigError
+from sot_graph.testing import Ask, ChatRequest, SkeletonResponder, count_tokens, split_tokens
+from sot_graph.testing.asks import understand
+from sot_graph.testing.prose import make_prose, make_titles
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", []),
+        ("Two words.", ["Two", " words."]),
+        ("  one\n\n", ["  one\n\n"]),
+        ("   ", ["   "]),
+        ('{"a":"bc d"}', ['{"a"', ':"bc', ' d"}']),
+        ("[Note] not JSON", ["[Note]", " not", " JSON"]),
+    ],
+)
+def test_a_word_of_prose_and_four_characters_of_json_are_a_token(text: str, tokens: list[str]):
+    assert split_tokens(text) == tokens
+    assert count_tokens(text) == len(tokens)
+
+
+def asked(text: str, **raw: Any) -> ChatRequest:
+    return ChatRequest({"messages": [{"role": "user", "content": text}], **raw})
+
+
+TITLES = ["Early origins", "Main causes", "Hidden costs"]
+PAPER_SKELETON = (
+    "You're an organizer responsible for only giving the skeleton (not the full content) for answering the "
+    "question. Provide the skeleton in a list of points (numbered 1., 2., 3., etc.). Generally, the skeleton should "
+    "have 3~10 points.\n\nQuestion: Why?\nSkeleton:"
+)
+PAPER_POINT = (
+    "You're responsible for continuing the writing of one and only one point in the overall answer to the following "
+    "question.\n\nWhy?\n\nThe skeleton of the answer is\n\n1. Early origins\n2. Main causes\n3. Hidden costs\n\n"
+    "Continue and only continue the writing of point 2. Do not continue with other points!"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "ask"),
+    [
+        ("Why is the sky blue?", Ask("answer")),
+        ("What happened at this point in time?", Ask("answer")),
+        ("<question>Why?</question> Reply with a numbered list only, one title a line.", Ask("skeleton")),
+        ("Give me an outline as a list of short titles.", Ask("skeleton")),
+        ("Plan it as a skeleton. Reply with JSON only.", Ask("skeleton")),
+        (PAPER_SKELETON, Ask("skeleton")),
+        (PAPER_POINT, Ask("point", 2, "Main causes")),
+        ("Now write this one point: <point>3. Hidden costs</point>", Ask("point", 3, "Hidden costs")),
+        ("Question: Why?\nPoint: Main causes", Ask("point", 2, "Main causes")),
+        ("The list: Early origins, Main causes.\nWrite about Main causes.", Ask("point", 2, "Main causes")),
+        ("Write the text of this one point:\n<point>4. Something given</point>", Ask("point", 4)),
+    ],
+)
+def test_a_request_is_understood_however_it_is_worded(text: str, ask: Ask):
+    assert understand(asked(text), TITLES) == ask
+
+
+def test_a_system_message_or_a_prefill_may_ask_for_the_list():
+    system = {"role": "system", "content": "Reply only with a numbered list of key points."}
+    question = {"role": "user", "content": "Why?"}
+    for messages in ([system, question], [question, {"role": "assistant", "content": "1."}]):
+        assert understand(ChatRequest({"messages": messages}), TITLES) == Ask("skeleton")
+
+
+def test_titles_have_no_word_in_common_and_prose_no_two_sentences():
+    titles = make_titles(200)
+    words = [word.lower() for title in titles for word in title.split()]
+    sentences = make_prose(600, seed="x").split(". ")
+
+    assert len(set(words)) == len(words)
+    assert len(set(sentences)) == len(sentences) > 40
+
+
+@pytest.mark.parametrize("words", [1, 2, 7, 60, 233])
+def test_prose_has_exactly_its_words_and_a_full_stop(words: int):
+    text = make_prose(words, seed="x", title="Hidden costs")
+
+    assert len(text.split()) == words == count_tokens(text)
+    assert text.endswith(".")
+    assert "hidden" in text.lower()
+    assert text == make_prose(words, seed="x", title="Hidden costs") != make_prose(words, seed="y")
+
+
+def test_points_have_their_lengths_and_an_answer_that_of_all():
+    responder = SkeletonResponder(titles=TITLES, words_per_point=lambda number: 10 * number)
+
+    assert responder(asked(PAPER_SKELETON)).text == "1. Early origins\n2. Main causes\n3. Hidden costs"
+    point = responder(asked(PAPER_POINT)).text
+    assert len(point.split()) == 20
+    assert "causes" in point
+    assert len(responder(asked("Why?")).text.split()) == 60
+
+
+def fitted(schema: dict[str, Any], text: str = "Why?", **kwargs: Any) -> Any:
+    wrapper = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    answer = SkeletonResponder(titles=TITLES, words_per_point=5, **kwargs)(asked(text, response_format=wrapper)).text
+    assert ": " not in answer
+    return json.loads(answer)
+
+
+STRINGS = {"type": "array", "items": {"type": "string"}}
+
+
+def test_an_array_of_strings_becomes_the_titles():
+    assert fitted({"type": "object", "properties": {"points": STRINGS}}) == {"points": TITLES}
+
+
+@pytest.mark.parametrize(("limits", "count"), [({"maxItems": 2}, 2), ({"minItems": 5}, 5), ({}, 3)])
+def test_an_array_keeps_its_limits(limits: dict[str, int], count: int):
+    points = fitted({"type": "object", "properties": {"points": {**STRINGS, **limits}}})["points"]
+
+    assert len(set(points)) == len(points) == count
+
+
+def test_objects_in_an_array_are_numbered_and_titled():
+    class Point(BaseModel):
+        index: int
+        description: str
+        depends_on: list[int] = []
+        note: str | None = None
+
+    class Skeleton(BaseModel):
+        points: list[Point]
+
+    made = fitted(Skeleton.model_json_schema())
+    assert made["points"][1] == {
+        "index": 2,
+        "description": "Main causes",
+        "depends_on": [],
+        "note": "Main causes",
+    }
+    Skeleton.model_validate(made)
+
+
+def test_a_lone_text_is_the_prose_of_the_point_that_is_asked_for():
+    made = fitted({"type": "object", "properties": {"text": {"type": "string"}}}, PAPER_POINT)
+
+    assert len(made["text"].split()) == 5
+    assert "causes" in made["text"]
+
+
+def test_an_enum_is_its_first_value_and_other_types_keep_their_limits():
+    schema = {
+        "type": "object",
+        "properties": {
+            "route": {"enum": ["skeleton", "direct"]},
+            "version": {"const": 2},
+            "count": {"type": "integer", "minimum": 4},
+            "share": {"type": "number", "maximum": 0.5},
+            "sure": {"type": "boolean"},
+            "title": {"type": "string", "maxLength": 5},
+            "choice": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/Kind"}]},
+            "nothing": {"type": "null"},
+        },
+        "$defs": {"Kind": {"allOf": [{"type": "string"}, {"enum": ["a", "b"]}]}},
+    }
+
+    assert fitted(schema) == {
+        "route": "skeleton",
+        "version": 2,
+        "count": 4,
+        "share": 0.5,
+        "sure": True,
+        "title": "Early",
+        "choice": "a",
+        "nothing": None,
+    }
+
+
+def test_a_schema_that_contains_itself_comes_to_an_end():
+    node = {"type": "object", "properties": {"child": {"$ref": "#/$defs/Node"}}}
+
+    assert "child" in fitted({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Plan a skeleton. Reply with JSON only: {"points":["title","title"]}',
+        "Plan a skeleton. Reply with JSON only.",
+        'Reply in json that fits {"properties": {"points": {"type": "array", "items": {"type": "string"}}}}',
+    ],
+)
+def test_json_that_a_prompt_shows_is_answered_with_json(text: str):
+    assert json.loads(SkeletonResponder(titles=TITLES)(asked(text)).text) == {"points": TITLES}
+
+
+def test_a_tool_is_called_until_its_result_is_there():
+    responder = SkeletonResponder(titles=TITLES)
+    plan = {"type": "function", "function": {"name": "plan", "parameters": {"properties": {"points": STRINGS}}}}
+    other = {"type": "function", "function": {"name": "other", "parameters": {"type": "object"}}}
+    choice = {"type": "function", "function": {"name": "plan"}}
+    [call] = responder(asked("Why?", tools=[other, plan], tool_choice=choice)).tool_calls
+    result = {"role": "tool", "content": "done", "tool_call_id": "1"}
+    after = ChatRequest({"messages": [{"role": "user", "content": "Why?"}, result], "tools": [plan]})
+
+    assert (call.name, json.loads(call.arguments_json)) == ("plan", {"points": TITLES})
+    assert responder(after).tool_calls == ()
+    assert responder(asked("Why?", tools=[plan], tool_choice="none")).tool_calls == ()
+
+
+def test_a_responder_needs_points():
+    with pytest.raises(SotConfigError):
+        SkeletonResponder(0)
