@@ -23,7 +23,7 @@ sync: $(filter .uv/bin/uv,$(UV)) ## install everything that developing needs, in
 
 .PHONY: demo
 demo: $(filter .uv/bin/uv,$(UV)) ## ask one question of a real, small model on this CPU: no API key
-	@$(UV) sync --quiet --locked --no-default-groups --group demo --extra local
+	@$(UV) sync --quiet --locked --inexact --no-default-groups --group demo --extra local
 	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL $(RUN) sot-graph ask "How can I improve my time management skills?"
 
 .PHONY: test
@@ -37,6 +37,11 @@ soak: sync ## 500 questions at once with faults of every kind
 .PHONY: bench
 bench: sync ## measure what streaming gives and costs
 	$(RUN) python benchmarks/streaming.py
+
+.PHONY: router
+router: sync ## train the learned router again, bit for bit, and measure it
+	$(RUN) python -m training.router.train
+	$(RUN) python -m training.router.measure
 
 .PHONY: format
 format: sync ## format the code, and fix what can be fixed

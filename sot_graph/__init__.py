@@ -27,10 +27,15 @@ if TYPE_CHECKING:
     from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
     from sot_graph.limiting import CallLimiter
     from sot_graph.local import local_model
-    from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
+    from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
     from sot_graph.options import SotContext, SotOptions
     from sot_graph.prompts import SotPrompts
     from sot_graph.retrying import aretry_failed_points, retry_failed_points
+    from sot_graph.routing.cascade import CascadeRouter
+    from sot_graph.routing.deciding import Router
+    from sot_graph.routing.decision import RouteDecision
+    from sot_graph.routing.learned import LearnedRouter
+    from sot_graph.routing.model import ModelRouter
     from sot_graph.state import SotInput, SotOutput, SotState
     from sot_graph.streaming import AnswerReader, AnswerTransformer, astream_answer, stream_answer
     from sot_graph.timeline import RunFigures, measure_run, result_timeline
@@ -42,14 +47,20 @@ __all__ = [
     "EXPAND_POINT",
     "JOIN",
     "REVIEW_SKELETON",
+    "ROUTE",
     "AnswerReader",
     "AnswerTransformer",
     "CallLimiter",
+    "CascadeRouter",
     "Expansion",
     "ExpansionError",
     "Join",
+    "LearnedRouter",
     "ModelOutputError",
+    "ModelRouter",
     "PointwiseJoin",
+    "RouteDecision",
+    "Router",
     "RoutingError",
     "RunFigures",
     "SkeletonError",
@@ -95,10 +106,15 @@ _HOMES = {
     "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
     "sot_graph.limiting": ("CallLimiter",),
     "sot_graph.local": ("local_model",),
-    "sot_graph.nodes": ("ANSWER_DIRECTLY", "DRAFT_SKELETON", "EXPAND_POINT", "JOIN", "REVIEW_SKELETON"),
+    "sot_graph.nodes": ("ANSWER_DIRECTLY", "DRAFT_SKELETON", "EXPAND_POINT", "JOIN", "REVIEW_SKELETON", "ROUTE"),
     "sot_graph.options": ("SotContext", "SotOptions"),
     "sot_graph.prompts": ("SotPrompts",),
     "sot_graph.retrying": ("aretry_failed_points", "retry_failed_points"),
+    "sot_graph.routing.cascade": ("CascadeRouter",),
+    "sot_graph.routing.deciding": ("Router",),
+    "sot_graph.routing.decision": ("RouteDecision",),
+    "sot_graph.routing.learned": ("LearnedRouter",),
+    "sot_graph.routing.model": ("ModelRouter",),
     "sot_graph.state": ("SotInput", "SotOutput", "SotState"),
     "sot_graph.streaming": ("AnswerReader", "AnswerTransformer", "astream_answer", "stream_answer"),
     "sot_graph.timeline": ("RunFigures", "measure_run", "result_timeline"),

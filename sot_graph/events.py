@@ -26,6 +26,8 @@ class RouteEvent(TypedDict):
     type: Literal["sot.route"]
     route: RouteName
     reason: str
+    confidence: float | None
+    """How sure the router is, from 0 to 1; `None`: it can't say."""
 
 
 class SkeletonEvent(TypedDict):

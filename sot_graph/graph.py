@@ -18,14 +18,18 @@ from sot_graph.nodes import (
     EXPAND_POINT,
     JOIN,
     REVIEW_SKELETON,
+    ROUTE,
     Edge,
     Kit,
     Node,
+    after_route,
+    after_route_to_review,
     answer_directly,
     draft_skeleton,
     expand_point,
     fan_out_points,
     review_skeleton,
+    route,
     to_review,
 )
 from sot_graph.nodes import (
@@ -33,6 +37,7 @@ from sot_graph.nodes import (
 )
 from sot_graph.options import SotContext, SotOptions
 from sot_graph.prompts import SotPrompts, prompts_for
+from sot_graph.routing.deciding import ModelRouting, Router
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
 from sot_graph.streaming import AnswerTransformer
 
@@ -52,6 +57,7 @@ def build_sot_graph(
     model: Runnable[Any, Any] | str,
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
+    router: Router | ModelRouting | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
     options: SotOptions | None = None,
@@ -71,6 +77,9 @@ def build_sot_graph(
     """
     resolved = resolve_model(model)
     drafting = resolved if skeleton_model is None else resolve_model(skeleton_model, what="skeleton_model")
+    if router is not None and not (callable(router) or isinstance(router, ModelRouting)):
+        message = f"router is {type(router).__name__}; it must be a callable of (question, history), or one of ours."
+        raise SotConfigError(message)
     if not callable(join):
         message = f"join is {type(join).__name__}; it must be a callable of (question, skeleton, expansions)."
         raise SotConfigError(message)
@@ -85,21 +94,33 @@ def build_sot_graph(
         join=join,
         cache=ResultCache(cache),
         limiter=limiter,
+        router=router,
     )
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
         SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
     )
-    builder.add_node(DRAFT_SKELETON, Node(draft_skeleton, kit, name=DRAFT_SKELETON, begins=True), input_schema=SotState)
+    begins = router is None
+    builder.add_node(
+        DRAFT_SKELETON, Node(draft_skeleton, kit, name=DRAFT_SKELETON, begins=begins), input_schema=SotState
+    )
     builder.add_node(EXPAND_POINT, Node(expand_point, kit, name=EXPAND_POINT), input_schema=ExpandPointInput)
     builder.add_node(JOIN, Node(join_node, kit, name=JOIN), input_schema=SotState)
     builder.add_node(ANSWER_DIRECTLY, Node(answer_directly, kit, name=ANSWER_DIRECTLY), input_schema=SotState)
-    builder.add_edge(START, DRAFT_SKELETON)
-    if kit.options.review_skeleton:
+    reviews = kit.options.review_skeleton
+    points = [EXPAND_POINT, JOIN]
+    first = DRAFT_SKELETON
+    if router is not None:
+        first = ROUTE
+        builder.add_node(ROUTE, Node(route, kit, name=ROUTE, begins=True), input_schema=SotState)
+        ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, *([REVIEW_SKELETON] if reviews else points)]
+        builder.add_conditional_edges(ROUTE, Edge(after_route_to_review if reviews else after_route), ways)
+    builder.add_edge(START, first)
+    if reviews:
         builder.add_node(REVIEW_SKELETON, Node(review_skeleton, kit, name=REVIEW_SKELETON), input_schema=SotState)
         builder.add_conditional_edges(DRAFT_SKELETON, Edge(to_review), [REVIEW_SKELETON, ANSWER_DIRECTLY])
-        builder.add_conditional_edges(REVIEW_SKELETON, Edge(fan_out_points), [EXPAND_POINT, JOIN, DRAFT_SKELETON])
+        builder.add_conditional_edges(REVIEW_SKELETON, Edge(fan_out_points), [*points, DRAFT_SKELETON])
     else:
-        builder.add_conditional_edges(DRAFT_SKELETON, Edge(fan_out_points), [EXPAND_POINT, JOIN, ANSWER_DIRECTLY])
+        builder.add_conditional_edges(DRAFT_SKELETON, Edge(fan_out_points), [*points, ANSWER_DIRECTLY])
     builder.add_edge(EXPAND_POINT, JOIN)
     builder.add_edge(JOIN, END)
     builder.add_edge(ANSWER_DIRECTLY, END)
@@ -110,6 +131,7 @@ def create_sot_graph(
     model: Runnable[Any, Any] | str,
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
+    router: Router | ModelRouting | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
     options: SotOptions | None = None,
@@ -128,6 +150,9 @@ def create_sot_graph(
         model: A LangChain chat model, or a name: `"gpt-4o-mini"`, `"openai:..."`, or `"provider:..."` where
             LangChain's `init_chat_model` is installed.
         skeleton_model: Drafts the skeleton in `model`'s place.
+        router: Says which questions take the skeleton: `LearnedRouter()`, `ModelRouter(model)`, `CascadeRouter(...)`,
+            or any callable, also async, of `(question, history)` that returns `"skeleton"`, `"direct"` or a
+            `RouteDecision`. Without one, every question does.
         join: Puts the expansions together: `join_markdown`, `join_plain`, `join_headings`, a `PointwiseJoin`,
             or any callable of `(question, skeleton, expansions) -> str`.
         prompts: What the models are told. By default `SotPrompts()`, or `SotPrompts.small()` for a model whose
@@ -157,6 +182,7 @@ def create_sot_graph(
     builder = build_sot_graph(
         model,
         skeleton_model=skeleton_model,
+        router=router,
         join=join,
         prompts=prompts,
         options=options,

@@ -21,6 +21,7 @@ _Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=Fa
 _Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=100)]
 _Positive: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 _SkeletonFormat: TypeAlias = Literal["structured", "list"]
+_Switch: TypeAlias = Annotated[bool, Field(strict=True)]
 _Stream: TypeAlias = Literal["auto", True, False]
 _Delay: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
@@ -64,6 +65,18 @@ class SotContext(TypedDict, total=False):
     max_concurrency: Annotated[
         _Positive | None,
         Field(default=None, description="Model calls of this run in flight at once; empty: no limit."),
+    ]
+    router_timeout: Annotated[
+        _Seconds | None,
+        Field(default=10.0, description="Seconds for the router; then the question is answered directly."),
+    ]
+    speculative: Annotated[
+        bool,
+        Field(
+            strict=True,
+            default=False,
+            description="Draft the skeleton while the router decides; costs its tokens where the route is direct.",
+        ),
     ]
     skeleton_timeout: Annotated[
         _Seconds | None,
@@ -145,6 +158,14 @@ class SotOptions:
     names (`Retry-After`) or at doubling intervals. These attempts don't count as `max_retries`."""
     max_concurrency: _Positive | None = None
     """Model calls of one run in flight at once. `None`: no limit."""
+    router_timeout: _Seconds | None = 10.0
+    """Seconds for the router; then the question is answered directly. `None`: no limit."""
+    on_router_failure: Literal["direct", "raise"] = "direct"
+    """What becomes of a run whose router fails, is late, or says nonsense: a direct answer with the reason and a
+    WARNING, or a `RoutingError`."""
+    speculative: _Switch = False
+    """Draft the skeleton while the router decides, so that routing costs no time. Where the route is direct, the draft
+    is cancelled; what it has cost by then is in `usage`."""
     skeleton_timeout: _Seconds | None = 300.0
     """Seconds for the skeleton, all attempts included; then a `SkeletonError`. `None`: no limit."""
     point_timeout: _Seconds | None = 300.0

@@ -149,7 +149,12 @@ class Task:
 
 @contextmanager
 def open_task(
-    key: str | None, config: RunnableConfig, options: SotOptions, limiter: CallLimiter | None = None
+    key: str | None,
+    config: RunnableConfig,
+    options: SotOptions,
+    limiter: CallLimiter | None = None,
+    *,
+    reads_context: bool = True,
 ) -> Iterator[Task]:
     """Open a node's execution.
 
@@ -158,6 +163,7 @@ def open_task(
         config: The node's config.
         options: The graph's own options.
         limiter: Bounds the model calls of several graphs together.
+        reads_context: Whether the run's context is laid over the options. Not in a part of somebody else's graph.
 
     Raises:
         SotConfigError: The run's context is not valid.
@@ -171,7 +177,8 @@ def open_task(
     if runtime is not None:
         info = runtime.execution_info
         embedded = info is not None and "|" in info.checkpoint_ns
-        options = apply_context(options, runtime.context, embedded=embedded)
+        if reads_context:
+            options = apply_context(options, runtime.context, embedded=embedded)
         emit, control = runtime.stream_writer, runtime.control
     key = key or uuid4().hex
     shared = _runs.enter(key, control if control is not None else object())

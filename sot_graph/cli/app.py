@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from sot_graph.cli.kinds import RouterKind
+
 if TYPE_CHECKING:
     from sot_graph.cli.asking import Asking
     from sot_graph.cli.comparing import Comparing
+    from sot_graph.cli.routing import Routing
 
 __all__ = ["app", "main"]
 
@@ -81,6 +84,9 @@ def ask(
     review: Annotated[
         bool, typer.Option("--review", help="Show the skeleton first, to be approved, edited or rejected.")
     ] = False,
+    router: Annotated[
+        RouterKind | None, typer.Option(help="Have a router decide whether the question takes a skeleton.")
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a picture of the run to this file, as one HTML page.", show_default=False)
     ] = None,
@@ -102,6 +108,7 @@ def ask(
             stream=stream,
             review=review,
             report=report,
+            router=router,
         )
     )
 
@@ -117,15 +124,33 @@ def compare(question: _Question, model: _Model = None, base_url: _BaseUrl = None
     _run(Comparing(question=_read(question), model=model, base_url=base_url))
 
 
+@app.command()
+def route(
+    question: Annotated[str | None, typer.Argument(help="The question.", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Option(help="A file of questions, one a line.", show_default=False)] = None,
+    router: Annotated[RouterKind, typer.Option(help="Who decides.")] = RouterKind.LEARNED,
+    model: _Model = None,
+    base_url: _BaseUrl = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a question.")] = False,
+) -> None:
+    """Say whether a question gains by a skeleton, and why. The learned router needs no model.
+
+    Example: sot-graph route "What is 17 * 23?"
+    """
+    from sot_graph.cli.routing import Routing
+
+    _run(Routing(question=question, file=file, router=router, model=model, base_url=base_url, as_json=as_json))
+
+
 def _read(question: str) -> str:
     return sys.stdin.read() if question == "-" else question
 
 
-def _run(command: Asking | Comparing) -> NoReturn:
+def _run(command: Asking | Comparing | Routing) -> NoReturn:
     """Run a command, and end with the exit status that says how it went."""
     from rich.console import Console
 
-    from sot_graph.cli.asking import RunFailedError
+    from sot_graph.cli.failing import RunFailedError
     from sot_graph.errors import SotConfigError
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from sot_graph.cli.choosing import chosen_model
-from sot_graph.cli.reviewing import ReviewAbandonedError, review_on_terminal
+from sot_graph.cli.failing import RunFailedError, reason
+from sot_graph.cli.kinds import RouterKind
+from sot_graph.cli.reviewing import review_on_terminal
+from sot_graph.cli.routing import make_router
 from sot_graph.cli.screen import Screen, screen_for
 from sot_graph.errors import SotConfigError
 from sot_graph.options import SotOptions
@@ -22,7 +25,7 @@ from sot_graph.options import SotOptions
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-__all__ = ["Asking", "RunFailedError", "reason"]
+__all__ = ["Asking"]
 
 _KEYS = ("answer", "route", "route_reason", "skeleton", "expansions", "usage", "timings", "messages")
 _THREAD = {"configurable": {"thread_id": "ask"}}
@@ -41,6 +44,7 @@ class Asking:
     stream: bool = True
     review: bool = False
     report: Path | None = None
+    router: RouterKind | None = None
 
     def run(self, errors: Console) -> None:
         """Ask and print.
@@ -87,7 +91,12 @@ class Asking:
 
         from sot_graph.graph import create_sot_graph
 
-        graph = create_sot_graph(chat, options=options, checkpointer=InMemorySaver() if self.review else None)
+        graph = create_sot_graph(
+            chat,
+            options=options,
+            router=None if self.router is None else make_router(self.router, chat),
+            checkpointer=InMemorySaver() if self.review else None,
+        )
         given: Any = {"question": self.question}
         while True:
             screen = screen_for(Console(highlight=False), stream=self.stream, silent=self.as_json)
@@ -131,17 +140,3 @@ class Asking:
 def _read_line(prompt: str, errors: Console) -> str:
     errors.print(prompt, end="")
     return input()
-
-
-class RunFailedError(Exception):
-    """The run failed; the message is one readable line."""
-
-
-def reason(error: BaseException) -> str:
-    """Why a run failed, in one readable line."""
-    from sot_graph.errors import SotError
-    from sot_graph.models import explain
-
-    if isinstance(error, ReviewAbandonedError):
-        return "the skeleton was not approved; nothing was written."
-    return str(error) if isinstance(error, SotError) else explain(error)

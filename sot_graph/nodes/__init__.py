@@ -4,8 +4,9 @@ from sot_graph.nodes.answering import answer_directly, join
 from sot_graph.nodes.drafting import draft_skeleton, to_review
 from sot_graph.nodes.expanding import expand_point, fan_out_points
 from sot_graph.nodes.kit import Edge, Kit, Node
-from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
+from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
 from sot_graph.nodes.reviewing import review_skeleton
+from sot_graph.nodes.routing import after_route, after_route_to_review, route
 
 __all__ = [
     "ANSWER_DIRECTLY",
@@ -13,14 +14,18 @@ __all__ = [
     "EXPAND_POINT",
     "JOIN",
     "REVIEW_SKELETON",
+    "ROUTE",
     "Edge",
     "Kit",
     "Node",
+    "after_route",
+    "after_route_to_review",
     "answer_directly",
     "draft_skeleton",
     "expand_point",
     "fan_out_points",
     "join",
     "review_skeleton",
+    "route",
     "to_review",
 ]

@@ -1,4 +1,4 @@
-"""`draft_skeleton`, the first node, and the edge after it."""
+"""`draft_skeleton`, the first node where there is no router, and the edge after it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,54 @@ from sot_graph.prompts.rendering import numbered_list
 from sot_graph.skeleton import Draft, NoSkeletonError, Revision, skeleton_call_messages
 from sot_graph.skeleton import draft_skeleton as draft
 from sot_graph.state import SCHEMA_VERSION, SotState, add_usage
-from sot_graph.types import ChatTurn, Expansion, StageTiming
+from sot_graph.types import ChatTurn, StageTiming
 
 if TYPE_CHECKING:
     from sot_graph.nodes.kit import Kit, Update
     from sot_graph.runs import Task
 
-__all__ = ["draft_skeleton", "to_review"]
+__all__ = [
+    "announced",
+    "check_review_is_possible",
+    "draft_or_recall",
+    "draft_skeleton",
+    "fresh",
+    "given_skeleton",
+    "settle_skeleton",
+    "to_review",
+]
 
 
 async def draft_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
-    """The first node: reads the question, resets what an earlier turn left, and settles the skeleton.
+    """Settles the skeleton. Without a router it is the first node: it reads the question, too.
 
     After a review that rejected the skeleton it runs once more, with what the reviewer said.
+    """
+    check_review_is_possible(task, kit)
+    if state.get("review_comment"):
+        return await _draft_again(state, task, kit)
+    if kit.router is None:
+        asked = read_question(state, task.options)
+        return given_skeleton(state, asked, task, kit) or {
+            **fresh(asked, task),
+            **await settle_skeleton(asked.question, asked.history, task, kit),
+            "expansions": Overwrite([]),
+            "usage": Overwrite(add_usage(None, task.meter.usage)),
+            "timings": Overwrite({"skeleton": StageTiming(start=0.0, end=task.shared.elapsed())}),
+        }
+    start = task.shared.elapsed()
+    return {
+        **await settle_skeleton(state["asked"], state["history"], task, kit, why=state["route_reason"]),
+        "usage": task.meter.usage,
+        "timings": {"skeleton": StageTiming(start=start, end=task.shared.elapsed())},
+    }
+
+
+def check_review_is_possible(task: Task, kit: Kit) -> None:
+    """Before anything is paid for.
+
+    Raises:
+        SotConfigError: A review is wanted, and there is no checkpointer.
     """
     if kit.options.review_skeleton and not task.has_checkpointer:
         message = (
@@ -36,33 +71,54 @@ async def draft_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
             "create_sot_graph(..., checkpointer=InMemorySaver()), or compile the parent with one."
         )
         raise SotConfigError(message)
-    if state.get("review_comment"):
-        return await _draft_again(state, task, kit)
-    asked = read_question(state, task.options)
-    start = task.shared.elapsed()
+
+
+def given_skeleton(state: SotState, asked: Asked, task: Task, kit: Kit) -> Update | None:
+    """The first node's whole update where the caller brought a skeleton along; `None`: none was."""
     given = read_given(state)
-    kept: list[Expansion] = []
-    if given is not None:
-        points, expansions = given
-        kept = kept_expansions(points, expansions)
-        settled, reason = Draft(points, numbered_list(points), task.options.skeleton_format), "the skeleton was given"
-    else:
-        settled, reason = await _draft(task, kit, asked.question, asked.history)
-    if settled.points and not kit.options.review_skeleton:
-        announce_skeleton(settled.points, kept, task, kit)
+    if given is None:
+        return None
+    points, expansions = given
+    kept = kept_expansions(points, expansions)
+    if not kit.options.review_skeleton:
+        announce_skeleton(points, kept, task, kit)
+    settled = Draft(points, numbered_list(points), task.options.skeleton_format)
     return {
-        **_fresh(asked, task),
-        **_settled(settled, reason),
+        **fresh(asked, task),
+        **_settled(settled, "the skeleton was given"),
         "expansions": Overwrite(kept),
-        "usage": Overwrite(add_usage(None, task.meter.usage)),
-        "timings": Overwrite({"skeleton": StageTiming(start=start, end=task.shared.elapsed())}),
+        "usage": Overwrite(add_usage(None, None)),
+        "timings": Overwrite({"skeleton": StageTiming(start=0.0, end=task.shared.elapsed())}),
     }
+
+
+async def settle_skeleton(
+    question: str, history: list[ChatTurn], task: Task, kit: Kit, *, why: str | None = None
+) -> Update:
+    """The keys of a skeleton, drafted or from the cache, and announced.
+
+    Args:
+        question: The question.
+        history: The conversation before it.
+        task: The node's execution.
+        kit: What the graph works with.
+        why: The reason of the route, where a router gave one.
+    """
+    settled, reason = await draft_or_recall(task, kit, question, history)
+    return announced(settled, reason, task, kit, why=why)
+
+
+def announced(settled: Draft, reason: str, task: Task, kit: Kit, *, why: str | None) -> Update:
+    """The keys of a drafted skeleton; those who listen are told, unless it is reviewed first."""
+    if settled.points and not kit.options.review_skeleton:
+        announce_skeleton(settled.points, [], task, kit)
+    return _settled(settled, why if why and settled.points else reason)
 
 
 async def _draft_again(state: SotState, task: Task, kit: Kit) -> Update:
     start = task.shared.elapsed()
     revision = Revision(state["skeleton_text"], state["review_comment"])
-    settled, reason = await _draft(task, kit, state["asked"], state["history"], revision)
+    settled, reason = await draft_or_recall(task, kit, state["asked"], state["history"], revision)
     return {
         **_settled(settled, reason),
         "review_comment": "",
@@ -71,7 +127,7 @@ async def _draft_again(state: SotState, task: Task, kit: Kit) -> Update:
     }
 
 
-async def _draft(
+async def draft_or_recall(
     task: Task, kit: Kit, question: str, history: list[ChatTurn], revision: Revision | None = None
 ) -> tuple[Draft, str]:
     """A skeleton and why there is one, from the cache or from a model."""
@@ -110,7 +166,7 @@ def _settled(settled: Draft, reason: str) -> dict[str, Any]:
     }
 
 
-def _fresh(asked: Asked, task: Task) -> Update:
+def fresh(asked: Asked, task: Task) -> Update:
     """Every other key of the run, as it is before anything is known: nothing of an earlier turn shines through."""
     return {
         "schema_version": SCHEMA_VERSION,

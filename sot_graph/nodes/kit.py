@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sot_graph.limiting import CallLimiter
     from sot_graph.options import SotOptions
     from sot_graph.prompts import SotPrompts
+    from sot_graph.routing.deciding import ModelRouting, Router
 
 __all__ = ["Edge", "Kit", "Node", "NodeFunction", "Update"]
 
@@ -37,6 +38,7 @@ class Kit:
     join: Join
     cache: ResultCache
     limiter: CallLimiter | None = None
+    router: Router | ModelRouting | None = None
 
 
 NodeFunction: TypeAlias = Callable[[Any, Task, Kit], Awaitable[Update]]

@@ -1,0 +1,111 @@
+"""`sot-graph route`: which questions would take the skeleton path, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from sot_graph.cli.choosing import chosen_model
+from sot_graph.cli.failing import RunFailedError, reason
+from sot_graph.cli.kinds import RouterKind
+from sot_graph.errors import SotConfigError
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
+    from sot_graph.routing.decision import RouteDecision
+
+__all__ = ["Routing", "make_router"]
+
+
+def make_router(kind: RouterKind, model: Runnable[Any, Any] | None) -> Any:
+    """A router by its name. `model` is asked by the last two."""
+    from sot_graph.routing.cascade import CascadeRouter
+    from sot_graph.routing.learned import LearnedRouter
+    from sot_graph.routing.model import ModelRouter
+
+    if kind is RouterKind.LEARNED:
+        return LearnedRouter()
+    if kind is RouterKind.MODEL:
+        return ModelRouter(model)
+    return CascadeRouter(LearnedRouter(), ModelRouter(model))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routing:
+    """One run of the command."""
+
+    question: str | None
+    file: Path | None
+    router: RouterKind
+    model: str | None
+    base_url: str | None
+    as_json: bool
+
+    def run(self, errors: Console) -> None:
+        """Decide and print, one line a question.
+
+        Raises:
+            SotConfigError: Bad usage.
+            RunFailedError: The model could not be asked.
+        """
+        questions = list(self._questions())
+        if self.router is RouterKind.LEARNED:
+            chosen: Any = nullcontext(None)
+        else:
+            chosen = chosen_model(self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False))
+        with chosen as model:
+            try:
+                asyncio.run(self._decide(questions, make_router(self.router, model)))
+            except (BrokenPipeError, SotConfigError):
+                raise
+            except Exception as error:
+                raise RunFailedError(reason(error)) from error
+
+    def _questions(self) -> Iterable[str]:
+        if (self.question is None) == (self.file is None):
+            message = "give one question, or --file with one a line."
+            raise SotConfigError(message)
+        if self.file is None:
+            text = self.question or ""
+            if not text.strip():
+                message = "the question is empty: there is nothing to route."
+                raise SotConfigError(message)
+            return [text]
+        try:
+            lines = self.file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            message = f"--file {self.file} can't be read: {error}."
+            raise SotConfigError(message) from error
+        questions = [line for line in lines if line.strip()]
+        if not questions:
+            message = f"--file {self.file} holds no question."
+            raise SotConfigError(message)
+        return questions
+
+    async def _decide(self, questions: list[str], router: Any) -> None:
+        from sot_graph.options import SotOptions
+        from sot_graph.routing.deciding import ask_router
+        from sot_graph.routing.edges import NO_MODEL
+        from sot_graph.runs import open_task
+
+        for question in questions:
+            with open_task(None, {}, SotOptions()) as task:
+                self._print(question, await ask_router(router, question, (), task=task, model=NO_MODEL))
+
+    def _print(self, question: str, decision: RouteDecision) -> None:
+        if self.as_json:
+            line = json.dumps({"question": question, **asdict(decision)}, ensure_ascii=False)
+        else:
+            sure = "" if decision.confidence is None else f" {decision.confidence:.2f}"
+            about = f"\t{question}" if self.file is not None else ""
+            line = f"{decision.route}{sure}\t{decision.reason}{about}"
+        sys.stdout.write(line + "\n")

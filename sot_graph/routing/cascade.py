@@ -1,0 +1,63 @@
+"""`CascadeRouter`: a cheap router first, a better one only where the first is unsure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sot_graph.errors import SotConfigError
+from sot_graph.routing.deciding import ModelRouting, Router, ask_router
+from sot_graph.routing.decision import RouteDecision
+from sot_graph.routing.mixins import RoutesEdges
+from sot_graph.types import ChatTurn
+
+if TYPE_CHECKING:
+    from sot_graph.models import LoopModel
+    from sot_graph.runs import Task
+
+__all__ = ["CascadeRouter"]
+
+
+class CascadeRouter(RoutesEdges):
+    """Asks `first`, and `second` only where the first one's confidence is below a threshold.
+
+    Args:
+            first: Such as `LearnedRouter()`: its decisions carry a confidence.
+            second: Such as `ModelRouter(model)`.
+            threshold: Confidence from which the first decision stands, from 0.5 (never ask) to 1 (always ask).
+
+    Attributes:
+            decided: How many questions it has decided.
+            asked: How many of them the second router was asked for.
+
+    Raises:
+            SotConfigError: The threshold is no number from 0 to 1.
+
+    Example:
+            >>> from sot_graph.routing.decision import RouteDecision
+    from sot_graph.routing.edges import RoutesEdges
+            >>> sure = lambda question, history: RouteDecision("direct", "too short", 0.99)
+            >>> cascade = CascadeRouter(sure, lambda question, history: "skeleton", threshold=0.8)
+    """
+
+    def __init__(self, first: Router | ModelRouting, second: Router | ModelRouting, *, threshold: float = 0.8) -> None:
+        if not 0 <= threshold <= 1:
+            message = f"CascadeRouter's threshold is a confidence from 0 to 1, not {threshold!r}."
+            raise SotConfigError(message)
+        self.first = first
+        self.second = second
+        self.threshold = threshold
+        self.decided = 0
+        self.asked = 0
+
+    async def decide(
+        self, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+    ) -> RouteDecision:
+        """Decide within a run."""
+        self.decided += 1
+        decision = await ask_router(self.first, question, history, task=task, model=model)
+        if decision.confidence is not None and decision.confidence >= self.threshold:
+            return decision
+        self.asked += 1
+        second = await ask_router(self.second, question, history, task=task, model=model)
+        return RouteDecision(second.route, f"{second.reason}; the first router was unsure", second.confidence)

@@ -1,0 +1,91 @@
+"""Asking a router, whatever it is: a callable of the user's, or one of ours. Its failures never fail a run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+from sot_graph.errors import RoutingError
+from sot_graph.models import explain
+from sot_graph.routing.decision import RouteDecision
+from sot_graph.types import ChatTurn, RouteName
+
+if TYPE_CHECKING:
+    from sot_graph.models import LoopModel
+    from sot_graph.runs import Task
+
+__all__ = ["ModelRouting", "Router", "ask_router", "decide"]
+
+logger = logging.getLogger("sot_graph")
+
+Router: TypeAlias = Callable[
+    [str, Sequence[ChatTurn]], "RouteName | RouteDecision | Awaitable[RouteName | RouteDecision]"
+]
+"""`(question, history) -> "skeleton" | "direct" | RouteDecision`, synchronous or not."""
+
+
+@runtime_checkable
+class ModelRouting(Protocol):
+    """A router that calls models: it is handed the run's task, so that its calls are traced, bounded and counted."""
+
+    async def decide(
+        self, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+    ) -> RouteDecision:
+        """Decide, by a call within the run. `model` is the graph's own."""
+
+
+async def decide(
+    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+) -> RouteDecision:
+    """Ask a router within `router_timeout`.
+
+    Raises:
+        RoutingError: It failed, and `on_router_failure` is `"raise"`. Otherwise a failure is the route `"direct"`, with
+            the reason and a WARNING.
+    """
+    limit = task.seconds_left(task.options.router_timeout)
+    try:
+        async with asyncio.timeout(limit) as timer:
+            return await ask_router(router, question, history, task=task, model=model)
+    except Exception as error:
+        if isinstance(error, TimeoutError) and timer.expired():
+            reason = f"the router did not decide within {limit:.3g} s"
+        elif isinstance(error, RoutingError):
+            reason = str(error)
+        else:
+            reason = f"the router failed: {explain(error)}"
+        if task.options.on_router_failure == "raise":
+            raise RoutingError(reason) from error
+        logger.warning("Answering directly: %s.", reason)
+        return RouteDecision("direct", reason)
+
+
+async def ask_router(
+    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+) -> RouteDecision:
+    """Ask a router of any kind.
+
+    Raises:
+        RoutingError: It returned something else than a route.
+        Exception: Its own.
+    """
+    if isinstance(router, ModelRouting):
+        return _checked(await router.decide(question, history, task=task, model=model))
+    if getattr(router, "is_instant", False):
+        return _checked(router(question, history))
+    if inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(type(router).__call__):
+        return _checked(await router(question, history))  # type: ignore[misc]
+    answer = await asyncio.to_thread(router, question, history)  # it may block: a file, a request, a lock
+    return _checked(await answer if inspect.isawaitable(answer) else answer)
+
+
+def _checked(answer: Any) -> RouteDecision:
+    if isinstance(answer, RouteDecision):
+        return answer
+    if answer in ("skeleton", "direct"):
+        return RouteDecision(answer, "the router said so")
+    message = f'the router returned {answer!r:.80}; it must return "skeleton", "direct" or a RouteDecision'
+    raise RoutingError(message)

@@ -1,0 +1,75 @@
+"""A router as a conditional edge of a parent graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables.config import ensure_config
+
+from sot_graph.errors import SotConfigError
+from sot_graph.models import LoopModel, run_sync
+from sot_graph.options import SotOptions
+from sot_graph.routing.deciding import decide
+from sot_graph.runs import open_task
+
+if TYPE_CHECKING:
+    from sot_graph.routing.deciding import ModelRouting, Router
+    from sot_graph.types import RouteName
+
+__all__ = ["NO_MODEL", "RouterEdge"]
+
+
+class RouterEdge(Runnable[Any, str]):
+    """Goes where a router says. Made by `router.as_edge({...})`.
+
+    Reads `question` from the parent's state, else its last human message. A router that fails goes `"direct"`.
+    """
+
+    def __init__(self, router: Router | ModelRouting, targets: Mapping[RouteName, str]) -> None:
+        if set(targets) != {"skeleton", "direct"}:
+            message = f'as_edge takes {{"skeleton": node, "direct": node}}, not the keys {sorted(map(str, targets))}.'
+            raise SotConfigError(message)
+        self.router = router
+        self.targets = dict(targets)
+        self.name = "route"
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> str:
+        """Decide, and give the node's name."""
+        return run_sync(self.ainvoke(input, config))
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> str:
+        """Decide, and give the node's name."""
+        with open_task(None, ensure_config(config), SotOptions(), reads_context=False) as task:
+            task.ended = True
+            decision = await decide(self.router, _question(input), (), task=task, model=NO_MODEL)
+        return self.targets[decision.route]
+
+
+class _NoModel(LoopModel):
+    """Where a router without a model of its own would use its graph's, and there is none."""
+
+    def __init__(self) -> None:
+        self.model = RunnableLambda(str)
+
+    async def here(self) -> Runnable[Any, Any]:
+        message = "a ModelRouter without a model uses its graph's; as an edge of another graph, give it one"
+        raise SotConfigError(message)
+
+
+NO_MODEL = _NoModel()
+
+
+def _question(state: Any) -> str:
+    values = state if isinstance(state, Mapping) else vars(state)
+    question = values.get("question")
+    if isinstance(question, str) and question.strip():
+        return question
+    messages: Sequence[Any] = values.get("messages") or []
+    for message in reversed(messages):
+        if isinstance(message, HumanMessage):
+            return str(message.text)
+    message = "The state has neither a question nor a human message to route by."
+    raise SotConfigError(message)

@@ -1,0 +1,251 @@
+"""Only questions that gain take the skeleton path."""
+
+import asyncio
+import json
+
+import pytest
+from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command
+
+from sot_graph import (
+    CascadeRouter,
+    ModelRouter,
+    RouteDecision,
+    RoutingError,
+    SotConfigError,
+    SotOptions,
+    astream_answer,
+    create_sot_graph,
+)
+from sot_graph.testing import Fault, ScriptedChatModel, SkeletonResponder, Stall, Status
+
+ASK = {"question": "How do plants grow?"}
+
+
+def is_routing(request):
+    return "Which letter?" in request.last_user
+
+
+def routed(letter):
+    """An endpoint's responder whose router's reply is this letter."""
+    write = SkeletonResponder(points=3, words_per_point=8)
+    return lambda request: json.dumps({"kind": letter}) if is_routing(request) else write(request)
+
+
+@pytest.fixture(params=["invoke", "ainvoke"])
+def run(request):
+    async def call(graph, given=ASK, config=None, **kwargs):
+        if request.param == "invoke":
+            return await asyncio.to_thread(graph.invoke, given, config, **kwargs)
+        return await graph.ainvoke(given, config, **kwargs)
+
+    return call
+
+
+async def says_direct_later(question, history):
+    return "direct"
+
+
+@pytest.mark.parametrize(
+    ("router", "route"),
+    [
+        (lambda question, history: "skeleton", "skeleton"),
+        (lambda question, history: "direct", "direct"),
+        (says_direct_later, "direct"),
+        (lambda question, history: RouteDecision("skeleton", "many points", 0.9), "skeleton"),
+    ],
+)
+async def test_any_callable_routes(run, endpoint, router, route):
+    result = await run(create_sot_graph(endpoint.chat_model(), router=router))
+    assert result["route"] == route
+    assert (result["usage"]["direct"]["calls"] == 1) is (route == "direct")
+    assert bool(result["skeleton"]) is (route == "skeleton")
+
+
+async def test_the_reason_and_the_confidence_are_in_the_result_and_in_an_event(run, endpoint):
+    decision = RouteDecision("direct", "a sum, not a list", 0.93)
+    graph = create_sot_graph(endpoint.chat_model(), router=lambda question, history: decision)
+    assert (await run(graph))["route_reason"] == "a sum, not a list (confidence 0.93)"
+    events = [event async for event in graph.astream(ASK, stream_mode="custom")]
+    assert events[0] == {"type": "sot.route", "route": "direct", "reason": "a sum, not a list", "confidence": 0.93}
+
+
+async def test_a_router_sees_the_question_and_the_history(endpoint):
+    seen = []
+    graph = create_sot_graph(
+        endpoint.chat_model(), router=lambda question, history: seen.append((question, history)) or "direct"
+    )
+    await graph.ainvoke({"messages": [("user", "Hello"), ("assistant", "Hi"), ("user", "Why?")]})
+    question, history = seen[0]
+    assert question == "Why?"
+    assert [turn["content"] for turn in history] == ["Hello", "Hi"]
+
+
+@pytest.mark.parametrize(("letter", "route"), [("A", "skeleton"), ("B", "direct"), ("C", "direct")])
+async def test_the_models_letter_decides(run, endpoint, letter, route):
+    endpoint.responder = routed(letter)
+    result = await run(create_sot_graph(endpoint.chat_model(), router=ModelRouter()))
+    assert result["route"] == route
+    assert f"({letter})" in result["route_reason"]
+    assert result["usage"]["route"]["calls"] == 1
+    assert result["usage"]["route"]["output_tokens"] > 0
+    routing = [logged for logged in endpoint.requests if is_routing(logged.request)]
+    assert len(routing) == 1
+    assert routing[0].request.max_tokens == 16
+
+
+async def test_a_cheaper_model_can_route(endpoint):
+    small = ScriptedChatModel(lambda messages: "C")
+    result = await create_sot_graph(endpoint.chat_model(), router=ModelRouter(small)).ainvoke(ASK)
+    assert result["route"] == "direct"
+    assert len(small.calls) == 1
+    assert len(endpoint.requests) == 1
+
+
+def raises(question, history):
+    message = "no luck"
+    raise RuntimeError(message)
+
+
+async def never(question, history):
+    await asyncio.Event().wait()
+
+
+BAD_ROUTERS = {
+    "nonsense": (lambda question, history: 42, "returned 42"),
+    "an empty label": (lambda question, history: "", "returned ''"),
+    "an exception": (raises, "no luck"),
+    "a decision that is none": (lambda question, history: RouteDecision("maybe", "hm"), "route must be"),
+    "no end": (never, "did not decide within 0.05 s"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROUTERS)
+async def test_a_router_that_fails_means_a_direct_answer_with_a_reason_and_one_warning(run, endpoint, caplog, case):
+    router, reason = BAD_ROUTERS[case]
+    graph = create_sot_graph(endpoint.chat_model(), router=router, options=SotOptions(router_timeout=0.05))
+    if case != "no end":
+        graph = create_sot_graph(endpoint.chat_model(), router=router)
+    result = await run(graph)
+    assert result["route"] == "direct"
+    assert reason in result["route_reason"]
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+@pytest.mark.parametrize("case", BAD_ROUTERS)
+async def test_a_router_that_fails_is_an_error_where_that_is_wished(endpoint, case):
+    router, reason = BAD_ROUTERS[case]
+    timeout = 0.05 if case == "no end" else 10.0
+    options = SotOptions(on_router_failure="raise", router_timeout=timeout)
+    with pytest.raises(RoutingError, match=reason.replace("(", r"\(")):
+        await create_sot_graph(endpoint.chat_model(), router=router, options=options).ainvoke(ASK)
+    assert endpoint.requests == []
+
+
+@pytest.mark.parametrize("fault", [Status(400), Status(401)])
+async def test_a_routers_model_that_fails_never_fails_the_run(run, endpoint, fault):
+    endpoint.faults = [Fault(fault, is_routing)]
+    result = await run(create_sot_graph(endpoint.chat_model(), router=ModelRouter()))
+    assert result["route"] == "direct"
+    assert "the router failed" in result["route_reason"]
+
+
+def test_what_is_no_router_is_refused_when_the_graph_is_made(endpoint):
+    with pytest.raises(SotConfigError, match="router"):
+        create_sot_graph(endpoint.chat_model(), router="learned")
+
+
+async def test_a_given_skeleton_is_not_routed(run, endpoint):
+    graph = create_sot_graph(endpoint.chat_model(), router=raises)
+    result = await run(graph, {**ASK, "given_skeleton": ["Sun", "Soil"]})
+    assert len(result["expansions"]) == 2
+
+
+async def test_a_direct_answer_streams_and_nothing_of_an_earlier_turn_shows(endpoint):
+    graph = create_sot_graph(
+        endpoint.chat_model(),
+        router=lambda question, history: "direct" if "short" in question else "skeleton",
+        checkpointer=InMemorySaver(),
+    )
+    config = {"configurable": {"thread_id": "1"}}
+    await graph.ainvoke(ASK, config)
+    chunks = [text async for text in astream_answer(graph, {"question": "In short, why?"}, config)]
+    values = (await graph.aget_state(config)).values
+    assert "".join(chunks) == values["answer"]
+    assert len(chunks) > 1
+    assert values["skeleton"] == values["expansions"] == []
+    assert values["usage"]["expansion"]["calls"] == 0
+
+
+async def test_speculation_drafts_while_the_router_decides(endpoint):
+    """The router's reply is held until the draft has been requested: neither waits for the other."""
+    endpoint.responder = routed("A")
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter(), options=SotOptions(speculative=True))
+    with endpoint.hold(2, lambda request: "<point>" not in request.last_user) as held:
+        result = await graph.ainvoke(ASK)
+        assert held.complete
+    assert result["route"] == "skeleton"
+    assert result["usage"]["total"]["calls"] == 5
+    assert len(endpoint.requests) == 5
+
+
+async def test_a_draft_that_is_not_wanted_is_cancelled_and_counted(run, endpoint):
+    endpoint.responder = routed("C")
+    endpoint.faults = [Fault(Stall(), lambda request: "Do not answer yet" in request.last_user)]
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter(), options=SotOptions(speculative=True))
+    with endpoint.hold(2, lambda request: is_routing(request) or "Do not answer yet" in request.last_user):
+        result = await run(graph)
+    assert result["route"] == "direct"
+    assert result["usage"]["skeleton"]["calls"] == 1
+    await endpoint.wait_for_async(lambda log: all(logged.outcome for logged in log))
+    assert sorted(logged.outcome for logged in endpoint.requests) == ["client_closed", "ok", "ok"]
+
+
+async def test_a_review_comes_after_the_router(endpoint):
+    endpoint.responder = routed("A")
+    graph = create_sot_graph(
+        endpoint.chat_model(),
+        router=ModelRouter(),
+        options=SotOptions(review_skeleton=True),
+        checkpointer=InMemorySaver(),
+    )
+    config = {"configurable": {"thread_id": "1"}}
+    stopped = await graph.ainvoke(ASK, config)
+    assert len(stopped["__interrupt__"][0].value["points"]) == 3
+    result = await graph.ainvoke(Command(resume=True), config)
+    assert result["answer"]
+
+
+async def test_a_cascade_asks_the_second_only_where_the_first_is_unsure(endpoint):
+    endpoint.responder = routed("A")
+    first = lambda question, history: RouteDecision("direct", "short", 0.95 if "sum" in question else 0.55)  # noqa: E731
+    cascade = CascadeRouter(first, ModelRouter(), threshold=0.8)
+    graph = create_sot_graph(endpoint.chat_model(), router=cascade)
+    assert (await graph.ainvoke({"question": "What is the sum?"}))["route"] == "direct"
+    assert (await graph.ainvoke({"question": "How do plants grow?"}))["route"] == "skeleton"
+    assert (cascade.decided, cascade.asked) == (2, 1)
+
+
+@pytest.mark.parametrize(("question", "node"), [("Give me a list", "long"), ("What is 2 + 2?", "short")])
+async def test_a_router_is_a_parents_edge(run, question, node):
+    router = ModelRouter(ScriptedChatModel(lambda messages: "A" if "list" in messages[-1].text else "C"))
+    builder = StateGraph(MessagesState)
+    builder.add_node("long", lambda state: {"messages": ["long"]})
+    builder.add_node("short", lambda state: {"messages": ["short"]})
+    builder.add_conditional_edges(START, router.as_edge({"skeleton": "long", "direct": "short"}), ["long", "short"])
+    result = await run(builder.compile(), {"messages": [HumanMessage(question)]})
+    assert result["messages"][-1].text == node
+
+
+def test_an_edge_needs_both_targets():
+    with pytest.raises(SotConfigError, match="direct"):
+        ModelRouter().as_edge({"skeleton": "long"})
+
+
+def test_the_graph_with_a_router_is_drawn_with_every_edge(endpoint, snapshot):
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter())
+    assert graph.get_graph().draw_mermaid(with_styles=False) == snapshot
+    reviewed = create_sot_graph(endpoint.chat_model(), router=ModelRouter(), options=SotOptions(review_skeleton=True))
+    assert reviewed.get_graph().draw_mermaid(with_styles=False) == snapshot

@@ -1,0 +1,84 @@
+"""`sot-graph route`, and routing in `sot-graph ask`."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sot_graph.cli.app import app
+from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+
+LIST = "What are the most effective ways to deal with stress?"
+SUM = "What is 17 * 23?"
+
+
+@pytest.fixture
+def endpoint():
+    write = SkeletonResponder(points=3, words_per_point=6)
+    answer = lambda request: '{"kind":"A"}' if "Which letter?" in request.last_user else write(request)  # noqa: E731
+    with SimulatedEndpoint(answer, physics=Physics.instant()) as running:
+        yield running
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def at(endpoint):
+    return "--model", "m", "--base-url", endpoint.base_url
+
+
+def test_a_question_gets_its_route_confidence_and_reason_without_a_model():
+    done = command("route", SUM)
+    assert done.exit_code == 0
+    route, reason = done.stdout.rstrip("\n").split("\t")
+    assert route.startswith("direct 0.")
+    assert reason
+
+
+def test_json_gives_one_object_a_question(tmp_path):
+    path = tmp_path / "questions.txt"
+    path.write_text(f"{SUM}\n\n{LIST}\n", encoding="utf-8")
+    done = command("route", "--file", str(path), "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["question"], row["route"]) for row in rows] == [(SUM, "direct"), (LIST, "skeleton")]
+    assert all(0 <= row["confidence"] <= 1 and row["reason"] for row in rows)
+
+
+def test_a_model_can_be_asked(endpoint):
+    done = command("route", SUM, "--router", "model", *at(endpoint))
+    assert done.stdout.startswith("skeleton\t")
+    assert len(endpoint.requests) == 1
+
+
+def test_a_cascade_asks_the_model_only_where_the_learned_router_is_unsure(endpoint):
+    command("route", SUM, "--router", "cascade", *at(endpoint))
+    assert endpoint.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["route"], "one question, or --file"),
+        (["route", SUM, "--file", "x"], "one question, or --file"),
+        (["route", " "], "empty"),
+        (["route", "--file", "nowhere.txt"], "can't be read"),
+        (["route", SUM, "--router", "model", "--base-url", "http://127.0.0.1:1/v1"], "--model"),
+    ],
+)
+def test_bad_usage_is_status_2_with_one_line(arguments, hint):
+    done = command(*arguments)
+    assert done.exit_code == 2
+    assert hint in done.stderr.replace("\n", " ")
+
+
+def test_a_binary_file_of_questions_is_bad_usage(tmp_path):
+    path = tmp_path / "questions.bin"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert command("route", "--file", str(path)).exit_code == 2
+
+
+@pytest.mark.parametrize(("question", "route"), [(SUM, "direct"), (LIST, "skeleton")])
+def test_ask_takes_the_route_that_its_router_says(endpoint, question, route):
+    done = command("ask", question, "--router", "learned", "--json", *at(endpoint))
+    assert json.loads(done.stdout)["route"] == route

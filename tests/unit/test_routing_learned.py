@@ -1,0 +1,299 @@
+"""The learned router: what it decides, what it costs, and that its training is honest and repeatable."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from sot_graph.errors import SotConfigError
+from sot_graph.routing import LearnedRouter, RouteDecision
+from sot_graph.routing.features import MAX_CHARS, MAX_WORDS, extract, shortened
+from sot_graph.routing.weights import MAX_BYTES
+from training.router.questions import read_questions
+
+# Written after the training and never trained on: a change that breaks several of them is a worse router.
+LISTS = [
+    "What are good ways to deal with a picky cat?",
+    "List the advantages and disadvantages of working night shifts.",
+    "Give me 6 tips for photographing birds",
+    "Compare Kubernetes and Docker Swarm in terms of cost, learning curve and scaling.",
+    "What are the main reasons why people emigrate?",
+    "pros and cons of adopting a greyhound",
+    "How can I make my balcony more attractive for butterflies?",
+    "How to cope with stage fright",
+    "What should I consider before I buy an electric bike?",
+    "Describe the key features of Japanese gardens.",
+    "What if the telegraph had never been invented?",
+    "Explain the different types of volcanoes and how they differ.",
+    "How does tourism affect mountain villages, their culture and their economy?",
+    "Discuss the benefits and risks of artificial sweeteners.",
+    "Why might a hotel decide to ban plastic bottles?",
+    "any advice for a new stepfather? my stepdaughter is 11",
+    "I start as a head nurse next month and most of the team is older than me. What can I do to be accepted?",
+    "Which soft skills should a data scientist develop, and why?",
+    "whats the benifits of cold showers",
+    "Brainstorm some activities for a rainy day at a youth hostel.",
+]
+DIRECT = [
+    "What is 348 divided by 12?",
+    "Who composed The Planets?",
+    "Write a poem about an abandoned railway station.",
+    "Write a Python function that merges two sorted lists.",
+    "Translate 'the bridge is closed' into Dutch.",
+    "How many tennis balls fit into a bathtub? Estimate step by step.",
+    "Pretend you are a lighthouse and tell me about the storm.",
+    "You are a suspicious butler. Greet the inspector.",
+    "Draft an email to my tutor asking for a new appointment.",
+    "Solve 4x - 9 = 23 for x.",
+    "Summarize the following text in one sentence: The river rose overnight and the mill was closed.",
+    "My dishwasher stops after ten minutes and shows E24. I've cleaned the filter already. What does it mean?",
+    "Is there a way to make `grep` print only the file names?",
+    "What year did the Hindenburg crash?",
+    "Continue the story: When the piano began to play by itself, Ida",
+    "Extract all e-mail addresses from this text: write to a@b.org or c@d.net",
+    "Prove that the square of an even number is even.",
+    "Does a whale sleep?",
+    "I get a KeyError in `config['port']` although the key is in the file. Why?\n\n```python\nprint(config)\n```",
+    "good evening, nice to meet you",
+]
+
+
+@pytest.fixture(scope="module")
+def router() -> LearnedRouter:
+    return LearnedRouter()
+
+
+def test_held_out_lists_take_the_skeleton(router):
+    missed = [question for question in LISTS if router(question).route != "skeleton"]
+    assert len(missed) <= 2, missed
+
+
+def test_held_out_others_go_direct(router):
+    wrong = [question for question in DIRECT if router(question).route != "direct"]
+    assert len(wrong) <= 1, wrong
+
+
+def test_held_out_questions_are_not_in_the_training_data():
+    trained = {one.text.casefold() for one in read_questions()}
+    assert not trained & {text.casefold() for text in LISTS + DIRECT}
+
+
+def test_the_reason_names_what_spoke_for_it(router):
+    decision = router("What are the most effective ways to learn juggling?")
+    assert decision.route == "skeleton"
+    assert re.search(r'asks for several .*"', decision.reason)
+    assert router("Write a poem about the sea").reason.startswith("asks for a text to be written")
+
+
+@pytest.mark.parametrize("question", [*LISTS, *DIRECT])
+def test_a_reason_never_shows_a_topics_words(router, question):
+    shown = " ".join(re.findall(r'"(.*?)"', router(f"zyzzogeton {question} Zyzzogeton?").reason))
+    assert "zyzzogeton" not in shown
+
+
+def test_confidence_is_that_of_the_route(router):
+    for question in (*LISTS, *DIRECT):
+        decision = router(question)
+        likely = router.probability(question)
+        expected = likely if decision.route == "skeleton" else 1 - likely
+        assert decision.confidence == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_threshold_decides():
+    question = LISTS[0]
+    likely = LearnedRouter().probability(question)
+    assert LearnedRouter(threshold=likely)(question).route == "skeleton"
+    assert LearnedRouter(threshold=min(1.0, likely + 1e-6))(question).route == "direct"
+    assert LearnedRouter(threshold=0)("What is 2 + 2?").route == "skeleton"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"threshold": 1.5}, {"threshold": -0.1}, {"threshold": "0.5"}, {"threshold": True}, {"threshold": float("nan")},
+     {"min_expected_tokens": 0}, {"min_expected_tokens": 1.5}, {"min_expected_tokens": True}],
+)  # fmt: skip
+def test_bad_arguments_are_refused(arguments):
+    with pytest.raises(SotConfigError, match="LearnedRouter"):
+        LearnedRouter(**arguments)
+
+
+def test_a_question_that_is_no_text_is_refused(router):
+    for ask in (router, router.probability, router.expected_tokens):
+        with pytest.raises(SotConfigError, match="must be a text"):
+            ask(None)
+
+
+def test_short_answers_never_pay_for_a_skeleton():
+    question = "What are the benefits of yoga? Answer in 40 words."
+    assert LearnedRouter()(question).route == "skeleton"
+    decision = LearnedRouter(min_expected_tokens=150)(question)
+    assert decision.route == "direct"
+    assert "min_expected_tokens=150" in decision.reason
+    assert 0.5 <= decision.confidence <= 1
+    assert LearnedRouter(min_expected_tokens=150)(LISTS[3]).route == "skeleton"
+
+
+@pytest.mark.parametrize(
+    ("question", "tokens"),
+    [
+        ("What are the benefits of yoga, in 100 words?", 135),
+        ("Explain osmosis in two sentences.", 56),
+        ("Write a 500-word essay on owls.", 675),
+        ("True or false: whales are fish.", 5),
+        ("Write a novel of 99999 words", 4000),
+    ],
+)
+def test_a_stated_length_is_the_estimate(router, question, tokens):
+    assert router.expected_tokens(question) == tokens
+
+
+def test_lists_are_expected_to_be_longer_than_facts(router):
+    assert router.expected_tokens("Who composed The Planets?") < 80
+    assert router.expected_tokens("What are the advantages of solar power?") > 200
+    assert router.expected_tokens("Explain osmosis in detail") > router.expected_tokens("Explain osmosis briefly")
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["", " \n\t", "?", "a" * 100_000, "how to " * 20_000, "\0\ud800", "\U0001f469\u200d\U0001f4bb" * 50, "$" * 9999,
+     "`" * 9999, "\n" * 100_000, "({[<" * 2500, "\u202eWhat are the ways?", "1" * 5000, "in 99999 words",
+     "\u0660 words in \u0663 words"],
+)  # fmt: skip
+def test_no_question_is_too_strange(router, question):
+    decision = router(question)
+    assert decision.route in {"skeleton", "direct"}
+    assert 0 <= router.probability(question) <= 1
+    assert 1 <= router.expected_tokens(question) <= 4000
+    assert LearnedRouter(min_expected_tokens=200)(question).reason
+
+
+def test_an_empty_question_goes_direct(router):
+    assert router("  ") == RouteDecision("direct", "there is no question", 1.0)
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["Was sind die Vorteile von Solarenergie?", "¿Cuáles son las ventajas de la energía solar?", "太阳能有什么优点",
+     "Quels sont les avantages de l'énergie solaire ?", "Какие преимущества дает солнечная энергия?"],
+)  # fmt: skip
+def test_other_languages_go_direct_without_a_confidence(router, question):
+    decision = router(question)
+    assert (decision.route, decision.confidence) == ("direct", None)
+    assert "English" in decision.reason
+
+
+def test_a_text_to_translate_is_still_an_english_question(router):
+    assert router('Translate to English: "Was sind die Vorteile von Solarenergie?"').confidence is not None
+
+
+def test_a_huge_question_costs_no_more_than_a_long_one():
+    """Counted in what is read and looked up, which bounds the time on any machine."""
+    for text in ("What are the best ways to do it? " * 4000, "word " * 40_000, "a? b. " * 20_000):
+        assert len(shortened(text)) <= MAX_CHARS + 1
+        found = extract(text)
+        # A word has at most four phrases, one entry of its own and a handful of classes.
+        assert len(found.values) <= MAX_WORDS * 10 + 100
+
+
+def test_threads_get_the_same_decisions(router):
+    expected = [router(question) for question in LISTS + DIRECT]
+    results: list[list[RouteDecision]] = []
+    barrier = threading.Barrier(4)
+
+    def run():
+        barrier.wait()
+        results.append([router(question) for question in LISTS + DIRECT])
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [expected] * 4
+
+
+def test_decisions_do_not_depend_on_the_hash_seed():
+    code = (
+        "from sot_graph.routing.learned import LearnedRouter\n"
+        f"r = LearnedRouter()\nfor q in {LISTS[:5] + DIRECT[:5]!r}: print(repr(r.probability(q)), r(q).reason)"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1
+
+
+GOOD = {"format": 1, "route_bias": 0, "length_bias": 4, "length_spread": 0.5, "features": {"n:^": [0.1, 0.2]}}
+
+
+def test_own_weights_are_used(tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps(GOOD | {"route_bias": 9}))
+    assert LearnedRouter(weights=file)("What is 2 + 2?").route == "skeleton"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"not json",
+        b"[" * 200_000,
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"null",
+        b"[]",
+        b"{}",
+        json.dumps(GOOD | {"format": 2}).encode(),
+        json.dumps(GOOD | {"features": []}).encode(),
+        json.dumps(GOOD | {"features": {}}).encode(),
+        json.dumps(GOOD | {"features": {"a": 1}}).encode(),
+        json.dumps(GOOD | {"features": {"a": [1]}}).encode(),
+        json.dumps(GOOD | {"features": {"a": [1, "2"]}}).encode(),
+        json.dumps(GOOD | {"features": {"a": [1, True]}}).encode(),
+        json.dumps(GOOD | {"features": {"a": [1, float("nan")]}}).encode(),
+        json.dumps(GOOD | {"features": {"a": [1, float("inf")]}}).encode(),
+        json.dumps(GOOD | {"route_bias": None}).encode(),
+        json.dumps(GOOD | {"length_spread": 0}).encode(),
+        json.dumps(GOOD | {"route_bias": 10**400}).encode(),
+        b'{"format": 1, "route_bias": ' + b"9" * 6000 + b"}",
+        json.dumps(GOOD).encode()[:-5],
+        json.dumps(GOOD).encode() + b" " * MAX_BYTES,
+    ],
+)
+def test_a_hostile_or_broken_weights_file_is_refused(tmp_path, content):
+    file = tmp_path / "weights.json"
+    file.write_bytes(content)
+    with pytest.raises(SotConfigError, match=r"weights\.json"):
+        LearnedRouter(weights=file)
+
+
+def test_a_missing_weights_file_is_refused(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(SotConfigError, match="can't be read"):
+            LearnedRouter(weights=path)
+
+
+@pytest.mark.parametrize(
+    ("route", "reason", "confidence"),
+    [("maybe", "so", None), ("direct", "", None), ("direct", " ", None), ("direct", None, None), ("direct", "so", 1.1),
+     ("direct", "so", -0.1), ("direct", "so", float("nan")), ("direct", "so", True), ("direct", "so", "0.5"),
+     ([], "so", None)],
+)  # fmt: skip
+def test_a_nonsensical_decision_is_refused(route, reason, confidence):
+    with pytest.raises(SotConfigError, match="RouteDecision"):
+        RouteDecision(route, reason, confidence)
+
+
+def test_a_decision_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RouteDecision("direct", "so").route = "skeleton"  # type: ignore[misc]

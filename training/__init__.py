@@ -1,0 +1,1 @@
+"""What makes the files that ship with sot_graph. Not part of the package."""

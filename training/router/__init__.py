@@ -1,0 +1,1 @@
+"""Trains and measures the learned router. See docs/router.md."""
