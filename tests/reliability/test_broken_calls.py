@@ -1,0 +1,183 @@
+"""Calls that break: on the way, in mid-stream, for good, or with nothing in the reply."""
+
+import asyncio
+import time
+
+import pytest
+
+from sot_graph import ExpansionError, SkeletonError, SotOptions, astream_answer, create_sot_graph
+from sot_graph.testing import CutOff, Empty, Fault, Garbage, HangUp, Reply, Reset, SkeletonResponder, Status
+
+ASK = {"question": "How do plants grow?"}
+
+
+def one_point(request):
+    return "one point" in request.last_user
+
+
+def point_number(number):
+    return lambda request: f"<point>{number}. " in request.last_user
+
+
+def tries_of(endpoint, number):
+    return [logged for logged in endpoint.requests if point_number(number)(logged.request)]
+
+
+@pytest.mark.parametrize("kind", [Status(500), Status(503), Reset(), HangUp()], ids=["500", "503", "reset", "hang-up"])
+async def test_a_call_that_breaks_on_the_way_is_repeated(run, endpoint, kind):
+    graph = create_sot_graph(endpoint.chat_model())
+    whole = await run(graph, ASK)
+    endpoint.reset()
+    endpoint.faults = [Fault(kind, point_number(3), times=2)]
+    result = await run(graph, ASK)
+    assert result["answer"] == whole["answer"]  # no half text of a try that broke
+    assert len(tries_of(endpoint, 3)) == 3
+    assert result["usage"]["expansion"]["calls"] == 10
+
+
+async def test_repeated_calls_wait_longer_each_time(endpoint):
+    endpoint.faults = [Fault(Status(500), point_number(3), times=2)]
+    await create_sot_graph(endpoint.chat_model()).ainvoke(ASK)
+    first, second, third = tries_of(endpoint, 3)
+    assert second.arrived_at - first.ended_at >= 0.25
+    assert third.arrived_at - second.ended_at >= 0.5
+
+
+@pytest.mark.parametrize("after", [0, 20])
+async def test_what_was_streamed_is_never_taken_back(endpoint, after):
+    endpoint.faults = [Fault(HangUp(after_tokens=after), lambda r: point_number(2)(r) and r.stream, times=1)]
+    graph = create_sot_graph(endpoint.chat_model())
+    sent: dict[int, str] = {}
+    answer = ""
+    async for event in graph.astream(ASK, stream_mode="custom"):
+        if event["type"] == "sot.point.delta":
+            sent[event["index"]] = sent.get(event["index"], "") + event["text"]
+        elif event["type"] == "sot.answer":
+            answer = event["answer"]
+    continued = [logged for logged in endpoint.requests if "broke off" in logged.request.last_user]
+    assert len(tries_of(endpoint, 2)) + len(continued) == 2
+    assert len(continued) == (1 if after == 20 else 0)
+    for number in range(1, 9):
+        assert f"**{number}. " in answer
+        assert sent[number] in answer
+    assert "breaks off" not in answer
+
+
+async def test_a_continuation_is_shown_what_was_streamed_and_nothing_is_doubled(endpoint):
+    """The second half, asked for alone, follows on the first to the letter."""
+    whole = "one two three four five six seven eight nine ten"
+
+    async def respond(request):
+        if "broke off" in request.last_user:
+            return Reply(whole.removeprefix(request.messages[-2]["content"]))
+        return whole if point_number(2)(request) else SkeletonResponder(points=3)(request)
+
+    endpoint.responder = respond
+    endpoint.faults = [Fault(HangUp(after_tokens=6), lambda r: point_number(2)(r) and r.stream, times=1)]
+    chunks = [text async for text in astream_answer(create_sot_graph(endpoint.chat_model()), ASK)]
+    assert f"\n\n{whole}\n\n" in "".join(chunks)
+
+
+async def test_a_streamed_point_whose_continuation_fails_too_keeps_its_text_and_is_marked(endpoint):
+    endpoint.faults = [
+        Fault(HangUp(after_tokens=20), lambda r: point_number(2)(r) and r.stream, times=1),
+        Fault(Status(400), lambda r: "broke off" in r.last_user),
+    ]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(on_point_failure="skip"))
+    events = [event async for event in graph.astream(ASK, stream_mode=["custom", "values"])]
+    expansion = events[-1][1]["expansions"][1]
+    sent = "".join(
+        e["text"] for mode, e in events if mode == "custom" and e["type"] == "sot.point.delta" and e["index"] == 2
+    )
+    assert expansion["status"] == "failed"
+    assert expansion["text"] == sent != ""
+    assert f"{sent} … *(This point breaks off here.)*" in events[-1][1]["answer"]
+
+
+async def test_marked_by_default(run, endpoint):
+    endpoint.faults = [Fault(Status(400, message="No."), point_number(3))]
+    result = await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert result["expansions"][2]["status"] == "failed"
+    assert result["expansions"][2]["error"] == "No. (HTTP 400)"
+    assert [expansion["status"] for expansion in result["expansions"]].count("ok") == 7
+    title = result["skeleton"][2]["title"]
+    assert f"**3. {title}**\n\n*(This point is missing: it could not be written.)*" in result["answer"]
+    assert len(tries_of(endpoint, 3)) == 1
+
+
+async def test_skipped_on_request(run, endpoint):
+    endpoint.faults = [Fault(Status(400), point_number(3))]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(on_point_failure="skip"))
+    result = await run(graph, ASK)
+    assert "**2. " in result["answer"]
+    assert "**3. " not in result["answer"]
+    assert "**4. " in result["answer"]
+
+
+async def test_raised_on_request_after_all_siblings_have_finished(run, endpoint):
+    """The others are held until the failing one has failed, and are written all the same."""
+    endpoint.faults = [Fault(Status(400), point_number(3))]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(on_point_failure="raise"))
+    with endpoint.hold(8, lambda r: one_point(r) and not point_number(3)(r)) as held:
+        task = asyncio.ensure_future(run(graph, ASK))
+        await endpoint.wait_for_async(lambda log: any(one.outcome == "fault:status" for one in log))
+        held.release()
+        with pytest.raises(ExpansionError) as caught:
+            await task
+    raised_at = time.monotonic()
+    assert [expansion["status"] for expansion in caught.value.expansions].count("ok") == 7
+    assert [expansion["index"] for expansion in caught.value.failed] == [3]
+    siblings = [logged for logged in endpoint.requests if one_point(logged.request)]
+    assert len(siblings) == 8
+    assert all(logged.ended_at is not None and logged.ended_at <= raised_at for logged in siblings)
+    assert sorted(logged.outcome for logged in siblings) == ["fault:status"] + ["ok"] * 7
+
+
+async def test_when_no_point_can_be_written_there_is_an_error_and_no_empty_answer(run, endpoint):
+    endpoint.faults = [Fault(Status(400, message="No."), one_point)]
+    with pytest.raises(ExpansionError, match=r"None of the 8 points.*No\."):
+        await run(create_sot_graph(endpoint.chat_model()), ASK)
+
+
+@pytest.mark.parametrize(
+    "kind", [Empty(), Reply("  \n "), Reply("**"), "title"], ids=["empty", "blank", "marks", "title"]
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_point_that_says_nothing_is_asked_for_once_more_and_then_failed(run, endpoint, kind, stream):
+    titles = ["Seed", "Soil", "Sun"]
+    endpoint.responder = SkeletonResponder(titles=titles)
+    endpoint.faults = [Fault(Reply("**2. Soil**\n\n") if kind == "title" else kind, point_number(2))]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(stream=stream))
+    result = await run(graph, ASK)
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "failed", "ok"]
+    assert result["expansions"][1]["error"] == "the model wrote nothing for it, twice"
+    assert len(tries_of(endpoint, 2)) == 2
+
+
+async def test_a_point_that_says_something_the_second_time_is_whole(run, endpoint):
+    endpoint.faults = [Fault(Empty(), point_number(2), times=1)]
+    result = await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert result["expansions"][1]["status"] == "ok"
+    assert len(tries_of(endpoint, 2)) == 2
+
+
+async def test_a_reply_that_is_no_json_is_a_failure_that_says_so(run, endpoint):
+    endpoint.faults = [Fault(Garbage(), point_number(2))]
+    result = await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert result["expansions"][1]["status"] == "failed"
+    assert "JSON" in result["expansions"][1]["error"]
+
+
+async def test_a_point_cut_off_by_max_tokens_keeps_its_text(run, endpoint):
+    endpoint.faults = [Fault(CutOff(5), point_number(2))]
+    result = await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert result["expansions"][1]["status"] == "ok"
+    assert result["expansions"][1]["text"]
+    assert len(tries_of(endpoint, 2)) == 1
+
+
+async def test_a_dead_endpoint_is_one_readable_error(run, endpoint):
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(max_retries=1))
+    endpoint.stop()
+    with pytest.raises(SkeletonError, match="could not be reached"):
+        await run(graph, ASK)

@@ -1,0 +1,192 @@
+"""Skeletons and points from a cache: what is good is kept, and nothing else decides what is found."""
+
+import logging
+from contextlib import aclosing
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.cache.base import BaseCache
+from langgraph.cache.memory import InMemoryCache
+from langgraph.cache.sqlite import SqliteCache
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from sot_graph import SotOptions, SotPrompts, astream_answer, create_sot_graph
+from sot_graph.testing import Fault, Stall, Status
+
+ASK = {"question": "How do plants grow?"}
+
+
+def point_number(number):
+    return lambda request: f"<point>{number}. " in request.last_user
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def cache(request, tmp_path):
+    if request.param == "memory":
+        yield InMemoryCache()
+        return
+    kept = SqliteCache(path=str(tmp_path / "cache.sqlite"))
+    yield kept
+    kept._conn.close()
+
+
+async def test_the_second_run_makes_no_requests_and_costs_nothing(run, endpoint, cache):
+    graph = create_sot_graph(endpoint.chat_model(), cache=cache)
+    first = await run(graph, ASK)
+    assert first["usage"]["total"]["cache_hits"] == 0
+    endpoint.reset()
+    second = await run(graph, ASK)
+    assert endpoint.requests == []
+    for key in ("answer", "skeleton", "expansions"):
+        assert second[key] == first[key]
+    assert second["usage"]["skeleton"] == {**dict.fromkeys(second["usage"]["skeleton"], 0), "cache_hits": 1}
+    assert second["usage"]["expansion"] == {**dict.fromkeys(second["usage"]["expansion"], 0), "cache_hits": 8}
+    assert second["messages"][-1].usage_metadata["total_tokens"] == 0
+
+
+def test_another_graph_and_another_process_find_what_was_kept(endpoint, tmp_path):
+    """The key holds nothing of one process, such as an object's address."""
+    for _ in range(2):
+        kept = SqliteCache(path=str(tmp_path / "cache.sqlite"))
+        result = create_sot_graph(endpoint.chat_model(), cache=kept).invoke(ASK)
+        kept._conn.close()
+    assert result["usage"]["total"]["cache_hits"] == 9
+    assert len(endpoint.requests) == 9
+
+
+async def test_a_hit_streams_the_whole_answer(endpoint, cache):
+    graph = create_sot_graph(endpoint.chat_model(), cache=cache)
+    first = await graph.ainvoke(ASK)
+    endpoint.reset()
+    assert "".join([text async for text in astream_answer(graph, ASK)]) == first["answer"]
+    assert endpoint.requests == []
+
+
+async def test_only_what_is_good_is_kept(run, endpoint, cache):
+    endpoint.faults = [Fault(Status(400), point_number(3)), Fault(Stall(), point_number(5))]
+    graph = create_sot_graph(endpoint.chat_model(), cache=cache, options=SotOptions(point_timeout=1.0))
+    first = await run(graph, ASK)
+    assert [e["index"] for e in first["expansions"] if e["status"] != "ok"] == [3, 5]
+    endpoint.faults = []
+    endpoint.reset()
+    second = await run(graph, ASK)
+    assert {e["status"] for e in second["expansions"]} == {"ok"}
+    assert len(endpoint.requests) == 2
+    assert second["usage"]["total"]["cache_hits"] == 7
+
+
+async def test_a_direct_answer_for_want_of_a_skeleton_is_not_kept_as_one(run, endpoint, cache):
+    endpoint.responder = lambda request: "Just prose."
+    graph = create_sot_graph(endpoint.chat_model(), cache=cache)
+    await run(graph, ASK)
+    before = len(endpoint.requests)
+    assert (await run(graph, ASK))["usage"]["total"]["cache_hits"] == 0
+    assert len(endpoint.requests) == 2 * before
+
+
+HISTORY = [HumanMessage("Hello?"), AIMessage("Hello!"), HumanMessage(ASK["question"])]
+OTHERS = {
+    "question": ({}, {"question": "How do plants die?"}),
+    "history": ({}, {"messages": HISTORY}),
+    "max_points": ({"options": SotOptions(max_points=9)}, ASK),
+    "title_length": ({"options": SotOptions(title_length="one word")}, ASK),
+    "skeleton_format": ({"options": SotOptions(skeleton_format="list")}, ASK),
+    "structured_mode": ({"options": SotOptions(structured_mode="tools")}, ASK),
+    "system prompt": ({"prompts": SotPrompts(system="Be brief.")}, ASK),
+    "title words": ({"prompts": SotPrompts(max_title_words=1)}, ASK),
+    "similar titles": ({"prompts": SotPrompts(drop_similar_titles=True)}, ASK),
+    "model": ({"model": {"model": "other"}}, ASK),
+    "temperature": ({"model": {"temperature": 0.5}}, ASK),
+    "base URL": ({"model": {"base_url": "http://127.0.0.1:9/v1"}}, ASK),
+}
+POINTS_ALONE = {
+    "point_length": ({"options": SotOptions(point_length="a page")}, ASK),
+    "expansion prompt": ({"prompts": SotPrompts(expansion="{title}! {point_length}")}, ASK),
+    "expansion settings": ({"prompts": SotPrompts(expansion_settings={"max_tokens": 50})}, ASK),
+    "trimming": ({"prompts": SotPrompts(trim_to_sentence=True)}, ASK),
+}
+
+
+def graph_with(endpoint, cache, changes):
+    settings = dict(changes)
+    model = endpoint.chat_model(**settings.pop("model", {}))
+    return create_sot_graph(model, cache=cache, **settings)
+
+
+@pytest.mark.parametrize(("changes", "given"), OTHERS.values(), ids=OTHERS)
+async def test_nothing_is_found_where_anything_differs(endpoint, changes, given):
+    cache = InMemoryCache()
+    await graph_with(endpoint, cache, {}).ainvoke(ASK)
+    graph = graph_with(endpoint, cache, changes)
+    endpoint.reset()
+    if "base_url" in changes.get("model", {}):
+        with pytest.raises(Exception, match="could not be reached"):
+            await graph.ainvoke(given, context={"max_retries": 0})
+        return
+    result = await graph.ainvoke(given)
+    assert result["usage"]["skeleton"]["cache_hits"] == 0
+    assert endpoint.requests
+
+
+@pytest.mark.parametrize(("changes", "given"), POINTS_ALONE.values(), ids=POINTS_ALONE)
+async def test_what_changes_the_points_alone_keeps_the_skeleton(endpoint, changes, given):
+    cache = InMemoryCache()
+    await graph_with(endpoint, cache, {}).ainvoke(ASK)
+    result = await graph_with(endpoint, cache, changes).ainvoke(given)
+    assert result["usage"]["skeleton"]["cache_hits"] == 1
+    assert result["usage"]["expansion"] == {**result["usage"]["expansion"], "cache_hits": 0, "calls": 8}
+
+
+async def test_an_edited_skeleton_finds_no_points_of_the_drafted_one(endpoint, cache):
+    options = SotOptions(review_skeleton=True)
+    graph = create_sot_graph(endpoint.chat_model(), cache=cache, options=options, checkpointer=InMemorySaver())
+    for thread, titles in enumerate((["Seed", "Soil"], ["Seed", "Sun"])):
+        config = {"configurable": {"thread_id": str(thread)}}
+        await graph.ainvoke(ASK, config)
+        result = await graph.ainvoke(Command(resume=titles), config)
+        assert [e["title"] for e in result["expansions"]] == titles
+        assert result["usage"]["expansion"]["cache_hits"] == 0
+
+
+class BrokenCache(BaseCache):
+    """A cache whose database is gone."""
+
+    def get(self, keys):
+        raise ConnectionError("the cache is gone")
+
+    def set(self, pairs):
+        raise ConnectionError("the cache is gone")
+
+    def clear(self, namespaces=None):
+        raise ConnectionError("the cache is gone")
+
+    async def aget(self, keys):
+        raise ConnectionError("the cache is gone")
+
+    async def aset(self, pairs):
+        raise ConnectionError("the cache is gone")
+
+    async def aclear(self, namespaces=None):
+        raise ConnectionError("the cache is gone")
+
+
+async def test_a_broken_cache_is_a_warning_and_no_more(run, endpoint, caplog):
+    caplog.set_level(logging.WARNING, "sot_graph")
+    result = await run(create_sot_graph(endpoint.chat_model(), cache=BrokenCache()), ASK)
+    assert {e["status"] for e in result["expansions"]} == {"ok"}
+    assert "the cache is gone" in caplog.text
+
+
+async def test_leaving_a_stream_early_keeps_nothing_unfinished(endpoint):
+    cache = InMemoryCache()
+    endpoint.faults = [Fault(Stall(after_tokens=3), point_number(2))]
+    graph = create_sot_graph(endpoint.chat_model(), cache=cache)
+    async with aclosing(astream_answer(graph, ASK)) as chunks:
+        async for text in chunks:
+            if "**2. " in text:
+                break
+    endpoint.faults = []
+    result = await graph.ainvoke(ASK)
+    assert {e["status"] for e in result["expansions"]} == {"ok"}
+    assert result["usage"]["expansion"]["calls"] >= 1

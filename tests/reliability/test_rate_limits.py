@@ -1,0 +1,121 @@
+"""Providers that are busy, and bounds on how much they are asked."""
+
+import asyncio
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from langchain_core.rate_limiters import InMemoryRateLimiter
+
+from sot_graph import CallLimiter, SotOptions, create_sot_graph
+from sot_graph.testing import Fault, SkeletonResponder, Status
+
+ASK = {"question": "How do plants grow?"}
+
+
+def one_point(request):
+    return "one point" in request.last_user
+
+
+def point_number(number):
+    return lambda request: f"<point>{number}. " in request.last_user
+
+
+async def test_a_point_that_gets_429_twice_waits_as_asked_and_is_written(run, endpoint):
+    endpoint.responder = SkeletonResponder(points=10)
+    endpoint.faults = [Fault(Status(429, retry_after=0.5), point_number(4), times=2)]
+    result = await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 10
+    assert all(expansion["text"] in result["answer"] for expansion in result["expansions"])
+    asked = [logged for logged in endpoint.requests if one_point(logged.request)]
+    assert len(asked) == 12
+    assert result["usage"]["expansion"]["calls"] == 12
+    tries = [logged for logged in asked if point_number(4)(logged.request)]
+    for earlier, later in pairwise(tries):
+        assert later.arrived_at - earlier.ended_at >= 0.5
+
+
+async def test_fifty_questions_get_through_an_outage_without_hammering_at_it(endpoint):
+    """429 on everything for five seconds, without a `Retry-After`."""
+    endpoint.responder = SkeletonResponder(points=3, words_per_point=5)
+    endpoint.faults = [Fault(Status(429), until=5.0)]
+    graph = create_sot_graph(endpoint.chat_model())
+    endpoint.reset()
+    results = await asyncio.gather(*(graph.ainvoke({"question": f"Why {number}?"}) for number in range(50)))
+    assert all(result["route"] == "skeleton" for result in results)
+    assert {expansion["status"] for result in results for expansion in result["expansions"]} == {"ok"}
+    refused = Counter(logged.request.text for logged in endpoint.requests if logged.status == 429)
+    assert len(refused) == 50
+    assert max(refused.values()) <= 3
+
+
+async def test_patience_with_a_busy_provider_ends_where_the_option_says(run, endpoint):
+    endpoint.faults = [Fault(Status(429, retry_after=0.2), point_number(2))]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(rate_limit_patience=0.3))
+    result = await run(graph, ASK)
+    assert result["expansions"][1]["status"] == "failed"
+    assert "429" in result["expansions"][1]["error"]
+    assert len([logged for logged in endpoint.requests if point_number(2)(logged.request)]) == 2
+
+
+async def test_a_quota_that_is_used_up_is_not_asked_again(run, endpoint):
+    broke = {"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}
+    endpoint.faults = [Fault(Status(429, body=broke), point_number(2))]
+    result = await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert "quota" in result["expansions"][1]["error"]
+    assert len([logged for logged in endpoint.requests if point_number(2)(logged.request)]) == 1
+
+
+async def test_max_concurrency_bounds_each_run_for_itself(endpoint):
+    endpoint.responder = SkeletonResponder(points=6)
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(max_concurrency=2))
+    with endpoint.hold(4, one_point) as held:
+        await asyncio.gather(*(graph.ainvoke({"question": f"Why {number}?"}) for number in range(2)))
+        assert held.complete
+    assert endpoint.max_in_flight == 4
+
+
+@pytest.mark.parametrize("threads", [False, True])
+async def test_a_limiter_shared_by_two_graphs_bounds_the_process(endpoint, threads):
+    limiter = CallLimiter(3)
+    graphs = [create_sot_graph(endpoint.chat_model(), limiter=limiter) for _ in range(2)]
+    with endpoint.hold(3, one_point) as held:
+        calls = [
+            asyncio.to_thread(graph.invoke, ASK) if threads and number else graph.ainvoke(ASK)
+            for number, graph in enumerate(graphs)
+        ]
+        results = await asyncio.gather(*calls)
+        assert held.complete
+    assert endpoint.max_in_flight == 3
+    assert {expansion["status"] for result in results for expansion in result["expansions"]} == {"ok"}
+    assert limiter.in_flight == 0
+
+
+async def test_a_cancelled_run_gives_its_places_back(endpoint):
+    limiter = CallLimiter(2)
+    graph = create_sot_graph(endpoint.chat_model(), limiter=limiter)
+    with endpoint.hold(3, one_point):
+        task = asyncio.create_task(graph.ainvoke(ASK))
+        await endpoint.wait_for_async(lambda log: len([one for one in log if one_point(one.request)]) == 2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert limiter.in_flight == 0
+    assert (await graph.ainvoke(ASK))["route"] == "skeleton"
+
+
+async def test_a_wait_for_a_busy_provider_holds_no_place_of_the_limiter(endpoint):
+    """With one place only, the other points are written while one waits to be asked again."""
+    endpoint.responder = SkeletonResponder(points=3)
+    endpoint.faults = [Fault(Status(429, retry_after=0.5), point_number(1), times=1)]
+    result = await create_sot_graph(endpoint.chat_model(), limiter=CallLimiter(1)).ainvoke(ASK)
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 3
+    assert [point_number(1)(logged.request) for logged in endpoint.requests] == [False, True, False, False, True]
+
+
+async def test_a_rate_limiter_given_on_the_model_keeps_working(run, endpoint):
+    endpoint.responder = SkeletonResponder(points=3)
+    pace = InMemoryRateLimiter(requests_per_second=10, check_every_n_seconds=0.01, max_bucket_size=1)
+    result = await run(create_sot_graph(endpoint.chat_model(rate_limiter=pace)), ASK)
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 3
+    arrivals = [logged.arrived_at for logged in endpoint.requests]
+    assert arrivals[-1] - arrivals[0] >= 0.25
