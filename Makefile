@@ -35,8 +35,9 @@ soak: sync ## 500 questions at once with faults of every kind
 	SOAK_QUESTIONS=500 $(RUN) pytest tests/reliability/test_soak.py -s
 
 .PHONY: bench
-bench: sync ## measure what streaming gives and costs
+bench: sync ## measure what streaming and speculation give and cost
 	$(RUN) python benchmarks/streaming.py
+	$(RUN) python benchmarks/speculation.py
 
 .PHONY: router
 router: sync ## train the learned router again, bit for bit, and measure it

@@ -112,7 +112,7 @@ def build_sot_graph(
     if router is not None:
         first = ROUTE
         builder.add_node(ROUTE, Node(route, kit, name=ROUTE, begins=True), input_schema=SotState)
-        ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, *([REVIEW_SKELETON] if reviews else points)]
+        ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else points)]
         builder.add_conditional_edges(ROUTE, Edge(after_route_to_review if reviews else after_route), ways)
     builder.add_edge(START, first)
     if reviews:

@@ -21,7 +21,7 @@ _Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=Fa
 _Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=100)]
 _Positive: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 _SkeletonFormat: TypeAlias = Literal["structured", "list"]
-_Switch: TypeAlias = Annotated[bool, Field(strict=True)]
+_Speculation: TypeAlias = Literal[False, True, "both"]
 _Stream: TypeAlias = Literal["auto", True, False]
 _Delay: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
@@ -71,11 +71,10 @@ class SotContext(TypedDict, total=False):
         Field(default=10.0, description="Seconds for the router; then the question is answered directly."),
     ]
     speculative: Annotated[
-        bool,
+        _Speculation,
         Field(
-            strict=True,
             default=False,
-            description="Draft the skeleton while the router decides; costs its tokens where the route is direct.",
+            description="Begin the skeleton (true), or the direct answer too (both), while the router decides.",
         ),
     ]
     skeleton_timeout: Annotated[
@@ -163,9 +162,9 @@ class SotOptions:
     on_router_failure: Literal["direct", "raise"] = "direct"
     """What becomes of a run whose router fails, is late, or says nonsense: a direct answer with the reason and a
     WARNING, or a `RoutingError`."""
-    speculative: _Switch = False
-    """Draft the skeleton while the router decides, so that routing costs no time. Where the route is direct, the draft
-    is cancelled; what it has cost by then is in `usage`."""
+    speculative: _Speculation = False
+    """Draft the skeleton while the router decides, so that routing costs no time; `"both"`: begin the direct answer,
+    too. What isn't chosen is cancelled; what it has cost by then is in `usage`."""
     skeleton_timeout: _Seconds | None = 300.0
     """Seconds for the skeleton, all attempts included; then a `SkeletonError`. `None`: no limit."""
     point_timeout: _Seconds | None = 300.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -14,7 +14,7 @@ from sot_graph.joining import join_answer
 from sot_graph.models import ModelCall, explain, is_callers_to_fix
 from sot_graph.prompts.rendering import direct_messages
 from sot_graph.state import SotState, add_usage
-from sot_graph.types import Expansion, StageTiming
+from sot_graph.types import ChatTurn, Expansion, StageTiming
 from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sot_graph.runs import Task
     from sot_graph.types import Usage
 
-__all__ = ["answer_directly", "join"]
+__all__ = ["answer_directly", "answered", "join", "write_directly"]
 
 _CUT = " … *(The answer breaks off here.)*"
 
@@ -33,7 +33,7 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
     expansions = state["expansions"]
     _raise_if_wanted(expansions, task.options.on_point_failure)
     answer = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
-    return _answered(state, task, answer, state["usage"], {"join": StageTiming(start=start, end=task.shared.elapsed())})
+    return answered(state, task, answer, state["usage"], {"join": StageTiming(start=start, end=task.shared.elapsed())})
 
 
 def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:
@@ -52,21 +52,47 @@ def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> 
 
 async def answer_directly(state: SotState, task: Task, kit: Kit) -> Update:
     """Answer in one ordinary call. At the deadline, what has been streamed is the answer, marked as cut."""
-    start = task.shared.elapsed()
+    answer, timing = await write_directly(
+        state["asked"],
+        state["history"],
+        task,
+        kit,
+        send=lambda text: task.emit({"type": "sot.answer.delta", "text": text}),
+    )
+    usage = add_usage(state["usage"], task.meter.usage)
+    return {**answered(state, task, answer, usage, {"direct": timing}), "usage": task.meter.usage}
+
+
+async def write_directly(
+    question: str, history: list[ChatTurn], task: Task, kit: Kit, *, send: Callable[[str], None]
+) -> tuple[str, StageTiming]:
+    """The text of an ordinary answer, and when it was written.
+
+    Args:
+        question: The question.
+        history: The conversation before it.
+        task: The node's execution.
+        kit: What the graph works with.
+        send: Takes the text as it is written.
+
+    Raises:
+        SkeletonError: The model could not answer, or nothing of it was there at the deadline.
+        SotConfigError: The provider refused the key or the model's name.
+    """
     config = task.child_config(run_name="answer directly", tag="sot:direct", metadata={})
     call = ModelCall(kit.model, "direct", task, config, kit.prompts.direct_settings)
-    timing = StageTiming(start=start)
+    timing = StageTiming(start=task.shared.elapsed())
 
-    def send(text: str) -> None:
+    def note_and_send(text: str) -> None:
         if task.stream:
             timing.setdefault("first_token", task.shared.elapsed())
-        task.emit({"type": "sot.answer.delta", "text": text})
+        send(text)
 
     writer = TextWriter(
         call,
-        direct_messages(kit.prompts, question=state["asked"], history=state["history"]),
+        direct_messages(kit.prompts, question=question, history=history),
         make_cleaner=TextCleaner,
-        send=send,
+        send=note_and_send,
     )
     try:
         async with asyncio.timeout(task.seconds_left(None)) as timer:
@@ -83,12 +109,10 @@ async def answer_directly(state: SotState, task: Task, kit: Kit) -> Update:
             raise SkeletonError(message) from error
         answer = writer.text + _CUT
     timing["end"] = task.shared.elapsed()
-    usage = add_usage(state["usage"], task.meter.usage)
-    update = _answered(state, task, answer, usage, {"direct": timing})
-    return {**update, "usage": task.meter.usage}
+    return answer, timing
 
 
-def _answered(state: SotState, task: Task, answer: str, usage: Usage, timings: dict[str, Any]) -> Update:
+def answered(state: Mapping[str, Any], task: Task, answer: str, usage: Usage, timings: dict[str, Any]) -> Update:
     """The end of every way through the graph."""
     task.emit({"type": "sot.answer", "answer": answer})
     task.ended = True

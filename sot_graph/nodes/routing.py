@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from langgraph.graph import END
 from langgraph.types import Overwrite
 
+from sot_graph.events import RouteEvent
+from sot_graph.nodes.answering import answered, write_directly
 from sot_graph.nodes.drafting import (
     announced,
     check_review_is_possible,
@@ -16,7 +19,7 @@ from sot_graph.nodes.drafting import (
     to_review,
 )
 from sot_graph.nodes.expanding import fan_out_points
-from sot_graph.nodes.inputs import read_question
+from sot_graph.nodes.inputs import Asked, read_question
 from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON
 from sot_graph.routing.deciding import decide
 from sot_graph.state import SotState, add_usage
@@ -34,43 +37,35 @@ __all__ = ["after_route", "after_route_to_review", "route"]
 
 
 async def route(state: SotState, task: Task, kit: Kit) -> Update:
-    """Reads the question and has the router decide; where speculation is wished, a skeleton is drafted meanwhile."""
+    """Reads the question and has the router decide; with speculation, what it may choose is begun meanwhile."""
     assert kit.router is not None
     check_review_is_possible(task, kit)
     asked = read_question(state, task.options)
     given = given_skeleton(state, asked, task, kit)
     if given is not None:
         return given
-    drafting = (
-        asyncio.create_task(draft_or_recall(task, kit, asked.question, asked.history))
-        if task.options.speculative
-        else None
-    )
+    guess = _Speculation(asked, task, kit)
     timings: Timings = {}
+    chosen: Update = {}
     try:
         decision = await decide(kit.router, asked.question, asked.history, task=task, model=kit.model)
         timings["route"] = StageTiming(start=0.0, end=task.shared.elapsed())
         task.emit(
-            {
-                "type": "sot.route",
-                "route": decision.route,
-                "reason": decision.reason,
-                "confidence": decision.confidence,
-            }
+            RouteEvent(type="sot.route", route=decision.route, reason=decision.reason, confidence=decision.confidence)
         )
-        skeleton: Update = {"skeleton": [], "skeleton_text": "", "skeleton_format": ""}
-        if drafting is not None and decision.route == "skeleton":
-            settled: Draft
-            settled, reason = await drafting
-            timings["skeleton"] = StageTiming(start=0.0, end=task.shared.elapsed())
-            skeleton = announced(settled, reason, task, kit, why=_why(decision))
+        begun = {**fresh(asked, task), "route": decision.route, "route_reason": _why(decision)}
+        if decision.route == "skeleton":
+            chosen = await guess.skeleton(timings, _why(decision))
+        else:
+            chosen = await guess.answer(begun, timings)
     finally:
-        await _cancel(drafting)
+        await guess.cancel()
     return {
-        **fresh(asked, task),
-        "route": decision.route,
-        "route_reason": _why(decision),
-        **skeleton,
+        **begun,
+        "skeleton": [],
+        "skeleton_text": "",
+        "skeleton_format": "",
+        **chosen,
         "expansions": Overwrite([]),
         "usage": Overwrite(add_usage(None, task.meter.usage)),
         "timings": Overwrite(timings),
@@ -83,25 +78,71 @@ def _why(decision: RouteDecision) -> str:
     return f"{decision.reason} (confidence {decision.confidence:.2f})"
 
 
-async def _cancel(drafting: asyncio.Task[tuple[Draft, str]] | None) -> None:
-    """End a draft that isn't wanted; what became of it is nobody's concern."""
-    if drafting is None or drafting.done():
-        if drafting is not None and not drafting.cancelled():
-            drafting.exception()  # seen, so that asyncio doesn't report it
-        return
-    drafting.cancel()
-    await asyncio.gather(drafting, return_exceptions=True)
+class _Speculation:
+    """What is begun while the router decides: nothing, the skeleton, or the direct answer too."""
+
+    def __init__(self, asked: Asked, task: Task, kit: Kit) -> None:
+        self._task = task
+        self._kit = kit
+        self._held: list[str] | None = []
+        self._draft: asyncio.Task[tuple[Draft, str]] | None = None
+        self._direct: asyncio.Task[tuple[str, StageTiming]] | None = None
+        if task.options.speculative:
+            self._draft = asyncio.create_task(draft_or_recall(task, kit, asked.question, asked.history))
+        if task.options.speculative == "both":
+            self._direct = asyncio.create_task(
+                write_directly(asked.question, asked.history, task, kit, send=self._send)
+            )
+
+    async def skeleton(self, timings: Timings, why: str) -> Update:
+        """The skeleton's keys, if it was begun."""
+        if self._draft is None:
+            return {}
+        settled, reason = await self._draft
+        timings["skeleton"] = StageTiming(start=0.0, end=self._task.shared.elapsed())
+        return announced(settled, reason, self._task, self._kit, why=why)
+
+    async def answer(self, begun: Update, timings: Timings) -> Update:
+        """The direct answer's keys, if it was begun: what was held back of it goes out, and the rest as it comes."""
+        if self._direct is None:
+            return {}
+        held, self._held = self._held or [], None
+        for text in held:
+            self._send(text)
+        answer, timings["direct"] = await self._direct
+        await self.cancel()  # its usage is in the answer's message
+        update = answered(begun, self._task, answer, add_usage(None, self._task.meter.usage), {})
+        timings["total"] = update.pop("timings")["total"]
+        return update
+
+    def _send(self, text: str) -> None:
+        if self._held is None:
+            self._task.emit({"type": "sot.answer.delta", "text": text})
+        else:
+            self._held.append(text)
+
+    async def cancel(self) -> None:
+        """End what isn't wanted; what became of it is nobody's concern."""
+        begun = [work for work in (self._draft, self._direct) if work is not None]
+        for work in begun:
+            work.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
+
+
+def _after_direct(state: SotState) -> str:
+    """Where the direct way leads: to its node, or to the end where the answer is there already."""
+    return END if state["answer"] else ANSWER_DIRECTLY
 
 
 def after_route(state: SotState) -> list[Send] | str:
     """The edge after the router: to the draft, past it where the skeleton is there, or to the direct answer."""
     if state["route"] == "direct":
-        return ANSWER_DIRECTLY
+        return _after_direct(state)
     return fan_out_points(state) if state["skeleton"] else DRAFT_SKELETON
 
 
 def after_route_to_review(state: SotState) -> str:
     """The same, where the skeleton is reviewed."""
     if state["route"] == "direct":
-        return ANSWER_DIRECTLY
+        return _after_direct(state)
     return to_review(state) if state["skeleton"] else DRAFT_SKELETON

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import aclosing
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -201,6 +202,38 @@ async def test_a_draft_that_is_not_wanted_is_cancelled_and_counted(run, endpoint
     assert result["usage"]["skeleton"]["calls"] == 1
     await endpoint.wait_for_async(lambda log: all(logged.outcome for logged in log))
     assert sorted(logged.outcome for logged in endpoint.requests) == ["client_closed", "ok", "ok"]
+
+
+@pytest.mark.parametrize(("letter", "route"), [("A", "skeleton"), ("C", "direct")])
+async def test_both_ways_can_be_begun_while_the_router_decides(run, endpoint, letter, route):
+    endpoint.responder = routed(letter)
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter(), options=SotOptions(speculative="both"))
+    with endpoint.hold(3, lambda request: "<point>" not in request.last_user) as held:
+        result = await run(graph)
+        assert held.complete
+    assert result["route"] == route
+    assert [message.text for message in result["messages"]] == [ASK["question"], result["answer"]]
+    assert result["usage"]["direct"]["calls"] == result["usage"]["skeleton"]["calls"] == 1
+    assert result["messages"][-1].usage_metadata["input_tokens"] == result["usage"]["total"]["input_tokens"]
+    assert len(endpoint.requests) == result["usage"]["total"]["calls"]
+
+
+async def test_a_direct_answer_begun_early_is_shown_only_when_it_is_chosen(endpoint):
+    """The router's reply is held back until the whole direct answer has been written."""
+    endpoint.responder = routed("C")
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter(), options=SotOptions(speculative="both"))
+    seen = []
+    with endpoint.hold(2, is_routing) as held:
+        async with aclosing(graph.astream(ASK, stream_mode="custom")) as events:
+            reading = asyncio.ensure_future(anext(events))
+            await endpoint.wait_for_async(lambda log: sum(logged.outcome == "ok" for logged in log) == 2)
+            assert not reading.done()
+            held.release()
+            seen.append(await reading)
+            seen += [event async for event in events]
+    assert [event["type"] for event in seen[:2]] == ["sot.route", "sot.answer.delta"]
+    written = "".join(event["text"] for event in seen if event["type"] == "sot.answer.delta")
+    assert written == seen[-1]["answer"]
 
 
 async def test_a_review_comes_after_the_router(endpoint):
