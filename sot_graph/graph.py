@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
@@ -83,6 +84,7 @@ def build_sot_graph(
     if not callable(join):
         message = f"join is {type(join).__name__}; it must be a callable of (question, skeleton, expansions)."
         raise SotConfigError(message)
+    _check_join(join)
     _check_kind("prompts", prompts, SotPrompts)
     _check_kind("options", options, SotOptions)
     loop_model = LoopModel(resolved)
@@ -193,6 +195,17 @@ def create_sot_graph(
         checkpointer=checkpointer, cache=cache, store=store, name=name, transformers=[AnswerTransformer]
     )
     return graph.with_config(max_concurrency=_SYNC_WIDTH)
+
+
+def _check_join(join: Join) -> None:
+    """Found out when the graph is made, not after all its points have been paid for."""
+    try:
+        inspect.signature(join).bind("", [], [])
+    except TypeError as error:
+        message = f"join can't be called as join(question, skeleton, expansions): {error}."
+        raise SotConfigError(message) from error
+    except ValueError:  # a callable that hides its signature, such as some built-ins
+        return
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:

@@ -64,6 +64,7 @@ class Asking:
                 result = self._answer(chat, options, errors)
                 if self.report is not None:
                     self._write_report(result)
+                    errors.print(f"Wrote {self.report}.", style="dim", markup=False)
             except BrokenPipeError:
                 raise  # the reader of our output has left: that is no failure of the run
             except Exception as error:

@@ -70,7 +70,7 @@ class Comparing:
         ) as chat:
             console = Console(highlight=False)
             try:
-                asyncio.run(self._both(chat, console))
+                asyncio.run(self._both(chat, console, errors))
             except BrokenPipeError:
                 raise
             except Exception as error:
@@ -82,7 +82,7 @@ class Comparing:
             console.print(self._columns(console, whole=True))
         console.print(comparison(self.direct, self.skeleton))
 
-    async def _both(self, chat: Runnable[Any, Any], console: Console) -> None:
+    async def _both(self, chat: Runnable[Any, Any], console: Console, errors: Console) -> None:
         from sot_graph.graph import create_sot_graph
         from sot_graph.prompts import prompts_for
         from sot_graph.prompts.rendering import direct_messages
@@ -97,8 +97,15 @@ class Comparing:
         else:
             live = nullcontext()
         with live:
+            self._say(console, errors, self.direct)
             await self._directly(chat, asked, prompts.direct_settings)
+            self._say(console, errors, self.skeleton)
             await self._by_skeleton(graph)
+
+    @staticmethod
+    def _say(console: Console, errors: Console, way: Way) -> None:
+        if not console.is_terminal:  # a terminal shows the answers themselves
+            errors.print(f"Answering {way.name} ...", style="dim")
 
     async def _directly(self, chat: Runnable[Any, Any], messages: list[Any], settings: Mapping[str, Any]) -> None:
         started = time.monotonic()
@@ -153,7 +160,7 @@ def comparison(direct: Way, skeleton: Way) -> Table:
     """The figures of both ways, and the ratio between them."""
     table = Table(title=None, box=None, pad_edge=False)
     table.add_column("")
-    for heading in (direct.name, skeleton.name, "ratio"):
+    for heading in (direct.name, skeleton.name, "first / second"):
         table.add_column(heading, justify="right")
 
     def row(name: str, left: float | None, right: float | None, form: str) -> None:

@@ -63,7 +63,9 @@ class PointWriter:
             return self._ended("failed", "the model wrote nothing for it, twice")
         except Exception as error:  # noqa: BLE001  (one point's failure is never its siblings')
             if isinstance(error, TimeoutError) and timer.expired():
-                return self._ended("timed_out", f"not finished after {limit:.3g} s")
+                own = self._task.options.point_timeout
+                which = "point_timeout" if own is not None and limit == own else "deadline"
+                return self._ended("timed_out", f"not finished after {limit:.3g} s ({which})")
             cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
             reason = explain(cause or error)
             logger.warning("Point %d (%s) failed: %s", self._point["index"], self._point["title"], reason)

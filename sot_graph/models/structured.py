@@ -135,12 +135,14 @@ async def ask_structured(
             max_retries=max_reasks,
         )
     except InstructorError as error:
-        if exchange.failure is not None:  # instructor wraps the provider's error in its own
-            raise exchange.failure from None
-        raise InvalidOutputError(exchange.replies) from error
+        if exchange.failure is None:
+            raise InvalidOutputError(exchange.replies) from error
+    else:
+        return parsed, exchange.replies[-1]
     finally:
         _exchange.reset(token)
-    return parsed, exchange.replies[-1]
+    # instructor wraps the provider's error in its own. Raised out here, it keeps the cause that it came with.
+    raise exchange.failure
 
 
 @cache

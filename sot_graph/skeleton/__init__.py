@@ -5,9 +5,9 @@ from sot_graph.skeleton.drafting import (
     NoSkeletonError,
     Revision,
     draft_skeleton,
-    given_points,
     skeleton_call_messages,
 )
+from sot_graph.skeleton.giving import given_points
 from sot_graph.skeleton.parsing import clean_title, clean_titles, number_points, parse_skeleton
 
 __all__ = [

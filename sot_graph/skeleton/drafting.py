@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.models import (
@@ -23,16 +20,19 @@ from sot_graph.models import (
     is_retryable,
 )
 from sot_graph.prompts.rendering import escape_delimiters, numbered_list, skeleton_messages, skeleton_prefill
-from sot_graph.skeleton.parsing import clean_title, clean_titles, number_points, parse_skeleton, title_of
+from sot_graph.skeleton.parsing import clean_titles, number_points, parse_skeleton
+from sot_graph.skeleton.schema import SkeletonSchema, skeleton_schema
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sot_graph.models import LoopModel
     from sot_graph.models.structured import StructuredMode
     from sot_graph.prompts import SotPrompts
     from sot_graph.runs import Task
     from sot_graph.types import ChatTurn, SkeletonPoint
 
-__all__ = ["Draft", "NoSkeletonError", "Revision", "draft_skeleton", "given_points", "skeleton_call_messages"]
+__all__ = ["Draft", "NoSkeletonError", "Revision", "draft_skeleton", "skeleton_call_messages"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -129,9 +129,11 @@ async def draft_skeleton(
     except TimeoutError as error:
         if limit is None or not timer.expired():  # the model's own
             raise SkeletonError(f"The skeleton could not be had: {explain(error)}.") from error  # noqa: EM102
+        own = task.options.skeleton_timeout
+        which, seconds = ("skeleton_timeout", own) if limit == own else ("deadline", task.options.deadline)
         message = (
-            f"The skeleton was not there after {limit:.3g} s: raise skeleton_timeout or deadline "
-            "(SotOptions, seconds), or use a faster skeleton_model."
+            f"The skeleton was not there after {seconds:.3g} s ({which}): raise it (SotOptions, in seconds), or use "
+            "a faster skeleton_model."
         )
         raise SkeletonError(message) from error
     raise NoSkeletonError("; ".join(reasons))
@@ -208,7 +210,7 @@ class _Drafting:
             raise NoSkeletonError(reason) from error
         return self._settle(parsed.points, text, "structured")
 
-    def _schema(self) -> type[_SkeletonSchema]:
+    def _schema(self) -> type[SkeletonSchema]:
         return skeleton_schema(
             self._fewest(), max_words=self.prompts.max_title_words, drop_similar=self.prompts.drop_similar_titles
         )
@@ -261,7 +263,8 @@ class _Drafting:
         titles = self._titles(raw)
         most = min(self.task.options.max_points, self.prompts.max_points or self.task.options.max_points)
         if len(titles) > most:
-            logger.warning("The skeleton has %d points; the first %d are kept (max_points).", len(titles), most)
+            whose = "the prompts' max_points" if most == self.prompts.max_points else "max_points"
+            logger.warning("The skeleton has %d points; the first %d are kept (%s).", len(titles), most, whose)
             titles = titles[:most]
         points = number_points(titles)
         if not _says_the_same(text, raw, titles):
@@ -287,67 +290,3 @@ def _says_the_same(text: str, raw: Sequence[str], titles: Sequence[str]) -> bool
     """
     structure = 16 * len(titles) + 64
     return [item.strip() for item in raw] == list(titles) and len(text) <= sum(map(len, titles)) + structure
-
-
-class _SkeletonSchema(BaseModel):
-    """The compact reply: every token of a skeleton is latency."""
-
-    model_config = ConfigDict(extra="forbid", title="Skeleton")
-
-    points: list[str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_bare_lists(cls, value: Any) -> Any:
-        return {"points": value} if isinstance(value, list) else value
-
-    @field_validator("points", mode="before")
-    @classmethod
-    def _titles_only(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        return [title for item in value if (title := title_of(item)) is not None]
-
-
-@lru_cache(maxsize=64)
-def skeleton_schema(
-    min_points: int, *, max_words: int | None = None, drop_similar: bool = False
-) -> type[_SkeletonSchema]:
-    """The reply's schema, whose validation counts the points that are usable."""
-
-    def enough_points(_cls: type[BaseModel], value: list[str]) -> list[str]:
-        usable = clean_titles(value, max_words=max_words, drop_similar=drop_similar)
-        if len(usable) < min_points:
-            message = f"Write at least {min_points} different points; {len(usable)} are usable."
-            raise ValueError(message)
-        return value
-
-    namespace: dict[str, Any] = {
-        "__module__": __name__,
-        "__doc__": None,
-        "enough_points": field_validator("points")(classmethod(enough_points)),
-    }
-    return type("Skeleton", (_SkeletonSchema,), namespace)
-
-
-def given_points(given: object) -> list[SkeletonPoint]:
-    """Points from what a caller gave as `given_skeleton`: titles, or points.
-
-    Raises:
-        SotConfigError: Not a list of these, or a title without a word in it.
-    """
-    if not isinstance(given, (list, tuple)):
-        message = f"given_skeleton is a list of titles or points, not {type(given).__name__}."
-        raise SotConfigError(message)
-    titles: list[str] = []
-    for position, item in enumerate(given, start=1):
-        raw = title_of(item)
-        title = clean_title(raw) if raw is not None else ""
-        if not title:
-            message = (
-                f"given_skeleton: entry {position} is {item!r:.80}; it must be a title, or a point such as "
-                '{"title": "Set clear goals"}.'
-            )
-            raise SotConfigError(message)
-        titles.append(title)
-    return number_points(titles)

@@ -29,7 +29,7 @@ async def test_a_point_that_stalls_is_timed_out_and_the_others_are_unharmed(run,
     graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(point_timeout=1.0))
     result = await run(graph, ASK)
     assert statuses(result) == ["ok", "ok", "timed_out", "ok", "ok", "ok", "ok", "ok"]
-    assert result["expansions"][2]["error"] == "not finished after 1 s"
+    assert result["expansions"][2]["error"] == "not finished after 1 s (point_timeout)"
     assert "not finished in time" in result["answer"]
     await endpoint.wait_for_async(lambda log: all(one.outcome for one in log))
     assert [one.outcome for one in endpoint.requests].count("client_closed") == 1

@@ -13,7 +13,7 @@ from sot_graph.models import LoopModel
 from sot_graph.prompts import SotPrompts
 from sot_graph.runs import Task
 from sot_graph.skeleton import Draft, NoSkeletonError, draft_skeleton, given_points
-from sot_graph.skeleton.drafting import skeleton_schema
+from sot_graph.skeleton.schema import skeleton_schema
 from sot_graph.testing import (
     ChatRequest,
     CutOff,
@@ -257,7 +257,7 @@ async def test_a_server_that_comes_back_is_asked_again_and_every_call_counted(
 
 async def test_a_stalled_server_is_a_skeleton_error_after_the_timeout(endpoint: SimulatedEndpoint, make_task: MakeTask):
     endpoint.faults = [Fault(Stall())]
-    with pytest.raises(SkeletonError, match=r"not there after 0\.3 s: raise skeleton_timeout or deadline"):
+    with pytest.raises(SkeletonError, match=r"not there after 0\.3 s \(skeleton_timeout\)"):
         await draft(make_task(skeleton_timeout=0.3), endpoint.chat_model())
 
 
