@@ -1,4 +1,4 @@
-"""Skeleton-of-Thought as one node of a chat graph: only long questions go through it.
+"""Skeleton-of-Thought as one node of a chat graph: only list-like questions go through it.
 
     python examples/subgraph.py                        # a scripted model: no key, no network
     python examples/subgraph.py --model gpt-4o-mini    # with OPENAI_API_KEY
@@ -13,10 +13,10 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 
-from sot_graph import create_sot_graph
+from sot_graph import LearnedRouter, create_sot_graph
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 
-TURNS = ("Hello!", "How do I start a vegetable garden?", "Thanks!")
+TURNS = ("Hello!", "What are good tips for starting a vegetable garden?", "Thanks!")
 POINTS = {
     "Choosing a sunny spot": "Most vegetables want six hours of sun a day. Watch the place for a day before you dig.",
     "Preparing the soil": "Loosen it a spade deep and mix in compost. Good soil forgives most other mistakes.",
@@ -32,10 +32,7 @@ def scripted_model() -> ScriptedChatModel:
 
 
 def build_chat(model):
-    """A chat with a memory, in which long questions are answered by way of a skeleton."""
-
-    def pick_node(state: MessagesState) -> str:
-        return "answer" if state["messages"][-1].text.endswith("?") else "small_talk"
+    """A chat with a memory, in which questions that gain by a skeleton get one. The router asks no model."""
 
     def small_talk(state: MessagesState) -> dict:
         return {"messages": [model.invoke(state["messages"])]}
@@ -43,7 +40,8 @@ def build_chat(model):
     builder = StateGraph(MessagesState)
     builder.add_node("answer", create_sot_graph(model))
     builder.add_node("small_talk", small_talk)
-    builder.add_conditional_edges(START, pick_node, ["answer", "small_talk"])
+    edge = LearnedRouter().as_edge({"skeleton": "answer", "direct": "small_talk"})
+    builder.add_conditional_edges(START, edge, ["answer", "small_talk"])
     builder.add_edge("answer", END)
     builder.add_edge("small_talk", END)
     return builder.compile(checkpointer=InMemorySaver())

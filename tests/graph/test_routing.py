@@ -6,9 +6,11 @@ from contextlib import aclosing
 
 import pytest
 from langchain_core.messages import HumanMessage
+from langchain_core.tracers import LangChainTracer
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
+from langsmith import Client
 
 from sot_graph import (
     CascadeRouter,
@@ -282,3 +284,33 @@ def test_the_graph_with_a_router_is_drawn_with_every_edge(endpoint, snapshot):
     assert graph.get_graph().draw_mermaid(with_styles=False) == snapshot
     reviewed = create_sot_graph(endpoint.chat_model(), router=ModelRouter(), options=SotOptions(review_skeleton=True))
     assert reviewed.get_graph().draw_mermaid(with_styles=False) == snapshot
+
+
+class RecordingClient(Client):
+    """LangSmith's own client, which keeps what it would send."""
+
+    def __init__(self):
+        super().__init__(api_key="none", api_url="http://127.0.0.1:9", auto_batch_tracing=False)
+        self.metadata = {}
+
+    def create_run(self, name, inputs, run_type, **kwargs):
+        self._keep(kwargs)
+
+    def update_run(self, run_id, **kwargs):
+        self._keep({"id": run_id, **kwargs})
+
+    def _keep(self, run):
+        kept = self.metadata.setdefault(str(run.get("id")), {})
+        kept.update((run.get("extra") or {}).get("metadata") or {})
+
+
+async def test_the_decision_is_in_the_traces_metadata(run, endpoint):
+    client = RecordingClient()
+    graph = create_sot_graph(
+        endpoint.chat_model(), router=lambda question, history: RouteDecision("direct", "no list", 0.9)
+    )
+    tracer = LangChainTracer(client=client)
+    await run(graph, ASK, {"callbacks": [tracer]})
+    tracer.wait_for_futures()
+    noted = [metadata for metadata in client.metadata.values() if "sot_route" in metadata]
+    assert [(metadata["sot_route"], metadata["sot_route_confidence"]) for metadata in noted] == [("direct", 0.9)]
