@@ -53,7 +53,7 @@ class _LibraryLoop:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
                 # In a context of its own: the loop keeps the one that it is made in, and with it the first run's graph.
-                self._loop = asyncio.new_event_loop()
+                self._loop = Context().run(asyncio.new_event_loop)
                 self._pid = os.getpid()
                 threading.Thread(target=self._loop.run_forever, name="sot_graph-loop", daemon=True).start()
             return self._loop
