@@ -7,7 +7,6 @@ never to a checkpoint. So the state carries a key, and the key finds the run her
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from uuid import uuid4
 from langchain_core.runnables.config import merge_configs
 from langgraph.runtime import get_runtime
 
+from sot_graph.limiting import CallLimiter
 from sot_graph.listening import somebody_listens
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.usage import UsageMeter
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from sot_graph.events import SotEvent
-    from sot_graph.limiting import CallLimiter
 
 __all__ = ["RunShared", "Task", "open_task"]
 
@@ -44,7 +43,7 @@ class RunShared:
     started: float = field(default_factory=time.monotonic)
     active: int = 0
     touched: float = 0.0
-    gate: asyncio.Semaphore | None = None
+    gate: CallLimiter | None = None
 
     def elapsed(self) -> float:
         """Seconds since the run's start."""
@@ -141,7 +140,7 @@ class Task:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
         limit = self.options.max_concurrency
         if limit is not None and self.shared.gate is None:
-            self.shared.gate = asyncio.Semaphore(limit)
+            self.shared.gate = CallLimiter(limit)
         # The run's own place first: a run that waits for itself must not hold a place that others could use.
         async with self.shared.gate or nullcontext(), self.limiter or nullcontext():
             yield

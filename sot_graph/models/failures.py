@@ -172,6 +172,7 @@ def _provider_message(error: BaseException) -> str | None:
 
 
 def _one_line(text: str) -> str:
+    text = text[: 4 * _LONGEST_MESSAGE]  # the patterns take quadratic time on a long word
     line = " ".join(_SECRET.sub("***", word) for word in text.split())
     line = _AFTER_BEARER.sub("***", line)
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

@@ -55,7 +55,7 @@ class _LibraryLoop:
                 # In a context of its own: the loop keeps the one that it is made in, and with it the first run's graph.
                 self._loop = Context().run(asyncio.new_event_loop)
                 self._pid = os.getpid()
-                threading.Thread(target=self._loop.run_forever, name="sot_graph-loop", daemon=True).start()
+                threading.Thread(target=_run, args=(self._loop,), name="sot_graph-loop", daemon=True).start()
             return self._loop
 
     def close(self) -> None:
@@ -65,6 +65,16 @@ class _LibraryLoop:
             return
         with suppress(TimeoutError, RuntimeError):
             asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=_CLOSING_SECONDS)
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run the loop until it is stopped. What a task raises to end a process ends the loop's turn, not the loop."""
+    while True:
+        try:
+            loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):  # on their way to the caller, whom the next turn tells
+            continue
+        return
 
 
 _library_loop = _LibraryLoop()

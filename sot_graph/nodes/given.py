@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from sot_graph.errors import SotConfigError
-from sot_graph.skeleton import given_points, number_points
+from sot_graph.skeleton import clean_title, given_points
 from sot_graph.types import Expansion, SkeletonPoint
 
 if TYPE_CHECKING:
@@ -46,14 +46,20 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]] |
 
 def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expansion]) -> list[Expansion]:
     """Those that are `ok` and belong to a point: by title, since a caller may have reordered the skeleton."""
-    finished = {
-        point["title"]: expansion
-        for expansion in expansions
-        if expansion["status"] == "ok"
-        for point in number_points([expansion["title"]])
-    }
-    return [
-        Expansion(index=point["index"], title=point["title"], text=kept["text"], status="ok", error=None)
-        for point in points
-        if (kept := finished.get(point["title"])) is not None
-    ]
+    finished = [expansion for expansion in expansions if expansion["status"] == "ok"]
+    places = {(point["index"], point["title"]) for point in points}
+    # First those that stand where they stood, then the moved ones: titles may be equal, and each text is used once.
+    by_place = {(expansion["index"], expansion["title"]): expansion for expansion in finished}
+    moved: dict[str, list[Expansion]] = {}
+    for expansion in finished:
+        if (expansion["index"], expansion["title"]) not in places:
+            moved.setdefault(clean_title(expansion["title"]), []).append(expansion)
+    kept: list[Expansion] = []
+    for point in points:
+        others = moved.get(point["title"])
+        found = by_place.get((point["index"], point["title"])) or (others.pop(0) if others else None)
+        if found is not None:
+            kept.append(
+                Expansion(index=point["index"], title=point["title"], text=found["text"], status="ok", error=None)
+            )
+    return kept

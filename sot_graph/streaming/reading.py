@@ -48,6 +48,7 @@ class AnswerReader:
         self._current = 0
         self._separator = ""
         self._eager = True
+        self._any_begun = False
         self._given: list[str] = []
         self.finished = False
         """Whether the closing event has come."""
@@ -100,8 +101,9 @@ class AnswerReader:
                 if not (self._eager or point.ended or point.waiting):
                     return  # it may yet be left out of the answer
                 point.begun = True
-                if self._given:
+                if self._any_begun:
                     yield self._separator
+                self._any_begun = True
                 yield point.head
             yield from point.waiting
             point.waiting.clear()
