@@ -108,12 +108,14 @@ class Comparing:
             errors.print(f"Answering {way.name} ...", style="dim")
 
     async def _directly(self, chat: Runnable[Any, Any], messages: list[Any], settings: Mapping[str, Any]) -> None:
+        from sot_graph.prompts.rendering import clean_text
+
         started = time.monotonic()
         way = self.direct
         way.calls = 1
         async with aclosing(chat.astream(messages, **settings)) as chunks:  # type: ignore[type-var]
             async for chunk in chunks:
-                text = str(chunk.text)
+                text = clean_text(str(chunk.text))
                 if text and way.first_word is None:
                     way.first_word = time.monotonic() - started
                 way.text += text

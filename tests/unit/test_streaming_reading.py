@@ -106,3 +106,16 @@ def test_the_first_head_comes_with_the_skeleton_and_the_first_points_text_as_it_
     assert reader.feed({"type": "sot.point.delta", "index": 1, "text": "w"}) == "w"
     end = {"type": "sot.point.end", "index": 1, "status": "ok", "shown": True, "tail": ""}
     assert reader.feed(end) == "\n2: later"
+
+
+def test_points_that_become_readable_together_keep_their_separators():
+    """The first point turns out to be left out when the two after it are whole already."""
+    reader = AnswerReader()
+    points = [{"index": index, "title": "T", "depends_on": []} for index in (1, 2, 3)]
+    heads = ["1: ", "2: ", "3: "]
+    reader.feed({"type": "sot.skeleton", "points": points, "heads": heads, "separator": " / ", "eager": False})
+    for index in (2, 3):
+        reader.feed({"type": "sot.point.delta", "index": index, "text": "text"})
+        reader.feed({"type": "sot.point.end", "index": index, "status": "ok", "shown": True, "tail": ""})
+    end = {"type": "sot.point.end", "index": 1, "status": "failed", "shown": False, "tail": ""}
+    assert reader.feed(end) == "2: text / 3: text"
