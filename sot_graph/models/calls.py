@@ -131,7 +131,7 @@ class ModelCall:
 
         Args:
             messages: The prompt.
-            on_text: Streams the reply: called with each piece as it comes.
+            on_text: Streams the reply: called with each piece as it comes, be it text or a tool call's arguments.
             prepare: Binds tools or a response format to the model.
             on_attempt: Called as each attempt begins, with 1, 2, ...
 
@@ -173,10 +173,7 @@ class ModelCall:
     async def _streamed(
         self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], on_text: Callable[[str], None]
     ) -> Reply:
-        pieces: list[str] = []
-        response_metadata: dict[str, Any] = {}
-        additional_kwargs: dict[str, Any] = {}
-        usage: Any = None
+        gathered = _Gathered()
         cancelled_before = _times_cancelled()
         try:
             async with aclosing(runnable.astream(list(messages), self.config, **self.settings)) as chunks:  # type: ignore[type-var]
@@ -185,30 +182,58 @@ class ModelCall:
                         # Python 3.11's `wait_for`, by which LangChain's OpenAI model awaits each chunk, forgets a
                         # cancellation (also that of a timeout) that comes together with a chunk.
                         raise asyncio.CancelledError
-                    content = chunk.content
-                    text = clean_text(content if isinstance(content, str) else str(chunk.text))
-                    if text:
-                        pieces.append(text)
-                        on_text(text)
-                    # Adding chunks up the LangChain way costs more than all the rest of this loop.
-                    if isinstance(chunk, AIMessageChunk):
-                        if chunk.usage_metadata:  # some providers report the prompt first, the reply last
-                            usage = add_usage(usage, chunk.usage_metadata)
-                        if chunk.response_metadata:
-                            response_metadata.update(chunk.response_metadata)
-                        if chunk.additional_kwargs:
-                            additional_kwargs.update(chunk.additional_kwargs)
+                    if piece := gathered.add(chunk):
+                        on_text(piece)
         except Exception as error:
-            if pieces:
-                raise BrokenStreamError("".join(pieces)) from error
+            if gathered.has_begun:
+                raise BrokenStreamError("".join(gathered.pieces)) from error
             raise
         finally:
-            self.task.meter.add_tokens(self.stage, usage)
-        text = "".join(pieces)
-        message = AIMessage(
-            content=text,
-            response_metadata=response_metadata,
-            additional_kwargs=additional_kwargs,
-            usage_metadata=usage,
+            self.task.meter.add_tokens(self.stage, gathered.usage)
+        message = gathered.message()
+        return Reply(str(message.content), message)
+
+
+class _Gathered:
+    """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.usage: Any = None
+        self._response_metadata: dict[str, Any] = {}
+        self._additional_kwargs: dict[str, Any] = {}
+        self._tool_calls: AIMessageChunk | None = None
+
+    def add(self, chunk: Any) -> str:
+        """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
+        content = chunk.content
+        text = clean_text(content if isinstance(content, str) else str(chunk.text))
+        if text:
+            self.pieces.append(text)
+        if not isinstance(chunk, AIMessageChunk):
+            return text
+        if chunk.usage_metadata:  # some providers report the prompt first, the reply last
+            self.usage = add_usage(self.usage, chunk.usage_metadata)
+        if chunk.response_metadata:
+            self._response_metadata.update(chunk.response_metadata)
+        if chunk.additional_kwargs:
+            self._additional_kwargs.update(chunk.additional_kwargs)
+        if chunk.tool_call_chunks and not text:
+            self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
+            return "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
+        return text
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of the reply was passed on."""
+        return bool(self.pieces) or self._tool_calls is not None
+
+    def message(self) -> AIMessage:
+        """The whole reply."""
+        return AIMessage(
+            content="".join(self.pieces),
+            tool_calls=[] if self._tool_calls is None else self._tool_calls.tool_calls,
+            response_metadata=self._response_metadata,
+            additional_kwargs=self._additional_kwargs,
+            usage_metadata=self.usage,
         )
-        return Reply(text, message)

@@ -70,6 +70,7 @@ class _Exchange:
 
     call: ModelCall
     repair: Callable[[str], str | None] | None
+    on_text: Callable[[str], None] | None
     replies: list[str]
     failure: Exception | None = None
 
@@ -107,6 +108,7 @@ async def ask_structured(
     mode: StructuredMode,
     max_reasks: int,
     repair: Callable[[str], str | None] | None = None,
+    on_text: Callable[[str], None] | None = None,
 ) -> tuple[M, str]:
     """Ask for a reply that validates as `schema`, again with the errors where it does not.
 
@@ -117,6 +119,7 @@ async def ask_structured(
         mode: How JSON is asked for.
         max_reasks: How often an invalid reply is asked for again.
         repair: Given a reply that isn't JSON, may give JSON for it: saves asking again.
+        on_text: Streams the replies: called with each piece as it comes.
 
     Returns:
         The validated reply, and its text to the letter as the model wrote it.
@@ -125,7 +128,7 @@ async def ask_structured(
         InvalidOutputError: No attempt validated, or the reply was cut off or refused.
         Exception: The provider's own, when the call itself failed.
     """
-    exchange = _Exchange(call, repair, [])
+    exchange = _Exchange(call, repair, on_text, [])
     token = _exchange.set(exchange)
     try:
         parsed = await _client(pick_mode(call.model.model, mode)).chat.completions.create(
@@ -175,7 +178,7 @@ async def _create(
         return runnable
 
     try:
-        reply = await exchange.call.ask(convert_to_messages(messages), prepare=prepare)
+        reply = await exchange.call.ask(convert_to_messages(messages), prepare=prepare, on_text=exchange.on_text)
     except LengthFinishReasonError as error:  # the OpenAI client's own parser is in the way of a reply cut off
         completion = error.completion
         exchange.count_usage(completion)

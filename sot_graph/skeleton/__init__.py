@@ -2,16 +2,20 @@
 
 from sot_graph.skeleton.drafting import (
     Draft,
+    Drafting,
     NoSkeletonError,
     Revision,
     draft_skeleton,
     skeleton_call_messages,
 )
 from sot_graph.skeleton.giving import given_points
+from sot_graph.skeleton.growing import GrowingSkeleton, skeleton_as_written
 from sot_graph.skeleton.parsing import clean_title, clean_titles, number_points, parse_skeleton
 
 __all__ = [
     "Draft",
+    "Drafting",
+    "GrowingSkeleton",
     "NoSkeletonError",
     "Revision",
     "clean_title",
@@ -20,5 +24,6 @@ __all__ = [
     "given_points",
     "number_points",
     "parse_skeleton",
+    "skeleton_as_written",
     "skeleton_call_messages",
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
@@ -20,19 +22,29 @@ from sot_graph.models import (
     is_retryable,
 )
 from sot_graph.prompts.rendering import escape_delimiters, numbered_list, skeleton_messages, skeleton_prefill
-from sot_graph.skeleton.parsing import clean_titles, number_points, parse_skeleton
+from sot_graph.skeleton.depending import PointSieve
+from sot_graph.skeleton.parsing import MOST_ITEMS, parse_skeleton
 from sot_graph.skeleton.schema import SkeletonSchema, skeleton_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from sot_graph.models import LoopModel
+    from sot_graph.models import LoopModel, Reply
     from sot_graph.models.structured import StructuredMode
     from sot_graph.prompts import SotPrompts
     from sot_graph.runs import Task
     from sot_graph.types import ChatTurn, SkeletonPoint
 
-__all__ = ["Draft", "NoSkeletonError", "Revision", "draft_skeleton", "skeleton_call_messages"]
+__all__ = [
+    "Draft",
+    "Drafting",
+    "NoSkeletonError",
+    "Revision",
+    "draft_skeleton",
+    "listed",
+    "skeleton_call_messages",
+    "without_prefill",
+]
 
 logger = logging.getLogger("sot_graph")
 
@@ -108,39 +120,14 @@ async def draft_skeleton(
         SkeletonError: The model could not be asked, or not in time.
         SotConfigError: The provider refused the key or the model's name.
     """
-    drafting = _Drafting(task, model, prompts, question, history, revision)
-    formats = (
-        [prompts.skeleton_format]
-        if prompts.skeleton_format
-        else sorted(("list", "structured"), key=lambda name: name != task.options.skeleton_format)
-    )
-    limit = task.seconds_left(task.options.skeleton_timeout)
-    reasons: list[str] = []
-    try:
-        async with asyncio.timeout(limit) as timer:
-            for position, name in enumerate(formats):
-                try:
-                    return await drafting.attempt(name)
-                except NoSkeletonError as error:
-                    reasons.append(str(error))
-                    last = position == len(formats) - 1
-                    following = "answering directly" if last else f"asking in the {formats[position + 1]} format"
-                    logger.warning("No skeleton in the %s format (%s); %s.", name, error, following)
-    except TimeoutError as error:
-        if limit is None or not timer.expired():  # the model's own
-            raise SkeletonError(f"The skeleton could not be had: {explain(error)}.") from error  # noqa: EM102
-        own = task.options.skeleton_timeout
-        which, seconds = ("skeleton_timeout", own) if limit == own else ("deadline", task.options.deadline)
-        message = (
-            f"The skeleton was not there after {seconds:.3g} s ({which}): raise it (SotOptions, in seconds), or use "
-            "a faster skeleton_model."
-        )
-        raise SkeletonError(message) from error
-    raise NoSkeletonError("; ".join(reasons))
+    drafting = Drafting(task, model, prompts, question, history, revision)
+    return await drafting.in_each_format(drafting.attempt)
 
 
 @dataclass(frozen=True, slots=True)
-class _Drafting:
+class Drafting:
+    """What getting a skeleton from a model takes, however its reply is read."""
+
     task: Task
     model: LoopModel
     prompts: SotPrompts
@@ -148,15 +135,61 @@ class _Drafting:
     history: Sequence[ChatTurn]
     revision: Revision | None = None
 
+    async def in_each_format(self, attempt: Callable[[str], Awaitable[Draft]]) -> Draft:
+        """What an attempt in one format gives, or else one in the other, within the time for it.
+
+        Raises:
+            NoSkeletonError: The model answers, but in neither format with enough points.
+            SkeletonError: The model could not be asked, or not in time.
+            SotConfigError: The provider refused the key or the model's name.
+        """
+        own = self.task.options.skeleton_timeout
+        limit = self.task.seconds_left(own)
+        formats = self._formats()
+        reasons: list[str] = []
+        try:
+            async with asyncio.timeout(limit) as timer:
+                for position, name in enumerate(formats):
+                    try:
+                        async with self._provider_errors(name):
+                            return await attempt(name)
+                    except NoSkeletonError as error:
+                        reasons.append(str(error))
+                        last = position == len(formats) - 1
+                        following = "answering directly" if last else f"asking in the {formats[position + 1]} format"
+                        logger.warning("No skeleton in the %s format (%s); %s.", name, error, following)
+        except TimeoutError as error:
+            if limit is None or not timer.expired():  # the model's own
+                raise SkeletonError(f"The skeleton could not be had: {explain(error)}.") from error  # noqa: EM102
+            which, seconds = ("skeleton_timeout", own) if limit == own else ("deadline", self.task.options.deadline)
+            message = (
+                f"The skeleton was not there after {seconds:.3g} s ({which}): raise it (SotOptions, in seconds), or "
+                "use a faster skeleton_model."
+            )
+            raise SkeletonError(message) from error
+        raise NoSkeletonError("; ".join(reasons))
+
+    def _formats(self) -> Sequence[str]:
+        if self.prompts.skeleton_format:
+            return [self.prompts.skeleton_format]
+        return sorted(("list", "structured"), key=lambda name: name != self.task.options.skeleton_format)
+
     async def attempt(self, skeleton_format: str) -> Draft:
-        """Ask in one format; failures come out as `NoSkeletonError`, or as an error that ends the run."""
-        messages = skeleton_call_messages(
+        """Ask in one format for a whole skeleton."""
+        messages = self.messages(skeleton_format)
+        return await (self._structured(messages) if skeleton_format == "structured" else self._list(messages))
+
+    def messages(self, skeleton_format: str) -> list[BaseMessage]:
+        """The prompt."""
+        return skeleton_call_messages(
             self.task, self.prompts, self.question, self.history, skeleton_format, self.revision
         )
+
+    @asynccontextmanager
+    async def _provider_errors(self, skeleton_format: str) -> AsyncIterator[None]:
+        """Failures come out as `NoSkeletonError`, or as an error that ends the run."""
         try:
-            if skeleton_format == "structured":
-                return await self._structured(messages)
-            return await self._list(messages)
+            yield
         except (NoSkeletonError, TimeoutError):
             raise
         except Exception as error:
@@ -175,35 +208,53 @@ class _Drafting:
                 raise NoSkeletonError(explain(error)) from error
             raise SkeletonError(f"No skeleton: {explain(error)}.") from error  # noqa: EM102
 
-    def _call(self, settings: Mapping[str, Any]) -> ModelCall:
+    def call(self, skeleton_format: str) -> ModelCall:
+        """How to call the model."""
+        settings: Mapping[str, Any] = self.prompts.skeleton_settings
+        if skeleton_format == "structured":
+            settings = {key: value for key, value in settings.items() if key not in _CALL_SETTINGS_OF_LISTS}
         config = self.task.child_config(run_name="draft skeleton", tag="sot:skeleton", metadata={})
         return ModelCall(self.model, "skeleton", self.task, config, settings)
 
-    def _titles(self, raw: Sequence[str]) -> list[str]:
-        return clean_titles(raw, max_words=self.prompts.max_title_words, drop_similar=self.prompts.drop_similar_titles)
+    def sieve(self, known: Sequence[SkeletonPoint] = ()) -> PointSieve:
+        """What makes points of raw titles."""
+        return PointSieve(
+            max_words=self.prompts.max_title_words,
+            drop_similar=self.prompts.drop_similar_titles,
+            depends=self.depends,
+            known=known,
+        )
+
+    @property
+    def depends(self) -> bool:
+        """Whether points may say which others they need."""
+        return False
+
+    def _points(self, raw: Sequence[str]) -> list[SkeletonPoint]:
+        sieve = self.sieve()
+        for item in islice(raw, MOST_ITEMS):
+            sieve.take(item)
+        return sieve.points
 
     async def _structured(self, messages: list[BaseMessage]) -> Draft:
         options = self.task.options
-        settings = {
-            key: value for key, value in self.prompts.skeleton_settings.items() if key not in _CALL_SETTINGS_OF_LISTS
-        }
         mode: StructuredMode = options.structured_mode
         try:
             parsed, text = await ask_structured(
-                self._call(settings),
+                self.call("structured"),
                 messages,
                 self._schema(),
                 mode=mode,
                 max_reasks=options.max_reasks,
-                repair=self._json_from_list,
+                repair=self.json_from_list,
             )
         except InvalidOutputError as error:
             # Some models never write JSON, whatever they are told, but a fine list.
             most = 0
             for reply in reversed(error.replies):
                 raw = parse_skeleton(reply)
-                usable = len(self._titles(raw))
-                if usable >= self._fewest():
+                usable = len(self._points(raw))
+                if usable >= self.fewest:
                     return self._settle(raw, reply, "structured")
                 most = max(most, usable)
             reason = self._too_few(most) if most else "the model's reply was not the JSON that was asked for"
@@ -212,73 +263,79 @@ class _Drafting:
 
     def _schema(self) -> type[SkeletonSchema]:
         return skeleton_schema(
-            self._fewest(), max_words=self.prompts.max_title_words, drop_similar=self.prompts.drop_similar_titles
+            self.fewest, max_words=self.prompts.max_title_words, drop_similar=self.prompts.drop_similar_titles
         )
 
-    def _json_from_list(self, text: str) -> str | None:
+    def json_from_list(self, text: str) -> str | None:
         """A list in place of the JSON that was asked for is as good: no need to ask again."""
         raw = parse_skeleton(text)
-        if len(self._titles(raw)) < self._fewest():
+        if len(self._points(raw)) < self.fewest:
             return None
         return json.dumps({"points": raw})
 
     async def _list(self, messages: list[BaseMessage]) -> Draft:
         options = self.task.options
         prefill = skeleton_prefill(self.prompts)
-        call = self._call(self.prompts.skeleton_settings)
+        call = self.call("list")
         reason = "the model wrote nothing"
         for attempt in range(options.max_reasks + 1):
             if attempt:
                 logger.warning("skeleton: %s; asking again.", reason)
             reply = await call.ask(messages)
-            text = _with_prefill(reply.text, prefill)
-            if reply.was_cut_off:
-                text = text.rpartition("\n")[0]  # half a title is worse than none
+            text = listed(reply, prefill)
             raw = parse_skeleton(text)
-            titles = self._titles(raw)
-            if len(titles) >= self._fewest():
+            usable = len(self._points(raw))
+            if usable >= self.fewest:
                 return self._settle(raw, text, "list")
             if reply.was_refused:
                 reason = "the model declined"
                 break
-            reason = self._too_few(len(titles))
+            reason = self._too_few(usable)
             again = HumanMessage(
-                f"That list has {len(titles)} usable points. Write it again with at least {self._fewest()} "
+                f"That list has {usable} usable points. Write it again with at least {self.fewest} "
                 "different points, as a numbered list only, one title a line."
             )
-            messages = [*_without_prefill(messages), AIMessage(text), again]
+            messages = [*without_prefill(messages), AIMessage(text), again]
             if prefill:
                 messages.append(AIMessage(prefill))
         raise NoSkeletonError(reason)
 
     def _too_few(self, usable: int) -> str:
-        return f"{usable} usable points of at least {self._fewest()}"
+        return f"{usable} usable points of at least {self.fewest}"
 
-    def _fewest(self) -> int:
-        most = self.prompts.max_points
-        fewest = self.task.options.min_points
-        return fewest if most is None else min(fewest, most)
+    @property
+    def fewest(self) -> int:
+        """Points that a skeleton must have."""
+        return min(self.task.options.min_points, self.most)
+
+    @property
+    def most(self) -> int:
+        """Points that it may have."""
+        most = self.task.options.max_points
+        return most if self.prompts.max_points is None else min(most, self.prompts.max_points)
 
     def _settle(self, raw: Sequence[str], text: str, skeleton_format: str) -> Draft:
-        titles = self._titles(raw)
-        most = min(self.task.options.max_points, self.prompts.max_points or self.task.options.max_points)
-        if len(titles) > most:
-            whose = "the prompts' max_points" if most == self.prompts.max_points else "max_points"
-            logger.warning("The skeleton has %d points; the first %d are kept (%s).", len(titles), most, whose)
-            titles = titles[:most]
-        points = number_points(titles)
-        if not _says_the_same(text, raw, titles):
+        points = self._points(raw)
+        if len(points) > self.most:
+            whose = "the prompts' max_points" if self.most == self.prompts.max_points else "max_points"
+            logger.warning("The skeleton has %d points; the first %d are kept (%s).", len(points), self.most, whose)
+            points = points[: self.most]
+        if not _says_the_same(text, raw, [point["title"] for point in points]):
             text = numbered_list(points)
         return Draft(points, text, skeleton_format)
 
 
-def _with_prefill(text: str, prefill: str) -> str:
+def listed(reply: Reply, prefill: str) -> str:
     """The whole list, whether the server repeats the prefill, goes on after it, or never minded it."""
+    text = reply.text
     has_it = any(line.lstrip().startswith(prefill) for line in text.splitlines())
-    return text if has_it or not prefill else f"{prefill} {text.lstrip()}"
+    if prefill and not has_it:
+        text = f"{prefill} {text.lstrip()}"
+    return text.rpartition("\n")[0] if reply.was_cut_off else text  # half a title is worse than none
 
 
-def _without_prefill(messages: list[BaseMessage]) -> list[BaseMessage]:
+def without_prefill(messages: list[BaseMessage]) -> list[BaseMessage]:
+    """The prompt without what it puts into the model's mouth."""
     return messages[:-1] if isinstance(messages[-1], AIMessage) else messages
 
 

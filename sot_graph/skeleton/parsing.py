@@ -10,13 +10,22 @@ from typing import Any
 
 from sot_graph.types import SkeletonPoint
 
-__all__ = ["clean_title", "clean_titles", "number_points", "parse_skeleton", "titles_from_json"]
+__all__ = [
+    "TitleSieve",
+    "clean_title",
+    "clean_titles",
+    "number_points",
+    "numbered_item",
+    "parse_skeleton",
+    "title_of",
+    "titles_from_json",
+]
 
 MAX_TITLE_CHARS = 120
 """A title is a few words on one line; what is longer would only carry text into the other points' prompts."""
 _LONG_TITLE_WORDS = 8
 _SIMILAR = 0.6
-_MOST_ITEMS = 2000
+MOST_ITEMS = 2000
 """Twice what `max_points` may be: a reply that never ends must not cost more than it can give."""
 _MOST_JSON_STARTS = 64
 _LONGEST_ITEM = 1000
@@ -73,11 +82,17 @@ def parse_skeleton(text: str) -> list[str]:
 def _items(lines: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
     """The items at the outermost indentation."""
     matches = (match for line in lines if (match := pattern.match(line[:_LONGEST_ITEM])))
-    found = list(islice(matches, _MOST_ITEMS))
+    found = list(islice(matches, MOST_ITEMS))
     if not found:
         return []
     outermost = min(_indentation(match) for match in found)
     return [match["title"] for match in found if _indentation(match) <= outermost + 1]
+
+
+def numbered_item(line: str) -> tuple[int, str] | None:
+    """The indentation and the raw title of a line that is an item of a numbered list."""
+    match = _NUMBERED.match(line[:_LONGEST_ITEM])
+    return None if match is None else (_indentation(match), match["title"])
 
 
 def _indentation(match: re.Match[str]) -> int:
@@ -104,7 +119,7 @@ def _titles_in(value: Any) -> list[str] | None:
         value = value.get("points") if isinstance(value.get("points"), list) else next(iter(lists), None)
     if not isinstance(value, list):
         return None
-    titles = [title for item in value[:_MOST_ITEMS] if (title := title_of(item)) is not None]
+    titles = [title for item in value[:MOST_ITEMS] if (title := title_of(item)) is not None]
     return titles or None
 
 
@@ -163,22 +178,37 @@ def _shortened(title: str, max_words: int | None) -> str:
     return title
 
 
-def clean_titles(raw: Iterable[str], *, max_words: int | None = None, drop_similar: bool = False) -> list[str]:
-    """Clean titles, without empty ones and without repetitions."""
-    titles: list[str] = []
-    seen: list[frozenset[str]] = []
-    keys: set[str] = set()
-    for item in islice(raw, _MOST_ITEMS):
-        title = clean_title(item, max_words=max_words)
+class TitleSieve:
+    """Takes raw titles one by one, and gives back those that are clean and new.
+
+    Args:
+        max_words: Titles are cut after so many words; `None`: not cut.
+        drop_similar: Whether a title that says much the same as an earlier one is left out.
+    """
+
+    def __init__(self, *, max_words: int | None = None, drop_similar: bool = False) -> None:
+        self._max_words = max_words
+        self._drop_similar = drop_similar
+        self._stems: list[frozenset[str]] = []
+        self._keys: set[str] = set()
+
+    def take(self, raw: str) -> str | None:
+        """The clean title; `None`: there is nothing in it, or nothing new."""
+        title = clean_title(raw, max_words=self._max_words)
         words = _WORD.findall(title.casefold())
         key = " ".join(words) or title.casefold()
         stems = frozenset(map(_stem, words))
-        if not title or key in keys or (drop_similar and any(_similar(stems, other) for other in seen)):
-            continue
-        titles.append(title)
-        keys.add(key)
-        seen.append(stems)
-    return titles
+        if not title or key in self._keys or (self._drop_similar and any(_similar(stems, one) for one in self._stems)):
+            return None
+        self._keys.add(key)
+        self._stems.append(stems)
+        return title
+
+
+def clean_titles(raw: Iterable[str], *, max_words: int | None = None, drop_similar: bool = False) -> list[str]:
+    """Clean titles, without empty ones and without repetitions."""
+    sieve = TitleSieve(max_words=max_words, drop_similar=drop_similar)
+    return [title for item in islice(raw, MOST_ITEMS) if (title := sieve.take(item)) is not None]
 
 
 def _similar(left: frozenset[str], right: frozenset[str]) -> bool:

@@ -1,0 +1,87 @@
+"""Reading a skeleton while it is written: which titles are whole already."""
+
+from __future__ import annotations
+
+import json
+
+from sot_graph.skeleton.parsing import numbered_item, title_of
+
+__all__ = ["TitleScanner"]
+
+_MOST_PREFACE = 2000
+"""Characters before the list: a reply that hasn't come to it by then is read when it is whole."""
+_LONGEST_ITEM = 2000
+_BETWEEN_ITEMS = " \t\r\n,"
+_decode = json.JSONDecoder().raw_decode
+
+
+class TitleScanner:
+    """Takes a reply piece by piece, and gives back each raw title once it is whole.
+
+    JSON is read item by item, be they strings or objects; anything else as numbered lines, without those that are
+    indented below the first. A reply that turns out to be something else is for the whole reply's reader.
+
+    Example:
+        >>> scanner = TitleScanner()
+        >>> scanner.feed('{"points":["Light", "Wa')
+        ['Light']
+        >>> scanner.feed('ter"]}')
+        ['Water']
+    """
+
+    def __init__(self) -> None:
+        self._rest = ""
+        """What has come and isn't read yet."""
+        self._is_json: bool | None = None
+        self._in_list = False
+        self._outermost: int | None = None
+        self._is_over = False
+
+    def feed(self, piece: str) -> list[str]:
+        """Take the next piece of the reply."""
+        if self._is_over:
+            return []
+        self._rest += piece
+        if self._is_json is None:
+            self._rest = self._rest.lstrip()
+            if not self._rest:
+                return []
+            self._is_json = self._rest[0] in "{[`"
+        titles = self._items() if self._is_json else self._lines()
+        if len(self._rest) > (_LONGEST_ITEM if self._in_list else _MOST_PREFACE):
+            self._is_over = True
+        return titles
+
+    def _items(self) -> list[str]:
+        if not self._in_list:
+            _, bracket, rest = self._rest.partition("[")
+            if not bracket:
+                return []
+            self._in_list, self._rest = True, rest
+        titles: list[str] = []
+        while rest := self._rest.lstrip(_BETWEEN_ITEMS):
+            if rest[0] not in '"{':  # the list's end, or nothing that has a title
+                self._is_over = True
+                break
+            try:
+                item, end = _decode(rest)
+            except (ValueError, RecursionError):  # not whole yet, or never
+                break
+            self._rest = rest[end:]
+            if (title := title_of(item)) is not None:
+                titles.append(title)
+        return titles
+
+    def _lines(self) -> list[str]:
+        *lines, self._rest = self._rest.split("\n")
+        titles: list[str] = []
+        for line in lines:
+            item = numbered_item(line)
+            if item is None:
+                continue
+            indentation, title = item
+            if self._outermost is None:
+                self._in_list, self._outermost = True, indentation
+            if indentation <= self._outermost + 1:
+                titles.append(title)
+        return titles
