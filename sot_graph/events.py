@@ -15,6 +15,7 @@ __all__ = [
     "PointEndEvent",
     "PointStartEvent",
     "RouteEvent",
+    "SkeletonDeltaEvent",
     "SkeletonEvent",
     "SotEvent",
 ]
@@ -30,6 +31,17 @@ class RouteEvent(TypedDict):
     """How sure the router is, from 0 to 1; `None`: it can't say."""
 
 
+class SkeletonDeltaEvent(TypedDict):
+    """The next point of a skeleton that is still being written (`dispatch="pipelined"`). It stays."""
+
+    type: Literal["sot.skeleton.delta"]
+    point: SkeletonPoint
+    head: str | None
+    """What stands before the point's text in the answer, as in `SkeletonEvent`."""
+    separator: str
+    eager: bool
+
+
 class SkeletonEvent(TypedDict):
     """The skeleton is settled."""
 
@@ -39,6 +51,8 @@ class SkeletonEvent(TypedDict):
     """What stands before each point's text in the answer; `None`: the join needs all points, and can't be streamed."""
     separator: str
     """What stands between two points in the answer."""
+    grown: bool
+    """Whether its points were told one by one before (`dispatch="pipelined"`)."""
     eager: bool
     """Whether a head may be shown before its point has a text. Not with `on_point_failure="skip"`."""
 
@@ -88,6 +102,13 @@ class AnswerEvent(TypedDict):
 
 
 SotEvent: TypeAlias = (
-    RouteEvent | SkeletonEvent | PointStartEvent | PointDeltaEvent | PointEndEvent | AnswerDeltaEvent | AnswerEvent
+    RouteEvent
+    | SkeletonDeltaEvent
+    | SkeletonEvent
+    | PointStartEvent
+    | PointDeltaEvent
+    | PointEndEvent
+    | AnswerDeltaEvent
+    | AnswerEvent
 )
 """Any event; `event["type"]` tells which."""

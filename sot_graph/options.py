@@ -24,6 +24,7 @@ _SkeletonFormat: TypeAlias = Literal["structured", "list"]
 _Speculation: TypeAlias = Literal[False, True, "both"]
 _Stream: TypeAlias = Literal["auto", True, False]
 _Delay: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Dispatch: TypeAlias = Literal["send", "pipelined"]
 _OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
 
 
@@ -46,6 +47,13 @@ class SotContext(TypedDict, total=False):
         Field(
             default="structured",
             description="How the skeleton is asked for: validated JSON, or numbered lines.",
+        ),
+    ]
+    dispatch: Annotated[
+        _Dispatch,
+        Field(
+            default="send",
+            description="When points are begun: when the skeleton is whole (send), or each with its title (pipelined).",
         ),
     ]
     max_reasks: Annotated[
@@ -144,6 +152,9 @@ class SotOptions:
     skeleton_format: _SkeletonFormat = "structured"
     """`"structured"`: JSON, validated by instructor and asked for again. `"list"`: numbered lines, parsed; the
     fewest tokens, works with every model. Each is the other's fallback."""
+    dispatch: _Dispatch = "send"
+    """When points are begun. `"send"`: all at once, when the skeleton is whole. `"pipelined"`: each as soon as its
+    title is whole, while the model still writes the others; its prompt knows the titles up to its own."""
     structured_mode: Literal["auto", "json_schema", "tools", "md_json"] = "auto"
     """How JSON is asked for. `"auto"`: `json_schema` for OpenAI-compatible models, `tools` for others that take
     tools, `md_json` (a fenced block) for the rest."""

@@ -20,6 +20,8 @@ _OTHERWISE = (
     'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
     '"given_expansions": result["expansions"]}) writes the same points and no others.'
 )
+_AFRESH = {"is_written": False}
+"""The points are fanned out again, also those of a run that wrote them while it drafted."""
 _RESULT_KEYS = ("answer", "skeleton", "expansions", "usage", "timings", "route", "route_reason", "messages")
 
 
@@ -54,7 +56,7 @@ def retry_failed_points(
     child = _child(graph, node)
     if child is None:
         snapshot = graph.get_state(_thread(graph, config))
-        healed = graph.update_state(_repeatable(snapshot), {}, as_node=_before_points(graph))
+        healed = graph.update_state(_repeatable(snapshot), _AFRESH, as_node=_before_points(graph))
         return dict(graph.invoke(None, healed, **_with(context)))
     name, subgraph = child
     kept = _kept(graph.get_state(_child_config(graph, config, name)), name)
@@ -75,7 +77,7 @@ async def aretry_failed_points(
     child = _child(graph, node)
     if child is None:
         snapshot = await graph.aget_state(_thread(graph, config))
-        healed = await graph.aupdate_state(_repeatable(snapshot), {}, as_node=_before_points(graph))
+        healed = await graph.aupdate_state(_repeatable(snapshot), _AFRESH, as_node=_before_points(graph))
         return dict(await graph.ainvoke(None, healed, **_with(context)))
     name, subgraph = child
     kept = _kept(await graph.aget_state(_child_config(graph, config, name)), name)

@@ -111,6 +111,10 @@ class Task:
     shared: RunShared
     stream: bool = False
     """Whether the model's replies are to be streamed."""
+    in_graph: bool = True
+    """Whether LangGraph runs it: not in a test of a node alone."""
+    threaded: bool = False
+    """Whether the graph runs synchronously: LangGraph then runs tasks in threads."""
     limiter: CallLimiter | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
     ended: bool = False
@@ -154,6 +158,8 @@ def open_task(
     limiter: CallLimiter | None = None,
     *,
     reads_context: bool = True,
+    threaded: bool = False,
+    emit: Callable[[SotEvent], None] | None = None,
 ) -> Iterator[Task]:
     """Open a node's execution.
 
@@ -163,6 +169,8 @@ def open_task(
         options: The graph's own options.
         limiter: Bounds the model calls of several graphs together.
         reads_context: Whether the run's context is laid over the options. Not in a part of somebody else's graph.
+        threaded: Whether the graph runs synchronously.
+        emit: In place of LangGraph's stream writer.
 
     Raises:
         SotConfigError: The run's context is not valid.
@@ -171,18 +179,18 @@ def open_task(
         runtime = get_runtime()
     except (RuntimeError, KeyError):  # outside a graph: a unit test, a notebook
         runtime = None
-    emit: Callable[[Any], None] = _emit_nothing
+    write: Callable[[Any], None] = _emit_nothing
     control: object = None
     if runtime is not None:
         info = runtime.execution_info
         embedded = info is not None and "|" in info.checkpoint_ns
         if reads_context:
             options = apply_context(options, runtime.context, embedded=embedded)
-        emit, control = runtime.stream_writer, runtime.control
+        write, control = runtime.stream_writer, runtime.control
     key = key or uuid4().hex
     shared = _runs.enter(key, control if control is not None else object())
     stream = options.stream if isinstance(options.stream, bool) else somebody_listens(config, runtime)
-    task = Task(key, config, options, emit, shared, stream, limiter)
+    task = Task(key, config, options, emit or write, shared, stream, runtime is not None, threaded, limiter)
     try:
         yield task
     finally:

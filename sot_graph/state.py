@@ -174,6 +174,8 @@ class SotState(TypedDict, total=False):
     """The skeleton to the letter as the model wrote it: a shared prompt prefix for the expansions."""
     skeleton_format: str
     """The format that `skeleton_text` was asked for in."""
+    is_written: bool
+    """Whether the points were written while the skeleton was (`dispatch="pipelined"`): there is nothing to fan out."""
     review_comment: str
     """Why a reviewer rejected the skeleton; empty: not rejected, or drafted again since."""
     answer_id: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -98,6 +98,8 @@ class PointTiming(StageTiming):
     """When a point was written. In seconds from the run's start."""
 
     index: int
+    titled: NotRequired[float]
+    """When its title was there, before the skeleton was whole (`dispatch="pipelined"`)."""
 
 
 class Timings(TypedDict, total=False):

@@ -135,7 +135,11 @@ class Comparing:
                     result = data
                     continue
                 board.feed(data)
-                if way.first_word is None and data["type"] in {"sot.skeleton", "sot.answer.delta"}:
+                if way.first_word is None and data["type"] in {
+                    "sot.skeleton.delta",
+                    "sot.skeleton",
+                    "sot.answer.delta",
+                }:
                     way.first_word = time.monotonic() - started
         way.total = time.monotonic() - started
         total = result["usage"]["total"]

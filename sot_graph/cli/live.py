@@ -59,8 +59,9 @@ class Board:
     def feed(self, event: Mapping[str, Any]) -> None:
         """Take an event of the run."""
         kind = event["type"]
-        if kind == "sot.skeleton":
-            self.points = {point["index"]: _Point(point["index"], point["title"]) for point in event["points"]}
+        if kind in ("sot.skeleton", "sot.skeleton.delta"):
+            for point in event["points"] if kind == "sot.skeleton" else [event["point"]]:
+                self.points.setdefault(point["index"], _Point(point["index"], point["title"]))
         elif kind == "sot.answer.delta":
             self._note_text()
             self.direct = (self.direct or "") + event["text"]

@@ -2,7 +2,7 @@
 
 from sot_graph.models.calls import BrokenStreamError, ModelCall, Reply
 from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable
-from sot_graph.models.loops import CancelScope, LoopModel, run_sync
+from sot_graph.models.loops import CancelScope, LoopModel, run_in_own_thread, run_sync
 from sot_graph.models.resolve import resolve_model
 from sot_graph.models.structured import InvalidOutputError, ask_structured, pick_mode
 
@@ -19,5 +19,6 @@ __all__ = [
     "is_retryable",
     "pick_mode",
     "resolve_model",
+    "run_in_own_thread",
     "run_sync",
 ]

@@ -175,12 +175,15 @@ class ModelCall:
     ) -> Reply:
         gathered = _Gathered()
         cancelled_before = _times_cancelled()
+        now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
+        chunks = runnable.astream(list(messages), self.config, **self.settings)
         try:
-            async with aclosing(runnable.astream(list(messages), self.config, **self.settings)) as chunks:  # type: ignore[type-var]
+            async with asyncio.timeout(limit) as timer, aclosing(chunks):  # type: ignore[type-var]
                 async for chunk in chunks:
+                    if limit is not None:
+                        timer.reschedule(now() + limit)
                     if _times_cancelled() > cancelled_before:
-                        # Python 3.11's `wait_for`, by which LangChain's OpenAI model awaits each chunk, forgets a
-                        # cancellation (also that of a timeout) that comes together with a chunk.
+                        # A model's own `wait_for` may forget, in Python 3.11, a cancellation that comes with a piece.
                         raise asyncio.CancelledError
                     if piece := gathered.add(chunk):
                         on_text(piece)

@@ -30,7 +30,7 @@ from sot_graph.caching import model_fingerprint
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["CancelScope", "LoopModel", "run_sync"]
+__all__ = ["CancelScope", "LoopModel", "run_in_own_thread", "run_sync"]
 
 T = TypeVar("T")
 
@@ -118,6 +118,12 @@ class CancelScope:
 _cancel_scope: ContextVar[CancelScope | None] = ContextVar("sot_graph_cancel_scope", default=None)
 
 
+def run_in_own_thread(coroutine: Coroutine[Any, Any, T]) -> T:
+    """`run_sync`, in a thread that was begun from the library's loop, but that the loop doesn't wait for."""
+    _inside.set(False)
+    return run_sync(coroutine)
+
+
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on the library's event loop; cancel it if the caller is interrupted.
 
@@ -175,6 +181,8 @@ class LoopModel:
     def __init__(self, model: Runnable[Any, Any]) -> None:
         self.model = model
         self.fingerprint = model_fingerprint(model)
+        self.chunk_timeout = _chunk_timeout(model)
+        """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self._lock = threading.Lock()
         self._copies: MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]] = weakref.WeakKeyDictionary()
 
@@ -208,8 +216,16 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
         own = None
     else:
         root = own = model.root_async_client.copy(max_retries=0, http_client=_http_client(model.openai_proxy))
-    copy = model.model_copy(update={"root_async_client": root, "async_client": root.chat.completions})
-    return copy, own
+    # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
+    # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
+    changes = {"root_async_client": root, "async_client": root.chat.completions, "stream_chunk_timeout": None}
+    return model.model_copy(update=changes), own
+
+
+def _chunk_timeout(model: Runnable[Any, Any]) -> float | None:
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    return (model.stream_chunk_timeout or None) if isinstance(model, BaseChatOpenAI) else None
 
 
 def _http_client(proxy: str | None) -> openai.DefaultAsyncHttpxClient:

@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from sot_graph.runs import Task
     from sot_graph.types import Expansion, SkeletonPoint
 
-__all__ = ["announce_end", "announce_skeleton", "announce_whole"]
+__all__ = ["announce_end", "announce_point", "announce_skeleton", "announce_whole"]
 
 
-def announce_skeleton(points: list[SkeletonPoint], kept: Sequence[Expansion], task: Task, kit: Kit) -> None:
+def announce_skeleton(
+    points: list[SkeletonPoint], kept: Sequence[Expansion], task: Task, kit: Kit, *, grown: bool = False
+) -> None:
     """The skeleton is settled, and these of its points need not be written."""
     heads, separator = heads_and_separator(kit.join, points)
     task.emit(
@@ -24,11 +26,26 @@ def announce_skeleton(points: list[SkeletonPoint], kept: Sequence[Expansion], ta
             "points": points,
             "heads": heads,
             "separator": separator,
+            "grown": grown,
             "eager": task.options.on_point_failure != "skip",
         }
     )
     for expansion in kept:
         announce_whole(expansion, task, kit)
+
+
+def announce_point(point: SkeletonPoint, task: Task, kit: Kit) -> None:
+    """The next point of a skeleton that is still being written."""
+    heads, separator = heads_and_separator(kit.join, [point])
+    task.emit(
+        {
+            "type": "sot.skeleton.delta",
+            "point": point,
+            "head": heads[0] if heads else None,
+            "separator": separator,
+            "eager": task.options.on_point_failure != "skip",
+        }
+    )
 
 
 def announce_whole(expansion: Expansion, task: Task, kit: Kit) -> None:

@@ -32,6 +32,8 @@ def fan_out_points(state: SotState) -> list[Send] | str:
         return DRAFT_SKELETON
     if not state["skeleton"]:
         return ANSWER_DIRECTLY
+    if state.get("is_written"):
+        return JOIN
     finished = {expansion["index"] for expansion in state["expansions"] if expansion["status"] == "ok"}
     shared = {key: state[key] for key in _SHARED_KEYS}  # type: ignore[literal-required]
     todo = [point for point in state["skeleton"] if point["index"] not in finished]

@@ -64,13 +64,17 @@ class Node(Runnable[Any, Update]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Update:
         """Run the node to its end in the calling thread's time."""
-        return run_sync(self.ainvoke(input, config))
+        return run_sync(self._run(input, config, threaded=True))
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Update:
         """Run the node."""
+        return await self._run(input, config)
+
+    async def _run(self, input: Any, config: RunnableConfig | None, *, threaded: bool = False) -> Update:
         key = None if self.begins and not input.get("review_comment") else _known_key(input)
-        with open_task(key, ensure_config(config), self.kit.options, self.kit.limiter) as task:
-            return await self.function(input, task, self.kit)
+        kit = self.kit
+        with open_task(key, ensure_config(config), kit.options, kit.limiter, threaded=threaded) as task:
+            return await self.function(input, task, kit)
 
 
 class Edge(Runnable[Any, Any]):

@@ -11,17 +11,11 @@ from langsmith import get_current_run_tree
 
 from sot_graph.events import RouteEvent
 from sot_graph.nodes.answering import answered, write_directly
-from sot_graph.nodes.drafting import (
-    announced,
-    check_review_is_possible,
-    draft_or_recall,
-    fresh,
-    given_skeleton,
-    to_review,
-)
+from sot_graph.nodes.drafting import check_review_is_possible, given_skeleton, to_review
 from sot_graph.nodes.expanding import fan_out_points
 from sot_graph.nodes.inputs import Asked, read_question
 from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON
+from sot_graph.nodes.settling import announced, draft_or_recall, fresh
 from sot_graph.routing.deciding import decide
 from sot_graph.state import SotState, add_usage
 from sot_graph.types import StageTiming, Timings

@@ -37,9 +37,8 @@ def split_needs(raw: str) -> tuple[str, list[int]]:
 class PointSieve:
     """Takes a model's raw titles in their order, and gives back the points that are clean and new.
 
-    A model's numbers are the places in its own list: those of titles that were left out are led to what they repeat.
-    What a point needs must stand before it. That leaves out, with a line in the log, itself, what comes later, and
-    what there isn't, and so every cycle.
+    A model's numbers are the places in its own list. What a point needs must be a point that stands before it: that
+    leaves out, with a line in the log, itself, what comes later and what there isn't, and so every cycle.
 
     Args:
         max_words: As for `TitleSieve`.
@@ -88,7 +87,7 @@ class PointSieve:
         lost = [place for place in needs if place not in self._places]
         if lost:
             logger.warning(
-                "skeleton: point %d (%s) says that it needs %s, which stands not before it: left out.",
+                "skeleton: point %d (%s) says that it needs %s, which is no point before it: left out.",
                 index,
                 title,
                 ", ".join(map(str, lost)),

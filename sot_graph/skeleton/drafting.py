@@ -314,11 +314,15 @@ class Drafting:
         most = self.task.options.max_points
         return most if self.prompts.max_points is None else min(most, self.prompts.max_points)
 
+    def warn_of_too_many(self, how_many: str) -> None:
+        """Tell the log that the skeleton is cut."""
+        whose = "the prompts' max_points" if self.most == self.prompts.max_points else "max_points"
+        logger.warning("The skeleton has %s points; the first %d are kept (%s).", how_many, self.most, whose)
+
     def _settle(self, raw: Sequence[str], text: str, skeleton_format: str) -> Draft:
         points = self._points(raw)
         if len(points) > self.most:
-            whose = "the prompts' max_points" if self.most == self.prompts.max_points else "max_points"
-            logger.warning("The skeleton has %d points; the first %d are kept (%s).", len(points), self.most, whose)
+            self.warn_of_too_many(str(len(points)))
             points = points[: self.most]
         if not _says_the_same(text, raw, [point["title"] for point in points]):
             text = numbered_list(points)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from langchain_core.messages import AIMessage, HumanMessage
+from openai import LengthFinishReasonError
 
 from sot_graph.errors import SkeletonError
 from sot_graph.models import BrokenStreamError, InvalidOutputError, ask_structured, explain
@@ -28,7 +29,17 @@ __all__ = ["GrowingSkeleton", "skeleton_as_written"]
 
 logger = logging.getLogger("sot_graph")
 
-_End: TypeAlias = Literal["whole", "broken", "invalid", "refused"]
+_End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "refused"]
+"""How a reply ended: as it should, on its way, at a token limit, not as JSON, or not at all."""
+
+
+_REASONS: Mapping[_End, str] = {"cut": "the reply was cut off", "refused": "the model declined"}
+
+
+_FORMS: Mapping[str, str] = {
+    "structured": 'Reply with JSON only: {"points":["title","title"]}',
+    "list": "Reply with a numbered list only, one title a line.",
+}
 
 
 def skeleton_as_written(points: Sequence[SkeletonPoint], skeleton_format: str) -> str:
@@ -54,6 +65,9 @@ class GrowingSkeleton:
         self._drafting = drafting
         self._sieve = drafting.sieve(known)
         self._points: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
+        self.is_whole = False
+        """Whether the model came to its skeleton's end, and nothing is missing."""
+        self._is_over = False
         self._work = asyncio.create_task(self._run())
 
     async def next(self) -> SkeletonPoint | None:
@@ -89,21 +103,19 @@ class GrowingSkeleton:
     async def _attempt(self, skeleton_format: str) -> Draft:
         """Ask in one format, and then for what is missing."""
         options = self._drafting.task.options
-        chances: dict[_End, int] = {"whole": options.max_reasks, "invalid": options.max_reasks, "refused": 0}
-        chances["broken"] = options.max_retries
+        chances: dict[_End, int] = dict.fromkeys(("whole", "cut", "invalid"), options.max_reasks)
+        chances |= {"broken": options.max_retries, "refused": 0}
         while True:
             end, reason = await self._ask(skeleton_format)
-            if end == "whole" and len(self._sieve.points) >= self._drafting.fewest:
+            usable = len(self._sieve.points)
+            if end == "whole" and usable >= self._drafting.fewest:
                 return self._settled(skeleton_format)
-            if len(self._sieve.points) >= self._drafting.most:
-                return self._settled(skeleton_format, reason)
             chances[end] -= 1
+            if usable >= self._drafting.most or (chances[end] < 0 and usable >= self._drafting.fewest):
+                return self._settled(skeleton_format, reason)
             if chances[end] < 0:
-                break
-            logger.warning("skeleton: %s; asking %s.", reason, "for the rest" if self._sieve.points else "again")
-        if not self._sieve.points:
-            raise NoSkeletonError(reason)
-        return self._settled(skeleton_format, reason)
+                raise NoSkeletonError(reason)
+            logger.warning("skeleton: %s; asking %s.", reason, "for the rest" if usable else "again")
 
     async def _ask(self, skeleton_format: str) -> tuple[_End, str]:
         """One call: its points are given out as they come; how it ended, and what is wrong with it."""
@@ -125,8 +137,10 @@ class GrowingSkeleton:
             else:
                 reply = await drafting.call(skeleton_format).ask(messages, on_text=on_text)
                 raw = parse_skeleton(listed(reply, prefill))
-                end = "refused" if reply.was_refused else "broken" if reply.was_cut_off else "whole"
+                end = "refused" if reply.was_refused else "cut" if reply.was_cut_off else "whole"
         except BrokenStreamError as error:
+            if isinstance(error.__cause__, LengthFinishReasonError):
+                return "cut", _REASONS["cut"]
             return "broken", f"the reply broke off ({explain(error.__cause__ or error)})"
         except InvalidOutputError as error:
             raw = parse_skeleton(error.replies[-1]) if error.replies else []
@@ -136,11 +150,10 @@ class GrowingSkeleton:
                 raise
             return "refused", explain(error)
         scanned.finish(raw)
-        reasons: dict[_End, str] = {"broken": "the reply was cut off", "refused": "the model declined"}
-        usable = f"{len(self._sieve.points)} usable points of at least {drafting.fewest}"
         if end == "invalid" and not self._sieve.points:
-            usable = "the model's reply was not the JSON that was asked for"
-        return end, reasons.get(end, usable)
+            return end, "the model's reply was not the JSON that was asked for"
+        usable = f"{len(self._sieve.points)} usable points of at least {drafting.fewest}"
+        return end, _REASONS.get(end, usable)
 
     def _messages(self, skeleton_format: str) -> list[BaseMessage]:
         messages = self._drafting.messages(skeleton_format)
@@ -151,19 +164,24 @@ class GrowingSkeleton:
         how_many = f"{fewest} to {most} of them" if fewest > 0 else f"{most} at most, none if nothing is missing"
         again = HumanMessage(
             f"These {len(points)} points are kept. Write those that are still missing, {how_many}, different from "
-            "these and in the same form: only the new ones."
+            f"these, in the same form: only the new ones. {_FORMS[skeleton_format]}"
         )
         kept = AIMessage(escape_delimiters(skeleton_as_written(points, skeleton_format)))
         return [*without_prefill(messages), kept, again]
 
     def _take(self, raw: str) -> None:
-        if len(self._sieve.points) < self._drafting.most:
-            point = self._sieve.take(raw)
-            if point is not None:
-                self._points.put_nowait(point)
+        if len(self._sieve.points) == self._drafting.most:
+            self._is_over = True
+            return
+        point = self._sieve.take(raw)
+        if point is not None:
+            self._points.put_nowait(point)
 
     def _settled(self, skeleton_format: str, reason: str = "") -> Draft:
         points = list(self._sieve.points)
+        self.is_whole = not reason
+        if self._is_over:
+            self._drafting.warn_of_too_many("more")
         if reason:
             logger.warning("skeleton: %s; the %d points that are there are used.", reason, len(points))
         return Draft(points, skeleton_as_written(points, skeleton_format), skeleton_format)

@@ -44,8 +44,7 @@ class AnswerReader:
 
     def __init__(self) -> None:
         self._points: dict[int, _Point] = {}
-        self._order: list[int] = []
-        self._current = 0
+        self._current = 1
         self._separator = ""
         self._eager = True
         self._any_begun = False
@@ -61,7 +60,9 @@ class AnswerReader:
         """
         kind = event["type"]
         if kind == "sot.skeleton":
-            self._begin(event)
+            self._settle(event)
+        elif kind == "sot.skeleton.delta":
+            self._grow(event)
         elif kind == "sot.point.delta":
             self._on_delta(event)
         elif kind == "sot.point.end":
@@ -72,14 +73,21 @@ class AnswerReader:
             return self._finish(event["answer"])
         return self._give(self._readable())
 
-    def _begin(self, event: Mapping[str, Any]) -> None:
-        heads = event.get("heads")
-        if heads is None:  # the join needs all points: the closing event brings everything
-            return
+    def _settle(self, event: Mapping[str, Any]) -> None:
+        # Without heads, the join needs all points: the closing event brings everything. Points that were told one by
+        # one are known, unless this reader came late: then it has missed some of their text, too.
+        if event.get("heads") is not None and not event.get("grown"):
+            for point, head in zip(event["points"], event["heads"], strict=True):
+                self._expect(point["index"], head, event)
+
+    def _grow(self, event: Mapping[str, Any]) -> None:
+        if event["head"] is not None:
+            self._expect(event["point"]["index"], event["head"], event)
+
+    def _expect(self, index: int, head: str, event: Mapping[str, Any]) -> None:
         self._separator = event["separator"]
         self._eager = event["eager"]
-        self._order = [point["index"] for point in event["points"]]
-        self._points = {index: _Point(head) for index, head in zip(self._order, heads, strict=True)}
+        self._points.setdefault(index, _Point(head))
 
     def _on_delta(self, event: Mapping[str, Any]) -> None:
         point = self._points.get(event["index"])
@@ -92,8 +100,7 @@ class AnswerReader:
             point.ended, point.shown, point.tail = True, event["shown"], event["tail"]
 
     def _readable(self) -> Iterable[str]:
-        while self._current < len(self._order):
-            point = self._points[self._order[self._current]]
+        while (point := self._points.get(self._current)) is not None:
             if not point.begun:
                 if point.ended and not point.shown:
                     self._current += 1

@@ -30,12 +30,21 @@ def share_tokens(texts: Mapping[int, str], output_tokens: int | None) -> dict[in
     return {index: round(output_tokens * len(text) / characters) for index, text in texts.items()}
 
 
-def longest_chain(spans: Mapping[int, Span], depends_on: Mapping[int, Sequence[int]]) -> tuple[float, tuple[int, ...]]:
-    """The points that wait for one another and together took longest: their seconds, and their indices in order."""
+def longest_chain(
+    spans: Mapping[int, Span], depends_on: Mapping[int, Sequence[int]], offsets: Mapping[int, float]
+) -> tuple[float, tuple[int, ...]]:
+    """The points that wait for one another and together end last: the seconds until then, and their indices in order.
+
+    Args:
+        spans: When each point was written. Only how long it took counts.
+        depends_on: The points that each waits for.
+        offsets: Seconds before which each can't begin: until its title is there.
+    """
     best: dict[int, tuple[float, tuple[int, ...]]] = {}
     # A point starts after those it waits for have ended: by start, every chain comes in its order, and no cycle can.
     for index, span in sorted(spans.items(), key=lambda item: (item[1].start, item[1].end, item[0])):
-        before = max((best[other] for other in depends_on.get(index, ()) if other in best), default=(0.0, ()))
+        chains = [best[other] for other in depends_on.get(index, ()) if other in best]
+        before = max([*chains, (offsets.get(index, 0.0), ())], key=lambda chain: chain[0])
         best[index] = (before[0] + span.seconds, (*before[1], index))
     return max(best.values(), key=lambda chain: chain[0], default=(0.0, ()))
 

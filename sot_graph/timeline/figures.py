@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -31,7 +32,7 @@ class PointFigures:
     span: Span | None
     """`None` if it wasn't written in this run, but kept from an earlier one."""
     queued: float | None
-    """Seconds between the skeleton's end and the point's start: behind other points."""
+    """Seconds between when it could have begun (the skeleton's end; pipelined, its title's) and when it did."""
     tokens_estimate: int | None
     """Output tokens: its share of the expansions' tokens, by the length of its text."""
     critical: bool
@@ -115,13 +116,16 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
     expansions = dict(parts(result, "expansions"))
     texts = {index: text_at(expansion, "text") for index, expansion in expansions.items()}
     depends_on = {index: _indices(point) for index, point in parts(result, "skeleton")}
-    one_clock = _one_clock(spans.values(), skeleton, total)
+    ready = _ready(timings, skeleton)
+    one_clock = _one_clock(spans, ready, total)
     complete = one_clock and spans.keys() >= {*expansions, *depends_on} and not count_at(usage, "cache_hits")
-    chain, critical_points = longest_chain(spans, depends_on) if complete else (0.0, ())
-    points = tuple(_points(result, expansions, spans, skeleton, texts, critical_points))
-    first_token = _first_token(points, skeleton) if points else direct.first_token if direct else None
+    begins = skeleton.start if skeleton else 0.0
+    offsets = {index: ready.get(index, begins) - begins for index in spans}
+    chain, critical_points = longest_chain(spans, depends_on, offsets) if complete else (0.0, ())
+    points = tuple(_points(result, expansions, spans, ready, texts, critical_points))
+    first_token = _first_token(points, ready, skeleton) if points else direct.first_token if direct else None
     sequential = sequential_estimate(spans, texts)
-    other_stages = [span.seconds for span in (routing, skeleton, direct, join) if span]
+    other_stages = [span.seconds for span in (routing, direct, join, None if spans else skeleton) if span]
     return RunFigures(
         route="skeleton" if points else "direct" if direct or result.get("route") == "direct" else None,
         route_reason=text_at(result, "route_reason"),
@@ -151,6 +155,17 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
     )
 
 
+def _ready(timings: Mapping[str, Any], skeleton: Span | None) -> dict[int, float]:
+    """When each point could begin: with its own title where it was pipelined, else with the whole skeleton."""
+    if skeleton is None:
+        return {}
+    ready: dict[int, float] = {}
+    for index, timing in parts(timings, "points"):
+        titled = seconds_at(timing, "titled")
+        ready[index] = skeleton.end if titled is None else max(titled, skeleton.start)
+    return ready
+
+
 def _indices(point: Mapping[str, Any]) -> list[int]:
     depends_on = point.get("depends_on")
     return [index for index in depends_on if type(index) is int] if isinstance(depends_on, list) else []
@@ -160,7 +175,7 @@ def _points(
     result: Mapping[str, Any],
     expansions: Mapping[int, Mapping[str, Any]],
     spans: Mapping[int, Span],
-    skeleton: Span | None,
+    ready: Mapping[int, float],
     texts: Mapping[int, str],
     critical_points: Iterable[int],
 ) -> Iterable[PointFigures]:
@@ -179,25 +194,27 @@ def _points(
             error=text_at(expansion, "error"),
             text=texts.get(index, ""),
             span=span,
-            queued=span.start - skeleton.end if span and skeleton and span.start >= skeleton.end else None,
+            queued=span.start - ready[index] if span and span.start >= ready.get(index, math.inf) else None,
             tokens_estimate=tokens.get(index),
             critical=index in critical_points,
         )
 
 
-def _one_clock(spans: Iterable[Span], skeleton: Span | None, total: float | None) -> bool:
-    """A point can't start before its skeleton is there, nor end after its answer."""
-    earliest = skeleton.end if skeleton else 0.0
+def _one_clock(spans: Mapping[int, Span], ready: Mapping[int, float], total: float | None) -> bool:
+    """A point can't start before its title is there, nor end after its answer."""
     return all(
-        span.start >= earliest - _CLOCK_TOLERANCE and (total is None or span.end <= total + _CLOCK_TOLERANCE)
-        for span in spans
+        span.start >= ready.get(index, 0.0) - _CLOCK_TOLERANCE
+        and (total is None or span.end <= total + _CLOCK_TOLERANCE)
+        for index, span in spans.items()
     )
 
 
-def _first_token(points: Iterable[PointFigures], skeleton: Span | None) -> float | None:
+def _first_token(points: Iterable[PointFigures], ready: Mapping[int, float], skeleton: Span | None) -> float | None:
     """In reading order: a point can be read once those before it have ended, be it without a word."""
-    readable = skeleton.end if skeleton else 0.0
+    whole = skeleton.end if skeleton else 0.0
+    readable = 0.0
     for point in points:
+        readable = max(readable, ready.get(point.index, whole))
         if point.text:
             return readable if point.span is None else _later(readable, point.span.first_token)
         readable = max(readable, point.span.end if point.span else 0.0)

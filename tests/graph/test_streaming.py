@@ -212,7 +212,7 @@ async def test_a_resumed_run_yields_the_whole_answer(chunks_of, endpoint):
 
 
 async def test_leaving_the_iterator_early_cancels_the_model_calls(endpoint):
-    endpoint.physics = Physics(time_to_first_token=0.01, tokens_per_second=20)
+    endpoint.faults = [Fault(Stall(after_tokens=3), one_point)]
     graph = create_sot_graph(endpoint.chat_model())
     async with aclosing(astream_answer(graph, ASK)) as chunks:
         await anext(chunks)
@@ -223,7 +223,7 @@ async def test_leaving_the_iterator_early_cancels_the_model_calls(endpoint):
 
 
 def test_leaving_the_synchronous_iterator_early_cancels_the_model_calls(endpoint):
-    endpoint.physics = Physics(time_to_first_token=0.01, tokens_per_second=20)
+    endpoint.faults = [Fault(Stall(after_tokens=3), one_point)]
     graph = create_sot_graph(endpoint.chat_model())
     with closing(stream_answer(graph, ASK)) as chunks:
         next(chunks)

@@ -14,8 +14,8 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.errors import EmptyInputError
 from langgraph.graph import START, MessagesState, StateGraph
 
-from sot_graph import create_sot_graph, retry_failed_points
-from sot_graph.testing import Fault, SimulatedEndpoint, Status
+from sot_graph import SotOptions, create_sot_graph, retry_failed_points
+from sot_graph.testing import Fault, SimulatedEndpoint, Stall, Status
 
 QUESTION = "How do plants grow?"
 HELD = (2, 5, 6, 8)
@@ -81,8 +81,9 @@ async def asaver_of(kind, where):
 
 def graph_of(saver, base_url, nested):
     model = SimulatedEndpoint.chat_model(Anywhere(base_url))
-    if not nested:
-        return create_sot_graph(model, checkpointer=saver)
+    if nested != "nested":
+        options = SotOptions(dispatch="pipelined" if nested == "pipelined" else "send")
+        return create_sot_graph(model, options=options, checkpointer=saver)
     builder = StateGraph(MessagesState)
     builder.add_node("answer", create_sot_graph(model))
     builder.add_edge(START, "answer")
@@ -99,7 +100,7 @@ class Anywhere:
 
 
 def asked(nested):
-    return {"messages": [HumanMessage(QUESTION, id="1")]} if nested else {"question": QUESTION}
+    return {"messages": [HumanMessage(QUESTION, id="1")]} if nested == "nested" else {"question": QUESTION}
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def wait_for_writes(saver, config, channel, count):
             write
             for kept in saver.list({"configurable": {"thread_id": config["configurable"]["thread_id"]}})
             for write in kept.pending_writes or []
-            if write[1] == channel
+            if write[1] == channel or (isinstance(write[2], dict) and channel in write[2])
         ]
         if len(found) >= count:
             return
@@ -175,8 +176,11 @@ def check_that_only_the_unfinished_were_asked_for(endpoint):
 CASES = [
     *[(kind, durability, "") for kind in ("sqlite", "async-sqlite") for durability in ("async", "sync")],
     ("sqlite", "sync", "nested"),
+    ("sqlite", "sync", "pipelined"),
+    ("async-sqlite", "async", "pipelined"),
 ]
 POSTGRES_CASES = [("postgres", "sync", ""), ("async-postgres", "async", ""), ("async-postgres", "sync", "nested")]
+POSTGRES_CASES += [("async-postgres", "async", "pipelined")]
 
 
 @pytest.mark.parametrize(("kind", "durability", "nested"), CASES)
@@ -198,7 +202,7 @@ async def check_resume(endpoint, kind, place, durability, nested):
     assert [f"**{number}. " in answer for number in range(1, 9)] == [True] * 8
     assert "missing" not in answer
     assert len(result["messages"]) == 2
-    if not nested:
+    if nested != "nested":
         assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
         # The four calls that were cut off by the kill are known to nobody.
         assert result["usage"]["total"]["calls"] == 9
@@ -217,6 +221,30 @@ async def test_a_process_killed_while_it_drafts_asks_for_the_skeleton_again(endp
     result = await go_on(endpoint, "sqlite", where("sqlite"), config, "")
     assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
     assert len(endpoint.requests) == 9
+
+
+async def test_a_pipelined_skeleton_goes_on_from_the_titles_whose_points_were_begun(endpoint, where):
+    """The process is killed when the skeleton is half written, and two of its points are finished."""
+    config = {"configurable": {"thread_id": "1"}}
+    place = where("sqlite")
+    endpoint.faults = [Fault(Stall(after_tokens=12), lambda request: not one_point(request))]
+    with started("async-sqlite", place, endpoint.base_url, "1", "sync", "pipelined") as process:
+        with saver_of("sqlite", place) as watching:
+            await asyncio.to_thread(wait_for_writes, watching, config, "expansions", 2)
+        process.kill()
+        process.wait()
+    begun = sorted(number_of(one.request) for one in endpoint.requests if one_point(one.request))
+    endpoint.wait_for(lambda log: all(one.outcome for one in log))
+    finished = {number_of(one.request) for one in endpoint.requests if one.outcome == "ok"}
+    assert begun == [1, 2]
+    endpoint.reset()
+    endpoint.faults = []
+    result = await go_on(endpoint, "async-sqlite", place, config, "pipelined")
+    skeleton, *points = sorted(endpoint.requests, key=lambda one: one_point(one.request))
+    assert "These 2 points are kept." in skeleton.request.last_user
+    assert not finished & {number_of(one.request) for one in points}
+    assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
+    assert len(result["expansions"]) == 8
 
 
 async def test_with_durability_exit_nothing_is_kept(endpoint, where):

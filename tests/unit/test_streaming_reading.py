@@ -51,18 +51,23 @@ def runs(draw):
         expansions.append(expansion)
         queues.append([start, *deltas, end])
     heads, separator = heads_and_separator(join, points)
-    events = [
-        {
-            "type": "sot.skeleton",
-            "points": points,
-            "heads": heads,
-            "separator": separator,
-            "eager": on_point_failure != "skip",
-        }
-    ]
+    layout = {"separator": separator, "eager": on_point_failure != "skip"}
+    events = []
+    grown = draw(st.booleans())
+    settled = [{"type": "sot.skeleton", "points": points, "heads": heads, "grown": grown, **layout}]
+    if grown:  # each point is told of when its title is there, and others may be written by then
+        for point, queue in zip(points, queues, strict=True):
+            head = heads and heads[point["index"] - 1]
+            queue.insert(0, {"type": "sot.skeleton.delta", "point": point, "head": head, **layout})
+    else:
+        events.append(settled.pop())
     while any(queues):
-        queue = draw(st.sampled_from([queue for queue in queues if queue]))
+        told = [event["point"]["index"] for event in events if event["type"] == "sot.skeleton.delta"]
+        ready = [queue for place, queue in enumerate(queues) if queue and (place <= len(told) or "index" in queue[0])]
+        queue = draw(st.sampled_from(ready))
         events.append(queue.pop(0))
+        if settled and all("point" not in event for queue in queues for event in queue):
+            events.append(settled.pop())
     answer = join_answer(join, "?", points, expansions, on_point_failure)
     events.append({"type": "sot.answer", "answer": answer})
     return events, answer, join

@@ -1,0 +1,148 @@
+"""From a question to a settled skeleton: recalled from the cache, or drafted; and the state's keys of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from sot_graph.nodes.announcing import announce_skeleton
+from sot_graph.skeleton import Draft, Drafting, NoSkeletonError, Revision, skeleton_call_messages
+from sot_graph.skeleton import draft_skeleton as draft
+from sot_graph.state import SCHEMA_VERSION
+from sot_graph.types import ChatTurn, StageTiming
+
+if TYPE_CHECKING:
+    from sot_graph.nodes.inputs import Asked
+    from sot_graph.nodes.kit import Kit, Update
+    from sot_graph.runs import Task
+
+__all__ = [
+    "IN_THE_CACHE",
+    "announced",
+    "draft_or_recall",
+    "drafting_of",
+    "fresh",
+    "no_skeleton",
+    "remember",
+    "settle_skeleton",
+    "skeleton_key",
+    "skeleton_keys",
+]
+
+IN_THE_CACHE = "a skeleton was in the cache"
+DRAFTED = "a skeleton could be had"
+
+
+async def settle_skeleton(
+    question: str, history: list[ChatTurn], task: Task, kit: Kit, *, why: str | None, start: float
+) -> Update:
+    """A skeleton, drafted or from the cache, and announced.
+
+    Args:
+        question: The question.
+        history: The conversation before it.
+        task: The node's execution.
+        kit: What the graph works with.
+        why: The reason of the route, where a router gave one.
+        start: When the stage began, in seconds from the run's start.
+    """
+    settled, reason = await draft_or_recall(task, kit, question, history)
+    return {
+        **announced(settled, reason, task, kit, why=why),
+        "expansions": [],
+        "usage": task.meter.usage,
+        "timings": {"skeleton": StageTiming(start=start, end=task.shared.elapsed())},
+    }
+
+
+def announced(settled: Draft, reason: str, task: Task, kit: Kit, *, why: str | None) -> Update:
+    """The keys of a drafted skeleton; those who listen are told, unless it is reviewed first."""
+    if settled.points and not kit.options.review_skeleton:
+        announce_skeleton(settled.points, [], task, kit)
+    return skeleton_keys(settled, why if why and settled.points else reason)
+
+
+async def draft_or_recall(
+    task: Task, kit: Kit, question: str, history: list[ChatTurn], revision: Revision | None = None
+) -> tuple[Draft, str]:
+    """A skeleton and why there is one, from the cache or from a model."""
+    key = skeleton_key(task, kit, question, history, revision)
+    kept = await recall(task, kit, key)
+    if kept is not None:
+        return kept, IN_THE_CACHE
+    try:
+        settled = await draft(task, kit.skeleton_model, kit.prompts, question, history, revision)
+    except NoSkeletonError as error:
+        return no_skeleton(error)
+    await remember(settled, kit, key)
+    return settled, DRAFTED
+
+
+def skeleton_key(
+    task: Task, kit: Kit, question: str, history: list[ChatTurn], revision: Revision | None = None
+) -> str | None:
+    """The skeleton's key in the cache."""
+    options = task.options
+    return kit.cache.key(
+        "skeleton",
+        kit.skeleton_model.fingerprint,
+        skeleton_call_messages(task, kit.prompts, question, history, options.skeleton_format, revision),
+        {
+            **kit.prompts.skeleton_settings,
+            "format": options.skeleton_format,
+            "mode": options.structured_mode,
+            "points": [options.min_points, options.max_points, kit.prompts.max_points],
+            "titles": [kit.prompts.max_title_words, kit.prompts.drop_similar_titles],
+        },
+    )
+
+
+async def recall(task: Task, kit: Kit, key: str | None) -> Draft | None:
+    """The skeleton that the cache has."""
+    kept = await kit.cache.get(key)
+    if kept is None:
+        return None
+    task.meter.add_cache_hit("skeleton")
+    return Draft(**kept)
+
+
+async def remember(settled: Draft, kit: Kit, key: str | None) -> None:
+    """Put a skeleton into the cache."""
+    await kit.cache.put(key, asdict(settled))
+
+
+def no_skeleton(error: NoSkeletonError) -> tuple[Draft, str]:
+    """An empty skeleton, and why: the question is to be answered directly."""
+    return Draft([], "", ""), f"no skeleton could be had: {error}"
+
+
+def drafting_of(task: Task, kit: Kit, question: str, history: list[ChatTurn]) -> Drafting:
+    """How this graph asks for a skeleton."""
+    return Drafting(task, kit.skeleton_model, kit.prompts, question, history)
+
+
+def skeleton_keys(settled: Draft, reason: str) -> Update:
+    """The state's keys of a settled skeleton."""
+    return {
+        "skeleton": settled.points,
+        "skeleton_text": settled.text,
+        "skeleton_format": settled.skeleton_format,
+        "is_written": False,
+        "route": "skeleton" if settled.points else "direct",
+        "route_reason": reason,
+    }
+
+
+def fresh(asked: Asked, task: Task) -> Update:
+    """Every other key of the run, as it is before anything is known: nothing of an earlier turn shines through."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_key": task.key,
+        "asked": asked.question,
+        "history": asked.history,
+        "answer_id": asked.answer_id,
+        "question_id": asked.question_id,
+        "answer": "",
+        "is_written": False,
+        "review_comment": "",
+    }

@@ -1,0 +1,112 @@
+"""Titles are read as soon as they are whole, whatever pieces a reply comes in."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sot_graph.skeleton.depending import PointSieve, split_needs
+from sot_graph.skeleton.parsing import parse_skeleton
+from sot_graph.skeleton.scanning import TitleScanner
+
+TITLES = ["Light", 'Say "hi", then [stop]', "Wasser \\ Luft", "光合成"]
+
+
+def fed(text, size=1):
+    scanner = TitleScanner()
+    return [title for start in range(0, len(text), size) for title in scanner.feed(text[start : start + size])]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"points": TITLES}),
+        json.dumps({"points": TITLES}, ensure_ascii=False, separators=(",", ":")),
+        json.dumps({"points": [{"title": title} for title in TITLES]}, indent=2),
+        json.dumps(TITLES),
+        "```json\n" + json.dumps({"points": TITLES}) + "\n```",
+        "Here you are:\n\n" + "".join(f"{number}. {title}\n   - a detail\n" for number, title in enumerate(TITLES, 1)),
+    ],
+)
+def test_each_title_comes_once_and_in_order(text, size):
+    assert [title.strip() for title in fed(text, size)] == TITLES
+
+
+def test_a_title_comes_with_the_piece_that_closes_it():
+    scanner = TitleScanner()
+    assert scanner.feed('{"points": ["Li') == []
+    assert scanner.feed('ght"') == ["Light"]
+    assert scanner.feed(', "Wat') == []
+    scanner = TitleScanner()
+    assert scanner.feed("1. Light") == []
+    assert scanner.feed("\n2. Wat") == [" Light"]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=30), max_size=8), st.integers(1, 12))
+def test_json_is_read_like_the_whole_reply(titles, size):
+    text = json.dumps({"points": titles})
+    assert fed(text, size) == titles
+
+
+@given(st.text(max_size=400), st.integers(1, 40))
+def test_no_text_is_a_problem(text, size):
+    for piece in fed(text, size):
+        assert isinstance(piece, str)
+
+
+@given(st.lists(st.from_regex(r"[A-Z][a-z]{2,10}", fullmatch=True), min_size=2, max_size=8), st.integers(1, 9))
+def test_a_numbered_list_is_read_like_the_whole_reply(titles, size):
+    text = "".join(f"{number}. {title}\n" for number, title in enumerate(titles, 1))
+    assert fed(text, size) == parse_skeleton(text)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("Compare them (needs 1, 2)", ("Compare them", [1, 2])),
+        ("Compare them (need 1 and 2).", ("Compare them", [1, 2])),
+        ("Compare them [depends on points 1, 2]", ("Compare them", [1, 2])),
+        ("Compare them (needs: none)", ("Compare them", [])),
+        ("Compare them", ("Compare them", [])),
+        ("What a plant (needs light)", ("What a plant (needs light)", [])),
+        ("Costs (about 10)", ("Costs (about 10)", [])),
+    ],
+)
+def test_a_title_says_what_it_needs_behind_it(raw, expected):
+    assert split_needs(raw) == expected
+
+
+def needs_of(*raw):
+    sieve = PointSieve(depends=True)
+    for item in raw:
+        sieve.take(item)
+    return {point["title"]: point["depends_on"] for point in sieve.points}
+
+
+def test_a_number_is_the_place_in_the_models_own_list():
+    assert needs_of("A one", "B two (needs 1)", "", "A one", "C three (needs 2, 4)") == {
+        "A one": [],
+        "B two": [1],
+        "C three": [2],
+    }
+
+
+def test_itself_what_comes_later_and_what_there_is_not_are_left_out_and_logged(caplog):
+    assert needs_of("A (needs 1)", "B (needs 3, 1)", "C (needs 0, 99)") == {"A": [], "B": [1], "C": []}
+    assert [record.getMessage() for record in caplog.records] == [
+        "skeleton: point 1 (A) says that it needs 1, which is no point before it: left out.",
+        "skeleton: point 2 (B) says that it needs 3, which is no point before it: left out.",
+        "skeleton: point 3 (C) says that it needs 0, 99, which is no point before it: left out.",
+    ]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ABCDEFGH"), st.lists(st.integers(-2, 12), max_size=4)), max_size=20))
+def test_no_list_of_needs_makes_a_cycle(items):
+    sieve = PointSieve(depends=True)
+    for title, needs in items:
+        sieve.take(f"{title} (needs {', '.join(map(str, needs))})" if needs else title)
+    for point in sieve.points:
+        assert all(1 <= other < point["index"] for other in point["depends_on"])
+    assert [point["index"] for point in sieve.points] == list(range(1, len(sieve.points) + 1))
