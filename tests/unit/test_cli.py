@@ -151,7 +151,7 @@ def test_an_empty_standard_input_is_an_empty_question():
         (["--base-url", "http://127.0.0.1:9/v1"], ["--base-url needs --model"]),
         (["--base-url", "nonsense", "--model", "m"], ["The base URL is 'nonsense'", "http://localhost:11434/v1"]),
         (["--base-url", "", "--model", "m"], ["The base URL is ''"]),
-        (["--model", "nobody:x"], ["'nobody:x'"]),
+        (["--model", "nobody:x"], ["'nobody:x'", "base URL"]),
         (["--model", "gpt-4o"], ["No key for 'gpt-4o'", "OPENAI_API_KEY"]),
         (["--model", ":"], ["names no model"]),
     ],
