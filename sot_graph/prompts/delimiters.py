@@ -31,7 +31,7 @@ _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
 
 def escape_delimiters(text: str) -> str:
     """Text in which the prompts' own tags can't begin: `</question>` becomes `&lt;/question>`."""
-    forms = {char: _folded(char) for char in set(text)}
+    forms: dict[str, str | int | None] = {char: _folded(char) for char in set(text)}
     openers = [char for char, form in forms.items() if form in {"<", "‹"}]
     if not openers:
         return text
