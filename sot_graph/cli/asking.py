@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sot_graph.cli.choosing import chosen_model
 from sot_graph.cli.consoles import output_console
+from sot_graph.cli.failing import running
 from sot_graph.cli.kinds import RouterKind
 from sot_graph.cli.reporting import check_report, write_report
 from sot_graph.cli.reviewing import review_on_terminal
@@ -56,9 +57,10 @@ class Asking:
         options = self._options()
         if self.report is not None:
             check_report(self.report)
-        with chosen_model(
-            self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)
-        ) as chat:
+        with (
+            chosen_model(self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)) as chat,
+            running(),
+        ):
             result = self._answer(chat, options, errors)
         if self.report is not None:
             write_report(self.report, result)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from sot_graph.cli.choosing import chosen_model
 from sot_graph.cli.consoles import output_console
+from sot_graph.cli.failing import running
 from sot_graph.cli.live import Board, tail_of_text
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Comparing:
             self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)
         ) as chat:
             console = output_console()
-            asyncio.run(self._both(chat, console, errors))
+            with running():
+                asyncio.run(self._both(chat, console, errors))
         if not console.is_terminal:
             for way in (self.direct, self.skeleton):
                 console.print(f"Answered {way.name}\n\n{way.text}\n", markup=False, soft_wrap=True)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from sot_graph.cli.reviewing import ReviewAbandonedError
 from sot_graph.cli.streams import drop_output, flush_output
 from sot_graph.errors import SotConfigError, SotError
 
-__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "exit_status"]
+__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "RunFailedError", "exit_status", "running"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 _OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+
+
+class RunFailedError(SotError):
+    """What a provider refused in a run: no bad usage, which is found before the model is asked."""
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """What the caller could fix is, from here on, a failed run: a wrong key, a model that there is not."""
+    try:
+        yield
+    except SotConfigError as error:
+        raise RunFailedError(str(error)) from error
 
 
 def exit_status(run: Callable[[], object]) -> int:
