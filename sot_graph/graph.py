@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build_sot_graph", "create_sot_graph"]
 
+logger = logging.getLogger("sot_graph")
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -98,6 +100,7 @@ def build_sot_graph(
         limiter=limiter,
         router=router,
     )
+    _warn_of_ignored_lengths(kit.prompts, kit.options)
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
         SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
     )
@@ -206,6 +209,26 @@ def _check_join(join: Join) -> None:
         raise SotConfigError(message) from error
     except ValueError:  # a callable that hides its signature, such as some built-ins
         return
+
+
+def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
+    """Say which lengths the prompts have no place for: those of the small profile tell lengths by their examples."""
+    is_list = (prompts.skeleton_format or options.skeleton_format) == "list"
+    places = {
+        "title_length": "skeleton_list" if is_list else "skeleton",
+        "point_length": "expansion",
+    }
+    defaults = SotOptions()
+    for option, template in places.items():
+        value = getattr(options, option)
+        if value != getattr(defaults, option) and f"{{{option}}}" not in getattr(prompts, template):
+            logger.warning(
+                "options.%s=%r changes nothing: prompts.%s has no {%s}, as in SotPrompts.small().",
+                option,
+                value,
+                template,
+                option,
+            )
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:

@@ -1,5 +1,17 @@
-"""The command `sot-graph`. Importing this package imports neither langgraph nor openai."""
+"""The command `sot-graph`. Importing this package imports nothing else of it: the command begins in `main`."""
 
-from sot_graph.cli.app import main
+import sys
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """The entry point of the command."""
+    try:
+        from sot_graph.cli.app import app
+        from sot_graph.cli.failing import exit_status
+        from sot_graph.cli.streams import prepare_streams
+    except KeyboardInterrupt:
+        sys.exit(130)
+    prepare_streams()
+    sys.exit(exit_status(app))

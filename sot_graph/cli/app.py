@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -16,11 +15,7 @@ if TYPE_CHECKING:
     from sot_graph.cli.comparing import Comparing
     from sot_graph.cli.routing import Routing
 
-__all__ = ["app", "main"]
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+__all__ = ["app"]
 
 app = typer.Typer(
     name="sot-graph",
@@ -88,7 +83,10 @@ def ask(
         RouterKind | None, typer.Option(help="Have a router decide whether the question takes a skeleton.")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write a picture of the run to this file, as one HTML page.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Write a picture of the run to this file, as one HTML page; replaces it.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Answer a question: first its skeleton, then all points in parallel, then one answer.
@@ -96,10 +94,11 @@ def ask(
     Example: sot-graph ask "How can I improve my time management skills?"
     """
     from sot_graph.cli.asking import Asking
+    from sot_graph.cli.streams import read_question
 
     _run(
-        Asking(
-            question=_read(question),
+        lambda: Asking(
+            question=read_question(question, reviewed=review),
             model=model,
             base_url=base_url,
             max_points=max_points,
@@ -120,13 +119,16 @@ def compare(question: _Question, model: _Model = None, base_url: _BaseUrl = None
     Example: sot-graph compare "How can I improve my time management skills?"
     """
     from sot_graph.cli.comparing import Comparing
+    from sot_graph.cli.streams import read_question
 
-    _run(Comparing(question=_read(question), model=model, base_url=base_url))
+    _run(lambda: Comparing(question=read_question(question), model=model, base_url=base_url))
 
 
 @app.command()
 def route(
-    question: Annotated[str | None, typer.Argument(help="The question.", show_default=False)] = None,
+    question: Annotated[
+        str | None, typer.Argument(help="The question; - reads it from standard input.", show_default=False)
+    ] = None,
     file: Annotated[Path | None, typer.Option(help="A file of questions, one a line.", show_default=False)] = None,
     router: Annotated[RouterKind, typer.Option(help="Who decides.")] = RouterKind.LEARNED,
     model: _Model = None,
@@ -138,42 +140,28 @@ def route(
     Example: sot-graph route "What is 17 * 23?"
     """
     from sot_graph.cli.routing import Routing
+    from sot_graph.cli.streams import read_question
 
-    _run(Routing(question=question, file=file, router=router, model=model, base_url=base_url, as_json=as_json))
-
-
-def _read(question: str) -> str:
-    return sys.stdin.read() if question == "-" else question
-
-
-def _run(command: Asking | Comparing | Routing) -> NoReturn:
-    """Run a command, and end with the exit status that says how it went."""
-    from rich.console import Console
-
-    from sot_graph.cli.failing import RunFailedError
-    from sot_graph.errors import SotConfigError
-
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    status = 0
-    try:
-        command.run(errors)
-    except SotConfigError as error:
-        errors.print(f"sot-graph: {error}", style="red", markup=False)
-        status = EXIT_USAGE
-    except RunFailedError as error:
-        errors.print(f"sot-graph: {error}", style="red", markup=False)
-        status = EXIT_FAILED
-    except BrokenPipeError:  # `sot-graph ask ... | head`: nobody reads on, so nothing more is said
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        errors.print("Interrupted.", style="dim")
-        status = EXIT_INTERRUPTED
-    raise typer.Exit(status)
+    _run(
+        lambda: Routing(
+            question=None if question is None else read_question(question),
+            file=file,
+            router=router,
+            model=model,
+            base_url=base_url,
+            as_json=as_json,
+        )
+    )
 
 
-def main() -> None:
-    """The entry point of the command."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
+def _run(command: Callable[[], Asking | Comparing | Routing]) -> NoReturn:
+    """Make a command and run it, and end with the exit status that says how it went."""
+    from sot_graph.cli.consoles import error_console
+    from sot_graph.cli.failing import exit_status
+    from sot_graph.cli.streams import check_output
+
+    def run() -> None:
+        check_output()
+        command().run(error_console())
+
+    raise typer.Exit(exit_status(run))

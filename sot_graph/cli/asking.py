@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -14,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from sot_graph.cli.choosing import chosen_model
-from sot_graph.cli.failing import RunFailedError, reason
+from sot_graph.cli.consoles import output_console
+from sot_graph.cli.failing import running
 from sot_graph.cli.kinds import RouterKind
+from sot_graph.cli.reporting import check_report, write_report
 from sot_graph.cli.reviewing import review_on_terminal
 from sot_graph.cli.routing import make_router
 from sot_graph.cli.screen import Screen, screen_for
+from sot_graph.cli.streams import print_json
 from sot_graph.errors import SotConfigError
 from sot_graph.options import SotOptions
 
@@ -51,29 +52,21 @@ class Asking:
 
         Raises:
             SotConfigError: Before anything was asked: bad usage.
-            RunFailedError: The run failed.
+            Exception: The run failed, or its answer could not be printed.
         """
         options = self._options()
-        if self.report is not None and not self.report.absolute().parent.is_dir():
-            message = f"--report {self.report}: there is no folder {self.report.parent}."
-            raise SotConfigError(message)
-        with chosen_model(
-            self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)
-        ) as chat:
-            try:
-                result = self._answer(chat, options, errors)
-                if self.report is not None:
-                    self._write_report(result)
-                    errors.print(f"Wrote {self.report}.", style="dim", markup=False)
-            except BrokenPipeError:
-                raise  # the reader of our output has left: that is no failure of the run
-            except Exception as error:
-                raise RunFailedError(reason(error)) from error
+        if self.report is not None:
+            check_report(self.report)
+        with (
+            chosen_model(self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)) as chat,
+            running(),
+        ):
+            result = self._answer(chat, options, errors)
+        if self.report is not None:
+            write_report(self.report, result)
+            errors.print(f"Wrote {self.report}.", style="dim", markup=False)
 
     def _options(self) -> SotOptions:
-        if not self.question.strip():
-            message = "the question is empty: there is nothing to answer."
-            raise SotConfigError(message)
         changes: dict[str, Any] = {"review_skeleton": self.review, "stream": "auto" if self.stream else False}
         if self.max_points is not None:
             changes["max_points"] = self.max_points
@@ -100,7 +93,7 @@ class Asking:
         )
         given: Any = {"question": self.question}
         while True:
-            screen = screen_for(Console(highlight=False), stream=self.stream, silent=self.as_json)
+            screen = screen_for(output_console(), stream=self.stream, silent=self.as_json)
             result = asyncio.run(self._watch(graph, given, screen))
             interrupts = result.get("__interrupt__")
             if not interrupts:
@@ -115,7 +108,7 @@ class Asking:
             from langchain_core.messages import messages_to_dict
 
             plain = {**result, "messages": messages_to_dict(result["messages"])}
-            sys.stdout.write(json.dumps({key: plain[key] for key in _KEYS}, ensure_ascii=False) + "\n")
+            print_json({key: plain[key] for key in _KEYS})
         screen.finish(result)
         return result
 
@@ -131,13 +124,11 @@ class Asking:
                         result = {**result, **data}
         return result
 
-    def _write_report(self, result: Mapping[str, Any]) -> None:
-        from sot_graph.timeline import result_timeline
-
-        assert self.report is not None
-        self.report.write_text(result_timeline(result), encoding="utf-8")
-
 
 def _read_line(prompt: str, errors: Console) -> str:
     errors.print(prompt, end="")
-    return input()
+    try:
+        return input()
+    except (EOFError, KeyboardInterrupt):
+        errors.print()  # what is said next is to begin a line
+        raise

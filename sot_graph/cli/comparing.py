@@ -16,9 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sot_graph.cli.choosing import chosen_model
-from sot_graph.cli.failing import RunFailedError, reason
+from sot_graph.cli.consoles import output_console
+from sot_graph.cli.failing import running
 from sot_graph.cli.live import Board, tail_of_text
-from sot_graph.errors import SotConfigError
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -60,21 +60,14 @@ class Comparing:
 
         Raises:
             SotConfigError: Before anything was asked: bad usage.
-            RunFailedError: One of the ways failed.
+            Exception: One of the ways failed, or could not be printed.
         """
-        if not self.question.strip():
-            message = "the question is empty: there is nothing to answer."
-            raise SotConfigError(message)
         with chosen_model(
             self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)
         ) as chat:
-            console = Console(highlight=False)
-            try:
+            console = output_console()
+            with running():
                 asyncio.run(self._both(chat, console, errors))
-            except BrokenPipeError:
-                raise
-            except Exception as error:
-                raise RunFailedError(reason(error)) from error
         if not console.is_terminal:
             for way in (self.direct, self.skeleton):
                 console.print(f"Answered {way.name}\n\n{way.text}\n", markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from sot_graph.cli.choosing import chosen_model
-from sot_graph.cli.failing import RunFailedError, reason
 from sot_graph.cli.kinds import RouterKind
+from sot_graph.cli.streams import print_json
 from sot_graph.errors import SotConfigError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class Routing:
 
         Raises:
             SotConfigError: Bad usage.
-            RunFailedError: The model could not be asked.
+            Exception: The model could not be asked, or the answer not be printed.
         """
         questions = list(self._questions())
         if self.router is RouterKind.LEARNED:
@@ -63,23 +62,14 @@ class Routing:
         else:
             chosen = chosen_model(self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False))
         with chosen as model:
-            try:
-                asyncio.run(self._decide(questions, make_router(self.router, model)))
-            except (BrokenPipeError, SotConfigError):
-                raise
-            except Exception as error:
-                raise RunFailedError(reason(error)) from error
+            asyncio.run(self._decide(questions, make_router(self.router, model)))
 
     def _questions(self) -> Iterable[str]:
         if (self.question is None) == (self.file is None):
             message = "give one question, or --file with one a line."
             raise SotConfigError(message)
         if self.file is None:
-            text = self.question or ""
-            if not text.strip():
-                message = "the question is empty: there is nothing to route."
-                raise SotConfigError(message)
-            return [text]
+            return [self.question or ""]
         try:
             lines = self.file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -103,9 +93,8 @@ class Routing:
 
     def _print(self, question: str, decision: RouteDecision) -> None:
         if self.as_json:
-            line = json.dumps({"question": question, **asdict(decision)}, ensure_ascii=False)
-        else:
-            sure = "" if decision.confidence is None else f" {decision.confidence:.2f}"
-            about = f"\t{question}" if self.file is not None else ""
-            line = f"{decision.route}{sure}\t{decision.reason}{about}"
-        sys.stdout.write(line + "\n")
+            print_json({"question": question, **asdict(decision)})
+            return
+        sure = "" if decision.confidence is None else f" {decision.confidence:.2f}"
+        about = f"\t{question}" if self.file is not None else ""
+        sys.stdout.write(f"{decision.route}{sure}\t{decision.reason}{about}\n")

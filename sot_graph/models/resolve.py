@@ -12,6 +12,7 @@ from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 
 from sot_graph.errors import SotConfigError
+from sot_graph.models.failures import explain
 
 __all__ = ["resolve_model"]
 
@@ -47,7 +48,7 @@ def resolve_model(
 
 def _from_name(name: str, base_url: str | None, api_key: str | None, what: str) -> Runnable[Any, Any]:
     provider, colon, rest = name.partition(":")
-    if not name or (colon and not (provider and rest)):
+    if not name.isprintable() or not name or (colon and not (provider and rest)):
         message = f"{what} is {name!r}, which names no model. {_HOW}"
         raise SotConfigError(message)
     if base_url is not None:
@@ -89,23 +90,25 @@ def _is_http_url(url: str) -> bool:
 
 def _from_provider(provider: str, name: str, api_key: str | None, what: str) -> BaseChatModel:
     full = f"{provider}:{name}"
-    local_hint = f' If "{full}" is the name of a model on a server of your own, give its base URL too.'
+    local_hint = f" If {full!r} is the name of a model on a server of your own, give its base URL too."
     if importlib.util.find_spec("langchain") is None:
         message = (
             f"{what} is {full!r}: for other providers than OpenAI install LangChain and the provider's package "
             f"(pip install langchain langchain-{provider.replace('_', '-')}), or pass a chat model object.{local_hint}"
         )
         raise SotConfigError(message)
-    from langchain.chat_models import init_chat_model  # type: ignore[import-not-found,unused-ignore]
+    from langchain.chat_models import init_chat_model
 
     try:
-        made: BaseChatModel = init_chat_model(
-            name, model_provider=provider, **({"api_key": api_key} if api_key else {})
-        )
+        if api_key is None:
+            return init_chat_model(name, model_provider=provider)
+        return init_chat_model(name, model_provider=provider, api_key=api_key)
     except ImportError as error:
-        message = f"{what} is {full!r}: {error}"
+        message = f"{what} is {full!r}: {explain(error)}"
         raise SotConfigError(message) from error
-    except ValueError as error:
-        message = f"{what} is {full!r}: LangChain knows no provider {provider!r} ({error}).{local_hint}"
+    except Exception as error:  # of the provider's own class: a missing key, mostly
+        if isinstance(error, ValueError) and str(error).startswith("Unsupported provider"):
+            message = f"{what} is {full!r}: LangChain's init_chat_model knows no provider {provider!r}.{local_hint}"
+        else:
+            message = f"{what} is {full!r}: no model could be made of it: {explain(error)}"
         raise SotConfigError(message) from error
-    return made

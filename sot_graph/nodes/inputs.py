@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from sot_graph.errors import SotConfigError
-from sot_graph.prompts.rendering import clean_text, escape_delimiters
+from sot_graph.prompts.delimiters import escape_delimiters
+from sot_graph.prompts.rendering import clean_text
 from sot_graph.types import ChatTurn
 
 if TYPE_CHECKING:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
+from sot_graph.prompts.delimiters import escape_delimiters
+
 if TYPE_CHECKING:
     from sot_graph.prompts.profiles import Example, SotPrompts
     from sot_graph.types import ChatTurn, SkeletonPoint
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = [
     "clean_text",
     "direct_messages",
-    "escape_delimiters",
     "expansion_messages",
     "expansion_prefill",
     "numbered_list",
@@ -23,28 +24,13 @@ __all__ = [
     "skeleton_prefill",
 ]
 
-_UNSEEN = r"\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff"
-_GAP = rf"[\s{_UNSEEN}]*"
-"""White space, or characters that can't be seen: a model reads over both."""
-_NAMES = "|".join(
-    f"[{_UNSEEN}]*".join(name) for name in ("question", "point", "skeleton", "history", "comment", "tool_result")
-)
-_DELIMITER = re.compile(
-    # The slash brings its own gap along: two gaps side by side would try every split of a long run of spaces.
-    rf"<(?={_GAP}(?:/{_GAP})?(?:{_NAMES})\b)",
-    re.IGNORECASE,
-)
-_UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
+"""Control characters, also the upper ones (a terminal's too), but for white space."""
 
 
 def clean_text(text: str) -> str:
     """Text that any provider takes: lone surrogates replaced, control characters dropped, the rest as it is."""
     return _UNSENDABLE.sub("", text.encode("utf-8", "replace").decode("utf-8"))
-
-
-def escape_delimiters(text: str) -> str:
-    """Text in which the prompts' own tags can't begin: `</question>` becomes `&lt;/question>`."""
-    return _DELIMITER.sub("&lt;", text)
 
 
 def numbered_list(points: Iterable[SkeletonPoint]) -> str:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from sot_graph.errors import RoutingError
 from sot_graph.models import InvalidOutputError, LoopModel, ModelCall, ask_structured, resolve_model
 from sot_graph.options import SotOptions
-from sot_graph.prompts.rendering import escape_delimiters
+from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.routing.decision import RouteDecision
 from sot_graph.routing.mixins import RoutesEdges
 from sot_graph.runs import open_task

@@ -21,7 +21,8 @@ from sot_graph.models import (
     is_callers_to_fix,
     is_retryable,
 )
-from sot_graph.prompts.rendering import escape_delimiters, numbered_list, skeleton_messages, skeleton_prefill
+from sot_graph.prompts.delimiters import escape_delimiters
+from sot_graph.prompts.rendering import numbered_list, skeleton_messages, skeleton_prefill
 from sot_graph.skeleton.depending import PointSieve
 from sot_graph.skeleton.parsing import MOST_ITEMS, parse_skeleton
 from sot_graph.skeleton.schema import SkeletonSchema, skeleton_schema

@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sot_graph.cli.app import app
 from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
@@ -151,7 +154,7 @@ def test_an_empty_standard_input_is_an_empty_question():
         (["--base-url", "http://127.0.0.1:9/v1"], ["--base-url needs --model"]),
         (["--base-url", "nonsense", "--model", "m"], ["The base URL is 'nonsense'", "http://localhost:11434/v1"]),
         (["--base-url", "", "--model", "m"], ["The base URL is ''"]),
-        (["--model", "nobody:x"], ["'nobody:x'"]),
+        (["--model", "nobody:x"], ["'nobody:x'", "base URL"]),
         (["--model", "gpt-4o"], ["No key for 'gpt-4o'", "OPENAI_API_KEY"]),
         (["--model", ":"], ["names no model"]),
     ],
@@ -196,3 +199,146 @@ def test_an_unknown_model_is_a_failed_run(endpoint: SimulatedEndpoint):
 def test_a_server_in_trouble_is_a_failed_run(endpoint: SimulatedEndpoint):
     endpoint.faults = [Fault(Status(500, retry_after=0))]
     fails(ask(endpoint, "How?", "--json"), 1, "HTTP 500")
+
+
+def shell(script: str, endpoint: SimulatedEndpoint, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A line of shell in which `sot-graph` is the command and `$AT` its model."""
+    inherited = {name: value for name, value in os.environ.items() if "OPENAI" not in name and "SOT_" not in name}
+    return subprocess.run(
+        ["bash", "-c", f'sot-graph() {{ "{sys.executable}" -m sot_graph "$@"; }}; {script}'],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**inherited, "AT": f"--model m --base-url {endpoint.base_url}", **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("sot-graph ask - $AT <&-", "standard input is closed"),
+        ("sot-graph ask How? $AT --review <&-", "--review asks on standard input, which is closed"),
+        ("sot-graph ask How? $AT >&-", "standard output is closed"),
+        ("sot-graph compare How? $AT >&-", "standard output is closed"),
+        ("sot-graph route How? >&-", "standard output is closed"),
+        ("printf 'Wie \\xe4?' | PYTHONIOENCODING=utf-8:strict sot-graph ask - $AT", "byte 0xe4 at position 4"),
+        ("sot-graph ask $'Wie \\xe4?' $AT", "the question is not UTF-8"),
+        ("yes | sot-graph ask - $AT", "more than 1,000,000 bytes"),
+    ],
+)
+def test_streams_that_are_closed_or_hold_no_text_are_bad_usage_before_the_model_is_asked(
+    endpoint: SimulatedEndpoint, script: str, words: str
+):
+    fails(shell(script, endpoint), 2, words)
+    assert endpoint.requests == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize(
+    "script", ["ask How? $AT", "ask How? $AT --json", "compare How? $AT", "route How?", "--help", "--version"]
+)
+def test_an_output_that_is_full_is_a_failed_run_of_one_line(endpoint: SimulatedEndpoint, script: str):
+    ran = shell(f"sot-graph {script} >/dev/full", endpoint)
+    assert ran.returncode == 1
+    assert ran.stderr.splitlines()[-1] == "sot-graph: standard output can't be written to: No space left on device."
+    assert "Traceback" not in ran.stderr
+    assert "Exception ignored" not in ran.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+def test_messages_that_nobody_gets_change_nothing(endpoint: SimulatedEndpoint, where: str):
+    assert shell(f"sot-graph compare How? $AT {where}", endpoint).returncode == 0
+    assert shell(f"sot-graph ask '' {where}", endpoint).returncode == 2
+
+
+@pytest.mark.parametrize("script", ["ask How? $AT", "ask How? $AT --json", "compare How? $AT"])
+def test_a_reader_who_leaves_is_no_failure(endpoint: SimulatedEndpoint, script: str):
+    ran = shell(f"sot-graph {script} | true; echo ${{PIPESTATUS[0]}}", endpoint)
+    assert ran.stdout == "0\n"
+    assert "Traceback" not in ran.stderr
+    assert "Broken pipe" not in ran.stderr
+
+
+def test_characters_that_the_output_cannot_hold_are_written_as_escapes(endpoint: SimulatedEndpoint):
+    ran = ask(endpoint, "Wé?", PYTHONIOENCODING="ascii")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "About Alpha one \\U0001f600." in ran.stdout
+    ran = run("compare", "Wé?", "--base-url", endpoint.base_url, "--model", "m", PYTHONIOENCODING="ascii")
+    assert ran.returncode == 0
+    assert "About Alpha one \\U0001f600." in ran.stdout
+    ran = ask(endpoint, "Wé?", "--json", PYTHONIOENCODING="ascii")
+    assert "About Alpha one 😀." in json.loads(ran.stdout)["answer"]
+
+
+def test_an_argument_in_utf_8_is_understood_in_any_locale(endpoint: SimulatedEndpoint):
+    ask(endpoint, "Wé 😀?", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert "Wé 😀?" in endpoint.requests[0].request.last_user
+
+
+def invoke(endpoint: SimulatedEndpoint, *arguments: str, stdin: bytes = b"") -> tuple[int, str]:
+    """In this process: what needs no streams of its own."""
+    done = CliRunner().invoke(app, [*arguments, "--model", "m", "--base-url", endpoint.base_url], input=stdin)
+    return done.exit_code, done.stderr
+
+
+def test_a_question_from_standard_input_leaves_nothing_to_review_with(endpoint: SimulatedEndpoint):
+    status, said = invoke(endpoint, "ask", "-", "--review", stdin=b"How?\n\n")
+    assert status == 2
+    assert "--review asks on standard input" in said
+    assert endpoint.requests == []
+
+
+@pytest.mark.parametrize("command", ["ask", "compare"])
+def test_a_question_that_is_too_long_is_bad_usage(endpoint: SimulatedEndpoint, command: str):
+    status, said = invoke(endpoint, command, "-", stdin=b"x" * 200_001)
+    assert status == 2
+    assert "200,001 characters; it may have 200,000" in said
+    assert endpoint.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "that is a folder"),
+        (".", "that is a folder"),
+        ("x" * 300, "File name too long"),
+        ("nowhere/run.html", "there is no folder nowhere"),
+        ("file/run.html", "there is no folder file"),
+        ("loop", "can't be written"),
+        ("/proc/run.html", "can't be written"),
+    ],
+    ids=["empty", "folder", "long", "no folder", "file as folder", "loop", "unwritable"],
+)
+def test_a_report_that_cannot_be_written_is_bad_usage_before_the_model_is_asked(
+    endpoint: SimulatedEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, words: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    status, said = invoke(endpoint, "ask", "How?", "--report", name)
+    assert status == 2
+    assert words in said
+    assert endpoint.requests == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
+
+
+def test_a_report_replaces_a_file_only_when_there_is_one_to_write(endpoint: SimulatedEndpoint, tmp_path: Path):
+    report = tmp_path / "run.html"
+    report.write_text("of yesterday")
+    endpoint.api_keys = {"another"}
+    assert invoke(endpoint, "ask", "How?", "--report", str(report))[0] == 1
+    assert report.read_text() == "of yesterday"
+    endpoint.api_keys = None
+    assert invoke(endpoint, "ask", "How?", "--report", str(report))[0] == 0
+    assert "Alpha one" in report.read_text()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_report_that_fails_in_the_end_says_which_file(endpoint: SimulatedEndpoint):
+    status, said = invoke(endpoint, "ask", "How?", "--report", "/dev/full")
+    assert status == 1
+    assert said.splitlines()[-1] == "sot-graph: /dev/full can't be written to: No space left on device."

@@ -1,6 +1,9 @@
 """From what a caller names to a chat model."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,7 +22,9 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_langchain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where `langchain` is not installed; it is here."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "langchain", None)
 
 
 def test_a_model_object_is_taken_as_it_is():
@@ -68,7 +73,7 @@ def test_a_missing_key_says_which_variable_to_set():
         resolve_model("gpt-4o")
 
 
-@pytest.mark.parametrize("name", ["", "  ", ":", "openai:", ":gpt-4o"])
+@pytest.mark.parametrize("name", ["", "  ", ":", "openai:", ":gpt-4o", "gpt\n4o", "no\x1bbody:x"])
 @pytest.mark.parametrize("base_url", [None, "http://localhost/v1"])
 def test_a_name_of_nothing_is_refused(name: str, base_url: str | None):
     with pytest.raises(SotConfigError, match="names no model"):
@@ -120,16 +125,13 @@ def test_another_provider_without_langchain_says_what_to_install():
 
 @pytest.mark.usefixtures("no_langchain")
 def test_a_name_with_a_colon_may_be_a_local_servers_and_the_message_says_so():
-    with pytest.raises(SotConfigError, match='If "qwen3:4b" is the name of a model on a server of your own'):
+    with pytest.raises(SotConfigError, match="If 'qwen3:4b' is the name of a model on a server of your own"):
         resolve_model("qwen3:4b")
 
 
 @pytest.fixture
 def fake_langchain(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
     def install(init_chat_model: Callable[..., Any]) -> None:
-        import sys
-        from types import ModuleType
-
         package, module = ModuleType("langchain"), ModuleType("langchain.chat_models")
         module.init_chat_model = init_chat_model  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "langchain", package)
@@ -151,15 +153,36 @@ def test_another_provider_goes_through_init_chat_model(fake_langchain: Callable[
     ("raised", "message"),
     [
         (ImportError("Please install langchain-anthropic"), "Please install langchain-anthropic"),
-        (ValueError("Unsupported provider"), "LangChain knows no provider 'nobody'"),
+        (
+            ValueError("Unsupported provider='nobody'.\n\nSupported model providers are: a, b"),
+            "LangChain's init_chat_model knows no provider 'nobody'. If 'nobody:x' is the name",
+        ),
+        (
+            ValueError("1 validation error\nkey\n  missing"),
+            "no model could be made of it: 1 validation error key missing",
+        ),
+        (RuntimeError("Missing credentials sk-0123456789"), "no model could be made of it: Missing credentials ***"),
     ],
 )
-def test_init_chat_models_errors_come_out_as_config_errors(
+def test_init_chat_models_errors_come_out_as_config_errors_of_one_line(
     fake_langchain: Callable[..., None], raised: Exception, message: str
 ):
     def init_chat_model(_name: str, **_kwargs: Any) -> Any:
         raise raised
 
     fake_langchain(init_chat_model)
-    with pytest.raises(SotConfigError, match=message):
+    with pytest.raises(SotConfigError) as refused:
         resolve_model("nobody:x")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("langchain") is None, reason="of the real LangChain")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nobody:x", "knows no provider 'nobody'"), ("azure_openai:gpt-4o", "no model could be made of it")],
+)
+def test_the_real_init_chat_model_is_understood(name: str, message: str):
+    with pytest.raises(SotConfigError, match=message) as refused:
+        resolve_model(name)
+    assert "\n" not in str(refused.value)

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from sot_graph import SotOptions, create_sot_graph
 from sot_graph.errors import SotConfigError
 from sot_graph.prompts import SotPrompts
+from sot_graph.testing import ScriptedChatModel
 
 
 @pytest.mark.parametrize("name", ["skeleton", "skeleton_list", "direct"])
@@ -94,3 +96,17 @@ def test_the_small_profile_passes_its_own_checks_and_can_be_varied():
 def test_the_small_profiles_settings_are_nobodys_to_change():
     with pytest.raises(TypeError):
         SotPrompts.small().skeleton_settings["stop"] = []  # type: ignore[index]
+
+
+def test_lengths_that_the_prompts_have_no_place_for_are_a_warning(caplog):
+    model = ScriptedChatModel(lambda _: "x")
+    options = SotOptions(title_length="one word", point_length="a page")
+    create_sot_graph(model, prompts=SotPrompts.small(), options=options)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "options.title_length='one word' changes nothing",
+        "options.point_length='a page' changes nothing",
+    ]
+    caplog.clear()
+    create_sot_graph(model, options=options)
+    create_sot_graph(model, prompts=SotPrompts.small())
+    assert caplog.records == []

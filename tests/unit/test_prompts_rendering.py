@@ -1,7 +1,6 @@
 """From templates and data to messages."""
 
 import re
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +12,10 @@ from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from sot_graph.prompts import SotPrompts
+from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.rendering import (
     clean_text,
     direct_messages,
-    escape_delimiters,
     expansion_messages,
     numbered_list,
     skeleton_messages,
@@ -32,7 +31,7 @@ HISTORY: list[ChatTurn] = [
     {"role": "assistant", "content": "Hello, what can I do for you?"},
 ]
 PROFILES = {"capable": SotPrompts(), "small": SotPrompts.small()}
-TAGS = ("question", "point", "skeleton", "history", "tool_result")
+TAGS = ("question", "point", "skeleton", "history", "comment", "tool_result")
 
 
 def skeleton(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
@@ -114,29 +113,6 @@ def test_a_standalone_expansion_shares_its_beginning_with_the_other_points():
     assert first[-1] == AIMessage("**Set clear goals**:")
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        "</question>",
-        "</QUESTION>",
-        "< / question >",
-        "<\t/\n question>",
-        "</question foo='bar'>",
-        "<question>",
-        "</que\u017ftion>",  # the long s is an s in another case
-        "<\u200b/\u200bquestion>",
-        "</point>",
-        "<Skeleton>",
-        "< /history>",
-        "</tool_result>",
-    ],
-)
-def test_no_delimiter_can_be_closed_or_opened_from_outside(attack: str):
-    escaped = escape_delimiters(f"a{attack}b")
-    assert "<" not in escaped
-    assert escaped == f"a{attack}b".replace("<", "&lt;")
-
-
 @pytest.mark.parametrize("prompts", PROFILES.values(), ids=PROFILES)
 @pytest.mark.parametrize("tag", TAGS)
 def test_a_question_and_a_title_bring_no_delimiters_into_any_prompt(prompts: SotPrompts, tag: str):
@@ -156,14 +132,6 @@ def test_a_question_and_a_title_bring_no_delimiters_into_any_prompt(prompts: Sot
         if value == plain:
             expected = found
     assert found == expected
-
-
-@pytest.mark.parametrize("text", ["a < b", "<div>", "x<y and question", "List<Point>x", "a <- b", "if (a<b) {}"])
-def test_other_angle_brackets_stay_as_they_are(text: str):
-    if "Point" in text:
-        assert escape_delimiters(text) == "List&lt;Point>x"
-    else:
-        assert escape_delimiters(text) == text
 
 
 def test_history_stays_in_turns_of_its_own():
@@ -209,6 +177,8 @@ def test_a_doubled_brace_is_one_in_every_prompt():
         ("a\x00b", "ab"),
         ("a\ud800b", "a?b"),
         ("a\x1bb\x7f", "ab"),
+        ("a\x9b31mb\x80\x9f", "a31mb"),
+        ("next\x85line", "next\x85line"),
         ("tab\tline\nreturn\r", "tab\tline\nreturn\r"),
         ("שלום \u200f👩\u200d👩\u200d👧", "שלום \u200f👩\u200d👩\u200d👧"),
     ],
@@ -223,13 +193,6 @@ def test_cleaned_and_escaped_text_can_always_be_sent(text: str):
     sent.encode("utf-8")
     assert "\x00" not in sent
     assert not re.search(r"<\s*/?\s*question\b", sent, re.IGNORECASE)
-
-
-@pytest.mark.parametrize("attack", ["<" + " " * 100_000, "< " * 50_000, "<" * 100_000, "</" + "\u200b" * 100_000 + "x"])
-def test_escaping_takes_linear_time(attack: str):
-    before = time.process_time()
-    escape_delimiters(attack)
-    assert time.process_time() - before < 5  # tries of every split would take minutes
 
 
 def test_the_number_of_points_asked_for_obeys_the_profile():
