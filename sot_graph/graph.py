@@ -30,6 +30,7 @@ from sot_graph.nodes import (
     draft_skeleton,
     expand_point,
     fan_out_points,
+    fan_out_rest,
     review_skeleton,
     route,
     to_review,
@@ -127,7 +128,7 @@ def build_sot_graph(
     else:
         builder.add_conditional_edges(DRAFT_SKELETON, Edge(fan_out_points), [*points, ANSWER_DIRECTLY])
     builder.add_edge(EXPAND_POINT, JOIN)
-    builder.add_edge(JOIN, END)
+    builder.add_conditional_edges(JOIN, Edge(fan_out_rest), [EXPAND_POINT, END])
     builder.add_edge(ANSWER_DIRECTLY, END)
     return builder
 

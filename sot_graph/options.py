@@ -25,6 +25,7 @@ _Speculation: TypeAlias = Literal[False, True, "both"]
 _Stream: TypeAlias = Literal["auto", True, False]
 _Delay: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Dispatch: TypeAlias = Literal["send", "pipelined"]
+_Dependent: TypeAlias = Literal["direct", "graph"]
 _OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
 
 
@@ -54,6 +55,13 @@ class SotContext(TypedDict, total=False):
         Field(
             default="send",
             description="When points are begun: when the skeleton is whole (send), or each with its title (pipelined).",
+        ),
+    ]
+    dependent: Annotated[
+        _Dependent,
+        Field(
+            default="direct",
+            description="Points that build on each other: answered directly, or written in the order of their needs.",
         ),
     ]
     max_reasks: Annotated[
@@ -155,6 +163,10 @@ class SotOptions:
     dispatch: _Dispatch = "send"
     """When points are begun. `"send"`: all at once, when the skeleton is whole. `"pipelined"`: each as soon as its
     title is whole, while the model still writes the others; its prompt knows the titles up to its own."""
+    dependent: _Dependent = "direct"
+    """What becomes of a question whose points build on each other. `"direct"`: one ordinary answer, where a router sees
+    it. `"graph"`: the skeleton says which points need which (Plato, arXiv 2402.12280), and each is written once those
+    are, with their text at hand."""
     structured_mode: Literal["auto", "json_schema", "tools", "md_json"] = "auto"
     """How JSON is asked for. `"auto"`: `json_schema` for OpenAI-compatible models, `tools` for others that take
     tools, `md_json` (a fenced block) for the rest."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Overwrite
 
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
@@ -20,8 +21,6 @@ _OTHERWISE = (
     'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
     '"given_expansions": result["expansions"]}) writes the same points and no others.'
 )
-_AFRESH = {"is_written": False}
-"""The points are fanned out again, also those of a run that wrote them while it drafted."""
 _RESULT_KEYS = ("answer", "skeleton", "expansions", "usage", "timings", "route", "route_reason", "messages")
 
 
@@ -56,7 +55,7 @@ def retry_failed_points(
     child = _child(graph, node)
     if child is None:
         snapshot = graph.get_state(_thread(graph, config))
-        healed = graph.update_state(_repeatable(snapshot), _AFRESH, as_node=_before_points(graph))
+        healed = graph.update_state(_repeatable(snapshot), _afresh(snapshot), as_node=_before_points(graph))
         return dict(graph.invoke(None, healed, **_with(context)))
     name, subgraph = child
     kept = _kept(graph.get_state(_child_config(graph, config, name)), name)
@@ -77,7 +76,7 @@ async def aretry_failed_points(
     child = _child(graph, node)
     if child is None:
         snapshot = await graph.aget_state(_thread(graph, config))
-        healed = await graph.aupdate_state(_repeatable(snapshot), _AFRESH, as_node=_before_points(graph))
+        healed = await graph.aupdate_state(_repeatable(snapshot), _afresh(snapshot), as_node=_before_points(graph))
         return dict(await graph.ainvoke(None, healed, **_with(context)))
     name, subgraph = child
     kept = _kept(await graph.aget_state(_child_config(graph, config, name)), name)
@@ -153,6 +152,12 @@ def _kept(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
 def _repeatable(snapshot: StateSnapshot) -> RunnableConfig:
     _kept(snapshot, "this graph")
     return snapshot.config
+
+
+def _afresh(snapshot: StateSnapshot) -> dict[str, Any]:
+    """The state as if only what is good had been written: the rest is fanned out again, in the order of its needs."""
+    good = [expansion for expansion in snapshot.values["expansions"] if expansion["status"] == "ok"]
+    return {"is_written": False, "expansions": Overwrite(good)}
 
 
 def _given(kept: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ graph with keys of the same names, never hands on an old value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from langchain_core.messages import AnyMessage
 from langgraph.channels import EphemeralValue
@@ -174,6 +174,8 @@ class SotState(TypedDict, total=False):
     """The skeleton to the letter as the model wrote it: a shared prompt prefix for the expansions."""
     skeleton_format: str
     """The format that `skeleton_text` was asked for in."""
+    may_depend: bool
+    """Whether points may say which others they need."""
     is_written: bool
     """Whether the points were written while the skeleton was (`dispatch="pipelined"`): there is nothing to fan out."""
     review_comment: str
@@ -194,4 +196,7 @@ class ExpandPointInput(TypedDict):
     skeleton: list[SkeletonPoint]
     skeleton_text: str
     skeleton_format: str
+    may_depend: NotRequired[bool]
     point: SkeletonPoint
+    needed: NotRequired[list[Expansion]]
+    """Those of the points that it needs, whatever became of them."""

@@ -2,7 +2,7 @@
 
 from sot_graph.nodes.answering import answer_directly, join
 from sot_graph.nodes.drafting import draft_skeleton, to_review
-from sot_graph.nodes.expanding import expand_point, fan_out_points
+from sot_graph.nodes.expanding import expand_point, fan_out_points, fan_out_rest
 from sot_graph.nodes.kit import Edge, Kit, Node
 from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
 from sot_graph.nodes.reviewing import review_skeleton
@@ -24,6 +24,7 @@ __all__ = [
     "draft_skeleton",
     "expand_point",
     "fan_out_points",
+    "fan_out_rest",
     "join",
     "review_skeleton",
     "route",

@@ -28,9 +28,11 @@ _CUT = " … *(The answer breaks off here.)*"
 
 
 async def join(state: SotState, task: Task, kit: Kit) -> Update:
-    """Put the points together, in the skeleton's order."""
+    """Put the points together, in the skeleton's order. While some still wait for others, nothing."""
     start = task.shared.elapsed()
     expansions = state["expansions"]
+    if len(expansions) < len(state["skeleton"]):
+        return {}
     _raise_if_wanted(expansions, task.options.on_point_failure)
     answer = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
     return answered(state, task, answer, state["usage"], {"join": StageTiming(start=start, end=task.shared.elapsed())})

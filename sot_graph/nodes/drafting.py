@@ -38,14 +38,17 @@ async def draft_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
     if kit.router is not None:
         start = task.shared.elapsed()
         question, history, why = state["asked"], state["history"], state["route_reason"]
-        return await settle(question, history, task, kit, why=why, start=start)
+        return await settle(question, history, task, kit, why=why, start=start, may_depend=_may_depend(state))
     asked = read_question(state, task.options)
     given = given_skeleton(state, asked, task, kit)
     if given is not None:
         return given
-    settled = await settle(asked.question, asked.history, task, kit, why=None, start=0.0)
+    begun = fresh(asked, task)
+    settled = await settle(
+        asked.question, asked.history, task, kit, why=None, start=0.0, may_depend=begun["may_depend"]
+    )
     return {
-        **fresh(asked, task),
+        **begun,
         **settled,
         "expansions": Overwrite(settled["expansions"]),
         "usage": Overwrite(add_usage(None, settled["usage"])),
@@ -89,13 +92,19 @@ def given_skeleton(state: SotState, asked: Asked, task: Task, kit: Kit) -> Updat
 async def _draft_again(state: SotState, task: Task, kit: Kit) -> Update:
     start = task.shared.elapsed()
     revision = Revision(state["skeleton_text"], state["review_comment"])
-    settled, reason = await draft_or_recall(task, kit, state["asked"], state["history"], revision)
+    settled, reason = await draft_or_recall(
+        task, kit, state["asked"], state["history"], revision, may_depend=_may_depend(state)
+    )
     return {
         **skeleton_keys(settled, reason),
         "review_comment": "",
         "usage": task.meter.usage,
         "timings": {"skeleton": StageTiming(start=start, end=task.shared.elapsed())},
     }
+
+
+def _may_depend(state: SotState) -> bool:
+    return state.get("may_depend", False)  # not in a run that an earlier version began
 
 
 def to_review(state: SotState) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from langgraph.graph import END
 from langgraph.types import Send
 
 from sot_graph.expansion import PointWriter
@@ -15,35 +16,67 @@ from sot_graph.skeleton import skeleton_call_messages
 from sot_graph.types import Expansion, PointTiming
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from langchain_core.messages import BaseMessage
 
     from sot_graph.nodes.kit import Kit, Update
     from sot_graph.runs import Task
     from sot_graph.state import ExpandPointInput, SotState
 
-__all__ = ["expand_point", "fan_out_points"]
+__all__ = ["expand_point", "fan_out_points", "fan_out_rest"]
 
 _SHARED_KEYS = ("run_key", "schema_version", "asked", "history", "skeleton", "skeleton_text", "skeleton_format")
 
 
 def fan_out_points(state: SotState) -> list[Send] | str:
-    """The edge after a settled skeleton: a `Send` for each point that is still to be written."""
+    """The edge after a settled skeleton: a `Send` for each point that is still to be written and can be now."""
     if state.get("review_comment"):
         return DRAFT_SKELETON
     if not state["skeleton"]:
         return ANSWER_DIRECTLY
     if state.get("is_written"):
         return JOIN
-    finished = {expansion["index"] for expansion in state["expansions"] if expansion["status"] == "ok"}
+    finished = {expansion["index"]: expansion for expansion in state["expansions"] if expansion["status"] == "ok"}
+    return _sends(state, finished) or JOIN
+
+
+def fan_out_rest(state: SotState) -> list[Send] | str:
+    """The edge after `join`: the next wave, of points that waited for those of the last; or the end."""
+    return _sends(state, {expansion["index"]: expansion for expansion in state["expansions"]}) or END
+
+
+def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
+    """For each point that isn't settled yet, but everything that it needs is."""
+    todo = [
+        point
+        for point in state["skeleton"]
+        if point["index"] not in settled and all(other in settled for other in point["depends_on"])
+    ]
+    if not todo:
+        return []
     shared = {key: state[key] for key in _SHARED_KEYS}  # type: ignore[literal-required]
-    todo = [point for point in state["skeleton"] if point["index"] not in finished]
-    return [Send(EXPAND_POINT, {**shared, "point": point}) for point in todo] or JOIN
+    if state.get("may_depend"):
+        shared["may_depend"] = True
+    return [
+        Send(
+            EXPAND_POINT,
+            {**shared, "point": point, "needed": [settled[other] for other in point["depends_on"]]}
+            if point["depends_on"]
+            else {**shared, "point": point},
+        )
+        for point in todo
+    ]
 
 
 async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Update:
     """Write one point. What a model does wrong is in the expansion's status, never an exception."""
     point = payload["point"]
     timing = PointTiming(index=point["index"], start=task.shared.elapsed())
+    if hindered := _hindered(payload):
+        announce_end(hindered, task, kit)
+        timing["end"] = task.shared.elapsed()
+        return {"expansions": [hindered], "usage": task.meter.usage, "timings": {"points": [timing]}}
     messages = _messages(payload, task, kit)
     key = kit.cache.key(
         "point",
@@ -68,9 +101,25 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
     return {"expansions": [expansion], "usage": task.meter.usage, "timings": {"points": [timing]}}
 
 
+def _hindered(payload: ExpandPointInput) -> Expansion | None:
+    """What becomes of a point that needs one that isn't there: nothing is asked for it."""
+    point = payload["point"]
+    for other in payload.get("needed", ()):
+        if other["status"] != "ok":
+            why = "was not finished in time" if other["status"] == "timed_out" else "could not be written"
+            error = f"it needs point {other['index']} ({other['title']}), which {why}"
+            return Expansion(index=point["index"], title=point["title"], text="", status=other["status"], error=error)
+    return None
+
+
 def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessage]:
     skeleton_call = skeleton_call_messages(
-        task, kit.prompts, payload["asked"], payload["history"], payload["skeleton_format"]
+        task,
+        kit.prompts,
+        payload["asked"],
+        payload["history"],
+        payload["skeleton_format"],
+        may_depend=payload.get("may_depend", False),
     )
     return expansion_messages(
         kit.prompts,
@@ -81,6 +130,7 @@ def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessa
         question=payload["asked"],
         history=payload["history"],
         point_length=task.options.point_length,
+        needed=payload.get("needed", ()),
     )
 
 

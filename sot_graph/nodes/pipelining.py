@@ -74,7 +74,7 @@ def can_pipeline(task: Task, kit: Kit) -> bool:
 
 
 async def draft_and_expand(
-    question: str, history: list[ChatTurn], task: Task, kit: Kit, *, why: str | None, start: float
+    question: str, history: list[ChatTurn], task: Task, kit: Kit, *, why: str | None, start: float, may_depend: bool
 ) -> Update:
     """Draft the skeleton, and write its points from when each one's title is there.
 
@@ -85,8 +85,9 @@ async def draft_and_expand(
         kit: What the graph works with.
         why: The reason of the route, where a router gave one.
         start: When the stage began, in seconds from the run's start.
+        may_depend: Whether points may say which others they need.
     """
-    pipeline = _Pipeline(question, history, task, kit)
+    pipeline = _Pipeline(question, history, task, kit, may_depend=may_depend)
     try:
         end = await pipeline.draft()
         updates = await pipeline.written()
@@ -108,11 +109,12 @@ async def draft_and_expand(
 
 
 class _Pipeline:
-    def __init__(self, question: str, history: list[ChatTurn], task: Task, kit: Kit) -> None:
+    def __init__(self, question: str, history: list[ChatTurn], task: Task, kit: Kit, *, may_depend: bool) -> None:
         self._question = question
         self._history = history
         self._task = task
         self._kit = kit
+        self._may_depend = may_depend
         self._points: list[SkeletonPoint] = []
         self._kept: Draft | None = None
         self._growing: GrowingSkeleton | None = None
@@ -171,7 +173,7 @@ class _Pipeline:
         if kept is not None and kept.points[: len(self._points)] == self._points:
             self._kept = kept
         else:
-            drafting = drafting_of(self._task, self._kit, self._question, self._history)
+            drafting = drafting_of(self._task, self._kit, self._question, self._history, may_depend=self._may_depend)
             self._growing = GrowingSkeleton(drafting, self._points)
 
     async def _whole(self) -> _Step:
@@ -195,7 +197,7 @@ class _Pipeline:
         )
 
     def _key(self) -> str | None:
-        return skeleton_key(self._task, self._kit, self._question, self._history)
+        return skeleton_key(self._task, self._kit, self._question, self._history, may_depend=self._may_depend)
 
     # --- the points
 
@@ -210,12 +212,19 @@ class _Pipeline:
             skeleton=known,
             skeleton_text=skeleton_as_written(known, skeleton_format),
             skeleton_format=skeleton_format,
+            may_depend=self._may_depend,
             point=point,
         )
+        # What it needs stands before it, and LangGraph lets those who wait for a place in by their order: theirs are
+        # taken before this one waits for them.
+        needed = [self._writing[index - 1] for index in point["depends_on"]]
 
         async def write(point: SkeletonPoint) -> Update:
             self._begun_here.add(point["index"])
             kit = self._kit
+            if needed:
+                updates = await asyncio.gather(*map(asyncio.shield, needed))
+                payload["needed"] = [expansion for update in updates for expansion in update["expansions"]]
             with open_task(
                 self._task.key,
                 ensure_config(),

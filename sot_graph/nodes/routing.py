@@ -18,7 +18,7 @@ from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON
 from sot_graph.nodes.settling import announced, draft_or_recall, fresh
 from sot_graph.routing.deciding import decide
 from sot_graph.state import SotState, add_usage
-from sot_graph.types import StageTiming, Timings
+from sot_graph.types import RouteName, StageTiming, Timings
 
 if TYPE_CHECKING:
     from langgraph.types import Send
@@ -45,12 +45,13 @@ async def route(state: SotState, task: Task, kit: Kit) -> Update:
     try:
         decision = await decide(kit.router, asked.question, asked.history, task=task, model=kit.model)
         timings["route"] = StageTiming(start=0.0, end=task.shared.elapsed())
-        task.emit(
-            RouteEvent(type="sot.route", route=decision.route, reason=decision.reason, confidence=decision.confidence)
-        )
-        _note_in_trace(decision)
-        begun = {**fresh(asked, task), "route": decision.route, "route_reason": _why(decision)}
-        if decision.route == "skeleton":
+        graph = task.options.dependent == "graph"
+        goes: RouteName = "skeleton" if decision.dependent and graph else decision.route
+        task.emit(RouteEvent(type="sot.route", route=goes, reason=decision.reason, confidence=decision.confidence))
+        _note_in_trace(decision, goes)
+        begun = {**fresh(asked, task), "route": goes, "route_reason": _why(decision)}
+        begun["may_depend"] = graph and decision.dependent is not False
+        if goes == "skeleton":
             chosen = await guess.skeleton(timings, _why(decision))
         else:
             chosen = await guess.answer(begun, timings)
@@ -68,11 +69,11 @@ async def route(state: SotState, task: Task, kit: Kit) -> Update:
     }
 
 
-def _note_in_trace(decision: RouteDecision) -> None:
+def _note_in_trace(decision: RouteDecision, goes: RouteName) -> None:
     """Put the decision into the metadata of this node's run, without its reason: that may quote the question."""
     run = get_current_run_tree()
     if run is not None:
-        run.add_metadata({"sot_route": decision.route, "sot_route_confidence": decision.confidence})
+        run.add_metadata({"sot_route": goes, "sot_route_confidence": decision.confidence})
 
 
 def _why(decision: RouteDecision) -> str:
@@ -91,7 +92,9 @@ class _Speculation:
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
         self._direct: asyncio.Task[tuple[str, StageTiming]] | None = None
         if task.options.speculative:
-            self._draft = asyncio.create_task(draft_or_recall(task, kit, asked.question, asked.history))
+            self._draft = asyncio.create_task(
+                draft_or_recall(task, kit, asked.question, asked.history, may_depend=task.options.dependent == "graph")
+            )
         if task.options.speculative == "both":
             self._direct = asyncio.create_task(
                 write_directly(asked.question, asked.history, task, kit, send=self._send)
@@ -103,7 +106,8 @@ class _Speculation:
             return {}
         settled, reason = await self._draft
         timings["skeleton"] = StageTiming(start=0.0, end=self._task.shared.elapsed())
-        return announced(settled, reason, self._task, self._kit, why=why)
+        update = announced(settled, reason, self._task, self._kit, why=why)
+        return {**update, "may_depend": self._task.options.dependent == "graph"}  # as it was asked for
 
     async def answer(self, begun: Update, timings: Timings) -> Update:
         """The direct answer's keys, if it was begun: what was held back of it goes out, and the rest as it comes."""

@@ -34,7 +34,7 @@ DRAFTED = "a skeleton could be had"
 
 
 async def settle_skeleton(
-    question: str, history: list[ChatTurn], task: Task, kit: Kit, *, why: str | None, start: float
+    question: str, history: list[ChatTurn], task: Task, kit: Kit, *, why: str | None, start: float, may_depend: bool
 ) -> Update:
     """A skeleton, drafted or from the cache, and announced.
 
@@ -45,8 +45,9 @@ async def settle_skeleton(
         kit: What the graph works with.
         why: The reason of the route, where a router gave one.
         start: When the stage began, in seconds from the run's start.
+        may_depend: Whether points may say which others they need.
     """
-    settled, reason = await draft_or_recall(task, kit, question, history)
+    settled, reason = await draft_or_recall(task, kit, question, history, may_depend=may_depend)
     return {
         **announced(settled, reason, task, kit, why=why),
         "expansions": [],
@@ -63,15 +64,21 @@ def announced(settled: Draft, reason: str, task: Task, kit: Kit, *, why: str | N
 
 
 async def draft_or_recall(
-    task: Task, kit: Kit, question: str, history: list[ChatTurn], revision: Revision | None = None
+    task: Task,
+    kit: Kit,
+    question: str,
+    history: list[ChatTurn],
+    revision: Revision | None = None,
+    *,
+    may_depend: bool,
 ) -> tuple[Draft, str]:
     """A skeleton and why there is one, from the cache or from a model."""
-    key = skeleton_key(task, kit, question, history, revision)
+    key = skeleton_key(task, kit, question, history, revision, may_depend=may_depend)
     kept = await recall(task, kit, key)
     if kept is not None:
         return kept, IN_THE_CACHE
     try:
-        settled = await draft(task, kit.skeleton_model, kit.prompts, question, history, revision)
+        settled = await draft(task, kit.skeleton_model, kit.prompts, question, history, revision, may_depend=may_depend)
     except NoSkeletonError as error:
         return no_skeleton(error)
     await remember(settled, kit, key)
@@ -79,14 +86,22 @@ async def draft_or_recall(
 
 
 def skeleton_key(
-    task: Task, kit: Kit, question: str, history: list[ChatTurn], revision: Revision | None = None
+    task: Task,
+    kit: Kit,
+    question: str,
+    history: list[ChatTurn],
+    revision: Revision | None = None,
+    *,
+    may_depend: bool,
 ) -> str | None:
     """The skeleton's key in the cache."""
     options = task.options
     return kit.cache.key(
         "skeleton",
         kit.skeleton_model.fingerprint,
-        skeleton_call_messages(task, kit.prompts, question, history, options.skeleton_format, revision),
+        skeleton_call_messages(
+            task, kit.prompts, question, history, options.skeleton_format, revision, may_depend=may_depend
+        ),
         {
             **kit.prompts.skeleton_settings,
             "format": options.skeleton_format,
@@ -116,9 +131,9 @@ def no_skeleton(error: NoSkeletonError) -> tuple[Draft, str]:
     return Draft([], "", ""), f"no skeleton could be had: {error}"
 
 
-def drafting_of(task: Task, kit: Kit, question: str, history: list[ChatTurn]) -> Drafting:
+def drafting_of(task: Task, kit: Kit, question: str, history: list[ChatTurn], *, may_depend: bool) -> Drafting:
     """How this graph asks for a skeleton."""
-    return Drafting(task, kit.skeleton_model, kit.prompts, question, history)
+    return Drafting(task, kit.skeleton_model, kit.prompts, question, history, may_depend=may_depend)
 
 
 def skeleton_keys(settled: Draft, reason: str) -> Update:
@@ -143,6 +158,7 @@ def fresh(asked: Asked, task: Task) -> Update:
         "answer_id": asked.answer_id,
         "question_id": asked.question_id,
         "answer": "",
+        "may_depend": task.options.dependent == "graph",
         "is_written": False,
         "review_comment": "",
     }

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 __all__ = ["escape_delimiters"]
 
-_NAMES = ("question", "point", "skeleton", "history", "comment", "tool_result")
+_NAMES = ("question", "point", "skeleton", "history", "comment", "tool_result", "written")
 _DELIMITER = re.compile(
     # One gap before the name that holds the slashes too: two side by side would try every split of a long run.
     # A quotation mark or a bracket of another kind around a name is ordinary, unless there is a slash.

@@ -17,17 +17,20 @@ Example: TypeAlias = tuple[str, str]
 
 PromptLayout: TypeAlias = Literal["shared", "standalone"]
 
-_SKELETON_PLACEHOLDERS = frozenset({"question", "min_points", "max_points", "title_length"})
+_SKELETON_PLACEHOLDERS = frozenset({"question", "min_points", "max_points", "title_length", "relation"})
 _PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingProxyType(
     {  # template: (required, allowed)
         "system": (frozenset(), frozenset()),
         "skeleton": (frozenset({"question"}), _SKELETON_PLACEHOLDERS),
         "skeleton_list": (frozenset({"question"}), _SKELETON_PLACEHOLDERS),
+        "independent": (frozenset(), frozenset()),
+        "dependent": (frozenset(), frozenset()),
         "skeleton_prefill": (frozenset(), frozenset()),
         "expansion": (
             frozenset({"title"}),
             frozenset({"question", "skeleton", "index", "title", "point_length"}),
         ),
+        "needed": (frozenset({"needed"}), frozenset({"needed"})),
         "expansion_prefill": (frozenset(), frozenset({"index", "title"})),
         "expansion_system": (frozenset(), frozenset()),
         "direct": (frozenset({"question"}), frozenset({"question"})),
@@ -50,14 +53,18 @@ class SotPrompts:
     Args:
         system: The system message. No placeholders.
         skeleton: Asks for a skeleton in JSON (`skeleton_format="structured"`). Must hold `{question}`; may hold
-            `{min_points}`, `{max_points}` and `{title_length}`.
+            `{min_points}`, `{max_points}`, `{title_length}` and `{relation}`.
         skeleton_list: The same, as numbered lines (`skeleton_format="list"`).
+        independent: What `{relation}` says where each point is written by itself.
+        dependent: What it says where points may need others (`SotOptions.dependent`): that such a title ends in
+            `(needs 1, 2)`. A template without `{relation}` gets it at its end.
         skeleton_examples: Worked examples before the question (list format only).
         skeleton_prefill: The beginning of the answer, put into the model's mouth (list format only). Many hosted
             models reject a prefill: leave it empty for them.
         skeleton_settings: Keyword arguments of the skeleton's model call, such as `max_tokens` or `stop`.
         expansion: Asks for one point. Must hold `{title}`; may hold `{index}`, `{point_length}`, `{question}`
             and `{skeleton}`. With the layout `"standalone"` it must hold `{question}` too.
+        needed: Goes before `expansion` where the point needs others. Must hold `{needed}`: their titles and texts.
         expansion_system: The system message of standalone expansions; empty: `system`.
         expansion_examples: Worked examples before a standalone expansion.
         expansion_prefill: Like `skeleton_prefill`; may hold `{index}` and `{title}`.
@@ -91,16 +98,21 @@ class SotPrompts:
     skeleton: str = (
         "<question>\n{question}\n</question>\n\n"
         "Do not answer yet. First plan the answer as a skeleton: {min_points} to {max_points} points, each a "
-        "title of {title_length}, in the language of the question. The points differ from each other, cover the "
-        "answer together, and each can be written without reading the others. No introduction, no conclusion, "
-        'no numbers.\nReply with JSON only: {{"points":["title","title"]}}'
+        "title of {title_length}, in the language of the question. The points differ from each other and cover the "
+        "answer together. {relation} No introduction, no conclusion, no numbers.\n"
+        'Reply with JSON only: {{"points":["title","title"]}}'
     )
     skeleton_list: str = (
         "<question>\n{question}\n</question>\n\n"
         "Do not answer yet. First plan the answer as a skeleton: {min_points} to {max_points} points, each a "
-        "title of {title_length}, in the language of the question. The points differ from each other, cover the "
-        "answer together, and each can be written without reading the others. No introduction, no conclusion.\n"
+        "title of {title_length}, in the language of the question. The points differ from each other and cover the "
+        "answer together. {relation} No introduction, no conclusion.\n"
         "Reply with a numbered list only, one title a line."
+    )
+    independent: str = "Each can be written without reading the others."
+    dependent: str = (
+        "They stand in the order in which they are best written. A point that can only be written once others have "
+        'been ends with the numbers of these, such as "Compare the two (needs 1, 2)"; most need none.'
     )
     skeleton_examples: tuple[Example, ...] = ()
     skeleton_prefill: str = ""
@@ -111,6 +123,10 @@ class SotPrompts:
         "Length: {point_length}. Write in the language of the question. Begin with the content at once: repeat "
         "neither the title nor its number. Add no introduction or conclusion to the answer as a whole, and leave "
         "to the other points what belongs to them."
+    )
+    needed: str = (
+        "These points, on which the next one builds, are written already. Do not repeat them:\n"
+        "<written>\n{needed}\n</written>\n\n"
     )
     expansion_system: str = ""
     expansion_examples: tuple[Example, ...] = ()

@@ -12,7 +12,7 @@ from sot_graph.prompts.delimiters import escape_delimiters
 
 if TYPE_CHECKING:
     from sot_graph.prompts.profiles import Example, SotPrompts
-    from sot_graph.types import ChatTurn, SkeletonPoint
+    from sot_graph.types import ChatTurn, Expansion, SkeletonPoint
 
 __all__ = [
     "clean_text",
@@ -47,17 +47,23 @@ def skeleton_messages(
     min_points: int,
     max_points: int,
     title_length: str,
+    may_depend: bool = False,
 ) -> list[BaseMessage]:
     """The prompt for a skeleton. In the list format it may end with a prefilled assistant message."""
     as_list = skeleton_format == "list"
     if prompts.max_points is not None:
         max_points = min(max_points, prompts.max_points)
-    asked = (prompts.skeleton_list if as_list else prompts.skeleton).format(
+    template = prompts.skeleton_list if as_list else prompts.skeleton
+    relation = (prompts.dependent if may_depend else prompts.independent).format()
+    asked = template.format(
         question=escape_delimiters(question),
         min_points=min(min_points, max_points),
         max_points=max_points,
         title_length=title_length,
+        relation=relation,
     )
+    if may_depend and "{relation}" not in template:
+        asked = f"{asked}\n{relation}"
     messages = [
         *_opening(prompts.system, history),
         *_turns(prompts.skeleton_examples if as_list else ()),
@@ -83,6 +89,7 @@ def expansion_messages(
     question: str,
     history: Sequence[ChatTurn],
     point_length: str,
+    needed: Sequence[Expansion] = (),
 ) -> list[BaseMessage]:
     """The prompt for one point.
 
@@ -96,6 +103,7 @@ def expansion_messages(
         question: The question.
         history: The conversation before it.
         point_length: How long the text is to be, as the model is told.
+        needed: The points that this one builds on.
     """
     asked = prompts.expansion.format(
         index=point["index"],
@@ -104,6 +112,9 @@ def expansion_messages(
         skeleton=escape_delimiters(numbered_list(skeleton)),
         point_length=point_length,
     )
+    if needed:
+        written = "\n\n".join(f"{one['index']}. {one['title']}\n{one['text']}" for one in needed)
+        asked = prompts.needed.format(needed=escape_delimiters(written)) + asked
     if prompts.expansion_layout == "shared":
         messages = [*skeleton_call, AIMessage(escape_delimiters(skeleton_text)), HumanMessage(asked)]
     else:

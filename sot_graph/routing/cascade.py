@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sot_graph.errors import SotConfigError
@@ -60,4 +61,4 @@ class CascadeRouter(RoutesEdges):
             return decision
         self.asked += 1
         second = await ask_router(self.second, question, history, task=task, model=model)
-        return RouteDecision(second.route, f"{second.reason}; the first router was unsure", second.confidence)
+        return replace(second, reason=f"{second.reason}; the first router was unsure")

@@ -32,6 +32,9 @@ class RouteDecision:
     """Why, in a few words that a person can read. Never empty."""
     confidence: float | None = None
     """How sure the router is of `route`, from 0 to 1. None: it can't say."""
+    dependent: bool | None = None
+    """Whether the answer is a list of points that build on each other: with `SotOptions(dependent="graph")` such a
+    question takes the skeleton, whatever `route` says. None: it can't say."""
 
     def __post_init__(self) -> None:
         """Checks the fields, because callers' own routers make these too.

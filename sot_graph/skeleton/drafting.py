@@ -83,6 +83,8 @@ def skeleton_call_messages(
     history: Sequence[ChatTurn],
     skeleton_format: str,
     revision: Revision | None = None,
+    *,
+    may_depend: bool = False,
 ) -> list[BaseMessage]:
     """The messages of the skeleton's call; the expansions begin with the same (without a revision)."""
     options = task.options
@@ -94,6 +96,7 @@ def skeleton_call_messages(
         min_points=options.min_points,
         max_points=options.max_points,
         title_length=options.title_length,
+        may_depend=may_depend,
     )
     if revision is None:
         return messages
@@ -113,6 +116,8 @@ async def draft_skeleton(
     question: str,
     history: Sequence[ChatTurn],
     revision: Revision | None = None,
+    *,
+    may_depend: bool = False,
 ) -> Draft:
     """Ask for a skeleton, in one format and then in the other.
 
@@ -121,7 +126,7 @@ async def draft_skeleton(
         SkeletonError: The model could not be asked, or not in time.
         SotConfigError: The provider refused the key or the model's name.
     """
-    drafting = Drafting(task, model, prompts, question, history, revision)
+    drafting = Drafting(task, model, prompts, question, history, revision, may_depend)
     return await drafting.in_each_format(drafting.attempt)
 
 
@@ -135,6 +140,8 @@ class Drafting:
     question: str
     history: Sequence[ChatTurn]
     revision: Revision | None = None
+    may_depend: bool = False
+    """Whether points may say which others they need."""
 
     async def in_each_format(self, attempt: Callable[[str], Awaitable[Draft]]) -> Draft:
         """What an attempt in one format gives, or else one in the other, within the time for it.
@@ -183,7 +190,13 @@ class Drafting:
     def messages(self, skeleton_format: str) -> list[BaseMessage]:
         """The prompt."""
         return skeleton_call_messages(
-            self.task, self.prompts, self.question, self.history, skeleton_format, self.revision
+            self.task,
+            self.prompts,
+            self.question,
+            self.history,
+            skeleton_format,
+            self.revision,
+            may_depend=self.may_depend,
         )
 
     @asynccontextmanager
@@ -222,14 +235,9 @@ class Drafting:
         return PointSieve(
             max_words=self.prompts.max_title_words,
             drop_similar=self.prompts.drop_similar_titles,
-            depends=self.depends,
+            depends=self.may_depend,
             known=known,
         )
-
-    @property
-    def depends(self) -> bool:
-        """Whether points may say which others they need."""
-        return False
 
     def _points(self, raw: Sequence[str]) -> list[SkeletonPoint]:
         sieve = self.sieve()
