@@ -59,7 +59,8 @@ class Reply:
     def finish_reason(self) -> str | None:
         """`"stop"`, `"length"`, ...: as the provider names it."""
         metadata = self.message.response_metadata
-        return metadata.get("finish_reason") or metadata.get("stop_reason")
+        reason = metadata.get("finish_reason") or metadata.get("stop_reason")
+        return reason if isinstance(reason, str) else None
 
     @property
     def was_cut_off(self) -> bool:
@@ -79,20 +80,23 @@ class _Patience:
         self._options = options
         self._failures = 0
         self._times_busy = 0
-        self._waited_for_busy = 0.0
+        self._waited = 0.0
 
     def wait_after(self, error: Exception) -> float | None:
         """Seconds to wait before the next attempt; `None`: give up."""
         if is_rate_limited(error):
             self._times_busy += 1
-            wait = rate_limit_seconds(error, self._times_busy)
-            self._waited_for_busy += wait
-            return wait if self._waited_for_busy <= self._options.rate_limit_patience else None
+            return self._bounded(rate_limit_seconds(error, self._times_busy))
         self._failures += 1
         if self._failures > self._options.max_retries or not is_retryable(error):
             return None
         asked_for = retry_after_seconds(error)
-        return backoff_seconds(self._failures + 1) if asked_for is None else asked_for
+        return backoff_seconds(self._failures + 1) if asked_for is None else self._bounded(asked_for)
+
+    def _bounded(self, wait: float) -> float | None:
+        """A wait that the provider asks for; `None` if there is no patience for it."""
+        self._waited += wait
+        return wait if self._waited <= self._options.rate_limit_patience else None
 
 
 def _times_cancelled() -> int:

@@ -20,6 +20,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.caching import model_fingerprint
+from sot_graph.forking import reset_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -46,8 +47,13 @@ class LoopModel:
         self.fingerprint = model_fingerprint(model)
         self.chunk_timeout = _chunk_timeout(model)
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
-        self._lock = threading.Lock()
         self._copies: MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]] = weakref.WeakKeyDictionary()
+        self.reset_in_child()
+        reset_after_fork(self)
+
+    def reset_in_child(self) -> None:
+        """Not the copies: they belong to loops, and a forked child has its own."""
+        self._lock = threading.Lock()
 
     async def here(self) -> Runnable[Any, Any]:
         """The model to use on the running loop."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = ["DaemonThreads"]
@@ -31,17 +30,19 @@ class DaemonThreads(ThreadPoolExecutor):
     def __init__(self, width: int) -> None:
         super().__init__(width)  # which starts no thread before its own `submit`
         self._width = width
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._running = 0
-        self._changing = threading.Lock()
-        self._idle = threading.Semaphore(0)
-        self._waiting: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._idle = 0
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run this in a thread: an idle one, else a new one."""
         future: Future[T] = Future()
-        with self._changing:
-            self._waiting.put((future, lambda: fn(*args, **kwargs)))
-            if not self._idle.acquire(blocking=False) and self._running < self._width:
+        with self._changed:
+            self._waiting.append((future, lambda: fn(*args, **kwargs)))
+            if self._idle >= len(self._waiting):
+                self._changed.notify()
+            elif self._running < self._width:
                 self._running += 1
                 threading.Thread(target=self._work, name="sot_graph-worker", daemon=True).start()
         return future
@@ -52,16 +53,15 @@ class DaemonThreads(ThreadPoolExecutor):
             del work  # nothing of it is held while the thread is idle
 
     def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        with suppress(queue.Empty):
-            return self._waiting.get_nowait()
-        self._idle.release()
-        with suppress(queue.Empty):
-            return self._waiting.get(timeout=_IDLE_SECONDS)
-        with self._changing:
-            if self._idle.acquire(blocking=False):
-                self._running -= 1
-                return None
-        return self._waiting.get()  # `submit` has counted on this thread
+        with self._changed:
+            while not self._waiting:
+                self._idle += 1
+                was_told = self._changed.wait(_IDLE_SECONDS)
+                self._idle -= 1
+                if not (was_told or self._waiting):
+                    self._running -= 1
+                    return None
+            return self._waiting.popleft()
 
 
 def _do(future: Future[Any], call: Callable[[], Any]) -> None:

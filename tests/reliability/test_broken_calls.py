@@ -43,6 +43,14 @@ async def test_repeated_calls_wait_longer_each_time(endpoint):
     assert third.arrived_at - second.ended_at >= 0.5
 
 
+async def test_a_server_that_wants_to_be_left_alone_for_a_day_is(run, endpoint):
+    endpoint.faults = [Fault(Status(503, retry_after=86_400), point_number(3))]
+    result = await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert result["expansions"][2]["status"] == "failed"
+    assert "HTTP 503" in result["expansions"][2]["error"]
+    assert len(tries_of(endpoint, 3)) == 1
+
+
 @pytest.mark.parametrize("after", [0, 20])
 async def test_what_was_streamed_is_never_taken_back(endpoint, after):
     endpoint.faults = [Fault(HangUp(after_tokens=after), lambda r: point_number(2)(r) and r.stream, times=1)]
