@@ -105,6 +105,17 @@ def _times_cancelled() -> int:
     return task.cancelling() if task is not None else 0
 
 
+def _text_of(chunk: Any) -> str:
+    """A streamed piece's text: of a message, or of a chain that ends in plain strings."""
+    content = chunk if isinstance(chunk, str) else getattr(chunk, "content", None)
+    return content if isinstance(content, str) else str(getattr(chunk, "text", chunk))
+
+
+def _whole_characters(text: str) -> tuple[str, str]:
+    """A text, and the half of a surrogate pair at its end whose other half is still to come."""
+    return (text[:-1], text[-1:]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCall:
     """How to call one model for one purpose.
@@ -170,7 +181,7 @@ class ModelCall:
     async def _whole(self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> Reply:
         message = await runnable.ainvoke(list(messages), self.config, **self.settings)
         if not isinstance(message, AIMessage):
-            message = AIMessage(content=message if isinstance(message, str) else str(message))
+            message = AIMessage(content=_text_of(message))
         self.task.meter.add_message(self.stage, message)
         return Reply(clean_text(str(message.text)), message)
 
@@ -210,11 +221,12 @@ class _Gathered:
         self._response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
         self._tool_calls: AIMessageChunk | None = None
+        self._half = ""
 
     def add(self, chunk: Any) -> str:
         """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
-        content = chunk.content
-        text = clean_text(content if isinstance(content, str) else str(chunk.text))
+        text, self._half = _whole_characters(self._half + _text_of(chunk))
+        text = clean_text(text)
         if text:
             self.pieces.append(text)
         if not isinstance(chunk, AIMessageChunk):
