@@ -40,8 +40,7 @@ class TextCleaner:
     """
 
     def __init__(self, index: int = 0, title: str = "", *, prefill: str = "", trim_to_sentence: bool = False) -> None:
-        self.text = ""
-        """What has been given back so far."""
+        self._given: list[str] = []
         self._index = index
         self._title = title
         self._prefill = prefill.strip()
@@ -78,9 +77,13 @@ class TextCleaner:
         if cut_off and self._trim:
             rest = self._whole_sentences(rest)
         self._held = ""
-        rest = rest.rstrip() if self.text or _SAYING.search(rest) else ""
-        self.text += rest
-        return rest
+        rest = rest.rstrip() if self._given or _SAYING.search(rest) else ""
+        return self._give(rest)
+
+    @property
+    def text(self) -> str:
+        """What has been given back so far."""
+        return "".join(self._given)
 
     @property
     def says_something(self) -> bool:
@@ -89,7 +92,11 @@ class TextCleaner:
 
     def _release(self, length: int) -> str:
         piece, self._held = self._held[:length], self._held[length:]
-        self.text += piece
+        return self._give(piece)
+
+    def _give(self, piece: str) -> str:
+        if piece:
+            self._given.append(piece)
         return piece
 
     def _safe_length(self) -> int:
@@ -103,7 +110,7 @@ class TextCleaner:
         ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
         if ends:
             return rest[: ends[-1]]
-        return "" if self.text else rest  # no whole sentence at all: half of one is better than nothing
+        return "" if self._given else rest  # no whole sentence at all: half of one is better than nothing
 
     def _settle_start(self, *, final: bool) -> bool:
         """Take away what echoes at the start. False: it can't be told yet."""

@@ -167,7 +167,7 @@ class ModelCall:
                     self.task.meter.begin_call(self.stage)
                     if on_text is None:
                         return await self._whole(runnable, messages)
-                    return await self._streamed(runnable, messages, on_text)
+                    return await self._streamed(runnable, messages, on_text, with_tools=prepare is not None)
             except BrokenStreamError:
                 raise
             except Exception as error:
@@ -186,9 +186,14 @@ class ModelCall:
         return Reply(clean_text(str(message.text)), message)
 
     async def _streamed(
-        self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], on_text: Callable[[str], None]
+        self,
+        runnable: Runnable[Any, Any],
+        messages: Sequence[BaseMessage],
+        on_text: Callable[[str], None],
+        *,
+        with_tools: bool,
     ) -> Reply:
-        gathered = _Gathered()
+        gathered = _Gathered(with_tools=with_tools)
         cancelled_before = _times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
         chunks = runnable.astream(list(messages), self.config, **self.settings)
@@ -215,7 +220,8 @@ class ModelCall:
 class _Gathered:
     """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_tools: bool) -> None:
+        self._with_tools = with_tools  # a tool that nobody offered is no part of the reply
         self.pieces: list[str] = []
         self.usage: Any = None
         self._response_metadata: dict[str, Any] = {}
@@ -237,7 +243,7 @@ class _Gathered:
             self._response_metadata.update(chunk.response_metadata)
         if chunk.additional_kwargs:
             self._additional_kwargs.update(chunk.additional_kwargs)
-        if chunk.tool_call_chunks and not text:
+        if self._with_tools and chunk.tool_call_chunks and not text:
             self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
             return "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
         return text

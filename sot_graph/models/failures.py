@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from sot_graph.errors import SotConfigError, SotError
+from sot_graph.prompts.rendering import clean_text
 
 __all__ = [
     "backoff_seconds",
@@ -189,7 +190,7 @@ def _provider_message(error: BaseException) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    text = text[: 4 * _LONGEST_MESSAGE]  # the patterns take quadratic time on a long word
+    text = clean_text(text[: 4 * _LONGEST_MESSAGE])  # the patterns take quadratic time on a long word
     line = " ".join(_SECRET.sub("***", word) for word in text.split())
     line = _AFTER_BEARER.sub("***", line)
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from sot_graph.errors import SotConfigError
+from sot_graph.prompts.rendering import clean_text
 from sot_graph.skeleton import clean_title, given_points
 from sot_graph.types import Expansion, SkeletonPoint
 
@@ -65,6 +66,8 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
         found = by_place.get((point["index"], point["title"])) or (others.pop(0) if others else None)
         if found is not None:
             kept.append(
-                Expansion(index=point["index"], title=point["title"], text=found["text"], status="ok", error=None)
+                Expansion(
+                    index=point["index"], title=point["title"], text=clean_text(found["text"]), status="ok", error=None
+                )
             )
     return kept

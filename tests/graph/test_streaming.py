@@ -375,3 +375,12 @@ def test_a_chain_that_ends_in_plain_strings_is_a_model_too():
     graph = create_sot_graph(chain, join=join_plain)
     given = {"question": "How do plants grow?", "given_skeleton": ["Seed"]}
     assert "".join(stream_answer(graph, given)) == graph.invoke(given)["answer"] == "1. Seed: Some text."
+
+
+def test_a_tool_call_that_nobody_asked_for_is_no_text():
+    def respond(messages):
+        return AIMessage("Some text.", tool_calls=[{"name": "search", "args": {"query": "x"}, "id": "1"}])
+
+    graph = create_sot_graph(ScriptedChatModel(respond), join=join_plain)
+    given = {"question": "How do plants grow?", "given_skeleton": ["Seed"]}
+    assert "".join(stream_answer(graph, given)) == graph.invoke(given)["answer"] == "1. Seed: Some text."

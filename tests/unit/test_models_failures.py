@@ -181,6 +181,7 @@ def test_waits_grow_and_are_bounded(attempt: int):
         (http_error(500, {"detail": "x"}), "Error (HTTP 500)"),
         (ValueError("several\nlines\n\there"), "several lines here"),
         (ValueError(), "ValueError"),
+        (ValueError("a\x00b \ud800 c"), "ab ? c"),
         (openai.APITimeoutError(request=REQUEST), "the model did not answer in time"),
         (httpx2.ReadTimeout("x"), "the model did not answer in time"),
         (TimeoutError(), "the model did not answer in time"),
