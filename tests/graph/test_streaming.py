@@ -26,7 +26,6 @@ from sot_graph import (
 from sot_graph.testing import (
     Fault,
     HangUp,
-    Physics,
     ScriptedChatModel,
     SkeletonResponder,
     Stall,
