@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
 from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph.caching import ResultCache
 from sot_graph.errors import SotConfigError
 from sot_graph.joining import Join, join_markdown
 from sot_graph.limiting import CallLimiter
-from sot_graph.models import LoopModel, resolve_model
+from sot_graph.models import LoopModel, closing_calls, resolve_model
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,
@@ -46,7 +48,6 @@ from sot_graph.streaming import AnswerTransformer
 
 if TYPE_CHECKING:
     from langgraph.cache.base import BaseCache
-    from langgraph.graph.state import CompiledStateGraph
     from langgraph.store.base import BaseStore
     from langgraph.types import Checkpointer
 
@@ -195,10 +196,20 @@ def create_sot_graph(
         cache=cache,
         limiter=limiter,
     )
-    graph = builder.compile(
+    graph: CompiledStateGraph[SotState, SotContext, SotInput, SotOutput] = builder.compile(
         checkpointer=checkpointer, cache=cache, store=store, name=name, transformers=[AnswerTransformer]
     )
+    # LangGraph's `compile` names the class that it makes, and that class's constructor is not for others.
+    graph.__class__ = _SotGraph
     return graph.with_config(max_concurrency=_SYNC_WIDTH)
+
+
+class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
+    """A compiled graph whose synchronous runs close their model calls when their caller goes away."""
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """As LangGraph's, and as its `invoke`, which reads this."""
+        return closing_calls(super().stream(*args, **kwargs))
 
 
 def _check_join(join: Join) -> None:

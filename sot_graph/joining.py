@@ -38,6 +38,9 @@ class PointwiseJoin:
         late: In place of the text of a point that was not finished in time.
         cut: After the text of a point that breaks off.
 
+    Raises:
+        SotConfigError: One of them is no string.
+
     Example:
         >>> join = PointwiseJoin(head="* {title}: ", separator="\n")
         >>> point = {"index": 1, "title": "Sleep", "text": "Eight hours.", "status": "ok", "error": None}
@@ -50,6 +53,12 @@ class PointwiseJoin:
     missing: str = "*(This point is missing: it could not be written.)*"
     late: str = "*(This point is missing: it was not finished in time.)*"
     cut: str = " … *(This point breaks off here.)*"
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not isinstance(value, str):
+                message = f"PointwiseJoin: {name} is {type(value).__name__}; it must be a string."
+                raise SotConfigError(message)
 
     def head_of(self, point: SkeletonPoint | Expansion) -> str:
         """What goes before the text of this point."""
@@ -114,7 +123,10 @@ def join_answer(
     Raises:
         SotConfigError: A custom join returned something else than a string.
     """
-    answer = join(question, skeleton, [point for point in expansions if shown(point, on_point_failure)])
+    # Copies: a join may do what it wants with them, and the result stays what it is.
+    points = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
+    texts = [Expansion(**expansion) for expansion in expansions if shown(expansion, on_point_failure)]
+    answer = join(question, points, texts)
     if not isinstance(answer, str):
         message = f"The join returned {type(answer).__name__}; it must return the answer as a string."
         raise SotConfigError(message)

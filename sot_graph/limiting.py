@@ -8,6 +8,7 @@ from collections import deque
 from types import TracebackType
 
 from sot_graph.errors import SotConfigError
+from sot_graph.forking import reset_after_fork
 
 __all__ = ["CallLimiter"]
 
@@ -16,8 +17,8 @@ class CallLimiter:
     """At most so many model calls in flight at once, first come, first served.
 
     Give the same limiter to several graphs, and it bounds them together. It works across threads and event loops,
-    where an `asyncio.Semaphore` belongs to one. To bound calls per second, give LangChain's `rate_limiter` to the
-    model: the two go together.
+    where an `asyncio.Semaphore` belongs to one; a forked process counts for itself. To bound calls per second, give
+    LangChain's `rate_limiter` to the model: the two go together.
 
     Args:
         limit: Calls in flight at once.
@@ -37,6 +38,11 @@ class CallLimiter:
             message = f"CallLimiter takes a whole number from 1 on, not {limit!r}."
             raise SotConfigError(message)
         self.limit = limit
+        self.reset_in_child()
+        reset_after_fork(self)
+
+    def reset_in_child(self) -> None:
+        """The places belong to one process: none is taken in a child that has just been forked."""
         self._lock = threading.Lock()
         self._in_flight = 0
         self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()

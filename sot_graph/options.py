@@ -177,7 +177,8 @@ class SotOptions:
     graph does this in place of the OpenAI client's own retries, so that every call is counted."""
     rate_limit_patience: _Delay = 60.0
     """Seconds that one call keeps asking a provider that says it is busy (HTTP 429), at the times that the provider
-    names (`Retry-After`) or at doubling intervals. These attempts don't count as `max_retries`."""
+    names (`Retry-After`) or at doubling intervals. These attempts don't count as `max_retries`. It bounds the waits
+    that other errors ask for, too."""
     max_concurrency: _Positive | None = None
     """Model calls of one run in flight at once. `None`: no limit."""
     router_timeout: _Seconds | None = 10.0

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from langgraph.graph import START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Overwrite
 
 from sot_graph.errors import SotConfigError
-from sot_graph.nodes import DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
+from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
+from sot_graph.state import add_usage, merge_timings
+from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateSnapshot
+
+    from sot_graph.types import Timings
 
 __all__ = ["aretry_failed_points", "retry_failed_points"]
 
@@ -49,20 +54,22 @@ def retry_failed_points(
 
     Raises:
         SotConfigError: There is no checkpointer, no such run, or a subgraph whose state isn't kept: the message says
-            how to get the same by passing back the result.
+            how to get the same by passing back the result. Or the thread's newest run is still before its points: it
+            waits for a review, or ended while its skeleton was drafted.
         ExpansionError: Points failed again, with `on_point_failure="raise"`.
     """
     child = _child(graph, node)
+    config = _thread(graph, config)
     if child is None:
-        snapshot = graph.get_state(_thread(graph, config))
+        snapshot = graph.get_state(config)
         healed = graph.update_state(_repeatable(snapshot), _afresh(snapshot), as_node=_before_points(graph))
         return dict(graph.invoke(None, healed, **_with(context)))
     name, subgraph = child
-    kept = _kept(graph.get_state(_child_config(graph, config, name)), name)
-    result = dict(subgraph.copy({"checkpointer": None}).invoke(_given(kept), **_with(context)))
-    graph.update_state(_child_config(graph, config, name), _child_update(result), as_node=JOIN)
-    graph.update_state(config, _parent_update(graph, result), as_node=name)
-    return result
+    kept = _kept(graph.get_state(_child_config(config, name)), name)
+    retried = _Retried(kept, subgraph.copy({"checkpointer": None}).invoke(_given(kept), **_with(context)))
+    graph.update_state(_child_config(config, name), retried.child_update(), as_node=JOIN)
+    graph.update_state(config, retried.parent_update(graph), as_node=name)
+    return retried.result
 
 
 async def aretry_failed_points(
@@ -74,16 +81,17 @@ async def aretry_failed_points(
 ) -> dict[str, Any]:
     """The same as `retry_failed_points`, asynchronously."""
     child = _child(graph, node)
+    config = _thread(graph, config)
     if child is None:
-        snapshot = await graph.aget_state(_thread(graph, config))
+        snapshot = await graph.aget_state(config)
         healed = await graph.aupdate_state(_repeatable(snapshot), _afresh(snapshot), as_node=_before_points(graph))
         return dict(await graph.ainvoke(None, healed, **_with(context)))
     name, subgraph = child
-    kept = _kept(await graph.aget_state(_child_config(graph, config, name)), name)
-    result = dict(await subgraph.copy({"checkpointer": None}).ainvoke(_given(kept), **_with(context)))
-    await graph.aupdate_state(_child_config(graph, config, name), _child_update(result), as_node=JOIN)
-    await graph.aupdate_state(config, _parent_update(graph, result), as_node=name)
-    return result
+    kept = _kept(await graph.aget_state(_child_config(config, name)), name)
+    retried = _Retried(kept, await subgraph.copy({"checkpointer": None}).ainvoke(_given(kept), **_with(context)))
+    await graph.aupdate_state(_child_config(config, name), retried.child_update(), as_node=JOIN)
+    await graph.aupdate_state(config, retried.parent_update(graph), as_node=name)
+    return retried.result
 
 
 def _with(context: Any) -> dict[str, Any]:
@@ -99,8 +107,13 @@ def _before_points(graph: CompiledStateGraph[Any, Any, Any, Any]) -> str:
     return REVIEW_SKELETON if REVIEW_SKELETON in graph.nodes else DRAFT_SKELETON
 
 
-def _child(graph: CompiledStateGraph[Any, Any, Any, Any], node: str | None) -> tuple[str, Any] | None:
+def _child(graph: Any, node: str | None) -> tuple[str, Any] | None:
     """The SoT subgraph that is meant; `None`: the graph is one itself."""
+    if not isinstance(graph, CompiledStateGraph):
+        message = (
+            f"retry_failed_points: pass a graph of create_sot_graph, or a parent of one, not {type(graph).__name__}."
+        )
+        raise SotConfigError(message)
     if _is_sot(graph):
         return None
     children: dict[str, Any] = {name: child for name, child in graph.get_subgraphs() if _is_sot(child)}
@@ -124,29 +137,46 @@ def _child(graph: CompiledStateGraph[Any, Any, Any, Any], node: str | None) -> t
     return name, child
 
 
-def _thread(graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> RunnableConfig:
+def _thread(graph: CompiledStateGraph[Any, Any, Any, Any], config: Any) -> RunnableConfig:
     if not graph.checkpointer or graph.checkpointer is True:
         message = (
             f"retry_failed_points needs the thread of a graph with a checkpointer, and there is none. {_OTHERWISE}"
         )
         raise SotConfigError(message)
-    if not config.get("configurable", {}).get("thread_id"):
+    if not (isinstance(config, Mapping) and (config.get("configurable") or {}).get("thread_id")):
         message = 'retry_failed_points needs the thread: config={"configurable": {"thread_id": ...}}.'
         raise SotConfigError(message)
-    return config
+    return cast("RunnableConfig", config)
 
 
-def _child_config(graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig, name: str) -> RunnableConfig:
-    configurable = _thread(graph, config).get("configurable", {})
-    return {**config, "configurable": {**configurable, "checkpoint_ns": name}}
+def _child_config(config: RunnableConfig, name: str) -> RunnableConfig:
+    return {**config, "configurable": {**config.get("configurable", {}), "checkpoint_ns": name}}
 
 
 def _kept(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
+    _check_no_question_is_open(snapshot)
     values = snapshot.values
     if not (isinstance(values, Mapping) and values.get("skeleton")):
         message = f"retry_failed_points: the thread holds no run with a skeleton ({where}): there is nothing to retry."
         raise SotConfigError(message)
     return values
+
+
+def _check_no_question_is_open(snapshot: StateSnapshot) -> None:
+    """While a run is still before its points, what is kept is of an earlier question, or not approved."""
+    waiting = set(snapshot.next)
+    if REVIEW_SKELETON in waiting:
+        message = (
+            "retry_failed_points: the thread's run waits for the review of its skeleton; no point has been written. "
+            "Resume it first: graph.invoke(Command(resume=True), config)."
+        )
+        raise SotConfigError(message)
+    if waiting & {START, ROUTE, DRAFT_SKELETON, ANSWER_DIRECTLY}:
+        message = (
+            "retry_failed_points: the thread's last question has no skeleton yet: its run ended before "
+            f"({', '.join(sorted(waiting))}). Go on with it by graph.invoke(None, config), or ask it again."
+        )
+        raise SotConfigError(message)
 
 
 def _repeatable(snapshot: StateSnapshot) -> RunnableConfig:
@@ -176,10 +206,40 @@ def _before_answer(kept: Mapping[str, Any]) -> list[Any]:
     return [message for message in kept.get("messages", []) if message.id not in answer_ids]
 
 
-def _child_update(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {"expansions": result["expansions"], "answer": result["answer"], "messages": result["messages"][-1:]}
+class _Retried:
+    """A child's retry, a run of its own, as a part of the run that it mends.
 
+    Attributes:
+        result: As the graph itself would have given it: with all that its question has cost.
+    """
 
-def _parent_update(graph: CompiledStateGraph[Any, Any, Any, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    shared = [key for key in _RESULT_KEYS if key in graph.channels]
-    return {key: result["messages"][-1:] if key == "messages" else result[key] for key in shared}
+    def __init__(self, kept: Mapping[str, Any], retry: Mapping[str, Any]) -> None:
+        self._usage = retry["usage"]
+        # Nothing was drafted: when the skeleton was is kept.
+        self._timings = {key: value for key, value in retry["timings"].items() if key != "skeleton"}
+        usage = add_usage(kept.get("usage"), self._usage)
+        answer = retry["messages"][-1].model_copy(update={"usage_metadata": usage_metadata(usage)})
+        self.result: dict[str, Any] = {
+            **retry,
+            "usage": usage,
+            "timings": merge_timings(kept.get("timings"), cast("Timings", self._timings)),
+            "messages": [*retry["messages"][:-1], answer],
+        }
+
+    def child_update(self) -> dict[str, Any]:
+        """For the child's kept state, whose reducers add usage and timings to what is there."""
+        result = self.result
+        return {
+            "expansions": result["expansions"],
+            "answer": result["answer"],
+            "messages": result["messages"][-1:],
+            "usage": self._usage,
+            "timings": self._timings,
+        }
+
+    def parent_update(self, graph: CompiledStateGraph[Any, Any, Any, Any]) -> dict[str, Any]:
+        """For those of the parent's keys that the child shares."""
+        update = {key: self.result[key] for key in _RESULT_KEYS if key in graph.channels}
+        if "messages" in update:
+            update["messages"] = update["messages"][-1:]
+        return update

@@ -18,6 +18,7 @@ from uuid import uuid4
 from langchain_core.runnables.config import merge_configs
 from langgraph.runtime import get_runtime
 
+from sot_graph.forking import reset_after_fork
 from sot_graph.limiting import CallLimiter
 from sot_graph.listening import somebody_listens
 from sot_graph.options import SotOptions, apply_context
@@ -54,6 +55,10 @@ class _Registry:
     """The runs of this process. A run leaves when it ends, or when it has been idle for long."""
 
     def __init__(self) -> None:
+        self.reset_in_child()
+        reset_after_fork(self)
+
+    def reset_in_child(self) -> None:
         self._lock = threading.Lock()
         self._runs: dict[str, RunShared] = {}
 

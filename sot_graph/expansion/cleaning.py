@@ -15,7 +15,8 @@ _UNFINISHED_TERMINATOR = re.compile(r"[ \t]*[.\-–—\r]?$")
 _SPACES = re.compile(r"[ \t]*")
 _SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[]?2\s?[.)\]:、](?!\d)")
 _SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？]")
-_WORD = re.compile(r"[^\W_]")
+_SAYING = re.compile(r"[^\W_]|[\u2190-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]")
+"""What a text says something by: a letter, a digit, or a picture such as an emoji."""
 _MOST_LAYERS = 4
 """An echo wears few: "1. Title" as a heading, then "Title:" again."""
 
@@ -39,23 +40,33 @@ class TextCleaner:
     """
 
     def __init__(self, index: int = 0, title: str = "", *, prefill: str = "", trim_to_sentence: bool = False) -> None:
-        self.text = ""
-        """What has been given back so far."""
+        self._given: list[str] = []
         self._index = index
         self._title = title
         self._prefill = prefill.strip()
         self._trim = trim_to_sentence
         self._held = ""
+        self._marks: list[str] = []
+        """Pieces before the first that says something."""
+        self._says_something = False
         self._at_start = True
         self._layers = 0
 
     def feed(self, piece: str) -> str:
         """Take the next piece; give back what can't be taken away any more."""
+        if self._at_start:
+            self._held += piece
+            if not self._settle_start(final=False):
+                return ""
+            piece, self._held = self._held, ""
+        if not self._says_something:
+            self._marks.append(piece)
+            if not _SAYING.search(piece):
+                return ""  # marks without a word are no text: the point would be written again
+            self._says_something = True
+            piece = "".join(self._marks)
+            self._marks.clear()
         self._held += piece
-        if self._at_start and not self._settle_start(final=False):
-            return ""
-        if not self.text and not _WORD.search(self._held):
-            return ""  # marks without a word are no text: the point would be written again
         return self._release(self._safe_length())
 
     def finish(self, *, cut_off: bool = False) -> str:
@@ -66,18 +77,26 @@ class TextCleaner:
         if cut_off and self._trim:
             rest = self._whole_sentences(rest)
         self._held = ""
-        rest = rest.rstrip() if self.text or _WORD.search(rest) else ""
-        self.text += rest
-        return rest
+        rest = rest.rstrip() if self._given or _SAYING.search(rest) else ""
+        return self._give(rest)
+
+    @property
+    def text(self) -> str:
+        """What has been given back so far."""
+        return "".join(self._given)
 
     @property
     def says_something(self) -> bool:
-        """Whether there is a word in the text."""
-        return _WORD.search(self.text) is not None
+        """Whether there is a word in the text, or a picture."""
+        return _SAYING.search(self.text) is not None
 
     def _release(self, length: int) -> str:
         piece, self._held = self._held[:length], self._held[length:]
-        self.text += piece
+        return self._give(piece)
+
+    def _give(self, piece: str) -> str:
+        if piece:
+            self._given.append(piece)
         return piece
 
     def _safe_length(self) -> int:
@@ -91,7 +110,7 @@ class TextCleaner:
         ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
         if ends:
             return rest[: ends[-1]]
-        return "" if self.text else rest  # no whole sentence at all: half of one is better than nothing
+        return "" if self._given else rest  # no whole sentence at all: half of one is better than nothing
 
     def _settle_start(self, *, final: bool) -> bool:
         """Take away what echoes at the start. False: it can't be told yet."""

@@ -57,6 +57,11 @@ class TextWriter:
         """What has been sent, at any time: also of a text that broke off."""
         return self._cleaner.text
 
+    @property
+    def says_something(self) -> bool:
+        """Whether there is a word in what has been sent."""
+        return self._cleaner.says_something
+
     async def write(self) -> None:
         """Have it written to its end.
 

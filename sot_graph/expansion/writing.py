@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ __all__ = ["PointWriter"]
 logger = logging.getLogger("sot_graph")
 
 _TRIES_FOR_A_TEXT = 2
-_WORD = re.compile(r"\w")
 
 
 class PointWriter:
@@ -58,7 +56,7 @@ class PointWriter:
             async with asyncio.timeout(limit) as timer:
                 for _ in range(_TRIES_FOR_A_TEXT):
                     await self._writer.write()
-                    if _WORD.search(self._writer.text):
+                    if self._writer.says_something:
                         return self._ended("ok", None)
             return self._ended("failed", "the model wrote nothing for it, twice")
         except Exception as error:  # noqa: BLE001  (one point's failure is never its siblings')

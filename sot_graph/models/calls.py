@@ -59,7 +59,8 @@ class Reply:
     def finish_reason(self) -> str | None:
         """`"stop"`, `"length"`, ...: as the provider names it."""
         metadata = self.message.response_metadata
-        return metadata.get("finish_reason") or metadata.get("stop_reason")
+        reason = metadata.get("finish_reason") or metadata.get("stop_reason")
+        return reason if isinstance(reason, str) else None
 
     @property
     def was_cut_off(self) -> bool:
@@ -79,26 +80,40 @@ class _Patience:
         self._options = options
         self._failures = 0
         self._times_busy = 0
-        self._waited_for_busy = 0.0
+        self._waited = 0.0
 
     def wait_after(self, error: Exception) -> float | None:
         """Seconds to wait before the next attempt; `None`: give up."""
         if is_rate_limited(error):
             self._times_busy += 1
-            wait = rate_limit_seconds(error, self._times_busy)
-            self._waited_for_busy += wait
-            return wait if self._waited_for_busy <= self._options.rate_limit_patience else None
+            return self._bounded(rate_limit_seconds(error, self._times_busy))
         self._failures += 1
         if self._failures > self._options.max_retries or not is_retryable(error):
             return None
         asked_for = retry_after_seconds(error)
-        return backoff_seconds(self._failures + 1) if asked_for is None else asked_for
+        return backoff_seconds(self._failures + 1) if asked_for is None else self._bounded(asked_for)
+
+    def _bounded(self, wait: float) -> float | None:
+        """A wait that the provider asks for; `None` if there is no patience for it."""
+        self._waited += wait
+        return wait if self._waited <= self._options.rate_limit_patience else None
 
 
 def _times_cancelled() -> int:
     """How many cancellations of the running task are under way, noticed or not."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
+
+
+def _text_of(chunk: Any) -> str:
+    """A streamed piece's text: of a message, or of a chain that ends in plain strings."""
+    content = chunk if isinstance(chunk, str) else getattr(chunk, "content", None)
+    return content if isinstance(content, str) else str(getattr(chunk, "text", chunk))
+
+
+def _whole_characters(text: str) -> tuple[str, str]:
+    """A text, and the half of a surrogate pair at its end whose other half is still to come."""
+    return (text[:-1], text[-1:]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +167,7 @@ class ModelCall:
                     self.task.meter.begin_call(self.stage)
                     if on_text is None:
                         return await self._whole(runnable, messages)
-                    return await self._streamed(runnable, messages, on_text)
+                    return await self._streamed(runnable, messages, on_text, with_tools=prepare is not None)
             except BrokenStreamError:
                 raise
             except Exception as error:
@@ -166,14 +181,19 @@ class ModelCall:
     async def _whole(self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> Reply:
         message = await runnable.ainvoke(list(messages), self.config, **self.settings)
         if not isinstance(message, AIMessage):
-            message = AIMessage(content=message if isinstance(message, str) else str(message))
+            message = AIMessage(content=_text_of(message))
         self.task.meter.add_message(self.stage, message)
         return Reply(clean_text(str(message.text)), message)
 
     async def _streamed(
-        self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage], on_text: Callable[[str], None]
+        self,
+        runnable: Runnable[Any, Any],
+        messages: Sequence[BaseMessage],
+        on_text: Callable[[str], None],
+        *,
+        with_tools: bool,
     ) -> Reply:
-        gathered = _Gathered()
+        gathered = _Gathered(with_tools=with_tools)
         cancelled_before = _times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
         chunks = runnable.astream(list(messages), self.config, **self.settings)
@@ -200,17 +220,19 @@ class ModelCall:
 class _Gathered:
     """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_tools: bool) -> None:
+        self._with_tools = with_tools  # a tool that nobody offered is no part of the reply
         self.pieces: list[str] = []
         self.usage: Any = None
         self._response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
         self._tool_calls: AIMessageChunk | None = None
+        self._half = ""
 
     def add(self, chunk: Any) -> str:
         """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
-        content = chunk.content
-        text = clean_text(content if isinstance(content, str) else str(chunk.text))
+        text, self._half = _whole_characters(self._half + _text_of(chunk))
+        text = clean_text(text)
         if text:
             self.pieces.append(text)
         if not isinstance(chunk, AIMessageChunk):
@@ -221,7 +243,7 @@ class _Gathered:
             self._response_metadata.update(chunk.response_metadata)
         if chunk.additional_kwargs:
             self._additional_kwargs.update(chunk.additional_kwargs)
-        if chunk.tool_call_chunks and not text:
+        if self._with_tools and chunk.tool_call_chunks and not text:
             self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
             return "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
         return text

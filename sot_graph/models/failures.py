@@ -6,11 +6,13 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from sot_graph.errors import SotConfigError, SotError
+from sot_graph.prompts.rendering import clean_text
 
 __all__ = [
     "backoff_seconds",
@@ -58,11 +60,27 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         current = current.__cause__ or current.__context__
 
 
+def _field(holder: object, name: str) -> Any:
+    """An attribute of an error of whoever's class; `None` if it has none, or can't say."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # noqa: BLE001  (one error is enough)
+        return None
+
+
+def _said(error: BaseException) -> str:
+    """What an error says; nothing, if its class can't."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001
+        return ""
+
+
 def status_code(error: BaseException) -> int | None:
     """The HTTP status that a provider's error carries, whoever's error class it is."""
     for link in _chain(error):
-        for holder in (link, getattr(link, "response", None)):
-            code = getattr(holder, "status_code", None)
+        for holder in (link, _field(link, "response")):
+            code = _field(holder, "status_code")
             if isinstance(code, int):
                 return code
     return None
@@ -87,7 +105,7 @@ def is_retryable(error: BaseException) -> bool:
     code = status_code(error)
     if code is not None:
         # OpenAI's "insufficient_quota" is a 429 that no waiting mends.
-        is_broke = any(getattr(link, "code", None) == "insufficient_quota" for link in _chain(error))
+        is_broke = any(_field(link, "code") == "insufficient_quota" for link in _chain(error))
         return (code in _RETRYABLE_STATUS or code >= _SERVER_ERROR) and not is_broke
     return _is_lost_connection(error)
 
@@ -100,8 +118,8 @@ def is_callers_to_fix(error: BaseException) -> bool:
 def retry_after_seconds(error: BaseException) -> float | None:
     """The wait that the provider asked for (`retry-after-ms`, `Retry-After`, which may be a date), in seconds."""
     for link in _chain(error):
-        headers = getattr(getattr(link, "response", None), "headers", None)
-        if headers is None:
+        headers = _field(_field(link, "response"), "headers")
+        if not isinstance(headers, Mapping):
             continue
         for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
             wait = _seconds(headers.get(name))
@@ -119,10 +137,10 @@ def _seconds(value: object) -> float | None:
     except ValueError:
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+            date = date if date.tzinfo else date.replace(tzinfo=UTC)
+            return max(0.0, (date - datetime.now(UTC)).total_seconds())
+        except (ValueError, OverflowError):
             return None
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        return max(0.0, (date - datetime.now(UTC)).total_seconds())
     return number if number >= 0 and math.isfinite(number) else None
 
 
@@ -152,17 +170,17 @@ def explain(error: BaseException) -> str:
         root = list(_chain(error))[-1]
         if any(isinstance(link, TimeoutError) or _is_a(link, _TIMEOUTS) for link in _chain(error)):
             return "the model did not answer in time"
-        return f"the model could not be reached ({_one_line(str(root) or type(root).__name__)})"
+        return f"the model could not be reached ({_one_line(_said(root) or type(root).__name__)})"
     if any(isinstance(link, json.JSONDecodeError) for link in _chain(error)):
         return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"
-    text = _one_line(_provider_message(error) or str(error)) or type(error).__name__
+    text = _one_line(_provider_message(error) or _said(error)) or type(error).__name__
     return f"{text} (HTTP {code})" if code is not None and code >= _CLIENT_ERROR else text
 
 
 def _provider_message(error: BaseException) -> str | None:
     """The `message` of an OpenAI-shaped error body."""
     for link in _chain(error):
-        body = getattr(link, "body", None)
+        body = _field(link, "body")
         if isinstance(body, dict):
             inner = body.get("error", body)
             message = inner.get("message") if isinstance(inner, dict) else inner
@@ -172,7 +190,7 @@ def _provider_message(error: BaseException) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    text = text[: 4 * _LONGEST_MESSAGE]  # the patterns take quadratic time on a long word
+    text = clean_text(text[: 4 * _LONGEST_MESSAGE])  # the patterns take quadratic time on a long word
     line = " ".join(_SECRET.sub("***", word) for word in text.split())
     line = _AFTER_BEARER.sub("***", line)
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

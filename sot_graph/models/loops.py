@@ -1,24 +1,18 @@
-"""Where coroutines run, and which HTTP client a model uses there.
+"""Which HTTP client a model uses on an event loop.
 
-Two facts shape this module. A thread can't be cancelled, so the synchronous half of the graph runs the same
-coroutines on one event loop that the library owns. And an async HTTP client belongs to the loop that first
-used it, so an OpenAI-compatible model gets a client of its own for every loop.
+An async HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its own for
+every loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import os
 import ssl
 import threading
 import weakref
-from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import Future
-from contextlib import suppress
-from contextvars import Context, ContextVar, copy_context
+from collections.abc import AsyncIterator
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import openai
@@ -26,145 +20,15 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.caching import model_fingerprint
+from sot_graph.forking import reset_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["CancelScope", "LoopModel", "run_in_own_thread", "run_sync"]
+__all__ = ["LoopModel"]
 
-T = TypeVar("T")
-
-_inside: ContextVar[bool] = ContextVar("sot_graph_inside_library_loop", default=False)
-
-_CLOSING_SECONDS = 2.0
 _KEEPALIVE_SECONDS = 2.0
 """Local servers close idle connections after about five: let go of ours before a request can meet that."""
-
-
-class _LibraryLoop:
-    """One event loop in a daemon thread, started when it is first needed; a forked child starts its own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = 0
-
-    def get(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None or self._pid != os.getpid():
-                # In a context of its own: the loop keeps the one that it is made in, and with it the first run's graph.
-                self._loop = Context().run(asyncio.new_event_loop)
-                self._pid = os.getpid()
-                threading.Thread(target=_run, args=(self._loop,), name="sot_graph-loop", daemon=True).start()
-            return self._loop
-
-    def close(self) -> None:
-        """Close what was opened on the loop: at the process's end nothing is left behind for a warning."""
-        loop = self._loop
-        if loop is None or self._pid != os.getpid() or not loop.is_running():
-            return
-        with suppress(TimeoutError, RuntimeError):
-            asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result(timeout=_CLOSING_SECONDS)
-
-
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run the loop until it is stopped. What a task raises to end a process ends the loop's turn, not the loop."""
-    while True:
-        try:
-            loop.run_forever()
-        except (KeyboardInterrupt, SystemExit):  # on their way to the caller, whom the next turn tells
-            continue
-        return
-
-
-_library_loop = _LibraryLoop()
-atexit.register(_library_loop.close)
-
-
-class CancelScope:
-    """Cancels what `run_sync` runs for one synchronous caller, who can't reach the threads that wait for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._futures: set[Future[Any]] = set()
-        self._cancelled = False
-
-    def enter(self) -> None:
-        """From here on, calls of `run_sync` in this context belong to the scope."""
-        _cancel_scope.set(self)
-
-    def add(self, future: Future[Any]) -> None:
-        """Take in a running coroutine; it is cancelled at once if the scope is."""
-        with self._lock:
-            self._futures.add(future)
-            cancelled = self._cancelled
-        if cancelled:
-            future.cancel()
-
-    def discard(self, future: Future[Any]) -> None:
-        """Let go of a coroutine that has ended."""
-        with self._lock:
-            self._futures.discard(future)
-
-    def cancel(self) -> None:
-        """Cancel everything that runs, and whatever begins later."""
-        with self._lock:
-            self._cancelled = True
-            futures = list(self._futures)
-        for future in futures:
-            future.cancel()
-
-
-_cancel_scope: ContextVar[CancelScope | None] = ContextVar("sot_graph_cancel_scope", default=None)
-
-
-def run_in_own_thread(coroutine: Coroutine[Any, Any, T]) -> T:
-    """`run_sync`, in a thread that was begun from the library's loop, but that the loop doesn't wait for."""
-    _inside.set(False)
-    return run_sync(coroutine)
-
-
-def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end on the library's event loop; cancel it if the caller is interrupted.
-
-    Context variables come along: the coroutine's task gets a copy of the caller's.
-    """
-    context = copy_context()
-    if _inside.get():
-        # Called, maybe by way of other threads, by what runs on the library's loop and may well be blocking it, such
-        # as a join that invokes a graph of its own: waiting for that loop would never end.
-        return _run_in_thread(coroutine, context)
-    context.run(_inside.set, True)
-    future = context.run(asyncio.run_coroutine_threadsafe, coroutine, _library_loop.get())
-    scope = _cancel_scope.get()
-    if scope is not None:
-        scope.add(future)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
-    finally:
-        if scope is not None:
-            scope.discard(future)
-
-
-def _run_in_thread(coroutine: Coroutine[Any, Any, T], context: Context) -> T:
-    result: list[T] = []
-    failure: list[BaseException] = []
-
-    def target() -> None:
-        try:
-            result.append(asyncio.run(coroutine))
-        except BaseException as error:  # noqa: BLE001  (raised again below, in the caller's thread)
-            failure.append(error)
-
-    thread = threading.Thread(target=context.run, args=(target,), name="sot_graph-nested")
-    thread.start()
-    thread.join()
-    if failure:
-        raise failure[0]
-    return result[0]
 
 
 class LoopModel:
@@ -183,8 +47,13 @@ class LoopModel:
         self.fingerprint = model_fingerprint(model)
         self.chunk_timeout = _chunk_timeout(model)
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
-        self._lock = threading.Lock()
         self._copies: MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]] = weakref.WeakKeyDictionary()
+        self.reset_in_child()
+        reset_after_fork(self)
+
+    def reset_in_child(self) -> None:
+        """Not the copies: they belong to loops, and a forked child has its own."""
+        self._lock = threading.Lock()
 
     async def here(self) -> Runnable[Any, Any]:
         """The model to use on the running loop."""

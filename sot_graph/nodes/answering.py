@@ -42,8 +42,8 @@ def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> 
     failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
     if not failed:
         return
-    all_failed = all(expansion["status"] == "failed" and not expansion["text"] for expansion in expansions)
-    if all_failed:
+    nothing_there = not any(expansion["text"] for expansion in failed) and len(failed) == len(expansions)
+    if nothing_there and (on_point_failure == "skip" or all(point["status"] == "failed" for point in failed)):
         message = f"None of the {len(failed)} points could be written: {failed[0]['error']}."
         raise ExpansionError(message, expansions)
     if on_point_failure == "raise":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from sot_graph.errors import SotConfigError
+from sot_graph.prompts.rendering import clean_text
 from sot_graph.skeleton import clean_title, given_points
 from sot_graph.types import Expansion, SkeletonPoint
 
@@ -20,6 +21,10 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]] |
     skeleton, given_expansions = state.get("given_skeleton"), state.get("given_expansions")
     if skeleton is None and given_expansions is None:
         return None
+    if given_expansions is not None and not isinstance(given_expansions, (list, tuple)):
+        kind = type(given_expansions).__name__
+        message = f"given_expansions is {kind}; pass back the expansions of an earlier result, a list."
+        raise SotConfigError(message)
     expansions: list[Expansion] = []
     for position, item in enumerate(given_expansions or [], start=1):
         if not (
@@ -27,7 +32,8 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]] |
             and isinstance(item.get("index"), int)
             and isinstance(item.get("title"), str)
             and isinstance(item.get("text"), str)
-            and item.get("status") in ("ok", "failed", "timed_out")
+            and isinstance(item.get("status"), str)
+            and item["status"] in ("ok", "failed", "timed_out")
         ):
             message = (
                 f"given_expansions: entry {position} is {item!r:.80}; pass back the expansions of an earlier "
@@ -60,6 +66,8 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
         found = by_place.get((point["index"], point["title"])) or (others.pop(0) if others else None)
         if found is not None:
             kept.append(
-                Expansion(index=point["index"], title=point["title"], text=found["text"], status="ok", error=None)
+                Expansion(
+                    index=point["index"], title=point["title"], text=clean_text(found["text"]), status="ok", error=None
+                )
             )
     return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sot_graph.nodes.announcing import announce_skeleton
 from sot_graph.skeleton import Draft, Drafting, NoSkeletonError, Revision, skeleton_call_messages
@@ -114,11 +114,24 @@ def skeleton_key(
 
 async def recall(task: Task, kit: Kit, key: str | None) -> Draft | None:
     """The skeleton that the cache has."""
-    kept = await kit.cache.get(key)
-    if kept is None:
+    kept = _draft_of(await kit.cache.get(key))
+    if kept is not None:
+        task.meter.add_cache_hit("skeleton")
+    return kept
+
+
+def _draft_of(kept: Any) -> Draft | None:
+    """A skeleton from the cache; `None` for nothing, or for something that was not put there by this version."""
+    try:
+        found: Any = Draft(**kept)
+        points_are_good = all(
+            type(point["index"]) is int and isinstance(point["title"], str) and isinstance(point["depends_on"], list)
+            for point in found.points
+        )
+    except (TypeError, KeyError):
         return None
-    task.meter.add_cache_hit("skeleton")
-    return Draft(**kept)
+    texts_are_good = isinstance(found.text, str) and isinstance(found.skeleton_format, str)
+    return found if found.points and points_are_good and texts_are_good else None
 
 
 async def remember(settled: Draft, kit: Kit, key: str | None) -> None:

@@ -24,13 +24,15 @@ __all__ = [
     "skeleton_prefill",
 ]
 
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 """Control characters, also the upper ones (a terminal's too), but for white space."""
 
 
 def clean_text(text: str) -> str:
     """Text that any provider takes: lone surrogates replaced, control characters dropped, the rest as it is."""
-    return _UNSENDABLE.sub("", text.encode("utf-8", "replace").decode("utf-8"))
+    whole = _SURROGATE_PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
+    return _UNSENDABLE.sub("", whole.encode("utf-8", "replace").decode("utf-8"))
 
 
 def numbered_list(points: Iterable[SkeletonPoint]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SotConfigError
-from sot_graph.models import CancelScope
+from sot_graph.models import closing_calls
 from sot_graph.streaming.reading import AnswerReader
 
 if TYPE_CHECKING:
@@ -71,26 +70,14 @@ def stream_answer(
 ) -> Iterator[str]:
     """The same as `astream_answer`, synchronously.
 
-    Closing the iterator (`contextlib.closing`) cancels the model calls too, which `graph.stream` alone does not.
+    Closing the iterator (`contextlib.closing`), forgetting it, or Ctrl-C cancels the model calls.
     """
     reading = _Reading(node)
     settings = _settings(config, context)
-    scope = CancelScope()
-    variables = contextvars.copy_context()
-    variables.run(scope.enter)
-    parts = iter(graph.stream(input, **settings))
-    try:
-        with closing(parts):  # type: ignore[type-var]
-            try:
-                while (part := variables.run(next, parts, None)) is not None:
-                    if text := reading.take(part):
-                        yield text
-            except BaseException:
-                # Before `parts` is closed: that waits until the running nodes have ended.
-                scope.cancel()
-                raise
-    finally:
-        scope.cancel()
+    with closing(closing_calls(graph.stream(input, **settings))) as parts:
+        for part in parts:
+            if text := reading.take(part):
+                yield text
     reading.check_node()
 
 

@@ -16,7 +16,7 @@ PointStatus: TypeAlias = Literal["ok", "failed", "timed_out", "missing"]
 """Of an expansion; `"missing"` where the result holds none for a point."""
 
 _CLOCK_TOLERANCE = 1e-6
-_STATUSES: Mapping[object, PointStatus] = {"ok": "ok", "failed": "failed", "timed_out": "timed_out"}
+_STATUSES: Mapping[str, PointStatus] = {"ok": "ok", "failed": "failed", "timed_out": "timed_out"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +190,7 @@ def _points(
         yield PointFigures(
             index=index,
             title=titles.get(index, ""),
-            status=_STATUSES.get(expansion.get("status"), "missing"),
+            status=_STATUSES.get(text_at(expansion, "status"), "missing"),
             error=text_at(expansion, "error"),
             text=texts.get(index, ""),
             span=span,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,10 @@ from typing import Any
 from sot_graph.errors import SotConfigError
 
 __all__ = ["Span", "count_at", "part", "parts", "question_of", "seconds_at", "span_of", "text_at"]
+
+
+_LONGEST = 1e15
+"""Seconds or tokens: what is more can't be drawn or added up, and is no measurement."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def text_at(source: Mapping[str, Any], key: str) -> str:
 def seconds_at(source: Mapping[str, Any], key: str) -> float | None:
     """A time of zero or more seconds."""
     value = source.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LONGEST:
         return None
     return float(value)
 
@@ -68,7 +71,7 @@ def seconds_at(source: Mapping[str, Any], key: str) -> float | None:
 def count_at(source: Mapping[str, Any], key: str) -> int | None:
     """A number of zero or more tokens or calls."""
     value = source.get(key)
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value < _LONGEST else None
 
 
 def span_of(timing: Mapping[str, Any]) -> Span | None:

@@ -290,3 +290,13 @@ def test_what_is_no_model_is_refused_when_the_graph_is_made():
         create_sot_graph(scripted(), options={"max_points": 3})
     with pytest.raises(SotConfigError, match="join"):
         create_sot_graph(scripted(), join="markdown")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [5, "abc", {"a": 1}, [5], [{"index": 1, "title": "A", "text": "x", "status": []}]],
+)
+async def test_given_expansions_of_any_other_shape_are_refused(mode, odd):
+    graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought()))
+    with pytest.raises(SotConfigError, match="given_expansions"):
+        await run(graph, mode, {"question": QUESTION, "given_expansions": odd})

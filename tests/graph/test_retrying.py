@@ -4,10 +4,12 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command
 
 from sot_graph import (
     ExpansionError,
     SotConfigError,
+    SotError,
     SotOptions,
     aretry_failed_points,
     create_sot_graph,
@@ -93,12 +95,17 @@ async def test_a_childs_failed_points_are_retried_through_its_parent(retry, brok
     heal(broken)
     result = await retry(parent)
     assert requested_points(broken) == [2, 5]
+    total = result["usage"]["total"]
+    assert total["calls"] == 1 + 8 + 2
+    assert result["messages"][-1].usage_metadata["output_tokens"] == total["output_tokens"]
+    assert len(result["timings"]["points"]) == 8
+    assert result["timings"]["skeleton"]["end"] > 0
     after = (await parent.aget_state(THREAD)).values["messages"]
     assert [message.text for message in after][-2:] == ["How do plants grow?", result["answer"]]
     assert len(after) == 4
     assert "could not be written" not in after[-1].text
     again = await retry(parent)
-    assert again["answer"] == result["answer"]
+    assert (again["answer"], again["usage"]) == (result["answer"], result["usage"])
     assert requested_points(broken) == [2, 5]
 
 
@@ -120,3 +127,31 @@ async def test_without_a_checkpointer_or_a_thread_it_says_what_to_do(retry, endp
         await retry(kept, {})
     with pytest.raises(SotConfigError, match="nothing to retry"):
         await retry(kept)
+    with pytest.raises(SotConfigError, match="thread_id"):
+        await retry(kept, None)
+    with pytest.raises(SotConfigError, match="not str"):
+        await retry("graph")
+
+
+async def test_a_review_that_is_open_comes_first(retry, endpoint):
+    options = SotOptions(review_skeleton=True)
+    graph = create_sot_graph(endpoint.chat_model(), options=options, checkpointer=InMemorySaver())
+    await graph.ainvoke(ASK, THREAD)
+    with pytest.raises(SotConfigError, match=r"review.*Command\(resume"):
+        await retry(graph)
+    assert (await graph.aget_state(THREAD)).next == ("review_skeleton",)
+    result = await graph.ainvoke(Command(resume=True), THREAD)
+    assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
+
+
+async def test_a_newer_question_that_died_while_it_was_drafted_is_not_answered_by_an_older_one(retry, broken):
+    graph = create_sot_graph(broken.chat_model(), checkpointer=InMemorySaver())
+    await graph.ainvoke(ASK, THREAD)
+    broken.faults = [Fault(Status(400))]
+    with pytest.raises(SotError):
+        await graph.ainvoke({"question": "And animals?"}, THREAD)
+    heal(broken)
+    with pytest.raises(SotConfigError, match="last question has no skeleton yet"):
+        await retry(graph)
+    assert broken.requests == []
+    assert "And animals?" in str((await graph.ainvoke(None, THREAD))["messages"])

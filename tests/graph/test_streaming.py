@@ -6,7 +6,10 @@ import warnings
 from contextlib import aclosing, closing
 
 import pytest
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
@@ -23,7 +26,6 @@ from sot_graph import (
 from sot_graph.testing import (
     Fault,
     HangUp,
-    Physics,
     ScriptedChatModel,
     SkeletonResponder,
     Stall,
@@ -342,3 +344,42 @@ async def test_a_streamed_run_counts_the_same_tokens(endpoint):
     streamed = await create_sot_graph(endpoint.chat_model(), options=SotOptions(stream=True)).ainvoke(ASK)
     assert streamed["usage"] == silent["usage"]
     assert all("first_token" in point for point in streamed["timings"]["points"])
+
+
+class PiecesModel(BaseChatModel):
+    """Streams its reply in these pieces."""
+
+    pieces: list[str]
+
+    @property
+    def _llm_type(self) -> str:
+        return "pieces"
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("".join(self.pieces)))])
+
+    def _stream(self, messages, stop=None, run_manager=None, **kwargs):
+        for piece in self.pieces:
+            yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
+
+
+def test_a_character_that_comes_in_two_halves_is_whole():
+    graph = create_sot_graph(PiecesModel(pieces=["Well \ud83d", "\ude00 done"]), join=join_plain)
+    given = {"question": "How do plants grow?", "given_skeleton": ["Seed"]}
+    assert "".join(stream_answer(graph, given)) == "1. Seed: Well 😀 done"
+
+
+def test_a_chain_that_ends_in_plain_strings_is_a_model_too():
+    chain = PiecesModel(pieces=["Some ", "text."]) | StrOutputParser()
+    graph = create_sot_graph(chain, join=join_plain)
+    given = {"question": "How do plants grow?", "given_skeleton": ["Seed"]}
+    assert "".join(stream_answer(graph, given)) == graph.invoke(given)["answer"] == "1. Seed: Some text."
+
+
+def test_a_tool_call_that_nobody_asked_for_is_no_text():
+    def respond(messages):
+        return AIMessage("Some text.", tool_calls=[{"name": "search", "args": {"query": "x"}, "id": "1"}])
+
+    graph = create_sot_graph(ScriptedChatModel(respond), join=join_plain)
+    given = {"question": "How do plants grow?", "given_skeleton": ["Seed"]}
+    assert "".join(stream_answer(graph, given)) == graph.invoke(given)["answer"] == "1. Seed: Some text."

@@ -4,9 +4,23 @@ import asyncio
 import time
 
 import pytest
+from langchain_core.messages import AIMessage
 
 from sot_graph import ExpansionError, SkeletonError, SotOptions, astream_answer, create_sot_graph
-from sot_graph.testing import CutOff, Empty, Fault, Garbage, HangUp, Reply, Reset, SkeletonResponder, Status
+from sot_graph.testing import (
+    CutOff,
+    Empty,
+    Fault,
+    Garbage,
+    HangUp,
+    Reply,
+    Reset,
+    ScriptedChatModel,
+    SkeletonResponder,
+    Stall,
+    Status,
+    answer_skeleton_of_thought,
+)
 
 ASK = {"question": "How do plants grow?"}
 
@@ -41,6 +55,14 @@ async def test_repeated_calls_wait_longer_each_time(endpoint):
     first, second, third = tries_of(endpoint, 3)
     assert second.arrived_at - first.ended_at >= 0.25
     assert third.arrived_at - second.ended_at >= 0.5
+
+
+async def test_a_server_that_wants_to_be_left_alone_for_a_day_is(run, endpoint):
+    endpoint.faults = [Fault(Status(503, retry_after=86_400), point_number(3))]
+    result = await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert result["expansions"][2]["status"] == "failed"
+    assert "HTTP 503" in result["expansions"][2]["error"]
+    assert len(tries_of(endpoint, 3)) == 1
 
 
 @pytest.mark.parametrize("after", [0, 20])
@@ -181,3 +203,22 @@ async def test_a_dead_endpoint_is_one_readable_error(run, endpoint):
     endpoint.stop()
     with pytest.raises(SkeletonError, match="could not be reached"):
         await run(graph, ASK)
+
+
+async def test_skipping_every_point_is_an_error_and_no_empty_answer(run, endpoint):
+    endpoint.faults = [Fault(Stall(), one_point)]
+    options = SotOptions(on_point_failure="skip", point_timeout=0.2)
+    with pytest.raises(ExpansionError, match="None of the 8 points could be written: not finished") as caught:
+        await run(create_sot_graph(endpoint.chat_model(), options=options), ASK)
+    assert {expansion["status"] for expansion in caught.value.expansions} == {"timed_out"}
+
+
+@pytest.mark.parametrize("skeleton_format", ["structured", "list"])
+def test_a_finish_reason_of_any_shape_does_no_harm(skeleton_format):
+    def respond(messages):
+        reply = answer_skeleton_of_thought(["Seed", "Soil", "Sun"])(messages)
+        return AIMessage(reply, response_metadata={"finish_reason": {"type": "stop"}})
+
+    options = SotOptions(skeleton_format=skeleton_format)
+    result = create_sot_graph(ScriptedChatModel(respond), options=options).invoke(ASK)
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 3

@@ -190,3 +190,32 @@ async def test_leaving_a_stream_early_keeps_nothing_unfinished(endpoint):
     result = await graph.ainvoke(ASK)
     assert {e["status"] for e in result["expansions"]} == {"ok"}
     assert result["usage"]["expansion"]["calls"] >= 1
+
+
+class OddCache(InMemoryCache):
+    """Gives the same value for every key."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    async def aget(self, keys):
+        return dict.fromkeys(keys, self.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        5,
+        [],
+        {"a": 1},
+        {"points": 5, "text": "", "skeleton_format": "list"},
+        {"points": [], "text": "", "skeleton_format": "list"},
+        {"points": [{"title": "A"}], "text": "", "skeleton_format": "list"},
+        {"points": [{"index": 1, "title": 5, "depends_on": []}], "text": "", "skeleton_format": "list"},
+    ],
+)
+async def test_what_is_no_result_of_ours_counts_as_nothing(run, endpoint, value):
+    result = await run(create_sot_graph(endpoint.chat_model(), cache=OddCache(value)), ASK)
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 8
+    assert result["usage"]["total"]["cache_hits"] == 0

@@ -154,3 +154,177 @@ def test_ctrl_c_while_the_skeleton_is_drafted_does_the_same(endpoint):
     assert "Traceback" not in errors
     endpoint.wait_for(all_closed)
     assert [one.outcome for one in endpoint.requests] == ["client_closed"]
+
+
+SCRIPT = """
+import sys, threading
+from langchain_openai import ChatOpenAI
+from langgraph.graph import START, MessagesState, StateGraph
+from sot_graph import create_sot_graph, stream_answer
+from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+
+def to_the_end(chunks):
+    for _ in chunks: pass
+
+def parent(graph):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", graph)
+    builder.add_node("another", lambda state: {})
+    builder.add_edge(START, "answer")
+    builder.add_edge(START, "another")
+    return builder.compile()
+
+def lone_parent(graph):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", graph)
+    builder.add_edge(START, "answer")
+    return builder.compile()
+
+ask = {"question": "How do plants grow?"}
+chat = {"messages": [("user", "How do plants grow?")]}
+scripted = ScriptedChatModel(answer_skeleton_of_thought())
+graph = create_sot_graph(ChatOpenAI(model="simulated", base_url=sys.argv[1], api_key="test"))
+"""
+"""Beginning of the scripts that stand for a caller of their own process."""
+
+RUNS = {
+    "invoke": "graph.invoke(ask)",
+    "stream": 'to_the_end(graph.stream(ask, stream_mode="custom"))',
+    "stream_answer": "to_the_end(stream_answer(graph, ask))",
+    "invoke of a parent": "lone_parent(graph).invoke(chat)",
+    "invoke in a join": "create_sot_graph(scripted, join=lambda *_: graph.invoke(ask)['answer']).invoke(ask)",
+    "stream_answer of a parent": "to_the_end(stream_answer(parent(graph), chat))",
+}
+
+
+def script(endpoint, lines):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT + lines, endpoint.base_url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_ctrl_c_in_a_script_closes_every_call_and_ends_it(stalling, run):
+    process = script(stalling, run)
+    stalling.wait_for(all_points_in_flight, timeout=60)
+    status, errors = interrupt(process)
+    assert status == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    stalling.wait_for(all_closed)
+    assert outcomes_of_points(stalling) == ["client_closed"] * EIGHT
+
+
+def test_after_ctrl_c_a_script_goes_on_as_ever(stalling):
+    lines = f"""
+import signal
+before = signal.getsignal(signal.SIGINT)
+try:
+    {RUNS["invoke"]}
+except KeyboardInterrupt:
+    print(signal.getsignal(signal.SIGINT) is before, flush=True)
+sys.stdin.readline()
+print(len(graph.invoke(ask)["skeleton"]))
+"""
+    process = script(stalling, lines)
+    stalling.wait_for(all_points_in_flight, timeout=60)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "True\n"
+    stalling.wait_for(all_closed)
+    stalling.faults = []
+    output, _ = process.communicate("\n", timeout=30)
+    assert (process.returncode, output) == (0, f"{EIGHT}\n")
+
+
+def test_a_signal_handler_that_returns_ends_no_call(stalling):
+    lines = f"""
+import signal
+signal.signal(signal.SIGINT, lambda number, frame: print("noted", flush=True))
+{RUNS["invoke"]}
+"""
+    process = script(stalling, lines)
+    stalling.wait_for(all_points_in_flight, timeout=60)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "noted\n"
+    assert all_points_in_flight(stalling.requests)
+    process.kill()
+    process.communicate(timeout=30)
+
+
+def test_a_model_that_blocks_keeps_no_process_alive(endpoint):
+    lines = """
+from langchain_core.language_models import BaseChatModel
+class Blocking(BaseChatModel):
+    _llm_type = "blocking"
+    def _generate(self, *args, **kwargs):
+        print("called", flush=True)
+        threading.Event().wait()
+create_sot_graph(Blocking()).invoke(ask)
+"""
+    process = script(endpoint, lines)
+    assert process.stdout.readline() == "called\n"
+    status, errors = interrupt(process)
+    assert status == -signal.SIGINT
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+
+
+LEFT_BEHIND = {
+    "an iterator": "chunks = stream_answer(graph, ask); next(chunks); next(chunks)",
+    "a stream": 'parts = graph.stream(ask, stream_mode="custom"); next(parts); next(parts)',
+    "a daemon thread": "threading.Thread(target=graph.invoke, args=(ask,), daemon=True).start()",
+    "a daemon thread's iterator": (
+        "threading.Thread(target=lambda: to_the_end(stream_answer(parent(graph), chat)), daemon=True).start()"
+    ),
+}
+
+
+@pytest.mark.parametrize("run", LEFT_BEHIND.values(), ids=LEFT_BEHIND)
+def test_what_a_script_leaves_behind_at_its_end_is_closed(stalling, run):
+    process = script(stalling, f"{run}\nsys.stdin.readline()")
+    stalling.wait_for(all_points_in_flight, timeout=60)
+    _, errors = process.communicate("\n", timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    stalling.wait_for(all_closed)
+    assert outcomes_of_points(stalling) == ["client_closed"] * EIGHT
+
+
+def test_what_an_ordinary_thread_runs_at_a_scripts_end_is_finished(endpoint):
+    lines = """
+from concurrent.futures import ThreadPoolExecutor
+pool = ThreadPoolExecutor(1)
+idle = pool.submit(threading.current_thread).result()
+threading.Thread(target=lambda: (idle.join(), print("ending", flush=True)), daemon=True).start()
+threading.Thread(target=lambda: print(len(graph.invoke(ask)["skeleton"]))).start()
+sys.stdin.readline()
+"""
+    with endpoint.hold(EIGHT + 1, one_point, timeout=60) as hold:
+        process = script(endpoint, lines)
+        endpoint.wait_for(all_points_in_flight, timeout=60)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "ending\n"
+        hold.release()
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (0, f"{EIGHT}\n", "")
+
+
+def test_a_forgotten_answer_stream_closes_every_call(stalling):
+    chunks = stream_answer(create_sot_graph(stalling.chat_model()), ASK)
+    next(chunks)
+    next(chunks)
+    stalling.wait_for(all_points_in_flight)
+    del chunks
+    stalling.wait_for(all_closed)
+    assert outcomes_of_points(stalling) == ["client_closed"] * EIGHT
+
+
+def test_a_closed_synchronous_stream_closes_every_call(stalling):
+    with closing(create_sot_graph(stalling.chat_model()).stream(ASK, stream_mode="custom")) as events:
+        next(events)
+        next(events)
+        stalling.wait_for(all_points_in_flight)
+    stalling.wait_for(all_closed)
+    assert outcomes_of_points(stalling) == ["client_closed"] * EIGHT

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from sot_graph import SotError, SotOptions, astream_answer, create_sot_graph
-from sot_graph.models.loops import _LibraryLoop
+from sot_graph.models.running import _LibraryLoop
 from sot_graph.testing import (
     CutOff,
     Empty,
@@ -46,7 +46,6 @@ KINDS = [
 BLOCKS_A_QUESTION = 100
 """Of memory that a round may leave behind; a single run that is held on to holds thousands."""
 OF_THE_LIBRARYS_LOOP = 2
-NAME_LOOKUP_THREADS = min(32, (os.cpu_count() or 1) + 4)
 """Sockets by which an event loop's other threads wake it."""
 
 
@@ -143,8 +142,7 @@ def test_all_end_none_are_mixed_and_nothing_is_left(faulty, caplog):
     round_of(faulty, options)
     assert settles(lambda: open_sockets() <= sockets + OF_THE_LIBRARYS_LOOP), "sockets are left open"
     assert settles(lambda: sys.getallocatedblocks() - blocks < QUESTIONS * BLOCKS_A_QUESTION), "memory grows"
-    # The library's loop looks names up in threads of its own, which begin one by one as they are needed.
-    assert threading.active_count() <= threads + NAME_LOOKUP_THREADS
+    assert settles(lambda: threading.active_count() <= threads), "threads are left"
 
 
 def test_the_librarys_event_loop_holds_nothing_of_the_run_that_started_it():

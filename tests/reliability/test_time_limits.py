@@ -1,8 +1,13 @@
 """Points that stall, and runs that must end in time."""
 
 import asyncio
+import threading
+from typing import Any
 
 import pytest
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 
 from sot_graph import SkeletonError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import Fault, Stall, Status
@@ -125,3 +130,40 @@ async def test_runs_at_once_have_a_deadline_each(endpoint):
     )
     assert one["timings"]["total"] <= 1.0 + SLACK
     assert 2.0 <= other["timings"]["total"] <= 2.0 + SLACK
+
+
+class BlockingModel(BaseChatModel):
+    """A model that has nothing asynchronous: each call holds a thread."""
+
+    meeting: Any
+
+    @property
+    def _llm_type(self) -> str:
+        return "blocking"
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        self.meeting.wait()
+        return ChatResult(generations=[ChatGeneration(message=AIMessage("Some text."))])
+
+
+FORTY = [f"Title {number}" for number in range(1, 41)]
+"""More than an event loop's own executor has threads."""
+
+
+def test_a_model_that_blocks_is_asked_for_all_points_at_once():
+    graph = create_sot_graph(BlockingModel(meeting=threading.Barrier(len(FORTY), timeout=60)))
+    assert statuses(graph.invoke({**ASK, "given_skeleton": FORTY})) == ["ok"] * len(FORTY)
+
+
+def test_a_model_that_blocks_and_stalls_stops_no_other_call(endpoint):
+    end = threading.Event()
+    stalling = create_sot_graph(BlockingModel(meeting=end), options=SotOptions(point_timeout=0.1))
+    other = create_sot_graph(
+        endpoint.chat_model(base_url=endpoint.base_url.replace("127.0.0.1", "localhost")),  # a name to look up
+        options=SotOptions(deadline=60),
+    )
+    try:
+        assert statuses(stalling.invoke({**ASK, "given_skeleton": FORTY})) == ["timed_out"] * len(FORTY)
+        assert set(statuses(other.invoke(ASK))) == {"ok"}
+    finally:
+        end.set()

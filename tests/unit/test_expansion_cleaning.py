@@ -238,3 +238,24 @@ def test_a_reply_that_never_ends_is_cleaned_in_linear_time(unit: str, trim: bool
     clean(text, pieces=4, trim_to_sentence=trim)
     clean(text, pieces=4, trim_to_sentence=trim, index=1)
     assert time.process_time() - before < 20
+
+
+@pytest.mark.timeout(30)
+def test_a_long_text_without_a_word_takes_no_longer_for_each_piece():
+    cleaner = TextCleaner(1, "Title")
+    assert {cleaner.feed("****") for _ in range(200_000)} == {""}
+    assert cleaner.feed("Word") == "****" * 200_000 + "Word"
+
+
+@pytest.mark.parametrize("text", ["👍", "✅ ✅", "→", "5", "é", "水"])
+def test_a_picture_says_something(text: str):
+    cleaner = TextCleaner(2, "Title")
+    assert cleaner.feed(text) + cleaner.finish() == text
+    assert cleaner.says_something
+
+
+@pytest.mark.parametrize("text", ["", "***", "____", "…", "—", "」"])
+def test_marks_say_nothing(text: str):
+    cleaner = TextCleaner(2, "Title")
+    assert cleaner.feed(text) + cleaner.finish() == ""
+    assert not cleaner.says_something

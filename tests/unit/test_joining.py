@@ -1,5 +1,6 @@
 """Joins: from expansions to one answer."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -101,3 +102,24 @@ def test_an_error_in_a_custom_join_comes_out_as_it_is():
 
     with pytest.raises(ZeroDivisionError):
         join_answer(join, QUESTION, SKELETON, BOTH, "mark")
+
+
+def test_what_a_join_does_to_its_arguments_changes_no_result():
+    def join(question: str, skeleton: Any, expansions: Any) -> str:
+        for point in skeleton:
+            point["depends_on"].append(7)
+        for written in expansions:
+            written["text"] = "changed"
+        skeleton.clear()
+        expansions.clear()
+        return "joined"
+
+    skeleton, expansions = copy.deepcopy((SKELETON, BOTH))
+    assert join_answer(join, QUESTION, skeleton, expansions, "mark") == "joined"
+    assert (skeleton, expansions) == (SKELETON, BOTH)
+
+
+@pytest.mark.parametrize("wrong", [{"head": 5}, {"head": "", "separator": None}, {"head": "", "cut": b"x"}])
+def test_a_join_is_made_of_strings(wrong: Any):
+    with pytest.raises(SotConfigError, match=r"PointwiseJoin: \w+ is \w+; it must be a string"):
+        PointwiseJoin(**wrong)

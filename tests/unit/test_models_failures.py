@@ -101,6 +101,28 @@ def test_the_status_is_found_on_other_providers_errors_too():
     assert status_code(ValueError()) is None
 
 
+class UnspeakableError(Exception):
+    """Of a class whose own parts fail."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    @property
+    def status_code(self) -> int:
+        raise RuntimeError("no status")
+
+    class response:
+        headers = 5
+
+
+def test_an_error_whose_own_parts_fail_is_still_explained():
+    error = UnspeakableError()
+    assert explain(error) == "UnspeakableError"
+    assert status_code(error) is None
+    assert retry_after_seconds(error) is None
+    assert not is_retryable(error)
+
+
 def test_a_circle_of_causes_ends():
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
@@ -122,6 +144,8 @@ def test_a_circle_of_causes_ends():
         ({"retry-after": "soon"}, None),
         ({"retry-after": ""}, None),
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
+        ({"retry-after": "Mon, 01 Jan 99999999999999 00:00:00 GMT"}, None),
+        ({"retry-after": "Mon, 01 Jan 2024 00:00:00 +99999999"}, None),
         ({}, None),
     ],
 )
@@ -157,6 +181,7 @@ def test_waits_grow_and_are_bounded(attempt: int):
         (http_error(500, {"detail": "x"}), "Error (HTTP 500)"),
         (ValueError("several\nlines\n\there"), "several lines here"),
         (ValueError(), "ValueError"),
+        (ValueError("a\x00b \ud800 c"), "ab ? c"),
         (openai.APITimeoutError(request=REQUEST), "the model did not answer in time"),
         (httpx2.ReadTimeout("x"), "the model did not answer in time"),
         (TimeoutError(), "the model did not answer in time"),

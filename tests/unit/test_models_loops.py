@@ -86,7 +86,7 @@ def test_a_nested_call_from_the_librarys_loop_ends_and_sees_the_context():
         PLACE.set("outer")
         return run_sync(where())
 
-    assert run_sync(outer()) == ("outer", "sot_graph-nested")
+    assert run_sync(outer()) == ("outer", "sot_graph-loop-1")
 
 
 def test_calls_nested_twice_end():
@@ -96,7 +96,7 @@ def test_calls_nested_twice_end():
     async def outer() -> tuple[str, str]:
         return run_sync(middle())
 
-    assert run_sync(outer())[1] == "sot_graph-nested"
+    assert run_sync(outer())[1] == "sot_graph-loop-2"
 
 
 def test_a_nested_calls_exception_comes_out_as_it_is():

@@ -213,3 +213,7 @@ def test_no_system_prompt_is_no_system_message():
 def test_a_numbered_list_has_one_line_a_point():
     assert numbered_list(POINTS) == "1. Set clear goals\n2. Plan every day\n3. Avoid multitasking"
     assert numbered_list([]) == ""
+
+
+def test_a_surrogate_pair_becomes_its_character_and_half_of_one_does_not():
+    assert clean_text("a \ud83d\ude00 b \ud83d c \ude00") == "a 😀 b ? c ?"

@@ -570,3 +570,16 @@ def test_the_axis_has_round_numbers_of_seconds(end, labels):
 @given(end=st.floats(min_value=1e-9, max_value=1e9))
 def test_the_axis_never_has_more_than_seven_labels(end):
     assert 2 <= len(list(Scale(end).axis(22, 100))) / 2 <= 7
+
+
+@pytest.mark.parametrize("odd", [[], {}, 10**400, 1e308, float("nan"), object(), None])
+def test_an_odd_value_anywhere_counts_as_not_known(odd):
+    result = {
+        "answer": "Text.",
+        "skeleton": [{"index": 1, "title": odd}],
+        "expansions": [{"index": 1, "title": "A", "text": "Text.", "status": odd, "error": odd}],
+        "usage": {"total": {"output_tokens": odd}, "expansion": {"output_tokens": odd}},
+        "timings": {"points": [{"index": 1, "start": 0.0, "end": odd}], "total": odd},
+    }
+    assert measure_run(result).points[0].status == "missing"
+    assert "<html" in result_timeline(result)

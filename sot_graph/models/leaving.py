@@ -1,0 +1,133 @@
+"""When a synchronous caller goes away: their model calls are closed, which LangGraph alone would wait for.
+
+LangGraph runs parallel nodes in threads, and waits for them before it hands on a Ctrl-C, before a stream is closed,
+and (Python does that) before the process ends. So the calls have to be cancelled before it begins to wait.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import weakref
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
+from types import FrameType
+from typing import Any, TypeVar
+
+from sot_graph.forking import reset_after_fork
+from sot_graph.models.running import CancelScope, tell_loops
+
+__all__ = ["closing_calls"]
+
+T = TypeVar("T")
+
+
+def closing_calls(parts: Iterator[T]) -> Generator[T]:
+    """What a synchronous run of LangGraph yields, with its model calls closed when its reader goes away.
+
+    That is: on Ctrl-C, when this generator is closed or forgotten, and when the interpreter ends.
+
+    Args:
+        parts: What `graph.stream` returned.
+    """
+    scope = CancelScope()
+    run = _reading(parts, scope)
+    _exit_watch.add(run, scope)
+    return run
+
+
+def _reading(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
+    with closing(parts):  # type: ignore[type-var]
+        try:
+            while True:
+                with scope.entered(), _cancelled_by_ctrl_c(scope):
+                    try:
+                        part = next(parts)
+                    except StopIteration:
+                        return
+                    except Exception:
+                        if scope.reason is not None:  # and LangGraph stumbled over it
+                            raise scope.reason from None
+                        raise
+                yield part
+        finally:
+            scope.cancel()  # before `parts` is closed: that waits until the running nodes have ended
+
+
+@contextmanager
+def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
+    """A SIGINT that interrupts the caller cancels the scope first.
+
+    Like `asyncio.run`, this puts a handler of its own before the one that is there, in the main thread only.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        try:
+            previous(number, frame)
+        except BaseException:  # a handler that returns wants the work to go on
+            # Elsewhere: here any lock may be held by what was interrupted.
+            tell_loops(scope.cancel)
+            raise
+
+    try:
+        signal.signal(signal.SIGINT, handle)
+    except ValueError:  # not the main interpreter
+        yield
+        return
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is handle:
+            signal.signal(signal.SIGINT, previous)
+
+
+class _ExitWatch:
+    """Ends, as the interpreter begins to end, what nobody will wait for: runs of the main and of daemon threads.
+
+    Python joins the threads of executors, LangGraph's among them, before it calls what is registered with `atexit`.
+    But it tells all of them first, and an idle one then ends at once: so this keeps an idle one, and waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a generator that is forgotten may be finalized while it is held
+        self._runs: weakref.WeakKeyDictionary[Generator[Any], CancelScope] = weakref.WeakKeyDictionary()
+        self._idle: ThreadPoolExecutor | None = None
+        reset_after_fork(self)
+
+    def reset_in_child(self) -> None:
+        self._lock = threading.RLock()
+        self._runs = weakref.WeakKeyDictionary()
+        self._idle = None
+
+    def add(self, run: Generator[Any], scope: CancelScope) -> None:
+        """Watch over a run, unless its thread is one that keeps the interpreter alive until it has ended."""
+        thread = threading.current_thread()
+        if not (thread.daemon or thread is threading.main_thread()):
+            return
+        with self._lock:
+            self._runs[run] = scope
+            if self._idle is None:
+                self._idle = ThreadPoolExecutor(1, thread_name_prefix="sot_graph-exit")
+                with suppress(RuntimeError):  # the interpreter is ending already
+                    worker = self._idle.submit(threading.current_thread).result()
+                    threading.Thread(
+                        target=self._wait_for, args=(worker,), name="sot_graph-exit-watch", daemon=True
+                    ).start()
+
+    def _wait_for(self, worker: threading.Thread) -> None:
+        worker.join()
+        with self._lock:
+            runs = list(self._runs.items())
+        for _, scope in runs:
+            scope.cancel(SystemExit)  # which ends a thread without a word
+        for run, _ in runs:
+            with suppress(ValueError):  # it is running, in a daemon thread: then it has just been cancelled
+                run.close()
+
+
+_exit_watch = _ExitWatch()
