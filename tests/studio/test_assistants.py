@@ -1,0 +1,44 @@
+"""Configured assistants: options that are set in Studio's form hold for their runs."""
+
+import pytest
+
+ASK = {"question": "How do I keep a garden?"}
+
+
+async def points_of(client, assistant, **run):
+    return len((await client.runs.wait(None, assistant, input=ASK, **run))["skeleton"])
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [{"context": {"max_points": 4}}, {"config": {"configurable": {"max_points": 4}}}],
+    ids=["context", "configurable"],
+)
+async def test_an_assistant_with_four_points_at_most_writes_four(client, configured):
+    assistant = await client.assistants.create("sot_graph", name="brief", **configured)
+    try:
+        assert await points_of(client, assistant["assistant_id"]) == 4
+        assert await points_of(client, "sot_graph") == 8
+    finally:
+        await client.assistants.delete(assistant["assistant_id"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"context": {"max_points": 2}}, {"config": {"configurable": {"max_points": 2}}}],
+    ids=["context", "configurable"],
+)
+async def test_one_run_may_change_what_its_graph_does(client, changed):
+    assert await points_of(client, "sot_graph", **changed) == 2
+
+
+async def test_the_options_of_the_agents_assistant_reach_the_graph_inside(client):
+    given = {"messages": [{"role": "user", "content": "What are good tips for keeping a garden?"}]}
+    result = await client.runs.wait(None, "agent", input=given, context={"max_points": 4})
+    assert result["messages"][-1]["content"].count("\n\n**") == 3
+
+
+async def test_a_value_out_of_its_bounds_is_told_in_one_line(client, endpoint):
+    with pytest.raises(Exception, match=r"SotOptions\.max_points=0: Input should be greater than or equal to 1"):
+        await points_of(client, "sot_graph", context={"max_points": 0})
+    assert endpoint.requests == []
