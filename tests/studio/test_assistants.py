@@ -1,5 +1,7 @@
 """Configured assistants: options that are set in Studio's form hold for their runs."""
 
+import asyncio
+
 import pytest
 
 ASK = {"question": "How do I keep a garden?"}
@@ -9,27 +11,24 @@ async def points_of(client, assistant, **run):
     return len((await client.runs.wait(None, assistant, input=ASK, **run))["skeleton"])
 
 
-@pytest.mark.parametrize(
-    "configured",
-    [{"context": {"max_points": 4}}, {"config": {"configurable": {"max_points": 4}}}],
-    ids=["context", "configurable"],
-)
-async def test_an_assistant_with_four_points_at_most_writes_four(client, configured):
-    assistant = await client.assistants.create("sot_graph", name="brief", **configured)
+@pytest.mark.parametrize("by", ["context", "configurable"])
+async def test_an_assistant_with_four_points_at_most_writes_four_and_a_run_may_say_otherwise(client, by):
+    def configured(points):
+        options = {"max_points": points}
+        return {"context": options} if by == "context" else {"config": {"configurable": options}}
+
+    assistant = await client.assistants.create("sot_graph", name="brief", **configured(4))
+    brief = assistant["assistant_id"]
     try:
-        assert await points_of(client, assistant["assistant_id"]) == 4
-        assert await points_of(client, "sot_graph") == 8
+        written = await asyncio.gather(
+            points_of(client, brief),
+            points_of(client, brief, **configured(2)),
+            points_of(client, "sot_graph", **configured(2)),
+            points_of(client, "sot_graph"),
+        )
     finally:
-        await client.assistants.delete(assistant["assistant_id"])
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"context": {"max_points": 2}}, {"config": {"configurable": {"max_points": 2}}}],
-    ids=["context", "configurable"],
-)
-async def test_one_run_may_change_what_its_graph_does(client, changed):
-    assert await points_of(client, "sot_graph", **changed) == 2
+        await client.assistants.delete(brief)
+    assert written == [4, 2, 2, 8]
 
 
 async def test_the_options_of_the_agents_assistant_reach_the_graph_inside(client):

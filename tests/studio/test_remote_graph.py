@@ -68,9 +68,9 @@ async def test_its_answer_can_be_read_in_reading_order(remote):
     assert "".join([text async for text in astream_answer(remote, ASK)]) == ANSWER
 
 
-async def test_its_answer_can_be_read_through_the_graph_around_it(parent):
-    assert "".join([text async for text in astream_answer(parent, MESSAGES)]) == ANSWER
-    assert "".join([text async for text in astream_answer(parent, MESSAGES, node="answer")]) == ANSWER
+@pytest.mark.parametrize("node", [None, "answer"])
+async def test_its_answer_can_be_read_through_the_graph_around_it(parent, node):
+    assert "".join([text async for text in astream_answer(parent, MESSAGES, node=node)]) == ANSWER
 
 
 def test_its_answer_can_be_read_synchronously(remote):

