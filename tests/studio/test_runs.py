@@ -113,35 +113,35 @@ async def answer_review(client, thread, verdict):
     return await client.runs.wait(thread, "sot_graph_with_review", command={"resume": verdict})
 
 
-async def test_an_approved_skeleton_is_written_out(client, endpoint):
-    thread = await interrupted_at_review(client)
-    assert len(endpoint.requests) == 1
-    result = await answer_review(client, thread, "approve")
-    assert (titles_of(result), result["route_reason"]) == (TITLES, "the skeleton was approved")
-    assert len(endpoint.requests) == 1 + POINTS
+async def test_nothing_is_written_before_the_skeleton_is_approved_and_an_edited_one_is_written_as_edited(
+    client, endpoint
+):
+    approved, edited = await asyncio.gather(interrupted_at_review(client), interrupted_at_review(client))
+    assert not any(one_point(logged.request) for logged in endpoint.requests)
+    as_it_was, changed = await asyncio.gather(
+        answer_review(client, approved, "approve"), answer_review(client, edited, ["Only this", "And that"])
+    )
+    assert (titles_of(as_it_was), as_it_was["route_reason"]) == (TITLES, "the skeleton was approved")
+    assert (titles_of(changed), changed["route_reason"]) == (["Only this", "And that"], "the skeleton was edited")
 
 
-async def test_an_edited_skeleton_is_written_as_it_was_edited(client):
-    thread = await interrupted_at_review(client)
-    result = await answer_review(client, thread, ["Only this", "And that"])
-    assert (titles_of(result), result["route_reason"]) == (["Only this", "And that"], "the skeleton was edited")
+async def test_a_rejected_skeleton_is_drafted_and_reviewed_again_and_a_senseless_answer_can_be_corrected(
+    client, endpoint
+):
+    rejected, senseless = await asyncio.gather(interrupted_at_review(client), interrupted_at_review(client))
 
+    async def reject():
+        again = await answer_review(client, rejected, {"reject": "nothing about the soil"})
+        assert again["__interrupt__"][0]["value"]["type"] == "sot.review"
 
-async def test_a_rejected_skeleton_is_drafted_again_and_reviewed_again(client, endpoint):
-    thread = await interrupted_at_review(client)
-    again = await answer_review(client, thread, {"reject": "nothing about the soil"})
-    assert again["__interrupt__"][0]["value"]["type"] == "sot.review"
-    assert "nothing about the soil" in endpoint.requests[-1].request.last_user
-    result = await answer_review(client, thread, True)
-    assert result["answer"]
+    async def answer_senselessly():
+        with pytest.raises(Exception, match="says nothing about the skeleton"):
+            await answer_review(client, senseless, 42)
 
-
-async def test_an_answer_that_says_nothing_about_the_skeleton_can_be_corrected(client):
-    thread = await interrupted_at_review(client)
-    with pytest.raises(Exception, match="says nothing about the skeleton"):
-        await answer_review(client, thread, 42)
-    result = await answer_review(client, thread, True)
-    assert titles_of(result) == TITLES
+    await asyncio.gather(reject(), answer_senselessly())
+    assert sum("nothing about the soil" in logged.request.last_user for logged in endpoint.requests) == 1
+    for result in await asyncio.gather(*(answer_review(client, thread, True) for thread in (rejected, senseless))):
+        assert titles_of(result) == TITLES
 
 
 async def test_a_cancelled_run_closes_its_model_calls(client, endpoint):
