@@ -34,6 +34,12 @@ async def test_a_plain_question_is_answered_by_its_skeleton(client):
     assert result["messages"][-1]["content"] == result["answer"]
 
 
+async def test_points_that_begin_with_their_titles_are_answered_all_the_same(client):
+    result = await client.runs.wait(None, "sot_graph", input=ASK, context={"dispatch": "pipelined"})
+    assert titles_of(result) == TITLES
+    assert result["answer"].startswith("**1. Sowing seeds**\n\nAbout Sowing seeds.")
+
+
 async def test_the_stream_modes_show_events_tokens_and_updates(client):
     parts = [
         part

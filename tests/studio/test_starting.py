@@ -69,7 +69,7 @@ graphs = [
     create_sot_graph(model(), router=CascadeRouter(LearnedRouter(), ModelRouter(model())), cache=InMemoryCache()),
     create_sot_graph(model(), options=SotOptions(structured_mode="tools")),
     create_sot_graph(model(), options=SotOptions(structured_mode="md_json", speculative=True), router=LearnedRouter()),
-    create_sot_graph(model(), options=SotOptions(skeleton_format="list")),
+    create_sot_graph(model(), options=SotOptions(skeleton_format="list", dispatch="pipelined")),
 ]
 agent = build_agent(model())
 ask = {"question": "What are good tips for keeping a garden?"}
