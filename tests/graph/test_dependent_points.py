@@ -153,8 +153,10 @@ async def test_a_resumed_run_asks_only_for_what_is_not_there(run, endpoint, disp
     config = {"configurable": {"thread_id": "1"}}
     running = asyncio.create_task(graph.ainvoke(ASK, config))
     await endpoint.wait_for_async(
-        lambda log: {number_of(one.request) for one in log if is_point(one.request) and one.outcome == "ok"} == {1, 2}
-        and any(is_point(one.request) and number_of(one.request) == 3 for one in log)
+        lambda log: (
+            {number_of(one.request) for one in log if is_point(one.request) and one.outcome == "ok"} == {1, 2}
+            and any(is_point(one.request) and number_of(one.request) == 3 for one in log)
+        )
     )
     for _ in range(200):  # until LangGraph has kept what is there
         await asyncio.sleep(0)
