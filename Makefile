@@ -26,6 +26,10 @@ demo: $(filter .uv/bin/uv,$(UV)) ## ask one question of a real, small model on t
 	@$(UV) sync --quiet --locked --inexact --no-default-groups --group demo --extra local
 	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL $(RUN) sot-graph ask "How can I improve my time management skills?"
 
+.PHONY: studio
+studio: sync ## serve the graphs of langgraph.json to LangGraph Studio, from this machine
+	$(RUN) python -m sot_graph.studio
+
 .PHONY: test
 test: sync ## run all tests
 	$(RUN) pytest -n $(WORKERS) --dist loadgroup

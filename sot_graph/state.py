@@ -13,6 +13,7 @@ from typing import Annotated, Any, NotRequired
 from langchain_core.messages import AnyMessage
 from langgraph.channels import EphemeralValue
 from langgraph.graph.message import add_messages
+from pydantic import Field
 from typing_extensions import TypedDict
 
 from sot_graph.types import (
@@ -123,12 +124,16 @@ def _storable(value: Any) -> Any:
 class SotInput(TypedDict, total=False):
     """What a caller gives: a question, or messages whose last human one is the question."""
 
-    question: str
-    messages: Annotated[list[AnyMessage], add_messages]
-    given_skeleton: list[Any]
-    """Titles, or points, to use as they are: no skeleton is drafted."""
-    given_expansions: list[Expansion]
-    """Of an earlier run: those that are `ok` are kept, the others are written."""
+    # The descriptions reach the input form of LangGraph Studio; docstrings don't.
+    question: Annotated[str, Field(description="What is to be answered. Without it: the last human message.")]
+    messages: Annotated[list[AnyMessage], Field(description="The conversation, if there is one."), add_messages]
+    given_skeleton: Annotated[
+        list[Any], Field(description="Titles, or points, to use as they are: no skeleton is drafted.")
+    ]
+    given_expansions: Annotated[
+        list[Expansion],
+        Field(description="Of an earlier run: those that are ok are kept, the others are written."),
+    ]
 
 
 class SotOutput(TypedDict, total=False):

@@ -57,7 +57,11 @@ _Model = Annotated[
 ]
 _BaseUrl = Annotated[
     str | None,
-    typer.Option("--base-url", help="An OpenAI-compatible endpoint, such as http://localhost:11434/v1. Needs --model."),
+    typer.Option(
+        "--base-url",
+        envvar="SOT_GRAPH_BASE_URL",
+        help="An OpenAI-compatible endpoint, such as http://localhost:11434/v1. Needs --model.",
+    ),
 ]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from sot_graph.cli.choosing import chosen_model
+from sot_graph.choosing import chosen_model
 from sot_graph.cli.consoles import output_console
 from sot_graph.cli.failing import running
 from sot_graph.cli.kinds import RouterKind

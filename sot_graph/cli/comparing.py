@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sot_graph.cli.choosing import chosen_model
+from sot_graph.choosing import chosen_model
 from sot_graph.cli.consoles import output_console
 from sot_graph.cli.failing import running
 from sot_graph.cli.live import Board, tail_of_text

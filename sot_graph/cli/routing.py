@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from sot_graph.cli.choosing import chosen_model
+from sot_graph.choosing import chosen_model
 from sot_graph.cli.kinds import RouterKind
 from sot_graph.cli.streams import print_json
 from sot_graph.errors import SotConfigError

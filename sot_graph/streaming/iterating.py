@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ async def astream_answer(
     with `contextlib.aclosing`, as every async generator.
 
     Args:
-        graph: A graph of `create_sot_graph`, or a parent that has one as a subgraph.
+        graph: A graph of `create_sot_graph`, a parent that has one as a subgraph, or a `RemoteGraph` of either.
         input: As for `graph.astream`.
         config: As for `graph.astream`.
         context: As for `graph.astream`.
@@ -52,7 +53,7 @@ async def astream_answer(
         ...             print(text, end="", flush=True)
     """
     reading = _Reading(node)
-    settings = _settings(config, context)
+    settings = _settings(config, context) | _remote_settings(graph)
     async with aclosing(graph.astream(input, **settings)) as parts:  # type: ignore[type-var]
         async for part in parts:
             if text := reading.take(part):
@@ -73,7 +74,7 @@ def stream_answer(
     Closing the iterator (`contextlib.closing`), forgetting it, or Ctrl-C cancels the model calls.
     """
     reading = _Reading(node)
-    settings = _settings(config, context)
+    settings = _settings(config, context) | _remote_settings(graph)
     with closing(closing_calls(graph.stream(input, **settings))) as parts:
         for part in parts:
             if text := reading.take(part):
@@ -84,6 +85,12 @@ def stream_answer(
 def _settings(config: RunnableConfig | None, context: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"config": config, "stream_mode": ["custom"], "subgraphs": True}
     return settings if context is None else {**settings, "context": context}
+
+
+def _remote_settings(graph: object) -> dict[str, Any]:
+    """What LangGraph's `RemoteGraph` wants besides: its server would go on, and pay, when the reader has left."""
+    module = sys.modules.get("langgraph.pregel.remote")  # where it isn't imported, nothing is one
+    return {"on_disconnect": "cancel"} if module is not None and isinstance(graph, module.RemoteGraph) else {}
 
 
 class _Reading:

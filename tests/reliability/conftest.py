@@ -13,7 +13,14 @@ import pytest
 
 from sot_graph.testing import Physics, SimulatedEndpoint
 
-_OUTSIDE = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_PROXY", "SOT_GRAPH_MODEL")
+_OUTSIDE = (
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "OPENAI_API_BASE",
+    "OPENAI_PROXY",
+    "SOT_GRAPH_MODEL",
+    "SOT_GRAPH_BASE_URL",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -127,6 +127,12 @@ def test_the_model_may_come_from_the_environment(endpoint: SimulatedEndpoint):
     assert ran.returncode == 0
 
 
+def test_the_base_url_may_come_from_the_environment(endpoint: SimulatedEndpoint):
+    ran = run("ask", "How?", "--json", SOT_GRAPH_MODEL="qwen3:4b", SOT_GRAPH_BASE_URL=endpoint.base_url)
+    assert ran.returncode == 0
+    assert {logged.request.raw["model"] for logged in endpoint.requests} == {"qwen3:4b"}
+
+
 def fails(ran: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
     assert ran.returncode == status, ran.stderr
     assert ran.stdout == ""

