@@ -57,10 +57,10 @@ def retry_failed_points(
     if child is None:
         snapshot = graph.get_state(_thread(graph, config))
         healed = graph.update_state(_repeatable(snapshot), _AFRESH, as_node=_before_points(graph))
-        return dict(graph.invoke(None, healed, **_with(context)))
+        return dict(graph.invoke(None, _watched(config, healed), **_with(context)))
     name, subgraph = child
     kept = _kept(graph.get_state(_child_config(graph, config, name)), name)
-    result = dict(subgraph.copy({"checkpointer": None}).invoke(_given(kept), **_with(context)))
+    result = dict(subgraph.copy({"checkpointer": None}).invoke(_given(kept), _watched(config), **_with(context)))
     graph.update_state(_child_config(graph, config, name), _child_update(result), as_node=JOIN)
     graph.update_state(config, _parent_update(graph, result), as_node=name)
     return result
@@ -78,10 +78,10 @@ async def aretry_failed_points(
     if child is None:
         snapshot = await graph.aget_state(_thread(graph, config))
         healed = await graph.aupdate_state(_repeatable(snapshot), _AFRESH, as_node=_before_points(graph))
-        return dict(await graph.ainvoke(None, healed, **_with(context)))
+        return dict(await graph.ainvoke(None, _watched(config, healed), **_with(context)))
     name, subgraph = child
     kept = _kept(await graph.aget_state(_child_config(graph, config, name)), name)
-    result = dict(await subgraph.copy({"checkpointer": None}).ainvoke(_given(kept), **_with(context)))
+    result = dict(await subgraph.copy({"checkpointer": None}).ainvoke(_given(kept), _watched(config), **_with(context)))
     await graph.aupdate_state(_child_config(graph, config, name), _child_update(result), as_node=JOIN)
     await graph.aupdate_state(config, _parent_update(graph, result), as_node=name)
     return result
@@ -89,6 +89,12 @@ async def aretry_failed_points(
 
 def _with(context: Any) -> dict[str, Any]:
     return {} if context is None else {"context": context}
+
+
+def _watched(config: RunnableConfig, thread: RunnableConfig | None = None) -> RunnableConfig:
+    """A thread's config with the callbacks, tags and metadata that the caller gave; without a thread, only these."""
+    own = {key: value for key, value in config.items() if key != "configurable"}
+    return {**own, **(thread or {})}  # type: ignore[typeddict-item]
 
 
 def _is_sot(graph: Any) -> bool:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from langgraph.graph import END
 from langgraph.types import Overwrite
-from langsmith import get_current_run_tree
 
 from sot_graph.events import RouteEvent
 from sot_graph.nodes.answering import answered, write_directly
@@ -48,7 +47,8 @@ async def route(state: SotState, task: Task, kit: Kit) -> Update:
         task.emit(
             RouteEvent(type="sot.route", route=decision.route, reason=decision.reason, confidence=decision.confidence)
         )
-        _note_in_trace(decision)
+        # Without its reason, which may quote the question.
+        task.trace.describe_node(stage="route", sot_route=decision.route, sot_route_confidence=decision.confidence)
         begun = {**fresh(asked, task), "route": decision.route, "route_reason": _why(decision)}
         if decision.route == "skeleton":
             chosen = await guess.skeleton(timings, _why(decision))
@@ -66,13 +66,6 @@ async def route(state: SotState, task: Task, kit: Kit) -> Update:
         "usage": Overwrite(add_usage(None, task.meter.usage)),
         "timings": Overwrite(timings),
     }
-
-
-def _note_in_trace(decision: RouteDecision) -> None:
-    """Put the decision into the metadata of this node's run, without its reason: that may quote the question."""
-    run = get_current_run_tree()
-    if run is not None:
-        run.add_metadata({"sot_route": decision.route, "sot_route_confidence": decision.confidence})
 
 
 def _why(decision: RouteDecision) -> str:
@@ -114,7 +107,8 @@ class _Speculation:
             self._send(text)
         answer, timings["direct"] = await self._direct
         await self.cancel()  # its usage is in the answer's message
-        update = answered(begun, self._task, answer, add_usage(None, self._task.meter.usage), {})
+        usage = add_usage(None, self._task.meter.usage)
+        update = answered({**begun, "timings": timings}, self._task, answer, usage, {})
         timings["total"] = update.pop("timings")["total"]
         return update
 

@@ -103,6 +103,7 @@ async def recall(task: Task, kit: Kit, key: str | None) -> Draft | None:
     if kept is None:
         return None
     task.meter.add_cache_hit("skeleton")
+    task.trace.describe_node(sot_cache_hit=True)
     return Draft(**kept)
 
 
