@@ -32,7 +32,7 @@ _KEY = re.compile(
 )
 _AFTER_BEARER = re.compile(r"(?<=Bearer )\S+")
 _WORD = re.compile(r"\w+")
-_SHORTEST_QUOTE = 8
+_SHORTEST_QUOTE = 6
 _SHORTEST_UNSPACED_QUOTE = 4
 _KEY_HEADERS = re.compile(r"authorization|cookie|key|token", re.IGNORECASE)
 
