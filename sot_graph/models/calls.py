@@ -16,14 +16,10 @@ from langchain_core.runnables.config import merge_configs
 from openai import LengthFinishReasonError
 
 from sot_graph.models.failures import (
-    backoff_seconds,
     explain,
-    is_rate_limited,
-    is_retryable,
-    rate_limit_seconds,
-    retry_after_seconds,
 )
 from sot_graph.models.loops import LoopModel
+from sot_graph.models.patience import Patience
 from sot_graph.models.scrubbing import Scrubber
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.tracing import CallTrace
@@ -34,7 +30,6 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from sot_graph.options import SotOptions
     from sot_graph.runs import Task
     from sot_graph.tracing import OnError
     from sot_graph.types import Stage
@@ -92,29 +87,6 @@ def _usage_of(error: BaseException) -> UsageMetadata | None:
         "output_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
     }
-
-
-class _Patience:
-    """How long one call goes on trying."""
-
-    def __init__(self, options: SotOptions) -> None:
-        self._options = options
-        self._failures = 0
-        self._times_busy = 0
-        self._waited_for_busy = 0.0
-
-    def wait_after(self, error: Exception) -> float | None:
-        """Seconds to wait before the next attempt; `None`: give up."""
-        if is_rate_limited(error):
-            self._times_busy += 1
-            wait = rate_limit_seconds(error, self._times_busy)
-            self._waited_for_busy += wait
-            return wait if self._waited_for_busy <= self._options.rate_limit_patience else None
-        self._failures += 1
-        if self._failures > self._options.max_retries or not is_retryable(error):
-            return None
-        asked_for = retry_after_seconds(error)
-        return backoff_seconds(self._failures + 1) if asked_for is None else asked_for
 
 
 def _times_cancelled() -> int:
@@ -184,7 +156,7 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         attempt = 1
-        patience = _Patience(self.task.options)
+        patience = Patience(self.task.options)
         clean = self._cleaner(messages)
         while True:
             if on_attempt is not None:

@@ -79,7 +79,9 @@ def describe_figures(result: Mapping[str, Any], task: Task) -> None:
 def describe_answer(result: Mapping[str, Any], task: Task) -> None:
     """The same for a run that has its answer. LangGraph alone records every channel, where the run is streamed."""
     if task.trace.is_watched:
-        task.trace.describe_graph(_figures(result, task), outputs=result)
+        # Without the question among the messages: who hides inputs may well show outputs.
+        outputs = {**result, "messages": result["messages"][-1:]}
+        task.trace.describe_graph(_figures(result, task), outputs=outputs)
 
 
 def _figures(result: Mapping[str, Any], task: Task) -> dict[str, Any]:
@@ -137,6 +139,6 @@ _INPUTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     DRAFT_SKELETON: _asked,
     REVIEW_SKELETON: lambda state: _present(state, "skeleton"),
     EXPAND_POINT: lambda payload: {"point": payload["point"]},
-    JOIN: lambda state: _present(state, "expansions"),
+    JOIN: lambda state: {"points": [_present(expansion, "index", "status") for expansion in state["expansions"]]},
     ANSWER_DIRECTLY: _asked,
 }

@@ -102,6 +102,14 @@ async def test_one_of_the_two_hidden_is_enough_to_keep_titles_out_of_names_and_m
         assert not SECRET.search(json.dumps([each.name, each.tags, each.metadata, each.error]).encode()), each.name
 
 
+@pytest.mark.parametrize(("hidden", "canary"), [("inputs", b"canaryquestion"), ("outputs", b"canarytext")])
+async def test_what_goes_in_is_in_no_output_and_what_comes_out_in_no_input(hidden, canary, run, endpoint, recorder):
+    tracer = LangChainTracer(client=recorder.client(**HIDING[hidden]))
+    result = await run(create_sot_graph(model_of(endpoint)), ASK, {"callbacks": [tracer]})
+    assert canary.decode() in json.dumps(result, default=str)
+    assert canary not in recorder.traffic
+
+
 async def test_hidden_metadata_is_hidden(run, endpoint, recorder):
     tracer = LangChainTracer(client=recorder.client(hide_metadata=True))
     await run(create_sot_graph(model_of(endpoint)), ASK, {"callbacks": [tracer]})

@@ -130,6 +130,11 @@ CASES = {
         options={"skeleton_format": "list"},
         errors={"write skeleton as a list": "0 usable points of at least 3"},
     ),
+    "points begun while the skeleton is written": Case(
+        options={"dispatch": "pipelined"},
+        faults=[Fault(Status(400), of_point(2))],
+        errors={"expand 2: Main causes": "HTTP 400", "write 2: Main causes": "Simulated error 400"},
+    ),
     "a draft that is not wanted": Case(
         routed("C"),
         graph=model_router(),
