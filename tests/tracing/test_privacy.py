@@ -9,6 +9,7 @@ from langchain_core.tracers import LangChainTracer
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, MessagesState, StateGraph
 
 from sot_graph import ModelRouter, SotConfigError, SotOptions, create_sot_graph
 from sot_graph.models.scrubbing import Scrubber, secrets_of
@@ -129,6 +130,17 @@ async def test_a_run_that_fails_or_waits_for_review_hides_it_too(endpoint, recor
     with pytest.raises(Exception, match="Refused"):
         await create_sot_graph(model_of(endpoint)).ainvoke(ASK, config)
     assert len(recorder.roots()) == 3
+    assert not SECRET.findall(recorder.traffic)
+
+
+async def test_a_review_in_a_subgraph_hides_it_in_the_parents_error_too(run_whole, endpoint, recorder):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(model_of(endpoint), options=SotOptions(review_skeleton=True)))
+    builder.add_edge(START, "answer")
+    client = recorder.client(hide_inputs=True, hide_outputs=True)
+    config = {"callbacks": [LangChainTracer(client=client)], "configurable": {"thread_id": "1"}}
+    await run_whole(builder.compile(checkpointer=InMemorySaver()), {"messages": [("user", QUESTION)]}, config)
+    assert "waits for its review" in recorder.root().find("answer").error
     assert not SECRET.findall(recorder.traffic)
 
 

@@ -288,6 +288,14 @@ async def test_a_model_with_things_bound_to_it_is_traced_as_any_other(run, endpo
     assert all(logged.request.raw["temperature"] == 0.5 for logged in endpoint.requests)
 
 
+async def test_the_calls_of_a_model_with_fallbacks_end_too(run, endpoint, recorder, config):
+    """LangChain puts a run of its own around them."""
+    endpoint.faults = [Fault(Stall(), of_point(2))]
+    model = endpoint.chat_model().with_fallbacks([endpoint.chat_model()])
+    result = await run(create_sot_graph(model, options=SotOptions(point_timeout=0.5)), ASK, config)
+    check_whole(recorder.root(), result["usage"]["total"])
+
+
 class Seen(BaseCallbackHandler):
     """A callback handler that is no tracer."""
 
