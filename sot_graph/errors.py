@@ -28,7 +28,6 @@ __all__ = [
     "SkeletonError",
     "SotConfigError",
     "SotError",
-    "kind_of",
 ]
 
 
