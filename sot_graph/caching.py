@@ -19,7 +19,7 @@ from langchain_core.runnables import Runnable
 if TYPE_CHECKING:
     from langgraph.cache.base import BaseCache
 
-__all__ = ["ResultCache", "model_fingerprint"]
+__all__ = ["ResultCache", "fingerprint", "model_fingerprint"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -30,6 +30,11 @@ _NAMESPACE = ("sot_graph", "1")
 def model_fingerprint(model: Runnable[Any, Any]) -> str:
     """A hash of a model and its settings, without its secrets. Two that differ in anything have two."""
     return _hash(dumps(model))
+
+
+def fingerprint(*settings: object) -> str:
+    """Twelve letters that are the same for the same settings, to compare runs by."""
+    return _hash("\n".join(map(repr, settings)))[:12]
 
 
 def _hash(text: str) -> str:

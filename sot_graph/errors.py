@@ -13,6 +13,7 @@ others are retried by a `RetryPolicy` that a parent graph puts on the node.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ __all__ = [
     "SotConfigError",
     "SotError",
 ]
+
+
+def kind_of(value: object) -> str:
+    """What a value is, without anything of what it holds: errors go into traces and logs."""
+    if isinstance(value, Mapping):
+        return f"a {type(value).__name__} with the keys {', '.join(sorted(map(str, value))) or 'none'}"
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 class SotError(Exception):

@@ -26,6 +26,7 @@ from sot_graph.nodes import (
     Edge,
     Kit,
     Node,
+    NodeFunction,
     after_route,
     after_route_to_review,
     answer_directly,
@@ -36,6 +37,7 @@ from sot_graph.nodes import (
     review_skeleton,
     route,
     to_review,
+    trace_policy,
 )
 from sot_graph.nodes import (
     join as join_node,
@@ -107,23 +109,26 @@ def build_sot_graph(
         SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
     )
     begins = router is None
-    builder.add_node(
-        DRAFT_SKELETON, Node(draft_skeleton, kit, name=DRAFT_SKELETON, begins=begins), input_schema=SotState
-    )
-    builder.add_node(EXPAND_POINT, Node(expand_point, kit, name=EXPAND_POINT), input_schema=ExpandPointInput)
-    builder.add_node(JOIN, Node(join_node, kit, name=JOIN), input_schema=SotState)
-    builder.add_node(ANSWER_DIRECTLY, Node(answer_directly, kit, name=ANSWER_DIRECTLY), input_schema=SotState)
+
+    def add(name: str, function: NodeFunction, *, begins: bool = False, schema: type[Any] = SotState) -> None:
+        node = Node(function, kit, name=name, begins=begins)
+        builder.add_node(name, node, input_schema=schema, trace_policy=trace_policy(name, begins=begins))
+
+    add(DRAFT_SKELETON, draft_skeleton, begins=begins)
+    add(EXPAND_POINT, expand_point, schema=ExpandPointInput)
+    add(JOIN, join_node)
+    add(ANSWER_DIRECTLY, answer_directly)
     reviews = kit.options.review_skeleton
     points = [EXPAND_POINT, JOIN]
     first = DRAFT_SKELETON
     if router is not None:
         first = ROUTE
-        builder.add_node(ROUTE, Node(route, kit, name=ROUTE, begins=True), input_schema=SotState)
+        add(ROUTE, route, begins=True)
         ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else points)]
         builder.add_conditional_edges(ROUTE, Edge(after_route_to_review if reviews else after_route), ways)
     builder.add_edge(START, first)
     if reviews:
-        builder.add_node(REVIEW_SKELETON, Node(review_skeleton, kit, name=REVIEW_SKELETON), input_schema=SotState)
+        add(REVIEW_SKELETON, review_skeleton)
         builder.add_conditional_edges(DRAFT_SKELETON, Edge(to_review), [REVIEW_SKELETON, ANSWER_DIRECTLY])
         builder.add_conditional_edges(REVIEW_SKELETON, Edge(fan_out_points), [*points, DRAFT_SKELETON])
     else:

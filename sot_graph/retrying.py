@@ -63,10 +63,12 @@ def retry_failed_points(
     if child is None:
         snapshot = graph.get_state(config)
         healed = graph.update_state(_repeatable(snapshot), _afresh(snapshot), as_node=_before_points(graph))
-        return dict(graph.invoke(None, healed, **_with(context)))
+        return dict(graph.invoke(None, _watched(config, healed), **_with(context)))
     name, subgraph = child
     kept = _kept(graph.get_state(_child_config(config, name)), name)
-    retried = _Retried(kept, subgraph.copy({"checkpointer": None}).invoke(_given(kept), **_with(context)))
+    retried = _Retried(
+        kept, subgraph.copy({"checkpointer": None}).invoke(_given(kept), _watched(config), **_with(context))
+    )
     graph.update_state(_child_config(config, name), retried.child_update(), as_node=JOIN)
     graph.update_state(config, retried.parent_update(graph), as_node=name)
     return retried.result
@@ -85,10 +87,12 @@ async def aretry_failed_points(
     if child is None:
         snapshot = await graph.aget_state(config)
         healed = await graph.aupdate_state(_repeatable(snapshot), _afresh(snapshot), as_node=_before_points(graph))
-        return dict(await graph.ainvoke(None, healed, **_with(context)))
+        return dict(await graph.ainvoke(None, _watched(config, healed), **_with(context)))
     name, subgraph = child
     kept = _kept(await graph.aget_state(_child_config(config, name)), name)
-    retried = _Retried(kept, await subgraph.copy({"checkpointer": None}).ainvoke(_given(kept), **_with(context)))
+    retried = _Retried(
+        kept, await subgraph.copy({"checkpointer": None}).ainvoke(_given(kept), _watched(config), **_with(context))
+    )
     await graph.aupdate_state(_child_config(config, name), retried.child_update(), as_node=JOIN)
     await graph.aupdate_state(config, retried.parent_update(graph), as_node=name)
     return retried.result
@@ -96,6 +100,12 @@ async def aretry_failed_points(
 
 def _with(context: Any) -> dict[str, Any]:
     return {} if context is None else {"context": context}
+
+
+def _watched(config: RunnableConfig, thread: RunnableConfig | None = None) -> RunnableConfig:
+    """A thread's config with the callbacks, tags and metadata that the caller gave; without a thread, only these."""
+    own = {key: value for key, value in config.items() if key != "configurable"}
+    return {**own, **(thread or {})}  # type: ignore[typeddict-item]
 
 
 def _is_sot(graph: Any) -> bool:

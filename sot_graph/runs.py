@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from langchain_core.runnables.config import merge_configs
 from langgraph.runtime import get_runtime
 
 from sot_graph.forking import reset_after_fork
 from sot_graph.limiting import CallLimiter
 from sot_graph.listening import somebody_listens
 from sot_graph.options import SotOptions, apply_context
+from sot_graph.tracing import NodeTrace, tag_of
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from sot_graph.events import SotEvent
+    from sot_graph.types import Stage
 
 __all__ = ["RunShared", "Task", "open_task"]
 
@@ -45,6 +46,10 @@ class RunShared:
     active: int = 0
     touched: float = 0.0
     gate: CallLimiter | None = None
+    begun_here: bool = False
+    """Whether the question was read in this invocation. Not in one that goes on with a run: it has other clocks."""
+    is_described: bool = False
+    """Whether the trace has been told what kind of run it is."""
 
     def elapsed(self) -> float:
         """Seconds since the run's start."""
@@ -107,6 +112,7 @@ class Task:
         emit: Writes an event to LangGraph's `custom` stream.
         shared: The run's clock and limits.
         meter: Counts the calls and tokens of this task.
+        trace: Says what the node's run, and the graph's, is about.
     """
 
     key: str
@@ -124,17 +130,24 @@ class Task:
     meter: UsageMeter = field(default_factory=UsageMeter)
     ended: bool = False
     """Set by the run's last node: the run is forgotten."""
+    trace: NodeTrace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trace = NodeTrace(self.config)
 
     @property
     def has_checkpointer(self) -> bool:
         """Whether the run, or a parent of it, is kept: only then can it stop and go on later."""
         return self.config.get("configurable", {}).get("__pregel_checkpointer") is not None
 
-    def child_config(self, *, run_name: str, tag: str, metadata: Mapping[str, Any]) -> RunnableConfig:
+    def child_config(self, *, run_name: str, stage: Stage, **metadata: Any) -> RunnableConfig:
         """The config for a model call: readable in a trace, told apart in `stream_mode="messages"`."""
-        return merge_configs(
-            self.config, {"run_name": run_name, "tags": [tag], "metadata": {"sot_stage": tag[4:], **metadata}}
-        )
+        return {
+            **self.config,
+            "run_name": run_name,
+            "tags": [*self.config.get("tags", ()), tag_of(stage)],
+            "metadata": {**self.config.get("metadata", {}), "sot_stage": stage, **metadata},
+        }
 
     def seconds_left(self, timeout: float | None) -> float | None:
         """The smaller of a timeout and what is left until the deadline, in seconds; `None`: no limit."""
@@ -192,8 +205,10 @@ def open_task(
         if reads_context:
             options = apply_context(options, runtime.context, embedded=embedded)
         write, control = runtime.stream_writer, runtime.control
+    begins = key is None
     key = key or uuid4().hex
     shared = _runs.enter(key, control if control is not None else object())
+    shared.begun_here |= begins
     stream = options.stream if isinstance(options.stream, bool) else somebody_listens(config, runtime)
     task = Task(key, config, options, emit or write, shared, stream, runtime is not None, threaded, limiter)
     try:

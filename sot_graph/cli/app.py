@@ -163,9 +163,16 @@ def _run(command: Callable[[], Asking | Comparing | Routing]) -> NoReturn:
     from sot_graph.cli.consoles import error_console
     from sot_graph.cli.failing import exit_status
     from sot_graph.cli.streams import check_output
+    from sot_graph.cli.tracing import CommandTracing
+
+    tracing = CommandTracing()
 
     def run() -> None:
         check_output()
+        tracing.start()
         command().run(error_console())
 
-    raise typer.Exit(exit_status(run))
+    status = exit_status(run)
+    if tracing.finish(error_console()):
+        tracing.leave(status)
+    raise typer.Exit(status)

@@ -44,6 +44,7 @@ class PointWriter:
         self._task = call.task
         self._prompts = prompts
         self._point = point
+        self._reject = call.trace.reject
         self._attempts = 0
         self._writer = TextWriter(
             call, messages, make_cleaner=self._cleaner, send=self._send, on_attempt=self._begin_attempt
@@ -58,6 +59,7 @@ class PointWriter:
                     await self._writer.write()
                     if self._writer.says_something:
                         return self._ended("ok", None)
+                    self._reject("the model wrote nothing")
             return self._ended("failed", "the model wrote nothing for it, twice")
         except Exception as error:  # noqa: BLE001  (one point's failure is never its siblings')
             if isinstance(error, TimeoutError) and timer.expired():
@@ -66,7 +68,7 @@ class PointWriter:
                 return self._ended("timed_out", f"not finished after {limit:.3g} s ({which})")
             cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
             reason = explain(cause or error)
-            logger.warning("Point %d (%s) failed: %s", self._point["index"], self._point["title"], reason)
+            logger.warning("Point %d failed: %s", self._point["index"], reason)
             return self._ended("failed", reason)
 
     def _cleaner(self) -> TextCleaner:

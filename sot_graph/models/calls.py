@@ -6,34 +6,39 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import add_usage
+from langchain_core.runnables import RunnableBinding
+from langchain_core.runnables.config import merge_configs
+from openai import LengthFinishReasonError
 
 from sot_graph.models.failures import (
-    backoff_seconds,
     explain,
-    is_rate_limited,
-    is_retryable,
-    rate_limit_seconds,
-    retry_after_seconds,
 )
 from sot_graph.models.loops import LoopModel
+from sot_graph.models.patience import Patience
+from sot_graph.models.scrubbing import Scrubber
 from sot_graph.prompts.rendering import clean_text
+from sot_graph.tracing import CallTrace
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+    from langchain_core.messages.ai import UsageMetadata
+    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from sot_graph.options import SotOptions
     from sot_graph.runs import Task
+    from sot_graph.tracing import OnError
     from sot_graph.types import Stage
 
 __all__ = ["BrokenStreamError", "ModelCall", "Reply"]
 
 logger = logging.getLogger("sot_graph")
+
+_GIVEN_UP = "given up: its time was over, or its reply was no longer wanted"
 
 
 class BrokenStreamError(Exception):
@@ -73,30 +78,16 @@ class Reply:
         return bool(self.message.additional_kwargs.get("refusal")) or self.finish_reason == "content_filter"
 
 
-class _Patience:
-    """How long one call goes on trying."""
-
-    def __init__(self, options: SotOptions) -> None:
-        self._options = options
-        self._failures = 0
-        self._times_busy = 0
-        self._waited = 0.0
-
-    def wait_after(self, error: Exception) -> float | None:
-        """Seconds to wait before the next attempt; `None`: give up."""
-        if is_rate_limited(error):
-            self._times_busy += 1
-            return self._bounded(rate_limit_seconds(error, self._times_busy))
-        self._failures += 1
-        if self._failures > self._options.max_retries or not is_retryable(error):
-            return None
-        asked_for = retry_after_seconds(error)
-        return backoff_seconds(self._failures + 1) if asked_for is None else self._bounded(asked_for)
-
-    def _bounded(self, wait: float) -> float | None:
-        """A wait that the provider asks for; `None` if there is no patience for it."""
-        self._waited += wait
-        return wait if self._waited <= self._options.rate_limit_patience else None
+def _usage_of(error: BaseException) -> UsageMetadata | None:
+    """What a reply cost that came as an exception: OpenAI's client raises for one that is cut off."""
+    usage = error.completion.usage if isinstance(error, LengthFinishReasonError) else None
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
 
 
 def _times_cancelled() -> int:
@@ -117,6 +108,26 @@ def _whole_characters(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A model, and everything that it is called with."""
+
+    runnable: Runnable[Any, Any]
+    config: RunnableConfig
+    settings: Mapping[str, Any]
+
+
+def _unbound(runnable: Runnable[Any, Any], config: RunnableConfig, settings: Mapping[str, Any]) -> _Prepared:
+    """A model beside what was bound to it: a binding's own call would put the callbacks into another order."""
+    while isinstance(runnable, RunnableBinding) and type(runnable).ainvoke is RunnableBinding.ainvoke:
+        if runnable.config or runnable.config_factories:
+            config = merge_configs(runnable.config, config)
+            config = merge_configs(config, *(factory(config) for factory in runnable.config_factories))
+        settings = {**runnable.kwargs, **settings}
+        runnable = runnable.bound
+    return _Prepared(runnable, config, settings)
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCall:
     """How to call one model for one purpose.
 
@@ -133,6 +144,8 @@ class ModelCall:
     task: Task
     config: RunnableConfig
     settings: Mapping[str, Any]
+    trace: CallTrace = field(default_factory=CallTrace)
+    """Of the tries that were made."""
 
     async def ask(
         self,
@@ -155,7 +168,8 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         attempt = 1
-        patience = _Patience(self.task.options)
+        patience = Patience(self.task.options)
+        clean = self._cleaner(messages)
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
@@ -164,13 +178,20 @@ class ModelCall:
                     runnable = await self.model.here()
                     if prepare is not None:
                         runnable = prepare(runnable)
+                    call = _unbound(runnable, self.config, self.settings)
+                    call = replace(call, config=self.trace.begin(call.config, clean))
                     self.task.meter.begin_call(self.stage)
                     if on_text is None:
-                        return await self._whole(runnable, messages)
-                    return await self._streamed(runnable, messages, on_text, with_tools=prepare is not None)
-            except BrokenStreamError:
+                        return await self._whole(call, messages)
+                    return await self._streamed(call, messages, on_text, with_tools=prepare is not None)
+            except BrokenStreamError as error:
+                clean(error, None)
+                raise
+            except asyncio.CancelledError:
+                await self.trace.end(asyncio.CancelledError(_GIVEN_UP))
                 raise
             except Exception as error:
+                self.task.meter.add_tokens(self.stage, clean(error, None))
                 wait = patience.wait_after(error)
                 if wait is None:
                     raise
@@ -178,25 +199,32 @@ class ModelCall:
             await asyncio.sleep(wait)
             attempt += 1
 
-    async def _whole(self, runnable: Runnable[Any, Any], messages: Sequence[BaseMessage]) -> Reply:
-        message = await runnable.ainvoke(list(messages), self.config, **self.settings)
+    def _cleaner(self, messages: Sequence[BaseMessage]) -> OnError:
+        """Cleans what a failed call left behind, and tells the tokens that it reports."""
+
+        def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:
+            if isinstance(error, asyncio.CancelledError) and not error.args:
+                error.args = (_GIVEN_UP,)
+            hidden = None if self.task.trace.shows_content else "\n".join(str(message.text) for message in messages)
+            Scrubber(self.model.secrets, hidden).failure(error, response)
+            return _usage_of(error)
+
+        return clean
+
+    async def _whole(self, call: _Prepared, messages: Sequence[BaseMessage]) -> Reply:
+        message = await call.runnable.ainvoke(list(messages), call.config, **call.settings)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=_text_of(message))
         self.task.meter.add_message(self.stage, message)
         return Reply(clean_text(str(message.text)), message)
 
     async def _streamed(
-        self,
-        runnable: Runnable[Any, Any],
-        messages: Sequence[BaseMessage],
-        on_text: Callable[[str], None],
-        *,
-        with_tools: bool,
+        self, call: _Prepared, messages: Sequence[BaseMessage], on_text: Callable[[str], None], *, with_tools: bool
     ) -> Reply:
         gathered = _Gathered(with_tools=with_tools)
         cancelled_before = _times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
-        chunks = runnable.astream(list(messages), self.config, **self.settings)
+        chunks = call.runnable.astream(list(messages), call.config, **call.settings)
         try:
             async with asyncio.timeout(limit) as timer, aclosing(chunks):  # type: ignore[type-var]
                 async for chunk in chunks:

@@ -6,12 +6,13 @@ import json
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from sot_graph.errors import SotConfigError, SotError
+from sot_graph.models.scrubbing import causes_of, without_keys
 from sot_graph.prompts.rendering import clean_text
 
 __all__ = [
@@ -39,25 +40,8 @@ _LONGEST_MESSAGE = 300
 _LOST_CONNECTIONS = frozenset({"TransportError", "APIConnectionError", "IncompleteRead"})
 _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
 
-# What looks like a key, or is where keys are; "risk-free" and dates don't.
-_SECRET = re.compile(
-    r"(?<![^\W_])sk-\S+"
-    r"|\S*\*{3}\S*"  # a key that its server has shown half of
-    r"|(?<=://)[^/@\s]+(?=@)"
-    r"|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+"
-    r"|(?<![\w/.-])(?=[\w.-]*\d)(?=[\w.-]*[A-Za-z])[\w-]{32,}(?![\w/])"
-)
-_AFTER_BEARER = re.compile(r"(?<=Bearer )\S+")
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, outermost first."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
+# A long word of letters and digits, as keys of all kinds are; dates and names of models don't look like it.
+_LONG_TOKEN = re.compile(r"(?<![\w/.-])(?=[\w.-]*\d)(?=[\w.-]*[A-Za-z])[\w-]{32,}(?![\w/])")
 
 
 def _field(holder: object, name: str) -> Any:
@@ -78,7 +62,7 @@ def _said(error: BaseException) -> str:
 
 def status_code(error: BaseException) -> int | None:
     """The HTTP status that a provider's error carries, whoever's error class it is."""
-    for link in _chain(error):
+    for link in causes_of(error):
         for holder in (link, _field(link, "response")):
             code = _field(holder, "status_code")
             if isinstance(code, int):
@@ -89,7 +73,7 @@ def status_code(error: BaseException) -> int | None:
 def _is_lost_connection(error: BaseException) -> bool:
     """Whether the connection could not be had, broke, or went silent."""
     return any(
-        isinstance(link, (ConnectionError, TimeoutError)) or _is_a(link, _LOST_CONNECTIONS) for link in _chain(error)
+        isinstance(link, (ConnectionError, TimeoutError)) or _is_a(link, _LOST_CONNECTIONS) for link in causes_of(error)
     )
 
 
@@ -105,7 +89,7 @@ def is_retryable(error: BaseException) -> bool:
     code = status_code(error)
     if code is not None:
         # OpenAI's "insufficient_quota" is a 429 that no waiting mends.
-        is_broke = any(_field(link, "code") == "insufficient_quota" for link in _chain(error))
+        is_broke = any(_field(link, "code") == "insufficient_quota" for link in causes_of(error))
         return (code in _RETRYABLE_STATUS or code >= _SERVER_ERROR) and not is_broke
     return _is_lost_connection(error)
 
@@ -117,7 +101,7 @@ def is_callers_to_fix(error: BaseException) -> bool:
 
 def retry_after_seconds(error: BaseException) -> float | None:
     """The wait that the provider asked for (`retry-after-ms`, `Retry-After`, which may be a date), in seconds."""
-    for link in _chain(error):
+    for link in causes_of(error):
         headers = _field(_field(link, "response"), "headers")
         if not isinstance(headers, Mapping):
             continue
@@ -167,11 +151,11 @@ def explain(error: BaseException) -> str:
     """An error in one readable line, without a traceback and without what looks like a key."""
     code = status_code(error)
     if code is None and _is_lost_connection(error):
-        root = list(_chain(error))[-1]
-        if any(isinstance(link, TimeoutError) or _is_a(link, _TIMEOUTS) for link in _chain(error)):
+        root = list(causes_of(error))[-1]
+        if any(isinstance(link, TimeoutError) or _is_a(link, _TIMEOUTS) for link in causes_of(error)):
             return "the model did not answer in time"
         return f"the model could not be reached ({_one_line(_said(root) or type(root).__name__)})"
-    if any(isinstance(link, json.JSONDecodeError) for link in _chain(error)):
+    if any(isinstance(link, json.JSONDecodeError) for link in causes_of(error)):
         return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"
     text = _one_line(_provider_message(error) or _said(error)) or type(error).__name__
     return f"{text} (HTTP {code})" if code is not None and code >= _CLIENT_ERROR else text
@@ -179,7 +163,7 @@ def explain(error: BaseException) -> str:
 
 def _provider_message(error: BaseException) -> str | None:
     """The `message` of an OpenAI-shaped error body."""
-    for link in _chain(error):
+    for link in causes_of(error):
         body = _field(link, "body")
         if isinstance(body, dict):
             inner = body.get("error", body)
@@ -191,6 +175,5 @@ def _provider_message(error: BaseException) -> str | None:
 
 def _one_line(text: str) -> str:
     text = clean_text(text[: 4 * _LONGEST_MESSAGE])  # the patterns take quadratic time on a long word
-    line = " ".join(_SECRET.sub("***", word) for word in text.split())
-    line = _AFTER_BEARER.sub("***", line)
+    line = without_keys(" ".join(_LONG_TOKEN.sub("***", word) for word in text.split()))
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

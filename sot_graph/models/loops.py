@@ -21,6 +21,7 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.caching import model_fingerprint
 from sot_graph.forking import reset_after_fork
+from sot_graph.models.scrubbing import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -47,6 +48,7 @@ class LoopModel:
         self.fingerprint = model_fingerprint(model)
         self.chunk_timeout = _chunk_timeout(model)
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
+        self.secrets = secrets_of(model)
         self._copies: MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]] = weakref.WeakKeyDictionary()
         self.reset_in_child()
         reset_after_fork(self)

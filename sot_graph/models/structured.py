@@ -45,6 +45,7 @@ _FINISH_REASONS = {
     "MAX_TOKENS": "length",
     "tool_use": "tool_calls",
 }
+_INVALID = "the reply is not the JSON that was asked for"
 logger = logging.getLogger("sot_graph")
 # instructor logs each failed attempt as an ERROR of its own; the graph says what it does about it, once. A level that
 # the application has set stays.
@@ -73,12 +74,6 @@ class _Exchange:
     on_text: Callable[[str], None] | None
     replies: list[str]
     failure: Exception | None = None
-
-    def count_usage(self, completion: ChatCompletion) -> None:
-        """Count what a reply cost that came as an exception."""
-        if (usage := completion.usage) is not None:
-            tokens = {"input_tokens": usage.prompt_tokens, "output_tokens": usage.completion_tokens}
-            self.call.task.meter.add_tokens(self.call.stage, tokens)
 
 
 class _CallFailedError(Exception):
@@ -137,9 +132,10 @@ async def ask_structured(
             response_model=schema,
             max_retries=max_reasks,
         )
-    except InstructorError as error:
+    except InstructorError:
         if exchange.failure is None:
-            raise InvalidOutputError(exchange.replies) from error
+            # instructor's own text is 4 KB of prompts and replies, for every log and trace to show.
+            raise InvalidOutputError(exchange.replies) from None
     else:
         return parsed, exchange.replies[-1]
     finally:
@@ -167,7 +163,8 @@ async def _create(
     """What instructor takes for OpenAI's `chat.completions.create`."""
     exchange = _exchange.get()
     if exchange.replies:
-        logger.warning("%s: the reply is not the JSON that was asked for; asking again.", exchange.call.stage)
+        exchange.call.trace.reject(_INVALID)
+        logger.warning("%s: %s; asking again.", exchange.call.stage, _INVALID)
 
     def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
         if tools:
@@ -181,7 +178,6 @@ async def _create(
         reply = await exchange.call.ask(convert_to_messages(messages), prepare=prepare, on_text=exchange.on_text)
     except LengthFinishReasonError as error:  # the OpenAI client's own parser is in the way of a reply cut off
         completion = error.completion
-        exchange.count_usage(completion)
     except Exception as error:
         exchange.failure = error
         raise _CallFailedError from error

@@ -1,9 +1,10 @@
 """The graph's nodes: one function each, named by what it does."""
 
 from sot_graph.nodes.answering import answer_directly, join
+from sot_graph.nodes.describing import trace_policy
 from sot_graph.nodes.drafting import draft_skeleton, to_review
 from sot_graph.nodes.expanding import expand_point, fan_out_points, fan_out_rest
-from sot_graph.nodes.kit import Edge, Kit, Node
+from sot_graph.nodes.kit import Edge, Kit, Node, NodeFunction
 from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
 from sot_graph.nodes.reviewing import review_skeleton
 from sot_graph.nodes.routing import after_route, after_route_to_review, route
@@ -18,6 +19,7 @@ __all__ = [
     "Edge",
     "Kit",
     "Node",
+    "NodeFunction",
     "after_route",
     "after_route_to_review",
     "answer_directly",
@@ -29,4 +31,5 @@ __all__ = [
     "review_skeleton",
     "route",
     "to_review",
+    "trace_policy",
 ]

@@ -12,8 +12,9 @@ from sot_graph.errors import ExpansionError, SkeletonError, SotConfigError
 from sot_graph.expansion import TextCleaner, TextWriter
 from sot_graph.joining import join_answer
 from sot_graph.models import ModelCall, explain, is_callers_to_fix
+from sot_graph.nodes.describing import describe_answer, describe_figures
 from sot_graph.prompts.rendering import direct_messages
-from sot_graph.state import SotState, add_usage
+from sot_graph.state import SotState, add_usage, merge_timings
 from sot_graph.types import ChatTurn, Expansion, StageTiming
 from sot_graph.usage import usage_metadata
 
@@ -33,7 +34,11 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
     expansions = state["expansions"]
     if len(expansions) < len(state["skeleton"]):
         return {}
-    _raise_if_wanted(expansions, task.options.on_point_failure)
+    try:
+        _raise_if_wanted(expansions, task.options.on_point_failure)
+    except ExpansionError:
+        describe_figures(state, task)
+        raise
     answer = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
     return answered(state, task, answer, state["usage"], {"join": StageTiming(start=start, end=task.shared.elapsed())})
 
@@ -54,6 +59,7 @@ def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> 
 
 async def answer_directly(state: SotState, task: Task, kit: Kit) -> Update:
     """Answer in one ordinary call. At the deadline, what has been streamed is the answer, marked as cut."""
+    task.trace.describe_node(stage="direct")
     answer, timing = await write_directly(
         state["asked"],
         state["history"],
@@ -81,7 +87,7 @@ async def write_directly(
         SkeletonError: The model could not answer, or nothing of it was there at the deadline.
         SotConfigError: The provider refused the key or the model's name.
     """
-    config = task.child_config(run_name="answer directly", tag="sot:direct", metadata={})
+    config = task.child_config(run_name="write answer", stage="direct")
     call = ModelCall(kit.model, "direct", task, config, kit.prompts.direct_settings)
     timing = StageTiming(start=task.shared.elapsed())
 
@@ -120,8 +126,12 @@ def answered(state: Mapping[str, Any], task: Task, answer: str, usage: Usage, ti
     task.ended = True
     message = AIMessage(answer, id=state["answer_id"], usage_metadata=usage_metadata(usage))
     asked = [HumanMessage(state["asked"], id=state["question_id"])] if state["question_id"] else []
-    return {
+    update: Update = {
         "answer": answer,
         "messages": [*asked, message],
         "timings": {**timings, "total": task.shared.elapsed()},
     }
+    shown = {key: state[key] for key in ("route", "route_reason", "skeleton", "expansions") if key in state}
+    total = merge_timings(state.get("timings"), update["timings"])
+    describe_answer({**update, **shown, "usage": usage, "timings": total}, task)
+    return update

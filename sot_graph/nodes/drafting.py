@@ -31,6 +31,7 @@ async def draft_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
     Pipelined, it also writes the points, which begin while the skeleton is still being written. After a review that
     rejected the skeleton it runs once more, with what the reviewer said.
     """
+    task.trace.describe_node(stage="skeleton")
     check_review_is_possible(task, kit)
     if state.get("review_comment"):
         return await _draft_again(state, task, kit)

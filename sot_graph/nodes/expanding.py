@@ -10,6 +10,7 @@ from langgraph.types import Send
 from sot_graph.expansion import PointWriter
 from sot_graph.models import ModelCall
 from sot_graph.nodes.announcing import announce_end, announce_whole
+from sot_graph.nodes.describing import about_point, describe_end, describe_point
 from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
 from sot_graph.prompts.rendering import expansion_messages
 from sot_graph.skeleton import skeleton_call_messages
@@ -72,6 +73,7 @@ def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
 async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Update:
     """Write one point. What a model does wrong is in the expansion's status, never an exception."""
     point = payload["point"]
+    describe_point(point, task)
     timing = PointTiming(index=point["index"], start=task.shared.elapsed())
     if hindered := _hindered(payload):
         announce_end(hindered, task, kit)
@@ -85,7 +87,8 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
         {**kit.prompts.expansion_settings, "title": point["title"], "trim": kit.prompts.trim_to_sentence},
     )
     text = await kit.cache.get(key)
-    if isinstance(text, str):
+    cached = isinstance(text, str)
+    if cached:
         task.meter.add_cache_hit("expansion")
         expansion = Expansion(index=point["index"], title=point["title"], text=text, status="ok", error=None)
         announce_whole(expansion, task, kit)
@@ -97,6 +100,7 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
         if writer.first_text_at is not None:
             timing["first_token"] = writer.first_text_at
         announce_end(expansion, task, kit)
+    describe_end(expansion, task, cached=cached)
     timing["end"] = task.shared.elapsed()
     return {"expansions": [expansion], "usage": task.meter.usage, "timings": {"points": [timing]}}
 
@@ -136,9 +140,6 @@ def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessa
 
 def _call(payload: ExpandPointInput, task: Task, kit: Kit) -> ModelCall:
     point = payload["point"]
-    config = task.child_config(
-        run_name=f"expand {point['index']}: {point['title']}",
-        tag="sot:expansion",
-        metadata={"sot_point_index": point["index"]},
-    )
+    name = task.trace.name(f"write {point['index']}", point["title"])
+    config = task.child_config(run_name=name, stage="expansion", **about_point(point, task))
     return ModelCall(kit.model, "expansion", task, config, kit.prompts.expansion_settings)

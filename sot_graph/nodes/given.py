@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.skeleton import clean_title, given_points
 from sot_graph.types import Expansion, SkeletonPoint
@@ -36,7 +36,7 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]] |
             and item["status"] in ("ok", "failed", "timed_out")
         ):
             message = (
-                f"given_expansions: entry {position} is {item!r:.80}; pass back the expansions of an earlier "
+                f"given_expansions: entry {position} is {kind_of(item)}; pass back the expansions of an earlier "
                 "result as they are."
             )
             raise SotConfigError(message)

@@ -11,6 +11,7 @@ from langchain_core.runnables.config import ensure_config
 
 from sot_graph.errors import SotConfigError
 from sot_graph.models import LoopModel, run_sync
+from sot_graph.nodes.describing import describe_run
 from sot_graph.runs import Task, open_task
 from sot_graph.state import SCHEMA_VERSION
 
@@ -74,6 +75,7 @@ class Node(Runnable[Any, Update]):
         key = None if self.begins and not input.get("review_comment") else _known_key(input)
         kit = self.kit
         with open_task(key, ensure_config(config), kit.options, kit.limiter, threaded=threaded) as task:
+            describe_run(task, kit, input)
             return await self.function(input, task, kit)
 
 

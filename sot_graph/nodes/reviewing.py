@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.errors import GraphInterrupt
 from langgraph.types import Overwrite, interrupt
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.nodes.announcing import announce_skeleton
 from sot_graph.nodes.given import kept_expansions
 from sot_graph.prompts.rendering import clean_text, numbered_list
@@ -45,9 +45,13 @@ async def review_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
 
     The interrupt's value is `{"type": "sot.review", "question", "points", "how"}`.
     """
-    verdict = read_verdict(
-        _latest_answer({"type": "sot.review", "question": state["asked"], "points": state["skeleton"], "how": _HOW})
-    )
+    try:
+        answer = _latest_answer(
+            {"type": "sot.review", "question": state["asked"], "points": state["skeleton"], "how": _HOW}
+        )
+    except GraphInterrupt as interrupted:
+        raise _ReviewPending(*interrupted.args) from None
+    verdict = read_verdict(answer)
     if verdict.comment:
         return {"review_comment": verdict.comment}
     points, kept = state["skeleton"], state["expansions"]
@@ -63,6 +67,16 @@ async def review_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
         }
     announce_skeleton(points, kept, task, kit)
     return update
+
+
+class _ReviewPending(GraphInterrupt):
+    """LangGraph's own, but for its text: traces show it, and the question is in its value."""
+
+    def __repr__(self) -> str:
+        return "GraphInterrupt('the skeleton waits for its review')"
+
+    def __str__(self) -> str:
+        return "the skeleton waits for its review"
 
 
 def _latest_answer(asked: dict[str, Any]) -> Any:
@@ -95,5 +109,5 @@ def read_verdict(answer: Any) -> Verdict:
         comment = answer.get("reject", answer.get("comment"))
         if isinstance(comment, str) and clean_text(comment).strip():
             return Verdict(comment=clean_text(comment).strip()[:_LONGEST_COMMENT])
-    message = f"The review was answered with {answer!r:.80}, which says nothing about the skeleton. {_HOW}"
+    message = f"The review was answered with {kind_of(answer)} that says nothing about the skeleton. {_HOW}"
     raise SotConfigError(message)

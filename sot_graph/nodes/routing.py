@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from langgraph.graph import END
 from langgraph.types import Overwrite
-from langsmith import get_current_run_tree
 
 from sot_graph.events import RouteEvent
 from sot_graph.nodes.answering import answered, write_directly
@@ -48,7 +47,8 @@ async def route(state: SotState, task: Task, kit: Kit) -> Update:
         graph = task.options.dependent == "graph"
         goes: RouteName = "skeleton" if decision.dependent and graph else decision.route
         task.emit(RouteEvent(type="sot.route", route=goes, reason=decision.reason, confidence=decision.confidence))
-        _note_in_trace(decision, goes)
+        # Without its reason, which may quote the question.
+        task.trace.describe_node(stage="route", sot_route=goes, sot_route_confidence=decision.confidence)
         begun = {**fresh(asked, task), "route": goes, "route_reason": _why(decision)}
         begun["may_depend"] = graph and decision.dependent is not False
         if goes == "skeleton":
@@ -67,13 +67,6 @@ async def route(state: SotState, task: Task, kit: Kit) -> Update:
         "usage": Overwrite(add_usage(None, task.meter.usage)),
         "timings": Overwrite(timings),
     }
-
-
-def _note_in_trace(decision: RouteDecision, goes: RouteName) -> None:
-    """Put the decision into the metadata of this node's run, without its reason: that may quote the question."""
-    run = get_current_run_tree()
-    if run is not None:
-        run.add_metadata({"sot_route": goes, "sot_route_confidence": decision.confidence})
 
 
 def _why(decision: RouteDecision) -> str:
@@ -118,7 +111,8 @@ class _Speculation:
             self._send(text)
         answer, timings["direct"] = await self._direct
         await self.cancel()  # its usage is in the answer's message
-        update = answered(begun, self._task, answer, add_usage(None, self._task.meter.usage), {})
+        usage = add_usage(None, self._task.meter.usage)
+        update = answered({**begun, "timings": timings}, self._task, answer, usage, {})
         timings["total"] = update.pop("timings")["total"]
         return update
 

@@ -117,6 +117,7 @@ async def recall(task: Task, kit: Kit, key: str | None) -> Draft | None:
     kept = _draft_of(await kit.cache.get(key))
     if kept is not None:
         task.meter.add_cache_hit("skeleton")
+        task.trace.describe_node(sot_cache_hit=True)
     return kept
 
 

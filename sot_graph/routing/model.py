@@ -94,7 +94,7 @@ class ModelRouter(RoutesEdges):
         Raises:
             RoutingError: The model's reply is none of the letters.
         """
-        config = task.child_config(run_name="route", tag="sot:route", metadata={})
+        config = task.child_config(run_name="choose a route", stage="route")
         call = ModelCall(self._model or model, "route", task, config, {"max_tokens": _MAX_TOKENS})
         try:
             parsed, _ = await ask_structured(
@@ -106,7 +106,9 @@ class ModelRouter(RoutesEdges):
                 repair=_letter,
             )
         except InvalidOutputError as error:
-            message = f"the router's model replied {error.replies[-1:]!r:.80} in place of a letter"
+            reply = f"{error.replies[-1:]!r:.80}" if task.trace.shows_content else "something else"
+            message = f"the router's model replied {reply} in place of a letter"
+            call.trace.reject(message)
             raise RoutingError(message) from error
         return _MEANING[parsed.kind]
 

@@ -225,9 +225,11 @@ class Drafting:
     def call(self, skeleton_format: str) -> ModelCall:
         """How to call the model."""
         settings: Mapping[str, Any] = self.prompts.skeleton_settings
+        name = "write skeleton as a list"
         if skeleton_format == "structured":
+            name = "write skeleton"
             settings = {key: value for key, value in settings.items() if key not in _CALL_SETTINGS_OF_LISTS}
-        config = self.task.child_config(run_name="draft skeleton", tag="sot:skeleton", metadata={})
+        config = self.task.child_config(run_name=name, stage="skeleton")
         return ModelCall(self.model, "skeleton", self.task, config, settings)
 
     def sieve(self, known: Sequence[SkeletonPoint] = ()) -> PointSieve:
@@ -248,9 +250,10 @@ class Drafting:
     async def _structured(self, messages: list[BaseMessage]) -> Draft:
         options = self.task.options
         mode: StructuredMode = options.structured_mode
+        call = self.call("structured")
         try:
             parsed, text = await ask_structured(
-                self.call("structured"),
+                call,
                 messages,
                 self._schema(),
                 mode=mode,
@@ -267,6 +270,7 @@ class Drafting:
                     return self._settle(raw, reply, "structured")
                 most = max(most, usable)
             reason = self._too_few(most) if most else "the model's reply was not the JSON that was asked for"
+            call.trace.reject(reason)
             raise NoSkeletonError(reason) from error
         return self._settle(parsed.points, text, "structured")
 
@@ -296,10 +300,10 @@ class Drafting:
             usable = len(self._points(raw))
             if usable >= self.fewest:
                 return self._settle(raw, text, "list")
+            reason = "the model declined" if reply.was_refused else self._too_few(usable)
+            call.trace.reject(reason)
             if reply.was_refused:
-                reason = "the model declined"
                 break
-            reason = self._too_few(usable)
             again = HumanMessage(
                 f"That list has {usable} usable points. Write it again with at least {self.fewest} "
                 "different points, as a numbered list only, one title a line."

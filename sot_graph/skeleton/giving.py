@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.skeleton.parsing import clean_title, number_points, title_of
 from sot_graph.types import SkeletonPoint
 
@@ -31,8 +31,8 @@ def given_points(given: object) -> list[SkeletonPoint]:
         title = clean_title(raw) if raw is not None else ""
         if not title:
             message = (
-                f"given_skeleton: entry {position} is {item!r:.80}; it must be a title, or a point such as "
-                '{"title": "Set clear goals"}.'
+                f"given_skeleton: entry {position} is {kind_of(item)} without a word in it; it must be a title, or a "
+                'point such as {"title": "Set clear goals"}.'
             )
             raise SotConfigError(message)
         titles.append(title)

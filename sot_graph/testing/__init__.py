@@ -1,9 +1,10 @@
-"""For tests and benchmarks: a simulated OpenAI-compatible endpoint, and a scripted chat model.
+"""For tests and benchmarks: a simulated OpenAI-compatible endpoint, a scripted chat model, a recorder of traces.
 
     with SimulatedEndpoint(physics=Physics.instant()) as endpoint:
         graph = create_sot_graph(endpoint.chat_model())
 
-The endpoint needs the extra `testing` (`pip install 'sot-graph[testing]'`); the scripted model does not.
+The endpoint and the recorder of traces need the extra `testing` (`pip install 'sot-graph[testing]'`); the scripted
+model does not.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from sot_graph.testing.model import ScriptedCall, ScriptedChatModel, answer_skeleton_of_thought
     from sot_graph.testing.physics import Physics
     from sot_graph.testing.process import EndpointProcess
+    from sot_graph.testing.recorder import TraceRecorder
     from sot_graph.testing.replies import Reply, ToolCall
     from sot_graph.testing.requests import ChatRequest
     from sot_graph.testing.skeleton import SkeletonResponder
     from sot_graph.testing.tokens import count_tokens, split_tokens
+    from sot_graph.testing.traces import RecordedRun
 
 __all__ = [
     "Ask",
@@ -36,6 +39,7 @@ __all__ = [
     "HangUp",
     "LoggedRequest",
     "Physics",
+    "RecordedRun",
     "Refusal",
     "Rendezvous",
     "RendezvousError",
@@ -48,6 +52,7 @@ __all__ = [
     "Stall",
     "Status",
     "ToolCall",
+    "TraceRecorder",
     "answer_skeleton_of_thought",
     "count_tokens",
     "split_tokens",
@@ -62,10 +67,12 @@ _MODULES = {
     "model": ["ScriptedCall", "ScriptedChatModel", "answer_skeleton_of_thought"],
     "physics": ["Physics"],
     "process": ["EndpointProcess"],
+    "recorder": ["TraceRecorder"],
     "replies": ["Reply", "ToolCall"],
     "requests": ["ChatRequest"],
     "skeleton": ["SkeletonResponder"],
     "tokens": ["count_tokens", "split_tokens"],
+    "traces": ["RecordedRun"],
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -123,9 +123,10 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
     offsets = {index: ready.get(index, begins) - begins for index in spans}
     chain, critical_points = longest_chain(spans, depends_on, offsets) if complete else (0.0, ())
     points = tuple(_points(result, expansions, spans, ready, texts, critical_points))
-    first_token = _first_token(points, ready, skeleton) if points else direct.first_token if direct else None
+    first_token = _first_token(points, ready, skeleton) if points else _first_token_of_direct(direct, routing)
     sequential = sequential_estimate(spans, texts)
-    other_stages = [span.seconds for span in (routing, direct, join, None if spans else skeleton) if span]
+    before = Span(routing.start, min(routing.end, begins)) if routing and skeleton and spans else routing
+    other_stages = _covered([span for span in (before, direct, join, None if spans else skeleton) if span])
     return RunFigures(
         route="skeleton" if points else "direct" if direct or result.get("route") == "direct" else None,
         route_reason=text_at(result, "route_reason"),
@@ -142,7 +143,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
         streamed=first_token is not None and one_clock,
         one_clock=one_clock,
         complete=complete,
-        critical_path=sum(other_stages) + chain if stages and complete else None,
+        critical_path=other_stages + chain if stages and complete else None,
         critical_points=critical_points,
         sequential_estimate=sequential.seconds if sequential else None,
         sequential_is_upper_bound=sequential is not None and not sequential.streamed,
@@ -219,6 +220,20 @@ def _first_token(points: Iterable[PointFigures], ready: Mapping[int, float], ske
             return readable if point.span is None else _later(readable, point.span.first_token)
         readable = max(readable, point.span.end if point.span else 0.0)
     return None
+
+
+def _first_token_of_direct(direct: Span | None, routing: Span | None) -> float | None:
+    """An answer that was begun while the router decided is held back until it has."""
+    return _later(routing.end if routing else 0.0, direct.first_token) if direct else None
+
+
+def _covered(spans: Iterable[Span]) -> float:
+    """The seconds in which any of these ran: what was speculated on overlaps the router."""
+    covered, latest = 0.0, 0.0
+    for span in sorted(spans, key=lambda span: span.start):
+        covered += max(0.0, span.end - max(span.start, latest))
+        latest = max(latest, span.end)
+    return covered
 
 
 def _later(readable: float, first_token: float | None) -> float | None:

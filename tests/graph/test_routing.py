@@ -312,5 +312,5 @@ async def test_the_decision_is_in_the_traces_metadata(run, endpoint):
     tracer = LangChainTracer(client=client)
     await run(graph, ASK, {"callbacks": [tracer]})
     tracer.wait_for_futures()
-    noted = [metadata for metadata in client.metadata.values() if "sot_route" in metadata]
+    noted = [metadata for metadata in client.metadata.values() if "sot_route_confidence" in metadata]
     assert [(metadata["sot_route"], metadata["sot_route_confidence"]) for metadata in noted] == [("direct", 0.9)]

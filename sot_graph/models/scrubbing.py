@@ -1,0 +1,141 @@
+"""Errors without keys, and, where a trace hides content, without what they quote of a prompt.
+
+A provider's error goes into traces, logs and checkpoints as it is, and some quote the key or the prompt that they got.
+So it is cleaned where it comes in, before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable, RunnableBinding
+from pydantic import BaseModel, SecretStr
+
+if TYPE_CHECKING:
+    from langchain_core.outputs import LLMResult
+
+__all__ = ["Scrubber", "causes_of", "secrets_of", "without_keys"]
+
+_MASK = "***"
+_SHORTEST_SECRET = 8
+"""Shorter ones are placeholders, such as `none`, and words of ordinary messages."""
+_LONGEST_WORD = 2_000
+"""The patterns take quadratic time on a long word."""
+_KEY = re.compile(
+    r"(?<![^\W_])sk-\S+"
+    r"|\S*\*{3}\S*"  # a key that its server has shown half of
+    r"|(?<=://)[^/@\s]+(?=@)"
+    r"|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+"
+)
+_AFTER_BEARER = re.compile(r"(?<=Bearer )\S+")
+_WORD = re.compile(r"\w+")
+_SHORTEST_QUOTE = 6
+_SHORTEST_UNSPACED_QUOTE = 4
+_KEY_HEADERS = re.compile(r"authorization|cookie|key|token", re.IGNORECASE)
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def without_keys(text: str) -> str:
+    """A text without what stands where keys stand, or begins as OpenAI's do."""
+    words = re.sub(rf"\S{{1,{_LONGEST_WORD}}}", lambda word: _KEY.sub(_MASK, word[0]), text)
+    return _AFTER_BEARER.sub(_MASK, words)
+
+
+def secrets_of(model: Runnable[Any, Any]) -> tuple[str, ...]:
+    """A model's keys: what its class declares as a secret, and its headers that hold one."""
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    if not isinstance(model, BaseModel):
+        return ()
+    found: list[Any] = []
+    for name in type(model).model_fields:
+        value = getattr(model, name, None)
+        if isinstance(value, SecretStr):
+            found.append(value.get_secret_value())
+        elif isinstance(value, Mapping):
+            found += [inner for key, inner in value.items() if _KEY_HEADERS.search(str(key))]
+    return tuple(text for text in found if isinstance(text, str) and len(text) >= _SHORTEST_SECRET)
+
+
+class Scrubber:
+    """Cleans what comes back from a failed call.
+
+    Args:
+        secrets: The model's keys.
+        prompt: What was sent, where nothing may be quoted of it.
+    """
+
+    def __init__(self, secrets: Iterable[str], prompt: str | None = None) -> None:
+        self._secrets = tuple(secrets)
+        self._prompt = None if prompt is None else f" {' '.join(_WORD.findall(prompt.casefold()))} "
+
+    def text(self, text: str) -> str:
+        """A text with every key, and every quote, as `***`."""
+        for secret in self._secrets:
+            text = text.replace(secret, _MASK)
+        return without_keys(self._without_quotes(text))
+
+    def data(self, value: Any) -> Any:
+        """The same for JSON-like data, all through."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {key: _MASK if _is_cookie(key) else self.data(inner) for key, inner in value.items()}
+        return type(value)(map(self.data, value)) if type(value) in {list, tuple} else value
+
+    def error(self, error: BaseException) -> None:
+        """Clean an error and what caused it, in place: the same object is what every log and trace renders."""
+        for link in causes_of(error):
+            for name in ("args", "message", "body", "__notes__"):  # where the clients of OpenAI and others keep it too
+                with suppress(Exception):  # an error of whoever's class: it may let nobody read or change it
+                    value = getattr(link, name, None)
+                    clean = self.data(value)
+                    if clean != value:
+                        setattr(link, name, clean)
+
+    def failure(self, error: BaseException, response: LLMResult | None) -> None:
+        """Clean an error, and the body and headers that LangChain keeps of its response, in place."""
+        self.error(error)
+        for generations in response.generations if response is not None else ():
+            for generation in generations:
+                message = getattr(generation, "message", None)
+                if message is not None:
+                    message.response_metadata = self.data(message.response_metadata)
+
+    def _without_quotes(self, text: str) -> str:
+        if self._prompt is None:
+            return text
+        words = list(_WORD.finditer(text))
+        quoted = [False] * len(words)
+        for position, word in enumerate(words):
+            here = word[0].casefold()
+            if not here.isascii() and len(here) >= _SHORTEST_UNSPACED_QUOTE and here in self._prompt:
+                quoted[position] = True
+            pair = f"{words[position - 1][0].casefold()} {here}" if position else ""
+            if len(pair) >= _SHORTEST_QUOTE and f" {pair} " in self._prompt:
+                quoted[position - 1] = quoted[position] = True
+        pieces: list[str] = []
+        end = 0
+        for position, word in enumerate(words):
+            if not quoted[position]:
+                continue
+            if not (position and quoted[position - 1]):
+                pieces += [text[end : word.start()], _MASK]
+            end = word.end()
+        return "".join([*pieces, text[end:]])
+
+
+def _is_cookie(key: object) -> bool:
+    return isinstance(key, str) and "cookie" in key.lower()

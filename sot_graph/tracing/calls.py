@@ -1,0 +1,134 @@
+"""`CallTrace`: the runs of one purpose's model calls, so that each of them ends, and says why it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseCallbackHandler, BaseCallbackManager
+from langchain_core.messages.ai import add_usage
+from langchain_core.tracers import LangChainTracer
+from langsmith import get_tracing_context
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from langchain_core.messages.ai import UsageMetadata
+    from langchain_core.outputs import LLMResult
+    from langchain_core.runnables import RunnableConfig
+    from langchain_core.tracers.schemas import Run
+
+__all__ = ["CallTrace", "OnError"]
+
+OnError: TypeAlias = "Callable[[BaseException, LLMResult | None], UsageMetadata | None]"
+
+
+class CallTrace:
+    """Numbers the tries of one purpose, and follows each through the callbacks."""
+
+    __slots__ = ("_follower", "_tries")
+
+    def __init__(self) -> None:
+        self._tries = 0
+        self._follower: _Follower | None = None
+
+    def begin(self, config: RunnableConfig, on_error: OnError) -> RunnableConfig:
+        """The config of the next try.
+
+        Args:
+            config: That of the first, with its name.
+            on_error: Gets an error, and what had come of the reply, before any tracer does; returns the tokens that the
+                failed call is known to have used.
+        """
+        self._tries += 1
+        if self._tries > 1:
+            name = f"{config.get('run_name') or 'call'}, try {self._tries}"
+            config = {**config, "run_name": name, "metadata": {**config.get("metadata", {}), "sot_try": self._tries}}
+        handlers = _handlers(config)
+        if not handlers:  # nobody traces: nothing to follow
+            self._follower = None
+            return config
+        self._follower = _Follower(handlers, on_error)
+        return {**config, "callbacks": _with_first(config.get("callbacks"), self._follower)}
+
+    async def end(self, error: BaseException) -> None:
+        """Tell the end of a try that was given up: LangChain leaves the run of a cancelled `ainvoke` open for ever."""
+        if self._follower is not None:
+            await self._follower.end(error)
+
+    def reject(self, reason: str) -> None:
+        """Mark the latest try as failed, though the model answered: its reply was of no use."""
+        if self._follower is not None:
+            self._follower.reject(reason)
+
+
+class _Follower(BaseCallbackHandler):
+    """Stands before a call's other handlers."""
+
+    run_inline = True
+
+    def __init__(self, others: list[BaseCallbackHandler], on_error: OnError) -> None:
+        self._others = others
+        self._on_error = on_error
+        self._open: set[UUID] = set()
+        self._answered: list[Run] = []
+
+    def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        self._open.add(run_id)
+
+    on_llm_start = on_chat_model_start
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        self._open.discard(run_id)
+        self._answered = [run for _, run in self._runs(run_id)]
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._open.discard(run_id)
+        response: LLMResult | None = kwargs.get("response")
+        usage = self._on_error(error, response) or _usage_of(response)
+        if usage is not None:
+            for _, run in self._runs(run_id):
+                run.add_metadata({"usage_metadata": usage})
+
+    async def end(self, error: BaseException) -> None:
+        while self._open:
+            run_id = self._open.pop()
+            manager = AsyncCallbackManagerForLLMRun(run_id=run_id, handlers=self._others, inheritable_handlers=[])
+            await manager.on_llm_error(error)
+
+    def reject(self, reason: str) -> None:
+        runs, self._answered = self._answered, []
+        if get_tracing_context().get("enabled") is False:
+            return
+        for run in runs:
+            run.error = reason
+            run.patch()
+
+    def _runs(self, run_id: UUID) -> list[tuple[LangChainTracer, Run]]:
+        tracers = [handler for handler in self._others if isinstance(handler, LangChainTracer)]
+        return [(tracer, run) for tracer in tracers if (run := tracer.run_map.get(str(run_id))) is not None]
+
+
+def _handlers(config: RunnableConfig) -> list[BaseCallbackHandler]:
+    callbacks = config.get("callbacks")
+    return list(callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ())
+
+
+def _with_first(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+    """The same callbacks, with one handler before all others."""
+    if not isinstance(callbacks, BaseCallbackManager):
+        return [handler, *(callbacks or ())]
+    manager = callbacks.copy()
+    for handlers in (manager.handlers, manager.inheritable_handlers):
+        handlers.insert(0, handler)
+    return manager
+
+
+def _usage_of(response: LLMResult | None) -> UsageMetadata | None:
+    """What a reply that broke off had told of its tokens."""
+    usage: UsageMetadata | None = None
+    for generations in response.generations if response is not None else ():
+        for generation in generations:
+            message = getattr(generation, "message", None)
+            usage = add_usage(usage, getattr(message, "usage_metadata", None)) if message is not None else usage
+    return usage if usage and usage["total_tokens"] else None

@@ -1,0 +1,130 @@
+"""A LangSmith that is dead, slow or hostile slows and fails nothing; in the command it costs one warning."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import pytest
+from langchain_core.tracers import LangChainTracer
+
+from sot_graph import create_sot_graph
+from sot_graph.testing import TraceRecorder
+
+ASK = {"question": "How do plants grow?"}
+WARNING = "sot-graph: warning: "
+FOREVER = 100.0
+"""Seconds that a process may take on a busy machine; LangSmith's own client would wait for longer."""
+
+
+def settings(url):
+    return {"LANGSMITH_TRACING": "true", "LANGSMITH_ENDPOINT": url, "LANGSMITH_API_KEY": "lsv2_canary_of_langsmith"}
+
+
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """An address that takes connections and never reads or writes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def refusing() -> str:
+    """An address where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def command(endpoint, environment, *options):
+    environment = {**os.environ, "OPENAI_API_KEY": "sk-canary", "LANGSMITH_API_KEY": "", **environment}
+    words = ["ask", ASK["question"], "--base-url", endpoint.base_url, "--model", "simulated", *options]
+    return subprocess.run(
+        [sys.executable, "-m", "sot_graph", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=FOREVER,
+        check=False,
+    )
+
+
+def check_answered(ran, warning):
+    """The answer, and one warning or none."""
+    assert ran.returncode == 0
+    assert "**1. Early beginnings**" in ran.stdout
+    lines = [line for line in ran.stderr.splitlines() if line]
+    assert len(lines) == bool(warning), ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert "canary" not in ran.stderr
+    if warning:
+        assert lines[0].startswith(WARNING)
+        assert warning in lines[0]
+
+
+def test_the_command_sends_its_trace_and_says_nothing(endpoint, recorder):
+    check_answered(command(endpoint, settings(recorder.url)), warning="")
+    root = recorder.root()
+    assert all(run.has_ended for run in root.walk())
+    assert root.outputs["answer"].startswith("**1. Early beginnings**")
+    assert b"sk-canary" not in recorder.traffic
+
+
+@pytest.mark.parametrize("options", [(), ("--no-stream",), ("--json",)])
+def test_the_command_ends_while_langsmith_still_holds_its_reply(options, endpoint, recorder):
+    """Not one reply comes before the process has ended."""
+    with recorder.hold():
+        ran = command(endpoint, settings(recorder.url), *options)
+    assert ran.returncode == 0
+    assert [line.startswith(WARNING) for line in ran.stderr.splitlines()] == [True]
+    assert "within 2 s" in ran.stderr
+    assert recorder.requests
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "warning"),
+    [
+        (401, None, "Authentication failed"),
+        (429, None, "Rate limit"),
+        (500, None, "Server error (500)"),
+        (200, b"<html>no LangSmith here</html>", "JSONDecodeError"),
+    ],
+)
+def test_the_command_says_once_that_langsmith_refuses(status, body, warning, endpoint):
+    with TraceRecorder(status=status, body=body) as recorder:
+        check_answered(command(endpoint, settings(recorder.url)), warning)
+
+
+def test_the_command_says_once_that_langsmith_cannot_be_reached(endpoint):
+    check_answered(command(endpoint, settings(refusing())), "Connection error")
+
+
+def test_the_command_leaves_a_black_hole_behind(endpoint):
+    with black_hole() as url:
+        check_answered(command(endpoint, settings(url)), "within 2 s")
+
+
+def test_without_a_key_nothing_is_sent_and_one_warning_says_why(endpoint):
+    """The hosted address would be asked; no socket here could reach it."""
+    check_answered(command(endpoint, {"LANGSMITH_TRACING": "true"}), "LANGSMITH_API_KEY is not")
+
+
+def test_settings_that_contradict_each_other_are_a_warning_too(endpoint):
+    environment = {**settings(refusing()), "LANGSMITH_RUNS_ENDPOINTS": "{}"}
+    check_answered(command(endpoint, environment), "LangSmith's settings are wrong")
+
+
+@pytest.mark.parametrize("fault", ["held", 401, 429, 500, "garbage"])
+async def test_a_run_has_its_answer_whatever_langsmith_does(fault, run, endpoint):
+    """Held: LangSmith's first reply comes only after the answer is there."""
+    status, body = (fault if isinstance(fault, int) else 200), b"<html>" if fault == "garbage" else None
+    with TraceRecorder(status=status, body=body) as recorder:
+        tracer = LangChainTracer(client=recorder.client())
+        with recorder.hold() if fault == "held" else nullcontext():
+            result = await run(create_sot_graph(endpoint.chat_model()), ASK, {"callbacks": [tracer]})
+            await asyncio.to_thread(recorder.wait_for, lambda: recorder._paths)
+        assert result["answer"].startswith("**1. Early beginnings**")
+        assert result["usage"]["total"]["calls"] == 4
+        for client in recorder._clients:  # what it could not send is not waited for
+            client.close(timeout=0)

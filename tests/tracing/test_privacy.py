@@ -1,0 +1,212 @@
+"""What is hidden stays hidden, in names, metadata and errors too; and no key is ever anywhere."""
+
+import json
+import logging
+import re
+
+import pytest
+from langchain_core.tracers import LangChainTracer
+from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, MessagesState, StateGraph
+
+from sot_graph import ModelRouter, SotConfigError, SotOptions, create_sot_graph
+from sot_graph.models.scrubbing import Scrubber, secrets_of
+from sot_graph.testing import (
+    Fault,
+    ScriptedChatModel,
+    SimulatedEndpoint,
+    SkeletonResponder,
+    Status,
+    answer_skeleton_of_thought,
+)
+
+KEY = "canary-key-of-the-model"
+QUESTION = "Why does the zebrafinch canaryquestion sing at dawn?"
+ASK = {"question": QUESTION}
+TITLES = ["Zebrafinch canarytitle alpha", "Zebrafinch canarytitle beta", "Zebrafinch canarytitle gamma"]
+SECRET = re.compile(rb"canaryquestion|canarytitle|zebrafinch|canarytext", re.IGNORECASE)
+
+HIDING = {
+    "inputs": {"hide_inputs": True},
+    "outputs": {"hide_outputs": True},
+    "both": {"hide_inputs": True, "hide_outputs": True},
+    "by functions": {"hide_inputs": lambda _: {}, "hide_outputs": lambda _: {}},
+    "by an anonymizer": {"anonymizer": lambda data: {}},
+}
+
+
+def quoting(request):
+    """A provider whose errors quote the prompt and the key that it got."""
+    return f"Refused: {json.dumps(request.last_user)} with the key {KEY} (Bearer {KEY})"
+
+
+@pytest.fixture
+def endpoint():
+    responder = SkeletonResponder(titles=TITLES, text=lambda ask: "A canarytext of some words.")
+    with SimulatedEndpoint(responder, api_keys=[KEY]) as running:
+        yield running
+
+
+def model_of(endpoint):
+    return ChatOpenAI(model="simulated", base_url=endpoint.base_url, api_key=KEY, max_retries=0, stream_usage=True)
+
+
+def fails_by_quoting(monkeypatch, endpoint, match):
+    """The endpoint's 400 quotes what it got."""
+    from sot_graph.testing import delivery
+
+    original = delivery.error_body
+
+    def body(message, **kwargs):
+        last = endpoint.requests[-1].request
+        return original(f"{message} {quoting(last)}", **kwargs)
+
+    monkeypatch.setattr(delivery, "error_body", body)
+    endpoint.faults = [Fault(Status(400), match)]
+
+
+def of_the_second_point(request):
+    return "<point>" in request.last_user and "2." in request.last_user
+
+
+@pytest.mark.parametrize("hidden", HIDING)
+async def test_hidden_content_is_nowhere_in_what_is_sent(hidden, run, endpoint, recorder, monkeypatch):
+    fails_by_quoting(monkeypatch, endpoint, of_the_second_point)
+    both = {"hide_inputs": True, "hide_outputs": True} if hidden in {"inputs", "outputs"} else {}
+    tracer = LangChainTracer(client=recorder.client(**{**both, **HIDING[hidden]}))
+    graph = create_sot_graph(model_of(endpoint), router=lambda question, history: "skeleton")
+    result = await run(graph, ASK, {"callbacks": [tracer]})
+    assert SECRET.search(json.dumps(result, default=str).encode())
+    root = recorder.root()
+    assert [each.name for each in root.children] == [
+        "route",
+        "draft_skeleton",
+        "expand 1",
+        "expand 2",
+        "expand 3",
+        "join",
+    ]
+    assert root.find("write 2").error
+    assert not SECRET.findall(recorder.traffic)
+    assert KEY.encode() not in recorder.traffic
+
+
+@pytest.mark.parametrize("hidden", ["inputs", "outputs"])
+async def test_one_of_the_two_hidden_is_enough_to_keep_titles_out_of_names_and_metadata(
+    hidden, run, endpoint, recorder
+):
+    tracer = LangChainTracer(client=recorder.client(**HIDING[hidden]))
+    await run(create_sot_graph(model_of(endpoint)), ASK, {"callbacks": [tracer]})
+    for each in recorder.root().walk():
+        assert not SECRET.search(json.dumps([each.name, each.tags, each.metadata, each.error]).encode()), each.name
+
+
+@pytest.mark.parametrize(("hidden", "canary"), [("inputs", b"canaryquestion"), ("outputs", b"canarytext")])
+async def test_what_goes_in_is_in_no_output_and_what_comes_out_in_no_input(hidden, canary, run, endpoint, recorder):
+    tracer = LangChainTracer(client=recorder.client(**HIDING[hidden]))
+    result = await run(create_sot_graph(model_of(endpoint)), ASK, {"callbacks": [tracer]})
+    assert canary.decode() in json.dumps(result, default=str)
+    assert canary not in recorder.traffic
+
+
+async def test_hidden_metadata_is_hidden(run, endpoint, recorder):
+    tracer = LangChainTracer(client=recorder.client(hide_metadata=True))
+    await run(create_sot_graph(model_of(endpoint)), ASK, {"callbacks": [tracer]})
+    assert all(not key.startswith("sot_") for each in recorder.root().walk() for key in each.metadata)
+
+
+async def test_a_run_that_fails_or_waits_for_review_hides_it_too(endpoint, recorder, monkeypatch):
+    client = recorder.client(hide_inputs=True, hide_outputs=True)
+    config = {"callbacks": [LangChainTracer(client=client)], "configurable": {"thread_id": "1"}}
+    reviewed = create_sot_graph(
+        model_of(endpoint), options=SotOptions(review_skeleton=True), checkpointer=InMemorySaver()
+    )
+    await reviewed.ainvoke(ASK, config)
+    with pytest.raises(SotConfigError):
+        await reviewed.ainvoke({**ASK, "given_expansions": [{"text": "canarytext"}]}, config)
+    fails_by_quoting(monkeypatch, endpoint, lambda request: True)
+    with pytest.raises(Exception, match="Refused"):
+        await create_sot_graph(model_of(endpoint)).ainvoke(ASK, config)
+    assert len(recorder.roots()) == 3
+    assert not SECRET.findall(recorder.traffic)
+
+
+async def test_a_review_in_a_subgraph_hides_it_in_the_parents_error_too(run_whole, endpoint, recorder):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(model_of(endpoint), options=SotOptions(review_skeleton=True)))
+    builder.add_edge(START, "answer")
+    client = recorder.client(hide_inputs=True, hide_outputs=True)
+    config = {"callbacks": [LangChainTracer(client=client)], "configurable": {"thread_id": "1"}}
+    await run_whole(builder.compile(checkpointer=InMemorySaver()), {"messages": [("user", QUESTION)]}, config)
+    assert "waits for its review" in recorder.root().find("answer").error
+    assert not SECRET.findall(recorder.traffic)
+
+
+async def test_a_routers_nonsense_is_not_quoted_where_outputs_are_hidden(recorder):
+    model = ScriptedChatModel(lambda messages: "canarytext in place of a letter")
+    config = {"callbacks": [LangChainTracer(client=recorder.client(hide_inputs=True, hide_outputs=True))]}
+    graph = create_sot_graph(model, router=ModelRouter(), options=SotOptions(on_router_failure="raise"))
+    with pytest.raises(Exception, match="in place of a letter"):
+        await graph.ainvoke(ASK, config)
+    assert not SECRET.findall(recorder.traffic)
+
+
+async def test_a_key_that_a_provider_quotes_is_in_no_trace_log_checkpoint_or_error(
+    endpoint, recorder, config, monkeypatch, caplog, tmp_path
+):
+    caplog.set_level(logging.DEBUG)
+    fails_by_quoting(monkeypatch, endpoint, lambda request: True)
+    file = tmp_path / "checkpoints.sqlite"
+    async with AsyncSqliteSaver.from_conn_string(str(file)) as saver:
+        graph = create_sot_graph(model_of(endpoint), checkpointer=saver)
+        thread = {**config, "configurable": {"thread_id": "1"}}
+        with pytest.raises(Exception, match="Refused") as caught:
+            await graph.ainvoke(ASK, thread)
+        endpoint.faults = [Fault(Status(400), of_the_second_point)]
+        await graph.ainvoke(ASK, {**config, "configurable": {"thread_id": "2"}})
+    assert recorder.roots()[0].find("write skeleton").error
+    assert KEY.encode() not in recorder.traffic
+    assert KEY not in caplog.text
+    stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"canarytext" in stored
+    assert KEY.encode() not in stored
+    chain, error = [], caught.value
+    while error is not None:
+        chain.append(repr(error))
+        error = error.__cause__ or error.__context__
+    assert KEY not in " ".join(chain)
+
+
+async def test_our_own_log_never_holds_the_question_or_a_title(run_whole, endpoint, caplog):
+    caplog.set_level(logging.DEBUG, "sot_graph")
+    endpoint.faults = [Fault(Status(500), of_the_second_point)]
+    await run_whole(create_sot_graph(model_of(endpoint), options=SotOptions(max_retries=1)), ASK, {})
+    ours = [record.getMessage() for record in caplog.records if record.name == "sot_graph"]
+    assert any("Point 2 failed" in line for line in ours)
+    assert not SECRET.search("\n".join(ours).encode())
+
+
+def test_a_models_keys_are_found_wherever_it_keeps_them():
+    headers = {"api-key": "key-in-a-header", "x-trace": "no secret at all"}
+    model = ChatOpenAI(model="m", api_key=KEY, base_url="http://127.0.0.1:9", default_headers=headers)
+    assert set(secrets_of(model.bind(stop=["x"]))) == {KEY, "key-in-a-header"}
+    assert secrets_of(ScriptedChatModel(answer_skeleton_of_thought())) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Too long: 'Why do finches sing at dawn?' has 6 words", "Too long: *** has 6 words"),
+        ("maximum context length is 8192 tokens", "maximum context length is 8192 tokens"),
+        ("do FINCHES sing", "***"),
+        ("", ""),
+    ],
+)
+def test_what_quotes_the_prompt_is_masked_and_the_rest_stays(text, clean):
+    assert Scrubber((), "Why do finches sing at dawn?").text(text) == clean
+
+
+def test_a_script_without_spaces_is_masked_too():
+    assert Scrubber((), "鸟儿为什么在黎明歌唱").text("拒绝: 鸟儿为什么在黎明歌唱") == "拒绝: ***"
