@@ -77,6 +77,7 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
     timing = PointTiming(index=point["index"], start=task.shared.elapsed())
     if hindered := _hindered(payload):
         announce_end(hindered, task, kit)
+        describe_end(hindered, task, cached=False)
         timing["end"] = task.shared.elapsed()
         return {"expansions": [hindered], "usage": task.meter.usage, "timings": {"points": [timing]}}
     messages = _messages(payload, task, kit)
@@ -111,7 +112,7 @@ def _hindered(payload: ExpandPointInput) -> Expansion | None:
     for other in payload.get("needed", ()):
         if other["status"] != "ok":
             why = "was not finished in time" if other["status"] == "timed_out" else "could not be written"
-            error = f"it needs point {other['index']} ({other['title']}), which {why}"
+            error = f"it needs point {other['index']}, which {why}"
             return Expansion(index=point["index"], title=point["title"], text="", status=other["status"], error=error)
     return None
 
