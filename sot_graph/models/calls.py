@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import add_usage
 
-from sot_graph.models.failures import (
-    backoff_seconds,
-    explain,
-    is_rate_limited,
-    is_retryable,
-    rate_limit_seconds,
-    retry_after_seconds,
-)
+from sot_graph.models.failures import explain
 from sot_graph.models.loops import LoopModel
+from sot_graph.models.patience import Patience
 from sot_graph.prompts.rendering import clean_text
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from sot_graph.options import SotOptions
     from sot_graph.runs import Task
     from sot_graph.types import Stage
 
@@ -71,32 +64,6 @@ class Reply:
     def was_refused(self) -> bool:
         """Whether the model declined to answer, as far as the provider tells."""
         return bool(self.message.additional_kwargs.get("refusal")) or self.finish_reason == "content_filter"
-
-
-class _Patience:
-    """How long one call goes on trying."""
-
-    def __init__(self, options: SotOptions) -> None:
-        self._options = options
-        self._failures = 0
-        self._times_busy = 0
-        self._waited = 0.0
-
-    def wait_after(self, error: Exception) -> float | None:
-        """Seconds to wait before the next attempt; `None`: give up."""
-        if is_rate_limited(error):
-            self._times_busy += 1
-            return self._bounded(rate_limit_seconds(error, self._times_busy))
-        self._failures += 1
-        if self._failures > self._options.max_retries or not is_retryable(error):
-            return None
-        asked_for = retry_after_seconds(error)
-        return backoff_seconds(self._failures + 1) if asked_for is None else self._bounded(asked_for)
-
-    def _bounded(self, wait: float) -> float | None:
-        """A wait that the provider asks for; `None` if there is no patience for it."""
-        self._waited += wait
-        return wait if self._waited <= self._options.rate_limit_patience else None
 
 
 def _times_cancelled() -> int:
@@ -155,7 +122,7 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         attempt = 1
-        patience = _Patience(self.task.options)
+        patience = Patience(self.task.options)
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
