@@ -199,7 +199,9 @@ def open_task(
     key = key or uuid4().hex
     shared = _runs.enter(key, control if control is not None else object())
     stream = options.stream if isinstance(options.stream, bool) else somebody_listens(config, runtime)
-    task = Task(key, config, options, emit or write, shared, stream, runtime is not None, threaded, limiter, place=place)
+    task = Task(
+        key, config, options, emit or write, shared, stream, runtime is not None, threaded, limiter, place=place
+    )
     try:
         yield task
     finally:
