@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from typing_extensions import TypedDict
 
-from sot_graph.types import ExpansionStatus, RouteName, SkeletonPoint
+from sot_graph.types import ExpansionStatus, RouteName, SkeletonPoint, Source
 
 __all__ = [
     "AnswerDeltaEvent",
@@ -14,6 +14,7 @@ __all__ = [
     "PointDeltaEvent",
     "PointEndEvent",
     "PointStartEvent",
+    "PointToolEvent",
     "RouteEvent",
     "SkeletonDeltaEvent",
     "SkeletonEvent",
@@ -31,7 +32,12 @@ class RouteEvent(TypedDict):
     """How sure the router is, from 0 to 1; `None`: it can't say."""
 
 
-class SkeletonDeltaEvent(TypedDict):
+class _Citing(TypedDict, total=False):
+    cites: bool
+    """Whether the points' texts may cite sources, whose numbers in the answer are not known before the point's end."""
+
+
+class SkeletonDeltaEvent(_Citing):
     """The next point of a skeleton that is still being written (`dispatch="pipelined"`). It stays."""
 
     type: Literal["sot.skeleton.delta"]
@@ -42,7 +48,7 @@ class SkeletonDeltaEvent(TypedDict):
     eager: bool
 
 
-class SkeletonEvent(TypedDict):
+class SkeletonEvent(_Citing):
     """The skeleton is settled."""
 
     type: Literal["sot.skeleton"]
@@ -75,7 +81,12 @@ class PointDeltaEvent(TypedDict):
     text: str
 
 
-class PointEndEvent(TypedDict):
+class _Sourced(TypedDict, total=False):
+    sources: list[Source]
+    """What its text cites."""
+
+
+class PointEndEvent(_Sourced):
     """A point is done."""
 
     type: Literal["sot.point.end"]
@@ -85,6 +96,19 @@ class PointEndEvent(TypedDict):
     """Whether the point stands in the answer (`on_point_failure="skip"` leaves out those without a text)."""
     tail: str
     """What stands after its text in the answer: the mark of a point that is missing or breaks off, often nothing."""
+
+
+class PointToolEvent(TypedDict):
+    """A point's expander calls a tool, and the tool has answered or failed."""
+
+    type: Literal["sot.point.tool"]
+    index: int
+    call: str
+    """The same in the call's events."""
+    name: str
+    input: str
+    """What the tool was given."""
+    state: Literal["start", "end", "error"]
 
 
 class AnswerDeltaEvent(TypedDict):
@@ -106,6 +130,7 @@ SotEvent: TypeAlias = (
     | SkeletonDeltaEvent
     | SkeletonEvent
     | PointStartEvent
+    | PointToolEvent
     | PointDeltaEvent
     | PointEndEvent
     | AnswerDeltaEvent

@@ -13,6 +13,7 @@ __all__ = [
     "PointTiming",
     "RouteName",
     "SkeletonPoint",
+    "Source",
     "Stage",
     "StageTiming",
     "StageUsage",
@@ -49,7 +50,27 @@ class ChatTurn(TypedDict):
     """Text, or a provider's content blocks as they came."""
 
 
-class Expansion(TypedDict):
+# What need not be there is inherited: while the program runs, `NotRequired` isn't seen in annotations that are text.
+class _AboutSource(TypedDict, total=False):
+    url: str
+    id: str
+    """What the point's text may cite it by, beside its place in the point's list."""
+    number: int
+    """In the whole answer: given by the join."""
+
+
+class Source(_AboutSource):
+    """What a point's text rests on, as its expander named it."""
+
+    title: str
+
+
+class _WithSources(TypedDict, total=False):
+    sources: list[Source]
+    """Those of its expander, where it gave any. `text` cites them by their place here, from 1, or by their `id`."""
+
+
+class Expansion(_WithSources):
     """One point, written out."""
 
     index: int

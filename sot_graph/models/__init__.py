@@ -1,9 +1,10 @@
 """Models as the graph uses them: named, called, repeated, validated, on any event loop."""
 
 from sot_graph.models.calls import BrokenStreamError, ModelCall, Reply
-from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable
+from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable, status_code
 from sot_graph.models.leaving import closing_calls
 from sot_graph.models.loops import LoopModel
+from sot_graph.models.patience import Patience
 from sot_graph.models.resolve import resolve_model
 from sot_graph.models.running import run_in_own_thread, run_sync
 from sot_graph.models.structured import InvalidOutputError, ask_structured, pick_mode
@@ -13,6 +14,7 @@ __all__ = [
     "InvalidOutputError",
     "LoopModel",
     "ModelCall",
+    "Patience",
     "Reply",
     "ask_structured",
     "closing_calls",
@@ -23,4 +25,5 @@ __all__ = [
     "resolve_model",
     "run_in_own_thread",
     "run_sync",
+    "status_code",
 ]

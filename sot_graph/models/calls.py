@@ -15,9 +15,7 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 from openai import LengthFinishReasonError
 
-from sot_graph.models.failures import (
-    explain,
-)
+from sot_graph.models.failures import explain
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
 from sot_graph.models.scrubbing import Scrubber

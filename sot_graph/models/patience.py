@@ -1,4 +1,4 @@
-"""How long one call goes on trying."""
+"""`Patience`: whether, and when, a call that failed is made again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ __all__ = ["Patience"]
 
 
 class Patience:
-    """How long one call goes on trying."""
+    """How long one call goes on trying.
+
+    Args:
+        options: For the retries, and the patience with a busy provider.
+    """
 
     def __init__(self, options: SotOptions) -> None:
         self._options = options
