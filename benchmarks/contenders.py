@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import operator
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import instructor
 from langchain_openai import ChatOpenAI
@@ -23,14 +23,11 @@ from typing_extensions import TypedDict
 
 from sot_graph import SotOptions, astream_answer, create_sot_graph
 
-__all__ = ["CONTENDERS", "PIPELINED", "QUESTION", "Contender", "Setup", "chat_model", "make", "sot_options"]
+__all__ = ["CONTENDERS", "QUESTION", "Contender", "Setup", "chat_model", "contending", "sot_options"]
 
 QUESTION = "What are the most effective ways to deal with stress?"
 _MODEL = "simulated"
 _KEY = "any"
-
-PIPELINED = "dispatch" in SotOptions.__dataclass_fields__
-"""Whether this version of the graph can begin points while the skeleton is written."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,8 @@ class Contender:
     """The whole answer to a question; `None`: it is only streamed."""
     read: Callable[[str], AsyncIterator[str]] | None = None
     """The answer's text in reading order, as it can be read; `None`: it is there all at once."""
+    client: AsyncOpenAI | None = None
+    """To be closed in the end."""
 
 
 def chat_model(base_url: str) -> ChatOpenAI:
@@ -75,7 +74,7 @@ def direct(setup: Setup) -> Contender:
             if chunk.choices and (text := chunk.choices[0].delta.content):
                 yield text
 
-    return Contender("direct", None, read)
+    return Contender("direct", None, read, client)
 
 
 # --- What most people write -----------------------------------------------------------------------------------------
@@ -116,7 +115,8 @@ def _document(outline: Outline, texts: list[str]) -> str:
 def instructor_gather(setup: Setup) -> Contender:
     """A structured outline by instructor on one shared OpenAI client, then one structured call a point in `gather`."""
     # The client's own five seconds for connecting lose answers of a crowd on a busy core.
-    client = instructor.from_openai(AsyncOpenAI(base_url=setup.base_url, api_key=_KEY, timeout=600))
+    raw = AsyncOpenAI(base_url=setup.base_url, api_key=_KEY, timeout=600)
+    client = instructor.from_openai(raw)
 
     async def answer(question: str) -> str:
         gate = asyncio.Semaphore(setup.max_concurrency) if setup.max_concurrency else nullcontext()
@@ -137,7 +137,7 @@ def instructor_gather(setup: Setup) -> Contender:
 
         return _document(outline, list(await asyncio.gather(*map(write, outline.points))))
 
-    return Contender("instructor+gather", answer)
+    return Contender("instructor+gather", answer, client=raw)
 
 
 # --- A first LangGraph ----------------------------------------------------------------------------------------------
@@ -220,8 +220,7 @@ def sot_graph(setup: Setup) -> Contender:
 
 def sot_graph_pipelined(setup: Setup) -> Contender:
     """The graph that begins points while the skeleton is still being written."""
-    dispatch: Literal["pipelined"] = "pipelined"
-    return _sot("sot_graph pipelined", setup, sot_options(setup, dispatch=dispatch))
+    return _sot("sot_graph pipelined", setup, sot_options(setup, dispatch="pipelined"))
 
 
 CONTENDERS: dict[str, Callable[[Setup], Contender]] = {
@@ -229,10 +228,17 @@ CONTENDERS: dict[str, Callable[[Setup], Contender]] = {
     "instructor+gather": instructor_gather,
     "langgraph naive": langgraph_naive,
     "sot_graph": sot_graph,
-    **({"sot_graph pipelined": sot_graph_pipelined} if PIPELINED else {}),
+    "sot_graph pipelined": sot_graph_pipelined,
 }
 
 
-def make(setup: Setup, *names: str) -> dict[str, Contender]:
+@asynccontextmanager
+async def contending(setup: Setup, *names: str) -> AsyncIterator[dict[str, Contender]]:
     """The contenders of these names; without names, all."""
-    return {name: CONTENDERS[name](setup) for name in names or CONTENDERS}
+    contenders = {name: CONTENDERS[name](setup) for name in names or CONTENDERS}
+    try:
+        yield contenders
+    finally:
+        for contender in contenders.values():
+            if contender.client is not None:
+                await contender.client.close()

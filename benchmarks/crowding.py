@@ -9,6 +9,10 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.contenders import Contender
 
 __all__ = ["Crowd", "crowd_in_a_process"]
 
@@ -41,9 +45,16 @@ def _peak_megabytes() -> float:
 
 
 async def _ask(name: str, questions: int, points: int, base_url: str) -> Crowd:
-    from benchmarks.contenders import CONTENDERS, QUESTION, Setup
+    from benchmarks.contenders import Setup, contending
 
-    answer = CONTENDERS[name](Setup(base_url, points)).answer
+    async with contending(Setup(base_url, points), name) as contenders:
+        return await _ask_at_once(contenders[name], questions)
+
+
+async def _ask_at_once(contender: Contender, questions: int) -> Crowd:
+    from benchmarks.contenders import QUESTION
+
+    answer = contender.answer
     assert answer is not None
     fewest = len(await answer(QUESTION)) // 2
     before, started, cpu = _peak_megabytes(), time.perf_counter(), time.process_time()

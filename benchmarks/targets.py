@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.contenders import PIPELINED
 from benchmarks.figures import Figure, Result
 from benchmarks.physics import FIRST_CHARACTERS
 
@@ -66,18 +65,12 @@ TARGETS = [
         f"sot_graph, {_FIRST} / instructor+gather",
         allowed=f"limit, {_FIRST} / instructor+gather",
     ),
-    *(
-        [
-            _ratio(
-                f"{_FIRST}, pipelined / `instructor+gather`'s whole answer",
-                0.26,
-                "even",
-                f"sot_graph pipelined, {_FIRST} / instructor+gather",
-                allowed=f"limit pipelined, {_FIRST} / instructor+gather",
-            )
-        ]
-        if PIPELINED
-        else []
+    _ratio(
+        f"{_FIRST}, pipelined / `instructor+gather`'s whole answer",
+        0.26,
+        "even",
+        f"sot_graph pipelined, {_FIRST} / instructor+gather",
+        allowed=f"limit pipelined, {_FIRST} / instructor+gather",
     ),
     _ratio("`direct` / whole answer", 3.2, "even", "direct / sot_graph", at_least=True),
     _ratio("computed limit / whole answer", 0.97, "even", "limit / sot_graph", at_least=True),

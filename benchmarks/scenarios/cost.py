@@ -15,7 +15,7 @@ import langsmith
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from benchmarks.contenders import QUESTION, Setup, chat_model, make, sot_options
+from benchmarks.contenders import QUESTION, Contender, Setup, chat_model, contending, sot_options
 from benchmarks.figures import Figure, Result
 from benchmarks.rounds import cpu_milliseconds, interleaved
 from benchmarks.scenarios.base import Plan, Scenario
@@ -41,8 +41,9 @@ async def measure(plan: Plan) -> Result:
     with EndpointProcess(ttft=0, tps=0, points=POINTS, words=60) as endpoint, trace_sink() as sink:
         setup = Setup(endpoint.base_url, POINTS)
         with tempfile.TemporaryDirectory() as folder:
-            async with AsyncSqliteSaver.from_conn_string(str(Path(folder) / "checkpoints.sqlite")) as saver:
-                whole = _whole_ways(setup, saver, sink)
+            kept = AsyncSqliteSaver.from_conn_string(str(Path(folder) / "checkpoints.sqlite"))
+            async with kept as saver, contending(setup) as contenders:
+                whole = _whole_ways(contenders, setup, saver, sink)
                 streaming = _streaming_ways(setup)
                 plan.steps.begin((plan.rounds + 1) * (len(whole) + len(streaming)))
                 # The first round is for imports and connections.
@@ -62,9 +63,7 @@ async def _spent(ways: dict[str, _Way], plan: Plan) -> dict[str, list[float]]:
     return {name: values[1:] for name, values in spent.items()}
 
 
-def _whole_ways(setup: Setup, saver: AsyncSqliteSaver, sink: str) -> dict[str, _Way]:
-    contenders = make(setup)
-    del contenders["direct"]
+def _whole_ways(contenders: dict[str, Contender], setup: Setup, saver: AsyncSqliteSaver, sink: str) -> dict[str, _Way]:
     ways: dict[str, _Way] = {
         name: partial(contender.answer, QUESTION) for name, contender in contenders.items() if contender.answer
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.contenders import QUESTION, Contender, Setup, make
+from benchmarks.contenders import QUESTION, Contender, Setup, contending
 from benchmarks.figures import Figure, Result
 from benchmarks.physics import FIRST_CHARACTERS, Limit, hosted
 from benchmarks.rounds import interleaved, settle
@@ -44,10 +44,11 @@ class _Read:
 async def warm(shape: Shape) -> None:
     """Answer once each way at an instant endpoint: imports, schemas and clients are nobody's latency."""
     with EndpointProcess(ttft=0, tps=0, points=shape.points, words=shape.words) as endpoint:
-        for contender in make(Setup(endpoint.base_url, shape.points, shape.max_concurrency)).values():
-            await run_whole(contender)
-            if contender.read is not None:
-                await first_words_seconds(contender)
+        async with contending(Setup(endpoint.base_url, shape.points, shape.max_concurrency)) as contenders:
+            for contender in contenders.values():
+                await run_whole(contender)
+                if contender.read is not None:
+                    await first_words_seconds(contender)
 
 
 async def run_whole(contender: Contender) -> _Read:
@@ -81,27 +82,11 @@ async def measure(name: str, shape: Shape, plan: Plan) -> Result:
     result = Result(name, {"points": shape.points, "words a point": shape.words, **_physics_settings()})
     if shape.max_concurrency:
         result.settings["points at once"] = shape.max_concurrency
-    with EndpointProcess(
-        ttft=hosted.time_to_first_token, tps=hosted.tokens_per_second, points=shape.points, words=shape.words
-    ) as endpoint:
-        contenders = make(Setup(endpoint.base_url, shape.points, shape.max_concurrency))
-        direct = contenders.pop("direct")
-        ways: dict[str, Any] = {each: partial(run_whole, contender) for each, contender in contenders.items()}
-        ways |= {
-            f"{each}, streamed": partial(first_words_seconds, contender)
-            for each, contender in contenders.items()
-            if contender.read is not None
-        }
-        plan.steps.begin(len(ways) * plan.rounds)
-        settle()
-
-        async def direct_rounds() -> list[_Read]:
-            return [await run_whole(direct) for _ in range(plan.rounds)]
-
-        direct_reads, reads = await asyncio.gather(direct_rounds(), interleaved(ways, plan.rounds, plan.steps))
-        reads["direct"] = direct_reads
-        limit = await _limit(endpoint, shape)
-    for each in ("direct", *contenders):
+    with _hosted_endpoint(shape) as endpoint:
+        async with contending(Setup(endpoint.base_url, shape.points, shape.max_concurrency)) as contenders:
+            reads = await _reads(contenders, plan)
+            limit = await _limit(contenders["sot_graph"], shape)
+    for each in contenders:
         result.add(WHOLE, each, "s", [read.whole for read in reads[each]])
         streamed = reads.get(f"{each}, streamed", reads[each])
         result.add(FIRST, each, "s", [read.first for read in streamed])
@@ -113,6 +98,31 @@ async def measure(name: str, shape: Shape, plan: Plan) -> Result:
     return result
 
 
+def _hosted_endpoint(shape: Shape) -> EndpointProcess:
+    return EndpointProcess(
+        ttft=hosted.time_to_first_token, tps=hosted.tokens_per_second, points=shape.points, words=shape.words
+    )
+
+
+async def _reads(contenders: dict[str, Contender], plan: Plan) -> dict[str, list[_Read]]:
+    """What was read, by contender; those that can stream are read once more, as `"..., streamed"`."""
+    others = {name: contender for name, contender in contenders.items() if name != "direct"}
+    ways: dict[str, Any] = {name: partial(run_whole, contender) for name, contender in others.items()}
+    ways |= {
+        f"{name}, streamed": partial(first_words_seconds, contender)
+        for name, contender in others.items()
+        if contender.read is not None
+    }
+    plan.steps.begin(len(ways) * plan.rounds)
+    settle()
+
+    async def direct_rounds() -> list[_Read]:
+        return [await run_whole(contenders["direct"]) for _ in range(plan.rounds)]
+
+    direct, reads = await asyncio.gather(direct_rounds(), interleaved(ways, plan.rounds, plan.steps))
+    return {"direct": direct, **reads}
+
+
 def _physics_settings() -> dict[str, float]:
     return {
         "seconds to first token": hosted.time_to_first_token,
@@ -120,9 +130,8 @@ def _physics_settings() -> dict[str, float]:
     }
 
 
-async def _limit(endpoint: EndpointProcess, shape: Shape) -> Limit:
+async def _limit(chosen: Contender, shape: Shape) -> Limit:
     """The limit for what this endpoint really writes."""
-    chosen = make(Setup(endpoint.base_url, shape.points), "sot_graph")["sot_graph"]
     assert chosen.answer is not None
     sections = (await chosen.answer(QUESTION)).split("\n\n")
     titles = [head.strip("*").split(". ", 1)[1] for head in sections[::2]]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from functools import partial
 
-from benchmarks.contenders import PIPELINED, QUESTION, Setup, make
+from benchmarks.contenders import QUESTION, Setup, contending
 from benchmarks.figures import Result
 from benchmarks.rounds import cpu_milliseconds, interleaved
 from benchmarks.scenarios.base import Plan, Scenario
@@ -28,13 +28,14 @@ def group(points: int) -> str:
 async def measure(plan: Plan) -> Result:
     """Answers of every size in interleaved rounds."""
     sizes = _QUICK_POINTS if plan.quick else POINTS
-    names = ["instructor+gather", "sot_graph", *(["sot_graph pipelined"] if PIPELINED else [])]
+    names = ("instructor+gather", "sot_graph", *(() if plan.quick else ("sot_graph pipelined",)))
     result = Result("overhead", {"words a point": _WORDS})
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         ways = {}
         for points in sizes:
             endpoint = stack.enter_context(EndpointProcess(ttft=0, tps=0, points=points, words=_WORDS))
-            for name, contender in make(Setup(endpoint.base_url, points), *names).items():
+            setup = Setup(endpoint.base_url, points)
+            for name, contender in (await stack.enter_async_context(contending(setup, *names))).items():
                 assert contender.answer is not None
                 answer = partial(contender.answer, QUESTION)
                 await answer()  # imports, schemas, connections

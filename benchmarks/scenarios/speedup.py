@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 
-from benchmarks.contenders import PIPELINED, Setup, make
+from benchmarks.contenders import Setup, contending
 from benchmarks.figures import Result
 from benchmarks.physics import hosted
+from benchmarks.rounds import settle
 from benchmarks.scenarios.base import Plan, Scenario
 from benchmarks.scenarios.hosted import WHOLE, Shape, first_words_seconds, run_whole, warm
 from sot_graph.testing import EndpointProcess
@@ -15,31 +16,27 @@ from sot_graph.testing import EndpointProcess
 __all__ = ["NAMES", "POINTS", "SCENARIO"]
 
 POINTS = (1, 2, 4, 8, 16)
-NAMES = ["instructor+gather", "sot_graph", *(["sot_graph pipelined"] if PIPELINED else [])]
+NAMES = ("instructor+gather", "sot_graph", "sot_graph pipelined")
 
 
 async def measure(plan: Plan) -> Result:
     """The direct answers are single streams, and run beside the others."""
     await warm(Shape())
     result = Result("speed-up", {"words a point": 60})
-    with ExitStack() as stack:
-        setups = {
-            points: Setup(
-                stack.enter_context(
-                    EndpointProcess(ttft=hosted.time_to_first_token, tps=hosted.tokens_per_second, points=points)
-                ).base_url,
-                points,
-            )
-            for points in POINTS
-        }
+    async with AsyncExitStack() as stack:
+        contenders = {}
+        for points in POINTS:
+            endpoint = EndpointProcess(ttft=hosted.time_to_first_token, tps=hosted.tokens_per_second, points=points)
+            setup = Setup(stack.enter_context(endpoint).base_url, points)
+            contenders[points] = await stack.enter_async_context(contending(setup, "direct", *NAMES))
         plan.steps.begin(plan.rounds * len(POINTS) * len(NAMES))
+        settle()
         for _ in range(plan.rounds):
-            direct = [make(setup, "direct")["direct"] for setup in setups.values()]
-            written = asyncio.gather(*map(first_words_seconds, direct))
-            for points, setup in setups.items():
-                for name, contender in make(setup, *NAMES).items():
+            written = asyncio.gather(*(first_words_seconds(each["direct"]) for each in contenders.values()))
+            for points, each in contenders.items():
+                for name in NAMES:
                     plan.steps.step(f"{name}, {points} points")
-                    _note(result, points, name, (await run_whole(contender)).whole)
+                    _note(result, points, name, (await run_whole(each[name])).whole)
             for points, read in zip(POINTS, await written, strict=True):
                 _note(result, points, "direct", read.whole)
     for points in POINTS:

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.cli import app
-from benchmarks.contenders import CONTENDERS, QUESTION, Setup, make
+from benchmarks.contenders import CONTENDERS, QUESTION, Setup, contending
 from benchmarks.figures import Figure, Result
 from benchmarks.pages import PAGES, blocks, filled
 from benchmarks.physics import Limit
@@ -25,15 +25,17 @@ def endpoint():
         yield running
 
 
-async def whole(contender):
-    if contender.answer is not None:
-        return await contender.answer(QUESTION)
-    return "".join([piece async for piece in contender.read(QUESTION)])
+async def whole(name, setup):
+    async with contending(setup, name) as contenders:
+        contender = contenders[name]
+        if contender.answer is not None:
+            return await contender.answer(QUESTION)
+        return "".join([piece async for piece in contender.read(QUESTION)])
 
 
 @pytest.mark.parametrize("name", CONTENDERS)
 async def test_every_contender_gets_an_answer_with_all_points_in_their_full_length(endpoint, name):
-    answer = await whole(make(Setup(endpoint.base_url, 5), name)[name])
+    answer = await whole(name, Setup(endpoint.base_url, 5))
     assert len(answer.split()) >= 100
     if name != "direct":
         heads = [line for line in answer.splitlines() if line.startswith("**")]
@@ -42,16 +44,13 @@ async def test_every_contender_gets_an_answer_with_all_points_in_their_full_leng
 
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "direct"])
 async def test_every_contender_makes_one_call_for_the_skeleton_and_one_a_point(endpoint, name):
-    await whole(make(Setup(endpoint.base_url, 5), name)[name])
+    await whole(name, Setup(endpoint.base_url, 5))
     assert len(endpoint.requests) == 6
 
 
 @pytest.mark.parametrize("name", [name for name in CONTENDERS if name != "direct"])
 async def test_a_bound_on_points_at_once_binds_every_contender(endpoint, name):
-    contender = make(Setup(endpoint.base_url, 5, max_concurrency=2), name)[name]
-    with endpoint.hold(2, lambda request: "five" not in request.last_user) as held:
-        held.release()
-        await whole(contender)
+    await whole(name, Setup(endpoint.base_url, 5, max_concurrency=2))
     assert endpoint.max_in_flight <= 2
 
 

@@ -4,9 +4,7 @@ import asyncio
 import cProfile
 import pstats
 
-import pytest
-
-from benchmarks.contenders import QUESTION, Setup, make
+from benchmarks.contenders import QUESTION, Setup, contending
 from sot_graph import SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import SkeletonResponder
 
@@ -27,26 +25,22 @@ async def python_calls(answer, times=2):
     return pstats.Stats(profile).total_calls / times
 
 
-@pytest.fixture
-def ways(endpoint):
-    def of(points, *names):
-        endpoint.responder = SkeletonResponder(points=points, words_per_point=20)
-        contenders = make(Setup(endpoint.base_url, points), *names)
-        return {name: lambda answer=contender.answer: answer(QUESTION) for name, contender in contenders.items()}
-
-    return of
+async def calls_of(endpoint, name, points, times=2):
+    """Python calls of a question of so many points by this contender."""
+    endpoint.responder = SkeletonResponder(points=points, words_per_point=20)
+    async with contending(Setup(endpoint.base_url, points), name) as contenders:
+        return await python_calls(lambda: contenders[name].answer(QUESTION), times)
 
 
-async def test_a_question_takes_clearly_fewer_python_calls_than_the_usual_script(ways):
-    both = ways(10, "sot_graph", "instructor+gather")
-    ours = await python_calls(both["sot_graph"])
+async def test_a_question_takes_clearly_fewer_python_calls_than_the_usual_script(endpoint):
+    ours = await calls_of(endpoint, "sot_graph", 10)
     assert ours < MOST_CALLS
-    assert ours < 0.75 * await python_calls(both["instructor+gather"])
+    assert ours < 0.75 * await calls_of(endpoint, "instructor+gather", 10)
 
 
-async def test_a_point_among_many_takes_no_more_python_calls_than_one_among_few(ways):
-    few = await python_calls(ways(10, "sot_graph")["sot_graph"]) / 10
-    many = await python_calls(ways(200, "sot_graph")["sot_graph"], times=1) / 200
+async def test_a_point_among_many_takes_no_more_python_calls_than_one_among_few(endpoint):
+    few = await calls_of(endpoint, "sot_graph", 10) / 10
+    many = await calls_of(endpoint, "sot_graph", 200, times=1) / 200
     assert many < 1.25 * few
 
 
