@@ -93,6 +93,8 @@ def _measure(chosen: list[Scenario], rounds: int | None, quick: bool, folder: Pa
             started = time.monotonic()
             result = results[each.name] = asyncio.run(each.run(plan))
             save(result, Made(_command(), count), folder)
+            if not _console.is_terminal:
+                _console.print(f"{each.name}: {time.monotonic() - started:.0f} s")
             progress.update(task, description=f"{each.name}: {time.monotonic() - started:.0f} s", total=1, completed=1)
     for result in results.values():
         _console.print(_result_table(result))
@@ -100,7 +102,12 @@ def _measure(chosen: list[Scenario], rounds: int | None, quick: bool, folder: Pa
 
 
 def _command() -> str:
-    return " ".join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    """What was typed, without where the results go: that is a path of this machine."""
+    words = sys.argv[1:]
+    if "--output" in words:
+        place = words.index("--output")
+        words = words[:place] + words[place + 2 :]
+    return " ".join(["python", "-m", "benchmarks", *words])
 
 
 def _result_table(result: Result) -> Table:

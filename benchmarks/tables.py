@@ -24,9 +24,16 @@ _SIGNIFICANT = 3
 
 def number(value: float) -> str:
     """Three digits, and no more than that."""
-    if abs(value) >= 100:
+    whole = int(abs(value))
+    if whole >= 100:
         return f"{value:,.0f}"
-    return f"{value:.{_SIGNIFICANT - len(str(int(abs(value))))}f}"
+    return f"{value:.{_SIGNIFICANT - (len(str(whole)) if whole else 0)}f}"
+
+
+def _points(group: str) -> str:
+    """The end of a group's name: how many points."""
+    count = group.rsplit(", ", 1)[1]
+    return "1 point" if count == "1 points" else count
 
 
 def spread(figure: Figure) -> str:
@@ -94,7 +101,7 @@ def _speedup(results: Results) -> str:
     groups = {name: members for name, members in result.groups.items() if name.startswith(WHOLE)}
     names = [name for name in next(iter(groups.values())) if name != "direct"]
     rows = [
-        [group.removeprefix(f"{WHOLE}, "), *(number(members["direct"].over(members[name]).median) for name in names)]
+        [_points(group), *(number(members["direct"].over(members[name]).median) for name in names)]
         for group, members in groups.items()
     ]
     return _table(["`direct` / whole answer", *map(_name, names)], rows)
@@ -123,10 +130,7 @@ def _streaming(results: Results) -> str:
 def _overhead(results: Results) -> str:
     groups = {name: members for name, members in results["overhead"].groups.items() if name != "ratios"}
     names = list(next(iter(groups.values())))
-    rows = [
-        [group.removeprefix("CPU a point, "), *(spread(members[name]) for name in names)]
-        for group, members in groups.items()
-    ]
+    rows = [[_points(group), *(spread(members[name]) for name in names)] for group, members in groups.items()]
     return _table(["CPU ms a point", *map(_name, names)], rows)
 
 
