@@ -16,9 +16,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from sot_graph.models.connections import ManyConnections
 
-__all__ = ["for_one_loop"]
+__all__ = ["MOST_CONNECTIONS", "for_one_loop"]
 
-_MOST_CONNECTIONS = 1000
+MOST_CONNECTIONS = 1000
 """As many as the OpenAI client's own pool: one process has no CPU for more calls at once."""
 _KEEPALIVE_SECONDS = 2.0
 """Local servers close idle connections after about five: let go of ours before a request can meet that."""
@@ -39,7 +39,7 @@ def for_one_loop(root: openai.AsyncOpenAI, proxy: str | None, *, own_connections
 
 def _http_client(proxy: str | None) -> openai.DefaultAsyncHttpxClient:
     if proxy is None and not getproxies().keys() & {"http", "https", "all"}:
-        transport = ManyConnections(_ssl_context(), most=_MOST_CONNECTIONS, keepalive=_KEEPALIVE_SECONDS)
+        transport = ManyConnections(_ssl_context(), most=MOST_CONNECTIONS, keepalive=_KEEPALIVE_SECONDS)
         return openai.DefaultAsyncHttpxClient(transport=transport)
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=1000, keepalive_expiry=_KEEPALIVE_SECONDS)
     return openai.DefaultAsyncHttpxClient(verify=_ssl_context(), limits=limits, proxy=proxy)

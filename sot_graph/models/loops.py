@@ -18,13 +18,13 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.caching import model_fingerprint
 from sot_graph.forking import reset_after_fork
-from sot_graph.models.clients import for_one_loop
+from sot_graph.limiting import CallLimiter
+from sot_graph.models.clients import MOST_CONNECTIONS, for_one_loop
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 __all__ = ["LoopModel"]
-
 
 
 class LoopModel:
@@ -41,6 +41,8 @@ class LoopModel:
     def __init__(self, model: Runnable[Any, Any]) -> None:
         self.model = model
         self.fingerprint = model_fingerprint(model)
+        # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
+        self.gate = CallLimiter(MOST_CONNECTIONS)
         self.chunk_timeout = _chunk_timeout(model)
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self._copies: MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]] = weakref.WeakKeyDictionary()
