@@ -39,9 +39,12 @@ soak: sync ## 500 questions at once with faults of every kind
 	SOAK_QUESTIONS=500 $(RUN) pytest tests/reliability/test_soak.py -s
 
 .PHONY: bench
-bench: sync ## measure what streaming and speculation give and cost
-	$(RUN) python benchmarks/streaming.py
-	$(RUN) python benchmarks/speculation.py
+bench: sync ## measure everything, and fill the plots and tables of the docs: about ten minutes
+	$(RUN) python -m benchmarks --pages
+
+.PHONY: bench-quick
+bench-quick: sync ## measure what the targets need: about a minute
+	$(RUN) python -m benchmarks --quick
 
 .PHONY: router
 router: sync ## train the learned router again, bit for bit, and measure it

@@ -54,7 +54,7 @@ async def of_answer(agent: Any) -> tuple[float, float]:
     return first, time.monotonic() - begin
 
 
-def agents(model: Any) -> Iterator[tuple]:
+def agents(model: Any) -> Iterator[tuple[str, Any, Any]]:
     """The ways to one long answer."""
     yield "plain agent", create_agent(model, [weather]), of_agent
     middleware = [SkeletonOfThoughtMiddleware(lambda question, history: "skeleton")]

@@ -12,20 +12,21 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers import LangChainTracer
 from langchain_openai import ChatOpenAI
 from langsmith import Client
+from pydantic import SecretStr
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.testing import EndpointProcess
 
 QUESTIONS = 20
 ROUNDS = 7
-ASK = {"question": "How do plants grow?"}
+QUESTION = "How do plants grow?"
 
 _RECORDER = """
 import sys
@@ -55,7 +56,7 @@ async def cpu_ms(model: ChatOpenAI, client: Client | None, *, stream: bool) -> f
     before = time.process_time()
     for _ in range(QUESTIONS):
         config: RunnableConfig = {"callbacks": [LangChainTracer(client=client)]} if client is not None else {}
-        result = await graph.ainvoke(ASK, config)
+        result: Mapping[str, Any] = await graph.ainvoke({"question": QUESTION}, config)
         assert len(result["expansions"]) == 10
     if client is not None:
         await asyncio.to_thread(client.flush)
@@ -65,7 +66,7 @@ async def cpu_ms(model: ChatOpenAI, client: Client | None, *, stream: bool) -> f
 async def main() -> None:
     """Measure all four by turns, so that a busy machine is busy for all of them, and print the medians."""
     with EndpointProcess(tps=0, ttft=0, points=10, words=40) as endpoint, recorder_process() as url:
-        model = ChatOpenAI(model="simulated", base_url=endpoint.base_url, api_key="any", stream_usage=True)
+        model = ChatOpenAI(model="simulated", base_url=endpoint.base_url, api_key=SecretStr("any"), stream_usage=True)
         client = Client(api_url=url, api_key="any")
         kinds = [(stream, tracer) for stream in (False, True) for tracer in (None, client)]
         for stream, tracer in kinds:  # imports and first connections

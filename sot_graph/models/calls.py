@@ -172,7 +172,7 @@ class ModelCall:
             if on_attempt is not None:
                 on_attempt(attempt)
             try:
-                async with self.task.slot():
+                async with self.task.slot(), self.model.gate:
                     runnable = await self.model.here()
                     if prepare is not None:
                         runnable = prepare(runnable)

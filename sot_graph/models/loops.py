@@ -7,29 +7,25 @@ every loop.
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 import weakref
 from collections.abc import AsyncIterator
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import httpx2
 import openai
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.caching import model_fingerprint
 from sot_graph.forking import reset_after_fork
+from sot_graph.limiting import CallLimiter
+from sot_graph.models.clients import MOST_CONNECTIONS, for_one_loop
 from sot_graph.models.scrubbing import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 __all__ = ["LoopModel"]
-
-_KEEPALIVE_SECONDS = 2.0
-"""Local servers close idle connections after about five: let go of ours before a request can meet that."""
 
 
 class LoopModel:
@@ -46,6 +42,8 @@ class LoopModel:
     def __init__(self, model: Runnable[Any, Any]) -> None:
         self.model = model
         self.fingerprint = model_fingerprint(model)
+        # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
+        self.gate = CallLimiter(MOST_CONNECTIONS)
         self.chunk_timeout = _chunk_timeout(model)
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self.secrets = secrets_of(model)
@@ -82,32 +80,18 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
         return (model if bound is model.bound else model.model_copy(update={"bound": bound})), client
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
         return model, None
-    if model.http_async_client is not None:
-        root = model.root_async_client.copy(max_retries=0)
-        own = None
-    else:
-        root = own = model.root_async_client.copy(max_retries=0, http_client=_http_client(model.openai_proxy))
+    has_own = model.http_async_client is None
+    root = for_one_loop(model.root_async_client, model.openai_proxy, own_connections=has_own)
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
     changes = {"root_async_client": root, "async_client": root.chat.completions, "stream_chunk_timeout": None}
-    return model.model_copy(update=changes), own
+    return model.model_copy(update=changes), root if has_own else None
 
 
 def _chunk_timeout(model: Runnable[Any, Any]) -> float | None:
     while isinstance(model, RunnableBinding):
         model = model.bound
     return (model.stream_chunk_timeout or None) if isinstance(model, BaseChatOpenAI) else None
-
-
-def _http_client(proxy: str | None) -> openai.DefaultAsyncHttpxClient:
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=1000, keepalive_expiry=_KEEPALIVE_SECONDS)
-    return openai.DefaultAsyncHttpxClient(verify=_ssl_context(), limits=limits, proxy=proxy)
-
-
-@cache
-def _ssl_context() -> ssl.SSLContext:
-    """Loading the certificates takes 50 ms of a core: once a process, not once a client."""
-    return httpx2.create_ssl_context()
 
 
 async def _close_with_loop(client: openai.AsyncOpenAI) -> None:

@@ -111,7 +111,8 @@ def expansion_messages(
         index=point["index"],
         title=escape_delimiters(point["title"]),
         question=escape_delimiters(question),
-        skeleton=escape_delimiters(numbered_list(skeleton)),
+        # A thousand points would each list all thousand.
+        skeleton=escape_delimiters(numbered_list(skeleton)) if "{skeleton}" in prompts.expansion else "",
         point_length=point_length,
     )
     if needed:

@@ -9,9 +9,11 @@ import argparse
 import json
 import math
 import os
+import random
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 from sot_graph.testing.endpoint import SimulatedEndpoint
 from sot_graph.testing.physics import Physics
@@ -25,7 +27,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
     endpoint = SimulatedEndpoint(
-        SkeletonResponder(arguments.points, arguments.words),
+        SkeletonResponder(arguments.points, _of_point(arguments.words, arguments.points)),
         physics=Physics(arguments.ttft, arguments.tps or math.inf),
         api_keys=None if arguments.api_key is None else {arguments.api_key},
         port=arguments.port,
@@ -44,10 +46,27 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--ttft", type=float, default=0.4, help="time to first token, in seconds (default: 0.4)")
     parser.add_argument("--tps", type=float, default=60.0, help="tokens/s of a stream; 0: instant (default: 60)")
     parser.add_argument("--points", type=int, default=8, help="points of a skeleton (default: 8)")
-    parser.add_argument("--words", type=int, default=60, help="words of a point (default: 60)")
+    parser.add_argument(
+        "--words", type=_words, default=60, help="words of a point; 20-120: spread over the points (default: 60)"
+    )
     parser.add_argument("--api-key", help="the only key that is accepted (default: any)")
     parser.add_argument("--until-stdin-closes", action="store_true", help="also end when standard input does")
     return parser.parse_args()
+
+
+def _words(text: str) -> int | tuple[int, int]:
+    low, dash, high = text.partition("-")
+    return (int(low), int(high)) if dash else int(low)
+
+
+def _of_point(words: int | tuple[int, int], points: int) -> int | Callable[[int], int]:
+    """The words of each point: all alike, or evenly spread, in an order that is mixed and always the same."""
+    if isinstance(words, int):
+        return words
+    low, high = words
+    spread = [low + round((high - low) * place / max(1, points - 1)) for place in range(points)]
+    random.Random(points).shuffle(spread)
+    return lambda number: spread[(number - 1) % points]
 
 
 def _watch_stdin(over: threading.Event) -> None:

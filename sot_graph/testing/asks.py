@@ -59,9 +59,24 @@ def _asks_for_list(text: str) -> bool:
     return bool(_NUMBERED_LIST.search(text) or (_SKELETON.search(text) and _LIST.search(text)))
 
 
+def _times(title: str, asked: str) -> int:
+    """How often a title stands in a text as words of its own. There may be a thousand titles: no expression a title."""
+    times = 0
+    start = asked.find(title)
+    while start >= 0:
+        end = start + len(title)
+        times += not (_is_of_word(asked[start - 1 : start]) or _is_of_word(asked[end : end + 1]))
+        start = asked.find(title, end)
+    return times
+
+
+def _is_of_word(char: str) -> bool:
+    return char.isalnum() or char == "_"
+
+
 def _named_point(asked: str, titles: Sequence[str]) -> Ask | None:
     """The point whose title stands alone, or most often, or whose number is given beside a full list."""
-    counts = {title: n for title in titles if (n := len(re.findall(rf"(?<!\w){re.escape(title)}(?!\w)", asked)))}
+    counts = {title: n for title in titles if (n := _times(title, asked))}
     if not counts:
         return None
     most = max(counts.values())

@@ -22,7 +22,7 @@ class EndpointProcess:
         ttft: Time to first token, in seconds.
         tps: Tokens per second of each stream; 0: instant answers.
         points: Points of a skeleton.
-        words: Words of a point.
+        words: Words of a point; `"20-120"`: spread over the points.
         api_key: The only key that is accepted; `None`: any.
         port: To listen at; 0: any free one.
         start_timeout: Seconds that it may take to start.
@@ -42,7 +42,7 @@ class EndpointProcess:
         ttft: float = 0.4,
         tps: float = 60.0,
         points: int = 8,
-        words: int = 60,
+        words: int | str = 60,
         api_key: str | None = None,
         port: int = 0,
         start_timeout: float = 60.0,

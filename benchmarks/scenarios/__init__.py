@@ -1,0 +1,22 @@
+"""What is measured, by name."""
+
+from benchmarks.scenarios.base import Scenario
+
+__all__ = ["Scenario", "scenarios"]
+
+
+def scenarios() -> dict[str, Scenario]:
+    """All of them, in the order in which they are run."""
+    from benchmarks.scenarios import cost, crowd, embedded, hosted, overhead, routing, speedup, startup
+
+    found = [
+        *hosted.SCENARIOS,
+        speedup.SCENARIO,
+        routing.SCENARIO,
+        cost.SCENARIO,
+        overhead.SCENARIO,
+        crowd.SCENARIO,
+        embedded.SCENARIO,
+        startup.SCENARIO,
+    ]
+    return {scenario.name: scenario for scenario in found}

@@ -1,0 +1,109 @@
+"""What is aimed at, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from benchmarks.figures import Figure, Result
+from benchmarks.physics import FIRST_CHARACTERS
+
+__all__ = ["TARGETS", "Target"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One aim.
+
+    Args:
+        title: What is compared with what.
+        bound: What it may be at most, or has to be at least.
+        at_least: Which of the two.
+        scenario: Where it was measured.
+        group: In which group.
+        name: Under which name; of several, the first that this run measured.
+        allowed: What the physics allow at best, as a name in the same group; empty: nothing is computed.
+    """
+
+    title: str
+    bound: float
+    at_least: bool
+    scenario: str
+    group: str
+    names: tuple[str, ...]
+    allowed: str = ""
+
+    def find(self, results: Mapping[str, Result]) -> Figure | None:
+        """The figure, or `None` where it wasn't measured."""
+        result = results.get(self.scenario)
+        if result is None:
+            return None
+        for name in self.names:
+            group, _, inner = name.rpartition("|")
+            if (figure := result.find(group or self.group, inner)) is not None:
+                return figure
+        return None
+
+    def met_by(self, figure: Figure) -> bool:
+        """Whether the median is good enough."""
+        return figure.median >= self.bound if self.at_least else figure.median <= self.bound
+
+
+_FIRST = f"first {FIRST_CHARACTERS} characters"
+
+
+def _ratio(title: str, bound: float, scenario: str, *names: str, at_least: bool = False, allowed: str = "") -> Target:
+    return Target(title, bound, at_least, scenario, "ratios", names, allowed)
+
+
+TARGETS = [
+    _ratio("whole answer / `instructor+gather`", 0.65, "even", "sot_graph / instructor+gather"),
+    _ratio(
+        f"{_FIRST} / `instructor+gather`'s whole answer",
+        0.42,
+        "even",
+        f"sot_graph, {_FIRST} / instructor+gather",
+        allowed=f"limit, {_FIRST} / instructor+gather",
+    ),
+    _ratio(
+        f"{_FIRST}, pipelined / `instructor+gather`'s whole answer",
+        0.26,
+        "even",
+        f"sot_graph pipelined, {_FIRST} / instructor+gather",
+        allowed=f"limit pipelined, {_FIRST} / instructor+gather",
+    ),
+    _ratio("`direct` / whole answer", 3.2, "even", "direct / sot_graph", at_least=True),
+    _ratio("computed limit / whole answer", 0.97, "even", "limit / sot_graph", at_least=True),
+    _ratio("CPU a question / `instructor+gather`, not streaming", 0.75, "cost", "sot_graph / instructor+gather"),
+    _ratio(
+        "CPU of streaming every token / bare `chat.astream`",
+        1.25,
+        "cost",
+        "astream_answer / bare chat.astream in gather",
+    ),
+    _ratio("CPU a point, 1,000 points / 10 points", 1.5, "overhead", "sot_graph, 1000 points / 10 points"),
+    _ratio(
+        "questions a second, 1,000 at once / `instructor+gather`",
+        0.8,
+        "crowd",
+        "questions a second, 1000 at once: sot_graph / instructor+gather",
+        "questions a second, 200 at once: sot_graph / instructor+gather",
+        at_least=True,
+    ),
+    Target(
+        "peak memory of 1,000 questions at once, MB",
+        400,
+        False,
+        "crowd",
+        "peak memory, 1000 at once",
+        ("sot_graph", "peak memory, 200 at once|sot_graph"),
+    ),
+    _ratio(
+        "embedded model, 8 points of equal forced tokens: `direct` / whole answer",
+        1.2,
+        "embedded",
+        "direct / skeleton and expansion",
+        at_least=True,
+    ),
+    _ratio("the same: `direct` / its expansion phase", 1.4, "embedded", "direct / expansion", at_least=True),
+]

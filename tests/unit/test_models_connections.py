@@ -1,0 +1,131 @@
+"""`ManyConnections`: as many as there are requests in flight, used again, and never more than the limit."""
+
+import asyncio
+import ssl
+
+import httpx2
+import pytest
+
+from sot_graph.models.connections import ManyConnections
+
+
+class Server:
+    """Answers each request with how many its connection has had; holds those for /held until it is let go."""
+
+    def __init__(self):
+        self.connections = 0
+        self.held = 0
+        self.all_held = asyncio.Event()
+        self.expected = 0
+        self.let_go = asyncio.Event()
+
+    async def __call__(self, reader, writer):
+        self.connections += 1
+        number = 0
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            number += 1
+            if b"/held" in head:
+                self.held += 1
+                if self.held == self.expected:
+                    self.all_held.set()
+                await self.let_go.wait()
+            body = str(number).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            await writer.drain()
+
+
+async def serve(reader, writer, server):
+    try:
+        await server(reader, writer)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def server():
+    running = Server()
+    listener = await asyncio.start_server(lambda r, w: serve(r, w, running), "127.0.0.1", 0)
+    running.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    yield running
+    listener.close()
+
+
+def client(most=100, keepalive=60.0, timeout=30.0):
+    transport = ManyConnections(ssl.create_default_context(), most=most, keepalive=keepalive)
+    return httpx2.AsyncClient(transport=transport, timeout=timeout)
+
+
+async def test_one_request_after_another_uses_the_same_connection(server):
+    async with client() as http:
+        assert [(await http.get(server.url)).text for _ in range(3)] == ["1", "2", "3"]
+    assert server.connections == 1
+
+
+async def test_each_request_in_flight_has_a_connection_of_its_own(server):
+    server.expected = 20
+    async with client() as http:
+        asked = [asyncio.create_task(http.get(f"{server.url}/held")) for _ in range(20)]
+        await server.all_held.wait()
+        server.let_go.set()
+        assert [reply.text for reply in await asyncio.gather(*asked)] == ["1"] * 20
+    assert server.connections == 20
+
+
+async def test_requests_beyond_the_limit_wait_for_a_connection_and_get_one(server):
+    server.expected = 2
+    async with client(most=2) as http:
+        asked = [asyncio.create_task(http.get(f"{server.url}/held")) for _ in range(6)]
+        await server.all_held.wait()
+        server.let_go.set()
+        await asyncio.gather(*asked)
+    assert server.connections == 2
+
+
+async def test_who_waits_for_too_long_is_told_so(server):
+    server.expected = 1
+    async with client(most=1, timeout=httpx2.Timeout(30.0, pool=0.05)) as http:
+        first = asyncio.create_task(http.get(f"{server.url}/held"))
+        await server.all_held.wait()
+        with pytest.raises(httpx2.PoolTimeout, match="None of 1 connections"):
+            await http.get(server.url)
+        server.let_go.set()
+        await first
+        assert (await http.get(server.url)).text == "2"  # the place was not lost
+
+
+async def test_who_leaves_gives_the_place_free(server):
+    server.expected = 1
+    async with client(most=1) as http:
+        leaver = asyncio.create_task(http.get(f"{server.url}/held"))
+        await server.all_held.wait()
+        waiter = asyncio.create_task(http.get(server.url))
+        leaver.cancel()
+        assert (await waiter).text == "1"  # on a connection of its own: the leaver's is closed
+
+
+async def test_a_waiter_who_leaves_takes_no_place_along(server):
+    server.expected = 1
+    async with client(most=1) as http:
+        first = asyncio.create_task(http.get(f"{server.url}/held"))
+        await server.all_held.wait()
+        waiters = [asyncio.create_task(http.get(server.url)) for _ in range(3)]
+        await asyncio.sleep(0)
+        waiters[1].cancel()
+        server.let_go.set()
+        assert [reply.status_code for reply in await asyncio.gather(first, waiters[0], waiters[2])] == [200] * 3
+
+
+async def test_a_connection_that_can_not_be_had_gives_its_place_free(server):
+    async with client(most=1) as http:
+        for _ in range(3):
+            with pytest.raises(httpx2.ConnectError):
+                await http.get("http://127.0.0.1:9")
+        assert (await http.get(server.url)).text == "1"
+
+
+async def test_a_connection_that_was_idle_for_too_long_is_not_used_again(server):
+    async with client(keepalive=0.0) as http:
+        assert [(await http.get(server.url)).text for _ in range(2)] == ["1", "1"]
+    assert server.connections == 2
