@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers import LangChainTracer
