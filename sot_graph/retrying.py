@@ -228,7 +228,9 @@ class _Retried:
         # Nothing was drafted: when the skeleton was is kept.
         self._timings = {key: value for key, value in retry["timings"].items() if key != "skeleton"}
         usage = add_usage(kept.get("usage"), self._usage)
-        answer = retry["messages"][-1].model_copy(update={"usage_metadata": usage_metadata(usage)})
+        # Its id is that of the answer in the parent: the message is to be replaced.
+        changed = {"id": kept["answer_id"], "usage_metadata": usage_metadata(usage)}
+        answer = retry["messages"][-1].model_copy(update=changed)
         self.result: dict[str, Any] = {
             **retry,
             "usage": usage,

@@ -128,6 +128,8 @@ class Task:
     """Whether the graph runs synchronously: LangGraph then runs tasks in threads."""
     limiter: CallLimiter | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
+    place: str = ""
+    """The nodes of the parents that lead to this graph, such as `"team/writer"`; empty: it is the root."""
     ended: bool = False
     """Set by the run's last node: the run is forgotten."""
     trace: NodeTrace = field(init=False)
@@ -199,8 +201,10 @@ def open_task(
         runtime = None
     write: Callable[[Any], None] = _emit_nothing
     control: object = None
+    place = ""
     if runtime is not None:
         info = runtime.execution_info
+        place = _place(info.checkpoint_ns) if info is not None else ""
         embedded = info is not None and "|" in info.checkpoint_ns
         if reads_context:
             options = apply_context(options, runtime.context, embedded=embedded)
@@ -210,8 +214,16 @@ def open_task(
     shared = _runs.enter(key, control if control is not None else object())
     shared.begun_here |= begins
     stream = options.stream if isinstance(options.stream, bool) else somebody_listens(config, runtime)
-    task = Task(key, config, options, emit or write, shared, stream, runtime is not None, threaded, limiter)
+    task = Task(
+        key, config, options, emit or write, shared, stream, runtime is not None, threaded, limiter, place=place
+    )
     try:
         yield task
     finally:
         _runs.leave(key, shared, ended=task.ended)
+
+
+def _place(checkpoint_ns: str) -> str:
+    """The parents' nodes in a checkpoint's namespace, `"team:<id>|writer:<id>|draft_skeleton:<id>"`."""
+    steps = [step.partition(":")[0] for step in checkpoint_ns.split("|")[:-1]]
+    return "/".join(step for step in steps if not step.isdigit())  # a number counts calls within one task

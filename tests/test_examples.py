@@ -21,6 +21,8 @@ PRINTED = {
         "with what was finished (1 call)",
         "## Learning the hula\n\nOur teacher",
     ],
+    "parents.py": ["=== Own keys\n\n**1. Seed**", "2 articles, 148 characters", "Dear reader,\n\n**1. Seed**"],
+    "swarm.py": ["**3. Picking easy crops**", "> Thanks!\n\nYou are welcome.", "human, ai, tool, ai, human, ai"],
     "custom_join_and_prompts.py": [
         "Card 3: Drying it\n",
         "# How do bees make honey?\n\n- Collecting nectar",

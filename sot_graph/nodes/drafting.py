@@ -40,7 +40,7 @@ async def draft_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
         start = task.shared.elapsed()
         question, history, why = state["asked"], state["history"], state["route_reason"]
         return await settle(question, history, task, kit, why=why, start=start, may_depend=_may_depend(state))
-    asked = read_question(state, task.options)
+    asked = read_question(state, task.options, task.place)
     given = given_skeleton(state, asked, task, kit)
     if given is not None:
         return given

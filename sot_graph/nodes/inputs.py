@@ -37,8 +37,15 @@ class Asked:
     """The id of a human message to put before the answer; empty if the history ends with the question."""
 
 
-def read_question(state: SotState, options: SotOptions) -> Asked:
+def read_question(state: SotState, options: SotOptions, place: str = "") -> Asked:
     """The question and its history from `question`, `messages`, or both.
+
+    What tools have found since the question was asked belongs to the history, too: that is what an agent answers from.
+
+    Args:
+        state: The graph's input.
+        options: For the longest question.
+        place: The node of the parent that the graph is. Two that answer the same question give two messages.
 
     Raises:
         SotConfigError: There is no question, it is blank or no string, or it is too long.
@@ -61,10 +68,14 @@ def read_question(state: SotState, options: SotOptions) -> Asked:
         if not isinstance(messages[position].content, str):
             _warn_of_lost_blocks(messages[position])
         at_end, before = False, messages[:position]
+    if position is not None and not at_end:
+        before = [*before, *_tool_turns(messages[position + 1 :])]
     history = [turn for message in before if (turn := _turn(message)) is not None]
     _check_length(question, history, options)
     identity = hashlib.sha256(
-        json.dumps([question, [[turn["role"], str(turn["content"])] for turn in history]]).encode()
+        json.dumps(
+            [question, [[turn["role"], str(turn["content"])] for turn in history], *([place] if place else [])]
+        ).encode()
     ).hexdigest()[:32]
     return Asked(
         question=clean_text(question),
@@ -79,6 +90,15 @@ def _last_human(messages: Sequence[BaseMessage]) -> int | None:
         if isinstance(messages[position], HumanMessage):
             return position
     return None
+
+
+def _tool_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there."""
+    return [
+        message
+        for message in messages
+        if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls)
+    ]
 
 
 def _text(message: BaseMessage) -> str:

@@ -34,7 +34,7 @@ async def route(state: SotState, task: Task, kit: Kit) -> Update:
     """Reads the question and has the router decide; with speculation, what it may choose is begun meanwhile."""
     assert kit.router is not None
     check_review_is_possible(task, kit)
-    asked = read_question(state, task.options)
+    asked = read_question(state, task.options, task.place)
     given = given_skeleton(state, asked, task, kit)
     if given is not None:
         return given

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from langgraph.pregel.protocol import PregelProtocol
 
 __all__ = ["astream_answer", "stream_answer"]
+
+_BETWEEN_ANSWERS = "\n\n"
 
 
 async def astream_answer(
@@ -31,19 +33,21 @@ async def astream_answer(
     The title of point 1 comes as soon as the skeleton is there; the text of the point being read flows as the model
     writes it; later points, written at the same time, come in one piece when their turn comes. The chunks, joined,
     are exactly the final `answer`, also with failed points, on a resumed run (`input=None`) and with a `join` that
-    can't be streamed (then it is one chunk at the end). Leaving the iterator early cancels the model calls; close it
-    with `contextlib.aclosing`, as every async generator.
+    can't be streamed (then it is one chunk at the end). Where a parent answers several times, one after the other, the
+    answers come with a blank line between them. Leaving the iterator early cancels the model calls; close it with
+    `contextlib.aclosing`, as every async generator.
 
     Args:
-        graph: A graph of `create_sot_graph`, a parent that has one as a subgraph, or a `RemoteGraph` of either.
+        graph: A graph of `create_sot_graph`, a parent that has one as a subgraph, in a function or in a tool, or a
+            `RemoteGraph` of either.
         input: As for `graph.astream`.
         config: As for `graph.astream`.
         context: As for `graph.astream`.
         node: In a parent with several SoT subgraphs: the node whose answer is wanted.
 
     Raises:
-        SotConfigError: Two SoT subgraphs answer and `node` says of neither that it is wanted, or there is no node
-            of that name.
+        SotConfigError: Two SoT subgraphs answer at once and `node` says of neither that it is wanted, or there is no
+            node of that name.
         Exception: What the run raises, after the last chunk.
 
     Example:
@@ -101,38 +105,58 @@ class _Reading:
         self._source: tuple[str, ...] | None = None
         self._seen: set[str] = set()
         self._reader = AnswerReader()
+        self._is_further = False
+        """Whether this answer follows another, and nothing of it has been given out yet."""
 
     def take(self, part: Any) -> str:
         namespace, _mode, event = part
         if not (isinstance(event, Mapping) and str(event.get("type", "")).startswith("sot.")):
             return ""
-        path = tuple(step.split(":", 1)[0] for step in namespace)
-        name = "/".join(path)
+        name, path = _node_of(namespace)
         self._seen.add(name)
         if self._node is not None and self._node not in (name, *path):
             return ""
-        if self._source is None or (self._reader.finished and self._same_node(namespace)):
+        if self._source is None:
             self._source = tuple(namespace)
-            self._reader = AnswerReader()
         elif tuple(namespace) != self._source:
-            known = "/".join(step.split(":", 1)[0] for step in self._source)
-            names = sorted({known, name})
-            if len(names) == 1:
-                message = (
-                    f"The node {name!r} answers several times at once (a Send of the parent, perhaps): stream_answer "
-                    "reads one answer. Stream the parent with stream_mode='custom', subgraphs=True instead."
-                )
-            else:
-                message = f"Two SoT nodes answer: {names}. Say which one is to be read: node={names[0]!r}."
-            raise SotConfigError(message)
-        return self._reader.feed(event)
+            if _is_within(namespace, self._source):
+                return ""  # a part of the answer that is read, such as a point that has a graph of its own
+            if not self._reader.finished:
+                raise SotConfigError(self._two_at_once(name))
+            self._source = tuple(namespace)
+        if self._reader.finished:
+            self._reader = AnswerReader()
+            self._is_further = True
+        text = self._reader.feed(event)
+        if text and self._is_further:
+            self._is_further = False
+            return _BETWEEN_ANSWERS + text
+        return text
 
-    def _same_node(self, namespace: tuple[str, ...]) -> bool:
+    def _two_at_once(self, name: str) -> str:
         assert self._source is not None
-        return [step.split(":", 1)[0] for step in namespace] == [step.split(":", 1)[0] for step in self._source]
+        known, _ = _node_of(self._source)
+        if name == known:
+            return (
+                f"The node {name!r} answers several times at once (a Send of the parent, perhaps): stream_answer "
+                "reads one answer. Stream the parent with stream_mode='custom', subgraphs=True instead, and give each "
+                "namespace an AnswerReader of its own."
+            )
+        names = sorted({known, name})
+        return f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
 
     def check_node(self) -> None:
         """Raise if the node that was asked for never answered while others did."""
         if self._node is not None and self._source is None and self._seen:
             message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
             raise SotConfigError(message)
+
+
+def _node_of(namespace: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """The node whose subgraph speaks: its path as one name, and step by step."""
+    path = tuple(step.split(":", 1)[0] for step in namespace)
+    return "/".join(path), path
+
+
+def _is_within(namespace: Sequence[str], outer: Sequence[str]) -> bool:
+    return len(namespace) > len(outer) and tuple(namespace[: len(outer)]) == tuple(outer)
