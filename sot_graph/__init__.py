@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from sot_graph.events import SotEvent
     from sot_graph.graph import build_sot_graph, create_sot_graph
+    from sot_graph.integrations.tool import create_sot_tool
     from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
     from sot_graph.limiting import CallLimiter
     from sot_graph.local import local_model
@@ -82,6 +83,7 @@ __all__ = [
     "astream_answer",
     "build_sot_graph",
     "create_sot_graph",
+    "create_sot_tool",
     "join_headings",
     "join_markdown",
     "join_plain",
@@ -103,6 +105,7 @@ _HOMES = {
     ),
     "sot_graph.events": ("SotEvent",),
     "sot_graph.graph": ("build_sot_graph", "create_sot_graph"),
+    "sot_graph.integrations.tool": ("create_sot_tool",),
     "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
     "sot_graph.limiting": ("CallLimiter",),
     "sot_graph.local": ("local_model",),

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from sot_graph.errors import SotConfigError
 from sot_graph.prompts.delimiters import escape_delimiters
@@ -92,7 +92,7 @@ def _last_human(messages: Sequence[BaseMessage]) -> int | None:
     return None
 
 
-def _tool_turns(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+def _tool_turns(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
     """Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there."""
     return [
         message

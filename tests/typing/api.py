@@ -3,6 +3,7 @@
 from typing import Any, assert_type
 
 from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
 
 from sot_graph import (
     Expansion,
@@ -12,6 +13,7 @@ from sot_graph import (
     SotOptions,
     SotPrompts,
     create_sot_graph,
+    create_sot_tool,
     join_plain,
 )
 
@@ -30,6 +32,8 @@ def build(model: Runnable[Any, Any]) -> None:
         options=SotOptions(max_points=5, deadline=20.0),
         prompts=SotPrompts(direct="{question}"),
     )
+    tool: BaseTool = create_sot_tool(graph, name="explain", description="Explains.", return_direct=True)
+    tool.invoke({"question": "?"})
     context: SotContext = {"max_points": 4}
     result = graph.invoke({"question": "?"}, context=context)
     assert_type(result["answer"], Any)

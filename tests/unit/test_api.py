@@ -48,6 +48,7 @@ API = [
     "astream_answer",
     "build_sot_graph",
     "create_sot_graph",
+    "create_sot_tool",
     "join_headings",
     "join_markdown",
     "join_plain",

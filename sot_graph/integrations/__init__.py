@@ -1,0 +1,1 @@
+"""The graph inside of agents: as a tool, and as a middleware."""

@@ -1,0 +1,115 @@
+"""`create_sot_tool`: the graph as a tool, for agents that hand over the writing of long answers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import StructuredTool, ToolException
+from langgraph.pregel import Pregel
+from pydantic import BaseModel, Field
+
+from sot_graph.errors import SotConfigError, SotError
+
+if TYPE_CHECKING:
+    from langchain_core.tools import BaseTool
+
+__all__ = ["create_sot_tool"]
+
+logger = logging.getLogger("sot_graph")
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_DESCRIPTION = (
+    "Writes a long, well-organised answer: explanations, guides, overviews, comparisons with several points. Hand over "
+    "the whole question, with every fact that the answer is to use: the writer sees nothing of this conversation. Not "
+    "for short answers."
+)
+_KEPT_OUT_OF_THE_ARTIFACT = frozenset({"messages"})
+
+
+class _Arguments(BaseModel):
+    """What the agent's model fills in."""
+
+    question: Annotated[
+        str,
+        Field(min_length=1, description="The question, complete in itself, with every fact that the answer is to use."),
+    ]
+
+
+def create_sot_tool(
+    graph: Pregel[Any, Any, Any, Any],
+    *,
+    name: str = "write_long_answer",
+    description: str = _DESCRIPTION,
+    return_direct: bool = False,
+) -> BaseTool:
+    """A graph of `create_sot_graph` as a tool of an agent.
+
+    The tool's message has the answer as its content, and the result (`skeleton`, `usage`, ...) as its artifact. The
+    points are streamed through the agent: `astream_answer(agent, ...)` reads the tool's answer. What fails is a
+    message with `status="error"` that the agent's model can read.
+
+    Args:
+        graph: The graph. One without a checkpointer takes over the agent's.
+        name: What the agent's model calls it: letters, digits, `_` and `-`.
+        description: When the agent's model is to call it, and what it hands over.
+        return_direct: Whether the answer is the agent's own, as it is. Otherwise the model reads it and goes on, and
+            often writes all of it again.
+
+    Raises:
+        SotConfigError: Not a graph with a question and an answer, or a name that no provider takes.
+
+    Example:
+        >>> from sot_graph import create_sot_graph
+        >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+        >>> tool = create_sot_tool(create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought())))
+        >>> tool.invoke({"question": "How do plants grow?"}).startswith("**1. ")
+        True
+    """
+    if not (isinstance(graph, Pregel) and {"question", "answer"} <= set(graph.channels)):
+        message = (
+            f"create_sot_tool takes a compiled graph of create_sot_graph, not {type(graph).__name__}. A parent of one "
+            "must have the keys `question` and `answer`."
+        )
+        raise SotConfigError(message)
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        message = f"create_sot_tool: the name {name!r} must be 1 to 64 letters, digits, _ or -, as providers want it."
+        raise SotConfigError(message)
+
+    def write(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
+        try:
+            return _content_and_artifact(graph.invoke({"question": question}, config))
+        except SotError as error:
+            raise _readable(error, name) from error
+
+    async def awrite(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
+        try:
+            return _content_and_artifact(await graph.ainvoke({"question": question}, config))
+        except SotError as error:
+            raise _readable(error, name) from error
+
+    return StructuredTool.from_function(
+        write,
+        awrite,
+        name=name,
+        description=description,
+        args_schema=_Arguments,
+        response_format="content_and_artifact",
+        return_direct=return_direct,
+        handle_tool_error=True,
+        handle_validation_error=True,
+    )
+
+
+def _content_and_artifact(result: Any) -> tuple[str, dict[str, Any]]:
+    values: Mapping[str, Any] = result
+    artifact = {key: value for key, value in values.items() if key not in _KEPT_OUT_OF_THE_ARTIFACT}
+    return values["answer"], artifact
+
+
+def _readable(error: SotError, name: str) -> ToolException:
+    logger.warning("The tool %s failed: %s", name, error)
+    return ToolException(f"The answer could not be written: {error}")
