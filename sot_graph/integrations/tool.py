@@ -69,15 +69,7 @@ def create_sot_tool(
         >>> tool.invoke({"question": "How do plants grow?"}).startswith("**1. ")
         True
     """
-    if not (isinstance(graph, Pregel) and {"question", "answer"} <= set(graph.channels)):
-        message = (
-            f"create_sot_tool takes a compiled graph of create_sot_graph, not {type(graph).__name__}. A parent of one "
-            "must have the keys `question` and `answer`."
-        )
-        raise SotConfigError(message)
-    if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        message = f"create_sot_tool: the name {name!r} must be 1 to 64 letters, digits, _ or -, as providers want it."
-        raise SotConfigError(message)
+    _check(graph, name)
 
     def write(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         try:
@@ -113,3 +105,15 @@ def _content_and_artifact(result: Any) -> tuple[str, dict[str, Any]]:
 def _readable(error: SotError, name: str) -> ToolException:
     logger.warning("The tool %s failed: %s", name, error)
     return ToolException(f"The answer could not be written: {error}")
+
+
+def _check(graph: object, name: object) -> None:
+    if not (isinstance(graph, Pregel) and {"question", "answer"} <= set(graph.channels)):
+        message = (
+            f"create_sot_tool takes a compiled graph of create_sot_graph, not {type(graph).__name__}. A parent of one "
+            "must have the keys `question` and `answer`."
+        )
+        raise SotConfigError(message)
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        message = f"create_sot_tool: the name {name!r} must be 1 to 64 letters, digits, _ or -, as providers want it."
+        raise SotConfigError(message)
