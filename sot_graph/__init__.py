@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         SotError,
     )
     from sot_graph.events import SotEvent
+    from sot_graph.expansion import Expander, ExpanderInput
     from sot_graph.graph import build_sot_graph, create_sot_graph
     from sot_graph.integrations.tool import create_sot_tool
     from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from sot_graph.state import SotInput, SotOutput, SotState
     from sot_graph.streaming import AnswerReader, AnswerTransformer, astream_answer, stream_answer
     from sot_graph.timeline import RunFigures, measure_run, result_timeline
-    from sot_graph.types import Expansion, SkeletonPoint, StageUsage, Timings, Usage
+    from sot_graph.types import Expansion, SkeletonPoint, Source, StageUsage, Timings, Usage
 
 __all__ = [
     "ANSWER_DIRECTLY",
@@ -53,6 +54,8 @@ __all__ = [
     "AnswerTransformer",
     "CallLimiter",
     "CascadeRouter",
+    "Expander",
+    "ExpanderInput",
     "Expansion",
     "ExpansionError",
     "Join",
@@ -75,6 +78,7 @@ __all__ = [
     "SotOutput",
     "SotPrompts",
     "SotState",
+    "Source",
     "StageUsage",
     "Timings",
     "Usage",
@@ -104,6 +108,7 @@ _HOMES = {
         "SotError",
     ),
     "sot_graph.events": ("SotEvent",),
+    "sot_graph.expansion": ("Expander", "ExpanderInput"),
     "sot_graph.graph": ("build_sot_graph", "create_sot_graph"),
     "sot_graph.integrations.tool": ("create_sot_tool",),
     "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
@@ -121,7 +126,7 @@ _HOMES = {
     "sot_graph.state": ("SotInput", "SotOutput", "SotState"),
     "sot_graph.streaming": ("AnswerReader", "AnswerTransformer", "astream_answer", "stream_answer"),
     "sot_graph.timeline": ("RunFigures", "measure_run", "result_timeline"),
-    "sot_graph.types": ("Expansion", "SkeletonPoint", "StageUsage", "Timings", "Usage"),
+    "sot_graph.types": ("Expansion", "SkeletonPoint", "Source", "StageUsage", "Timings", "Usage"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

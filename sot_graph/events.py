@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-from sot_graph.types import ExpansionStatus, RouteName, SkeletonPoint
+from sot_graph.types import ExpansionStatus, RouteName, SkeletonPoint, Source
 
 __all__ = [
     "AnswerDeltaEvent",
@@ -14,6 +14,7 @@ __all__ = [
     "PointDeltaEvent",
     "PointEndEvent",
     "PointStartEvent",
+    "PointToolEvent",
     "RouteEvent",
     "SkeletonDeltaEvent",
     "SkeletonEvent",
@@ -55,6 +56,8 @@ class SkeletonEvent(TypedDict):
     """Whether its points were told one by one before (`dispatch="pipelined"`)."""
     eager: bool
     """Whether a head may be shown before its point has a text. Not with `on_point_failure="skip"`."""
+    cites: NotRequired[bool]
+    """Whether the points' texts may cite sources, whose numbers in the answer are not known before the point's end."""
 
 
 class PointStartEvent(TypedDict):
@@ -85,6 +88,21 @@ class PointEndEvent(TypedDict):
     """Whether the point stands in the answer (`on_point_failure="skip"` leaves out those without a text)."""
     tail: str
     """What stands after its text in the answer: the mark of a point that is missing or breaks off, often nothing."""
+    sources: NotRequired[list[Source]]
+    """What its text cites."""
+
+
+class PointToolEvent(TypedDict):
+    """A point's expander calls a tool, and the tool has answered or failed."""
+
+    type: Literal["sot.point.tool"]
+    index: int
+    call: str
+    """The same in the call's events."""
+    name: str
+    input: str
+    """What the tool was given."""
+    state: Literal["start", "end", "error"]
 
 
 class AnswerDeltaEvent(TypedDict):
@@ -106,6 +124,7 @@ SotEvent: TypeAlias = (
     | SkeletonDeltaEvent
     | SkeletonEvent
     | PointStartEvent
+    | PointToolEvent
     | PointDeltaEvent
     | PointEndEvent
     | AnswerDeltaEvent

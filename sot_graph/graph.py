@@ -13,6 +13,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph.caching import ResultCache
 from sot_graph.errors import SotConfigError
+from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
 from sot_graph.limiting import CallLimiter
 from sot_graph.models import LoopModel, closing_calls, resolve_model
@@ -65,6 +66,7 @@ def build_sot_graph(
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
     router: Router | ModelRouting | None = None,
+    expander: Expander | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
     options: SotOptions | None = None,
@@ -91,6 +93,8 @@ def build_sot_graph(
         message = f"join is {type(join).__name__}; it must be a callable of (question, skeleton, expansions)."
         raise SotConfigError(message)
     _check_join(join)
+    if expander is not None:
+        check_expander(expander)
     _check_kind("prompts", prompts, SotPrompts)
     _check_kind("options", options, SotOptions)
     loop_model = LoopModel(resolved)
@@ -103,6 +107,7 @@ def build_sot_graph(
         cache=ResultCache(cache),
         limiter=limiter,
         router=router,
+        expander=expander,
     )
     _warn_of_ignored_lengths(kit.prompts, kit.options)
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
@@ -144,6 +149,7 @@ def create_sot_graph(
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
     router: Router | ModelRouting | None = None,
+    expander: Expander | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
     options: SotOptions | None = None,
@@ -165,6 +171,9 @@ def create_sot_graph(
         router: Says which questions take the skeleton: `LearnedRouter()`, `ModelRouter(model)`, `CascadeRouter(...)`,
             or any callable, also async, of `(question, history)` that returns `"skeleton"`, `"direct"` or a
             `RouteDecision`. Without one, every question does.
+        expander: Writes the points in the model's place: a Runnable, a graph such as an agent with tools, or a callable
+            of `{"question", "skeleton", "point", "messages"}`, also async, also a generator. It returns a text, an
+            `AIMessage`, `{"text", "sources"}`, or an agent's state.
         join: Puts the expansions together: `join_markdown`, `join_plain`, `join_headings`, a `PointwiseJoin`,
             or any callable of `(question, skeleton, expansions) -> str`.
         prompts: What the models are told. By default `SotPrompts()`, or `SotPrompts.small()` for a model whose
@@ -195,6 +204,7 @@ def create_sot_graph(
         model,
         skeleton_model=skeleton_model,
         router=router,
+        expander=expander,
         join=join,
         prompts=prompts,
         options=options,

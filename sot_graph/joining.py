@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from sot_graph.citations import list_sources, number_sources
 from sot_graph.errors import SotConfigError
-from sot_graph.types import Expansion, SkeletonPoint
+from sot_graph.types import Expansion, SkeletonPoint, Source
 
 __all__ = [
     "Join",
@@ -17,12 +18,17 @@ __all__ = [
     "join_headings",
     "join_markdown",
     "join_plain",
+    "joint_sources",
     "shown",
     "tail_of",
 ]
 
 Join: TypeAlias = Callable[[str, Sequence[SkeletonPoint], Sequence[Expansion]], str]
-"""`(question, skeleton, expansions) -> answer`. The expansions are sorted by index; look at their `status`."""
+"""`(question, skeleton, expansions) -> answer`. The expansions are sorted by index; look at their `status`.
+
+Where an expander gave sources, the texts cite them by the numbers of the whole answer, and each of an expansion's
+`sources` has its `number`.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,7 @@ class PointwiseJoin:
         missing: In place of the text of a point that could not be written.
         late: In place of the text of a point that was not finished in time.
         cut: After the text of a point that breaks off.
+        sources: What goes between the last point and the list of the sources that an expander gave.
 
     Raises:
         SotConfigError: One of them is no string.
@@ -53,6 +60,7 @@ class PointwiseJoin:
     missing: str = "*(This point is missing: it could not be written.)*"
     late: str = "*(This point is missing: it was not finished in time.)*"
     cut: str = " … *(This point breaks off here.)*"
+    sources: str = "\n\n**Sources**\n\n"
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -79,18 +87,22 @@ class PointwiseJoin:
         expansions: Sequence[Expansion],
     ) -> str:
         """Join the expansions, in their order."""
-        return self.separator.join(
+        if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
+            expansions, _ = number_sources(expansions)
+        points = self.separator.join(
             f"{self.head_of(expansion)}{expansion['text']}{self.tail_of(expansion)}" for expansion in expansions
         )
+        listed = {source["number"]: source for expansion in expansions for source in expansion.get("sources") or []}
+        return points + self.sources + list_sources(listed[number] for number in sorted(listed)) if listed else points
 
 
 join_markdown = PointwiseJoin(head="**{index}. {title}**\n\n")
 """Bold numbered titles, each with its text below. The default."""
 
-join_plain = PointwiseJoin(head="{index}. {title}: ", separator="\n")
+join_plain = PointwiseJoin(head="{index}. {title}: ", separator="\n", sources="\n\nSources:\n")
 """A numbered list, as in the paper."""
 
-join_headings = PointwiseJoin(head="## {title}\n\n")
+join_headings = PointwiseJoin(head="## {title}\n\n", sources="\n\n## Sources\n\n")
 """A Markdown heading for each point."""
 
 
@@ -118,16 +130,22 @@ def join_answer(
     expansions: Sequence[Expansion],
     on_point_failure: Literal["mark", "skip", "raise"],
 ) -> str:
-    """Join those points that stand in the answer.
+    """Join those points that stand in the answer, their sources renumbered into one list.
 
     Raises:
         SotConfigError: A custom join returned something else than a string.
     """
     # Copies: a join may do what it wants with them, and the result stays what it is.
     points = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
-    texts = [Expansion(**expansion) for expansion in expansions if shown(expansion, on_point_failure)]
+    standing, _ = number_sources(point for point in expansions if shown(point, on_point_failure))
+    texts = [Expansion(**expansion) for expansion in standing]
     answer = join(question, points, texts)
     if not isinstance(answer, str):
         message = f"The join returned {type(answer).__name__}; it must return the answer as a string."
         raise SotConfigError(message)
     return answer
+
+
+def joint_sources(expansions: Sequence[Expansion], on_point_failure: Literal["mark", "skip", "raise"]) -> list[Source]:
+    """The one list of the sources of those points that stand in the answer."""
+    return number_sources(point for point in expansions if shown(point, on_point_failure))[1]

@@ -26,7 +26,7 @@ _OTHERWISE = (
     'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
     '"given_expansions": result["expansions"]}) writes the same points and no others.'
 )
-_RESULT_KEYS = ("answer", "skeleton", "expansions", "usage", "timings", "route", "route_reason", "messages")
+_RESULT_KEYS = ("answer", "sources", "skeleton", "expansions", "usage", "timings", "route", "route_reason", "messages")
 
 
 def retry_failed_points(

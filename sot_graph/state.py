@@ -22,6 +22,7 @@ from sot_graph.types import (
     PointTiming,
     RouteName,
     SkeletonPoint,
+    Source,
     StageUsage,
     Timings,
     Usage,
@@ -146,6 +147,8 @@ class SotOutput(TypedDict, total=False):
     """Sorted by index."""
     answer: str
     """Markdown."""
+    sources: list[Source]
+    """Of all points, each with its `number` in the answer. Only a graph with an `expander` has any."""
     route: RouteName
     route_reason: str
     usage: Usage
@@ -163,6 +166,7 @@ class SotState(TypedDict, total=False):
     skeleton: list[SkeletonPoint]
     expansions: Annotated[list[Expansion], merge_expansions]
     answer: str
+    sources: list[Source]
     route: RouteName
     route_reason: str
     usage: Annotated[Usage, add_usage]

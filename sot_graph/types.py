@@ -13,6 +13,7 @@ __all__ = [
     "PointTiming",
     "RouteName",
     "SkeletonPoint",
+    "Source",
     "Stage",
     "StageTiming",
     "StageUsage",
@@ -49,6 +50,17 @@ class ChatTurn(TypedDict):
     """Text, or a provider's content blocks as they came."""
 
 
+class Source(TypedDict):
+    """What a point's text rests on, as its expander named it."""
+
+    title: str
+    url: NotRequired[str]
+    id: NotRequired[str]
+    """What the point's text may cite it by, beside its place in the point's list."""
+    number: NotRequired[int]
+    """In the whole answer: given by the join."""
+
+
 class Expansion(TypedDict):
     """One point, written out."""
 
@@ -59,6 +71,8 @@ class Expansion(TypedDict):
     status: ExpansionStatus
     error: str | None
     """Why the point is not `ok`, in one line."""
+    sources: NotRequired[list[Source]]
+    """Those of its expander, where it gave any. `text` cites them by their place here, from 1, or by their `id`."""
 
 
 class StageUsage(TypedDict):

@@ -13,6 +13,7 @@ from sot_graph.models import BrokenStreamError, ModelCall
 
 if TYPE_CHECKING:
     from sot_graph.expansion.cleaning import TextCleaner
+    from sot_graph.types import Source
 
 __all__ = ["TextWriter"]
 
@@ -35,6 +36,9 @@ class TextWriter:
         send: Takes the pieces of the cleaned text. A reply that isn't streamed is one piece.
         on_attempt: Called as each call begins.
     """
+
+    who = "the model"
+    sources: Sequence[Source] = ()
 
     def __init__(
         self,

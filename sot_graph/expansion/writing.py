@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from typing_extensions import TypedDict
+
 from sot_graph.expansion.cleaning import TextCleaner
+from sot_graph.expansion.expanding import ExpanderWriter
 from sot_graph.expansion.replying import TextWriter
 from sot_graph.models import BrokenStreamError, ModelCall, explain
 from sot_graph.prompts.rendering import expansion_prefill
@@ -16,6 +19,7 @@ from sot_graph.types import Expansion
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
+    from sot_graph.expansion.expander import Expander, ExpanderInput
     from sot_graph.prompts import SotPrompts
     from sot_graph.types import ExpansionStatus, SkeletonPoint
 
@@ -26,6 +30,14 @@ logger = logging.getLogger("sot_graph")
 _TRIES_FOR_A_TEXT = 2
 
 
+class _Told(TypedDict):
+    """What any writer tells while it writes."""
+
+    make_cleaner: Callable[[], TextCleaner]
+    send: Callable[[str], None]
+    on_attempt: Callable[[int], None]
+
+
 class PointWriter:
     """Writes one point, and never raises for what a model did.
 
@@ -34,10 +46,19 @@ class PointWriter:
         prompts: For the prefill, and for what to do with a text that was cut off.
         point: The point.
         messages: The prompt.
+        expander: Writes it in the model's place.
+        given: What the expander gets.
     """
 
     def __init__(
-        self, call: ModelCall, prompts: SotPrompts, point: SkeletonPoint, messages: Sequence[BaseMessage]
+        self,
+        call: ModelCall,
+        prompts: SotPrompts,
+        point: SkeletonPoint,
+        messages: Sequence[BaseMessage],
+        *,
+        expander: Expander | None = None,
+        given: ExpanderInput | None = None,
     ) -> None:
         self.first_text_at: float | None = None
         """When the first text was there, in seconds from the run's start; `None` where nothing was streamed."""
@@ -46,9 +67,12 @@ class PointWriter:
         self._point = point
         self._reject = call.trace.reject
         self._attempts = 0
-        self._writer = TextWriter(
-            call, messages, make_cleaner=self._cleaner, send=self._send, on_attempt=self._begin_attempt
-        )
+        told: _Told = {"make_cleaner": self._cleaner, "send": self._send, "on_attempt": self._begin_attempt}
+        self._writer: TextWriter | ExpanderWriter
+        if expander is None or given is None:
+            self._writer = TextWriter(call, messages, **told)
+        else:
+            self._writer = ExpanderWriter(expander, given, call, **told)
 
     async def write(self) -> Expansion:
         """Write it within `point_timeout` and what is left until the deadline."""
@@ -59,8 +83,8 @@ class PointWriter:
                     await self._writer.write()
                     if self._writer.says_something:
                         return self._ended("ok", None)
-                    self._reject("the model wrote nothing")
-            return self._ended("failed", "the model wrote nothing for it, twice")
+                    self._reject(f"{self._writer.who} wrote nothing")
+            return self._ended("failed", f"{self._writer.who} wrote nothing for it, twice")
         except Exception as error:  # noqa: BLE001  (one point's failure is never its siblings')
             if isinstance(error, TimeoutError) and timer.expired():
                 own = self._task.options.point_timeout
@@ -96,10 +120,13 @@ class PointWriter:
         self._task.emit({"type": "sot.point.delta", "index": self._point["index"], "text": text})
 
     def _ended(self, status: ExpansionStatus, error: str | None) -> Expansion:
-        return Expansion(
+        expansion = Expansion(
             index=self._point["index"],
             title=self._point["title"],
             text=self._writer.text,
             status=status,
             error=error,
         )
+        if self._writer.sources:
+            expansion["sources"] = list(self._writer.sources)
+        return expansion

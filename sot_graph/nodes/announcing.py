@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sot_graph.events import PointEndEvent, SkeletonEvent
 from sot_graph.joining import heads_and_separator, shown, tail_of
 
 if TYPE_CHECKING:
@@ -20,16 +21,17 @@ def announce_skeleton(
 ) -> None:
     """The skeleton is settled, and these of its points need not be written."""
     heads, separator = heads_and_separator(kit.join, points)
-    task.emit(
-        {
-            "type": "sot.skeleton",
-            "points": points,
-            "heads": heads,
-            "separator": separator,
-            "grown": grown,
-            "eager": task.options.on_point_failure != "skip",
-        }
+    settled = SkeletonEvent(
+        type="sot.skeleton",
+        points=points,
+        heads=heads,
+        separator=separator,
+        grown=grown,
+        eager=task.options.on_point_failure != "skip",
     )
+    if kit.expander is not None or any(expansion.get("sources") for expansion in kept):
+        settled["cites"] = True
+    task.emit(settled)
     for expansion in kept:
         announce_whole(expansion, task, kit)
 
@@ -56,12 +58,13 @@ def announce_whole(expansion: Expansion, task: Task, kit: Kit) -> None:
 
 def announce_end(expansion: Expansion, task: Task, kit: Kit) -> None:
     """A point is done."""
-    task.emit(
-        {
-            "type": "sot.point.end",
-            "index": expansion["index"],
-            "status": expansion["status"],
-            "shown": shown(expansion, task.options.on_point_failure),
-            "tail": tail_of(kit.join, expansion),
-        }
+    ended = PointEndEvent(
+        type="sot.point.end",
+        index=expansion["index"],
+        status=expansion["status"],
+        shown=shown(expansion, task.options.on_point_failure),
+        tail=tail_of(kit.join, expansion),
     )
+    if expansion.get("sources"):
+        ended["sources"] = expansion["sources"]
+    task.emit(ended)

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.errors import ExpansionError, SkeletonError, SotConfigError
 from sot_graph.expansion import TextCleaner, TextWriter
-from sot_graph.joining import join_answer
+from sot_graph.joining import join_answer, joint_sources
 from sot_graph.models import ModelCall, explain, is_callers_to_fix
 from sot_graph.nodes.describing import describe_answer, describe_figures
 from sot_graph.prompts.rendering import direct_messages
@@ -40,7 +40,9 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
         describe_figures(state, task)
         raise
     answer = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
-    return answered(state, task, answer, state["usage"], {"join": StageTiming(start=start, end=task.shared.elapsed())})
+    sources = joint_sources(expansions, task.options.on_point_failure)
+    timing = StageTiming(start=start, end=task.shared.elapsed())
+    return {**answered(state, task, answer, state["usage"], {"join": timing}), "sources": sources}
 
 
 def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from langchain_core.messages import AIMessage
 from langgraph.graph import END
 from langgraph.types import Send
 
-from sot_graph.expansion import PointWriter
+from sot_graph.expansion import ExpanderInput, PointWriter
 from sot_graph.models import ModelCall
 from sot_graph.nodes.announcing import announce_end, announce_whole
 from sot_graph.nodes.describing import about_point, describe_end, describe_point
@@ -81,11 +82,16 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
         timing["end"] = task.shared.elapsed()
         return {"expansions": [hindered], "usage": task.meter.usage, "timings": {"points": [timing]}}
     messages = _messages(payload, task, kit)
-    key = kit.cache.key(
-        "point",
-        kit.model.fingerprint,
-        messages,
-        {**kit.prompts.expansion_settings, "title": point["title"], "trim": kit.prompts.trim_to_sentence},
+    # An expander may do anything: nothing tells whether what it wrote once would be written again.
+    key = (
+        None
+        if kit.expander is not None
+        else kit.cache.key(
+            "point",
+            kit.model.fingerprint,
+            messages,
+            {**kit.prompts.expansion_settings, "title": point["title"], "trim": kit.prompts.trim_to_sentence},
+        )
     )
     text = await kit.cache.get(key)
     cached = isinstance(text, str)
@@ -94,7 +100,14 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
         expansion = Expansion(index=point["index"], title=point["title"], text=text, status="ok", error=None)
         announce_whole(expansion, task, kit)
     else:
-        writer = PointWriter(_call(payload, task, kit), kit.prompts, point, messages)
+        writer = PointWriter(
+            _call(payload, task, kit),
+            kit.prompts,
+            point,
+            messages,
+            expander=kit.expander,
+            given=_given(payload, messages),
+        )
         expansion = await writer.write()
         if expansion["status"] == "ok":
             await kit.cache.put(key, expansion["text"])
@@ -136,6 +149,14 @@ def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessa
         history=payload["history"],
         point_length=task.options.point_length,
         needed=payload.get("needed", ()),
+    )
+
+
+def _given(payload: ExpandPointInput, messages: list[BaseMessage]) -> ExpanderInput:
+    """What an expander gets. A prefill is for the model that goes on after it."""
+    prompt = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
+    return ExpanderInput(
+        question=payload["asked"], skeleton=payload["skeleton"], point=payload["point"], messages=prompt
     )
 
 

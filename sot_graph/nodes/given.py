@@ -65,9 +65,10 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
         others = moved.get(point["title"])
         found = by_place.get((point["index"], point["title"])) or (others.pop(0) if others else None)
         if found is not None:
-            kept.append(
-                Expansion(
-                    index=point["index"], title=point["title"], text=clean_text(found["text"]), status="ok", error=None
-                )
+            expansion = Expansion(
+                index=point["index"], title=point["title"], text=clean_text(found["text"]), status="ok", error=None
             )
+            if found.get("sources"):
+                expansion["sources"] = found["sources"]
+            kept.append(expansion)
     return kept

@@ -17,6 +17,7 @@ from sot_graph.state import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from sot_graph.caching import ResultCache
+    from sot_graph.expansion.expander import Expander
     from sot_graph.joining import Join
     from sot_graph.limiting import CallLimiter
     from sot_graph.options import SotOptions
@@ -40,6 +41,7 @@ class Kit:
     cache: ResultCache
     limiter: CallLimiter | None = None
     router: Router | ModelRouting | None = None
+    expander: Expander | None = None
 
 
 NodeFunction: TypeAlias = Callable[[Any, Task, Kit], Awaitable[Update]]

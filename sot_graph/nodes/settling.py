@@ -174,5 +174,6 @@ def fresh(asked: Asked, task: Task) -> Update:
         "answer": "",
         "may_depend": task.options.dependent == "graph",
         "is_written": False,
+        "sources": [],
         "review_comment": "",
     }

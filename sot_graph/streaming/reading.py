@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sot_graph.citations import Numbering
 from sot_graph.errors import SotError
+
+if TYPE_CHECKING:
+    from sot_graph.types import Source
 
 __all__ = ["AnswerReader"]
 
@@ -20,6 +24,22 @@ class _Point:
     ended: bool = False
     shown: bool = True
     tail: str = ""
+    sources: list[Source] = field(default_factory=list)
+    text: str = ""
+    """Of a point that may cite sources: all that is there, as its expander wrote it."""
+    given: int = 0
+    """How many characters of that have been given out."""
+
+    def readable(self, numbering: Numbering | None) -> Iterable[str]:
+        """What can be read of its text now. From the first citation on, that waits for the sources, at its end."""
+        if numbering is None:
+            yield from self.waiting
+        else:
+            self.text += "".join(self.waiting)
+            ready = numbering.take(self.text, self.sources) if self.ended else self.text.partition("[")[0]
+            yield ready[self.given :]
+            self.given = len(ready)
+        self.waiting.clear()
 
 
 class AnswerReader:
@@ -49,6 +69,7 @@ class AnswerReader:
         self._eager = True
         self._any_begun = False
         self._given: list[str] = []
+        self._numbering: Numbering | None = None
         self.finished = False
         """Whether the closing event has come."""
 
@@ -87,6 +108,8 @@ class AnswerReader:
     def _expect(self, index: int, head: str, event: Mapping[str, Any]) -> None:
         self._separator = event["separator"]
         self._eager = event["eager"]
+        if event.get("cites") and self._numbering is None:
+            self._numbering = Numbering()
         self._points.setdefault(index, _Point(head))
 
     def _on_delta(self, event: Mapping[str, Any]) -> None:
@@ -98,6 +121,7 @@ class AnswerReader:
         point = self._points.get(event["index"])
         if point is not None:
             point.ended, point.shown, point.tail = True, event["shown"], event["tail"]
+            point.sources = event.get("sources") or []
 
     def _readable(self) -> Iterable[str]:
         while (point := self._points.get(self._current)) is not None:
@@ -112,8 +136,7 @@ class AnswerReader:
                     yield self._separator
                 self._any_begun = True
                 yield point.head
-            yield from point.waiting
-            point.waiting.clear()
+            yield from point.readable(self._numbering)
             if not point.ended:
                 return
             yield point.tail

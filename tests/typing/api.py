@@ -6,12 +6,14 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
 from sot_graph import (
+    ExpanderInput,
     Expansion,
     PointwiseJoin,
     SkeletonPoint,
     SotContext,
     SotOptions,
     SotPrompts,
+    Source,
     create_sot_graph,
     create_sot_tool,
     join_plain,
@@ -22,9 +24,16 @@ def my_join(question: str, skeleton: list[SkeletonPoint], expansions: list[Expan
     return question + "".join(expansion["text"] for expansion in expansions)
 
 
+def my_expander(given: ExpanderInput) -> dict[str, Any]:
+    source: Source = {"title": "Handbook", "url": "https://example.org"}
+    return {"text": given["point"]["title"], "sources": [source]}
+
+
 def build(model: Runnable[Any, Any]) -> None:
     create_sot_graph("gpt-4o-mini")
     create_sot_graph(model, join=join_plain)
+    create_sot_graph(model, expander=my_expander)
+    create_sot_graph(model, expander=model)
     create_sot_graph(model, join=PointwiseJoin(head="{title}: "))
     graph = create_sot_graph(
         model,

@@ -1,0 +1,180 @@
+"""`Expander`: whatever a caller has written to write a point, and how it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
+from contextvars import copy_context
+from typing import Any, TypeAlias, TypeVar
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import BaseMessage
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import (
+    Runnable,
+    RunnableBinding,
+    RunnableConfig,
+    RunnableGenerator,
+    RunnableLambda,
+    RunnableSequence,
+)
+from typing_extensions import TypedDict
+
+from sot_graph.errors import SotConfigError
+from sot_graph.types import SkeletonPoint
+
+__all__ = ["Expander", "ExpanderInput", "call_expander", "check_expander", "stream_expander", "streams_text"]
+
+T = TypeVar("T")
+
+
+class ExpanderInput(TypedDict):
+    """What an expander gets."""
+
+    question: str
+    skeleton: list[SkeletonPoint]
+    point: SkeletonPoint
+    """The one to write."""
+    messages: list[BaseMessage]
+    """The prompt that the graph's own model would get: what an agent takes as it is."""
+
+
+Expander: TypeAlias = Runnable[Any, Any] | Callable[[Any], Any]
+"""Writes one point: a Runnable, a graph, or a callable of an `ExpanderInput`, synchronous or not, or a generator of
+text. It returns a text, an `AIMessage`, `{"text": ..., "sources": [...]}`, or an agent's state."""
+
+
+def check_expander(expander: object) -> None:
+    """Found out when the graph is made, not at every point.
+
+    Raises:
+        SotConfigError: It can't be called with one argument, or is a chat model.
+    """
+    if isinstance(expander, BaseChatModel):
+        message = (
+            "expander is a chat model, which doesn't take a point. For another model pass model=..., or an expander "
+            'such as `(lambda given: given["messages"]) | chat_model`.'
+        )
+        raise SotConfigError(message)
+    if isinstance(expander, Runnable):
+        return
+    if not callable(expander):
+        message = (
+            f"expander is {type(expander).__name__}; it must be a Runnable, a graph, or a callable of one dict with "
+            "`question`, `skeleton`, `point` and `messages`."
+        )
+        raise SotConfigError(message)
+    try:
+        inspect.signature(expander).bind({})
+    except TypeError as error:
+        message = f"expander can't be called as expander({{'question': ..., 'point': ..., ...}}): {error}."
+        raise SotConfigError(message) from error
+    except ValueError:  # a callable that hides its signature
+        return
+
+
+def streams_text(expander: Expander) -> bool:
+    """Whether it gives its text piece by piece: a generator, or a chain that ends in a model."""
+    if not isinstance(expander, Runnable):
+        return _is_generator(expander)
+    while isinstance(expander, RunnableBinding):
+        expander = expander.bound
+    if isinstance(expander, RunnableSequence):
+        last: Any = expander.last
+        while isinstance(last, RunnableBinding):
+            last = last.bound
+        return isinstance(last, (BaseChatModel, StrOutputParser))
+    return isinstance(expander, RunnableGenerator)
+
+
+def _is_generator(function: Any) -> bool:
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    return any(
+        kind(candidate)
+        for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        for candidate in (function, called)
+    )
+
+
+def stream_expander(expander: Expander, given: ExpanderInput, config: RunnableConfig) -> AsyncIterator[Any]:
+    """The pieces of an expander that `streams_text`."""
+    if isinstance(expander, Runnable):
+        return expander.astream(given, config)
+    return RunnableGenerator(_over(expander)).astream(given, config)
+
+
+def _over(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], AsyncIterator[Any]]:
+    """A generator function of one input as LangChain's of a stream of inputs: it is traced, with its calls below."""
+
+    async def pieces(inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for given in inputs:
+            made = generator(given)
+            if hasattr(made, "__aiter__"):
+                async with aclosing(made):
+                    async for piece in made:
+                        yield piece
+            else:
+                async with aclosing(_from_thread(made)) as others:
+                    async for piece in others:
+                        yield piece
+
+    return pieces
+
+
+async def _from_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
+    """A synchronous generator's pieces, each got in a thread: it may block."""
+    end = object()
+    while (piece := await _in_thread(lambda: next(pieces, end))) is not end:
+        yield piece
+
+
+async def call_expander(expander: Expander, given: ExpanderInput, config: RunnableConfig) -> Any:
+    """Call it, whatever it is."""
+    if not isinstance(expander, Runnable):
+        expander = RunnableLambda(expander)
+    if _is_synchronous(expander):
+        result = await _in_thread(lambda: expander.invoke(given, config))
+        return await result if inspect.isawaitable(result) else result
+    return await expander.ainvoke(given, config)
+
+
+def _is_synchronous(runnable: Runnable[Any, Any]) -> bool:
+    """Whether its `ainvoke` would put its `invoke` into one of the event loop's few threads."""
+    if isinstance(runnable, RunnableLambda):
+        return not hasattr(runnable, "afunc")
+    return type(runnable).ainvoke is Runnable.ainvoke
+
+
+def _in_thread(work: Callable[[], T]) -> Awaitable[T]:
+    """Run what may block in a thread of its own.
+
+    The event loop's own threads are few, and waited for at the process's end: an expander that never comes back would
+    hold up its siblings, and then the exit.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+    context = copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = context.run(work)
+        except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
+            # A future takes no StopIteration.
+            failure = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="sot_graph-expander", daemon=True).start()
+    return done

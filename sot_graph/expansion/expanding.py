@@ -1,0 +1,147 @@
+"""One text from an expander, with the face of a `TextWriter`: whoever wrote a point, the same is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables.config import merge_configs
+from langgraph.errors import GraphBubbleUp
+
+from sot_graph.expansion.expander import call_expander, stream_expander, streams_text
+from sot_graph.expansion.outputs import Expanded, ExpanderError, read_output
+from sot_graph.expansion.watching import ExpanderWatcher
+from sot_graph.listening import TextSender
+from sot_graph.models import Patience, explain, status_code
+from sot_graph.prompts.rendering import clean_text
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+    from sot_graph.expansion.cleaning import TextCleaner
+    from sot_graph.expansion.expander import Expander, ExpanderInput
+    from sot_graph.models import ModelCall
+    from sot_graph.types import Source
+
+__all__ = ["ExpanderWriter"]
+
+logger = logging.getLogger("sot_graph")
+
+
+class ExpanderWriter:
+    """Has an expander write a text, cleans it, and sends it: whole, or as it is written where the expander streams.
+
+    Args:
+        expander: What writes.
+        given: What it gets.
+        call: Of the model that would write otherwise: its task and its config.
+        make_cleaner: A new cleaner, for each try that begins at the beginning.
+        send: Takes the pieces of the cleaned text.
+        on_attempt: Called as each try begins.
+    """
+
+    who = "the expander"
+
+    def __init__(
+        self,
+        expander: Expander,
+        given: ExpanderInput,
+        call: ModelCall,
+        *,
+        make_cleaner: Callable[[], TextCleaner],
+        send: Callable[[str], None],
+        on_attempt: Callable[[int], None],
+    ) -> None:
+        self.sources: list[Source] = []
+        """What the text rests on, as the expander says."""
+        self._expander = expander
+        self._given = given
+        self._task = call.task
+        self._config = _config(call.config, ExpanderWatcher(call.task, given["point"]["index"]))
+        self._make_cleaner = make_cleaner
+        self._sender = TextSender(send, call.task.options.stream_max_delay)
+        self._on_attempt = on_attempt
+        self._cleaner = make_cleaner()
+
+    @property
+    def text(self) -> str:
+        """What has been sent, at any time: also of a text that broke off."""
+        return self._cleaner.text
+
+    async def write(self) -> None:
+        """Have it written to its end, again where the way to a model failed and nothing has been shown yet.
+
+        Raises:
+            ExpanderError: It raised, or gave what is no text.
+            Exception: A provider's own.
+        """
+        try:
+            await self._write()
+        finally:
+            self._sender.flush()
+
+    async def _write(self) -> None:
+        patience = Patience(self._task.options)
+        attempt = 1
+        while True:
+            self._cleaner = self._make_cleaner()
+            self._on_attempt(attempt)
+            try:
+                async with self._task.slot():
+                    return await self._try()
+            except GraphBubbleUp as error:
+                message = "the expander asked for a person (an interrupt), for whom a point can't wait"
+                raise ExpanderError(message) from error
+            except ExpanderError:
+                raise
+            except Exception as error:
+                wait = None if self.text else patience.wait_after(error)
+                if wait is None:
+                    raise _told(error) from error
+                logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
+            await asyncio.sleep(wait)
+            attempt += 1
+
+    async def _try(self) -> None:
+        if streams_text(self._expander):
+            await self._read_stream()
+        else:
+            expanded = read_output(await call_expander(self._expander, self._given, self._config))
+            self._take(expanded)
+        self._sender.add(self._cleaner.finish())
+
+    async def _read_stream(self) -> None:
+        pieces: Any = stream_expander(self._expander, self._given, self._config)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if isinstance(piece, Mapping) and set(piece) == {"sources"}:
+                    self._take(read_output({"text": "", **piece}))
+                elif isinstance(piece, (str, BaseMessage)):
+                    text = piece if isinstance(piece, str) else str(piece.text)
+                    self._sender.add(self._cleaner.feed(clean_text(text)))
+                else:
+                    self._take(read_output(piece))
+
+    def _take(self, expanded: Expanded) -> None:
+        self.sources = expanded.sources or self.sources
+        self._sender.add(self._cleaner.feed(expanded.text))
+
+
+def _config(config: RunnableConfig, watcher: ExpanderWatcher) -> RunnableConfig:
+    """The point's config, watched. A graph in it keeps no state of its own: a point is resumed as a whole.
+
+    With the parent's checkpointer an agent would need an asynchronous one in a synchronous run, too.
+    """
+    merged = merge_configs(config, {"callbacks": [watcher]})
+    return {**merged, "configurable": {**merged.get("configurable", {}), "__pregel_checkpointer": None}}
+
+
+def _told(error: Exception) -> Exception:
+    """An expander's exception by its name; what came from a model stays as it is, for `explain` knows it."""
+    if status_code(error) is not None or isinstance(error, (ConnectionError, TimeoutError)):
+        return error
+    return ExpanderError(f"the expander raised {type(error).__name__}: {error}")

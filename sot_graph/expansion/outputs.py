@@ -1,0 +1,90 @@
+"""Reading what an expander gave: a text, and the sources that it rests on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+
+from sot_graph.citations import read_sources
+from sot_graph.prompts.rendering import clean_text
+from sot_graph.types import Source
+
+__all__ = ["Expanded", "ExpanderError", "read_output"]
+
+_WANTED = 'a text, an AIMessage, {"text": ..., "sources": [...]}, or an agent\'s state with messages'
+_CITED = re.compile(r"\[([^\[\]\n]{1,200})\](?!\()")
+
+
+class ExpanderError(Exception):
+    """An expander failed, or gave what is no text: the point's error says which."""
+
+
+@dataclass(slots=True)
+class Expanded:
+    """What an expander wrote."""
+
+    text: str
+    sources: list[Source] = field(default_factory=list)
+
+
+def read_output(output: Any) -> Expanded:
+    """What an expander returned, in any of its forms.
+
+    Raises:
+        ExpanderError: It is none of them.
+    """
+    if isinstance(output, str):
+        return Expanded(clean_text(output))
+    if isinstance(output, AIMessage):
+        return Expanded(clean_text(str(output.text)))
+    if isinstance(output, Mapping):
+        structured = _fields(output.get("structured_response"))
+        for fields in (output, structured):
+            if isinstance(fields.get("text"), str):
+                return Expanded(clean_text(fields["text"]), _sources(fields.get("sources") or []))
+        messages = output.get("messages")
+        if isinstance(messages, Sequence) and messages and isinstance(messages[-1], (AIMessage, ToolMessage)):
+            return _of_agent(messages)
+    message = f"the expander returned {_shown(output)}; it must return {_WANTED}"
+    raise ExpanderError(message)
+
+
+def _fields(structured: Any) -> Mapping[str, Any]:
+    """An agent's structured response, a mapping or an object of Pydantic's or a dataclass."""
+    if isinstance(structured, Mapping):
+        return structured
+    return vars(structured) if hasattr(structured, "__dict__") else {}
+
+
+def _sources(given: Any) -> list[Source]:
+    try:
+        return read_sources(given)
+    except ValueError as error:
+        message = f"the expander's output is wrong: {error}"
+        raise ExpanderError(message) from error
+
+
+def _shown(output: Any) -> str:
+    return f"{type(output).__name__} ({output!r:.60})"
+
+
+def _of_agent(messages: Sequence[BaseMessage]) -> Expanded:
+    """An agent's last word, and what its tools found: the artifacts of their messages, where these are sources.
+
+    Of these, the ones that the text cites; all of them where it cites none.
+    """
+    text = clean_text(str(messages[-1].text))
+    found: list[Source] = []
+    for message in messages:
+        artifact = message.artifact if isinstance(message, ToolMessage) else None
+        given = artifact.get("sources") if isinstance(artifact, Mapping) else artifact
+        if isinstance(given, list) and given:
+            found += [source for source in _sources(given) if source not in found]
+    keys = {key.strip() for cited in _CITED.findall(text) for key in re.split(r"[,;]", cited)}
+    by_id = [source for source in found if source.get("id") in keys]
+    # With numbers the places in the list count, so that none may be left out.
+    return Expanded(text, by_id if by_id and not any(key.isdigit() for key in keys) else found)

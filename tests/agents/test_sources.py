@@ -1,0 +1,153 @@
+"""Sources of the points, from agents that search files by SQLite's full-text search, in one list."""
+
+import asyncio
+import re
+import sqlite3
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import tool
+
+from sot_graph import SotOptions, astream_answer, create_sot_graph, join_plain, stream_answer
+from sot_graph.testing import Reply, ScriptedChatModel, SkeletonResponder, ToolCall, answer_skeleton_of_thought
+
+ASK = {"question": "How do I start a garden?"}
+TITLES = ["Sunlight", "Soil", "Water"]
+FILES = {
+    "light.md": "Sunlight drives growth. Six hours will do.",
+    "soil.md": "Good soil is loose. Compost helps.",
+    "water.md": "Water twice a week. Roots follow it into the soil.",
+}
+
+
+@pytest.fixture
+def search(tmp_path):
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    index = sqlite3.connect(":memory:", check_same_thread=False)
+    index.execute("CREATE VIRTUAL TABLE files USING fts5(name, text)")
+    for path in sorted(tmp_path.glob("*.md")):
+        index.execute("INSERT INTO files VALUES (?, ?)", (path.name, path.read_text(encoding="utf-8")))
+
+    @tool(response_format="content_and_artifact")
+    def search(query: str) -> tuple[str, list[dict]]:
+        """Search the notes."""
+        found = index.execute("SELECT name, text FROM files WHERE files MATCH ? ORDER BY rank", (query,)).fetchall()
+        sources = [{"id": name, "title": name, "url": f"https://notes.org/{name}"} for name, _ in found]
+        return "\n".join(f"[{name}] {text}" for name, text in found), sources
+
+    yield search
+    index.close()
+
+
+@pytest.fixture
+def graph(endpoint, search):
+    def respond(request):
+        if not request.tools:
+            return SkeletonResponder(titles=TITLES)(request)
+        last = request.messages[-1]
+        if last["role"] == "tool":
+            return Reply(
+                " ".join(f"{text} [{name}]" for name, text in re.findall(r"\[(.+?)\] (.+?\.)", last["content"]))
+            )
+        return Reply(
+            tool_calls=[ToolCall("search", {"query": request.last_user.split("<point>")[1][3:].split("<")[0]})]
+        )
+
+    endpoint.responder = respond
+    model = endpoint.chat_model()
+    return create_sot_graph(model, expander=create_agent(model, [search]), join=join_plain)
+
+
+ANSWER = """\
+1. Sunlight: Sunlight drives growth. [1]
+2. Soil: Good soil is loose. [2] Water twice a week. [3]
+3. Water: Water twice a week. [3]
+
+Sources:
+1. [light.md](https://notes.org/light.md)
+2. [soil.md](https://notes.org/soil.md)
+3. [water.md](https://notes.org/water.md)"""
+
+
+async def test_what_the_agents_found_is_one_list(graph):
+    result = await graph.ainvoke(ASK)
+    assert result["answer"] == ANSWER
+    assert [(source["number"], source["title"]) for source in result["sources"]] == [
+        (1, "light.md"),
+        (2, "soil.md"),
+        (3, "water.md"),
+    ]
+    assert result["messages"][-1].text == ANSWER
+    assert (await asyncio.to_thread(graph.invoke, ASK))["answer"] == ANSWER
+
+
+async def test_what_is_streamed_has_the_numbers_of_the_whole_answer(graph):
+    assert "".join([text async for text in astream_answer(graph, ASK)]) == ANSWER
+    assert "".join(await asyncio.to_thread(lambda: list(stream_answer(graph, ASK)))) == ANSWER
+
+
+def graph_of(expander, **kwargs):
+    return create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought(TITLES)), expander=expander, **kwargs)
+
+
+async def test_a_generator_may_name_its_sources_at_the_end():
+    async def write(given):
+        yield f"All about {given['point']['title']} [1"
+        yield "]."
+        yield {"sources": [f"{given['point']['title']}.md", "common.md"]}
+
+    graph = graph_of(write)
+    text = "".join([text async for text in astream_answer(graph, ASK)])
+    assert text == (await graph.ainvoke(ASK))["answer"]
+    assert "All about Water [4].\n\n**Sources**\n\n1. Sunlight.md\n2. common.md\n3. Soil.md\n4. Water.md" in text
+
+
+async def test_text_before_the_first_citation_flows_while_it_is_written():
+    go_on = asyncio.Event()
+
+    async def write(given):
+        yield "Known at once. Then "
+        yield "[1] "
+        await go_on.wait()
+        yield "the end."
+        yield {"sources": ["a.md"]}
+
+    text = ""
+    async for piece in astream_answer(graph_of(write), ASK):
+        text += piece
+        if "Known at once." in text:
+            assert go_on.is_set() or "[" not in text
+            go_on.set()
+    assert text.startswith("**1. Sunlight**\n\nKnown at once. Then [1] the end.")
+
+
+async def test_only_what_is_cited_of_what_the_tools_found_is_a_source():
+    found = [{"id": "a", "title": "A"}, {"id": "b", "title": "B"}]
+
+    def agent(text):
+        return lambda given: {
+            "messages": [*given["messages"], ToolMessage("", tool_call_id="1", artifact=found), AIMessage(text)]
+        }
+
+    titles = [source["title"] for source in (await graph_of(agent("See [b].")).ainvoke(ASK))["sources"]]
+    assert titles == ["B"]
+    titles = [source["title"] for source in (await graph_of(agent("See nothing.")).ainvoke(ASK))["sources"]]
+    assert titles == ["A", "B"]
+    result = await graph_of(agent("See [2].")).ainvoke(ASK)
+    assert "See [2]." in result["answer"]
+    assert [source["title"] for source in result["sources"]] == ["A", "B"]
+
+
+async def test_the_second_question_of_a_thread_has_no_sources_of_the_first(saver):
+    graph = graph_of(
+        lambda given: {"text": "T.", "sources": ["a.md"] if "first" in given["question"] else []},
+        checkpointer=saver,
+        options=SotOptions(min_points=1),
+    )
+    config = {"configurable": {"thread_id": "1"}}
+    assert len((await graph.ainvoke({"question": "The first?"}, config))["sources"]) == 1
+    second = await graph.ainvoke({"question": "Another?"}, config)
+    assert second["sources"] == []
+    assert "Sources" not in second["answer"]

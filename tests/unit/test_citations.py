@@ -1,0 +1,157 @@
+"""Sources read from what an expander gave, and their numbers in the whole answer."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sot_graph import AnswerReader, join_headings, join_markdown, join_plain
+from sot_graph.citations import Numbering, list_sources, number_sources, read_sources
+from sot_graph.joining import join_answer, joint_sources
+
+SUN, SOIL, WATER = {"title": "Sun"}, {"title": "Soil", "id": "soil.md"}, {"title": "Water", "url": "https://w.org/a"}
+
+
+def point(index, text, *sources, status="ok"):
+    expansion = {"index": index, "title": f"T{index}", "text": text, "status": status, "error": None}
+    return {**expansion, "sources": list(sources)} if sources else expansion
+
+
+def test_a_source_is_a_text_or_a_mapping():
+    assert read_sources(["A  book ", "https://a.org/x"]) == [
+        {"title": "A book"},
+        {"title": "https://a.org/x", "url": "https://a.org/x"},
+    ]
+    assert read_sources([{"title": "T", "url": "https://a.org", "id": "t.md", "score": 3}]) == [
+        {"title": "T", "url": "https://a.org", "id": "t.md"}
+    ]
+    assert read_sources([{"url": "https://a.org"}]) == [{"title": "https://a.org", "url": "https://a.org"}]
+
+
+@pytest.mark.parametrize("wrong", ["a", 7, None, [7], [""], [{}], [{"title": 3}]])
+def test_what_is_no_source_is_an_error_that_shows_it(wrong):
+    with pytest.raises(ValueError, match="source"):
+        read_sources(wrong)
+
+
+def test_each_points_numbers_become_those_of_the_whole_answer():
+    first, second = point(1, "A [1] b [2].", SUN, SOIL), point(2, "C [2] d [1].", WATER, SUN)
+    expansions, sources = number_sources([first, second])
+    assert [expansion["text"] for expansion in expansions] == ["A [1] b [2].", "C [1] d [3]."]
+    assert [(source["number"], source["title"]) for source in sources] == [(1, "Sun"), (2, "Soil"), (3, "Water")]
+
+
+@pytest.mark.parametrize(
+    ("text", "becomes"),
+    [
+        ("several [1, 2] and [2;1]", "several [6, 7] and [7, 6]"),
+        ("by id [soil.md]", "by id [7]"),
+        ("mixed [soil.md, 1]", "mixed [7, 6]"),
+        ("side by side [1][2]", "side by side [6][7]"),
+        ("unknown [3]", "unknown [?]"),
+        ("a link [1](https://a.org)", "a link [1](https://a.org)"),
+        ("a remark [sic] and [2024]", "a remark [sic] and [2024]"),
+        ("code `a[1]` and ```\nb[2]\n``` end [2]", "code `a[1]` and ```\nb[2]\n``` end [7]"),
+        ("half [1", "half [1"),
+    ],
+)
+def test_what_is_a_citation_and_what_is_not(text, becomes):
+    numbering = Numbering()
+    numbering.take("", [{"title": f"Earlier {number}"} for number in range(5)])
+    assert numbering.take(text, [SUN, SOIL]) == becomes
+
+
+def test_a_point_without_sources_is_left_as_it_is():
+    assert Numbering().take("See [1].", []) == "See [1]."
+
+
+def test_the_same_address_is_the_same_source():
+    numbering = Numbering()
+    numbering.take("", [{"title": "One name", "url": "https://a.org"}])
+    assert numbering.take("[1]", [{"title": "Another name", "url": "https://a.org"}]) == "[1]"
+    assert len(numbering.sources) == 1
+
+
+def test_the_list_is_markdown_that_a_source_can_not_break_out_of():
+    sources = read_sources(
+        [
+            {"title": "Plain"},
+            {"title": "A [link](x) <b>", "url": "https://a.org/a(b) c"},
+            {"title": "Bad", "url": "javascript:alert(1)"},
+            {"title": "Two\n\n# lines", "url": "https://b.org"},
+        ]
+    )
+    _, numbered = number_sources([point(1, "", *sources)])
+    assert list_sources(numbered).splitlines() == [
+        "1. Plain",
+        r"2. [A \[link\](x) \<b\>](https://a.org/a%28b%29%20c)",
+        "3. Bad (javascript:alert%281%29)",
+        "4. [Two # lines](https://b.org)",
+    ]
+
+
+def test_each_join_has_its_own_way_to_the_list():
+    points = [point(1, "A [1].", SUN)]
+    assert join_markdown("?", [], points) == "**1. T1**\n\nA [1].\n\n**Sources**\n\n1. Sun"
+    assert join_plain("?", [], points) == "1. T1: A [1].\n\nSources:\n1. Sun"
+    assert join_headings("?", [], points) == "## T1\n\nA [1].\n\n## Sources\n\n1. Sun"
+
+
+def test_a_join_of_ones_own_gets_numbered_texts_and_sources():
+    def join(question, skeleton, expansions):
+        return "; ".join(f"{one['text']} {[source['number'] for source in one['sources']]}" for one in expansions)
+
+    points = [point(1, "A [1].", SUN), point(2, "B [1].", SOIL)]
+    assert join_answer(join, "?", [], points, "mark") == "A [1]. [1]; B [2]. [2]"
+
+
+def test_a_point_that_is_left_out_brings_no_sources():
+    points = [point(1, "", SUN, status="failed"), point(2, "B [1].", SOIL)]
+    answer = join_answer(join_markdown, "?", [], points, "skip")
+    assert answer == "**2. T2**\n\nB [1].\n\n**Sources**\n\n1. Soil"
+    assert [source["title"] for source in joint_sources(points, "skip")] == ["Soil"]
+
+
+SOURCES = st.lists(st.sampled_from([SUN, SOIL, WATER, {"title": "Wind"}]), max_size=3)
+TEXTS = st.lists(
+    st.sampled_from(["Words. ", "[1]", "[2", "]", "[1, 2]", "`a[", "1]`", "[soil.md]", "[", "[9]", "```", "\n", "(x)"]),
+    min_size=1,
+    max_size=8,
+)
+POINTS = st.lists(st.tuples(TEXTS, SOURCES, st.sampled_from(["ok", "failed"])), min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=150)
+@given(POINTS, st.randoms(), st.sampled_from([join_markdown, join_plain]), st.sampled_from(["mark", "skip"]))
+def test_what_is_read_is_the_answer_whatever_comes_when(points, random, join, on_point_failure):
+    expansions = [
+        {
+            "index": index,
+            "title": f"T{index}",
+            "text": "".join(pieces),
+            "status": status,
+            "error": None,
+            "sources": sources,
+        }
+        for index, (pieces, sources, status) in enumerate(points, start=1)
+    ]
+    answer = join_answer(join, "?", [], expansions, on_point_failure)
+    queues = []
+    for (pieces, sources, status), expansion in zip(points, expansions, strict=True):
+        end = {"type": "sot.point.end", "index": expansion["index"], "status": status, "sources": sources}
+        end |= {"shown": True, "tail": join.tail_of(expansion)}
+        deltas = [{"type": "sot.point.delta", "index": expansion["index"], "text": piece} for piece in pieces]
+        queues.append([*deltas, end])
+    skeleton = {
+        "type": "sot.skeleton",
+        "points": expansions,
+        "heads": [join.head_of(expansion) for expansion in expansions],
+        "separator": join.separator,
+        "eager": on_point_failure != "skip",
+        "cites": True,
+    }
+    reader = AnswerReader()
+    text = reader.feed(skeleton)
+    while queues := [queue for queue in queues if queue]:
+        text += reader.feed(random.choice(queues).pop(0))
+    assert answer.startswith(text)
+    assert text + reader.feed({"type": "sot.answer", "answer": answer}) == answer
