@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.expansion import Expander, ExpanderInput
     from sot_graph.graph import build_sot_graph, create_sot_graph
+    from sot_graph.integrations.middleware import SkeletonOfThoughtMiddleware
     from sot_graph.integrations.tool import create_sot_tool
     from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
     from sot_graph.limiting import CallLimiter
@@ -68,6 +69,7 @@ __all__ = [
     "RoutingError",
     "RunFigures",
     "SkeletonError",
+    "SkeletonOfThoughtMiddleware",
     "SkeletonPoint",
     "SotConfigError",
     "SotContext",
@@ -110,6 +112,7 @@ _HOMES = {
     "sot_graph.events": ("SotEvent",),
     "sot_graph.expansion": ("Expander", "ExpanderInput"),
     "sot_graph.graph": ("build_sot_graph", "create_sot_graph"),
+    "sot_graph.integrations.middleware": ("SkeletonOfThoughtMiddleware",),
     "sot_graph.integrations.tool": ("create_sot_tool",),
     "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
     "sot_graph.limiting": ("CallLimiter",),

@@ -23,6 +23,11 @@ PRINTED = {
     ],
     "parents.py": ["=== Own keys\n\n**1. Seed**", "2 articles, 148 characters", "Dear reader,\n\n**1. Seed**"],
     "swarm.py": ["**3. Picking easy crops**", "> Thanks!\n\nYou are welcome.", "human, ai, tool, ai, human, ai"],
+    "agent.py": [
+        "**3. Picking hardy crops**",
+        "[2 calls of the agent's, 3 of points]",
+        "It is 12 degrees.\n\n[2 calls of the agent's, 0 of points]",
+    ],
     "sources.py": ["compost. [2] Water deeply", "**Sources**\n\n1. Notes: light.md\n2. Notes: soil.md", "6 calls"],
     "custom_join_and_prompts.py": [
         "Card 3: Drying it\n",

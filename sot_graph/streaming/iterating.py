@@ -119,9 +119,9 @@ class _Reading:
         if self._source is None:
             self._source = tuple(namespace)
         elif tuple(namespace) != self._source:
-            if _is_within(namespace, self._source):
-                return ""  # a part of the answer that is read, such as a point that has a graph of its own
             if not self._reader.finished:
+                if _is_within(namespace, self._source):
+                    return ""  # a part of the answer that is read, such as a point that has a graph of its own
                 raise SotConfigError(self._two_at_once(name))
             self._source = tuple(namespace)
         if self._reader.finished:

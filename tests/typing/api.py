@@ -9,6 +9,7 @@ from sot_graph import (
     ExpanderInput,
     Expansion,
     PointwiseJoin,
+    SkeletonOfThoughtMiddleware,
     SkeletonPoint,
     SotContext,
     SotOptions,
@@ -43,6 +44,7 @@ def build(model: Runnable[Any, Any]) -> None:
     )
     tool: BaseTool = create_sot_tool(graph, name="explain", description="Explains.", return_direct=True)
     tool.invoke({"question": "?"})
+    SkeletonOfThoughtMiddleware(lambda question, history: "skeleton", options=SotOptions(max_points=6))
     context: SotContext = {"max_points": 4}
     result = graph.invoke({"question": "?"}, context=context)
     assert_type(result["answer"], Any)

@@ -32,6 +32,7 @@ API = [
     "RoutingError",
     "RunFigures",
     "SkeletonError",
+    "SkeletonOfThoughtMiddleware",
     "SkeletonPoint",
     "SotConfigError",
     "SotContext",

@@ -1,0 +1,202 @@
+"""`SkeletonOfThoughtMiddleware`: the long answers of a LangChain agent, written by Skeleton-of-Thought."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.constants import TAG_NOSTREAM
+
+from sot_graph.errors import SotConfigError
+from sot_graph.graph import create_sot_graph
+from sot_graph.integrations.answering import AnsweringModel, Spent
+from sot_graph.integrations.extra import AgentMiddleware, ModelRequest, ModelResponse
+from sot_graph.joining import Join, join_markdown
+from sot_graph.options import SotOptions
+from sot_graph.routing.edges import RouterEdge
+from sot_graph.routing.learned import LearnedRouter
+
+if TYPE_CHECKING:
+    from sot_graph.limiting import CallLimiter
+    from sot_graph.prompts import SotPrompts
+    from sot_graph.routing.deciding import ModelRouting, Router
+
+__all__ = ["SkeletonOfThoughtMiddleware"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_SETTINGS_OF_TOOLS = frozenset({"parallel_tool_calls", "strict", "tool_choice", "tools"})
+"""Providers refuse them in a call without tools, such as a point's."""
+_MOST_GRAPHS = 16
+_MOST_DECISIONS = 256
+_RUN_NAME = "skeleton of thought"
+_SILENT: RunnableConfig = {"tags": [TAG_NOSTREAM]}
+"""What a router's model says is no part of the agent's answer."""
+
+
+class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
+    """Has the long final answers of an agent of `langchain.agents.create_agent` written by Skeleton-of-Thought.
+
+    Where the router says "skeleton", the agent's model gets its call, with its tools and settings, and one instruction
+    more: call a tool, answer in short, or write the skeleton of a longer answer. Calls of tools and short answers are
+    the agent's turn as they are. From a skeleton, all points are written at the same time by the agent's own model,
+    with the system prompt, the conversation and what its tools have found. The call that decides is the draft: nothing
+    is paid for twice.
+
+    Calls with a `response_format` or a forced `tool_choice`, and questions that the router sends "direct", are left
+    alone.
+
+    Args:
+        router: As in `create_sot_graph`, asked once a question; by default `LearnedRouter()`, which calls no model.
+        options: As in `create_sot_graph`; `min_points`, `max_points` and `title_length` shape the skeleton.
+        prompts: As in `create_sot_graph`: how the points are asked for.
+        join: As in `create_sot_graph`.
+        limiter: As in `create_sot_graph`, for the points.
+
+    Raises:
+        SotConfigError: `options.review_skeleton`: in the middle of a model's call nobody can be waited for. In a run:
+            the agent has tools, and its model takes none.
+
+    Example:
+        >>> from langchain.agents import create_agent
+        >>> from sot_graph.testing import ScriptedChatModel
+        >>> model = ScriptedChatModel(lambda messages: "Hello!")
+        >>> agent = create_agent(model, middleware=[SkeletonOfThoughtMiddleware()])
+        >>> agent.invoke({"messages": [("user", "Hi!")]})["messages"][-1].text
+        'Hello!'
+    """
+
+    def __init__(
+        self,
+        router: Router | ModelRouting | None = None,
+        *,
+        options: SotOptions | None = None,
+        prompts: SotPrompts | None = None,
+        join: Join = join_markdown,
+        limiter: CallLimiter | None = None,
+    ) -> None:
+        super().__init__()
+        self.options = options or SotOptions()
+        if self.options.review_skeleton:
+            message = (
+                "SkeletonOfThoughtMiddleware can't stop for a review: leave out review_skeleton, or give the agent the "
+                "graph as a tool (create_sot_tool), which can."
+            )
+            raise SotConfigError(message)
+        self._route = RouterEdge(router or LearnedRouter(), {"skeleton": "skeleton", "direct": "direct"})
+        self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
+        self._graphs: _Recent[tuple[int, str], tuple[Any, Any]] = _Recent(_MOST_GRAPHS)
+        self._decided: _Recent[str, str] = _Recent(_MOST_DECISIONS)
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """Make the model's call, or the one that may become a skeleton."""
+        question = _question(request)
+        if question is None:
+            return handler(request)
+        route = self._decided.get(question) or self._route.invoke({"question": question}, _SILENT)
+        turn = self._turn(request, question, route)
+        return turn.finish(handler(turn.request))
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """The same, asynchronously."""
+        question = _question(request)
+        if question is None:
+            return await handler(request)
+        route = self._decided.get(question) or await self._route.ainvoke({"question": question}, _SILENT)
+        turn = self._turn(request, question, route)
+        return turn.finish(await handler(turn.request))
+
+    def _turn(self, request: ModelRequest[Any], question: str, route: str) -> _Turn:
+        self._decided.put(question, route)
+        spent = Spent()
+        if route == "direct":
+            return _Turn(request, spent)
+        _check_takes_tools(request)
+        model = AnsweringModel(
+            asked=request.model, graph=self._graph_for(request), options=self.options, spent=spent, name=_RUN_NAME
+        )
+        return _Turn(request.override(model=model), spent)
+
+    def _graph_for(self, request: ModelRequest[Any]) -> Any:
+        """The graph that writes with this model and these settings: made once, for making one opens connections."""
+        settings = {key: value for key, value in request.model_settings.items() if key not in _SETTINGS_OF_TOOLS}
+        key = (id(request.model), repr(sorted(settings.items())))
+        kept = self._graphs.get(key)
+        if kept is None:
+            model = request.model.bind(**settings) if settings else request.model
+            # With the model, whose identity could otherwise be given to another.
+            kept = self._graphs.put(key, (request.model, self._make_graph(model)))
+        return kept[1]
+
+
+class _Turn:
+    """One call of the agent's model, as it is made and as its response goes back."""
+
+    def __init__(self, request: ModelRequest[Any], spent: Spent) -> None:
+        self.request = request
+        self._spent = spent
+
+    def finish(self, response: ModelResponse[Any]) -> ModelResponse[Any]:
+        """The response with what it cost in its message; a final answer is told to those who listen."""
+        *before, last = response.result
+        if not isinstance(last, AIMessage):
+            return response
+        if self._spent.usage is not None:
+            last = last.model_copy(update={"usage_metadata": self._spent.usage})
+        if not (last.tool_calls or self._spent.by_skeleton) and last.text:
+            self.request.runtime.stream_writer({"type": "sot.answer", "answer": str(last.text)})
+        return replace(response, result=[*before, last])
+
+
+class _Recent(Generic[K, V]):
+    """The values that were put last."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: K) -> V | None:
+        """The value, if it is still there."""
+        return self._values.get(key)
+
+    def put(self, key: K, value: V) -> V:
+        """Keep a value; of two that are put at once, the first stays."""
+        with self._lock:
+            value = self._values.setdefault(key, value)
+            self._values.move_to_end(key)
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+        return value
+
+
+def _question(request: ModelRequest[Any]) -> str | None:
+    """What is to be answered; `None`: the call isn't one for an answer in free text."""
+    if request.response_format is not None or request.tool_choice not in (None, "auto"):
+        return None
+    for message in reversed(request.messages):
+        if isinstance(message, HumanMessage):
+            return str(message.text).strip() or None
+    return None
+
+
+def _check_takes_tools(request: ModelRequest[Any]) -> None:
+    takes_none = getattr(type(request.model), "bind_tools", None) is BaseChatModel.bind_tools
+    if request.tools and takes_none:
+        message = (
+            f"The agent has tools, and its model ({type(request.model).__name__}) takes none: use a model that does, "
+            "or an agent without tools."
+        )
+        raise SotConfigError(message)

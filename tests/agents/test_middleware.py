@@ -1,0 +1,360 @@
+"""The middleware: tool turns untouched, long final answers by Skeleton-of-Thought, short ones direct."""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelRetryMiddleware, wrap_model_call
+from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel
+
+from sot_graph import SkeletonOfThoughtMiddleware, SotConfigError, SotOptions, astream_answer, stream_answer
+from sot_graph.testing import (
+    Fault,
+    Reply,
+    ScriptedChatModel,
+    SkeletonResponder,
+    Status,
+    ToolCall,
+    answer_skeleton_of_thought,
+)
+
+LONG = {"messages": [HumanMessage("How do I start a garden in Oslo?", id="1")]}
+SHORT = {"messages": [HumanMessage("How warm is it in Oslo?", id="1")]}
+TITLES = ["Choosing a spot", "Preparing the soil", "Picking crops"]
+THREAD = {"configurable": {"thread_id": "1"}}
+
+
+def weather(city: str) -> str:
+    """How the weather is."""
+    return f"12 degrees in {city}"
+
+
+def soil(city: str) -> str:
+    """What the soil is like."""
+    return f"clay in {city}"
+
+
+def decides(request):
+    return "Decide how to go on" in request.last_user
+
+
+def one_point(request):
+    return "one point" in request.last_user
+
+
+def has_results(request):
+    return any(message.get("role") == "tool" for message in request.messages)
+
+
+def is_long(request):
+    return "garden" in request.text
+
+
+@pytest.fixture
+def model(endpoint):
+    """Looks at the weather, and for a garden at the soil; then it answers, in short or at length."""
+    write = SkeletonResponder(titles=TITLES, words_per_point=12)
+
+    def respond(request):
+        if one_point(request):
+            return write(request)
+        if request.tools and not has_results(request):
+            calls = [ToolCall("weather", {"city": "Oslo"}, id="w"), ToolCall("soil", {"city": "Oslo"}, id="s")]
+            return Reply("Let me look.", tool_calls=calls if is_long(request) else calls[:1])
+        if decides(request) and is_long(request):
+            return Reply("\n".join(f"{number}. {title}" for number, title in enumerate(TITLES, 1)))
+        return Reply("It is 12 degrees.")
+
+    endpoint.responder = respond
+    return endpoint.chat_model()
+
+
+def to_skeleton(question, history):
+    return "skeleton"
+
+
+def agent_of(model, router=to_skeleton, tools=(weather, soil), middleware=(), checkpointer=None, prompt=None, **kwargs):
+    return create_agent(
+        model,
+        list(tools),
+        middleware=[SkeletonOfThoughtMiddleware(router, **kwargs), *middleware],
+        system_prompt=prompt,
+        checkpointer=checkpointer,
+    )
+
+
+@pytest.fixture(params=["invoke", "ainvoke"])
+def run(request):
+    async def call(agent, given, config=None):
+        if request.param == "ainvoke":
+            return await agent.ainvoke(given, config)
+        return await asyncio.to_thread(agent.invoke, given, config)
+
+    return call
+
+
+async def test_the_turns_of_the_tools_are_the_agents_and_the_long_answer_is_written_by_points(run, model, endpoint):
+    result = await run(agent_of(model), LONG)
+    question, calls, *results, answer = result["messages"]
+    plain = (await run(create_agent(model, [weather, soil]), LONG))["messages"][1]
+    assert question.text == "How do I start a garden in Oslo?"
+    assert (calls.text, calls.tool_calls) == (plain.text, plain.tool_calls)
+    assert [message.text for message in results] == ["12 degrees in Oslo", "clay in Oslo"]
+    assert [f"**{number}. {title}**" in answer.text for number, title in enumerate(TITLES, 1)] == [True] * 3
+    assert [message.type for message in result["messages"]] == ["human", "ai", "tool", "tool", "ai"]
+
+
+async def test_nothing_is_asked_for_twice(run, model, endpoint):
+    await run(agent_of(model), LONG)
+    kinds = ["point" if one_point(one.request) else "call" for one in endpoint.requests]
+    assert kinds == ["call", "call", "point", "point", "point"]  # the tools, the skeleton, the points
+
+
+async def test_a_short_answer_is_the_models_own(run, model, endpoint):
+    result = await run(agent_of(model), SHORT)
+    assert result["messages"][-1].text == "It is 12 degrees."
+    assert len(endpoint.requests) == 2
+
+
+async def test_a_question_that_the_router_sends_direct_is_left_alone(run, model, endpoint):
+    asked = []
+
+    def router(question, history):
+        asked.append(question)
+        return "direct"
+
+    await run(agent_of(model, router), LONG)
+    assert not any(decides(one.request) for one in endpoint.requests)
+    assert asked == ["How do I start a garden in Oslo?"]  # once a question, not once a call
+
+
+async def test_points_know_the_system_prompt_the_conversation_and_what_the_tools_found(run, model, endpoint):
+    given = {"messages": [HumanMessage("I live in Oslo."), AIMessage("Noted."), *LONG["messages"]]}
+    await run(agent_of(model, prompt="You are a gardener."), given)
+    points = [one.request for one in endpoint.requests if one_point(one.request)]
+    assert len(points) == 3
+    for request in points:
+        assert request.system.startswith("You are a gardener.")
+        for said in ("I live in Oslo.", "12 degrees in Oslo", "clay in Oslo", "How do I start a garden in Oslo?"):
+            assert said in request.text
+        assert not request.tools
+
+
+async def test_the_points_are_in_flight_together(run, model, endpoint):
+    with endpoint.hold(3, one_point) as held:
+        await run(agent_of(model), LONG)
+        assert held.complete
+
+
+async def test_the_messages_usage_is_that_of_all_its_calls_and_no_call_counts_twice(run, model, endpoint):
+    counter = UsageMetadataCallbackHandler()
+    result = await run(agent_of(model), LONG, {"callbacks": [counter]})
+    tools, answer = (message for message in result["messages"] if message.type == "ai")
+    prompts = [one.request.prompt_tokens for one in endpoint.requests]
+    assert tools.usage_metadata["input_tokens"] == prompts[0]
+    assert answer.usage_metadata["input_tokens"] == sum(prompts[1:])
+    (counted,) = counter.usage_metadata.values()
+    assert counted["input_tokens"] == sum(prompts)
+    assert counted["output_tokens"] == sum(one.tokens_sent for one in endpoint.requests)
+
+
+async def test_model_settings_reach_every_call(model, endpoint):
+    @wrap_model_call
+    async def set_them(request, handler):
+        return await handler(request.override(model_settings={"temperature": 0.3, "parallel_tool_calls": True}))
+
+    agent = create_agent(model, [weather, soil], middleware=[set_them, SkeletonOfThoughtMiddleware(to_skeleton)])
+    await agent.ainvoke(LONG)
+    assert {one.request.raw["temperature"] for one in endpoint.requests} == {0.3}
+    asked = ["parallel_tool_calls" in one.request.raw for one in endpoint.requests]
+    assert asked == [True, True, False, False, False]
+
+
+# --- Streaming ---
+
+
+async def test_the_answer_is_read_through_the_agent(model):
+    agent = agent_of(model, checkpointer=InMemorySaver())
+    text = "".join([text async for text in astream_answer(agent, LONG, THREAD)])
+    assert text == (await agent.aget_state(THREAD)).values["messages"][-1].text
+    other = {"configurable": {"thread_id": "2"}}
+    assert "".join(await asyncio.to_thread(lambda: list(stream_answer(agent, LONG, other)))) == text
+
+
+async def test_a_short_answer_is_read_through_the_agent_too(model):
+    for router in (to_skeleton, lambda question, history: "direct"):
+        text = "".join([text async for text in astream_answer(agent_of(model, router), SHORT)])
+        assert text == "It is 12 degrees."
+
+
+@pytest.mark.parametrize("world", ["stream", "astream"])
+async def test_the_agents_own_message_stream_has_the_answer_in_reading_order_and_nothing_else(model, world):
+    agent = agent_of(model, checkpointer=InMemorySaver())
+    if world == "astream":
+        parts = [part async for part in agent.astream(LONG, THREAD, stream_mode="messages")]
+    else:
+        parts = await asyncio.to_thread(lambda: list(agent.stream(LONG, THREAD, stream_mode="messages")))
+    messages = (await agent.aget_state(THREAD)).values["messages"]
+    tools, answer = (message for message in messages if message.type == "ai")
+    chunks = [chunk for chunk, _ in parts if isinstance(chunk, AIMessageChunk)]
+    assert {chunk.id for chunk in chunks} == {tools.id, answer.id}
+    assert "".join(chunk.text for chunk in chunks if chunk.id == answer.id) == answer.text
+    assert sum(bool(chunk.text) for chunk in chunks if chunk.id == answer.id) > 3
+    assert "".join(chunk.text for chunk in chunks if chunk.id == tools.id) == "Let me look."
+    called = [call["name"] for chunk in chunks for call in chunk.tool_call_chunks if call["name"]]
+    assert called == ["weather", "soil"]
+
+
+async def test_the_first_point_streams_while_the_others_are_held(model, endpoint):
+    with endpoint.hold(2, lambda request: one_point(request) and "1. " not in request.last_user) as held:
+        text = ""
+        async for chunk, _ in agent_of(model).astream(LONG, stream_mode="messages"):
+            text += chunk.text if isinstance(chunk, AIMessageChunk) else ""
+            if "**2. " in text:
+                held.release()
+    assert text.count("**") == 6
+
+
+async def test_an_answer_that_turns_out_long_without_a_skeleton_is_streamed_as_it_is(endpoint):
+    words = "word " * 600
+    endpoint.responder = lambda request: Reply(words)
+    agent = agent_of(endpoint.chat_model(), tools=())
+    chunks = [chunk.text async for chunk, _ in agent.astream(LONG, stream_mode="messages")]
+    assert "".join(chunks) == words
+    assert len(chunks) > 100
+
+
+# --- What is left as the agent has it ---
+
+
+class Report(BaseModel):
+    """A report."""
+
+    summary: str
+
+
+async def test_structured_output_stays_the_agents(run, endpoint):
+    endpoint.responder = lambda request: Reply('{"summary": "All is well."}')
+    agent = create_agent(
+        endpoint.chat_model(model="gpt-4o-mini"),
+        middleware=[SkeletonOfThoughtMiddleware(to_skeleton)],
+        response_format=Report,
+    )
+    result = await run(agent, LONG)
+    assert result["structured_response"] == Report(summary="All is well.")
+    assert not any(decides(one.request) for one in endpoint.requests)
+
+
+async def test_a_forced_tool_call_is_left_alone(model, endpoint):
+    @wrap_model_call
+    async def force(request, handler):
+        return await handler(request.override(tool_choice=None if len(request.messages) > 1 else "any"))
+
+    agent = create_agent(model, [weather, soil], middleware=[force, SkeletonOfThoughtMiddleware(to_skeleton)])
+    await agent.ainvoke(LONG, {"recursion_limit": 12})
+    assert [decides(one.request) for one in endpoint.requests][:2] == [False, True]
+
+
+async def test_a_list_that_says_it_all_is_an_answer_and_no_skeleton(run, endpoint):
+    steps = "\n".join(f"{number}. {'Do this carefully, and then do that as well, ' * 3}" for number in (1, 2, 3))
+    endpoint.responder = lambda request: Reply(steps)
+    result = await run(agent_of(endpoint.chat_model(), tools=()), LONG)
+    assert result["messages"][-1].text == steps
+    assert len(endpoint.requests) == 1
+
+
+async def test_other_middleware_works_around_it(model, endpoint):
+    endpoint.faults = [Fault(Status(500), decides, times=1)]
+    agent = create_agent(
+        endpoint.chat_model(max_retries=0),
+        [weather, soil],
+        middleware=[ModelRetryMiddleware(max_retries=1, initial_delay=0), SkeletonOfThoughtMiddleware(to_skeleton)],
+    )
+    result = await agent.ainvoke(LONG)
+    assert "**1. Choosing a spot**" in result["messages"][-1].text
+
+
+async def test_a_point_that_fails_is_marked_in_the_agents_answer(run, model, endpoint):
+    endpoint.faults = [Fault(Status(400), lambda request: "<point>2. " in request.last_user)]
+    result = await run(agent_of(model), LONG)
+    assert "*(This point is missing: it could not be written.)*" in result["messages"][-1].text
+
+
+async def test_an_agent_that_is_cut_off_pays_for_no_finished_point_again(model, endpoint, saver):
+    agent = agent_of(model, checkpointer=saver)
+    with endpoint.hold(2, lambda request: "<point>2. " in request.last_user):
+        running = asyncio.create_task(agent.ainvoke(LONG, THREAD))
+        await saver.wait_for(points=2)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    await endpoint.wait_for_async(lambda log: all(logged.outcome for logged in log))
+    endpoint.reset()
+    result = await agent.ainvoke(None, THREAD)
+    assert [one_point(one.request) for one in endpoint.requests] == [False, True]  # it decides again, then point 2
+    assert result["messages"][-1].text.count("**") == 6
+
+
+async def test_two_questions_of_one_thread_are_two_answers(run, model):
+    agent = agent_of(model, checkpointer=InMemorySaver())
+    await run(agent, LONG, THREAD)
+    again = await run(agent, {"messages": [HumanMessage("And a garden in Rome?")]}, THREAD)
+    answers = [message for message in again["messages"] if message.text.startswith("**1. ")]
+    assert len(answers) == 2
+    assert len({message.id for message in answers}) == 2
+
+
+async def test_every_call_hangs_under_the_agents_model_in_one_trace(model, traced):
+    await agent_of(model).ainvoke(LONG, {"callbacks": [traced]})
+    points = [path for path in traced.paths("llm") if path[-1].startswith("expand ")]
+    assert len(points) == 3
+    assert all("model" in path for path in points)
+    assert sum(run.parent_run_id is None for run in traced.runs.values()) == 1
+
+
+# --- Models, and what is wrong ---
+
+
+async def test_a_model_without_tools_serves_an_agent_without_tools(run):
+    def respond(messages):
+        told = messages[-1].text
+        if "Decide how to go on" in told:
+            return "\n".join(f"{number}. {title}" for number, title in enumerate(TITLES, 1))
+        return write(messages)
+
+    write = answer_skeleton_of_thought(TITLES, "About {title}.")
+    result = await run(agent_of(ScriptedChatModel(respond), tools=()), LONG)
+    assert result["messages"][-1].text.startswith("**1. Choosing a spot**\n\nAbout Choosing a spot.")
+
+
+async def test_a_model_that_takes_no_tools_under_an_agent_with_tools_is_a_clear_error(run):
+    model = ScriptedChatModel(lambda messages: "Hello.")
+    with pytest.raises(SotConfigError, match=r"agent has tools, and its model \(ScriptedChatModel\) takes none"):
+        await run(agent_of(model), LONG)
+
+
+def test_a_review_is_refused_when_it_is_made():
+    with pytest.raises(SotConfigError, match="create_sot_tool"):
+        SkeletonOfThoughtMiddleware(options=SotOptions(review_skeleton=True))
+
+
+def test_without_langchain_the_error_says_what_to_install():
+    code = (
+        "import builtins, sys\n"
+        "there = builtins.__import__\n"
+        "def missing(name, *rest, **kwargs):\n"
+        "    if name.split('.')[0] == 'langchain': raise ModuleNotFoundError(name)\n"
+        "    return there(name, *rest, **kwargs)\n"
+        "builtins.__import__ = missing\n"
+        "import sot_graph\n"
+        "sot_graph.create_sot_tool\n"
+        "try:\n    sot_graph.SkeletonOfThoughtMiddleware\n"
+        "except ImportError as error:\n    print(error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert "pip install 'sot-graph[agents]'" in ran.stdout
