@@ -121,12 +121,21 @@ class SkeletonResponder:
 
 def _tool_to_call(request: ChatRequest) -> dict[str, Any] | None:
     choice = request.tool_choice
-    answered = bool(request.messages) and request.messages[-1].get("role") == "tool"
-    if not request.tools or choice == "none" or answered:
+    if not request.tools or choice == "none" or _has_fresh_result(request):
         return None
     wanted = (choice.get("function") or {}).get("name") if isinstance(choice, dict) else None
     named = (tool for tool in request.tools if (tool.get("function") or {}).get("name") == wanted)
     return next(named, request.tools[0])
+
+
+def _has_fresh_result(request: ChatRequest) -> bool:
+    """Whether a tool's result came after the assistant's last message, whatever was said behind it."""
+    for message in reversed(request.messages):
+        if message.get("role") == "tool":
+            return True
+        if message.get("role") == "assistant":
+            return False
+    return False
 
 
 def _schema_of(request: ChatRequest, ask: Ask) -> Mapping[str, Any] | None:
