@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired, TypeAlias
+from typing import Literal, TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -32,7 +32,12 @@ class RouteEvent(TypedDict):
     """How sure the router is, from 0 to 1; `None`: it can't say."""
 
 
-class SkeletonDeltaEvent(TypedDict):
+class _Citing(TypedDict, total=False):
+    cites: bool
+    """Whether the points' texts may cite sources, whose numbers in the answer are not known before the point's end."""
+
+
+class SkeletonDeltaEvent(_Citing):
     """The next point of a skeleton that is still being written (`dispatch="pipelined"`). It stays."""
 
     type: Literal["sot.skeleton.delta"]
@@ -43,7 +48,7 @@ class SkeletonDeltaEvent(TypedDict):
     eager: bool
 
 
-class SkeletonEvent(TypedDict):
+class SkeletonEvent(_Citing):
     """The skeleton is settled."""
 
     type: Literal["sot.skeleton"]
@@ -56,8 +61,6 @@ class SkeletonEvent(TypedDict):
     """Whether its points were told one by one before (`dispatch="pipelined"`)."""
     eager: bool
     """Whether a head may be shown before its point has a text. Not with `on_point_failure="skip"`."""
-    cites: NotRequired[bool]
-    """Whether the points' texts may cite sources, whose numbers in the answer are not known before the point's end."""
 
 
 class PointStartEvent(TypedDict):
@@ -78,7 +81,12 @@ class PointDeltaEvent(TypedDict):
     text: str
 
 
-class PointEndEvent(TypedDict):
+class _Sourced(TypedDict, total=False):
+    sources: list[Source]
+    """What its text cites."""
+
+
+class PointEndEvent(_Sourced):
     """A point is done."""
 
     type: Literal["sot.point.end"]
@@ -88,8 +96,6 @@ class PointEndEvent(TypedDict):
     """Whether the point stands in the answer (`on_point_failure="skip"` leaves out those without a text)."""
     tail: str
     """What stands after its text in the answer: the mark of a point that is missing or breaks off, often nothing."""
-    sources: NotRequired[list[Source]]
-    """What its text cites."""
 
 
 class PointToolEvent(TypedDict):

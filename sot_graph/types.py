@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -50,18 +50,27 @@ class ChatTurn(TypedDict):
     """Text, or a provider's content blocks as they came."""
 
 
-class Source(TypedDict):
-    """What a point's text rests on, as its expander named it."""
-
-    title: str
-    url: NotRequired[str]
-    id: NotRequired[str]
+# What need not be there is inherited: at run time, `NotRequired` isn't seen in annotations that are text.
+class _AboutSource(TypedDict, total=False):
+    url: str
+    id: str
     """What the point's text may cite it by, beside its place in the point's list."""
-    number: NotRequired[int]
+    number: int
     """In the whole answer: given by the join."""
 
 
-class Expansion(TypedDict):
+class Source(_AboutSource):
+    """What a point's text rests on, as its expander named it."""
+
+    title: str
+
+
+class _WithSources(TypedDict, total=False):
+    sources: list[Source]
+    """Those of its expander, where it gave any. `text` cites them by their place here, from 1, or by their `id`."""
+
+
+class Expansion(_WithSources):
     """One point, written out."""
 
     index: int
@@ -71,8 +80,6 @@ class Expansion(TypedDict):
     status: ExpansionStatus
     error: str | None
     """Why the point is not `ok`, in one line."""
-    sources: NotRequired[list[Source]]
-    """Those of its expander, where it gave any. `text` cites them by their place here, from 1, or by their `id`."""
 
 
 class StageUsage(TypedDict):

@@ -14,8 +14,8 @@ from langgraph.errors import GraphBubbleUp
 
 from sot_graph.expansion.expander import call_expander, stream_expander, streams_text
 from sot_graph.expansion.outputs import Expanded, ExpanderError, read_output
+from sot_graph.expansion.sending import SendingWriter
 from sot_graph.expansion.watching import ExpanderWatcher
-from sot_graph.listening import TextSender
 from sot_graph.models import Patience, explain, status_code
 from sot_graph.prompts.rendering import clean_text
 
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
     from sot_graph.expansion.cleaning import TextCleaner
     from sot_graph.expansion.expander import Expander, ExpanderInput
     from sot_graph.models import ModelCall
-    from sot_graph.types import Source
 
 __all__ = ["ExpanderWriter"]
 
 logger = logging.getLogger("sot_graph")
 
 
-class ExpanderWriter:
+class ExpanderWriter(SendingWriter):
     """Has an expander write a text, cleans it, and sends it: whole, or as it is written where the expander streams.
 
     Args:
@@ -56,33 +55,11 @@ class ExpanderWriter:
         send: Callable[[str], None],
         on_attempt: Callable[[int], None],
     ) -> None:
-        self.sources: list[Source] = []
-        """What the text rests on, as the expander says."""
+        super().__init__(call, make_cleaner=make_cleaner, send=send)
         self._expander = expander
         self._given = given
-        self._task = call.task
         self._config = _config(call.config, ExpanderWatcher(call.task, given["point"]["index"]))
-        self._make_cleaner = make_cleaner
-        self._sender = TextSender(send, call.task.options.stream_max_delay)
         self._on_attempt = on_attempt
-        self._cleaner = make_cleaner()
-
-    @property
-    def text(self) -> str:
-        """What has been sent, at any time: also of a text that broke off."""
-        return self._cleaner.text
-
-    async def write(self) -> None:
-        """Have it written to its end, again where the way to a model failed and nothing has been shown yet.
-
-        Raises:
-            ExpanderError: It raised, or gave what is no text.
-            Exception: A provider's own.
-        """
-        try:
-            await self._write()
-        finally:
-            self._sender.flush()
 
     async def _write(self) -> None:
         patience = Patience(self._task.options)

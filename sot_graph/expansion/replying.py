@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from sot_graph.listening import TextSender
+from sot_graph.expansion.sending import SendingWriter
 from sot_graph.models import BrokenStreamError, ModelCall
 
 if TYPE_CHECKING:
     from sot_graph.expansion.cleaning import TextCleaner
-    from sot_graph.types import Source
 
 __all__ = ["TextWriter"]
 
@@ -26,7 +25,7 @@ _GO_ON = (
 _LONGEST_OVERLAP = 200
 
 
-class TextWriter:
+class TextWriter(SendingWriter):
     """Has a model write a text, cleans it, and sends it while it is written.
 
     Args:
@@ -38,7 +37,6 @@ class TextWriter:
     """
 
     who = "the model"
-    sources: Sequence[Source] = ()
 
     def __init__(
         self,
@@ -49,33 +47,10 @@ class TextWriter:
         send: Callable[[str], None],
         on_attempt: Callable[[int], None] | None = None,
     ) -> None:
+        super().__init__(call, make_cleaner=make_cleaner, send=send)
         self._call = call
         self._messages = messages
-        self._make_cleaner = make_cleaner
-        self._sender = TextSender(send, call.task.options.stream_max_delay)
         self._on_attempt = on_attempt
-        self._cleaner = make_cleaner()
-
-    @property
-    def text(self) -> str:
-        """What has been sent, at any time: also of a text that broke off."""
-        return self._cleaner.text
-
-    @property
-    def says_something(self) -> bool:
-        """Whether there is a word in what has been sent."""
-        return self._cleaner.says_something
-
-    async def write(self) -> None:
-        """Have it written to its end.
-
-        Raises:
-            Exception: The provider's own, when trying again and going on are used up. `text` holds what was sent.
-        """
-        try:
-            await self._write()
-        finally:
-            self._sender.flush()
 
     async def _write(self) -> None:
         stream = self._call.task.stream

@@ -60,6 +60,8 @@ class AnsweringModel(BaseChatModel):
     graph: Any
     options: Any
     spent: Any
+    cache: Any = False
+    """A process's cache of replies can't tell what this one stands for; the model's own calls use it as ever."""
 
     @property
     def _llm_type(self) -> str:

@@ -47,6 +47,25 @@ def saver() -> TellingSaver:
     return TellingSaver()
 
 
+@pytest.fixture
+def cut_off(endpoint, saver):
+    """Cancels a run in mid fan-out, with these points held and so many others kept, and clears the log."""
+
+    async def run_until_then(graph, given, config, *, is_held, kept):
+        with endpoint.hold(20, is_held):
+            running = asyncio.create_task(graph.ainvoke(given, config))
+            await saver.wait_for(points=kept)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
+        await endpoint.wait_for_async(lambda log: all(logged.outcome for logged in log))
+        asked_for = [logged.request for logged in endpoint.requests]
+        endpoint.reset()
+        return asked_for
+
+    return run_until_then
+
+
 class RunTree(BaseTracer):
     """Every run of a trace, with the names of the runs that it hangs under."""
 

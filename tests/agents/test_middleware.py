@@ -285,16 +285,9 @@ async def test_a_point_that_fails_is_marked_in_the_agents_answer(run, model, end
     assert "*(This point is missing: it could not be written.)*" in result["messages"][-1].text
 
 
-async def test_an_agent_that_is_cut_off_pays_for_no_finished_point_again(model, endpoint, saver):
+async def test_an_agent_that_is_cut_off_pays_for_no_finished_point_again(model, endpoint, saver, cut_off):
     agent = agent_of(model, checkpointer=saver)
-    with endpoint.hold(2, lambda request: "<point>2. " in request.last_user):
-        running = asyncio.create_task(agent.ainvoke(LONG, THREAD))
-        await saver.wait_for(points=2)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-    await endpoint.wait_for_async(lambda log: all(logged.outcome for logged in log))
-    endpoint.reset()
+    await cut_off(agent, LONG, THREAD, is_held=lambda request: "<point>2. " in request.last_user, kept=2)
     result = await agent.ainvoke(None, THREAD)
     assert [one_point(one.request) for one in endpoint.requests] == [False, True]  # it decides again, then point 2
     assert result["messages"][-1].text.count("**") == 6

@@ -1,6 +1,5 @@
 """Drop-in for every kind of parent: streaming, resume, review and traces hold in each of them."""
 
-import asyncio
 import json
 import operator
 from collections import defaultdict
@@ -193,17 +192,12 @@ async def test_the_raw_events_come_out_of_the_parent_under_one_namespace(kind, p
     assert text == kind.answer_of(await answered_by(parent))
 
 
-async def test_a_run_that_is_cut_off_in_mid_fan_out_goes_on_with_the_missing_points(kind, parent_of, endpoint, saver):
+async def test_a_run_that_is_cut_off_in_mid_fan_out_goes_on_with_the_missing_points(kind, parent_of, endpoint, cut_off):
     parent = parent_of(kind)
-    with endpoint.hold(2, lambda request: one_point(request) and number_of(request) == 2):
-        running = asyncio.create_task(parent.ainvoke(kind.given, THREAD))
-        await saver.wait_for(points=2)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-    await endpoint.wait_for_async(lambda log: all(logged.outcome for logged in log))
-    assert points_asked_for(endpoint) == [1, 2, 3]
-    endpoint.reset()
+    asked_for = await cut_off(
+        parent, kind.given, THREAD, is_held=lambda request: one_point(request) and number_of(request) == 2, kept=2
+    )
+    assert sorted(number_of(request) for request in asked_for if one_point(request)) == [1, 2, 3]
 
     result = await parent.ainvoke(None, THREAD)
 
@@ -308,20 +302,14 @@ async def test_two_one_after_the_other_are_read_one_after_the_other(endpoint):
     assert "".join([text async for text in astream_answer(parent, given, node="summary")]) == summary
 
 
-async def test_two_in_parallel_that_are_cut_off_go_on_with_what_each_of_them_misses(endpoint, saver):
+async def test_two_in_parallel_that_are_cut_off_go_on_with_what_each_of_them_misses(endpoint, saver, cut_off):
     parent = several(endpoint, IN_PARALLEL, saver)
 
     def is_held(request):
         return one_point(request) and number_of(request) == (2 if "a page" in request.last_user else 3)
 
-    with endpoint.hold(3, is_held):
-        running = asyncio.create_task(parent.ainvoke({"messages": [HumanMessage(QUESTION, id="1")]}, THREAD))
-        await saver.wait_for(points=4)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-    await endpoint.wait_for_async(lambda log: all(logged.outcome for logged in log))
-    endpoint.reset()
+    given = {"messages": [HumanMessage(QUESTION, id="1")]}
+    await cut_off(parent, given, THREAD, is_held=is_held, kept=4)
     result = await parent.ainvoke(None, THREAD)
     assert points_asked_for(endpoint) == [2, 3]
     assert len(endpoint.requests) == 2

@@ -150,16 +150,9 @@ def _agent_of_langgraph(model, tool):
     return builder.compile()
 
 
-async def test_an_agent_that_is_cut_off_goes_on_with_the_missing_points(model, sot, endpoint, saver):
+async def test_an_agent_that_is_cut_off_goes_on_with_the_missing_points(model, sot, endpoint, saver, cut_off):
     agent = create_agent(model, [create_sot_tool(sot)], checkpointer=saver)
-    with endpoint.hold(2, lambda request: "<point>2. " in request.last_user):
-        running = asyncio.create_task(agent.ainvoke(ASKED, THREAD))
-        await saver.wait_for(points=2)
-        running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-    await endpoint.wait_for_async(lambda log: all(logged.outcome for logged in log))
-    endpoint.reset()
+    await cut_off(agent, ASKED, THREAD, is_held=lambda request: "<point>2. " in request.last_user, kept=2)
     result = await agent.ainvoke(None, THREAD)
     assert [one_point(logged.request) for logged in endpoint.requests] == [True, False]  # the point, the last word
     assert result["messages"][2].artifact["usage"]["total"]["calls"] == 4
