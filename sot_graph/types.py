@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -50,7 +50,7 @@ class ChatTurn(TypedDict):
     """Text, or a provider's content blocks as they came."""
 
 
-# What need not be there is inherited: at run time, `NotRequired` isn't seen in annotations that are text.
+# What need not be there is inherited: while the program runs, `NotRequired` isn't seen in annotations that are text.
 class _AboutSource(TypedDict, total=False):
     url: str
     id: str

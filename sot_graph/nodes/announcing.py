@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sot_graph.events import PointEndEvent, SkeletonEvent
+from sot_graph.events import PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
 from sot_graph.joining import heads_and_separator, shown, tail_of
 
 if TYPE_CHECKING:
@@ -39,15 +39,16 @@ def announce_skeleton(
 def announce_point(point: SkeletonPoint, task: Task, kit: Kit) -> None:
     """The next point of a skeleton that is still being written."""
     heads, separator = heads_and_separator(kit.join, [point])
-    task.emit(
-        {
-            "type": "sot.skeleton.delta",
-            "point": point,
-            "head": heads[0] if heads else None,
-            "separator": separator,
-            "eager": task.options.on_point_failure != "skip",
-        }
+    grown = SkeletonDeltaEvent(
+        type="sot.skeleton.delta",
+        point=point,
+        head=heads[0] if heads else None,
+        separator=separator,
+        eager=task.options.on_point_failure != "skip",
     )
+    if kit.expander is not None:
+        grown["cites"] = True
+    task.emit(grown)
 
 
 def announce_whole(expansion: Expansion, task: Task, kit: Kit) -> None:

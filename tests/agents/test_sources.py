@@ -151,3 +151,22 @@ async def test_the_second_question_of_a_thread_has_no_sources_of_the_first(saver
     second = await graph.ainvoke({"question": "Another?"}, config)
     assert second["sources"] == []
     assert "Sources" not in second["answer"]
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+async def test_sources_are_numbered_in_reading_order_however_the_points_are_begun(dispatch):
+    graph = graph_of(
+        lambda given: {"text": f"See [1] and [{given['point']['title']}].", "sources": ["common.md", source_of(given)]},
+        options=SotOptions(dispatch=dispatch),
+    )
+    text = "".join([text async for text in astream_answer(graph, ASK)])
+    assert [line for line in text.splitlines() if line.startswith("See")] == [
+        "See [1] and [2].",
+        "See [1] and [3].",
+        "See [1] and [4].",
+    ]
+    assert text == (await graph.ainvoke(ASK))["answer"]
+
+
+def source_of(given):
+    return {"title": f"All about {given['point']['title']}", "id": given["point"]["title"]}
