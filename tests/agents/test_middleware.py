@@ -304,7 +304,7 @@ async def test_two_questions_of_one_thread_are_two_answers(run, model):
 
 async def test_every_call_hangs_under_the_agents_model_in_one_trace(model, traced):
     await agent_of(model).ainvoke(LONG, {"callbacks": [traced]})
-    points = [path for path in traced.paths("llm") if path[-1].startswith("expand ")]
+    points = [path for path in traced.paths("llm") if path[-2].startswith("expand ")]
     assert len(points) == 3
     assert all("model" in path for path in points)
     assert sum(run.parent_run_id is None for run in traced.runs.values()) == 1

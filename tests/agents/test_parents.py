@@ -229,10 +229,10 @@ async def test_every_model_call_hangs_under_its_node_in_one_trace(kind, parent_o
     assert sum(run.parent_run_id is None for run in traced.runs.values()) == 1
     calls = traced.paths("llm")
     assert len(calls) == 4 + kind.other_requests
-    points = [path for path in calls if path[-1].startswith("expand ")]
+    points = [path for path in calls if path[-2].startswith("expand ")]
     assert len(points) == 3
     for path in points:
-        assert path[-2] == "expand_point"
+        assert path[-1].startswith("write ")
         where = [path.index(name) for name in kind.above]
         assert where == sorted(where)
         assert where[-1] < len(path) - 2

@@ -171,7 +171,7 @@ async def test_a_review_stops_the_agent_and_its_answer_lets_it_go_on(model, save
 async def test_every_call_hangs_under_the_tool_in_one_trace(model, sot, traced):
     agent = create_agent(model, [create_sot_tool(sot)])
     await agent.ainvoke(ASKED, {"callbacks": [traced]})
-    points = [path for path in traced.paths("llm") if path[-1].startswith("expand ")]
+    points = [path for path in traced.paths("llm") if path[-2].startswith("expand ")]
     assert len(points) == 3
     assert all(path.index("tools") < path.index("write_long_answer") < len(path) - 2 for path in points)
 
