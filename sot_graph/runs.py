@@ -25,6 +25,7 @@ from sot_graph.tracing import NodeTrace, tag_of
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
 
     from sot_graph.events import SotEvent
@@ -48,6 +49,8 @@ class RunShared:
     gate: CallLimiter | None = None
     begun_here: bool = False
     """Whether the question was read in this invocation. Not in one that goes on with a run: it has other clocks."""
+    skeleton_call: tuple[object, list[BaseMessage]] | None = None
+    """What every point's prompt begins with, after what makes it differ from run to run: made once."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
 

@@ -130,20 +130,30 @@ def _hindered(payload: ExpandPointInput) -> Expansion | None:
     return None
 
 
+def _skeleton_call(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessage]:
+    """The messages that asked for the skeleton. All points of a run have the same."""
+    may_depend = payload.get("may_depend", False)
+    what = (payload["asked"], payload["skeleton_format"], may_depend, task.options)
+    made = task.shared.skeleton_call
+    if made is None or made[0] != what:
+        messages = skeleton_call_messages(
+            task,
+            kit.prompts,
+            payload["asked"],
+            payload["history"],
+            payload["skeleton_format"],
+            may_depend=may_depend,
+        )
+        made = task.shared.skeleton_call = (what, messages)
+    return made[1]
+
+
 def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessage]:
-    skeleton_call = skeleton_call_messages(
-        task,
-        kit.prompts,
-        payload["asked"],
-        payload["history"],
-        payload["skeleton_format"],
-        may_depend=payload.get("may_depend", False),
-    )
     return expansion_messages(
         kit.prompts,
         point=payload["point"],
         skeleton=payload["skeleton"],
-        skeleton_call=skeleton_call,
+        skeleton_call=_skeleton_call(payload, task, kit),
         skeleton_text=payload["skeleton_text"],
         question=payload["asked"],
         history=payload["history"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -110,8 +111,8 @@ def expansion_messages(
     asked = prompts.expansion.format(
         index=point["index"],
         title=escape_delimiters(point["title"]),
-        question=escape_delimiters(question),
-        # A thousand points would each list all thousand.
+        # A thousand points would each list all thousand, and each clean the same question.
+        question=escape_delimiters(question) if "{question}" in prompts.expansion else "",
         skeleton=escape_delimiters(numbered_list(skeleton)) if "{skeleton}" in prompts.expansion else "",
         point_length=point_length,
     )
@@ -119,7 +120,7 @@ def expansion_messages(
         written = "\n\n".join(f"{one['index']}. {one['title']}\n{one['text']}" for one in needed)
         asked = prompts.needed.format(needed=escape_delimiters(written)) + asked
     if prompts.expansion_layout == "shared":
-        messages = [*skeleton_call, AIMessage(escape_delimiters(skeleton_text)), HumanMessage(asked)]
+        messages = [*skeleton_call, AIMessage(_escaped_skeleton(skeleton_text)), HumanMessage(asked)]
     else:
         messages = [
             *_opening(prompts.expansion_system or prompts.system, history),
@@ -129,6 +130,12 @@ def expansion_messages(
     if prefill := expansion_prefill(prompts, point):
         messages.append(AIMessage(prefill))
     return messages
+
+
+@lru_cache(maxsize=4)
+def _escaped_skeleton(text: str) -> str:
+    """The same for all points of a run."""
+    return escape_delimiters(text)
 
 
 def expansion_prefill(prompts: SotPrompts, point: SkeletonPoint) -> str:
