@@ -9,9 +9,10 @@ def main() -> None:
     """The entry point of the command."""
     try:
         from sot_graph.cli.app import app
-        from sot_graph.cli.failing import exit_status
+        from sot_graph.cli.failing import exit_status, owns_process
         from sot_graph.cli.streams import prepare_streams
     except KeyboardInterrupt:
         sys.exit(130)
     prepare_streams()
+    owns_process.set(True)
     sys.exit(exit_status(app))

@@ -162,7 +162,7 @@ def _run(command: Callable[[], Asking | Comparing | Routing]) -> NoReturn:
     """Make a command and run it, and end with the exit status that says how it went."""
     from sot_graph.cli.consoles import error_console
     from sot_graph.cli.failing import exit_status
-    from sot_graph.cli.streams import check_output
+    from sot_graph.cli.streams import check_output, leave
     from sot_graph.cli.tracing import CommandTracing
 
     tracing = CommandTracing()
@@ -174,5 +174,5 @@ def _run(command: Callable[[], Asking | Comparing | Routing]) -> NoReturn:
 
     status = exit_status(run)
     if tracing.finish(error_console()):
-        tracing.leave(status)
+        leave(status)
     raise typer.Exit(status)

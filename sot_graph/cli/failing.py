@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from sot_graph.cli.reviewing import ReviewAbandonedError
-from sot_graph.cli.streams import drop_output, flush_output
+from sot_graph.cli.streams import drop_output, flush_output, leave
 from sot_graph.errors import SotConfigError, SotError
 
-__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "RunFailedError", "exit_status", "running"]
+__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "RunFailedError", "exit_status", "owns_process", "running"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -23,6 +24,10 @@ class RunFailedError(SotError):
     """What a provider refused in a run: no bad usage, which is found before the model is asked."""
 
 
+owns_process: ContextVar[bool] = ContextVar("sot_graph_owns_process", default=False)
+"""Whether this process is the command's, to be ended by it. Not where a test calls the command."""
+
+
 @contextmanager
 def running() -> Iterator[None]:
     """What the caller could fix is, from here on, a failed run: a wrong key, a model that there is not."""
@@ -30,6 +35,12 @@ def running() -> Iterator[None]:
         yield
     except SotConfigError as error:
         raise RunFailedError(str(error)) from error
+    except KeyboardInterrupt:
+        if owns_process.get():
+            # The embedded model stops only when it has computed what it is at, which takes seconds on a busy machine.
+            _say("Interrupted.", "dim")
+            leave(EXIT_INTERRUPTED)
+        raise
 
 
 def exit_status(run: Callable[[], object]) -> int:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 import warnings
-from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from langsmith import Client
@@ -73,14 +71,6 @@ class CommandTracing:
         if self._problem:
             errors.print(f"sot-graph: warning: {self._problem}", style="yellow", markup=False)
         return self._client is not None
-
-    @staticmethod
-    def leave(status: int) -> NoReturn:
-        """End the process without waiting for the client's threads, of which Python waits for some."""
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, AttributeError):  # closed, full, or read by nobody
-                stream.flush()
-        os._exit(status)
 
 
 class _Complaints(logging.Handler):

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import httpx2
 
@@ -38,6 +39,9 @@ class ManyConnections(httpx2.AsyncBaseTransport):
         self._in_use = 0
         self._idle: deque[tuple[float, httpx2.AsyncHTTPTransport]] = deque()
         """With the time since when. The top of the pile, the last, is the warmest."""
+        self._leased: set[httpx2.AsyncHTTPTransport] = set()
+        self._lost: list[httpx2.AsyncHTTPTransport] = []
+        """In use by a response that nobody has closed and nobody holds any more."""
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -50,13 +54,21 @@ class ManyConnections(httpx2.AsyncBaseTransport):
             self._put_back(connection)
             raise
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Lease(response.stream, lambda: self._put_back(connection))
+        loop = asyncio.get_running_loop()
+        response.stream = _Lease(
+            response.stream,
+            give_back=lambda: self._put_back(connection),
+            lose=lambda: loop.call_soon_threadsafe(self._lose, connection),
+        )
         return response
 
     async def aclose(self) -> None:
-        """Close what is idle; what is in use is closed by whoever uses it."""
-        while self._idle:
-            await self._idle.pop()[1].aclose()
+        """Close everything, also what is in use."""
+        connections = [*(connection for _, connection in self._idle), *self._leased, *self._lost]
+        self._idle.clear()
+        self._leased.clear()
+        self._lost.clear()
+        await asyncio.gather(*(connection.aclose() for connection in connections), return_exceptions=True)
 
     async def _turn(self, timeout: float | None, request: httpx2.Request) -> None:  # noqa: ASYNC109
         """Wait for one of the places."""
@@ -84,16 +96,29 @@ class ManyConnections(httpx2.AsyncBaseTransport):
         try:
             while self._idle and self._idle[0][0] < stale:
                 await self._idle.popleft()[1].aclose()
+            while self._lost:
+                await self._lost.pop().aclose()
         except BaseException:
             self._hand_on()
             raise
         if self._idle:
-            return self._idle.pop()[1]
-        return httpx2.AsyncHTTPTransport(verify=self._ssl_context, limits=self._limits)
+            connection = self._idle.pop()[1]
+        else:
+            connection = httpx2.AsyncHTTPTransport(verify=self._ssl_context, limits=self._limits)
+        self._leased.add(connection)
+        return connection
 
     def _put_back(self, connection: httpx2.AsyncHTTPTransport) -> None:
-        self._idle.append((time.monotonic(), connection))
-        self._hand_on()
+        if connection in self._leased:  # else it was closed with all others
+            self._leased.remove(connection)
+            self._idle.append((time.monotonic(), connection))
+            self._hand_on()
+
+    def _lose(self, connection: httpx2.AsyncHTTPTransport) -> None:
+        if connection in self._leased:
+            self._leased.remove(connection)
+            self._lost.append(connection)
+            self._hand_on()
 
     def _hand_on(self) -> None:
         """Give the place to whoever has waited longest."""
@@ -106,11 +131,20 @@ class ManyConnections(httpx2.AsyncBaseTransport):
 
 
 class _Lease(httpx2.AsyncByteStream):
-    """A response's body; once it is closed, its connection is free."""
+    """A response's body; once it is closed, its connection is free.
 
-    def __init__(self, body: httpx2.AsyncByteStream, give_back: Callable[[], None]) -> None:
+    Args:
+        body: The body.
+        give_back: Called when it is closed.
+        lose: Called, from whatever thread, when it is forgotten without having been closed.
+    """
+
+    def __init__(
+        self, body: httpx2.AsyncByteStream, *, give_back: Callable[[], None], lose: Callable[[], object]
+    ) -> None:
         self._body = body
         self._give_back: Callable[[], None] | None = give_back
+        self._lose = lose
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for part in self._body:
@@ -123,6 +157,11 @@ class _Lease(httpx2.AsyncByteStream):
             give_back, self._give_back = self._give_back, None
             if give_back is not None:
                 give_back()
+
+    def __del__(self) -> None:
+        if self._give_back is not None:
+            with suppress(RuntimeError):  # its loop is closed, and the connections with it
+                self._lose()
 
 
 def _within_descriptors(most: int) -> int:

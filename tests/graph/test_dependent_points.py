@@ -108,6 +108,7 @@ async def test_pipelined_a_point_does_not_wait_for_others_of_an_earlier_wave(run
     graph = graph_of(endpoint, "pipelined", ["A one", "B two", "C three (needs 1)"], options={"point_timeout": 2.0})
     result = await run(graph)
     assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "timed_out", "ok"]
+    await endpoint.wait_for_async(lambda log: all(one.outcome for one in log))
     stalled, third = (next(one for one in points_of(endpoint) if number_of(one.request) == n) for n in (2, 3))
     assert third.ended_at < stalled.ended_at
 

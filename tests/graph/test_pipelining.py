@@ -67,6 +67,7 @@ def without_times(result):
 async def test_points_are_written_while_the_skeleton_is_not_whole(run, endpoint):
     endpoint.faults = [Fault(Stall(after_tokens=8), is_skeleton)]
     await run(pipelined(endpoint, options={"skeleton_timeout": 2.0}))
+    await endpoint.wait_for_async(lambda log: all(one.outcome for one in log))
     skeleton, *points = endpoint.requests
     assert points
     assert all(point.arrived_at < skeleton.ended_at for point in points)

