@@ -11,8 +11,10 @@ def main() -> None:
         from sot_graph.cli.app import app
         from sot_graph.cli.failing import exit_status, owns_process
         from sot_graph.cli.streams import prepare_streams
+        from sot_graph.local.leaving import ends_at_interrupt
     except KeyboardInterrupt:
         sys.exit(130)
     prepare_streams()
     owns_process.set(True)
+    ends_at_interrupt.set(True)
     sys.exit(exit_status(app))

@@ -56,6 +56,8 @@ def exit_status(run: Callable[[], object]) -> int:
         return 0
     except KeyboardInterrupt:
         _say("Interrupted.", "dim")
+        if owns_process.get():
+            leave(EXIT_INTERRUPTED)
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the end of the line: every failure gets its sentence and its status
         if isinstance(error, OSError):

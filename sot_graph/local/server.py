@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
+import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sot_graph.errors import SotConfigError
 from sot_graph.local.connections import cut_connections
+from sot_graph.local.leaving import ends_at_interrupt
 from sot_graph.local.weights import Weights, find_weights
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
     from typing import Self
 
 __all__ = ["LocalServer"]
 
 _HOST = "127.0.0.1"
+_abandoned: list[object] = []
+"""Servers that end with the process: letting go of one would stop it."""
 _PROMPT_CACHE_MIB = 256
 _START_TIMEOUT_SECONDS = 60.0
 _INSTALL = (
@@ -70,7 +77,7 @@ class LocalServer:
         self.parallel = parallel
         self._context_tokens = context_tokens
         self._threads = threads or max(1, _cores() - 1)
-        self._stop: weakref.finalize[..., Self] | None = None
+        self._stop: weakref.finalize[..., LocalServer] | None = None
         self._address = ""
 
     @property
@@ -98,6 +105,11 @@ class LocalServer:
         """
         if self.running:
             return self
+        with _interrupts_wait():
+            self._start()
+        return self
+
+    def _start(self) -> None:
         try:
             server = self._llama.Server(self._params())
         except RuntimeError as error:
@@ -113,7 +125,6 @@ class LocalServer:
         self._stop = weakref.finalize(self, _stop, [server], urlsplit(self._address).port or 0)
         del server
         self._wait_until_working()
-        return self
 
     def close(self) -> None:
         """Stop. Answers that are still being written break off. May be called more than once."""
@@ -126,7 +137,11 @@ class LocalServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is KeyboardInterrupt and ends_at_interrupt.get() and self._stop is not None:
+            # Stopping waits for what is being computed, with the interpreter held: seconds on a busy machine.
+            _abandoned.append(self._stop.detach())
+        else:
+            self.close()
 
     def _wait_until_working(self) -> None:
         """Wait until the server takes tasks off its queue: stopped before that, it would never end (xllamacpp).
@@ -166,6 +181,23 @@ class LocalServer:
         params.endpoint_slots = False
         params.cors_origins = f"http://{_HOST}"
         return params
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold a Ctrl-C back: a server that is let go of before it works would never end (xllamacpp)."""
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    held: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if held:
+        previous(*held[0])
 
 
 def _stop(owner: list[Any], port: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -215,3 +216,22 @@ def test_ctrl_c_in_the_middle_of_an_answer_ends_everything():
         rest, noise = process.communicate()
     assert (process.returncode, rest, noise) == (130, "", "")
     assert not _listens(address)
+
+
+def test_ctrl_c_while_the_model_is_loaded_ends_the_command_with_130():
+    """A server of xllamacpp that is let go of before it works would never end."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OPENAI", "SOT_GRAPH"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sot_graph", "ask", "Why do people dream?"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert "embedded model" in process.stderr.readline()  # said just before it is loaded
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130
