@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
     from sot_graph.limiting import CallLimiter
     from sot_graph.local import local_model
-    from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
+    from sot_graph.nodes import (
+        ANSWER_DIRECTLY,
+        DRAFT_SKELETON,
+        EXPAND_POINT,
+        JOIN,
+        REVIEW_SKELETON,
+        ROUTE,
+        WRITE_CONCLUSION,
+        WRITE_INTRODUCTION,
+    )
     from sot_graph.options import SotContext, SotOptions
     from sot_graph.prompts import SotPrompts
     from sot_graph.retrying import aretry_failed_points, retry_failed_points
@@ -42,7 +51,7 @@ if TYPE_CHECKING:
     from sot_graph.state import SotInput, SotOutput, SotState
     from sot_graph.streaming import AnswerReader, AnswerTransformer, astream_answer, stream_answer
     from sot_graph.timeline import RunFigures, measure_run, result_timeline
-    from sot_graph.types import Expansion, SkeletonPoint, Source, StageUsage, Timings, Usage
+    from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint, Source, StageUsage, Timings, Usage
 
 __all__ = [
     "ANSWER_DIRECTLY",
@@ -51,6 +60,8 @@ __all__ = [
     "JOIN",
     "REVIEW_SKELETON",
     "ROUTE",
+    "WRITE_CONCLUSION",
+    "WRITE_INTRODUCTION",
     "AnswerReader",
     "AnswerTransformer",
     "CallLimiter",
@@ -59,6 +70,8 @@ __all__ = [
     "ExpanderInput",
     "Expansion",
     "ExpansionError",
+    "Frame",
+    "FramePart",
     "Join",
     "LearnedRouter",
     "ModelOutputError",
@@ -117,7 +130,16 @@ _HOMES = {
     "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
     "sot_graph.limiting": ("CallLimiter",),
     "sot_graph.local": ("local_model",),
-    "sot_graph.nodes": ("ANSWER_DIRECTLY", "DRAFT_SKELETON", "EXPAND_POINT", "JOIN", "REVIEW_SKELETON", "ROUTE"),
+    "sot_graph.nodes": (
+        "ANSWER_DIRECTLY",
+        "DRAFT_SKELETON",
+        "EXPAND_POINT",
+        "JOIN",
+        "REVIEW_SKELETON",
+        "ROUTE",
+        "WRITE_CONCLUSION",
+        "WRITE_INTRODUCTION",
+    ),
     "sot_graph.options": ("SotContext", "SotOptions"),
     "sot_graph.prompts": ("SotPrompts",),
     "sot_graph.retrying": ("aretry_failed_points", "retry_failed_points"),
@@ -129,7 +151,7 @@ _HOMES = {
     "sot_graph.state": ("SotInput", "SotOutput", "SotState"),
     "sot_graph.streaming": ("AnswerReader", "AnswerTransformer", "astream_answer", "stream_answer"),
     "sot_graph.timeline": ("RunFigures", "measure_run", "result_timeline"),
-    "sot_graph.types": ("Expansion", "SkeletonPoint", "Source", "StageUsage", "Timings", "Usage"),
+    "sot_graph.types": ("Expansion", "Frame", "FramePart", "SkeletonPoint", "Source", "StageUsage", "Timings", "Usage"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

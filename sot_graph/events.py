@@ -6,11 +6,15 @@ from typing import Literal, TypeAlias
 
 from typing_extensions import TypedDict
 
-from sot_graph.types import ExpansionStatus, RouteName, SkeletonPoint, Source
+from sot_graph.types import ExpansionStatus, FramePartName, RouteName, SkeletonPoint, Source
 
 __all__ = [
+    "FRAME_SEPARATOR",
     "AnswerDeltaEvent",
     "AnswerEvent",
+    "FrameDeltaEvent",
+    "FrameEndEvent",
+    "FrameStartEvent",
     "PointDeltaEvent",
     "PointEndEvent",
     "PointStartEvent",
@@ -20,6 +24,10 @@ __all__ = [
     "SkeletonEvent",
     "SotEvent",
 ]
+
+
+FRAME_SEPARATOR = "\n\n"
+"""What stands in the answer between the introduction, the points and the conclusion."""
 
 
 class RouteEvent(TypedDict):
@@ -46,6 +54,8 @@ class SkeletonDeltaEvent(_Citing):
     """What stands before the point's text in the answer, as in `SkeletonEvent`."""
     separator: str
     eager: bool
+    introduction: bool
+    """Whether an introduction stands before the points."""
 
 
 class SkeletonEvent(_Citing):
@@ -61,6 +71,8 @@ class SkeletonEvent(_Citing):
     """Whether its points were told one by one before (`dispatch="pipelined"`)."""
     eager: bool
     """Whether a head may be shown before its point has a text. Not with `on_point_failure="skip"`."""
+    introduction: bool
+    """Whether an introduction stands before the points."""
 
 
 class PointStartEvent(TypedDict):
@@ -111,6 +123,33 @@ class PointToolEvent(TypedDict):
     state: Literal["start", "end", "error"]
 
 
+class FrameStartEvent(TypedDict):
+    """A try at the introduction or the conclusion begins."""
+
+    type: Literal["sot.frame.start"]
+    part: FramePartName
+    attempt: int
+    """1, 2, ..."""
+
+
+class FrameDeltaEvent(TypedDict):
+    """The next piece of the introduction or the conclusion. What was sent is never taken back."""
+
+    type: Literal["sot.frame.delta"]
+    part: FramePartName
+    text: str
+
+
+class FrameEndEvent(TypedDict):
+    """The introduction or the conclusion is done. Without a text it is left out of the answer."""
+
+    type: Literal["sot.frame.end"]
+    part: FramePartName
+    status: ExpansionStatus
+    tail: str
+    """What stands after its text in the answer: the mark of one that breaks off, mostly nothing."""
+
+
 class AnswerDeltaEvent(TypedDict):
     """The next piece of an answer that is written directly, without a skeleton."""
 
@@ -133,6 +172,9 @@ SotEvent: TypeAlias = (
     | PointToolEvent
     | PointDeltaEvent
     | PointEndEvent
+    | FrameStartEvent
+    | FrameDeltaEvent
+    | FrameEndEvent
     | AnswerDeltaEvent
     | AnswerEvent
 )

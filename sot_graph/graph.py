@@ -24,6 +24,8 @@ from sot_graph.nodes import (
     JOIN,
     REVIEW_SKELETON,
     ROUTE,
+    WRITE_CONCLUSION,
+    WRITE_INTRODUCTION,
     Edge,
     Kit,
     Node,
@@ -39,14 +41,16 @@ from sot_graph.nodes import (
     route,
     to_review,
     trace_policy,
+    write_conclusion,
+    write_introduction,
 )
 from sot_graph.nodes import (
     join as join_node,
 )
-from sot_graph.options import SotContext, SotOptions
+from sot_graph.options import SotContext, SotOptions, frame_parts
 from sot_graph.prompts import SotPrompts, prompts_for
 from sot_graph.routing.deciding import ModelRouting, Router
-from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
+from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
 
 if TYPE_CHECKING:
@@ -124,24 +128,44 @@ def build_sot_graph(
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
     reviews = kit.options.review_skeleton
-    points = [EXPAND_POINT, JOIN]
+    frame = kit.options.frame
+    introductions, conclusions = _add_frame(builder, kit)
+    points = [EXPAND_POINT, JOIN, *introductions]
     first = DRAFT_SKELETON
     if router is not None:
         first = ROUTE
         add(ROUTE, route, begins=True)
         ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else points)]
-        builder.add_conditional_edges(ROUTE, Edge(after_route_to_review if reviews else after_route), ways)
+        after = Edge(after_route_to_review) if reviews else Edge(after_route, frame=frame)
+        builder.add_conditional_edges(ROUTE, after, ways)
     builder.add_edge(START, first)
     if reviews:
         add(REVIEW_SKELETON, review_skeleton)
         builder.add_conditional_edges(DRAFT_SKELETON, Edge(to_review), [REVIEW_SKELETON, ANSWER_DIRECTLY])
-        builder.add_conditional_edges(REVIEW_SKELETON, Edge(fan_out_points), [*points, DRAFT_SKELETON])
+        builder.add_conditional_edges(REVIEW_SKELETON, Edge(fan_out_points, frame=frame), [*points, DRAFT_SKELETON])
     else:
-        builder.add_conditional_edges(DRAFT_SKELETON, Edge(fan_out_points), [*points, ANSWER_DIRECTLY])
+        builder.add_conditional_edges(DRAFT_SKELETON, Edge(fan_out_points, frame=frame), [*points, ANSWER_DIRECTLY])
     builder.add_edge(EXPAND_POINT, JOIN)
-    builder.add_conditional_edges(JOIN, Edge(fan_out_rest), [EXPAND_POINT, END])
+    builder.add_conditional_edges(JOIN, Edge(fan_out_rest, frame=frame), [EXPAND_POINT, END, *conclusions])
     builder.add_edge(ANSWER_DIRECTLY, END)
     return builder
+
+
+def _add_frame(builder: StateGraph[SotState, SotContext, SotInput, SotOutput], kit: Kit) -> tuple[list[str], list[str]]:
+    """Add what is written around the points: the nodes that the points' fan-out leads to, and those after `join`."""
+    wanted = frame_parts(kit.options.frame)
+    introductions, conclusions = [], []
+    if "introduction" in wanted:
+        introduce = Node(write_introduction, kit, name=WRITE_INTRODUCTION)
+        builder.add_node(WRITE_INTRODUCTION, introduce, input_schema=WriteIntroductionInput)
+        builder.add_edge(WRITE_INTRODUCTION, JOIN)
+        introductions.append(WRITE_INTRODUCTION)
+    if "conclusion" in wanted:
+        conclude = Node(write_conclusion, kit, name=WRITE_CONCLUSION)
+        builder.add_node(WRITE_CONCLUSION, conclude, input_schema=SotState)
+        builder.add_edge(WRITE_CONCLUSION, JOIN)
+        conclusions.append(WRITE_CONCLUSION)
+    return introductions, conclusions
 
 
 def create_sot_graph(

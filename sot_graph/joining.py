@@ -8,11 +8,14 @@ from typing import Literal, TypeAlias
 
 from sot_graph.citations import list_sources, number_sources
 from sot_graph.errors import SotConfigError
-from sot_graph.types import Expansion, SkeletonPoint, Source
+from sot_graph.events import FRAME_SEPARATOR
+from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint, Source
 
 __all__ = [
     "Join",
     "PointwiseJoin",
+    "frame_answer",
+    "frame_tail",
     "heads_and_separator",
     "join_answer",
     "join_headings",
@@ -43,6 +46,7 @@ class PointwiseJoin:
         missing: In place of the text of a point that could not be written.
         late: In place of the text of a point that was not finished in time.
         cut: After the text of a point that breaks off.
+        frame_cut: After the text of an introduction or a conclusion that breaks off.
         sources: What goes between the last point and the list of the sources that an expander gave.
 
     Raises:
@@ -60,6 +64,7 @@ class PointwiseJoin:
     missing: str = "*(This point is missing: it could not be written.)*"
     late: str = "*(This point is missing: it was not finished in time.)*"
     cut: str = " … *(This point breaks off here.)*"
+    frame_cut: str = " … *(This part breaks off here.)*"
     sources: str = "\n\n**Sources**\n\n"
 
     def __post_init__(self) -> None:
@@ -149,3 +154,19 @@ def join_answer(
 def joint_sources(expansions: Sequence[Expansion], on_point_failure: Literal["mark", "skip", "raise"]) -> list[Source]:
     """The one list of the sources of those points that stand in the answer."""
     return number_sources(point for point in expansions if shown(point, on_point_failure))[1]
+
+
+def frame_tail(join: Join, part: FramePart) -> str:
+    """What stands after the text of an introduction or a conclusion: a mark if it breaks off."""
+    if part["status"] == "ok" or not part["text"]:
+        return ""
+    return join.frame_cut if isinstance(join, PointwiseJoin) else join_markdown.frame_cut
+
+
+def frame_answer(join: Join, points: str, frame: Frame) -> str:
+    """The joined points between introduction and conclusion. A part without a text is left out, without a mark."""
+    before, after = (
+        part["text"] + frame_tail(join, part) if part else ""
+        for part in (frame.get("introduction"), frame.get("conclusion"))
+    )
+    return FRAME_SEPARATOR.join(text for text in (before, points, after) if text)

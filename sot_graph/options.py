@@ -11,8 +11,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from sot_graph.errors import SotConfigError
+from sot_graph.types import FramePartName
 
-__all__ = ["SotContext", "SotOptions", "apply_context"]
+__all__ = ["FrameChoice", "SotContext", "SotOptions", "apply_context", "frame_parts"]
 
 # One type an option, shared by the two classes, so that their bounds can't drift apart.
 _Points: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=1000)]
@@ -26,6 +27,7 @@ _Stream: TypeAlias = Literal["auto", True, False]
 _Delay: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Dispatch: TypeAlias = Literal["send", "pipelined"]
 _Dependent: TypeAlias = Literal["direct", "graph"]
+FrameChoice: TypeAlias = Literal["none", "intro", "intro+conclusion"]
 _OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
 
 
@@ -198,6 +200,9 @@ class SotOptions:
     review_skeleton: bool = False
     """Whether a run stops at its skeleton until somebody has approved, edited or rejected it (an interrupt of
     LangGraph's). Needs a checkpointer. Set when the graph is made."""
+    frame: FrameChoice = "none"
+    """What is written around the points. `"intro"`: an introduction, from the skeleton alone and beside the points;
+    `"intro+conclusion"`: a conclusion too, from the points' texts and after them. Set when the graph is made."""
     on_point_failure: _OnPointFailure = "mark"
     """What becomes of a point that could not be written. `"mark"`: the answer says so in its place; `"skip"`: it
     is left out; `"raise"`: `ExpansionError`, after all its siblings have finished."""
@@ -223,6 +228,18 @@ class SotOptions:
                 "Set both: SotOptions(min_points=..., max_points=...)."
             )
             raise SotConfigError(message)
+
+
+_FRAME_PARTS: Mapping[FrameChoice, tuple[FramePartName, ...]] = {
+    "none": (),
+    "intro": ("introduction",),
+    "intro+conclusion": ("introduction", "conclusion"),
+}
+
+
+def frame_parts(frame: FrameChoice) -> tuple[FramePartName, ...]:
+    """The parts that are written around the points."""
+    return _FRAME_PARTS[frame]
 
 
 @cache

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateSnapshot
 
-    from sot_graph.types import Timings
+    from sot_graph.types import Frame, Timings
 
 __all__ = ["aretry_failed_points", "retry_failed_points"]
 
@@ -26,7 +26,18 @@ _OTHERWISE = (
     'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
     '"given_expansions": result["expansions"]}) writes the same points and no others.'
 )
-_RESULT_KEYS = ("answer", "sources", "skeleton", "expansions", "usage", "timings", "route", "route_reason", "messages")
+_RESULT_KEYS = (
+    "answer",
+    "sources",
+    "skeleton",
+    "expansions",
+    "frame",
+    "usage",
+    "timings",
+    "route",
+    "route_reason",
+    "messages",
+)
 
 
 def retry_failed_points(
@@ -37,6 +48,8 @@ def retry_failed_points(
     node: str | None = None,
 ) -> dict[str, Any]:
     """Expand the points of a thread's last run that are not `ok`, join again, and replace the answer's message.
+
+    So with an introduction and a conclusion; a conclusion is also written again where points are.
 
     Nothing else is requested: neither a skeleton nor a point that is there. It also heals a run that ended in an
     `ExpansionError` (`on_point_failure="raise"`).
@@ -197,7 +210,14 @@ def _repeatable(snapshot: StateSnapshot) -> RunnableConfig:
 def _afresh(snapshot: StateSnapshot) -> dict[str, Any]:
     """The state as if only what is good had been written: the rest is fanned out again, in the order of its needs."""
     good = [expansion for expansion in snapshot.values["expansions"] if expansion["status"] == "ok"]
-    return {"is_written": False, "expansions": Overwrite(good)}
+    healed = len(good) < len(snapshot.values["skeleton"])
+    parts: Frame = snapshot.values.get("frame", {})
+    frame = {
+        name: part
+        for name, part in parts.items()
+        if part["status"] == "ok" and not (name == "conclusion" and healed)  # type: ignore[index]
+    }
+    return {"is_written": False, "expansions": Overwrite(good), "frame": Overwrite(frame)}
 
 
 def _given(kept: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,6 +227,7 @@ def _given(kept: Mapping[str, Any]) -> dict[str, Any]:
         "messages": _before_answer(kept),
         "given_skeleton": kept["skeleton"],
         "given_expansions": kept["expansions"],
+        "given_frame": kept.get("frame"),
     }
 
 
@@ -243,6 +264,7 @@ class _Retried:
         result = self.result
         return {
             "expansions": result["expansions"],
+            "frame": Overwrite(result["frame"]),
             "answer": result["answer"],
             "messages": result["messages"][-1:],
             "usage": self._usage,

@@ -19,6 +19,8 @@ from typing_extensions import TypedDict
 from sot_graph.types import (
     ChatTurn,
     Expansion,
+    Frame,
+    FramePartName,
     PointTiming,
     RouteName,
     SkeletonPoint,
@@ -34,16 +36,18 @@ __all__ = [
     "SotInput",
     "SotOutput",
     "SotState",
+    "WriteIntroductionInput",
     "add_usage",
     "empty_usage",
     "merge_expansions",
+    "merge_frame",
     "merge_timings",
 ]
 
 SCHEMA_VERSION = 1
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 
-_STAGES = ("route", "skeleton", "expansion", "direct")
+_STAGES = ("route", "skeleton", "expansion", "frame", "direct")
 _STATUS_RANK = {"failed": 0, "timed_out": 0, "ok": 1}
 
 
@@ -53,7 +57,14 @@ def empty_usage() -> Usage:
     def nothing() -> StageUsage:
         return StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
 
-    return Usage(route=nothing(), skeleton=nothing(), expansion=nothing(), direct=nothing(), total=nothing())
+    return Usage(
+        route=nothing(),
+        skeleton=nothing(),
+        expansion=nothing(),
+        frame=nothing(),
+        direct=nothing(),
+        total=nothing(),
+    )
 
 
 def add_usage(left: Usage | None, right: Usage | None) -> Usage:
@@ -84,6 +95,20 @@ def merge_expansions(left: list[Expansion] | None, right: list[Expansion] | None
         if known is None or _STATUS_RANK[expansion["status"]] >= _STATUS_RANK[known["status"]]:
             merged[expansion["index"]] = expansion
     return [merged[index] for index in sorted(merged)]
+
+
+def merge_frame(left: Frame | None, right: Frame | None) -> Frame:
+    """Reducer: an `ok` part is never replaced by one that is not."""
+    merged: Frame = {**left} if left else {}
+    names: tuple[FramePartName, ...] = ("introduction", "conclusion")
+    for name in names:
+        part = (right or {}).get(name)
+        if part is None:
+            continue
+        known = merged.get(name)
+        if known is None or _STATUS_RANK[part["status"]] >= _STATUS_RANK[known["status"]]:
+            merged[name] = part
+    return merged
 
 
 def merge_timings(left: Timings | None, right: Timings | None) -> Timings:
@@ -135,6 +160,10 @@ class SotInput(TypedDict, total=False):
         list[Expansion],
         Field(description="Of an earlier run: those that are ok are kept, the others are written."),
     ]
+    given_frame: Annotated[
+        Frame,
+        Field(description="Of an earlier run: what is ok is kept; a conclusion, where all points are."),
+    ]
 
 
 class SotOutput(TypedDict, total=False):
@@ -145,6 +174,8 @@ class SotOutput(TypedDict, total=False):
     skeleton: list[SkeletonPoint]
     expansions: list[Expansion]
     """Sorted by index."""
+    frame: Frame
+    """Introduction and conclusion, as far as `SotOptions.frame` asks for them."""
     answer: str
     """Markdown."""
     sources: list[Source]
@@ -161,10 +192,12 @@ class SotState(TypedDict, total=False):
     question: Annotated[str, TextChannel(str)]
     given_skeleton: Annotated[list[Any], EphemeralValue(list)]
     given_expansions: Annotated[list[Any], EphemeralValue(list)]
+    given_frame: Annotated[Any, EphemeralValue(dict)]
     messages: Annotated[list[AnyMessage], add_messages]
 
     skeleton: list[SkeletonPoint]
     expansions: Annotated[list[Expansion], merge_expansions]
+    frame: Annotated[Frame, merge_frame]
     answer: str
     sources: list[Source]
     route: RouteName
@@ -195,8 +228,8 @@ class SotState(TypedDict, total=False):
     """The id of the human message that goes before it; empty if the history holds the question already."""
 
 
-class ExpandPointInput(TypedDict):
-    """What a `Send` carries to `expand_point`. Checkpoints keep one a point: no more than needed."""
+class WriteIntroductionInput(TypedDict):
+    """What a `Send` carries to `write_introduction`: what every text is written from."""
 
     run_key: str
     schema_version: int
@@ -206,6 +239,11 @@ class ExpandPointInput(TypedDict):
     skeleton_text: str
     skeleton_format: str
     may_depend: NotRequired[bool]
+
+
+class ExpandPointInput(WriteIntroductionInput):
+    """What a `Send` carries to `expand_point`. Checkpoints keep one a point: no more than needed."""
+
     point: SkeletonPoint
     needed: NotRequired[list[Expansion]]
     """Those of the points that it needs, whatever became of them."""

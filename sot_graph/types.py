@@ -10,6 +10,9 @@ __all__ = [
     "ChatTurn",
     "Expansion",
     "ExpansionStatus",
+    "Frame",
+    "FramePart",
+    "FramePartName",
     "PointTiming",
     "RouteName",
     "SkeletonPoint",
@@ -24,7 +27,7 @@ __all__ = [
 RouteName: TypeAlias = Literal["skeleton", "direct"]
 """How a question is answered: by a skeleton and its expansions, or by one ordinary call."""
 
-Stage: TypeAlias = Literal["route", "skeleton", "expansion", "direct"]
+Stage: TypeAlias = Literal["route", "skeleton", "expansion", "frame", "direct"]
 """What a model call was made for."""
 
 ExpansionStatus: TypeAlias = Literal["ok", "failed", "timed_out"]
@@ -82,6 +85,26 @@ class Expansion(_WithSources):
     """Why the point is not `ok`, in one line."""
 
 
+FramePartName: TypeAlias = Literal["introduction", "conclusion"]
+
+
+class FramePart(TypedDict):
+    """An introduction or a conclusion."""
+
+    text: str
+    """What the model wrote, cleaned. Of a part that is not `ok`: what there is of it, often nothing."""
+    status: ExpansionStatus
+    error: str | None
+    """Why the part is not `ok`, in one line."""
+
+
+class Frame(TypedDict, total=False):
+    """What stands around the points (`SotOptions.frame`)."""
+
+    introduction: FramePart
+    conclusion: FramePart
+
+
 class StageUsage(TypedDict):
     """What one stage cost."""
 
@@ -102,6 +125,8 @@ class Usage(TypedDict):
     route: StageUsage
     skeleton: StageUsage
     expansion: StageUsage
+    frame: StageUsage
+    """Introduction and conclusion together."""
     direct: StageUsage
     total: StageUsage
 
@@ -130,6 +155,8 @@ class Timings(TypedDict, total=False):
     skeleton: StageTiming
     points: list[PointTiming]
     """Sorted by index."""
+    introduction: StageTiming
+    conclusion: StageTiming
     direct: StageTiming
     join: StageTiming
     total: float

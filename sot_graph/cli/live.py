@@ -30,9 +30,10 @@ _ENDS = {"ok": "done", "timed_out": "late", "failed": "failed"}
 
 
 @dataclass(slots=True)
-class _Point:
-    index: int
-    title: str
+class _Text:
+    """A point, or what frames the points."""
+
+    name: str
     state: str = "waiting"
     text: str = ""
     attempt: int = 1
@@ -47,7 +48,9 @@ class Board:
     """
 
     clock: Callable[[], float] = time.monotonic
-    points: dict[int, _Point] = field(default_factory=dict)
+    points: dict[int, _Text] = field(default_factory=dict)
+    frame: dict[str, _Text] = field(default_factory=dict)
+    """The introduction and the conclusion, as soon as they are begun."""
     direct: str | None = None
     """The text of an answer that is written without a skeleton."""
     _started: float = field(init=False)
@@ -61,20 +64,33 @@ class Board:
         kind = event["type"]
         if kind in ("sot.skeleton", "sot.skeleton.delta"):
             for point in event["points"] if kind == "sot.skeleton" else [event["point"]]:
-                self.points.setdefault(point["index"], _Point(point["index"], point["title"]))
+                self.points.setdefault(point["index"], _named(point))
+            if event.get("introduction"):
+                self.frame.setdefault("introduction", _Text("Introduction"))
         elif kind == "sot.answer.delta":
             self._note_text()
             self.direct = (self.direct or "") + event["text"]
         elif kind.startswith("sot.point."):
-            point = self.points.setdefault(event["index"], _Point(event["index"], event.get("title", "")))
-            if kind == "sot.point.start":
-                point.state, point.attempt = "writing", event["attempt"]
-            elif kind == "sot.point.delta":
-                self._note_text()
-                point.state = "writing"
-                point.text += event["text"]
-            else:
-                point.state = _ENDS[event["status"]]
+            self._write(self.points.setdefault(event["index"], _named(event)), event)
+        elif kind.startswith("sot.frame."):
+            self._write(self.frame.setdefault(event["part"], _Text(event["part"].capitalize())), event)
+
+    def _write(self, text: _Text, event: Mapping[str, Any]) -> None:
+        step = event["type"].rpartition(".")[2]
+        if step == "start":
+            text.state, text.attempt = "writing", event["attempt"]
+        elif step == "delta":
+            self._note_text()
+            text.state = "writing"
+            text.text += event["text"]
+        else:
+            text.state = _ENDS[event["status"]]
+
+    @property
+    def _texts(self) -> list[_Text]:
+        """As they stand in the answer."""
+        before, after = self.frame.get("introduction"), self.frame.get("conclusion")
+        return [text for text in (before, *self.points.values(), after) if text]
 
     def _note_text(self) -> None:
         if self._first_text_at is None:
@@ -90,7 +106,7 @@ class Board:
             parts.append(f"{done} of {len(self.points)} points")
         elif self.direct is None:
             parts.append("drafting the skeleton")
-        chars = sum(len(point.text) for point in self.points.values()) + len(self.direct or "")
+        chars = sum(len(text.text) for text in self._texts) + len(self.direct or "")
         if self._first_text_at is not None and now > self._first_text_at:
             rate = chars / _CHARS_PER_TOKEN / (now - self._first_text_at)
             parts.append(f"about {rate:.0f} tokens/s")
@@ -107,26 +123,26 @@ class Board:
         return Measurement(min(_NARROWEST_PANEL, options.max_width), options.max_width)
 
     def _grid(self, console: Console, options: ConsoleOptions) -> Table:
-        columns = max(1, min(_MOST_COLUMNS, options.max_width // _NARROWEST_PANEL, len(self.points) or 1))
-        rows = -(-len(self.points) // columns) or 1
+        columns = max(1, min(_MOST_COLUMNS, options.max_width // _NARROWEST_PANEL, len(self._texts) or 1))
+        rows = -(-len(self._texts) // columns) or 1
         room = (options.height or console.height) - _SUMMARY_LINES
         lines = max(0, min(6, room // rows - 2))
         grid = Table.grid(expand=True)
         for _ in range(columns):
             grid.add_column(ratio=1)
-        cells = [self._cell(point, options.max_width // columns - 4, lines) for point in self.points.values()]
+        cells = [self._cell(text, options.max_width // columns - 4, lines) for text in self._texts]
         for start in range(0, len(cells), columns):
             grid.add_row(*cells[start : start + columns])
         return grid
 
     @staticmethod
-    def _cell(point: _Point, width: int, lines: int) -> Panel | Text:
-        mark, style = _LOOKS[point.state]
-        state = point.state if point.attempt == 1 or point.state != "writing" else f"writing, try {point.attempt}"
-        heading = Text(f"{mark} {point.index}. {point.title} ", style=style, overflow="ellipsis", no_wrap=True)
+    def _cell(text: _Text, width: int, lines: int) -> Panel | Text:
+        mark, style = _LOOKS[text.state]
+        state = text.state if text.attempt == 1 or text.state != "writing" else f"writing, try {text.attempt}"
+        heading = Text(f"{mark} {text.name} ", style=style, overflow="ellipsis", no_wrap=True)
         if lines == 0:  # no room for texts: one line a point
             return heading + Text(f"({state})", style="dim")
-        body = tail_of_text(point.text, width, lines)
+        body = tail_of_text(text.text, width, lines)
         return Panel(
             body,
             title=heading,
@@ -136,6 +152,10 @@ class Board:
             border_style=style,
             height=lines + 2,
         )
+
+
+def _named(point: Mapping[str, Any]) -> _Text:
+    return _Text(f"{point['index']}. {point.get('title', '')}")
 
 
 def tail_of_text(text: str, width: int, lines: int) -> Text:

@@ -1,8 +1,7 @@
-"""Writing one point within its time; what became of it is in the expansion's status."""
+"""Writing one point; what became of it is in the expansion's status."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +11,8 @@ from typing_extensions import TypedDict
 from sot_graph.expansion.cleaning import TextCleaner
 from sot_graph.expansion.expanding import ExpanderWriter
 from sot_graph.expansion.replying import TextWriter
-from sot_graph.models import BrokenStreamError, ModelCall, explain
+from sot_graph.expansion.timing import write_in_time
+from sot_graph.models import ModelCall
 from sot_graph.prompts.rendering import expansion_prefill
 from sot_graph.types import Expansion
 
@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
     from sot_graph.expansion.expander import Expander, ExpanderInput
     from sot_graph.prompts import SotPrompts
-    from sot_graph.types import ExpansionStatus, SkeletonPoint
+    from sot_graph.types import SkeletonPoint
 
 __all__ = ["PointWriter"]
 
 logger = logging.getLogger("sot_graph")
-
-_TRIES_FOR_A_TEXT = 2
 
 
 class _Told(TypedDict):
@@ -62,10 +60,10 @@ class PointWriter:
     ) -> None:
         self.first_text_at: float | None = None
         """When the first text was there, in seconds from the run's start; `None` where nothing was streamed."""
+        self._call = call
         self._task = call.task
         self._prompts = prompts
         self._point = point
-        self._reject = call.trace.reject
         self._attempts = 0
         told: _Told = {"make_cleaner": self._cleaner, "send": self._send, "on_attempt": self._begin_attempt}
         self._writer: TextWriter | ExpanderWriter
@@ -76,24 +74,19 @@ class PointWriter:
 
     async def write(self) -> Expansion:
         """Write it within `point_timeout` and what is left until the deadline."""
-        limit = self._task.seconds_left(self._task.options.point_timeout)
-        try:
-            async with asyncio.timeout(limit) as timer:
-                for _ in range(_TRIES_FOR_A_TEXT):
-                    await self._writer.write()
-                    if self._writer.says_something:
-                        return self._ended("ok", None)
-                    self._reject(f"{self._writer.who} wrote nothing")
-            return self._ended("failed", f"{self._writer.who} wrote nothing for it, twice")
-        except Exception as error:  # noqa: BLE001  (one point's failure is never its siblings')
-            if isinstance(error, TimeoutError) and timer.expired():
-                own = self._task.options.point_timeout
-                which = "point_timeout" if own is not None and limit == own else "deadline"
-                return self._ended("timed_out", f"not finished after {limit:.3g} s ({which})")
-            cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
-            reason = explain(cause or error)
-            logger.warning("Point %d failed: %s", self._point["index"], reason)
-            return self._ended("failed", reason)
+        status, error = await write_in_time(self._writer, self._call)
+        if status == "failed":
+            logger.warning("Point %d failed: %s", self._point["index"], error)
+        expansion = Expansion(
+            index=self._point["index"],
+            title=self._point["title"],
+            text=self._writer.text,
+            status=status,
+            error=error,
+        )
+        if self._writer.sources:
+            expansion["sources"] = list(self._writer.sources)
+        return expansion
 
     def _cleaner(self) -> TextCleaner:
         return TextCleaner(
@@ -118,15 +111,3 @@ class PointWriter:
         if self._task.stream and self.first_text_at is None:
             self.first_text_at = self._task.shared.elapsed()
         self._task.emit({"type": "sot.point.delta", "index": self._point["index"], "text": text})
-
-    def _ended(self, status: ExpansionStatus, error: str | None) -> Expansion:
-        expansion = Expansion(
-            index=self._point["index"],
-            title=self._point["title"],
-            text=self._writer.text,
-            status=status,
-            error=error,
-        )
-        if self._writer.sources:
-            expansion["sources"] = list(self._writer.sources)
-        return expansion

@@ -4,8 +4,18 @@ from sot_graph.nodes.answering import answer_directly, join
 from sot_graph.nodes.describing import trace_policy
 from sot_graph.nodes.drafting import draft_skeleton, to_review
 from sot_graph.nodes.expanding import expand_point, fan_out_points, fan_out_rest
+from sot_graph.nodes.framing import write_conclusion, write_introduction
 from sot_graph.nodes.kit import Edge, Kit, Node, NodeFunction
-from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
+from sot_graph.nodes.names import (
+    ANSWER_DIRECTLY,
+    DRAFT_SKELETON,
+    EXPAND_POINT,
+    JOIN,
+    REVIEW_SKELETON,
+    ROUTE,
+    WRITE_CONCLUSION,
+    WRITE_INTRODUCTION,
+)
 from sot_graph.nodes.reviewing import review_skeleton
 from sot_graph.nodes.routing import after_route, after_route_to_review, route
 
@@ -16,6 +26,8 @@ __all__ = [
     "JOIN",
     "REVIEW_SKELETON",
     "ROUTE",
+    "WRITE_CONCLUSION",
+    "WRITE_INTRODUCTION",
     "Edge",
     "Kit",
     "Node",
@@ -32,4 +44,6 @@ __all__ = [
     "route",
     "to_review",
     "trace_policy",
+    "write_conclusion",
+    "write_introduction",
 ]

@@ -6,20 +6,34 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sot_graph.events import PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
-from sot_graph.joining import heads_and_separator, shown, tail_of
+from sot_graph.joining import frame_tail, heads_and_separator, shown, tail_of
+from sot_graph.options import frame_parts
 
 if TYPE_CHECKING:
     from sot_graph.nodes.kit import Kit
     from sot_graph.runs import Task
-    from sot_graph.types import Expansion, SkeletonPoint
+    from sot_graph.types import Expansion, Frame, FramePart, FramePartName, SkeletonPoint
 
-__all__ = ["announce_end", "announce_point", "announce_skeleton", "announce_whole"]
+__all__ = [
+    "announce_end",
+    "announce_frame_end",
+    "announce_point",
+    "announce_skeleton",
+    "announce_whole",
+    "announce_whole_frame",
+]
 
 
 def announce_skeleton(
-    points: list[SkeletonPoint], kept: Sequence[Expansion], task: Task, kit: Kit, *, grown: bool = False
+    points: list[SkeletonPoint],
+    kept: Sequence[Expansion],
+    task: Task,
+    kit: Kit,
+    *,
+    frame: Frame | None = None,
+    grown: bool = False,
 ) -> None:
-    """The skeleton is settled, and these of its points need not be written."""
+    """The skeleton is settled, and these of its points, and of what stands around them, need not be written."""
     heads, separator = heads_and_separator(kit.join, points)
     settled = SkeletonEvent(
         type="sot.skeleton",
@@ -28,10 +42,12 @@ def announce_skeleton(
         separator=separator,
         grown=grown,
         eager=task.options.on_point_failure != "skip",
+        introduction=_has_introduction(kit),
     )
     if kit.expander is not None or any(expansion.get("sources") for expansion in kept):
         settled["cites"] = True
     task.emit(settled)
+    announce_whole_frame(frame or {}, task, kit)
     for expansion in kept:
         announce_whole(expansion, task, kit)
 
@@ -45,6 +61,7 @@ def announce_point(point: SkeletonPoint, task: Task, kit: Kit) -> None:
         head=heads[0] if heads else None,
         separator=separator,
         eager=task.options.on_point_failure != "skip",
+        introduction=_has_introduction(kit),
     )
     if kit.expander is not None:
         grown["cites"] = True
@@ -69,3 +86,20 @@ def announce_end(expansion: Expansion, task: Task, kit: Kit) -> None:
     if expansion.get("sources"):
         ended["sources"] = expansion["sources"]
     task.emit(ended)
+
+
+def announce_whole_frame(frame: Frame, task: Task, kit: Kit) -> None:
+    """Parts of the frame that are there at once: given, or from the cache."""
+    for name in frame_parts(kit.options.frame):
+        if part := frame.get(name):
+            task.emit({"type": "sot.frame.delta", "part": name, "text": part["text"]})
+            announce_frame_end(name, part, task, kit)
+
+
+def announce_frame_end(name: FramePartName, part: FramePart, task: Task, kit: Kit) -> None:
+    """The introduction or the conclusion is done."""
+    task.emit({"type": "sot.frame.end", "part": name, "status": part["status"], "tail": frame_tail(kit.join, part)})
+
+
+def _has_introduction(kit: Kit) -> bool:
+    return "introduction" in frame_parts(kit.options.frame)

@@ -10,9 +10,10 @@ from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.errors import ExpansionError, SkeletonError, SotConfigError
 from sot_graph.expansion import TextCleaner, TextWriter
-from sot_graph.joining import join_answer, joint_sources
+from sot_graph.joining import frame_answer, join_answer, joint_sources
 from sot_graph.models import ModelCall, explain, is_callers_to_fix
 from sot_graph.nodes.describing import describe_answer, describe_figures
+from sot_graph.options import frame_parts
 from sot_graph.prompts.rendering import direct_messages
 from sot_graph.state import SotState, add_usage, merge_timings
 from sot_graph.types import ChatTurn, Expansion, StageTiming
@@ -29,7 +30,7 @@ _CUT = " … *(The answer breaks off here.)*"
 
 
 async def join(state: SotState, task: Task, kit: Kit) -> Update:
-    """Put the points together, in the skeleton's order. While some still wait for others, nothing."""
+    """Put the points together, in the skeleton's order. While something is still to be written, nothing."""
     start = task.shared.elapsed()
     expansions = state["expansions"]
     if len(expansions) < len(state["skeleton"]):
@@ -39,7 +40,11 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
     except ExpansionError:
         describe_figures(state, task)
         raise
-    answer = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
+    frame = state.get("frame", {})
+    if "conclusion" in frame_parts(kit.options.frame) and "conclusion" not in frame:
+        return {}
+    points = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
+    answer = frame_answer(kit.join, points, frame)
     sources = joint_sources(expansions, task.options.on_point_failure)
     timing = StageTiming(start=start, end=task.shared.elapsed())
     return {**answered(state, task, answer, state["usage"], {"join": timing}), "sources": sources}

@@ -8,7 +8,7 @@ from langgraph.types import Overwrite
 
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes.announcing import announce_skeleton
-from sot_graph.nodes.given import kept_expansions, read_given
+from sot_graph.nodes.given import kept_expansions, kept_frame, read_given
 from sot_graph.nodes.inputs import Asked, read_question
 from sot_graph.nodes.names import ANSWER_DIRECTLY, REVIEW_SKELETON
 from sot_graph.nodes.pipelining import can_pipeline, draft_and_expand
@@ -52,6 +52,7 @@ async def draft_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
         **begun,
         **settled,
         "expansions": Overwrite(settled["expansions"]),
+        "frame": Overwrite(settled.get("frame", {})),
         "usage": Overwrite(add_usage(None, settled["usage"])),
         "timings": Overwrite(settled["timings"]),
     }
@@ -78,13 +79,15 @@ def given_skeleton(state: SotState, asked: Asked, task: Task, kit: Kit) -> Updat
         return None
     points, expansions = given
     kept = kept_expansions(points, expansions)
+    frame = kept_frame(state.get("given_frame"), kit.options.frame, whole=len(kept) == len(points))
     if not kit.options.review_skeleton:
-        announce_skeleton(points, kept, task, kit)
+        announce_skeleton(points, kept, task, kit, frame=frame)
     settled = Draft(points, numbered_list(points), task.options.skeleton_format)
     return {
         **fresh(asked, task),
         **skeleton_keys(settled, "the skeleton was given"),
         "expansions": Overwrite(kept),
+        "frame": Overwrite(frame),
         "usage": Overwrite(add_usage(None, None)),
         "timings": Overwrite({"skeleton": StageTiming(start=0.0, end=task.shared.elapsed())}),
     }
@@ -99,6 +102,7 @@ async def _draft_again(state: SotState, task: Task, kit: Kit) -> Update:
     return {
         **skeleton_keys(settled, reason),
         "review_comment": "",
+        "frame": Overwrite({}),
         "usage": task.meter.usage,
         "timings": {"skeleton": StageTiming(start=start, end=task.shared.elapsed())},
     }

@@ -1,8 +1,8 @@
-"""`expand_point`, one task a point, and the edge that fans out to it."""
+"""`expand_point`, one task a point, and the edges that fan out to it and to what stands around the points."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
 from langgraph.graph import END
@@ -12,9 +12,17 @@ from sot_graph.expansion import ExpanderInput, PointWriter
 from sot_graph.models import ModelCall
 from sot_graph.nodes.announcing import announce_end, announce_whole
 from sot_graph.nodes.describing import about_point, describe_end, describe_point
-from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
+from sot_graph.nodes.names import (
+    ANSWER_DIRECTLY,
+    DRAFT_SKELETON,
+    EXPAND_POINT,
+    JOIN,
+    WRITE_CONCLUSION,
+    WRITE_INTRODUCTION,
+)
+from sot_graph.nodes.settling import skeleton_call_of
+from sot_graph.options import frame_parts
 from sot_graph.prompts.rendering import expansion_messages
-from sot_graph.skeleton import skeleton_call_messages
 from sot_graph.types import Expansion, PointTiming
 
 if TYPE_CHECKING:
@@ -23,16 +31,21 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from sot_graph.nodes.kit import Kit, Update
+    from sot_graph.options import FrameChoice
     from sot_graph.runs import Task
     from sot_graph.state import ExpandPointInput, SotState
+    from sot_graph.types import FramePartName
 
 __all__ = ["expand_point", "fan_out_points", "fan_out_rest"]
 
 _SHARED_KEYS = ("run_key", "schema_version", "asked", "history", "skeleton", "skeleton_text", "skeleton_format")
 
 
-def fan_out_points(state: SotState) -> list[Send] | str:
-    """The edge after a settled skeleton: a `Send` for each point that is still to be written and can be now."""
+def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
+    """The edge after a settled skeleton: a `Send` for each point that is still to be written and can be now.
+
+    Before them one for the introduction, if it is wanted: where calls wait for a place, what is read first goes first.
+    """
     if state.get("review_comment"):
         return DRAFT_SKELETON
     if not state["skeleton"]:
@@ -40,12 +53,20 @@ def fan_out_points(state: SotState) -> list[Send] | str:
     if state.get("is_written"):
         return JOIN
     finished = {expansion["index"]: expansion for expansion in state["expansions"] if expansion["status"] == "ok"}
-    return _sends(state, finished) or JOIN
+    sends = _sends(state, finished)
+    if _lacks("introduction", state, frame):
+        sends.insert(0, Send(WRITE_INTRODUCTION, _shared(state)))
+    return sends or JOIN
 
 
-def fan_out_rest(state: SotState) -> list[Send] | str:
-    """The edge after `join`: the next wave, of points that waited for those of the last; or the end."""
-    return _sends(state, {expansion["index"]: expansion for expansion in state["expansions"]}) or END
+def fan_out_rest(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
+    """The edge after `join`: the next wave, of points that waited for those of the last; the conclusion; or the end."""
+    waited = _sends(state, {expansion["index"]: expansion for expansion in state["expansions"]})
+    return waited or (WRITE_CONCLUSION if _lacks("conclusion", state, frame) else END)
+
+
+def _lacks(part: FramePartName, state: SotState, frame: FrameChoice) -> bool:
+    return part in frame_parts(frame) and part not in state.get("frame", {})
 
 
 def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
@@ -57,9 +78,7 @@ def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
     ]
     if not todo:
         return []
-    shared = {key: state[key] for key in _SHARED_KEYS}  # type: ignore[literal-required]
-    if state.get("may_depend"):
-        shared["may_depend"] = True
+    shared = _shared(state)
     return [
         Send(
             EXPAND_POINT,
@@ -69,6 +88,14 @@ def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
         )
         for point in todo
     ]
+
+
+def _shared(state: SotState) -> dict[str, Any]:
+    """What every text is written from."""
+    shared: dict[str, Any] = {key: state[key] for key in _SHARED_KEYS}  # type: ignore[literal-required]
+    if state.get("may_depend"):
+        shared["may_depend"] = True
+    return shared
 
 
 async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Update:
@@ -130,30 +157,12 @@ def _hindered(payload: ExpandPointInput) -> Expansion | None:
     return None
 
 
-def _skeleton_call(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessage]:
-    """The messages that asked for the skeleton. All points of a run have the same."""
-    may_depend = payload.get("may_depend", False)
-    what = (payload["asked"], payload["skeleton_format"], may_depend, task.options)
-    made = task.shared.skeleton_call
-    if made is None or made[0] != what:
-        messages = skeleton_call_messages(
-            task,
-            kit.prompts,
-            payload["asked"],
-            payload["history"],
-            payload["skeleton_format"],
-            may_depend=may_depend,
-        )
-        made = task.shared.skeleton_call = (what, messages)
-    return made[1]
-
-
 def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessage]:
     return expansion_messages(
         kit.prompts,
         point=payload["point"],
         skeleton=payload["skeleton"],
-        skeleton_call=_skeleton_call(payload, task, kit),
+        skeleton_call=skeleton_call_of(payload, task, kit),
         skeleton_text=payload["skeleton_text"],
         question=payload["asked"],
         history=payload["history"],

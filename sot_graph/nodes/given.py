@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from sot_graph.errors import SotConfigError, kind_of
+from sot_graph.options import frame_parts
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.skeleton import clean_title, given_points
-from sot_graph.types import Expansion, SkeletonPoint
+from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint
 
 if TYPE_CHECKING:
+    from sot_graph.options import FrameChoice
     from sot_graph.state import SotState
 
-__all__ = ["kept_expansions", "read_given"]
+__all__ = ["kept_expansions", "kept_frame", "read_given"]
 
 
 def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]] | None:
@@ -71,4 +73,34 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
             if found.get("sources"):
                 expansion["sources"] = found["sources"]
             kept.append(expansion)
+    return kept
+
+
+def kept_frame(given: Any, frame: FrameChoice, *, whole: bool) -> Frame:
+    """The parts of an earlier run's frame that need not be written: those that are wanted and `ok`.
+
+    Args:
+        given: What the caller brought along.
+        frame: What the graph wants.
+        whole: Whether every point is kept. A conclusion is of the points as they were: it goes with any of them.
+
+    Raises:
+        SotConfigError: It isn't what an earlier run gave.
+    """
+    kept: Frame = {}
+    if given is None:
+        return kept
+    for name in frame_parts(frame):
+        part = given.get(name) if isinstance(given, Mapping) else given
+        if part is None:
+            continue
+        if not (
+            isinstance(part, Mapping)
+            and isinstance(part.get("text"), str)
+            and part.get("status") in ("ok", "failed", "timed_out")
+        ):
+            message = f"given_frame: the {name} is {part!r:.80}; pass back the frame of an earlier result as it is."
+            raise SotConfigError(message)
+        if part["status"] == "ok" and (name == "introduction" or whole):
+            kept[name] = FramePart(text=clean_text(part["text"]), status="ok", error=None)
     return kept

@@ -82,19 +82,24 @@ class Node(Runnable[Any, Update]):
 
 
 class Edge(Runnable[Any, Any]):
-    """A conditional edge without I/O: the same function in both worlds, without a thread between them."""
+    """A conditional edge without I/O: the same function in both worlds, without a thread between them.
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    Args:
+        function: Takes the state, and these settings of the graph.
+    """
+
+    def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
         self.function = function
+        self.settings = settings
         self.name = function.__name__
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
         """Decide."""
-        return self.function(input)
+        return self.function(input, **self.settings)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
         """Decide."""
-        return self.function(input)
+        return self.function(input, **self.settings)
 
 
 def _known_key(state: Mapping[str, Any]) -> str | None:

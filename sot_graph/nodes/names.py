@@ -1,10 +1,21 @@
 """The names of the nodes: people stream and interrupt by them."""
 
-__all__ = ["ANSWER_DIRECTLY", "DRAFT_SKELETON", "EXPAND_POINT", "JOIN", "REVIEW_SKELETON", "ROUTE"]
+__all__ = [
+    "ANSWER_DIRECTLY",
+    "DRAFT_SKELETON",
+    "EXPAND_POINT",
+    "JOIN",
+    "REVIEW_SKELETON",
+    "ROUTE",
+    "WRITE_CONCLUSION",
+    "WRITE_INTRODUCTION",
+]
 
 ROUTE = "route"
 DRAFT_SKELETON = "draft_skeleton"
 REVIEW_SKELETON = "review_skeleton"
+WRITE_INTRODUCTION = "write_introduction"
 EXPAND_POINT = "expand_point"
+WRITE_CONCLUSION = "write_conclusion"
 JOIN = "join"
 ANSWER_DIRECTLY = "answer_directly"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,9 +19,10 @@ from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
 from sot_graph.models import run_in_own_thread
-from sot_graph.nodes.announcing import announce_point, announce_skeleton, announce_whole
+from sot_graph.nodes.announcing import announce_point, announce_skeleton, announce_whole, announce_whole_frame
 from sot_graph.nodes.expanding import expand_point
-from sot_graph.nodes.names import EXPAND_POINT
+from sot_graph.nodes.framing import write_introduction
+from sot_graph.nodes.names import EXPAND_POINT, WRITE_INTRODUCTION
 from sot_graph.nodes.settling import (
     DRAFTED,
     IN_THE_CACHE,
@@ -31,9 +33,10 @@ from sot_graph.nodes.settling import (
     skeleton_key,
     skeleton_keys,
 )
+from sot_graph.options import frame_parts
 from sot_graph.runs import open_task
 from sot_graph.skeleton import Draft, GrowingSkeleton, NoSkeletonError, skeleton_as_written
-from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, add_usage, merge_timings
+from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, add_usage, merge_timings
 from sot_graph.types import ChatTurn, StageTiming, Timings
 
 if TYPE_CHECKING:
@@ -102,7 +105,8 @@ async def draft_and_expand(
     return {
         **skeleton_keys(settled, why if why and settled.points else end["reason"]),
         "is_written": bool(settled.points),
-        "expansions": [expansion for update in updates for expansion in update["expansions"]],
+        "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
+        "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
         "usage": usage,
         "timings": timings,
     }
@@ -120,6 +124,7 @@ class _Pipeline:
         self._growing: GrowingSkeleton | None = None
         self._writing: list[asyncio.Task[Update]] = []
         self._begun_here: set[int] = set()
+        self._introduced_here = False
         self._context = copy_context()
 
     async def draft(self) -> _Step:
@@ -131,10 +136,12 @@ class _Pipeline:
             self._writing.append(asyncio.create_task(self._follow(point, step["titled"], self._begin(point))))
         if self._points:
             announce_skeleton(self._points, [], self._task, self._kit, grown=True)
+            if "introduction" in frame_parts(self._kit.options.frame):
+                self._writing.append(asyncio.create_task(self._follow_introduction(self._introduce())))
         return step
 
     async def written(self) -> list[Update]:
-        """What `expand_point` gave, point by point."""
+        """What `expand_point` gave, point by point, and what `write_introduction` gave."""
         return list(await asyncio.gather(*self._writing))
 
     async def close(self) -> None:
@@ -199,43 +206,57 @@ class _Pipeline:
     def _key(self) -> str | None:
         return skeleton_key(self._task, self._kit, self._question, self._history, may_depend=self._may_depend)
 
-    # --- the points
+    # --- the points and the introduction
 
-    def _begin(self, point: SkeletonPoint) -> Awaitable[Update]:
+    def _known(self) -> WriteIntroductionInput:
+        """What a text is written from that begins now."""
         skeleton_format = self._task.options.skeleton_format
-        known = list(self._points)
-        payload = ExpandPointInput(
+        points = list(self._points)
+        return WriteIntroductionInput(
             run_key=self._task.key,
             schema_version=SCHEMA_VERSION,
             asked=self._question,
             history=self._history,
-            skeleton=known,
-            skeleton_text=skeleton_as_written(known, skeleton_format),
+            skeleton=points,
+            skeleton_text=skeleton_as_written(points, skeleton_format),
             skeleton_format=skeleton_format,
             may_depend=self._may_depend,
-            point=point,
         )
+
+    def _begin(self, point: SkeletonPoint) -> Awaitable[Update]:
+        payload = ExpandPointInput(**self._known(), point=point, needed=[])
         # What it needs stands before it, and LangGraph lets those who wait for a place in by their order: theirs are
         # taken before this one waits for them.
         needed = [self._writing[index - 1] for index in point["depends_on"]]
 
         async def write(point: SkeletonPoint) -> Update:
             self._begun_here.add(point["index"])
-            kit = self._kit
             if needed:
                 updates = await asyncio.gather(*map(asyncio.shield, needed))
                 payload["needed"] = [expansion for update in updates for expansion in update["expansions"]]
-            with open_task(
-                self._task.key,
-                ensure_config(),
-                kit.options,
-                kit.limiter,
-                threaded=self._task.threaded,
-                emit=self._emit,
-            ) as task:
-                return await expand_point(payload, task, kit)
+            with self._opened() as task:
+                return await expand_point(payload, task, self._kit)
 
         return self._start(EXPAND_POINT, write, point)
+
+    def _introduce(self) -> Awaitable[Update]:
+        async def write(payload: WriteIntroductionInput) -> Update:
+            self._introduced_here = True
+            with self._opened() as task:
+                return await write_introduction(payload, task, self._kit)
+
+        return self._start(WRITE_INTRODUCTION, write, self._known())
+
+    def _opened(self) -> AbstractContextManager[Task]:
+        """The execution of a LangGraph task of ours."""
+        return open_task(
+            self._task.key,
+            ensure_config(),
+            self._kit.options,
+            self._kit.limiter,
+            threaded=self._task.threaded,
+            emit=self._emit,
+        )
 
     async def _follow(self, point: SkeletonPoint, titled: float, writing: Awaitable[Update]) -> Update:
         update = await writing
@@ -244,6 +265,12 @@ class _Pipeline:
         else:  # an earlier process wrote it: those who listen to this one have seen nothing of it
             for expansion in update["expansions"]:
                 announce_whole(expansion, self._task, self._kit)
+        return update
+
+    async def _follow_introduction(self, writing: Awaitable[Update]) -> Update:
+        update = await writing
+        if not self._introduced_here:
+            announce_whole_frame(update["frame"], self._task, self._kit)
         return update
 
     def _emit(self, event: SotEvent) -> None:

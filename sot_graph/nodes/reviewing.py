@@ -54,18 +54,19 @@ async def review_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
     verdict = read_verdict(answer)
     if verdict.comment:
         return {"review_comment": verdict.comment}
-    points, kept = state["skeleton"], state["expansions"]
+    points, kept, frame = state["skeleton"], state["expansions"], state.get("frame")
     update: Update = {"review_comment": "", "route_reason": "the skeleton was approved"}
     if verdict.points is not None and verdict.points != points:
         points = verdict.points
-        kept = kept_expansions(points, kept)
+        kept, frame = kept_expansions(points, kept), None
         update |= {
             "skeleton": points,
             "skeleton_text": numbered_list(points),
             "expansions": Overwrite(kept),
+            "frame": Overwrite({}),
             "route_reason": "the skeleton was edited",
         }
-    announce_skeleton(points, kept, task, kit)
+    announce_skeleton(points, kept, task, kit, frame=frame)
     return update
 
 

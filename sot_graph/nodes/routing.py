@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from langgraph.types import Send
 
     from sot_graph.nodes.kit import Kit, Update
+    from sot_graph.options import FrameChoice
     from sot_graph.routing.decision import RouteDecision
     from sot_graph.runs import Task
     from sot_graph.skeleton import Draft
@@ -135,11 +136,11 @@ def _after_direct(state: SotState) -> str:
     return END if state["answer"] else ANSWER_DIRECTLY
 
 
-def after_route(state: SotState) -> list[Send] | str:
+def after_route(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
     """The edge after the router: to the draft, past it where the skeleton is there, or to the direct answer."""
     if state["route"] == "direct":
         return _after_direct(state)
-    return fan_out_points(state) if state["skeleton"] else DRAFT_SKELETON
+    return fan_out_points(state, frame) if state["skeleton"] else DRAFT_SKELETON
 
 
 def after_route_to_review(state: SotState) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from langgraph.types import Overwrite
+
 from sot_graph.nodes.announcing import announce_skeleton
 from sot_graph.skeleton import Draft, Drafting, NoSkeletonError, Revision, skeleton_call_messages
 from sot_graph.skeleton import draft_skeleton as draft
@@ -12,9 +14,12 @@ from sot_graph.state import SCHEMA_VERSION
 from sot_graph.types import ChatTurn, StageTiming
 
 if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
     from sot_graph.nodes.inputs import Asked
     from sot_graph.nodes.kit import Kit, Update
     from sot_graph.runs import Task
+    from sot_graph.state import SotState, WriteIntroductionInput
 
 __all__ = [
     "IN_THE_CACHE",
@@ -25,6 +30,7 @@ __all__ = [
     "no_skeleton",
     "remember",
     "settle_skeleton",
+    "skeleton_call_of",
     "skeleton_key",
     "skeleton_keys",
 ]
@@ -150,6 +156,24 @@ def drafting_of(task: Task, kit: Kit, question: str, history: list[ChatTurn], *,
     return Drafting(task, kit.skeleton_model, kit.prompts, question, history, may_depend=may_depend)
 
 
+def skeleton_call_of(payload: WriteIntroductionInput | SotState, task: Task, kit: Kit) -> list[BaseMessage]:
+    """The messages that asked for the skeleton. All texts of a run have the same."""
+    may_depend = payload.get("may_depend", False)
+    what = (payload["asked"], payload["skeleton_format"], may_depend, task.options)
+    made = task.shared.skeleton_call
+    if made is None or made[0] != what:
+        messages = skeleton_call_messages(
+            task,
+            kit.prompts,
+            payload["asked"],
+            payload["history"],
+            payload["skeleton_format"],
+            may_depend=may_depend,
+        )
+        made = task.shared.skeleton_call = (what, messages)
+    return made[1]
+
+
 def skeleton_keys(settled: Draft, reason: str) -> Update:
     """The state's keys of a settled skeleton."""
     return {
@@ -176,4 +200,5 @@ def fresh(asked: Asked, task: Task) -> Update:
         "is_written": False,
         "sources": [],
         "review_comment": "",
+        "frame": Overwrite({}),
     }

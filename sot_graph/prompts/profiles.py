@@ -33,6 +33,9 @@ _PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingProx
         "needed": (frozenset({"needed"}), frozenset({"needed"})),
         "expansion_prefill": (frozenset(), frozenset({"index", "title"})),
         "expansion_system": (frozenset(), frozenset()),
+        "introduction": (frozenset(), frozenset({"question", "skeleton"})),
+        "conclusion": (frozenset({"points"}), frozenset({"question", "skeleton", "points"})),
+        "frame_system": (frozenset(), frozenset()),
         "direct": (frozenset({"question"}), frozenset({"question"})),
         "direct_system": (frozenset(), frozenset()),
     }
@@ -71,6 +74,14 @@ class SotPrompts:
         expansion_settings: Like `skeleton_settings`, for each point's call.
         expansion_layout: `"shared"`: the skeleton call's messages, the skeleton as the assistant's answer, then
             `expansion`. `"standalone"`: a system message, the examples, then `expansion`.
+        introduction: Asks for the introduction (`SotOptions.frame`). May hold `{question}` and `{skeleton}`; with the
+            layout `"standalone"` it must hold `{question}`.
+        introduction_examples: Worked examples before a standalone introduction.
+        conclusion: Asks for the conclusion. Must hold `{points}`, their titles and texts; else as `introduction`.
+        conclusion_examples: Worked examples before a standalone conclusion.
+        frame_system: The system message of a standalone introduction and conclusion; empty: `system`.
+        frame_settings: Like `skeleton_settings`, for the calls of introduction and conclusion.
+        frame_layout: Like `expansion_layout`, for introduction and conclusion.
         direct: Asks for an ordinary answer. Must hold `{question}`.
         direct_system: The system message of an ordinary answer; empty: `system`.
         direct_settings: Like `skeleton_settings`, for an ordinary answer.
@@ -133,6 +144,23 @@ class SotPrompts:
     expansion_prefill: str = ""
     expansion_settings: Mapping[str, Any] = field(default_factory=dict)
     expansion_layout: PromptLayout = "shared"
+    introduction: str = (
+        "Good. Now write the introduction of the answer, and nothing else: 1-2 sentences that lead into the points of "
+        "your skeleton. The points themselves are written by others: leave to them what belongs to them, and do not "
+        "list them. Write in the language of the question. Begin with the content at once, without a heading."
+    )
+    introduction_examples: tuple[Example, ...] = ()
+    conclusion: str = (
+        "The points of your skeleton are written by now:\n"
+        "<written>\n{points}\n</written>\n\n"
+        "Now write the conclusion of the answer, and nothing else: 1-2 sentences that draw the points together. Add "
+        "nothing that is not in them, and do not list them again. Write in the language of the question. Begin with the "
+        "content at once, without a heading."
+    )
+    conclusion_examples: tuple[Example, ...] = ()
+    frame_system: str = ""
+    frame_settings: Mapping[str, Any] = field(default_factory=dict)
+    frame_layout: PromptLayout = "shared"
     direct: str = "<question>\n{question}\n</question>\n\nAnswer the question."
     direct_system: str = ""
     direct_settings: Mapping[str, Any] = field(default_factory=dict)
@@ -143,11 +171,15 @@ class SotPrompts:
     trim_to_sentence: bool = False
 
     def __post_init__(self) -> None:
+        standalone = {"expansion"} if self.expansion_layout == "standalone" else set()
+        if self.frame_layout == "standalone":
+            standalone |= {"introduction", "conclusion"}
         for name, (required, allowed) in _PLACEHOLDERS.items():
-            if name == "expansion" and self.expansion_layout == "standalone":
+            if name in standalone:
                 required = required | {"question"}  # noqa: PLW2901
             _check_template(name, getattr(self, name), required, allowed)
         _check_choice("expansion_layout", self.expansion_layout, ("shared", "standalone"))
+        _check_choice("frame_layout", self.frame_layout, ("shared", "standalone"))
         _check_choice("skeleton_format", self.skeleton_format, ("structured", "list", None))
         _check_limit("max_title_words", self.max_title_words)
         _check_limit("max_points", self.max_points)

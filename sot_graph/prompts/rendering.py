@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "clean_text",
+    "conclusion_messages",
     "direct_messages",
     "expansion_messages",
     "expansion_prefill",
+    "introduction_messages",
     "numbered_list",
     "skeleton_messages",
     "skeleton_prefill",
@@ -117,16 +119,12 @@ def expansion_messages(
         point_length=point_length,
     )
     if needed:
-        written = "\n\n".join(f"{one['index']}. {one['title']}\n{one['text']}" for one in needed)
-        asked = prompts.needed.format(needed=escape_delimiters(written)) + asked
+        asked = prompts.needed.format(needed=_written(needed)) + asked
     if prompts.expansion_layout == "shared":
-        messages = [*skeleton_call, AIMessage(_escaped_skeleton(skeleton_text)), HumanMessage(asked)]
+        messages = _after_skeleton(skeleton_call, skeleton_text, asked)
     else:
-        messages = [
-            *_opening(prompts.expansion_system or prompts.system, history),
-            *_turns(prompts.expansion_examples),
-            HumanMessage(asked),
-        ]
+        system = prompts.expansion_system or prompts.system
+        messages = _standing_alone(system, history, prompts.expansion_examples, asked)
     if prefill := expansion_prefill(prompts, point):
         messages.append(AIMessage(prefill))
     return messages
@@ -141,6 +139,45 @@ def _escaped_skeleton(text: str) -> str:
 def expansion_prefill(prompts: SotPrompts, point: SkeletonPoint) -> str:
     """The beginning of a point's text that is put into the model's mouth; often empty."""
     return prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
+
+
+def introduction_messages(
+    prompts: SotPrompts,
+    *,
+    skeleton: Sequence[SkeletonPoint],
+    skeleton_call: Sequence[BaseMessage],
+    skeleton_text: str,
+    question: str,
+    history: Sequence[ChatTurn],
+) -> list[BaseMessage]:
+    """The prompt for the introduction. The arguments are those of `expansion_messages`."""
+    asked = prompts.introduction.format(
+        question=escape_delimiters(question), skeleton=escape_delimiters(numbered_list(skeleton))
+    )
+    if prompts.frame_layout == "shared":
+        return _after_skeleton(skeleton_call, skeleton_text, asked)
+    return _standing_alone(prompts.frame_system or prompts.system, history, prompts.introduction_examples, asked)
+
+
+def conclusion_messages(
+    prompts: SotPrompts,
+    *,
+    skeleton: Sequence[SkeletonPoint],
+    skeleton_call: Sequence[BaseMessage],
+    skeleton_text: str,
+    question: str,
+    history: Sequence[ChatTurn],
+    expansions: Sequence[Expansion],
+) -> list[BaseMessage]:
+    """The prompt for the conclusion. The arguments are those of `expansion_messages`, and the points' texts."""
+    asked = prompts.conclusion.format(
+        question=escape_delimiters(question),
+        skeleton=escape_delimiters(numbered_list(skeleton)),
+        points=_written(expansions),
+    )
+    if prompts.frame_layout == "shared":
+        return _after_skeleton(skeleton_call, skeleton_text, asked)
+    return _standing_alone(prompts.frame_system or prompts.system, history, prompts.conclusion_examples, asked)
 
 
 def direct_messages(prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
@@ -160,6 +197,22 @@ def _opening(system: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
         elif turn["role"] != "system":
             opening.append(HumanMessage(turn["content"]))
     return opening
+
+
+def _after_skeleton(skeleton_call: Sequence[BaseMessage], skeleton_text: str, asked: str) -> list[BaseMessage]:
+    """The shared layout: the skeleton's conversation, to the letter, and one more turn."""
+    return [*skeleton_call, AIMessage(_escaped_skeleton(skeleton_text)), HumanMessage(asked)]
+
+
+def _standing_alone(
+    system: str, history: Sequence[ChatTurn], examples: Iterable[Example], asked: str
+) -> list[BaseMessage]:
+    return [*_opening(system, history), *_turns(examples), HumanMessage(asked)]
+
+
+def _written(expansions: Iterable[Expansion]) -> str:
+    """Points as they stand in the answer, as data."""
+    return escape_delimiters("\n\n".join(f"{one['index']}. {one['title']}\n{one['text']}" for one in expansions))
 
 
 def _turns(examples: Iterable[Example]) -> list[BaseMessage]:

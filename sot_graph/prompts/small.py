@@ -54,6 +54,34 @@ _EXPANSION_EXAMPLES = (
     ),
 )
 
+_INTRODUCTION_EXAMPLES = (
+    (
+        "Question: How does a refrigerator keep food cold?\nPoints:\n1. Coolant in pipes\n2. Compressor pump\n"
+        "3. Heat release outside\nIntroduction:",
+        "A refrigerator keeps food cold by carrying heat from its inside to the air of the kitchen. A few simple parts "
+        "work together for that.",
+    ),
+    (
+        "Question: How can I sleep better at night?\nPoints:\n1. Regular bedtime\n2. Less evening caffeine\n"
+        "3. Calming routine\nIntroduction:",
+        "Good sleep is mostly a matter of habits. Small changes to your evening make it easier to fall asleep.",
+    ),
+)
+
+_CONCLUSION_EXAMPLES = (
+    (
+        "Question: How does a refrigerator keep food cold?\nPoints:\n1. Coolant in pipes\nA coolant flows through "
+        "pipes and takes up the heat of the food.\n\n2. Heat release outside\nThin coils at the back pass the heat to "
+        "the air of the kitchen.\nConclusion:",
+        "So a refrigerator does not make cold: it moves heat from the food to the kitchen, again and again.",
+    ),
+    (
+        "Question: How can I sleep better at night?\nPoints:\n1. Regular bedtime\nGo to bed at the same time every "
+        "day.\n\n2. Less evening caffeine\nDrink herbal tea after lunch in place of coffee.\nConclusion:",
+        "With a steady rhythm and a quiet evening, most people fall asleep sooner and wake up rested.",
+    ),
+)
+
 # Greedy: a model of this size wanders off at any temperature. llama.cpp's DRY sampler keeps it from looping; it
 # looks at whole repeated sequences, so that single words may come back. Other servers ignore these fields.
 _SKELETON_SETTINGS: Mapping[str, Any] = MappingProxyType(
@@ -114,6 +142,15 @@ SMALL_PROFILE: Mapping[str, Any] = MappingProxyType(
         "expansion_prefill": "**{title}**:",
         "expansion_settings": _EXPANSION_SETTINGS,
         "expansion_layout": "standalone",
+        "introduction": "Question: {question}\nPoints:\n{skeleton}\nIntroduction:",
+        "introduction_examples": _INTRODUCTION_EXAMPLES,
+        "conclusion": "Question: {question}\nPoints:\n{points}\nConclusion:",
+        "conclusion_examples": _CONCLUSION_EXAMPLES,
+        "frame_system": (
+            "You write the introduction or the conclusion of an answer: one or two short, clear sentences, never a list."
+        ),
+        "frame_settings": _EXPANSION_SETTINGS,
+        "frame_layout": "standalone",
         "direct": "{question}",
         "direct_system": "You are a helpful assistant. Answer the question clearly in a few short paragraphs.",
         "direct_settings": _DIRECT_SETTINGS,

@@ -1,13 +1,14 @@
-"""Putting a run's events into reading order: the point being read flows, later ones wait for their turn."""
+"""Putting a run's events into reading order: the text being read flows, later ones wait for their turn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.citations import Numbering
 from sot_graph.errors import SotError
+from sot_graph.events import FRAME_SEPARATOR
 
 if TYPE_CHECKING:
     from sot_graph.types import Source
@@ -16,8 +17,10 @@ __all__ = ["AnswerReader"]
 
 
 @dataclass(slots=True)
-class _Point:
-    head: str
+class _Text:
+    """A text as far as it is known: of a point, or of the introduction or the conclusion."""
+
+    head: str = ""
     waiting: list[str] = field(default_factory=list)
     begun: bool = False
     """Whether its head has been given out."""
@@ -63,11 +66,17 @@ class AnswerReader:
     """
 
     def __init__(self) -> None:
-        self._points: dict[int, _Point] = {}
+        self._frame = {"introduction": _Text(), "conclusion": _Text()}
+        self._has_introduction = False
+        self._points: dict[int, _Text] = {}
+        self._count: int | None = None
+        """How many points there are, once that is known."""
         self._current = 1
         self._separator = ""
         self._eager = True
         self._any_begun = False
+        self._section: int | None = None
+        """The section of the answer that the last text was of."""
         self._given: list[str] = []
         self._numbering: Numbering | None = None
         self.finished = False
@@ -84,9 +93,9 @@ class AnswerReader:
             self._settle(event)
         elif kind == "sot.skeleton.delta":
             self._grow(event)
-        elif kind == "sot.point.delta":
+        elif kind in ("sot.point.delta", "sot.frame.delta"):
             self._on_delta(event)
-        elif kind == "sot.point.end":
+        elif kind in ("sot.point.end", "sot.frame.end"):
             self._on_end(event)
         elif kind == "sot.answer.delta":
             return self._give([event["text"]])
@@ -97,11 +106,16 @@ class AnswerReader:
     def _settle(self, event: Mapping[str, Any]) -> None:
         # Without heads, the join needs all points: the closing event brings everything. Points that were told one by
         # one are known, unless this reader came late: then it has missed some of their text, too.
-        if event.get("heads") is not None and not event.get("grown"):
+        self._has_introduction = event.get("introduction", False)
+        if event.get("heads") is None:
+            return
+        self._count = len(event["points"])
+        if not event.get("grown"):
             for point, head in zip(event["points"], event["heads"], strict=True):
                 self._expect(point["index"], head, event)
 
     def _grow(self, event: Mapping[str, Any]) -> None:
+        self._has_introduction = event.get("introduction", False)
         if event["head"] is not None:
             self._expect(event["point"]["index"], event["head"], event)
 
@@ -110,20 +124,49 @@ class AnswerReader:
         self._eager = event["eager"]
         if event.get("cites") and self._numbering is None:
             self._numbering = Numbering()
-        self._points.setdefault(index, _Point(head))
+        self._points.setdefault(index, _Text(head))
+
+    def _text_of(self, event: Mapping[str, Any]) -> _Text | None:
+        return self._frame[event["part"]] if "part" in event else self._points.get(event["index"])
 
     def _on_delta(self, event: Mapping[str, Any]) -> None:
-        point = self._points.get(event["index"])
-        if point is not None:
-            point.waiting.append(event["text"])
+        text = self._text_of(event)
+        if text is not None:
+            text.waiting.append(event["text"])
 
     def _on_end(self, event: Mapping[str, Any]) -> None:
-        point = self._points.get(event["index"])
-        if point is not None:
-            point.ended, point.shown, point.tail = True, event["shown"], event["tail"]
-            point.sources = event.get("sources") or []
+        text = self._text_of(event)
+        if text is not None:
+            text.ended, text.shown, text.tail = True, event.get("shown", True), event["tail"]
+            text.sources = event.get("sources") or []
 
-    def _readable(self) -> Iterable[str]:
+    def _readable(self) -> Iterator[str]:
+        """What can be read by now: of the introduction, then of the points, then of the conclusion."""
+        sections: tuple[tuple[Callable[[], Iterator[str]], Callable[[], bool]], ...] = (
+            (self._introduction, lambda: not self._has_introduction or self._frame["introduction"].ended),
+            (self._readable_points, self._points_are_over),
+            (self._conclusion, lambda: False),
+        )
+        for number, (read, is_over) in enumerate(sections):
+            for piece in filter(None, read()):
+                if self._section not in (None, number):
+                    yield FRAME_SEPARATOR
+                self._section = number
+                yield piece
+            if not is_over():
+                return
+
+    def _points_are_over(self) -> bool:
+        # A list of sources, which the closing event brings, would stand before the conclusion.
+        return self._count is not None and self._current > self._count and self._numbering is None
+
+    def _introduction(self) -> Iterator[str]:
+        return _flow(self._frame["introduction"]) if self._has_introduction else iter(())
+
+    def _conclusion(self) -> Iterator[str]:
+        return _flow(self._frame["conclusion"])
+
+    def _readable_points(self) -> Iterator[str]:
         while (point := self._points.get(self._current)) is not None:
             if not point.begun:
                 if point.ended and not point.shown:
@@ -136,10 +179,9 @@ class AnswerReader:
                     yield self._separator
                 self._any_begun = True
                 yield point.head
-            yield from point.readable(self._numbering)
+            yield from _flow(point, self._numbering)
             if not point.ended:
                 return
-            yield point.tail
             self._current += 1
 
     def _give(self, pieces: Iterable[str]) -> str:
@@ -158,3 +200,11 @@ class AnswerReader:
             )
             raise SotError(message)
         return self._give([answer[len(given) :]])
+
+
+def _flow(text: _Text, numbering: Numbering | None = None) -> Iterator[str]:
+    """What has come of a text since it was read last, and, once, what stands after it."""
+    yield from text.readable(numbering)
+    if text.ended:
+        yield text.tail
+        text.tail = ""

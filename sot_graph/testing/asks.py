@@ -19,6 +19,10 @@ _ONE_POINT = re.compile(
     r"|^\s*point:|</point>",
     re.IGNORECASE | re.MULTILINE,
 )
+_FRAME = re.compile(
+    r"\bwrite the (?P<told>introduction|conclusion) of the answer\b|^(?P<begun>introduction|conclusion):\s*\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
 _POINT_NUMBER = re.compile(r"\bpoint\b(?: (?:index|number|no\.?))?\W{0,3}(\d+)", re.IGNORECASE)
 _LIST_START = re.compile(r"\s*1[.)]?\s*\Z|\s*1[.)]\s")
 
@@ -27,7 +31,7 @@ _LIST_START = re.compile(r"\s*1[.)]?\s*\Z|\s*1[.)]\s")
 class Ask:
     """What a request asks for."""
 
-    stage: Literal["skeleton", "point", "answer"]
+    stage: Literal["skeleton", "point", "introduction", "conclusion", "answer"]
     number: int | None = None
     """Of the point, from 1; `None`: not said."""
     title: str = ""
@@ -35,7 +39,7 @@ class Ask:
 
 
 def understand(request: ChatRequest, titles: Sequence[str]) -> Ask:
-    """Tell a request for a skeleton from one for a point and from a plain question.
+    """Tell a request for a skeleton from one for a point, for what frames the points, and from a plain question.
 
     It looks at the last user message, and for a skeleton also at the system message and at the beginning of
     the answer that the client gave.
@@ -45,6 +49,9 @@ def understand(request: ChatRequest, titles: Sequence[str]) -> Ask:
         titles: Of the points that may be asked for, in order.
     """
     asked = request.last_user
+    if frame := _FRAME.search(asked):
+        is_first = (frame["told"] or frame["begun"]).lower() == "introduction"
+        return Ask("introduction" if is_first else "conclusion")
     if (point := _named_point(asked, titles)) is not None:
         return point
     stated = _POINT_NUMBER.findall(asked)

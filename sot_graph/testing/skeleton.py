@@ -36,6 +36,7 @@ class SkeletonResponder:
         words_per_point: Words (which are tokens) of a point's prose, or what makes them of the point's
             number.
         titles: The points' titles. Give different ones: a point is recognised by its title.
+        frame_words: Words of an introduction or a conclusion.
         direct_words: Words of an answer that is no point; `None`: as many as all points together.
         cached_tokens: Prompt tokens that are reported as read from a cache.
         text: Makes the text of an `Ask` that is no skeleton, in place of the prose.
@@ -56,6 +57,7 @@ class SkeletonResponder:
         words_per_point: int | Callable[[int], int] = 60,
         titles: Sequence[str] | None = None,
         *,
+        frame_words: int = 40,
         direct_words: int | None = None,
         cached_tokens: int = 0,
         text: Callable[[Ask], str] | None = None,
@@ -68,6 +70,7 @@ class SkeletonResponder:
         self.cached_tokens = cached_tokens
         self._text = text
         self._direct_words = direct_words
+        self._frame_words = frame_words
 
     def __call__(self, request: ChatRequest) -> Reply:
         """Answer a request."""
@@ -95,6 +98,8 @@ class SkeletonResponder:
         return make_prose(self._words(ask), seed=seed, title=ask.title)
 
     def _words(self, ask: Ask) -> int:
+        if ask.stage in ("introduction", "conclusion"):
+            return self._frame_words
         numbers = range(1, len(self.titles) + 1) if ask.stage != "point" else [ask.number or 1]
         if ask.stage != "point" and self._direct_words is not None:
             return self._direct_words

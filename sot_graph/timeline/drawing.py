@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sot_graph.timeline import wording
-from sot_graph.timeline.figures import PointFigures, RunFigures, Span
-from sot_graph.timeline.legend import CROSS, CUT, DIAMOND, patterns, point_style, queue_is_seen
+from sot_graph.timeline.figures import FrameFigures, PointFigures, RunFigures, Span
+from sot_graph.timeline.legend import CROSS, CUT, DIAMOND, patterns, queue_is_seen, text_style
 from sot_graph.timeline.markup import Markup, element, shorten
 from sot_graph.timeline.scale import Scale
 
@@ -84,8 +84,12 @@ def _rows(run: RunFigures, scale: Scale) -> Iterator[Markup]:
         yield _stage("Routing", run.routing, "routing", scale)
     if run.skeleton:
         yield _stage("Skeleton", run.skeleton, "skeleton", scale)
+    if run.introduction:
+        yield _framing("Introduction", run.introduction, scale)
     for point in run.points:
         yield _point(run, point, scale)
+    if run.conclusion:
+        yield _framing("Conclusion", run.conclusion, scale)
     if run.direct:
         yield _stage("Direct answer", run.direct, "whole" if run.direct.first_token is None else "write", scale)
     if run.join:
@@ -97,24 +101,34 @@ def _stage(name: str, span: Span, style: str, scale: Scale) -> Markup:
     return element("g", *_labels(name, wording.seconds(span.seconds)), *_phases(span, style, scale))
 
 
+def _framing(name: str, part: FrameFigures, scale: Scale) -> Markup:
+    if part.span is None:
+        return element("g", *_labels(name, wording.state(part)))
+    return element("g", *_text(name, part, part.span, scale))
+
+
 def _point(run: RunFigures, point: PointFigures, scale: Scale) -> Markup:
     title = f"{point.index}. {shorten(point.title, _TITLE_LENGTH)}"
     tooltip = element("title", f"{title} ({wording.state(point)})")
     if point.span is None:
         return element("g", tooltip, *_labels(title, wording.state(point)))
-    note, note_style = _NOTES.get(point.status, ("", "note"))
-    style = point_style(point)
-    drawn = [tooltip, *_labels(title, note + wording.seconds(point.span.seconds), note_style)]
+    drawn = [tooltip]
     if run.skeleton and queue_is_seen(point, run):
         ends = {"x1": scale.at(run.skeleton.end), "x2": scale.at(point.span.start)}
         middle = _BAR_TOP + _BAR // 2
         drawn.append(element("line", class_="queue", y1=middle, y2=middle, **ends))
-    drawn.extend(_phases(point.span, style, scale))
+    return element("g", *drawn, *_text(title, point, point.span, scale))
+
+
+def _text(name: str, text: PointFigures | FrameFigures, span: Span, scale: Scale) -> Iterator[Markup]:
+    note, note_style = _NOTES.get(text.status, ("", "note"))
+    yield from _labels(name, note + wording.seconds(span.seconds), note_style)
+    style = text_style(text)
+    yield from _phases(span, style, scale)
     if style == "failed":
-        drawn.append(_mark(CROSS, "cross", point.span.end, scale))
+        yield _mark(CROSS, "cross", span.end, scale)
     elif style == "late":
-        drawn.append(_mark(CUT, "cut", point.span.end, scale))
-    return element("g", *drawn)
+        yield _mark(CUT, "cut", span.end, scale)
 
 
 def _phases(span: Span, style: str, scale: Scale) -> Iterator[Markup]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sot_graph.timeline.reading import Span
 
 __all__ = ["SequentialEstimate", "longest_chain", "sequential_estimate", "share_tokens"]
 
+_Key = TypeVar("_Key")
 _ONE_PIECE = 0.02
 """A point that was written in less than this share of its time came in one piece: nothing was streamed."""
 
@@ -49,7 +51,7 @@ def longest_chain(
     return max(best.values(), key=lambda chain: chain[0], default=(0.0, ()))
 
 
-def sequential_estimate(spans: Mapping[int, Span], texts: Mapping[int, str]) -> SequentialEstimate | None:
+def sequential_estimate(spans: Mapping[_Key, Span], texts: Mapping[_Key, str]) -> SequentialEstimate | None:
     """One wait for a first token, then all the text, one character after the other, at this run's speed.
 
     Streamed: `shortest wait + characters / speed`, where `speed` is the characters of all streamed points over the

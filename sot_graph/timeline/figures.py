@@ -10,12 +10,13 @@ from typing import Any, Literal, TypeAlias
 from sot_graph.timeline.estimating import longest_chain, sequential_estimate, share_tokens
 from sot_graph.timeline.reading import Span, count_at, part, parts, question_of, seconds_at, span_of, text_at
 
-__all__ = ["PointFigures", "PointStatus", "RunFigures", "Span", "measure_run"]
+__all__ = ["FrameFigures", "PointFigures", "PointStatus", "RunFigures", "Span", "measure_run"]
 
 PointStatus: TypeAlias = Literal["ok", "failed", "timed_out", "missing"]
 """Of an expansion; `"missing"` where the result holds none for a point."""
 
 _CLOCK_TOLERANCE = 1e-6
+_FRAME = ("introduction", "conclusion")
 _STATUSES: Mapping[str, PointStatus] = {"ok": "ok", "failed": "failed", "timed_out": "timed_out"}
 
 
@@ -40,6 +41,20 @@ class PointFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FrameFigures:
+    """The introduction or the conclusion."""
+
+    status: PointStatus
+    error: str
+    """Why it is not `ok`; empty if it is."""
+    text: str
+    span: Span | None
+    """`None` if it wasn't written in this run, but kept from an earlier one."""
+    critical: bool
+    """Whether it is on the critical path."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunFigures:
     """What a run took. Seconds, from the run's start where they are times; `None` is what the result doesn't tell."""
 
@@ -51,6 +66,8 @@ class RunFigures:
     skeleton: Span | None
     points: tuple[PointFigures, ...]
     """Sorted by index."""
+    introduction: FrameFigures | None
+    conclusion: FrameFigures | None
     direct: Span | None
     join: Span | None
     total: float | None
@@ -58,16 +75,19 @@ class RunFigures:
     end: float
     """The latest time there is: where a drawing ends."""
     time_to_first_word: float | None
-    """When the first word of the first point could be read; of a run that wasn't streamed: `total`."""
+    """When the first word of the introduction, or else of the first point, could be read; of a run that wasn't
+    streamed: `total`."""
     streamed: bool
     """Whether `time_to_first_word` is that of a first token."""
     one_clock: bool
     """`False` if times can't be of one run: it was resumed, and what was finished before has its first run's times."""
     complete: bool
-    """Whether `total` covers all the points: timed, on one clock, none from a cache."""
+    """Whether `total` covers all the texts: timed, on one clock, none from a cache."""
     critical_path: float | None
-    """Seconds of routing, skeleton, longest chain of points and join: what no further overlap could save."""
+    """Seconds of routing, skeleton, longest chain of points (or the introduction, if it took longer), conclusion and
+    join: what no further overlap could save."""
     critical_points: tuple[int, ...]
+    """Empty where the introduction took longer than all of them."""
     sequential_estimate: float | None
     """Seconds that one ordinary answer with the same text would have taken, at the speed of this run."""
     sequential_is_upper_bound: bool
@@ -106,7 +126,9 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
     timings = part(result, "timings")
     routing, skeleton, direct, join = (span_of(part(timings, key)) for key in ("route", "skeleton", "direct", "join"))
     spans = {index: span for index, timing in parts(timings, "points") if (span := span_of(timing))}
-    stages = [span for span in (routing, skeleton, direct, join, *spans.values()) if span]
+    frame = {name: span for name in _FRAME if (span := span_of(part(timings, name)))}
+    frame_texts = {name: text_at(part(part(result, "frame"), name), "text") for name in part(result, "frame")}
+    stages = [span for span in (routing, skeleton, direct, join, *spans.values(), *frame.values()) if span]
     latest = max((span.end for span in stages), default=0.0)
     total = seconds_at(timings, "total")
     if total is None and stages:
@@ -117,16 +139,26 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
     texts = {index: text_at(expansion, "text") for index, expansion in expansions.items()}
     depends_on = {index: _indices(point) for index, point in parts(result, "skeleton")}
     ready = _ready(timings, skeleton)
-    one_clock = _one_clock(spans, ready, total)
-    complete = one_clock and spans.keys() >= {*expansions, *depends_on} and not count_at(usage, "cache_hits")
+    whole = skeleton.end if skeleton else 0.0
+    one_clock = _one_clock({**spans, **frame}, {**ready, **dict.fromkeys(_FRAME, whole)}, total)
+    timed = spans.keys() >= {*expansions, *depends_on} and frame.keys() >= frame_texts.keys()
+    complete = one_clock and timed and not count_at(usage, "cache_hits")
     begins = skeleton.start if skeleton else 0.0
     offsets = {index: ready.get(index, begins) - begins for index in spans}
     chain, critical_points = longest_chain(spans, depends_on, offsets) if complete else (0.0, ())
+    introduced = whole - begins + frame["introduction"].seconds if complete and "introduction" in frame else 0.0
+    if introduced > chain:
+        chain, critical_points = introduced, ()
+    critical_frame = {"introduction": introduced > 0 and not critical_points, "conclusion": complete}
+    framed = {name: _frame_figures(result, name, frame.get(name), critical_frame[name]) for name in _FRAME}
     points = tuple(_points(result, expansions, spans, ready, texts, critical_points))
-    first_token = _first_token(points, ready, skeleton) if points else _first_token_of_direct(direct, routing)
-    sequential = sequential_estimate(spans, texts)
+    first_token = _first_token_of_direct(direct, routing)
+    if points:
+        first_token = _first_token(framed["introduction"], points, ready, whole)
+    sequential = sequential_estimate({**spans, **frame}, {**texts, **frame_texts})
     before = Span(routing.start, min(routing.end, begins)) if routing and skeleton and spans else routing
-    other_stages = _covered([span for span in (before, direct, join, None if spans else skeleton) if span])
+    alone = (before, direct, join, frame.get("conclusion"), None if spans or introduced else skeleton)
+    other_stages = _covered([span for span in alone if span])
     return RunFigures(
         route="skeleton" if points else "direct" if direct or result.get("route") == "direct" else None,
         route_reason=text_at(result, "route_reason"),
@@ -135,6 +167,8 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
         routing=routing,
         skeleton=skeleton,
         points=points,
+        introduction=framed["introduction"],
+        conclusion=framed["conclusion"],
         direct=direct,
         join=join,
         total=total,
@@ -165,6 +199,19 @@ def _ready(timings: Mapping[str, Any], skeleton: Span | None) -> dict[int, float
         titled = seconds_at(timing, "titled")
         ready[index] = skeleton.end if titled is None else max(titled, skeleton.start)
     return ready
+
+
+def _frame_figures(result: Mapping[str, Any], name: str, span: Span | None, critical: bool) -> FrameFigures | None:
+    written = part(part(result, "frame"), name)
+    if not written:
+        return None
+    return FrameFigures(
+        status=_STATUSES.get(text_at(written, "status"), "missing"),
+        error=text_at(written, "error"),
+        text=text_at(written, "text"),
+        span=span,
+        critical=critical and span is not None,
+    )
 
 
 def _indices(point: Mapping[str, Any]) -> list[int]:
@@ -201,8 +248,8 @@ def _points(
         )
 
 
-def _one_clock(spans: Mapping[int, Span], ready: Mapping[int, float], total: float | None) -> bool:
-    """A point can't start before its title is there, nor end after its answer."""
+def _one_clock(spans: Mapping[Any, Span], ready: Mapping[Any, float], total: float | None) -> bool:
+    """Nothing can start before that from which it is written is there (`ready`), nor end after its answer."""
     return all(
         span.start >= ready.get(index, 0.0) - _CLOCK_TOLERANCE
         and (total is None or span.end <= total + _CLOCK_TOLERANCE)
@@ -210,10 +257,15 @@ def _one_clock(spans: Mapping[int, Span], ready: Mapping[int, float], total: flo
     )
 
 
-def _first_token(points: Iterable[PointFigures], ready: Mapping[int, float], skeleton: Span | None) -> float | None:
-    """In reading order: a point can be read once those before it have ended, be it without a word."""
-    whole = skeleton.end if skeleton else 0.0
+def _first_token(
+    introduction: FrameFigures | None, points: Iterable[PointFigures], ready: Mapping[int, float], whole: float
+) -> float | None:
+    """In reading order: a text can be read once those before it have ended, be it without a word."""
     readable = 0.0
+    if introduction:
+        if introduction.text:
+            return whole if introduction.span is None else introduction.span.first_token
+        readable = introduction.span.end if introduction.span else 0.0
     for point in points:
         readable = max(readable, ready.get(point.index, whole))
         if point.text:

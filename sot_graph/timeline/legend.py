@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sot_graph.timeline import wording
-from sot_graph.timeline.figures import PointFigures, RunFigures
+from sot_graph.timeline.figures import FrameFigures, PointFigures, RunFigures
 from sot_graph.timeline.markup import Markup, element
 
-__all__ = ["CROSS", "CUT", "DIAMOND", "draw_legend", "patterns", "point_style", "queue_is_seen"]
+__all__ = ["CROSS", "CUT", "DIAMOND", "draw_legend", "patterns", "queue_is_seen", "text_style"]
 
 CROSS = "M-5-5L5 5M5-5L-5 5"
 CUT = "M0-10V10"
@@ -19,10 +19,10 @@ _SEEN = 0.02
 _STYLES = {"timed_out": "late", "failed": "failed", "missing": "failed"}
 
 
-def point_style(point: PointFigures) -> str:
-    """The pattern of a point's text: `write`, `whole` (not streamed), `late` or `failed`."""
-    streamed = point.span is not None and point.span.first_token is not None
-    return _STYLES.get(point.status, "write" if streamed else "whole")
+def text_style(text: PointFigures | FrameFigures) -> str:
+    """The pattern of a text: `write`, `whole` (not streamed), `late` or `failed`."""
+    streamed = text.span is not None and text.span.first_token is not None
+    return _STYLES.get(text.status, "write" if streamed else "whole")
 
 
 def queue_is_seen(point: PointFigures, run: RunFigures) -> bool:
@@ -63,8 +63,12 @@ def draw_legend(run: RunFigures) -> Markup:
 
 def _entries(run: RunFigures) -> Iterator[tuple[Markup, str]]:
     timed = [point for point in run.points if point.span]
-    styles = {point_style(point) for point in timed}
-    spans = [run.skeleton, run.direct, *(point.span for point in timed)]
+    texts: list[PointFigures | FrameFigures] = [
+        *timed,
+        *(part for part in (run.introduction, run.conclusion) if part and part.span),
+    ]
+    styles = {text_style(text) for text in texts}
+    spans = [run.skeleton, run.direct, *(text.span for text in texts)]
     if run.direct:
         styles.add("write" if run.direct.first_token is not None else "whole")
     if run.routing:

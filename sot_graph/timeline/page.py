@@ -159,9 +159,12 @@ def _figures(run: RunFigures) -> Iterator[Markup]:
 
 
 def _path(run: RunFigures) -> str:
-    chain = ", ".join(map(str, run.critical_points))
+    if run.critical_path is None:
+        return "of this run alone: not known"
     many = "points" if len(run.critical_points) > 1 else "point"
-    return f"skeleton, {many} {chain}, join" if chain else "of this run alone: not known"
+    chain = f"{many} {', '.join(map(str, run.critical_points))}" if run.critical_points else "introduction"
+    conclusion = ", conclusion" if run.conclusion and run.conclusion.critical else ""
+    return f"skeleton, {chain}{conclusion}, join"
 
 
 def _figure(name: str, value: str, what: str, before: str = "", *, tag: bool = False) -> Markup:

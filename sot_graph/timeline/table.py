@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sot_graph.timeline import wording
-from sot_graph.timeline.figures import PointFigures, RunFigures, Span
+from sot_graph.timeline.figures import FrameFigures, PointFigures, RunFigures, Span
 from sot_graph.timeline.markup import Markup, element, shorten
 
 __all__ = ["table_of"]
@@ -26,8 +26,9 @@ def table_of(run: RunFigures) -> Markup:
         *(element("th", name, scope="col") for name in columns),
     )
     caption = "Times from the run's start."
-    if run.critical_points:
-        caption += " ● marks the points on the critical path."
+    framed = any(part.critical for part in (run.introduction, run.conclusion) if part)
+    if run.critical_points or framed:
+        caption += f" ● marks the {'texts' if framed else 'points'} on the critical path."
     return element(
         "table",
         element("caption", caption),
@@ -43,15 +44,19 @@ def _rows(run: RunFigures) -> Iterator[Markup]:
     if run.skeleton:
         state = "done" if run.points else "none"
         yield _row("Skeleton", element("td", state, class_="words"), run.skeleton, *tokens)
+    if run.introduction:
+        yield _row(_framing("Introduction", run.introduction), _state(run.introduction), run.introduction.span, *tokens)
     for point in run.points:
         count = element("td", wording.count(point.tokens_estimate))
         yield _row(_title(point), _state(point), point.span, count)
+    if run.conclusion:
+        yield _row(_framing("Conclusion", run.conclusion), _state(run.conclusion), run.conclusion.span, *tokens)
     for name, span in (("Direct answer", run.direct), ("Join", run.join)):
         if span:
             yield _row(name, element("td", "done", class_="words"), span, *tokens)
 
 
-def _row(name: str, state: Markup, span: Span | None, *more: Markup) -> Markup:
+def _row(name: str | Markup, state: Markup, span: Span | None, *more: Markup) -> Markup:
     times = (span.start, span.first_token, span.end, span.seconds) if span else (None,) * 4
     return element(
         "tr",
@@ -64,10 +69,17 @@ def _row(name: str, state: Markup, span: Span | None, *more: Markup) -> Markup:
 
 def _title(point: PointFigures) -> Markup:
     title = element("bdi", shorten(point.title, _TITLE_LENGTH))
-    mark = element("span", " ●", title="on the critical path") if point.critical else ""
-    return element("span", f"{point.index}. ", title, mark)
+    return element("span", f"{point.index}. ", title, _mark(point))
 
 
-def _state(point: PointFigures) -> Markup:
-    error = element("span", element("bdi", shorten(point.error, _TITLE_LENGTH)), class_="error") if point.error else ""
-    return element("td", wording.state(point), error, class_=_STYLES.get(point.status, "words"))
+def _framing(name: str, part: FrameFigures) -> Markup:
+    return element("span", name, _mark(part))
+
+
+def _mark(text: PointFigures | FrameFigures) -> Markup | str:
+    return element("span", " ●", title="on the critical path") if text.critical else ""
+
+
+def _state(text: PointFigures | FrameFigures) -> Markup:
+    error = element("span", element("bdi", shorten(text.error, _TITLE_LENGTH)), class_="error") if text.error else ""
+    return element("td", wording.state(text), error, class_=_STYLES.get(text.status, "words"))

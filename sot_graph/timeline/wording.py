@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sot_graph.timeline.figures import PointFigures
+    from sot_graph.timeline.figures import FrameFigures, PointFigures
 
 __all__ = ["NOT_KNOWN", "count", "counted", "seconds", "state", "times"]
 
@@ -42,8 +42,8 @@ def times(value: float | None) -> str:
     return NOT_KNOWN if value is None else f"{value:.1f}×"  # noqa: RUF001 - a multiplication sign
 
 
-def state(point: PointFigures) -> str:
-    """What became of a point."""
-    if point.status == "ok" and point.span is None:
+def state(text: PointFigures | FrameFigures) -> str:
+    """What became of a point, or of what frames them."""
+    if text.status == "ok" and text.span is None:
         return "kept from an earlier run"
-    return _STATES[point.status]
+    return _STATES[text.status]

@@ -62,6 +62,25 @@ def test_what_a_model_writes_is_text_and_never_markup(board):
     assert "[red]Roots[/red]" in drawn(board, 120)
 
 
+def test_what_frames_the_points_stands_around_them_and_is_no_point(board):
+    board.feed({"type": "sot.frame.start", "part": "conclusion", "attempt": 1})
+    board.feed({"type": "sot.frame.delta", "part": "conclusion", "text": "So they grow."})
+    board.feed({"type": "sot.frame.start", "part": "introduction", "attempt": 2})
+    text = drawn(board, 40, height=60)
+    names = ["✎ Introduction", "✓ 1. Sun", "3. Rain", "✎ Conclusion"]
+    assert sorted(names, key=text.index) == names
+    assert "So they grow." in text
+    assert "1 of 3 points" in board.summary
+    board.feed({"type": "sot.frame.end", "part": "conclusion", "status": "timed_out", "tail": ""})
+    assert "⏱ Conclusion" in drawn(board, 40, height=60)
+
+
+def test_an_introduction_has_its_place_as_soon_as_the_skeleton_tells_of_it(clock):
+    board = Board(clock=clock)
+    board.feed({"type": "sot.skeleton.delta", "point": POINTS[0], "introduction": True})
+    assert "· Introduction" in drawn(board, 80)
+
+
 def test_the_summary_tells_time_progress_and_speed(board):
     assert board.summary == "  3.0 s  1 of 3 points  about 10 tokens/s"
 

@@ -15,8 +15,10 @@ from sot_graph.prompts import SotPrompts
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.rendering import (
     clean_text,
+    conclusion_messages,
     direct_messages,
     expansion_messages,
+    introduction_messages,
     numbered_list,
     skeleton_messages,
 )
@@ -31,7 +33,7 @@ HISTORY: list[ChatTurn] = [
     {"role": "assistant", "content": "Hello, what can I do for you?"},
 ]
 PROFILES = {"capable": SotPrompts(), "small": SotPrompts.small()}
-TAGS = ("question", "point", "skeleton", "history", "comment", "tool_result")
+TAGS = ("question", "point", "skeleton", "history", "comment", "tool_result", "written")
 
 
 def skeleton(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
@@ -59,6 +61,31 @@ def expansion(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
     return expansion_messages(prompts, **{**settings, **changes})
 
 
+def introduction(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
+    settings: dict[str, Any] = {
+        "skeleton": POINTS,
+        "skeleton_call": skeleton(prompts),
+        "skeleton_text": '{"points":["Set clear goals","Plan every day","Avoid multitasking"]}',
+        "question": QUESTION,
+        "history": [],
+    }
+    return introduction_messages(prompts, **{**settings, **changes})
+
+
+def conclusion(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
+    settings: dict[str, Any] = {
+        "skeleton": POINTS,
+        "skeleton_call": skeleton(prompts),
+        "skeleton_text": '{"points":["Set clear goals","Plan every day","Avoid multitasking"]}',
+        "question": QUESTION,
+        "history": [],
+        "expansions": [
+            {**point, "text": f"About {point['title'].lower()}.", "status": "ok", "error": None} for point in POINTS
+        ],
+    }
+    return conclusion_messages(prompts, **{**settings, **changes})
+
+
 def texts(messages: Sequence[BaseMessage]) -> str:
     return "\n".join(str(message.content) for message in messages)
 
@@ -80,6 +107,8 @@ def test_prompts_of_the_capable_profile(snapshot: SnapshotAssertion):
         "skeleton": skeleton(prompts),
         "skeleton-as-list": skeleton(prompts, skeleton_format="list"),
         "expansion": expansion(prompts),
+        "introduction": introduction(prompts),
+        "conclusion": conclusion(prompts),
         "direct": direct_messages(prompts, question=QUESTION, history=HISTORY),
     }
     for stage, messages in rendered.items():
@@ -91,6 +120,8 @@ def test_prompts_of_the_small_profile(snapshot: SnapshotAssertion):
     rendered = {
         "skeleton-as-list": skeleton(prompts),
         "expansion": expansion(prompts),
+        "introduction": introduction(prompts),
+        "conclusion": conclusion(prompts),
         "direct": direct_messages(prompts, question=QUESTION, history=HISTORY),
     }
     for stage, messages in rendered.items():
@@ -125,6 +156,10 @@ def test_a_question_and_a_title_bring_no_delimiters_into_any_prompt(prompts: Sot
             *skeleton(prompts, question=value),
             *skeleton(prompts, question=value, skeleton_format="list"),
             *expansion(prompts, question=value, skeleton_call=[], point=point, skeleton=[point])[:-1],
+            *introduction(prompts, question=value, skeleton_call=[], skeleton=[point]),
+            *conclusion(
+                prompts, question=value, skeleton_call=[], skeleton=[point], expansions=[{**point, "text": value}]
+            ),
             *direct_messages(prompts, question=value, history=[]),
         ]
         humans = [message for message in prompted if message.type == "human"]

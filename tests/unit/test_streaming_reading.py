@@ -5,6 +5,8 @@ from hypothesis import strategies as st
 
 from sot_graph.joining import (
     PointwiseJoin,
+    frame_answer,
+    frame_tail,
     heads_and_separator,
     join_answer,
     join_headings,
@@ -19,6 +21,19 @@ from sot_graph.streaming import AnswerReader
 def whole_and_mine(question, skeleton, expansions):
     """A join of a user's own, which needs all points."""
     return " / ".join(expansion["text"] for expansion in reversed(expansions))
+
+
+def drawn_part(draw, name, join):
+    """A part of the frame, or none, and its events."""
+    if draw(st.booleans()):
+        return None, []
+    status = draw(st.sampled_from(["ok", "failed", "timed_out"]))
+    pieces = draw(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), max_size=3))
+    part = {"text": "".join(pieces), "status": status, "error": None}
+    start = {"type": "sot.frame.start", "part": name, "attempt": 1}
+    deltas = [{"type": "sot.frame.delta", "part": name, "text": piece} for piece in pieces]
+    end = {"type": "sot.frame.end", "part": name, "status": status, "tail": frame_tail(join, part)}
+    return part, [start, *deltas, end]
 
 
 @st.composite
@@ -51,7 +66,14 @@ def runs(draw):
         expansions.append(expansion)
         queues.append([start, *deltas, end])
     heads, separator = heads_and_separator(join, points)
-    layout = {"separator": separator, "eager": on_point_failure != "skip"}
+    introduction, introducing = drawn_part(draw, "introduction", join)
+    conclusion, concluding = drawn_part(draw, "conclusion", join)
+    frame = {"introduction": introduction, "conclusion": conclusion}
+    layout = {
+        "separator": separator,
+        "eager": on_point_failure != "skip",
+        "introduction": introduction is not None,
+    }
     events = []
     grown = draw(st.booleans())
     settled = [{"type": "sot.skeleton", "points": points, "heads": heads, "grown": grown, **layout}]
@@ -61,14 +83,19 @@ def runs(draw):
             queue.insert(0, {"type": "sot.skeleton.delta", "point": point, "head": head, **layout})
     else:
         events.append(settled.pop())
+        queues.append(introducing)
     while any(queues):
         told = [event["point"]["index"] for event in events if event["type"] == "sot.skeleton.delta"]
-        ready = [queue for place, queue in enumerate(queues) if queue and (place <= len(told) or "index" in queue[0])]
+        ready = [
+            queue for place, queue in enumerate(queues) if queue and (place <= len(told) or "point" not in queue[0])
+        ]
         queue = draw(st.sampled_from(ready))
         events.append(queue.pop(0))
         if settled and all("point" not in event for queue in queues for event in queue):
             events.append(settled.pop())
-    answer = join_answer(join, "?", points, expansions, on_point_failure)
+            queues.append(introducing)
+    events += concluding
+    answer = frame_answer(join, join_answer(join, "?", points, expansions, on_point_failure), frame)
     events.append({"type": "sot.answer", "answer": answer})
     return events, answer, join
 
@@ -86,8 +113,9 @@ def test_events_that_were_never_sent_are_made_up_for_at_the_end(run, data):
     """On a resumed run, what had finished before sends nothing."""
     events, answer, _ = run
     first = data.draw(st.integers(0, len(events) - 1))
-    silent = {event["index"] for event in events if "index" in event and data.draw(st.booleans())}
-    kept = [event for event in events[first:] if event.get("index") not in silent]
+    texts = {(event.get("index"), event.get("part")) for event in events} - {(None, None)}
+    silent = {text for text in sorted(texts, key=str) if data.draw(st.booleans())}
+    kept = [event for event in events[first:] if (event.get("index"), event.get("part")) not in silent]
     reader = AnswerReader()
     assert "".join(reader.feed(event) for event in kept) == answer
 
@@ -98,7 +126,10 @@ def test_a_join_that_needs_all_points_comes_as_one_chunk_at_the_end(run):
     if join is not whole_and_mine:
         return
     reader = AnswerReader()
-    assert [text for event in events if (text := reader.feed(event))] == ([answer] if answer else [])
+    introduction = "".join(reader.feed(event) for event in events[:-1])
+    told = [event for event in events if event.get("part") == "introduction"]
+    assert introduction == "".join(event.get("text", "") + event.get("tail", "") for event in told)
+    assert reader.feed(events[-1]) == answer.removeprefix(introduction)
 
 
 def test_the_first_head_comes_with_the_skeleton_and_the_first_points_text_as_it_is_written():
@@ -124,3 +155,17 @@ def test_points_that_become_readable_together_keep_their_separators():
         reader.feed({"type": "sot.point.end", "index": index, "status": "ok", "shown": True, "tail": ""})
     end = {"type": "sot.point.end", "index": 1, "status": "failed", "shown": False, "tail": ""}
     assert reader.feed(end) == "2: text / 3: text"
+
+
+def test_the_introduction_flows_while_points_wait_and_the_conclusion_after_them():
+    reader = AnswerReader()
+    points = [{"index": 1, "title": "T", "depends_on": []}]
+    layout = {"heads": ["1: "], "separator": "\n", "eager": True, "introduction": True}
+    assert reader.feed({"type": "sot.skeleton", "points": points, **layout}) == ""
+    assert reader.feed({"type": "sot.point.delta", "index": 1, "text": "text"}) == ""
+    assert reader.feed({"type": "sot.frame.delta", "part": "introduction", "text": "Here"}) == "Here"
+    end = {"type": "sot.frame.end", "part": "introduction", "status": "ok", "tail": ""}
+    assert reader.feed(end) == "\n\n1: text"
+    assert reader.feed({"type": "sot.point.end", "index": 1, "status": "ok", "shown": True, "tail": ""}) == ""
+    assert reader.feed({"type": "sot.frame.delta", "part": "conclusion", "text": "So"}) == "\n\nSo"
+    assert reader.feed({"type": "sot.frame.delta", "part": "conclusion", "text": "."}) == "."

@@ -49,6 +49,9 @@ PAPER_POINT = (
     ("text", "ask"),
     [
         ("Why is the sky blue?", Ask("answer")),
+        ("Write an introduction to Kant.", Ask("answer")),
+        ("1. Main causes\nText.\n\nNow write the conclusion of the answer.", Ask("conclusion")),
+        ("Question: Why?\nPoints:\n1. Main causes\nIntroduction:", Ask("introduction")),
         ("What happened at this point in time?", Ask("answer")),
         ("<question>Why?</question> Reply with a numbered list only, one title a line.", Ask("skeleton")),
         ("Give me an outline as a list of short titles.", Ask("skeleton")),

@@ -583,3 +583,70 @@ def test_an_odd_value_anywhere_counts_as_not_known(odd):
     }
     assert measure_run(result).points[0].status == "missing"
     assert "<html" in result_timeline(result)
+
+
+def framed(introduction_end=2.5, **more):
+    """A run of 4 points whose last one ends at 3.5, an introduction beside them and a conclusion of 1 s after them."""
+    result = a_result(**more)
+    parts = {"introduction": "x" * 20, "conclusion": "x" * 10}
+    result["frame"] = {name: {"text": text, "status": "ok", "error": None} for name, text in parts.items()}
+    result["timings"] |= {
+        "introduction": {"start": 1.0, "first_token": 1.5, "end": introduction_end},
+        "conclusion": {"start": 3.5, "first_token": 4.0, "end": 4.5},
+        "join": {"start": 4.5, "end": 4.75},
+        "total": 4.75,
+    }
+    return result
+
+
+def test_a_conclusion_is_on_the_critical_path_and_an_introduction_beside_it():
+    run = measure_run(framed())
+    assert run.complete
+    assert run.critical_path == pytest.approx(4.75)
+    assert run.critical_points == (4,)
+    assert run.conclusion.critical
+    assert not run.introduction.critical
+    assert "skeleton, point 4, conclusion, join" in result_timeline(framed())
+
+
+def test_an_introduction_that_takes_longest_is_on_the_critical_path():
+    run = measure_run(framed(introduction_end=3.5 + 1e-9))
+    assert run.critical_points == ()
+    assert run.introduction.critical
+    assert "skeleton, introduction, conclusion, join" in result_timeline(framed(introduction_end=3.5 + 1e-9))
+
+
+def test_the_first_word_is_the_introductions():
+    result = framed()
+    result["timings"]["introduction"] = {"start": 1.0, "first_token": 1.2, "end": 2.5}
+    assert measure_run(result).time_to_first_word == 1.2
+    result["frame"]["introduction"] = {"text": "", "status": "failed", "error": "why"}
+    assert measure_run(result).time_to_first_word == 2.5
+
+
+def test_one_sequential_answer_has_the_frames_text_too():
+    assert measure_run(framed()).sequential_estimate > measure_run(a_result()).sequential_estimate
+
+
+def test_the_page_shows_what_became_of_the_frame():
+    result = framed()
+    result["frame"]["conclusion"] = {"text": "", "status": "timed_out", "error": "<b>late</b>"}
+    page = result_timeline(result)
+    assert "Introduction" in page
+    assert "&lt;b&gt;late&lt;/b&gt;" in page
+    assert "Cut off by the deadline" in page
+
+
+def test_a_frame_that_was_kept_has_no_times_of_this_run():
+    result = framed()
+    del result["timings"]["introduction"]
+    run = measure_run(result)
+    assert not run.complete
+    assert run.introduction.span is None
+    assert "kept from an earlier run" in result_timeline(result)
+
+
+def test_a_run_without_a_frame_has_none():
+    run = measure_run(a_result())
+    assert run.introduction is None
+    assert run.conclusion is None

@@ -1,0 +1,41 @@
+"""One text within its time: what becomes of it, whatever its writer does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from sot_graph.models import BrokenStreamError, ModelCall, explain
+
+if TYPE_CHECKING:
+    from sot_graph.expansion.expanding import ExpanderWriter
+    from sot_graph.expansion.replying import TextWriter
+    from sot_graph.types import ExpansionStatus
+
+__all__ = ["write_in_time"]
+
+_TRIES_FOR_A_TEXT = 2
+
+
+async def write_in_time(writer: TextWriter | ExpanderWriter, call: ModelCall) -> tuple[ExpansionStatus, str | None]:
+    """Have a text written within `point_timeout` and what is left until the deadline; nothing is raised.
+
+    Returns:
+        What became of it, and why.
+    """
+    own = call.task.options.point_timeout
+    limit = call.task.seconds_left(own)
+    try:
+        async with asyncio.timeout(limit) as timer:
+            for _ in range(_TRIES_FOR_A_TEXT):
+                await writer.write()
+                if writer.says_something:
+                    return "ok", None
+                call.trace.reject(f"{writer.who} wrote nothing")
+    except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
+        if isinstance(error, TimeoutError) and timer.expired():
+            which = "point_timeout" if own is not None and limit == own else "deadline"
+            return "timed_out", f"not finished after {limit:.3g} s ({which})"
+        cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
+        return "failed", explain(cause or error)
+    return "failed", f"{writer.who} wrote nothing for it, twice"
