@@ -101,6 +101,7 @@ async def _draft_again(state: SotState, task: Task, kit: Kit) -> Update:
     )
     return {
         **skeleton_keys(settled, reason),
+        "expansions": Overwrite(kept_expansions(settled.points, state["expansions"])),
         "review_comment": "",
         "frame": Overwrite({}),
         "usage": task.meter.usage,

@@ -169,3 +169,15 @@ async def test_nothing_is_shown_before_the_approval_and_everything_after_it(endp
     assert "".join(chunks) == reviewed.get_state(THREAD).values["answer"]
     assert chunks[0].startswith("**1. Sun**")
     assert len(chunks) > 2
+
+
+async def test_a_rejected_skeleton_takes_given_texts_along_by_their_titles_only(run, endpoint, reviewed):
+    given = [{"index": 1, "title": "Moon", "text": "Of the moon.", "status": "ok", "error": None}]
+    given.append({"index": 2, "title": "Seed", "text": "Of seeds.", "status": "ok", "error": None})
+    await run(reviewed, {**ASK, "given_expansions": given}, THREAD)
+    await run(reviewed, Command(resume={"reject": "Nothing about the moon."}), THREAD)
+    result = await run(reviewed, Command(resume=True), THREAD)
+    check_written(result, TITLES)
+    texts = {expansion["title"]: expansion["text"] for expansion in result["expansions"]}
+    assert texts["Seed"] == "Of seeds."
+    assert "Of the moon." not in result["answer"]
