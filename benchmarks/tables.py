@@ -169,7 +169,7 @@ def made(plain: Mapping[str, Any]) -> str:
     machine = plain["machine"]
     processor = f" ({machine['processor']})" if machine["processor"] else ""
     return (
-        f"Measured on {plain['date']} with `make bench`, on {machine['cores']} cores{processor}, "
+        f"Measured on {plain['date']} by `benchmarks/`, on {machine['cores']} cores{processor}, "
         f"{machine['system']} {machine['architecture']}, Python {plain['python']}."
     )
 

@@ -171,8 +171,9 @@ def _in_thread(work: Callable[[], T]) -> Awaitable[T]:
         try:
             result = context.run(work)
         except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
-            # A future takes no StopIteration.
-            failure = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+            # A future takes no StopIteration, and what ends a process or a task is one point's failure here.
+            is_only_a_failure = isinstance(error, (StopIteration, SystemExit, asyncio.CancelledError))
+            failure = RuntimeError(f"the expander raised {error!r}") if is_only_a_failure else error
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables.config import merge_configs
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sot_graph.models import ModelCall
 
 __all__ = ["ExpanderWriter"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger("sot_graph")
 
@@ -87,7 +89,7 @@ class ExpanderWriter(SendingWriter):
         if streams_text(self._expander):
             await self._read_stream()
         else:
-            expanded = read_output(await call_expander(self._expander, self._given, self._config))
+            expanded = read_output(await _uncancelled(call_expander(self._expander, self._given, self._config)))
             self._take(expanded)
         self._sender.add(self._cleaner.finish())
 
@@ -122,3 +124,16 @@ def _told(error: Exception) -> Exception:
     if status_code(error) is not None or isinstance(error, (ConnectionError, TimeoutError)):
         return error
     return ExpanderError(f"the expander raised {type(error).__name__}: {error}")
+
+
+async def _uncancelled(call: Awaitable[T]) -> T:
+    """A call in which something of its own was cancelled has failed; nobody has cancelled this task."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    try:
+        return await call
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling() > before:
+            raise
+        message = "the expander was cancelled from within"
+        raise RuntimeError(message) from error

@@ -8,6 +8,7 @@ connection is a pool of its own, taken from the top of a pile and put back on it
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import time
 from collections import deque
@@ -17,6 +18,8 @@ from contextlib import suppress
 import httpx2
 
 __all__ = ["ManyConnections"]
+
+logger = logging.getLogger("sot_graph")
 
 _DESCRIPTORS_SHARE = 0.75
 """Of the files that this process may open; the rest is for everything else in it."""
@@ -63,12 +66,21 @@ class ManyConnections(httpx2.AsyncBaseTransport):
         return response
 
     async def aclose(self) -> None:
-        """Close everything, also what is in use."""
+        """Close everything, also what is in use, and also when this is cancelled, as a loop that ends does with all."""
         connections = [*(connection for _, connection in self._idle), *self._leased, *self._lost]
         self._idle.clear()
         self._leased.clear()
         self._lost.clear()
-        await asyncio.gather(*(connection.aclose() for connection in connections), return_exceptions=True)
+        cancelled: asyncio.CancelledError | None = None
+        for connection in connections:
+            try:
+                await connection.aclose()
+            except asyncio.CancelledError as error:
+                cancelled = error
+            except Exception as error:  # noqa: BLE001  (what can't be closed is gone already)
+                logger.debug("A connection could not be closed: %s", error)
+        if cancelled is not None:
+            raise cancelled
 
     async def _turn(self, timeout: float | None, request: httpx2.Request) -> None:  # noqa: ASYNC109
         """Wait for one of the places."""

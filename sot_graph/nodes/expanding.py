@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
@@ -174,9 +175,9 @@ def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessa
 def _given(payload: ExpandPointInput, messages: list[BaseMessage]) -> ExpanderInput:
     """What an expander gets. A prefill is for the model that goes on after it."""
     prompt = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
-    return ExpanderInput(
-        question=payload["asked"], skeleton=payload["skeleton"], point=payload["point"], messages=prompt
-    )
+    # Copies: what it does to them is its own affair.
+    skeleton, point = deepcopy((payload["skeleton"], payload["point"]))
+    return ExpanderInput(question=payload["asked"], skeleton=skeleton, point=point, messages=list(prompt))
 
 
 def _call(payload: ExpandPointInput, task: Task, kit: Kit) -> ModelCall:

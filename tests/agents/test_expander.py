@@ -493,3 +493,35 @@ async def test_an_agents_expander_works_inside_of_a_parent(agent_graph, searched
     text = "".join([text async for text in astream_answer(parent, given)])
     assert text == (await parent.ainvoke(given))["messages"][-1].text
     assert len(searched) == 6
+
+
+async def test_what_an_expander_does_to_its_input_stays_its_own():
+    async def changes(given):
+        given["point"]["title"] = given["point"]["title"].upper()
+        given["skeleton"].clear()
+        return "Text."
+
+    result = await create_sot_graph(
+        ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil", "Sun"])), expander=changes
+    ).ainvoke({"question": "How do plants grow?"})
+    assert [expansion["title"] for expansion in result["expansions"]] == ["Seed", "Soil", "Sun"]
+
+
+@pytest.mark.parametrize("how", ["a task of its own", "a thread"])
+async def test_an_expander_that_is_cancelled_from_within_fails_its_own_point(how):
+    async def awaits(given):
+        if given["point"]["index"] == 2:
+            inner = asyncio.ensure_future(asyncio.Event().wait())
+            inner.cancel()
+            await inner
+        return "Text."
+
+    def raises(given):
+        if given["point"]["index"] == 2:
+            raise SystemExit(3) if given["question"] else asyncio.CancelledError
+        return "Text."
+
+    expander = awaits if how == "a task of its own" else raises
+    graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil", "Sun"])), expander=expander)
+    result = await graph.ainvoke({"question": "How do plants grow?"})
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "failed", "ok"]

@@ -155,3 +155,17 @@ async def test_closing_closes_what_is_in_use_too(server):
     assert not response.is_closed
     async with asyncio.timeout(30):
         await server.all_gone.wait()
+
+
+async def test_closing_that_is_cancelled_closes_everything_all_the_same(server):
+    server.expected = 5
+    http = client()
+    held = [asyncio.create_task(http.get(f"{server.url}/held")) for _ in range(5)]
+    await server.all_held.wait()
+    closing = asyncio.create_task(http.aclose())
+    await asyncio.sleep(0)  # it has begun
+    closing.cancel()
+    async with asyncio.timeout(30):
+        await asyncio.gather(closing, *held, return_exceptions=True)
+        server.let_go.set()
+        await server.all_gone.wait()
