@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Asking"]
 
-_KEYS = ("answer", "route", "route_reason", "skeleton", "expansions", "usage", "timings", "messages")
+_KEYS = (
+    "answer",
+    "route",
+    "route_reason",
+    "skeleton",
+    "expansions",
+    "sources",
+    "frame",
+    "usage",
+    "timings",
+    "messages",
+)
 _THREAD = {"configurable": {"thread_id": "ask"}}
 
 

@@ -15,7 +15,8 @@ from sot_graph.cli.app import app
 from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
-KEYS = {"answer", "route", "route_reason", "skeleton", "expansions", "usage", "timings", "messages"}
+KEYS = {"answer", "route", "route_reason", "skeleton", "expansions", "sources", "frame"}
+KEYS |= {"usage", "timings", "messages"}
 
 
 @pytest.fixture
