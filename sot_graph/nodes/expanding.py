@@ -134,7 +134,7 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
             point,
             messages,
             expander=kit.expander,
-            given=_given(payload, messages),
+            given=None if kit.expander is None else _given(payload, messages),
         )
         expansion = await writer.write()
         if expansion["status"] == "ok":

@@ -21,7 +21,18 @@ from sot_graph.testing import (
 )
 
 QUESTION = "What are the most effective ways to deal with stress?"
-CONTRACT = {"sources", "messages", "skeleton", "expansions", "answer", "route", "route_reason", "usage", "timings"}
+CONTRACT = {
+    "frame",
+    "sources",
+    "messages",
+    "skeleton",
+    "expansions",
+    "answer",
+    "route",
+    "route_reason",
+    "usage",
+    "timings",
+}
 
 
 def scripted(points=4, **kwargs):
