@@ -100,7 +100,9 @@ def skeleton_key(
     *,
     may_depend: bool,
 ) -> str | None:
-    """The skeleton's key in the cache."""
+    """The skeleton's key in the cache; `None` if nothing is kept."""
+    if not kit.cache.keeps:
+        return None
     options = task.options
     return kit.cache.key(
         "skeleton",
