@@ -69,7 +69,8 @@ def test_a_forked_child_takes_over_no_place_of_its_parents_limiter(run_script, e
 for _ in range(2):
     threading.Thread(target=graph.invoke, args=({"question": "In flight?"},), daemon=True).start()
 sys.stdin.readline()
-print(limiter.in_flight, in_a_child("First?"), limiter.in_flight)
+print(limiter.in_flight, in_a_child("First?"), limiter.in_flight, flush=True)
+os._exit(0)  # without closing the calls in flight, of which the threads would tell
 """)
     endpoint.wait_for(lambda log: len(log) == 2, timeout=60)
     output, errors = process.communicate("\n", timeout=60)
