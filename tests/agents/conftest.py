@@ -10,11 +10,18 @@ from langgraph.checkpoint.memory import InMemorySaver
 from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 
 
+class PassingEndpoint(SimulatedEndpoint):
+    """Its connections end with their answers: an agent calls a model of LangChain's, which would never close one."""
+
+    def chat_model(self, **kwargs):
+        return super().chat_model(**{"default_headers": {"Connection": "close"}, **kwargs})
+
+
 @pytest.fixture
 def endpoint() -> Iterator[SimulatedEndpoint]:
     """An endpoint that answers at once, with three points."""
     responder = SkeletonResponder(points=3, words_per_point=12)
-    with SimulatedEndpoint(responder, physics=Physics.instant()) as running:
+    with PassingEndpoint(responder, physics=Physics.instant()) as running:
         yield running
 
 
