@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import add_usage
@@ -32,11 +32,15 @@ if TYPE_CHECKING:
     from sot_graph.tracing import OnError
     from sot_graph.types import Stage
 
-__all__ = ["BrokenStreamError", "ModelCall", "Reply"]
+__all__ = ["BrokenStreamError", "ModelCall", "Prompt", "Reply"]
 
 logger = logging.getLogger("sot_graph")
 
 _GIVEN_UP = "given up: its time was over, or its reply was no longer wanted"
+
+
+Prompt: TypeAlias = "Sequence[BaseMessage] | Callable[[], Sequence[BaseMessage]]"
+"""A prompt, or what makes it."""
 
 
 class BrokenStreamError(Exception):
@@ -86,6 +90,10 @@ def _usage_of(error: BaseException) -> UsageMetadata | None:
         "output_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
     }
+
+
+def _made(prompt: Prompt) -> Sequence[BaseMessage]:
+    return prompt() if callable(prompt) else prompt
 
 
 def _times_cancelled() -> int:
@@ -147,7 +155,7 @@ class ModelCall:
 
     async def ask(
         self,
-        messages: Sequence[BaseMessage],
+        messages: Prompt,
         *,
         on_text: Callable[[str], None] | None = None,
         prepare: Callable[[Runnable[Any, Any]], Runnable[Any, Any]] | None = None,
@@ -156,7 +164,7 @@ class ModelCall:
         """Ask, and ask again where the way to the model failed and that can help.
 
         Args:
-            messages: The prompt.
+            messages: The prompt, or what makes it when the call's turn has come: thousands may wait for theirs.
             on_text: Streams the reply: called with each piece as it comes, be it text or a tool call's arguments.
             prepare: Binds tools or a response format to the model.
             on_attempt: Called as each attempt begins, with 1, 2, ...
@@ -173,6 +181,7 @@ class ModelCall:
                 on_attempt(attempt)
             try:
                 async with self.task.slot(), self.model.gate:
+                    asked = self.model.shape(_made(messages))
                     runnable = await self.model.here()
                     if prepare is not None:
                         runnable = prepare(runnable)
@@ -180,8 +189,8 @@ class ModelCall:
                     call = replace(call, config=self.trace.begin(call.config, clean))
                     self.task.meter.begin_call(self.stage)
                     if on_text is None:
-                        return await self._whole(call, messages)
-                    return await self._streamed(call, messages, on_text, with_tools=prepare is not None)
+                        return await self._whole(call, asked)
+                    return await self._streamed(call, asked, on_text, with_tools=prepare is not None)
             except BrokenStreamError as error:
                 clean(error, None)
                 raise
@@ -197,32 +206,32 @@ class ModelCall:
             await asyncio.sleep(wait)
             attempt += 1
 
-    def _cleaner(self, messages: Sequence[BaseMessage]) -> OnError:
+    def _cleaner(self, messages: Prompt) -> OnError:
         """Cleans what a failed call left behind, and tells the tokens that it reports."""
 
         def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:
             if isinstance(error, asyncio.CancelledError) and not error.args:
                 error.args = (_GIVEN_UP,)
-            hidden = None if self.task.trace.shows_content else "\n".join(str(message.text) for message in messages)
+            hidden = None if self.task.trace.shows_content else "\n".join(str(one.text) for one in _made(messages))
             Scrubber(self.model.secrets, hidden).failure(error, response)
             return _usage_of(error)
 
         return clean
 
-    async def _whole(self, call: _Prepared, messages: Sequence[BaseMessage]) -> Reply:
-        message = await call.runnable.ainvoke(list(messages), call.config, **call.settings)
+    async def _whole(self, call: _Prepared, messages: list[BaseMessage]) -> Reply:
+        message = await call.runnable.ainvoke(messages, call.config, **call.settings)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=_text_of(message))
         self.task.meter.add_message(self.stage, message)
         return Reply(clean_text(str(message.text)), message)
 
     async def _streamed(
-        self, call: _Prepared, messages: Sequence[BaseMessage], on_text: Callable[[str], None], *, with_tools: bool
+        self, call: _Prepared, messages: list[BaseMessage], on_text: Callable[[str], None], *, with_tools: bool
     ) -> Reply:
         gathered = _Gathered(with_tools=with_tools)
         cancelled_before = _times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
-        chunks = call.runnable.astream(list(messages), call.config, **call.settings)
+        chunks = call.runnable.astream(messages, call.config, **call.settings)
         try:
             async with asyncio.timeout(limit) as timer, aclosing(chunks):  # type: ignore[type-var]
                 async for chunk in chunks:

@@ -21,6 +21,7 @@ from sot_graph.forking import reset_after_fork
 from sot_graph.limiting import CallLimiter
 from sot_graph.models.clients import MOST_CONNECTIONS, for_one_loop
 from sot_graph.models.scrubbing import secrets_of
+from sot_graph.models.shaping import shape_for
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -47,6 +48,8 @@ class LoopModel:
         self.chunk_timeout = _chunk_timeout(model)
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self.secrets = secrets_of(model)
+        self.shape = shape_for(model)
+        """What is made of every prompt."""
         self._copies: MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]] = weakref.WeakKeyDictionary()
         self.reset_in_child()
         reset_after_fork(self)

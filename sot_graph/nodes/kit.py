@@ -76,7 +76,9 @@ class Node(Runnable[Any, Update]):
     async def _run(self, input: Any, config: RunnableConfig | None, *, threaded: bool = False) -> Update:
         key = None if self.begins and not input.get("review_comment") else _known_key(input)
         kit = self.kit
-        with open_task(key, ensure_config(config), kit.options, kit.limiter, threaded=threaded) as task:
+        # LangGraph's config is whole: completing it would copy it, which is 2 kB a point.
+        config = ensure_config() if config is None else config
+        with open_task(key, config, kit.options, kit.limiter, threaded=threaded) as task:
             describe_run(task, kit, input)
             return await self.function(input, task, kit)
 

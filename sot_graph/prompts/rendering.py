@@ -130,12 +130,6 @@ def expansion_messages(
     return messages
 
 
-@lru_cache(maxsize=4)
-def _escaped_skeleton(text: str) -> str:
-    """The same for all points of a run."""
-    return escape_delimiters(text)
-
-
 def expansion_prefill(prompts: SotPrompts, point: SkeletonPoint) -> str:
     """The beginning of a point's text that is put into the model's mouth; often empty."""
     return prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
@@ -201,7 +195,13 @@ def _opening(system: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
 
 def _after_skeleton(skeleton_call: Sequence[BaseMessage], skeleton_text: str, asked: str) -> list[BaseMessage]:
     """The shared layout: the skeleton's conversation, to the letter, and one more turn."""
-    return [*skeleton_call, AIMessage(_escaped_skeleton(skeleton_text)), HumanMessage(asked)]
+    return [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(asked)]
+
+
+@lru_cache(maxsize=4)
+def _skeleton_message(text: str) -> AIMessage:
+    """The same for all points of a run, like the messages before it."""
+    return AIMessage(escape_delimiters(text))
 
 
 def _standing_alone(
