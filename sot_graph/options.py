@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, brief
 from sot_graph.types import FramePartName
 
 __all__ = ["FrameChoice", "SotContext", "SotOptions", "apply_context", "frame_parts"]
@@ -220,7 +220,7 @@ class SotOptions:
             try:
                 adapter.validate_python(value)
             except ValidationError as error:
-                message = f"SotOptions.{name}={value!r}: {error.errors()[0]['msg']}."
+                message = f"SotOptions.{name}={brief(value)}: {error.errors()[0]['msg']}."
                 raise SotConfigError(message) from error
         if self.min_points > self.max_points:
             message = (

@@ -96,6 +96,12 @@ def test_a_direct_answer_is_shown_as_it_is_written(clock):
     assert "I just talk." in drawn(board, 80)
 
 
+def test_a_point_that_a_token_limit_cut_off_is_done_and_says_so(board):
+    board.feed({"type": "sot.point.end", "index": 2, "status": "ok", "truncated": True, "shown": True, "tail": ""})
+    assert "cut off" in drawn(board, 80)
+    assert "2 of 3 points" in board.summary
+
+
 def test_points_that_failed_or_were_late_are_told_by_more_than_their_colour(board):
     board.feed({"type": "sot.point.end", "index": 2, "status": "timed_out", "shown": True, "tail": ""})
     board.feed({"type": "sot.point.end", "index": 3, "status": "failed", "shown": True, "tail": ""})
