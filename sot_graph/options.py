@@ -154,7 +154,7 @@ class SotOptions:
     min_points: _Points = 3
     """A skeleton with fewer points is asked for again."""
     max_points: _Points = 10
-    """A skeleton is cut after so many points, with a warning in the log."""
+    """A skeleton is cut after so many points, with one warning a run in the log."""
     title_length: _Words = "3-5 words"
     """How long a title is to be, as the model is told."""
     point_length: _Words = "1-2 sentences"
