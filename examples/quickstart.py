@@ -9,6 +9,7 @@ form and unreliable facts.
 """
 
 import argparse
+import sys
 from contextlib import nullcontext
 
 from sot_graph import create_sot_graph, local_model
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--model", help="such as gpt-4o-mini; without it: the embedded model")
     arguments = parser.parse_args()
 
+    print("Loading ...", file=sys.stderr)
     with nullcontext(arguments.model) if arguments.model else local_model() as model:
         graph = create_sot_graph(model)
         result = {}
