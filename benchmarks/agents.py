@@ -4,6 +4,7 @@ uv run python benchmarks/agents.py
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -66,13 +67,14 @@ def agents(model: Any) -> Iterator[tuple[str, Any, Any]]:
 async def main() -> None:
     """Print a table."""
     with SimulatedEndpoint(respond, physics=PHYSICS) as endpoint:
-        print("| | first word, s | whole answer, s | calls | prompt tokens |\n|---|---|---|---|---|")
+        print("| | first word, s | whole answer, s | calls | prompt tokens |\n|---|---|---|---|---|", flush=True)
         for name, agent, measure in agents(endpoint.chat_model()):
+            print(f"measuring: {name} ...", file=sys.stderr, flush=True)
             await measure(agent)  # connections, imports
             endpoint.reset()
             first, whole = await measure(agent)
             prompts = sum(logged.request.prompt_tokens for logged in endpoint.requests)
-            print(f"| {name} | {first:.1f} | {whole:.1f} | {len(endpoint.requests)} | {prompts:,} |")
+            print(f"| {name} | {first:.1f} | {whole:.1f} | {len(endpoint.requests)} | {prompts:,} |", flush=True)
 
 
 if __name__ == "__main__":

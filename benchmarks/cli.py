@@ -56,7 +56,7 @@ def measure(
     names: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
 ) -> None:
     """Measure what sot_graph gives and costs, beside what anybody would write by hand."""
-    known = scenarios()
+    known = _known_scenarios()
     if names:
         for each in known.values():
             typer.echo(f"{each.name:14} {each.title}")
@@ -80,6 +80,15 @@ def measure(
 
         for path in (*draw_plots(folder), *fill_pages(folder)):
             _console.print(f"wrote {path}", style="dim")
+
+
+def _known_scenarios() -> dict[str, Scenario]:
+    try:
+        return scenarios()
+    except ImportError as error:
+        missing = f"{error.name} is not installed" if error.name else str(error)
+        typer.echo(f"benchmarks: {missing}. They need everything that developing needs: make sync", err=True)
+        raise typer.Exit(1) from error
 
 
 def _measure(chosen: list[Scenario], rounds: int | None, quick: bool, folder: Path) -> dict[str, Result]:

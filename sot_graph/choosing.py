@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.errors import SotConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from langchain_core.runnables import Runnable
 
-__all__ = ["DEFAULT_OPENAI_MODEL", "ModelChoice", "choose_from_environment", "choose_model", "chosen_model"]
+__all__ = ["DEFAULT_OPENAI_MODEL", "ModelChoice", "choose_from_environment", "choose_model"]
 
 DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
 """Where only a key is there. The library itself has no default model."""
@@ -68,9 +66,17 @@ class ModelChoice:
             yield self._resolve()
 
     def _resolve(self) -> Runnable[Any, Any]:
-        from sot_graph.models import resolve_model
+        from sot_graph.models import ModelWords, resolve_model
 
-        return resolve_model(self.name, base_url=self.base_url)
+        words = ModelWords(
+            model="--model (SOT_GRAPH_MODEL)",
+            base_url="--base-url (SOT_GRAPH_BASE_URL)",
+            examples="Give a name such as gpt-4o-mini or openai:gpt-4o-mini, or the path of a .gguf file.",
+            without_key="name a server of your own by --base-url, or leave --model out for the embedded model",
+            without_langchain="name a server that speaks OpenAI's protocol by --base-url",
+            own_server="give --base-url (SOT_GRAPH_BASE_URL) too",
+        )
+        return resolve_model(self.name, base_url=self.base_url, words=words)
 
 
 def choose_model(model: str | None = None, base_url: str | None = None) -> ModelChoice:
@@ -111,22 +117,3 @@ def choose_from_environment() -> ModelChoice:
         SotConfigError: A base URL without a name.
     """
     return choose_model(os.environ.get("SOT_GRAPH_MODEL") or None, os.environ.get("SOT_GRAPH_BASE_URL") or None)
-
-
-@contextmanager
-def chosen_model(model: str | None, base_url: str | None, say: Callable[[str], None]) -> Iterator[Runnable[Any, Any]]:
-    """The chat model that the options and the environment ask for.
-
-    Args:
-        model: As for `choose_model`.
-        base_url: As for `choose_model`.
-        say: Tells the user about a choice that they didn't make.
-
-    Raises:
-        SotConfigError: There is no such model, or something that it needs is missing.
-    """
-    choice = choose_model(model, base_url)
-    if choice.notice:
-        say(choice.notice)
-    with choice.opened() as chat:
-        yield chat

@@ -31,11 +31,20 @@ __all__ = [
 ]
 
 
+_LONGEST_VALUE = 80
+
+
 def kind_of(value: object) -> str:
     """What a value is, without anything of what it holds: errors go into traces and logs."""
     if isinstance(value, Mapping):
         return f"a {type(value).__name__} with the keys {', '.join(sorted(map(str, value))) or 'none'}"
     return "None" if value is None else f"a {type(value).__name__}"
+
+
+def brief(value: object) -> str:
+    """A value as Python writes it, cut where it is too long for a message that somebody is to read."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}… ({len(text):,} characters)"
 
 
 class SotError(Exception):

@@ -93,7 +93,12 @@ class PointDeltaEvent(TypedDict):
     text: str
 
 
-class _Sourced(TypedDict, total=False):
+class _Truncatable(TypedDict, total=False):
+    truncated: bool
+    """`True` where the model ran into a token limit."""
+
+
+class _Sourced(_Truncatable, total=False):
     sources: list[Source]
     """What its text cites."""
 
@@ -140,7 +145,7 @@ class FrameDeltaEvent(TypedDict):
     text: str
 
 
-class FrameEndEvent(TypedDict):
+class FrameEndEvent(_Truncatable):
     """The introduction or the conclusion is done. Without a text it is left out of the answer."""
 
     type: Literal["sot.frame.end"]

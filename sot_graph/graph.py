@@ -16,7 +16,7 @@ from sot_graph.errors import SotConfigError
 from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
 from sot_graph.limiting import CallLimiter
-from sot_graph.models import LoopModel, closing_calls, resolve_model
+from sot_graph.models import LoopModel, ModelWords, closing_calls, resolve_model
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,
@@ -89,7 +89,9 @@ def build_sot_graph(
         >>> graph = builder.compile(name="answer")
     """
     resolved = resolve_model(model)
-    drafting = resolved if skeleton_model is None else resolve_model(skeleton_model, what="skeleton_model")
+    drafting = (
+        resolved if skeleton_model is None else resolve_model(skeleton_model, words=ModelWords(model="skeleton_model"))
+    )
     if router is not None and not (callable(router) or isinstance(router, ModelRouting)):
         message = f"router is {type(router).__name__}; it must be a callable of (question, history), or one of ours."
         raise SotConfigError(message)

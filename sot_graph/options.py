@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, brief
 from sot_graph.types import FramePartName
 
 __all__ = ["FrameChoice", "SotContext", "SotOptions", "apply_context", "frame_parts"]
@@ -154,7 +154,7 @@ class SotOptions:
     min_points: _Points = 3
     """A skeleton with fewer points is asked for again."""
     max_points: _Points = 10
-    """A skeleton is cut after so many points, with a warning in the log."""
+    """A skeleton is cut after so many points, with one warning a run in the log."""
     title_length: _Words = "3-5 words"
     """How long a title is to be, as the model is told."""
     point_length: _Words = "1-2 sentences"
@@ -220,7 +220,7 @@ class SotOptions:
             try:
                 adapter.validate_python(value)
             except ValidationError as error:
-                message = f"SotOptions.{name}={value!r}: {error.errors()[0]['msg']}."
+                message = f"SotOptions.{name}={brief(value)}: {error.errors()[0]['msg']}."
                 raise SotConfigError(message) from error
         if self.min_points > self.max_points:
             message = (

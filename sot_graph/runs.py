@@ -53,6 +53,8 @@ class RunShared:
     """What every point's prompt begins with, after what makes it differ from run to run: made once."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
+    told: set[str] = field(default_factory=set)
+    """What the log has been told, that it needs to be told once a run."""
 
     def elapsed(self) -> float:
         """Seconds since the run's start."""
@@ -76,7 +78,8 @@ class _Registry:
             run = self._runs.get(key)
             if run is None or run.control is not control:
                 self._drop_idle(now)
-                run = self._runs[key] = RunShared(control)
+                told = set() if run is None else run.told  # an invocation that goes on with a run doesn't repeat it
+                run = self._runs[key] = RunShared(control, told=told)
             run.active += 1
             run.touched = now
             return run

@@ -68,7 +68,12 @@ class Source(_AboutSource):
     title: str
 
 
-class _WithSources(TypedDict, total=False):
+class _Truncatable(TypedDict, total=False):
+    truncated: bool
+    """`True` where the model ran into a token limit, so that the text ends too early. Not there otherwise."""
+
+
+class _WithSources(_Truncatable, total=False):
     sources: list[Source]
     """Those of its expander, where it gave any. `text` cites them by their place here, from 1, or by their `id`."""
 
@@ -88,7 +93,7 @@ class Expansion(_WithSources):
 FramePartName: TypeAlias = Literal["introduction", "conclusion"]
 
 
-class FramePart(TypedDict):
+class FramePart(_Truncatable):
     """An introduction or a conclusion."""
 
     text: str

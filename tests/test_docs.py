@@ -136,6 +136,16 @@ def test_every_sot_graph_command_of_the_docs_parses(page, words):
             assert parsed.params["question"]
 
 
+def test_every_question_that_the_docs_have_answered_by_a_skeleton_is_one_for_a_skeleton():
+    """By the router that the project ships: the first thing that a newcomer copies is to show what it is for."""
+    from sot_graph import LearnedRouter
+
+    router = LearnedRouter()
+    asked = {words[2] for _, words in commands() if words[0] == "sot-graph" and words[1] in ("ask", "compare")}
+    assert asked
+    assert {question for question in asked if router(question, ()).route != "skeleton"} == set()
+
+
 def test_every_make_target_that_the_docs_name_exists():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))

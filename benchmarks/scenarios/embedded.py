@@ -16,6 +16,7 @@ from langchain_openai import ChatOpenAI
 from benchmarks.figures import Result
 from benchmarks.scenarios.base import Plan, Scenario
 from sot_graph import SotPrompts, create_sot_graph, local_model
+from sot_graph.testing.prose import make_titles
 
 __all__ = ["SCENARIO"]
 
@@ -31,16 +32,7 @@ QUESTIONS = (
     "Why do people dream?",
     "What makes a good leader?",
 )
-_TITLES = (
-    "Early beginnings",
-    "Main causes",
-    "Daily practice",
-    "Hidden costs",
-    "Common mistakes",
-    "Useful tools",
-    "Local customs",
-    "Future outlook",
-)
+_TITLES = make_titles(8)
 _TOKENS = 60
 _FORCED: dict[str, Any] = {"temperature": 0.0, "extra_body": {"ignore_eos": True}}
 
@@ -69,9 +61,7 @@ async def _both(chat: ChatOpenAI, question: str) -> _Pair:
 
     drafted = await create_sot_graph(chat, prompts=small).ainvoke({"question": question})
     started = time.perf_counter()
-    written = await create_sot_graph(chat, prompts=forced).ainvoke(
-        {"question": question, "given_skeleton": list(_TITLES)}
-    )
+    written = await create_sot_graph(chat, prompts=forced).ainvoke({"question": question, "given_skeleton": _TITLES})
     expansion = time.perf_counter() - started
     used = written["usage"]["expansion"]
     return _Pair(

@@ -1,12 +1,17 @@
-"""Commands, their options, and exit statuses: 0, 1 (the model or the run failed), 2 (bad usage), 130 (Ctrl-C)."""
+"""Commands, their options, and exit statuses.
+
+0, 1 (the model or the run failed), 2 (bad usage), 130 (Ctrl-C), 143 (SIGTERM).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from sot_graph.cli.kinds import RouterKind
 
@@ -17,9 +22,33 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
+
+class _Commands(TyperGroup):
+    """Typer ends with 1 where nobody reads a help to its end: `sot-graph --help | true`."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        with _reader_may_leave():
+            return super().make_context(*arguments, **settings)
+
+    def invoke(self, *arguments: Any, **settings: Any) -> Any:
+        with _reader_may_leave():
+            return super().invoke(*arguments, **settings)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        from sot_graph.cli.streams import drop_output
+
+        drop_output()
+        raise typer.Exit from None
+
+
 app = typer.Typer(
     name="sot-graph",
-    help="Skeleton-of-Thought: long answers sooner, by writing their points in parallel.",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -41,8 +70,21 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Skeleton-of-Thought: long answers sooner, by writing their points in parallel."""
+    """Skeleton-of-Thought: long answers sooner, by writing their points in parallel.
 
+    Begin with: sot-graph ask "How can I sleep better?"
+    """
+
+
+# The first character keeps the lines as they are.
+_EXAMPLES = """\b
+Examples:
+  sot-graph ask "How can I sleep better?"
+  sot-graph ask "How can I sleep better?" --report run.html
+  sot-graph ask "How can I sleep better?" -m gpt-4o-mini --max-points 5
+  sot-graph ask "How can I sleep better?" --json | jq -r .answer
+  sot-graph ask - < question.txt
+"""
 
 _Question = Annotated[str, typer.Argument(help="The question; - reads it from standard input.", show_default=False)]
 _Model = Annotated[
@@ -51,8 +93,8 @@ _Model = Annotated[
         "--model",
         "-m",
         envvar="SOT_GRAPH_MODEL",
-        help="gpt-4o-mini, provider:name, or path/to/model.gguf. Without it, and without OPENAI_API_KEY: the small "
-        "embedded model.",
+        help="gpt-4o-mini, provider:name, or path/to/model.gguf. If not given: gpt-4o-mini where OPENAI_API_KEY is "
+        "set, else the small embedded model.",
     ),
 ]
 _BaseUrl = Annotated[
@@ -60,22 +102,35 @@ _BaseUrl = Annotated[
     typer.Option(
         "--base-url",
         envvar="SOT_GRAPH_BASE_URL",
-        help="An OpenAI-compatible endpoint, such as http://localhost:11434/v1. Needs --model.",
+        help="An OpenAI-compatible endpoint, such as http://localhost:11434/v1. Needs --model; its key, if it wants "
+        "one, is OPENAI_API_KEY.",
     ),
 ]
 
 
-@app.command()
+@app.command(short_help="Answer a question, its points written in parallel.", epilog=_EXAMPLES)
 def ask(
     question: _Question,
     model: _Model = None,
     base_url: _BaseUrl = None,
-    max_points: Annotated[int | None, typer.Option(help="Points of the skeleton at most; 10 if not given.")] = None,
+    max_points: Annotated[
+        int | None,
+        typer.Option(
+            help="The answer has so many points at most: the model is told, and more are left out. If not given: 10. "
+            "The embedded model's answers have 6 at most.",
+            show_default=False,
+        ),
+    ] = None,
     point_length: Annotated[
-        str | None, typer.Option(help='How long a point is to be; "1-2 sentences" if not given.')
+        str | None,
+        typer.Option(
+            help='How long each point is to be, in words for the model. If not given: "1-2 sentences". The embedded '
+            "model keeps to its own.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object with everything known about the run, no more.")
+        bool, typer.Option("--json", help="Print one JSON object with everything known about the run.")
     ] = False,
     stream: Annotated[
         bool, typer.Option("--stream/--no-stream", help="Show the points while they are written.")
@@ -84,7 +139,8 @@ def ask(
         bool, typer.Option("--review", help="Show the skeleton first, to be approved, edited or rejected.")
     ] = False,
     router: Annotated[
-        RouterKind | None, typer.Option(help="Have a router decide whether the question takes a skeleton.")
+        RouterKind | None,
+        typer.Option(help="Have a router decide whether a skeleton is worth it; if not, the answer is direct."),
     ] = None,
     report: Annotated[
         Path | None,
@@ -93,10 +149,7 @@ def ask(
         ),
     ] = None,
 ) -> None:
-    """Answer a question: first its skeleton, then all points in parallel, then one answer.
-
-    Example: sot-graph ask "How can I improve my time management skills?"
-    """
+    """Answer a question: first its skeleton, then all points in parallel, then one answer."""
     from sot_graph.cli.asking import Asking
     from sot_graph.cli.streams import read_question
 
@@ -116,11 +169,11 @@ def ask(
     )
 
 
-@app.command()
+@app.command(short_help="Answer it directly and by its skeleton: times and tokens of both.")
 def compare(question: _Question, model: _Model = None, base_url: _BaseUrl = None) -> None:
     """Answer a question twice, directly and by its skeleton, and show what each way took.
 
-    Example: sot-graph compare "How can I improve my time management skills?"
+    Example: sot-graph compare "How can I sleep better?"
     """
     from sot_graph.cli.comparing import Comparing
     from sot_graph.cli.streams import read_question
@@ -128,7 +181,7 @@ def compare(question: _Question, model: _Model = None, base_url: _BaseUrl = None
     _run(lambda: Comparing(question=read_question(question), model=model, base_url=base_url))
 
 
-@app.command()
+@app.command(short_help="Say whether a question gains by a skeleton, without a model.")
 def route(
     question: Annotated[
         str | None, typer.Argument(help="The question; - reads it from standard input.", show_default=False)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from sot_graph.choosing import chosen_model
 from sot_graph.cli.consoles import output_console
 from sot_graph.cli.failing import running
 from sot_graph.cli.kinds import RouterKind
@@ -20,7 +19,7 @@ from sot_graph.cli.reviewing import review_on_terminal
 from sot_graph.cli.routing import make_router
 from sot_graph.cli.screen import Screen, screen_for
 from sot_graph.cli.streams import print_json
-from sot_graph.errors import SotConfigError
+from sot_graph.cli.waiting import opened_model, waiting
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
@@ -68,13 +67,10 @@ class Asking:
         options = self._options()
         if self.report is not None:
             check_report(self.report)
-        with (
-            chosen_model(self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)) as chat,
-            running(),
-        ):
-            result = self._answer(chat, options, errors)
+        with opened_model(self.model, self.base_url, errors) as model, running():
+            result = self._answer(model.chat, options, errors)
         if self.report is not None:
-            write_report(self.report, result)
+            write_report(self.report, result, local=model.is_embedded)
             errors.print(f"Wrote {self.report}.", style="dim", markup=False)
 
     def _options(self) -> SotOptions:
@@ -84,11 +80,7 @@ class Asking:
             changes["min_points"] = max(1, min(SotOptions().min_points, self.max_points))
         if self.point_length is not None:
             changes["point_length"] = self.point_length
-        try:
-            return SotOptions(**changes)
-        except SotConfigError as error:  # in the words of the command line
-            message = str(error).replace("SotOptions.max_points=", "--max-points ")
-            raise SotConfigError(message.replace("SotOptions.point_length=", "--point-length ")) from error
+        return SotOptions(**changes)
 
     def _answer(self, chat: Runnable[Any, Any], options: SotOptions, errors: Console) -> Mapping[str, Any]:
         from langgraph.checkpoint.memory import InMemorySaver
@@ -105,7 +97,10 @@ class Asking:
         given: Any = {"question": self.question}
         while True:
             screen = screen_for(output_console(), stream=self.stream, silent=self.as_json)
-            result = asyncio.run(self._watch(graph, given, screen))
+            # JSON comes in one piece at the end: until then there is nothing else to look at.
+            clock = waiting(errors, "Answering", in_pipe=False) if self.as_json else nullcontext()
+            with clock:
+                result = asyncio.run(self._watch(graph, given, screen))
             interrupts = result.get("__interrupt__")
             if not interrupts:
                 break

@@ -15,15 +15,17 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sot_graph.choosing import chosen_model
 from sot_graph.cli.consoles import output_console
 from sot_graph.cli.failing import running
 from sot_graph.cli.live import Board, tail_of_text
+from sot_graph.cli.waiting import opened_model
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
 __all__ = ["Comparing", "Way"]
+
+_SHARED_CPU = "On one CPU the points share the cores: what is gained with a hosted model does not show here."
 
 
 @dataclass(slots=True)
@@ -62,18 +64,18 @@ class Comparing:
             SotConfigError: Before anything was asked: bad usage.
             Exception: One of the ways failed, or could not be printed.
         """
-        with chosen_model(
-            self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False)
-        ) as chat:
+        with opened_model(self.model, self.base_url, errors) as model:
             console = output_console()
             with running():
-                asyncio.run(self._both(chat, console, errors))
+                asyncio.run(self._both(model.chat, console, errors))
         if not console.is_terminal:
             for way in (self.direct, self.skeleton):
                 console.print(f"Answered {way.name}\n\n{way.text}\n", markup=False, soft_wrap=True)
         else:
             console.print(self._columns(console, whole=True))
         console.print(comparison(self.direct, self.skeleton))
+        if model.is_embedded:
+            errors.print(_SHARED_CPU, style="dim")
 
     async def _both(self, chat: Runnable[Any, Any], console: Console, errors: Console) -> None:
         from sot_graph.graph import create_sot_graph

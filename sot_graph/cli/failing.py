@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from sot_graph.cli.reviewing import ReviewAbandonedError
+from sot_graph.cli.signals import EXIT_TERMINATED, interrupted_status
 from sot_graph.cli.streams import drop_output, flush_output, leave
+from sot_graph.cli.wording import in_flags
 from sot_graph.errors import SotConfigError, SotError
 
-__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_USAGE", "RunFailedError", "exit_status", "owns_process", "running"]
+__all__ = ["EXIT_FAILED", "EXIT_USAGE", "RunFailedError", "exit_status", "owns_process", "running"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 _OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
@@ -38,8 +39,7 @@ def running() -> Iterator[None]:
     except KeyboardInterrupt:
         if owns_process.get():
             # The embedded model stops only when it has computed what it is at, which takes seconds on a busy machine.
-            _say("Interrupted.", "dim")
-            leave(EXIT_INTERRUPTED)
+            leave(_interrupted())
         raise
 
 
@@ -55,16 +55,22 @@ def exit_status(run: Callable[[], object]) -> int:
         drop_output()
         return 0
     except KeyboardInterrupt:
-        _say("Interrupted.", "dim")
+        status = _interrupted()
         if owns_process.get():
-            leave(EXIT_INTERRUPTED)
-        return EXIT_INTERRUPTED
+            leave(status)
+        return status
     except Exception as error:  # noqa: BLE001 - the end of the line: every failure gets its sentence and its status
         if isinstance(error, OSError):
             drop_output()
         _say(_message(error), "red")
         return EXIT_FAILED
     return 0
+
+
+def _interrupted() -> int:
+    status = interrupted_status()
+    _say("Terminated." if status == EXIT_TERMINATED else "Interrupted.", "dim")
+    return status
 
 
 def _say(text: str, style: str) -> None:
@@ -75,7 +81,7 @@ def _say(text: str, style: str) -> None:
 
 def _message(error: Exception) -> str:
     """In one line without control characters, whoever wrote it."""
-    text = "".join(char if char.isprintable() else " " for char in _reason(error))
+    text = "".join(char if char.isprintable() else " " for char in in_flags(_reason(error)))
     return f"sot-graph: {' '.join(text.split())}"
 
 

@@ -23,6 +23,7 @@ _LOOKS = {  # state: (mark, style)
     "waiting": ("·", "dim"),
     "writing": ("✎", "cyan"),
     "done": ("✓", "green"),
+    "cut off": ("✓", "yellow"),
     "late": ("⏱", "yellow"),
     "failed": ("✗", "red"),
 }
@@ -84,7 +85,7 @@ class Board:
             text.state = "writing"
             text.text += event["text"]
         else:
-            text.state = _ENDS[event["status"]]
+            text.state = "cut off" if event.get("truncated") else _ENDS[event["status"]]
 
     @property
     def _texts(self) -> list[_Text]:
@@ -102,7 +103,7 @@ class Board:
         now = self.clock()
         parts = [f"{now - self._started:5.1f} s"]
         if self.points:
-            done = sum(point.state in _ENDS.values() for point in self.points.values())
+            done = sum(point.state not in ("waiting", "writing") for point in self.points.values())
             parts.append(f"{done} of {len(self.points)} points")
         elif self.direct is None:
             parts.append("drafting the skeleton")

@@ -42,8 +42,13 @@ def _try(path: str) -> None:
         os.unlink(path)
 
 
-def write_report(path: Path, result: Mapping[str, Any]) -> None:
+def write_report(path: Path, result: Mapping[str, Any], *, local: bool) -> None:
     """Write the picture of a run.
+
+    Args:
+        path: The file.
+        result: What the graph returned.
+        local: Whether the model ran on this machine.
 
     Raises:
         OSError: With the file's name.
@@ -51,6 +56,6 @@ def write_report(path: Path, result: Mapping[str, Any]) -> None:
     from sot_graph.timeline import result_timeline
 
     try:
-        path.write_text(result_timeline(result), encoding="utf-8")
+        path.write_text(result_timeline(result, local=local), encoding="utf-8")
     except OSError as error:
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from sot_graph.choosing import chosen_model
 from sot_graph.cli.kinds import RouterKind
 from sot_graph.cli.streams import print_json
+from sot_graph.cli.waiting import opened_model
 from sot_graph.errors import SotConfigError
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ class Routing:
         """
         questions = list(self._questions())
         if self.router is RouterKind.LEARNED:
-            chosen: Any = nullcontext(None)
+            chosen: Any = nullcontext()
         else:
-            chosen = chosen_model(self.model, self.base_url, lambda text: errors.print(text, style="dim", markup=False))
+            chosen = opened_model(self.model, self.base_url, errors)
         with chosen as model:
-            asyncio.run(self._decide(questions, make_router(self.router, model)))
+            asyncio.run(self._decide(questions, make_router(self.router, model and model.chat)))
 
     def _questions(self) -> Iterable[str]:
         if (self.question is None) == (self.file is None):

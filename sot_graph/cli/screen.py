@@ -13,7 +13,6 @@ from rich.live import Live
 from rich.markdown import Markdown
 
 from sot_graph.cli.live import Board
-from sot_graph.streaming.reading import AnswerReader
 
 if TYPE_CHECKING:
     from sot_graph.types import SkeletonPoint
@@ -68,6 +67,9 @@ class _Plain(_Silence):
     """For a pipe: the skeleton, then the answer in reading order as it is written."""
 
     def __init__(self, *, stream: bool) -> None:
+        # Here, where the model is loaded: it imports seconds of LangGraph, before which something is to be seen.
+        from sot_graph.streaming.reading import AnswerReader
+
         self._stream = stream
         self._reader = AnswerReader()
         self._has_begun = False

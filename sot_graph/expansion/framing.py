@@ -54,7 +54,10 @@ class FrameWriter:
         if status != "ok":
             becomes = "breaks off" if text else "is left out"
             logger.warning("The %s %s: %s", self._name, becomes, error)
-        return FramePart(text=text, status=status, error=error)
+        part = FramePart(text=text, status=status, error=error)
+        if self._writer.truncated:
+            part["truncated"] = True
+        return part
 
     def _cleaner(self) -> TextCleaner:
         # The part's name as its title: models like to put it before the text.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.expansion.sending import SendingWriter
-from sot_graph.models import BrokenStreamError, ModelCall
+from sot_graph.models import BrokenStreamError, ModelCall, Reply
 
 if TYPE_CHECKING:
     from sot_graph.expansion.cleaning import TextCleaner
@@ -71,7 +71,7 @@ class TextWriter(SendingWriter):
                     raise
         if not stream:
             self._take(reply.text)
-        self._sender.add(self._cleaner.finish(cut_off=reply.was_cut_off))
+        self._finish(reply)
 
     def _take(self, piece: str) -> None:
         self._sender.add(self._cleaner.feed(piece))
@@ -81,6 +81,10 @@ class TextWriter(SendingWriter):
         messages = [*self._messages, AIMessage(written), HumanMessage(_GO_ON)]
         reply = await self._call.ask(messages, on_attempt=self._on_attempt)
         self._take(_continuation(written, reply.text))
+        self._finish(reply)
+
+    def _finish(self, reply: Reply) -> None:
+        self.truncated = reply.was_cut_off
         self._sender.add(self._cleaner.finish(cut_off=reply.was_cut_off))
 
 

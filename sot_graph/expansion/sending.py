@@ -29,6 +29,8 @@ class SendingWriter(ABC):
     """For messages."""
     sources: Sequence[Source] = ()
     """What the text rests on."""
+    truncated = False
+    """Whether the text ends where the model ran into a token limit."""
 
     def __init__(
         self, call: ModelCall, *, make_cleaner: Callable[[], TextCleaner], send: Callable[[str], None]

@@ -84,6 +84,8 @@ class PointWriter:
             status=status,
             error=error,
         )
+        if self._writer.truncated:
+            expansion["truncated"] = True
         if self._writer.sources:
             expansion["sources"] = list(self._writer.sources)
         return expansion

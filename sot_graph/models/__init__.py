@@ -5,7 +5,7 @@ from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable, 
 from sot_graph.models.leaving import closing_calls
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
-from sot_graph.models.resolve import resolve_model
+from sot_graph.models.resolve import ModelWords, resolve_model
 from sot_graph.models.running import run_in_own_thread, run_sync
 from sot_graph.models.structured import InvalidOutputError, ask_structured, pick_mode
 
@@ -14,6 +14,7 @@ __all__ = [
     "InvalidOutputError",
     "LoopModel",
     "ModelCall",
+    "ModelWords",
     "Patience",
     "Reply",
     "ask_structured",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,19 +12,31 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, brief
 from sot_graph.models.failures import explain
 
-__all__ = ["resolve_model"]
+__all__ = ["ModelWords", "resolve_model"]
 
-_HOW = (
-    'Pass a LangChain chat model such as ChatOpenAI(model="gpt-4o-mini"), or a name such as "gpt-4o-mini" or '
-    '"openai:gpt-4o-mini".'
-)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelWords:
+    """What error messages call the things that a caller gives, and what they advise: in code, unless said otherwise."""
+
+    model: str = "model"
+    base_url: str = "The base URL"
+    examples: str = (
+        'Pass a LangChain chat model such as ChatOpenAI(model="gpt-4o-mini"), or a name such as "gpt-4o-mini" or '
+        '"openai:gpt-4o-mini".'
+    )
+    without_key: str = "pass ChatOpenAI(model=..., api_key=...)"
+    """Beside setting the key's environment variable."""
+    without_langchain: str = "pass a chat model object"
+    """Beside installing LangChain."""
+    own_server: str = "give its base URL too"
 
 
 def resolve_model(
-    model: object, *, base_url: str | None = None, api_key: str | None = None, what: str = "model"
+    model: object, *, base_url: str | None = None, api_key: str | None = None, words: ModelWords | None = None
 ) -> Runnable[Any, Any]:
     """A chat model from an object or a name.
 
@@ -33,38 +46,42 @@ def resolve_model(
             `init_chat_model`, where that is installed.
         base_url: An OpenAI-compatible endpoint. Beside it a name is taken as it stands (`qwen3:4b`).
         api_key: The key for a named model; by default the provider's own environment variable.
-        what: What the model is for, in error messages.
+        words: For error messages.
 
     Raises:
         SotConfigError: Not a chat model, no such provider, a missing package or key.
     """
+    words = words or ModelWords()
     if isinstance(model, str):
-        return _from_name(model.strip(), base_url, api_key, what)
+        return _from_name(model.strip(), base_url, api_key, words)
     if isinstance(model, Runnable):
         return model
-    message = f"{what} is a {type(model).__name__}, not a chat model. {_HOW}"
+    message = f"{words.model} is a {type(model).__name__}, not a chat model. {words.examples}"
     raise SotConfigError(message)
 
 
-def _from_name(name: str, base_url: str | None, api_key: str | None, what: str) -> Runnable[Any, Any]:
+def _from_name(name: str, base_url: str | None, api_key: str | None, words: ModelWords) -> Runnable[Any, Any]:
     provider, colon, rest = name.partition(":")
     if not name.isprintable() or not name or (colon and not (provider and rest)):
-        message = f"{what} is {name!r}, which names no model. {_HOW}"
+        message = f"{words.model} is {brief(name)}, which names no model. {words.examples}"
         raise SotConfigError(message)
     if base_url is not None:
-        return _chat_openai(name, base_url, api_key)
+        return _chat_openai(name, base_url, api_key, words)
     if not colon:
-        return _chat_openai(name, None, api_key)
+        return _chat_openai(name, None, api_key, words)
     if provider == "openai":
-        return _chat_openai(rest, None, api_key)
-    return _from_provider(provider, rest, api_key, what)
+        return _chat_openai(rest, None, api_key, words)
+    return _from_provider(provider, rest, api_key, words)
 
 
-def _chat_openai(name: str, base_url: str | None, api_key: str | None) -> ChatOpenAI:
+def _chat_openai(name: str, base_url: str | None, api_key: str | None, words: ModelWords) -> ChatOpenAI:
     settings: dict[str, Any] = {"model": name, "stream_usage": True}
     if base_url is not None:
         if not _is_http_url(base_url):
-            message = f"The base URL is {base_url!r}; it must be an http:// or https:// address, such as http://localhost:11434/v1."
+            message = (
+                f"{words.base_url} is {brief(base_url)}; it must be an http:// or https:// address, such as "
+                "http://localhost:11434/v1."
+            )
             raise SotConfigError(message)
         # LangChain would guess the Responses API from the model's name; compatible servers don't have it.
         settings |= {"base_url": base_url, "use_responses_api": False}
@@ -75,7 +92,7 @@ def _chat_openai(name: str, base_url: str | None, api_key: str | None) -> ChatOp
     except openai.OpenAIError as error:
         if base_url is not None:  # local servers want no key
             return ChatOpenAI(**settings, api_key="not-needed")  # type: ignore[arg-type]
-        message = f'No key for {name!r}: set OPENAI_API_KEY, or pass ChatOpenAI(model="{name}", api_key=...).'
+        message = f"No key for {brief(name)}: set OPENAI_API_KEY, or {words.without_key}."
         raise SotConfigError(message) from error
 
 
@@ -88,13 +105,13 @@ def _is_http_url(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
 
 
-def _from_provider(provider: str, name: str, api_key: str | None, what: str) -> BaseChatModel:
-    full = f"{provider}:{name}"
-    local_hint = f" If {full!r} is the name of a model on a server of your own, give its base URL too."
+def _from_provider(provider: str, name: str, api_key: str | None, words: ModelWords) -> BaseChatModel:
+    full = brief(f"{provider}:{name}")
+    local_hint = f" If {full} is the name of a model on a server of your own, {words.own_server}."
     if importlib.util.find_spec("langchain") is None:
         message = (
-            f"{what} is {full!r}: for other providers than OpenAI install LangChain and the provider's package "
-            f"(pip install langchain langchain-{provider.replace('_', '-')}), or pass a chat model object.{local_hint}"
+            f"{words.model} is {full}: for other providers than OpenAI install LangChain and the provider's package "
+            f"(pip install langchain langchain-{provider.replace('_', '-')}), or {words.without_langchain}.{local_hint}"
         )
         raise SotConfigError(message)
     from langchain.chat_models import init_chat_model
@@ -104,11 +121,13 @@ def _from_provider(provider: str, name: str, api_key: str | None, what: str) -> 
             return init_chat_model(name, model_provider=provider)
         return init_chat_model(name, model_provider=provider, api_key=api_key)
     except ImportError as error:
-        message = f"{what} is {full!r}: {explain(error)}"
+        message = f"{words.model} is {full}: {explain(error)}"
         raise SotConfigError(message) from error
     except Exception as error:  # of the provider's own class: a missing key, mostly
         if isinstance(error, ValueError) and str(error).startswith("Unsupported provider"):
-            message = f"{what} is {full!r}: LangChain's init_chat_model knows no provider {provider!r}.{local_hint}"
+            message = (
+                f"{words.model} is {full}: LangChain's init_chat_model knows no provider {brief(provider)}.{local_hint}"
+            )
         else:
-            message = f"{what} is {full!r}: no model could be made of it: {explain(error)}"
+            message = f"{words.model} is {full}: no model could be made of it: {explain(error)}"
         raise SotConfigError(message) from error

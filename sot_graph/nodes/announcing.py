@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sot_graph.events import PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
+from sot_graph.events import FrameEndEvent, PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
 from sot_graph.joining import frame_tail, heads_and_separator, shown, tail_of
 from sot_graph.options import frame_parts
 
@@ -83,6 +83,8 @@ def announce_end(expansion: Expansion, task: Task, kit: Kit) -> None:
         shown=shown(expansion, task.options.on_point_failure),
         tail=tail_of(kit.join, expansion),
     )
+    if expansion.get("truncated"):
+        ended["truncated"] = True
     if expansion.get("sources"):
         ended["sources"] = expansion["sources"]
     task.emit(ended)
@@ -98,7 +100,11 @@ def announce_whole_frame(frame: Frame, task: Task, kit: Kit) -> None:
 
 def announce_frame_end(name: FramePartName, part: FramePart, task: Task, kit: Kit) -> None:
     """The introduction or the conclusion is done."""
-    task.emit({"type": "sot.frame.end", "part": name, "status": part["status"], "tail": frame_tail(kit.join, part)})
+    tail = frame_tail(kit.join, part)
+    ended = FrameEndEvent(type="sot.frame.end", part=name, status=part["status"], tail=tail)
+    if part.get("truncated"):
+        ended["truncated"] = True
+    task.emit(ended)
 
 
 def _has_introduction(kit: Kit) -> bool:

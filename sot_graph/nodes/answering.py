@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,11 @@ from sot_graph.usage import usage_metadata
 if TYPE_CHECKING:
     from sot_graph.nodes.kit import Kit, Update
     from sot_graph.runs import Task
-    from sot_graph.types import Usage
+    from sot_graph.types import Frame, Usage
 
 __all__ = ["answer_directly", "answered", "join", "write_directly"]
+
+logger = logging.getLogger("sot_graph")
 
 _CUT = " … *(The answer breaks off here.)*"
 
@@ -43,6 +46,7 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
     frame = state.get("frame", {})
     if "conclusion" in frame_parts(kit.options.frame) and "conclusion" not in frame:
         return {}
+    _tell_of_cuts(expansions, frame, task, kit)
     points = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
     answer = frame_answer(kit.join, points, frame)
     sources = joint_sources(expansions, task.options.on_point_failure)
@@ -62,6 +66,23 @@ def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> 
         which = ", ".join(f"{expansion['index']} ({expansion['error']})" for expansion in failed)
         message = f"Points that could not be written: {which}. All the others are in this error's `expansions`."
         raise ExpansionError(message, expansions)
+
+
+def _tell_of_cuts(expansions: Sequence[Expansion], frame: Frame, task: Task, kit: Kit) -> None:
+    """Tell the log, in one line, which texts ran into a token limit."""
+    cut = [f"point {expansion['index']}" for expansion in expansions if expansion.get("truncated")]
+    cut += [f"the {name}" for name in frame_parts(kit.options.frame) if frame.get(name, {}).get("truncated")]
+    if not cut:
+        return
+    if kit.prompts.trim_to_sentence:  # the profile's limits are tight on purpose, and nothing ends in half a sentence
+        logger.info("Cut back to the last whole sentence before a token limit: %s.", ", ".join(cut))
+        return
+    logger.warning(
+        "Cut off at a token limit: %s. Raise the model's max_tokens (or that in SotPrompts.%s), or ask for less with "
+        "SotOptions.point_length.",
+        ", ".join(cut),
+        "frame_settings" if cut[0].startswith("the") else "expansion_settings",
+    )
 
 
 async def answer_directly(state: SotState, task: Task, kit: Kit) -> Update:
@@ -113,6 +134,11 @@ async def write_directly(
         async with asyncio.timeout(task.seconds_left(None)) as timer:
             await writer.write()
         answer = writer.text
+        if writer.truncated and not kit.prompts.trim_to_sentence:
+            logger.warning(
+                "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
+                "SotPrompts.direct_settings)."
+            )
     except Exception as error:
         if is_callers_to_fix(error):
             message = f"The model refused the call: {explain(error)}. Check the key, the model's name and the base URL."

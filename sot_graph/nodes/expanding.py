@@ -137,7 +137,7 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
             given=None if kit.expander is None else _given(payload, messages),
         )
         expansion = await writer.write()
-        if expansion["status"] == "ok":
+        if expansion["status"] == "ok" and not expansion.get("truncated"):
             await kit.cache.put(key, expansion["text"])
         if writer.first_text_at is not None:
             timing["first_token"] = writer.first_text_at

@@ -60,7 +60,7 @@ async def _written(name: FramePartName, messages: list[BaseMessage], task: Task,
         config = task.child_config(run_name=f"write the {name}", stage="frame", sot_frame_part=name)
         writer = FrameWriter(ModelCall(kit.model, "frame", task, config, settings), kit.prompts, name, messages)
         part = await writer.write()
-        if part["status"] == "ok":
+        if part["status"] == "ok" and not part.get("truncated"):
             await kit.cache.put(key, part["text"])
         if writer.first_text_at is not None:
             timing["first_token"] = writer.first_text_at

@@ -70,6 +70,8 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
             expansion = Expansion(
                 index=point["index"], title=point["title"], text=clean_text(found["text"]), status="ok", error=None
             )
+            if found.get("truncated"):
+                expansion["truncated"] = True
             if found.get("sources"):
                 expansion["sources"] = found["sources"]
             kept.append(expansion)
@@ -103,4 +105,6 @@ def kept_frame(given: Any, frame: FrameChoice, *, whole: bool) -> Frame:
             raise SotConfigError(message)
         if part["status"] == "ok" and (name == "introduction" or whole):
             kept[name] = FramePart(text=clean_text(part["text"]), status="ok", error=None)
+            if part.get("truncated"):
+                kept[name]["truncated"] = True
     return kept

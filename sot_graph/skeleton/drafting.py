@@ -328,9 +328,14 @@ class Drafting:
         return most if self.prompts.max_points is None else min(most, self.prompts.max_points)
 
     def warn_of_too_many(self, how_many: str) -> None:
-        """Tell the log that the skeleton is cut."""
-        whose = "the prompts' max_points" if self.most == self.prompts.max_points else "max_points"
-        logger.warning("The skeleton has %s points; the first %d are kept (%s).", how_many, self.most, whose)
+        """Tell the log that the skeleton is cut: once a run, however many are drafted in it."""
+        if "too many points" in self.task.shared.told:
+            return
+        self.task.shared.told.add("too many points")
+        by_options = self.most == self.task.options.max_points
+        # A profile whose models aren't told how many points they may write has them cut as a matter of course.
+        level, whose = (logging.WARNING, "max_points") if by_options else (logging.INFO, "the prompts' max_points")
+        logger.log(level, "The skeleton has %s points; the first %d are kept (%s).", how_many, self.most, whose)
 
     def _settle(self, raw: Sequence[str], text: str, skeleton_format: str) -> Draft:
         points = self._points(raw)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sot_graph.testing.extra import web
-from sot_graph.testing.faults import Fault
 from sot_graph.testing.log import LoggedRequest, LogPredicate
-from sot_graph.testing.physics import Physics
-from sot_graph.testing.rejections import ALL_FEATURES
-from sot_graph.testing.replies import Responder
 from sot_graph.testing.requests import ChatRequest
 from sot_graph.testing.service import ChatService, Hold
 
@@ -29,6 +26,7 @@ _BACKLOG = 4096  # a thousand clients may connect at once; a full queue costs ea
 _SHUTDOWN_SECONDS = 0.05  # aiohttp takes 0 for "wait for ever"
 
 
+@dataclass(eq=False, repr=False)
 class SimulatedEndpoint(ChatService):
     """A simulated OpenAI-compatible HTTP endpoint on 127.0.0.1, with the latency of a hosted model.
 
@@ -37,8 +35,8 @@ class SimulatedEndpoint(ChatService):
     and `echo_prefill`, are attributes that may be changed while it runs.
 
     Args:
-        responder: What it answers; `None`: `SkeletonResponder()`.
-        physics: How fast it writes; `None`: `Physics()`, a hosted model's.
+        responder: What it answers; by default `SkeletonResponder()`.
+        physics: How fast it writes; by default `Physics()`, a hosted model's.
         faults: What goes wrong.
         api_keys: Keys that it accepts, others get 401; `None`: any, and none.
         models: Models that it knows, others get 404; `None`: any.
@@ -58,28 +56,10 @@ class SimulatedEndpoint(ChatService):
         'ok'
     """
 
-    def __init__(
-        self,
-        responder: Responder | None = None,
-        *,
-        physics: Physics | None = None,
-        faults: Sequence[Fault] = (),
-        api_keys: Collection[str] | None = None,
-        models: Collection[str] | None = None,
-        supports: Collection[str] = ALL_FEATURES,
-        echo_prefill: bool = False,
-        port: int = 0,
-    ) -> None:
-        super().__init__(
-            responder,
-            physics=physics,
-            faults=faults,
-            api_keys=api_keys,
-            models=models,
-            supports=supports,
-            echo_prefill=echo_prefill,
-        )
-        self.port = port
+    port: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import json
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 from sot_graph.errors import SotConfigError
@@ -39,30 +40,31 @@ class Hold(Rendezvous):
         return not self.is_open and (self.match is None or self.match(request))
 
 
+@dataclass(eq=False, repr=False)
 class ChatService:
     """The behaviour of a simulated endpoint, which may be changed while it runs."""
 
-    def __init__(
-        self,
-        responder: Responder | None = None,
-        *,
-        physics: Physics | None = None,
-        faults: Sequence[Fault] = (),
-        api_keys: Collection[str] | None = None,
-        models: Collection[str] | None = None,
-        supports: Collection[str] = ALL_FEATURES,
-        echo_prefill: bool = False,
-    ) -> None:
-        if unknown := sorted(set(supports) - ALL_FEATURES):
+    responder: Responder = field(default_factory=SkeletonResponder)
+    """What it answers."""
+    physics: Physics = field(default_factory=Physics, kw_only=True)
+    """How fast it writes; by default as a hosted model does."""
+    faults: list[Fault] = field(default_factory=list, kw_only=True)
+    """What goes wrong."""
+    api_keys: Collection[str] | None = field(default=None, kw_only=True)
+    """Keys that it accepts, others get 401; `None`: any, and none."""
+    models: Collection[str] | None = field(default=None, kw_only=True)
+    """Models that it knows, others get 404; `None`: any."""
+    supports: Collection[str] = field(default=ALL_FEATURES, kw_only=True)
+    """Of `"tools"`, `"json_schema"` and `"json_object"`, those that it knows; others get 400."""
+    echo_prefill: bool = field(default=False, kw_only=True)
+    """Whether an answer goes on after a trailing assistant message, as llama.cpp's does, and repeats it if it isn't
+    streamed. Hosted models mostly ignore such a message."""
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.supports) - ALL_FEATURES):
             message = f"supports={unknown[0]!r} is not known; it may hold: {', '.join(sorted(ALL_FEATURES))}."
             raise SotConfigError(message)
-        self.responder: Responder = responder or SkeletonResponder()
-        self.physics = physics or Physics()
-        self.faults = list(faults)
-        self.api_keys = api_keys
-        self.models = models
-        self.supports = supports
-        self.echo_prefill = echo_prefill
+        self.faults = list(self.faults)  # the caller's own stays as it is
         self.holds: list[Hold] = []
         self.log = RequestLog()
         self.stopping = False

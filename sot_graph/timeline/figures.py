@@ -30,6 +30,8 @@ class PointFigures:
     error: str
     """Why it is not `ok`; empty if it is."""
     text: str
+    truncated: bool
+    """Whether it ends where the model ran into a token limit."""
     span: Span | None
     """`None` if it wasn't written in this run, but kept from an earlier one."""
     queued: float | None
@@ -48,6 +50,8 @@ class FrameFigures:
     error: str
     """Why it is not `ok`; empty if it is."""
     text: str
+    truncated: bool
+    """Whether it ends where the model ran into a token limit."""
     span: Span | None
     """`None` if it wasn't written in this run, but kept from an earlier one."""
     critical: bool
@@ -89,7 +93,8 @@ class RunFigures:
     critical_points: tuple[int, ...]
     """Empty where the introduction took longer than all of them."""
     sequential_estimate: float | None
-    """Seconds that one ordinary answer with the same text would have taken, at the speed of this run."""
+    """Seconds that one ordinary answer with the same text would have taken, had it been written at the speed of this
+    run's points; `None` of a local model, whose points slow each other down."""
     sequential_is_upper_bound: bool
     """Whether that estimate is too high, because nothing was streamed."""
     speed_up_estimate: float | None
@@ -100,14 +105,18 @@ class RunFigures:
     """Those of `input_tokens` that the provider read from its prompt cache."""
     calls: int | None
     cache_hits: int | None
+    local: bool
+    """Whether the model ran on this machine."""
 
 
-def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> RunFigures:
+def measure_run(result: Mapping[str, Any], *, question: str | None = None, local: bool = False) -> RunFigures:
     """Work out the figures of a run from what its graph returned.
 
     Args:
         result: The graph's output. Any key may be missing, and any value odd: it counts as not known.
         question: Instead of the last human message's text.
+        local: Whether the model ran on this machine: no `sequential_estimate` and no `speed_up_estimate` then, since
+            the speed of calls that share its cores says nothing about that of one alone.
 
     Raises:
         SotConfigError: `result` is no dict at all.
@@ -155,7 +164,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
     first_token = _first_token_of_direct(direct, routing)
     if points:
         first_token = _first_token(framed["introduction"], points, ready, whole)
-    sequential = sequential_estimate({**spans, **frame}, {**texts, **frame_texts})
+    sequential = None if local else sequential_estimate({**spans, **frame}, {**texts, **frame_texts})
     before = Span(routing.start, min(routing.end, begins)) if routing and skeleton and spans else routing
     alone = (before, direct, join, frame.get("conclusion"), None if spans or introduced else skeleton)
     other_stages = _covered([span for span in alone if span])
@@ -187,6 +196,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None) -> Ru
         cached_tokens=count_at(usage, "cached_tokens"),
         calls=count_at(usage, "calls"),
         cache_hits=count_at(usage, "cache_hits"),
+        local=local,
     )
 
 
@@ -209,6 +219,7 @@ def _frame_figures(result: Mapping[str, Any], name: str, span: Span | None, crit
         status=_STATUSES.get(text_at(written, "status"), "missing"),
         error=text_at(written, "error"),
         text=text_at(written, "text"),
+        truncated=written.get("truncated") is True,
         span=span,
         critical=critical and span is not None,
     )
@@ -241,6 +252,7 @@ def _points(
             status=_STATUSES.get(text_at(expansion, "status"), "missing"),
             error=text_at(expansion, "error"),
             text=texts.get(index, ""),
+            truncated=expansion.get("truncated") is True,
             span=span,
             queued=span.start - ready[index] if span and span.start >= ready.get(index, math.inf) else None,
             tokens_estimate=tokens.get(index),

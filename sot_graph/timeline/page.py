@@ -20,7 +20,9 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 _HEADING_LENGTH = 160
 
 
-def result_timeline(result: Mapping[str, Any], *, question: str | None = None, title: str | None = None) -> str:
+def result_timeline(
+    result: Mapping[str, Any], *, question: str | None = None, title: str | None = None, local: bool = False
+) -> str:
     """Draw a run: a self-contained HTML page, without scripts, that fetches nothing.
 
     It holds the question and the answer as they are: it is as confidential as these. All text of the run is escaped.
@@ -30,6 +32,8 @@ def result_timeline(result: Mapping[str, Any], *, question: str | None = None, t
             of first tokens are only there if the run was streamed.
         question: Instead of the text of the last human message in `messages`.
         title: The page's heading; the question, if it is left out.
+        local: Whether the model ran on this machine, where parallel calls share the cores: then no speed-up is
+            estimated.
 
     Returns:
         The document, to be written to a file as UTF-8.
@@ -42,7 +46,7 @@ def result_timeline(result: Mapping[str, Any], *, question: str | None = None, t
         >>> page[:15], "How to rest?" in page, "1.50 s" in page
         ('<!doctype html>', True, True)
     """
-    run = measure_run(result, question=question)
+    run = measure_run(result, question=question, local=local)
     heading = shorten(title or run.question, _HEADING_LENGTH) or "A run of sot_graph"
     head = element(
         "head",
@@ -88,6 +92,9 @@ def _summary(run: RunFigures) -> str:
         number = sum(point.status == status for point in run.points)
         if number:
             words.append(f"{number} {what}")
+    truncated = sum(point.status == "ok" and point.truncated for point in run.points)
+    if truncated:
+        words.append(f"{truncated} cut off at a token limit")
     kept = sum(point.status == "ok" and point.span is None for point in run.points)
     if kept:
         words.append(f"{kept} kept from an earlier run")
@@ -102,6 +109,11 @@ def _notices(run: RunFigures) -> Iterator[str]:
         )
     if run.total is None:
         yield "The result holds no timings: there is nothing to draw."
+    if run.local and len(run.points) > 1:
+        yield (
+            "The model ran on this machine, where points that are written side by side share its cores. How long one "
+            "sequential answer would have taken can't be told from this run; sot-graph compare measures it."
+        )
     if run.cache_hits:
         yield f"{wording.counted(run.cache_hits, 'result')} came from the cache: the times don't show what was saved."
 
@@ -126,12 +138,13 @@ def _sections(run: RunFigures) -> Iterator[Markup]:
 
 
 def _compared(run: RunFigures, comparison: Markup) -> Markup:
-    how = "the same text, written by one call at the speed that this run's points were written at"
+    how = "the same text, had one call written it alone at the speed that this run's points were written at"
     if run.sequential_is_upper_bound:
         how += "; since nothing was streamed, each call's wait is counted, and the estimate is too high"
     note = (
-        f"The estimate is of {how}. A server that slows down under parallel calls would have written a single one "
-        "faster: then the gain is smaller. To measure it: sot-graph compare."
+        f"The estimate is of {how}. A server that slows down under parallel calls, a model on your own machine above "
+        "all, would have written a single one faster: then the gain is smaller, or there is none. To measure it: "
+        "sot-graph compare."
     )
     heading = element("h2", "Beside one sequential answer", id="comparison-heading")
     words = element("p", note, class_="small")
@@ -146,9 +159,11 @@ def _figures(run: RunFigures) -> Iterator[Markup]:
     yield _figure("Answer complete", wording.seconds(run.total), "from the run's start")
     if run.points:
         at_most = element("span", "at most ", class_="at-most") if run.sequential_is_upper_bound else ""
-        yield _figure("Speed-up", wording.times(run.speed_up_estimate), "over one sequential answer", at_most, tag=True)
-        sequential = wording.seconds(run.sequential_estimate)
-        yield _figure("Sequential answer", sequential, "the same text and speed", at_most, tag=True)
+        if not run.local:
+            gain = wording.times(run.speed_up_estimate)
+            yield _figure("Speed-up", gain, "over one call that writes alone as fast", at_most, tag=True)
+            sequential = wording.seconds(run.sequential_estimate)
+            yield _figure("Sequential answer", sequential, "the same text and speed", at_most, tag=True)
         yield _figure("Critical path", wording.seconds(run.critical_path), _path(run))
     yield _figure("Model calls", wording.count(run.calls), "repeats and failures included")
     cached = (
@@ -181,8 +196,12 @@ def _footer(run: RunFigures) -> Markup:
     if run.points:
         words += (
             " A point's wait for its first token includes queueing for a free call. Tokens of a point: its share of"
-            " the expansions' output tokens, by the length of its text. One sequential answer: the shortest wait for a"
-            " first token, and all points' characters over the speed of those that were streamed. Critical path: what"
-            " no further overlap could save."
+            " the expansions' output tokens, by the length of its text."
         )
+        if not run.local:
+            words += (
+                " One sequential answer: the shortest wait for a first token, and all points' characters over the speed"
+                " of those that were streamed."
+            )
+        words += " Critical path: what no further overlap could save."
     return element("footer", element("p", words))

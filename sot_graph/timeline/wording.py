@@ -46,4 +46,6 @@ def state(text: PointFigures | FrameFigures) -> str:
     """What became of a point, or of what frames them."""
     if text.status == "ok" and text.span is None:
         return "kept from an earlier run"
+    if text.status == "ok" and text.truncated:
+        return "done, but cut off at a token limit"
     return _STATES[text.status]

@@ -101,6 +101,18 @@ def test_the_committed_results_are_of_one_machine_and_of_scenarios_that_there_ar
     assert {path.stem for path in RESULTS.glob("*.json")} <= {line.split()[0] for line in listed}
 
 
+def test_a_package_that_is_missing_is_told_in_one_line_with_what_installs_it(monkeypatch):
+    def without_sqlite():
+        message = "No module named 'langgraph.checkpoint.sqlite'"
+        raise ModuleNotFoundError(message, name="langgraph.checkpoint.sqlite")
+
+    monkeypatch.setattr("benchmarks.cli.scenarios", without_sqlite)
+    result = CliRunner().invoke(app, ["--list"])
+    assert result.exit_code == 1
+    assert result.output.startswith("benchmarks: langgraph.checkpoint.sqlite is not installed.")
+    assert result.output.strip().endswith("make sync")
+
+
 def test_an_unknown_scenario_is_told_with_those_that_there_are():
     result = CliRunner().invoke(app, ["--scenario", "nonsense"])
     assert result.exit_code == 2

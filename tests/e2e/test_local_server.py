@@ -229,7 +229,8 @@ def test_ctrl_c_while_the_model_is_loaded_ends_the_command_with_130():
         env=environment,
     )
     try:
-        assert "embedded model" in process.stderr.readline()  # said just before it is loaded
+        assert "embedded model" in process.stderr.readline()
+        assert process.stderr.readline() == "Loading the model ...\n"
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
     finally:

@@ -3,10 +3,12 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +40,15 @@ class Terminal:
 
     def press(self, key):
         self.tmux("send-keys", key)
+
+    def cursor_is_shown(self):
+        return self.tmux("display-message", "-p", "#{cursor_flag}").strip() == "1"
+
+    def terminate(self):
+        """Send SIGTERM to the command, the only child of the window's shell."""
+        shell = self.tmux("display-message", "-p", "#{pane_pid}").strip()
+        command = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()[0]
+        os.kill(int(command), signal.SIGTERM)
 
     def screen(self, *options):
         return self.tmux("capture-pane", "-p", *options)
@@ -129,6 +140,18 @@ def test_ctrl_c_ends_the_command_with_130_and_closes_every_call(endpoint, termin
         window.wait_for("Interrupted.", "status=130", options=("-S", "-200"))
         endpoint.wait_for(lambda log: all(logged.outcome for logged in log), timeout=PATIENCE_SECONDS)
     assert [logged.outcome for logged in endpoint.requests] == ["ok", *["client_closed"] * 4]
+
+
+def test_sigterm_ends_the_command_as_ctrl_c_does_with_143_and_the_cursor_back(endpoint, terminal):
+    with endpoint.hold(5, lambda request: "<point>" in request.last_user, timeout=PATIENCE_SECONDS):
+        window = terminal()
+        window.wait_for("✎ 4. ")
+        endpoint.wait_for(lambda log: len(log) == 5, timeout=PATIENCE_SECONDS)
+        assert window.cursor_is_shown() is False
+        window.terminate()
+        window.wait_for("Terminated.", "status=143", options=("-S", "-200"))
+        endpoint.wait_for(lambda log: all(logged.outcome for logged in log), timeout=PATIENCE_SECONDS)
+    assert window.cursor_is_shown()
 
 
 def test_a_skeleton_is_reviewed_in_the_terminal(terminal):

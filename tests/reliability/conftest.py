@@ -1,6 +1,7 @@
 """What these tests share: an endpoint, graphs run in both worlds, and a real PostgreSQL."""
 
 import asyncio
+import logging
 import os
 import shutil
 import socket
@@ -81,3 +82,10 @@ def postgres() -> Iterator[str]:
         subprocess.run([*server, "-m", "immediate", "stop"], check=True, cwd=home)
     finally:
         shutil.rmtree(home)
+
+
+@pytest.fixture
+def warnings_of(caplog):
+    """The library's warnings so far."""
+    caplog.set_level(logging.WARNING, "sot_graph")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "sot_graph"]

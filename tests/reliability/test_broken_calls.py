@@ -5,6 +5,7 @@ import time
 
 import pytest
 from langchain_core.messages import AIMessage
+from langgraph.cache.memory import InMemoryCache
 
 from sot_graph import ExpansionError, SkeletonError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import (
@@ -195,7 +196,42 @@ async def test_a_point_cut_off_by_max_tokens_keeps_its_text(run, endpoint):
     result = await run(create_sot_graph(endpoint.chat_model()), ASK)
     assert result["expansions"][1]["status"] == "ok"
     assert result["expansions"][1]["text"]
+    assert [expansion.get("truncated") for expansion in result["expansions"][:3]] == [None, True, None]
     assert len(tries_of(endpoint, 2)) == 1
+
+
+async def test_all_texts_that_a_token_limit_cuts_off_are_told_in_one_warning(run, endpoint, warnings_of):
+    endpoint.faults = [Fault(CutOff(5), point_number(2)), Fault(CutOff(5), point_number(3))]
+    await run(create_sot_graph(endpoint.chat_model()), ASK)
+    (warning,) = warnings_of()
+    assert warning.startswith("Cut off at a token limit: point 2, point 3. Raise the model's max_tokens")
+
+
+async def test_a_direct_answer_that_a_token_limit_cuts_off_is_told(run, endpoint, warnings_of):
+    endpoint.faults = [Fault(CutOff(5))]
+    graph = create_sot_graph(endpoint.chat_model(), router=lambda question, history: "direct")
+    await run(graph, ASK)
+    assert "was cut off at a token limit" in warnings_of()[0]
+
+
+async def test_a_text_that_a_token_limit_cut_off_is_marked_in_its_event_and_kept_with_its_mark(endpoint):
+    endpoint.faults = [Fault(CutOff(5), point_number(2), times=1)]
+    graph = create_sot_graph(endpoint.chat_model())
+    parts = [part async for part in graph.astream(ASK, stream_mode=["custom", "values"])]
+    ends = {data["index"]: data for mode, data in parts if mode == "custom" and data["type"] == "sot.point.end"}
+    assert [index for index, event in ends.items() if event.get("truncated")] == [2]
+    again = await graph.ainvoke({**ASK, "given_expansions": parts[-1][1]["expansions"]})
+    assert again["expansions"][1]["truncated"] is True
+
+
+async def test_a_text_that_a_token_limit_cut_off_is_written_again_in_place_of_being_taken_from_the_cache(endpoint):
+    endpoint.faults = [Fault(CutOff(5), point_number(2), times=1)]
+    graph = create_sot_graph(endpoint.chat_model(), cache=InMemoryCache())
+    cut = (await graph.ainvoke(ASK))["expansions"][1]
+    whole = (await graph.ainvoke(ASK))["expansions"][1]
+    assert cut["truncated"]
+    assert "truncated" not in whole
+    assert len(tries_of(endpoint, 2)) == 2
 
 
 async def test_a_dead_endpoint_is_one_readable_error(run, endpoint):

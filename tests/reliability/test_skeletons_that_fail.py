@@ -1,7 +1,6 @@
 """Skeletons that are garbage, empty, cut off or refused; keys and models that are wrong."""
 
 import json
-import logging
 from itertools import pairwise
 
 import pytest
@@ -38,13 +37,6 @@ GARBAGE = {
     "cut off": CutOff(4),
     "refused": Refusal(),
 }
-
-
-@pytest.fixture
-def warnings_of(caplog):
-    """The library's warnings so far."""
-    caplog.set_level(logging.WARNING, "sot_graph")
-    return lambda: [record.getMessage() for record in caplog.records if record.name == "sot_graph"]
 
 
 @pytest.mark.parametrize("kind", GARBAGE.values(), ids=GARBAGE)

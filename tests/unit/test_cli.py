@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sot_graph.cli.app import app
-from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
+from sot_graph.testing import CutOff, Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
 KEYS = {"answer", "route", "route_reason", "skeleton", "expansions", "sources", "frame"}
@@ -159,15 +159,53 @@ def test_an_empty_standard_input_is_an_empty_question():
         (["--max-points", "0", "--model", "m"], ["--max-points", "greater than or equal to 1"]),
         (["--point-length", "", "--model", "m"], ["--point-length", "at least 1 character"]),
         (["--base-url", "http://127.0.0.1:9/v1"], ["--base-url needs --model"]),
-        (["--base-url", "nonsense", "--model", "m"], ["The base URL is 'nonsense'", "http://localhost:11434/v1"]),
-        (["--base-url", "", "--model", "m"], ["The base URL is ''"]),
-        (["--model", "nobody:x"], ["'nobody:x'", "base URL"]),
-        (["--model", "gpt-4o"], ["No key for 'gpt-4o'", "OPENAI_API_KEY"]),
+        (
+            ["--base-url", "nonsense", "--model", "m"],
+            ["--base-url (SOT_GRAPH_BASE_URL) is 'nonsense'", "http://localhost:11434/v1"],
+        ),
+        (["--base-url", "", "--model", "m"], ["--base-url (SOT_GRAPH_BASE_URL) is ''"]),
+        (["--model", "nobody:x"], ["'nobody:x'", "give --base-url"]),
+        (["--model", "gpt-4o"], ["No key for 'gpt-4o'", "OPENAI_API_KEY", "leave --model out"]),
         (["--model", ":"], ["names no model"]),
     ],
 )
 def test_bad_usage_is_one_readable_line_and_status_2(arguments: list[str], words: list[str]):
     fails(run("ask", "How?", *arguments), 2, *words)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--point-length", "x" * 5000, "--model", "m"],
+        ["--model", "x" * 5000],
+        ["--model", "x:" + "x" * 5000],
+        ["--base-url", "x" * 5000, "--model", "m"],
+    ],
+)
+def test_a_long_value_is_not_repeated_in_full(arguments: list[str]):
+    ran = run("ask", "How?", *arguments)
+    fails(ran, 2, "xxx…", "5,00")
+    assert len(ran.stderr) < 500
+
+
+@pytest.mark.parametrize("arguments", [["--max-points", "0"], ["--model", "gpt-4o"], ["--model", "nobody:x"]])
+def test_bad_usage_gives_no_advice_in_python(arguments: list[str]):
+    said = run("ask", "How?", *arguments).stderr
+    assert not any(word in said for word in ("SotOptions", "ChatOpenAI(", "pass ", "Pass "))
+
+
+def test_what_the_library_warns_of_is_said_with_the_commands_options(endpoint: SimulatedEndpoint):
+    ran = ask(endpoint, "How?", "--max-points", "2")
+    assert ran.returncode == 0
+    assert ran.stderr == "sot-graph: warning: The skeleton has 3 points; the first 2 are kept (--max-points).\n"
+
+
+def test_a_text_that_is_cut_off_at_a_token_limit_is_told_and_marked(endpoint: SimulatedEndpoint):
+    endpoint.faults = [Fault(CutOff(1), match=lambda request: "<point>2. " in request.last_user)]
+    ran = ask(endpoint, "How?", "--json")
+    assert [expansion.get("truncated") for expansion in json.loads(ran.stdout)["expansions"]] == [None, True, None]
+    assert ran.stderr.startswith("sot-graph: warning: Cut off at a token limit: point 2. Raise the model's max_tokens")
+    assert "--point-length" in ran.stderr
 
 
 def test_a_gguf_file_that_is_not_there_is_bad_usage():
@@ -262,7 +300,18 @@ def test_messages_that_nobody_gets_change_nothing(endpoint: SimulatedEndpoint, w
     assert shell(f"sot-graph ask '' {where}", endpoint).returncode == 2
 
 
-@pytest.mark.parametrize("script", ["ask How? $AT", "ask How? $AT --json", "compare How? $AT"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "ask How? $AT",
+        "ask How? $AT --json",
+        "compare How? $AT",
+        "--help",
+        "ask --help",
+        "--version",
+        "--show-completion",
+    ],
+)
 def test_a_reader_who_leaves_is_no_failure(endpoint: SimulatedEndpoint, script: str):
     ran = shell(f"sot-graph {script} | true; echo ${{PIPESTATUS[0]}}", endpoint)
     assert ran.stdout == "0\n"

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from sot_graph.cli.live import Board
 from sot_graph.cli.reviewing import ReviewAbandonedError, review_on_terminal
+from sot_graph.cli.waiting import waiting
 
 POINTS = [{"index": 1, "title": "Sun"}, {"index": 2, "title": "Soil"}, {"index": 3, "title": "Rain"}]
 
@@ -96,12 +97,37 @@ def test_a_direct_answer_is_shown_as_it_is_written(clock):
     assert "I just talk." in drawn(board, 80)
 
 
+def test_a_point_that_a_token_limit_cut_off_is_done_and_says_so(board):
+    board.feed({"type": "sot.point.end", "index": 2, "status": "ok", "truncated": True, "shown": True, "tail": ""})
+    assert "cut off" in drawn(board, 80)
+    assert "2 of 3 points" in board.summary
+
+
 def test_points_that_failed_or_were_late_are_told_by_more_than_their_colour(board):
     board.feed({"type": "sot.point.end", "index": 2, "status": "timed_out", "shown": True, "tail": ""})
     board.feed({"type": "sot.point.end", "index": 3, "status": "failed", "shown": True, "tail": ""})
     text = drawn(board, 120)
     assert "late" in text
     assert "failed" in text
+
+
+def waited_for(*, terminal, **how):
+    console = Console(width=80, color_system=None, force_terminal=terminal, file=io.StringIO())
+    with waiting(console, "Loading the model", **how):
+        pass
+    return console.file.getvalue()
+
+
+def test_on_a_terminal_a_clock_runs_while_something_is_waited_for_and_is_gone_afterwards(monkeypatch):
+    monkeypatch.delenv("TERM", raising=False)
+    shown = waited_for(terminal=True)
+    assert "Loading the model 0:00:00" in shown
+    assert shown.endswith("\x1b[2K")  # its line is cleared
+
+
+def test_in_a_pipe_what_is_waited_for_is_said_once_or_not_at_all():
+    assert waited_for(terminal=False) == "Loading the model ...\n"
+    assert waited_for(terminal=False, in_pipe=False) == ""
 
 
 def review(*lines):

@@ -176,6 +176,16 @@ async def test_too_many_points_are_cut_with_a_warning(
     assert drafted.text == "1. Alpha one\n2. Beta two"
     assert warnings(caplog) == ["The skeleton has 3 points; the first 2 are kept (max_points)."]
     assert len(endpoint.requests) == 1
+    await draft(task, endpoint.chat_model())
+    assert len(warnings(caplog)) == 1  # once a run
+
+
+async def test_a_profile_that_cuts_by_itself_warns_of_nothing(
+    endpoint: SimulatedEndpoint, make_task: MakeTask, caplog: pytest.LogCaptureFixture
+):
+    drafted = await draft(make_task(min_points=1), endpoint.chat_model(), SotPrompts(max_points=2))
+    assert titles(drafted) == TITLES[:2]
+    assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize(

@@ -444,6 +444,26 @@ def test_nothing_is_compared_with_a_run_that_is_not_complete():
     assert "Beside one sequential answer" not in result_timeline(result)
 
 
+def test_a_local_models_points_share_a_machine_and_no_speed_up_is_made_of_them():
+    run = measure_run(a_result(), local=True)
+    assert (run.sequential_estimate, run.speed_up_estimate) == (None, None)
+    page = result_timeline(a_result(), local=True)
+    assert_sound(page)
+    assert "share its cores" in page
+    for estimate in ("Speed-up", "Sequential answer", "Beside one sequential answer"):
+        assert estimate not in page
+        assert estimate in result_timeline(a_result())
+
+
+def test_a_point_that_a_token_limit_cut_off_says_so():
+    result = a_result()
+    result["expansions"][1]["truncated"] = True
+    page = result_timeline(result)
+    assert_sound(page)
+    assert "4 points, written in parallel; 1 cut off at a token limit." in page
+    assert page.count("done, but cut off at a token limit") == 2  # the picture's tooltip, and the table
+
+
 def test_a_run_on_two_clocks_says_so():
     result = with_point(a_result(), 3, timing={"start": 0.0, "end": 0.7})
     assert "This run was resumed" in result_timeline(result)
