@@ -157,12 +157,17 @@ def _add_frame(builder: StateGraph[SotState, SotContext, SotInput, SotOutput], k
     introductions, conclusions = [], []
     if "introduction" in wanted:
         introduce = Node(write_introduction, kit, name=WRITE_INTRODUCTION)
-        builder.add_node(WRITE_INTRODUCTION, introduce, input_schema=WriteIntroductionInput)
+        builder.add_node(
+            WRITE_INTRODUCTION,
+            introduce,
+            input_schema=WriteIntroductionInput,
+            trace_policy=trace_policy(WRITE_INTRODUCTION),
+        )
         builder.add_edge(WRITE_INTRODUCTION, JOIN)
         introductions.append(WRITE_INTRODUCTION)
     if "conclusion" in wanted:
         conclude = Node(write_conclusion, kit, name=WRITE_CONCLUSION)
-        builder.add_node(WRITE_CONCLUSION, conclude, input_schema=SotState)
+        builder.add_node(WRITE_CONCLUSION, conclude, input_schema=SotState, trace_policy=trace_policy(WRITE_CONCLUSION))
         builder.add_edge(WRITE_CONCLUSION, JOIN)
         conclusions.append(WRITE_CONCLUSION)
     return introductions, conclusions

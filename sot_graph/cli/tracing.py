@@ -85,7 +85,7 @@ class _Complaints(logging.Handler):
 
 
 def _one_line(text: str) -> str:
-    from sot_graph.models.scrubbing import without_keys
+    from sot_graph.scrubbing import without_keys
 
     line = without_keys(" ".join(text.split()))
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
