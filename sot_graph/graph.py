@@ -52,6 +52,7 @@ from sot_graph.prompts import SotPrompts, prompts_for
 from sot_graph.routing.deciding import ModelRouting, Router
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
+from sot_graph.tracing import quiet_langsmith
 
 if TYPE_CHECKING:
     from langgraph.cache.base import BaseCache
@@ -101,6 +102,7 @@ def build_sot_graph(
         check_expander(expander)
     _check_kind("prompts", prompts, SotPrompts)
     _check_kind("options", options, SotOptions)
+    quiet_langsmith()
     loop_model = LoopModel(resolved)
     kit = Kit(
         model=loop_model,
