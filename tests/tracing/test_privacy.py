@@ -14,6 +14,10 @@ from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langsmith import Client
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel, SecretStr
 
 from sot_graph import ModelRouter, SotConfigError, SotOptions, create_sot_graph
@@ -237,6 +241,26 @@ async def test_a_hidden_error_still_says_its_kind_and_status(run, endpoint, reco
     await run(create_sot_graph(model_of(endpoint)), ASK, {"callbacks": [tracer]})
     assert recorder.root().find("write 2").error.endswith("Error: *** (HTTP 400)")
     assert "HTTP 400" in recorder.root().find("expand 2").error
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+async def test_hidden_content_is_in_no_span_of_opentelemetry(dispatch, run_whole):
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    client = Client(
+        tracing_mode="otel", otel_tracer_provider=provider, api_key="unused", hide_inputs=True, hide_outputs=True
+    )
+    model = KeyedModel(answer_skeleton_of_thought(TITLES))
+    graph = create_sot_graph(
+        model, expander=second_by(EXPANDERS["the prompt"]), options=SotOptions(dispatch=dispatch, frame="intro")
+    )
+    await run_whole(graph, ASK, {"callbacks": [LangChainTracer(client=client)]})
+    client.close()
+    sent = [span.to_json() for span in spans.get_finished_spans()]
+    assert any('"expand_point"' in each for each in sent)
+    assert not SECRET.findall("".join(sent).encode())
+    assert KEY not in "".join(sent)
 
 
 async def test_hidden_metadata_is_hidden(run, endpoint, recorder):
