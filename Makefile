@@ -6,6 +6,7 @@ PYTHON ?= python3
 SYNC := --all-extras --locked
 RUN := $(UV) run --no-sync
 WORKERS ?= 2
+PORT ?= 2024
 # What takes a minute shows what it does; what is there already needs no word.
 QUIET = $(shell [ .venv/.synced-$@ -nt uv.lock ] && echo --quiet)
 
@@ -34,8 +35,8 @@ demo: $(filter .uv/bin/uv,$(UV)) ## ask one question of a real, small model on t
 	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL -u SOT_GRAPH_BASE_URL $(RUN) sot-graph ask "How can I improve my time management skills?"
 
 .PHONY: studio
-studio: sync ## serve the graphs of langgraph.json to LangGraph Studio, from this machine
-	$(RUN) python -m sot_graph.studio
+studio: sync ## serve the graphs of langgraph.json to LangGraph Studio, from this machine (PORT=2024)
+	@$(RUN) python -m sot_graph.studio --port $(PORT)
 
 .PHONY: test
 test: sync ## run all tests

@@ -52,6 +52,7 @@ from sot_graph.prompts import SotPrompts, prompts_for
 from sot_graph.routing.deciding import ModelRouting, Router
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
+from sot_graph.tracing import quiet_langsmith
 
 if TYPE_CHECKING:
     from langgraph.cache.base import BaseCache
@@ -103,6 +104,7 @@ def build_sot_graph(
         check_expander(expander)
     _check_kind("prompts", prompts, SotPrompts)
     _check_kind("options", options, SotOptions)
+    quiet_langsmith()
     loop_model = LoopModel(resolved)
     kit = Kit(
         model=loop_model,
@@ -159,12 +161,17 @@ def _add_frame(builder: StateGraph[SotState, SotContext, SotInput, SotOutput], k
     introductions, conclusions = [], []
     if "introduction" in wanted:
         introduce = Node(write_introduction, kit, name=WRITE_INTRODUCTION)
-        builder.add_node(WRITE_INTRODUCTION, introduce, input_schema=WriteIntroductionInput)
+        builder.add_node(
+            WRITE_INTRODUCTION,
+            introduce,
+            input_schema=WriteIntroductionInput,
+            trace_policy=trace_policy(WRITE_INTRODUCTION),
+        )
         builder.add_edge(WRITE_INTRODUCTION, JOIN)
         introductions.append(WRITE_INTRODUCTION)
     if "conclusion" in wanted:
         conclude = Node(write_conclusion, kit, name=WRITE_CONCLUSION)
-        builder.add_node(WRITE_CONCLUSION, conclude, input_schema=SotState)
+        builder.add_node(WRITE_CONCLUSION, conclude, input_schema=SotState, trace_policy=trace_policy(WRITE_CONCLUSION))
         builder.add_edge(WRITE_CONCLUSION, JOIN)
         conclusions.append(WRITE_CONCLUSION)
     return introductions, conclusions

@@ -12,11 +12,13 @@ if TYPE_CHECKING:
     from langsmith import Client
     from rich.console import Console
 
+    from sot_graph.tracing.complaints import Complaints
+
 __all__ = ["CommandTracing"]
 
 _PATIENCE_SECONDS = 2.0
-_SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2")
-_LONGEST_REASON = 160
+_PATIENCE = "SOT_GRAPH_TRACE_PATIENCE"
+"""Seconds that the command waits for its traces, where two are too few."""
 _NO_KEY = "LANGSMITH_TRACING is set, but LANGSMITH_API_KEY is not: this run is not traced."
 
 
@@ -25,20 +27,23 @@ class CommandTracing:
 
     def __init__(self) -> None:
         self._client: Client | None = None
-        self._complaints = _Complaints()
+        self._complaints: Complaints | None = None
         self._problem = ""
 
     def start(self) -> None:
         """Before the first run: the environment says whether it is traced, and where to."""
-        if not any(os.environ.get(name, "").lower() in {"true", "1"} for name in _SWITCHES):
+        from sot_graph.tracing.complaints import is_switched_on, one_line, quiet_langsmith
+
+        if not is_switched_on():
             return
         os.environ.setdefault("LANGSMITH_USE_DAEMON", "true")
         import langsmith
         from langsmith.utils import LangSmithMissingAPIKeyWarning
 
-        # The client logs a line for each request that fails; one of the command's own says it all.
+        # What the client logs is said by the command's own line.
+        self._complaints = quiet_langsmith()
         logger = logging.getLogger("langsmith")
-        logger.addHandler(self._complaints)
+        logger.addHandler(logging.NullHandler())
         logger.propagate = False
         try:
             with warnings.catch_warnings():
@@ -47,7 +52,7 @@ class CommandTracing:
         except LangSmithMissingAPIKeyWarning:
             self._problem = _NO_KEY
         except Exception as error:  # noqa: BLE001  (a setting of LangSmith's is never worth the answer)
-            self._problem = f"LangSmith's settings are wrong, so this run is not traced: {_one_line(str(error))}"
+            self._problem = f"LangSmith's settings are wrong, so this run is not traced: {one_line(str(error))}"
         langsmith.configure(client=self._client, enabled=None if self._client is not None else False)
 
     def finish(self, errors: Console) -> bool:
@@ -60,32 +65,22 @@ class CommandTracing:
             # `flush(timeout=...)` bounds its waiting, not its sending.
             flushing = threading.Thread(target=self._client.flush, daemon=True)
             flushing.start()
-            flushing.join(_PATIENCE_SECONDS)
-            if self._complaints.first:
-                reason = _one_line(self._complaints.first)
-                self._problem = f"LangSmith did not take this run's trace, or not all of it: {reason}"
+            patience = _patience()
+            flushing.join(patience)
+            if self._complaints is not None and self._complaints.first:
+                self._problem = f"LangSmith did not take this run's trace, or not all of it: {self._complaints.first}"
             elif flushing.is_alive():
                 self._problem = (
-                    f"LangSmith did not take this run's trace within {_PATIENCE_SECONDS:g} s; it may be missing there."
+                    f"LangSmith did not take this run's trace within {patience:g} s; it may be missing there."
                 )
         if self._problem:
             errors.print(f"sot-graph: warning: {self._problem}", style="yellow", markup=False)
         return self._client is not None
 
 
-class _Complaints(logging.Handler):
-    """Keeps the first thing that LangSmith's client complains about, in place of printing all of them."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.first = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.first = self.first or record.getMessage()
-
-
-def _one_line(text: str) -> str:
-    from sot_graph.models.scrubbing import without_keys
-
-    line = without_keys(" ".join(text.split()))
-    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
+def _patience() -> float:
+    try:
+        seconds = float(os.environ.get(_PATIENCE) or _PATIENCE_SECONDS)
+    except ValueError:
+        return _PATIENCE_SECONDS
+    return min(seconds, threading.TIMEOUT_MAX) if seconds >= 0 else _PATIENCE_SECONDS

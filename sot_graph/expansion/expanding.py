@@ -9,15 +9,16 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables.config import merge_configs
 from langgraph.errors import GraphBubbleUp
 
+from sot_graph.causes import status_code
 from sot_graph.expansion.expander import call_expander, stream_expander, streams_text
 from sot_graph.expansion.outputs import Expanded, ExpanderError, read_output
 from sot_graph.expansion.sending import SendingWriter
 from sot_graph.expansion.watching import ExpanderWatcher
-from sot_graph.models import Patience, explain, status_code
+from sot_graph.models import Patience, explain
 from sot_graph.prompts.rendering import clean_text
+from sot_graph.tracing import with_first
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -60,7 +61,9 @@ class ExpanderWriter(SendingWriter):
         super().__init__(call, make_cleaner=make_cleaner, send=send)
         self._expander = expander
         self._given = given
-        self._config = _config(call.config, ExpanderWatcher(call.task, given["point"]["index"]))
+        self._scrubber = call.scrubber(given["messages"])
+        watcher = ExpanderWatcher(call.task, given["point"]["index"], self._scrubber.error)
+        self._config = _config(call.config, watcher)
         self._on_attempt = on_attempt
 
     async def _write(self) -> None:
@@ -78,9 +81,10 @@ class ExpanderWriter(SendingWriter):
             except ExpanderError:
                 raise
             except Exception as error:
+                self._scrubber.error(error)
                 wait = None if self.text else patience.wait_after(error)
                 if wait is None:
-                    raise _told(error) from error
+                    raise self._told(error) from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
             await asyncio.sleep(wait)
             attempt += 1
@@ -109,21 +113,21 @@ class ExpanderWriter(SendingWriter):
         self.sources = expanded.sources or self.sources
         self._sender.add(self._cleaner.feed(expanded.text))
 
+    def _told(self, error: Exception) -> Exception:
+        """An expander's exception by its name; what came from a model stays as it is, for `explain` knows it."""
+        if status_code(error) is not None or isinstance(error, (ConnectionError, TimeoutError)):
+            return error
+        # Not every class lets its errors be cleaned in place.
+        return ExpanderError(f"the expander raised {type(error).__name__}: {self._scrubber.text(str(error))}")
+
 
 def _config(config: RunnableConfig, watcher: ExpanderWatcher) -> RunnableConfig:
     """The point's config, watched. A graph in it keeps no state of its own: a point is resumed as a whole.
 
     With the parent's checkpointer an agent would need an asynchronous one in a synchronous run, too.
     """
-    merged = merge_configs(config, {"callbacks": [watcher]})
-    return {**merged, "configurable": {**merged.get("configurable", {}), "__pregel_checkpointer": None}}
-
-
-def _told(error: Exception) -> Exception:
-    """An expander's exception by its name; what came from a model stays as it is, for `explain` knows it."""
-    if status_code(error) is not None or isinstance(error, (ConnectionError, TimeoutError)):
-        return error
-    return ExpanderError(f"the expander raised {type(error).__name__}: {error}")
+    configurable = {**config.get("configurable", {}), "__pregel_checkpointer": None}
+    return {**config, "callbacks": with_first(config.get("callbacks"), watcher), "configurable": configurable}
 
 
 async def _uncancelled(call: Awaitable[T]) -> T:

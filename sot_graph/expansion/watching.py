@@ -8,6 +8,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import ChatGeneration, LLMResult
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from uuid import UUID
 
     from sot_graph.runs import Task
@@ -23,14 +24,16 @@ class ExpanderWatcher(BaseCallbackHandler):
     Args:
         task: The point's task.
         index: The point's index.
+        clean: Cleans an error in place.
     """
 
     run_inline = True
     """In the order in which things happen, not in threads beside each other."""
 
-    def __init__(self, task: Task, index: int) -> None:
+    def __init__(self, task: Task, index: int, clean: Callable[[BaseException], None]) -> None:
         self._task = task
         self._index = index
+        self._clean = clean
         self._tools: dict[UUID, tuple[str, str]] = {}
 
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[Any]], **kwargs: Any) -> None:
@@ -60,7 +63,15 @@ class ExpanderWatcher(BaseCallbackHandler):
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         """Tell of its failure."""
+        self._clean(error)
         self._tell(run_id, "error")
+
+    def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
+        """Clean it, before a tracer gets it."""
+        self._clean(error)
+
+    on_chain_error = on_llm_error
+    on_retriever_error = on_llm_error
 
     def _tell(self, run_id: UUID, state: Literal["start", "end", "error"]) -> None:
         name, given = self._tools.get(run_id, ("tool", ""))

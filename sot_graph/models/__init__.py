@@ -1,7 +1,7 @@
 """Models as the graph uses them: named, called, repeated, validated, on any event loop."""
 
 from sot_graph.models.calls import BrokenStreamError, ModelCall, Reply
-from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable, status_code
+from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable
 from sot_graph.models.leaving import closing_calls
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
@@ -26,5 +26,4 @@ __all__ = [
     "resolve_model",
     "run_in_own_thread",
     "run_sync",
-    "status_code",
 ]

@@ -18,9 +18,9 @@ from openai import LengthFinishReasonError
 from sot_graph.models.failures import explain
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
-from sot_graph.models.scrubbing import Scrubber
 from sot_graph.prompts.rendering import clean_text
-from sot_graph.tracing import CallTrace
+from sot_graph.scrubbing import Scrubber
+from sot_graph.tracing import GIVEN_UP, CallTrace
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["BrokenStreamError", "ModelCall", "Prompt", "Reply"]
 
 logger = logging.getLogger("sot_graph")
-
-_GIVEN_UP = "given up: its time was over, or its reply was no longer wanted"
 
 
 Prompt: TypeAlias = "Sequence[BaseMessage] | Callable[[], Sequence[BaseMessage]]"
@@ -195,7 +193,7 @@ class ModelCall:
                 clean(error, None)
                 raise
             except asyncio.CancelledError:
-                await self.trace.end(asyncio.CancelledError(_GIVEN_UP))
+                await self.trace.end(asyncio.CancelledError(GIVEN_UP))
                 raise
             except Exception as error:
                 self.task.meter.add_tokens(self.stage, clean(error, None))
@@ -211,12 +209,18 @@ class ModelCall:
 
         def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:
             if isinstance(error, asyncio.CancelledError) and not error.args:
-                error.args = (_GIVEN_UP,)
-            hidden = None if self.task.trace.shows_content else "\n".join(str(one.text) for one in _made(messages))
-            Scrubber(self.model.secrets, hidden).failure(error, response)
+                error.args = (GIVEN_UP,)
+            self.scrubber(messages).failure(error, response)
             return _usage_of(error)
 
         return clean
+
+    def scrubber(self, messages: Prompt) -> Scrubber:
+        """Cleans what came of this prompt: of the model's keys, and of quotes where a trace hides content."""
+        task = self.task
+        if task.trace.shows_content:
+            return Scrubber(self.model.secrets)
+        return Scrubber(self.model.secrets, "\n".join(str(message.text) for message in _made(messages)), task.given)
 
     async def _whole(self, call: _Prepared, messages: list[BaseMessage]) -> Reply:
         message = await call.runnable.ainvoke(messages, call.config, **call.settings)

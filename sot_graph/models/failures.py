@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 
+from sot_graph.causes import causes_of, field_of, status_code
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.models.scrubbing import causes_of, without_keys
 from sot_graph.prompts.rendering import clean_text
+from sot_graph.scrubbing import without_keys
 
 __all__ = [
     "backoff_seconds",
@@ -23,7 +23,6 @@ __all__ = [
     "is_retryable",
     "rate_limit_seconds",
     "retry_after_seconds",
-    "status_code",
 ]
 
 _RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
@@ -44,30 +43,12 @@ _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
 _LONG_TOKEN = re.compile(r"(?<![\w/.-])(?=[\w.-]*\d)(?=[\w.-]*[A-Za-z])[\w-]{32,}(?![\w/])")
 
 
-def _field(holder: object, name: str) -> Any:
-    """An attribute of an error of whoever's class; `None` if it has none, or can't say."""
-    try:
-        return getattr(holder, name, None)
-    except Exception:  # noqa: BLE001  (one error is enough)
-        return None
-
-
 def _said(error: BaseException) -> str:
     """What an error says; nothing, if its class can't."""
     try:
         return str(error)
     except Exception:  # noqa: BLE001
         return ""
-
-
-def status_code(error: BaseException) -> int | None:
-    """The HTTP status that a provider's error carries, whoever's error class it is."""
-    for link in causes_of(error):
-        for holder in (link, _field(link, "response")):
-            code = _field(holder, "status_code")
-            if isinstance(code, int):
-                return code
-    return None
 
 
 def _is_lost_connection(error: BaseException) -> bool:
@@ -89,7 +70,7 @@ def is_retryable(error: BaseException) -> bool:
     code = status_code(error)
     if code is not None:
         # OpenAI's "insufficient_quota" is a 429 that no waiting mends.
-        is_broke = any(_field(link, "code") == "insufficient_quota" for link in causes_of(error))
+        is_broke = any(field_of(link, "code") == "insufficient_quota" for link in causes_of(error))
         return (code in _RETRYABLE_STATUS or code >= _SERVER_ERROR) and not is_broke
     return _is_lost_connection(error)
 
@@ -102,7 +83,7 @@ def is_callers_to_fix(error: BaseException) -> bool:
 def retry_after_seconds(error: BaseException) -> float | None:
     """The wait that the provider asked for (`retry-after-ms`, `Retry-After`, which may be a date), in seconds."""
     for link in causes_of(error):
-        headers = _field(_field(link, "response"), "headers")
+        headers = field_of(field_of(link, "response"), "headers")
         if not isinstance(headers, Mapping):
             continue
         for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
@@ -164,7 +145,7 @@ def explain(error: BaseException) -> str:
 def _provider_message(error: BaseException) -> str | None:
     """The `message` of an OpenAI-shaped error body."""
     for link in causes_of(error):
-        body = _field(link, "body")
+        body = field_of(link, "body")
         if isinstance(body, dict):
             inner = body.get("error", body)
             message = inner.get("message") if isinstance(inner, dict) else inner

@@ -20,8 +20,8 @@ from sot_graph.caching import model_fingerprint
 from sot_graph.forking import reset_after_fork
 from sot_graph.limiting import CallLimiter
 from sot_graph.models.clients import MOST_CONNECTIONS, for_one_loop
-from sot_graph.models.scrubbing import secrets_of
 from sot_graph.models.shaping import shape_for
+from sot_graph.scrubbing import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -10,15 +10,33 @@ from typing import TYPE_CHECKING, Any
 from langgraph.types import TracePolicy
 
 from sot_graph.caching import fingerprint
-from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
+from sot_graph.nodes.names import (
+    ANSWER_DIRECTLY,
+    DRAFT_SKELETON,
+    EXPAND_POINT,
+    JOIN,
+    REVIEW_SKELETON,
+    ROUTE,
+    WRITE_CONCLUSION,
+    WRITE_INTRODUCTION,
+)
 from sot_graph.timeline import measure_run
 
 if TYPE_CHECKING:
     from sot_graph.nodes.kit import Kit
     from sot_graph.runs import Task
-    from sot_graph.types import Expansion, SkeletonPoint
+    from sot_graph.types import Expansion, FramePart, FramePartName, SkeletonPoint
 
-__all__ = ["describe_answer", "describe_end", "describe_figures", "describe_point", "describe_run", "trace_policy"]
+__all__ = [
+    "describe_answer",
+    "describe_end",
+    "describe_figures",
+    "describe_frame",
+    "describe_frame_end",
+    "describe_point",
+    "describe_run",
+    "trace_policy",
+]
 
 _DIGITS = 3
 
@@ -31,6 +49,7 @@ def describe_run(task: Task, kit: Kit, state: Mapping[str, Any]) -> None:
     if not task.trace.is_watched or task.shared.is_described:
         return
     task.shared.is_described = True
+    task.trace.know_clients()
     task.trace.describe_graph(
         {"sot_version": _version(), "sot_fingerprint": fingerprint(kit.prompts, task.options)},
         inputs=None if task.shared.begun_here else {"question": state["asked"]},
@@ -62,6 +81,18 @@ def describe_end(expansion: Expansion, task: Task, *, cached: bool = False) -> N
     """What became of a point. A failed one is an error in the trace, though its node ended well."""
     task.trace.describe_node(
         error=expansion["error"], sot_point_status=expansion["status"], sot_cache_hit=True if cached else None
+    )
+
+
+def describe_frame(name: FramePartName, task: Task) -> None:
+    """The run of the introduction, or of the conclusion, says which it is."""
+    task.trace.describe_node(stage="frame", sot_frame_part=name)
+
+
+def describe_frame_end(part: FramePart, task: Task, *, cached: bool = False) -> None:
+    """What became of it. A failed one is an error in the trace, though its node ended well."""
+    task.trace.describe_node(
+        error=part["error"], sot_frame_status=part["status"], sot_cache_hit=True if cached else None
     )
 
 
@@ -110,7 +141,7 @@ def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
         begins: Whether it is the graph's first: it reads the question from what the caller gave.
     """
     inputs = _given if begins else _INPUTS[node]
-    return TracePolicy(process_inputs=inputs, process_outputs=_written if node == EXPAND_POINT else _settled)
+    return TracePolicy(process_inputs=inputs, process_outputs=_OUTPUTS.get(node, _settled))
 
 
 def _given(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,6 +161,15 @@ def _written(update: Mapping[str, Any]) -> dict[str, Any]:
     return _present(expansion, "text", "status", "error")
 
 
+def _written_around(update: Mapping[str, Any]) -> dict[str, Any]:
+    (part,) = update["frame"].values()
+    return _present(part, "text", "status", "error")
+
+
+def _statuses(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {"points": [_present(expansion, "index", "status") for expansion in state["expansions"]]}
+
+
 def _present(source: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: source[key] for key in keys if source.get(key)}
 
@@ -139,6 +179,13 @@ _INPUTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     DRAFT_SKELETON: _asked,
     REVIEW_SKELETON: lambda state: _present(state, "skeleton"),
     EXPAND_POINT: lambda payload: {"point": payload["point"]},
-    JOIN: lambda state: {"points": [_present(expansion, "index", "status") for expansion in state["expansions"]]},
+    WRITE_INTRODUCTION: lambda payload: {**_asked(payload), **_present(payload, "skeleton")},
+    WRITE_CONCLUSION: lambda state: {**_asked(state), **_statuses(state)},
+    JOIN: _statuses,
     ANSWER_DIRECTLY: _asked,
+}
+_OUTPUTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    EXPAND_POINT: _written,
+    WRITE_INTRODUCTION: _written_around,
+    WRITE_CONCLUSION: _written_around,
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.expansion import FrameWriter
 from sot_graph.models import ModelCall
 from sot_graph.nodes.announcing import announce_frame_end, announce_whole_frame
+from sot_graph.nodes.describing import describe_frame, describe_frame_end
 from sot_graph.nodes.settling import skeleton_call_of
 from sot_graph.prompts.rendering import conclusion_messages, introduction_messages
 from sot_graph.types import FramePart, StageTiming
@@ -27,12 +28,14 @@ logger = logging.getLogger("sot_graph")
 
 async def write_introduction(payload: WriteIntroductionInput, task: Task, kit: Kit) -> Update:
     """Write the introduction from the skeleton alone, beside the points."""
+    describe_frame("introduction", task)
     messages = introduction_messages(kit.prompts, **_given(payload, task, kit))
     return await _written("introduction", messages, task, kit)
 
 
 async def write_conclusion(state: SotState, task: Task, kit: Kit) -> Update:
     """Write the conclusion from the points' texts. Where there are none, or no time is left, nothing is asked for."""
+    describe_frame("conclusion", task)
     texts = [expansion for expansion in state["expansions"] if expansion["text"]]
     if task.seconds_left(None) == 0:
         given_up = FramePart(text="", status="timed_out", error="there was no time left for it (deadline)")
@@ -43,6 +46,7 @@ async def write_conclusion(state: SotState, task: Task, kit: Kit) -> Update:
         return await _written("conclusion", messages, task, kit)
     logger.warning("The conclusion is left out: %s", given_up["error"])
     announce_frame_end("conclusion", given_up, task, kit)
+    describe_frame_end(given_up, task)
     now = task.shared.elapsed()
     return _update("conclusion", given_up, StageTiming(start=now, end=now), task)
 
@@ -52,7 +56,8 @@ async def _written(name: FramePartName, messages: list[BaseMessage], task: Task,
     settings = kit.prompts.frame_settings
     key = kit.cache.key(name, kit.model.fingerprint, messages, {**settings, "trim": kit.prompts.trim_to_sentence})
     text = await kit.cache.get(key)
-    if isinstance(text, str):
+    cached = isinstance(text, str)
+    if cached:
         task.meter.add_cache_hit("frame")
         part = FramePart(text=text, status="ok", error=None)
         announce_whole_frame({name: part}, task, kit)  # type: ignore[misc]
@@ -65,6 +70,7 @@ async def _written(name: FramePartName, messages: list[BaseMessage], task: Task,
         if writer.first_text_at is not None:
             timing["first_token"] = writer.first_text_at
         announce_frame_end(name, part, task, kit)
+    describe_frame_end(part, task, cached=cached)
     timing["end"] = task.shared.elapsed()
     return _update(name, part, timing, task)
 

@@ -9,8 +9,8 @@ of its own, too: titles that an earlier process has begun to write points for mu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -234,7 +234,7 @@ class _Pipeline:
             if needed:
                 updates = await asyncio.gather(*map(asyncio.shield, needed))
                 payload["needed"] = [expansion for update in updates for expansion in update["expansions"]]
-            with self._opened() as task:
+            with self._opened(payload) as task:
                 return await expand_point(payload, task, self._kit)
 
         return self._start(EXPAND_POINT, write, point)
@@ -242,21 +242,24 @@ class _Pipeline:
     def _introduce(self) -> Awaitable[Update]:
         async def write(payload: WriteIntroductionInput) -> Update:
             self._introduced_here = True
-            with self._opened() as task:
+            with self._opened(payload) as task:
                 return await write_introduction(payload, task, self._kit)
 
         return self._start(WRITE_INTRODUCTION, write, self._known())
 
-    def _opened(self) -> AbstractContextManager[Task]:
-        """The execution of a LangGraph task of ours."""
-        return open_task(
+    @contextmanager
+    def _opened(self, given: Any) -> Iterator[Task]:
+        """The execution of a LangGraph task of ours, on what it was given."""
+        with open_task(
             self._task.key,
             ensure_config(),
             self._kit.options,
             self._kit.limiter,
             threaded=self._task.threaded,
             emit=self._emit,
-        )
+        ) as task:
+            task.given = given
+            yield task
 
     async def _follow(self, point: SkeletonPoint, titled: float, writing: Awaitable[Update]) -> Update:
         update = await writing

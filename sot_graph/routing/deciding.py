@@ -51,6 +51,7 @@ async def decide(
         async with asyncio.timeout(limit) as timer:
             return await ask_router(router, question, history, task=task, model=model)
     except Exception as error:
+        task.scrub(error)
         if isinstance(error, TimeoutError) and timer.expired():
             reason = f"the router did not decide within {limit:.3g} s"
         elif isinstance(error, RoutingError):

@@ -5,8 +5,10 @@ Takes the options of `langgraph dev`. Without that look, a missing key would be 
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
+import socket
 import sys
 
 from sot_graph.choosing import choose_from_environment
@@ -20,19 +22,27 @@ JOBS = 100
 _QUIET = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
 """The server's own calls to the internet, switched off where nobody has switched them on."""
 
+_PORT = 2024
+
 
 def main() -> None:
     """Check, then serve until Ctrl-C."""
+    arguments = sys.argv[1:]
     try:
         _check()
+        port = _free_port(arguments)
     except SotConfigError as error:
         sys.stderr.write(f"sot_graph.studio: {error}\n")
         raise SystemExit(2) from None
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    if port and "LOG_LEVEL" not in os.environ:
+        # At its own level, the server tells in thirty lines that it has started, and two more every minute.
+        os.environ["LOG_LEVEL"] = "WARNING"
+        sys.stderr.write("Ctrl-C ends the server; LOG_LEVEL=INFO shows everything that it does.\n")
     from langgraph_cli.cli import cli
 
-    cli(["dev", "--no-browser", "--n-jobs-per-worker", str(JOBS), *sys.argv[1:]], prog_name="langgraph")
+    cli(["dev", "--no-browser", "--n-jobs-per-worker", str(JOBS), *arguments], prog_name="langgraph")
 
 
 def _check() -> None:
@@ -49,6 +59,38 @@ def _check() -> None:
         raise SotConfigError(message) from error
     if choice.notice:
         sys.stderr.write(f"{choice.notice}\n")
+
+
+def _free_port(arguments: list[str]) -> int:
+    """The server's port; 0: the server chooses one, and tells it.
+
+    Raises:
+        SotConfigError: The port is taken. The server alone would take another, where Studio doesn't look for it.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", default=str(_PORT))
+    known, rest = parser.parse_known_args(arguments)
+    if not known.port.isdecimal() or "--help" in rest:  # for the server to answer
+        return 0
+    port = int(known.port)
+    if not _is_free(known.host, port):
+        message = (
+            f"port {port} is taken, by another program or by a server that was started earlier. End that one, or "
+            f"choose another port: make studio PORT={port + 1}, or --port {port + 1}."
+        )
+        raise SotConfigError(message)
+    return port
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except (OSError, OverflowError):
+            return False
+    return True
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langchain_core.tracers.schemas import Run
 
-__all__ = ["CallTrace", "OnError"]
+__all__ = ["CallTrace", "OnError", "with_first"]
 
 OnError: TypeAlias = "Callable[[BaseException, LLMResult | None], UsageMetadata | None]"
 
@@ -49,7 +49,7 @@ class CallTrace:
             self._follower = None
             return config
         self._follower = _Follower(handlers, on_error)
-        return {**config, "callbacks": _with_first(config.get("callbacks"), self._follower)}
+        return {**config, "callbacks": with_first(config.get("callbacks"), self._follower)}
 
     async def end(self, error: BaseException) -> None:
         """Tell the end of a try that was given up: LangChain leaves the run of a cancelled `ainvoke` open for ever."""
@@ -114,7 +114,7 @@ def _handlers(config: RunnableConfig) -> list[BaseCallbackHandler]:
     return list(callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ())
 
 
-def _with_first(callbacks: Any, handler: BaseCallbackHandler) -> Any:
+def with_first(callbacks: Any, handler: BaseCallbackHandler) -> Any:
     """The same callbacks, with one handler before all others."""
     if not isinstance(callbacks, BaseCallbackManager):
         return [handler, *(callbacks or ())]

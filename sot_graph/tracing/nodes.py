@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 
-from sot_graph.tracing.hiding import hides_content, replicas_hide_content
+from sot_graph.tracing.complaints import quiet_langsmith
+from sot_graph.tracing.hiding import discreet, hides_content, replicas_hide_content
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -51,9 +54,24 @@ class NodeTrace:
         """Whether there is any tracer to describe something to."""
         return bool(self._tracers)
 
+    def know_clients(self) -> None:
+        """Have what LangSmith's clients log be understood."""
+        for tracer in self._tracers:
+            if isinstance(tracer, LangChainTracer):
+                quiet_langsmith().know(tracer.client)
+
     def name(self, name: str, title: str) -> str:
         """A run's name: with its title, where content isn't hidden."""
         return f"{name}: {title}" if self.shows_content else name
+
+    def callbacks_below(self, callbacks: Any) -> Any:
+        """The node's callbacks for what it calls: where content is hidden, no error tells any of it."""
+        if self.shows_content or not isinstance(callbacks, BaseCallbackManager):
+            return callbacks
+        manager = callbacks.copy()
+        manager.handlers = [discreet(handler) for handler in manager.handlers]
+        manager.inheritable_handlers = [discreet(handler) for handler in manager.inheritable_handlers]
+        return manager
 
     def describe_node(
         self, *, name: str | None = None, stage: Stage | None = None, error: str | None = None, **metadata: Any

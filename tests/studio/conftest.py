@@ -29,11 +29,17 @@ _OUTSIDE = ("OPENAI_", "SOT_GRAPH_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
-    """One worker has the server; what runs the embedded model stays with the others that do."""
+    """One worker has the server, and the others meanwhile what needs none, or one of its own.
+
+    What runs the embedded model stays with the others that do.
+    """
     for item in items:
-        if Path(__file__).parent in item.path.parents:
-            name = "local_model" if item.get_closest_marker("local_model") else "development_server"
-            item.add_marker(pytest.mark.xdist_group(name))
+        if Path(__file__).parent not in item.path.parents:
+            continue
+        if item.get_closest_marker("local_model"):
+            item.add_marker(pytest.mark.xdist_group("local_model"))
+        elif "server" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("development_server"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,20 @@
 """Starting the server: it says what is missing, calls nobody outside, blocks nothing, and finds the embedded model."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from langgraph_sdk import get_sync_client
 
 from sot_graph.testing import SkeletonResponder
+
+ROOT = Path(__file__).parents[2]
 
 
 def run(*command, **settings):
@@ -46,6 +53,65 @@ def test_without_the_embedded_models_weights_it_says_what_else_there_is(tmp_path
     assert ran.returncode == 2
     assert "weights are not installed" in ran.stderr
     assert "Or choose another model: OPENAI_API_KEY, SOT_GRAPH_MODEL" in ran.stderr
+
+
+def test_on_a_port_that_is_taken_it_says_so_in_one_line_and_does_not_start_elsewhere():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        ran = run("-m", "sot_graph.studio", "--port", str(port), OPENAI_API_KEY="test")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.splitlines()[-1].startswith(f"sot_graph.studio: port {port} is taken")
+    assert f"--port {port + 1}" in ran.stderr
+
+
+def test_it_says_where_it_is_and_little_else_and_ctrl_c_leaves_nothing_running(endpoint, tmp_path):
+    """As `make studio` starts it: with a second process that the first starts anew at each change of a file."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "sot_graph.studio", "--port", str(port), "--config", str(ROOT / "langgraph.json")]
+    settings = {"OPENAI_API_KEY": "test", "OPENAI_BASE_URL": endpoint.base_url, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **settings},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            wait_until_listening(port, process)
+            with get_sync_client(url=f"http://127.0.0.1:{port}") as client:
+                assert client.runs.wait(None, "sot_graph", input={"question": "How do plants grow?"})["answer"]
+            os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+            told = process.communicate(timeout=60)[0]
+            assert running_in_group(process.pid) == []
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert "Ctrl-C ends the server; LOG_LEVEL=INFO shows everything that it does." in told
+    assert f"baseUrl=http://127.0.0.1:{port}" in told
+    assert "Traceback" not in told
+    assert " [info" not in told
+
+
+def running_in_group(group):
+    """The processes of a group, but for those that have ended and that nobody has asked about yet."""
+    listed = subprocess.run(["ps", "-eo", "pgid=,stat=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    return [row for row in rows if row[0] == str(group) and not row[1].startswith("Z")]
+
+
+def wait_until_listening(port, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError("The server did not start.")
 
 
 async def test_nothing_outside_this_machine_is_called(client, outside):

@@ -3,16 +3,25 @@
 import json
 import logging
 import re
+from contextlib import nullcontext
+from typing import Literal
 
 import pytest
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tools import tool
 from langchain_core.tracers import LangChainTracer
 from langchain_openai import ChatOpenAI
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langsmith import Client
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import BaseModel, SecretStr
 
 from sot_graph import ModelRouter, SotConfigError, SotOptions, create_sot_graph
-from sot_graph.models.scrubbing import Scrubber, secrets_of
+from sot_graph.scrubbing import Scrubber, secrets_of
 from sot_graph.testing import (
     Fault,
     ScriptedChatModel,
@@ -111,6 +120,149 @@ async def test_what_goes_in_is_in_no_output_and_what_comes_out_in_no_input(hidde
     assert canary not in recorder.traffic
 
 
+class Strict(BaseModel):
+    kind: Literal["no such thing"]
+
+
+class KeyedModel(ScriptedChatModel):
+    api_key: SecretStr = SecretStr(KEY)
+
+
+def refuse_by_pydantic(given):
+    """An error that nobody can change: it quotes what it was made of for ever."""
+    Strict(kind=f"{given['question']} {given['point']['title']} {KEY}")
+
+
+def refuse_in_words(*quoted):
+    def refuse(given):
+        raise ValueError(f"no: {' '.join(quote(given) for quote in quoted)} {KEY}")
+
+    return refuse
+
+
+def cause_in_words(given):
+    try:
+        refuse_in_words(lambda given: given["question"])(given)
+    except ValueError as error:
+        raise FileNotFoundError(2, "No such file", f"/data/{given['point']['title']}.txt") from error
+
+
+@tool
+def look_up(question: str) -> str:
+    """Finds nothing, and says for what."""
+    raise LookupError(f"nothing on {question}, {KEY}")
+
+
+EXPANDERS = {
+    "the question": refuse_in_words(lambda given: given["question"]),
+    "its beginning": refuse_in_words(lambda given: given["question"][:25]),
+    "one word of it": refuse_in_words(lambda given: "canaryquestion"),
+    "the title": refuse_in_words(lambda given: given["point"]["title"]),
+    "the prompt": refuse_in_words(lambda given: str(given["messages"])),
+    "by Pydantic": refuse_by_pydantic,
+    "in its cause": cause_in_words,
+    "in a tool": RunnableLambda(lambda given: {"question": given["question"]}) | look_up,
+}
+
+
+def second_by(expander):
+    """The second point is the expander's, the others are written."""
+    quoting = RunnableLambda(expander) if callable(expander) else expander
+    return RunnableLambda(lambda given: quoting if given["point"]["index"] == 2 else "A canarytext of some words.")
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+@pytest.mark.parametrize("quoting", EXPANDERS)
+async def test_what_an_expanders_error_quotes_is_hidden(quoting, dispatch, run_whole, recorder, caplog):
+    caplog.set_level(logging.DEBUG, "sot_graph")
+    model = KeyedModel(answer_skeleton_of_thought(TITLES))
+    tracer = LangChainTracer(client=recorder.client(hide_inputs=True, hide_outputs=True))
+    expander = second_by(EXPANDERS[quoting])
+    graph = create_sot_graph(model, expander=expander, options=SotOptions(dispatch=dispatch))
+    result = await run_whole(graph, ASK, {"callbacks": [tracer]})
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "failed", "ok"]
+    assert any(each.error for each in recorder.root().find("expand 2").children)
+    assert not SECRET.findall(recorder.traffic)
+    assert KEY.encode() not in recorder.traffic
+    told = caplog.text + json.dumps([expansion["error"] for expansion in result["expansions"]])
+    assert KEY not in told
+    assert not SECRET.search(told.encode())
+    assert "Error" in told
+
+
+async def test_an_expanders_error_is_whole_where_nothing_is_hidden_but_for_the_key(run, recorder, config):
+    model = KeyedModel(answer_skeleton_of_thought(TITLES))
+    expander = second_by(EXPANDERS["the question"])
+    result = await run(create_sot_graph(model, expander=expander), ASK, config)
+    assert result["expansions"][1]["error"] == f"the expander raised ValueError: no: {QUESTION} ***"
+    assert QUESTION in recorder.root().find("expand 2: " + TITLES[1]).error
+    assert KEY.encode() not in recorder.traffic
+
+
+def refuse(*given):
+    raise ValueError(f"no: {given}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "fails"),
+    [
+        ({"router": refuse}, False),
+        ({"router": refuse, "options": SotOptions(on_router_failure="raise")}, True),
+        ({"join": refuse}, True),
+    ],
+    ids=["a router that is passed over", "a router", "a join"],
+)
+async def test_what_the_error_of_a_callable_quotes_is_hidden(settings, fails, run_whole, recorder):
+    """The route's reason is an output."""
+    for hidden in (HIDING["inputs"], HIDING["both"]):
+        model = ScriptedChatModel(answer_skeleton_of_thought(["One thing", "Another", "And more"], "Words."))
+        tracer = LangChainTracer(client=recorder.client(**hidden))
+        with pytest.raises(Exception, match="no: ") if fails else nullcontext():
+            await run_whole(create_sot_graph(model, **settings), ASK, {"callbacks": [tracer]})
+    assert not SECRET.findall(recorder.traffic)
+
+
+async def test_a_models_error_that_quotes_one_word_is_hidden(run, recorder):
+    write = answer_skeleton_of_thought(TITLES)
+
+    def quoting(messages):
+        text = messages[-1].text
+        return ValueError("refused: canaryquestion") if "<point>" in text and "2." in text else write(messages)
+
+    tracer = LangChainTracer(client=recorder.client(hide_inputs=True))
+    result = await run(create_sot_graph(ScriptedChatModel(quoting)), ASK, {"callbacks": [tracer]})
+    assert [expansion["error"] for expansion in result["expansions"]] == [None, "refused: ***", None]
+    assert b"canaryquestion" not in recorder.traffic
+
+
+async def test_a_hidden_error_still_says_its_kind_and_status(run, endpoint, recorder):
+    endpoint.faults = [Fault(Status(400), of_the_second_point)]
+    tracer = LangChainTracer(client=recorder.client(hide_inputs=True))
+    await run(create_sot_graph(model_of(endpoint)), ASK, {"callbacks": [tracer]})
+    assert recorder.root().find("write 2").error.endswith("Error: *** (HTTP 400)")
+    assert "HTTP 400" in recorder.root().find("expand 2").error
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+async def test_hidden_content_is_in_no_span_of_opentelemetry(dispatch, run_whole):
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    client = Client(
+        tracing_mode="otel", otel_tracer_provider=provider, api_key="unused", hide_inputs=True, hide_outputs=True
+    )
+    model = KeyedModel(answer_skeleton_of_thought(TITLES))
+    graph = create_sot_graph(
+        model, expander=second_by(EXPANDERS["the prompt"]), options=SotOptions(dispatch=dispatch, frame="intro")
+    )
+    await run_whole(graph, ASK, {"callbacks": [LangChainTracer(client=client)]})
+    client.close()
+    sent = [span.to_json() for span in spans.get_finished_spans()]
+    assert any('"expand_point"' in each for each in sent)
+    assert not SECRET.findall("".join(sent).encode())
+    assert KEY not in "".join(sent)
+
+
 async def test_hidden_metadata_is_hidden(run, endpoint, recorder):
     tracer = LangChainTracer(client=recorder.client(hide_metadata=True))
     await run(create_sot_graph(model_of(endpoint)), ASK, {"callbacks": [tracer]})
@@ -206,6 +358,14 @@ def test_a_models_keys_are_found_wherever_it_keeps_them():
 )
 def test_what_quotes_the_prompt_is_masked_and_the_rest_stays(text, clean):
     assert Scrubber((), "Why do finches sing at dawn?").text(text) == clean
+
+
+@pytest.mark.parametrize("quote", ["'zebrafinch'", "ZEBRAFINCH_SINGS", "Why does the zebraf"])
+def test_one_word_of_the_content_or_its_beginning_is_a_quote(quote):
+    clean = Scrubber((), content={"asked": QUESTION, "status": "failed"}).text(f"failed at {quote} in 3 s")
+    assert clean.startswith("failed at ")
+    assert clean.endswith(" in 3 s")
+    assert "zebraf" not in clean.lower()
 
 
 def test_a_script_without_spaces_is_masked_too():

@@ -85,6 +85,45 @@ async def test_the_tree_reads_like_the_answer_however_it_is_run(ways_to_run, end
         assert root.error is None
 
 
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+async def test_the_introduction_and_the_conclusion_stand_where_they_are_read(
+    dispatch, ways_to_run, endpoint, recorder, config, text_snapshot
+):
+    graph = create_sot_graph(
+        endpoint.chat_model(), options=SotOptions(frame="intro+conclusion", dispatch=dispatch, stream=True)
+    )
+    results = [await run(graph, ASK, config) for run in ways_to_run]
+    roots = recorder.roots()
+    assert len({root.as_text() for root in roots}) == 1
+    assert roots[0].as_text() == text_snapshot
+    for root, result in zip(roots, results, strict=True):
+        for part in ("introduction", "conclusion"):
+            node, call = root.find(f"write_{part}"), root.find(f"write the {part}")
+            about = [node.metadata[f"sot_frame_{key}"] for key in ("part", "status")]
+            assert about == [part, "ok"]
+            assert call.metadata["sot_frame_part"] == part
+            if dispatch == "send":  # else a task of LangGraph's, which records what it is given
+                assert node.inputs["question"] == ASK["question"]
+                assert node.outputs["text"] in result["answer"]
+
+
+async def test_a_part_of_the_frame_that_fails_is_an_error_and_one_from_the_cache_says_so(
+    run, endpoint, recorder, config
+):
+    endpoint.faults = [Fault(Status(400), lambda request: "write the conclusion" in request.last_user)]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(frame="intro+conclusion"), cache=InMemoryCache())
+    await run(graph, ASK, {})
+    result = await run(graph, ASK, config)
+    root = recorder.root()
+    check_whole(root, result["usage"]["total"])
+    introduction, conclusion = (root.find(f"write_{part}") for part in ("introduction", "conclusion"))
+    assert introduction.metadata["sot_cache_hit"] is True
+    assert introduction.children == []
+    assert conclusion.metadata["sot_frame_status"] == "failed"
+    assert "HTTP 400" in conclusion.error
+    assert root.error is None
+
+
 @dataclass
 class Case:
     """A run, and what is to be seen of it."""

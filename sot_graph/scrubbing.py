@@ -11,13 +11,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import BaseModel, SecretStr
+
+from sot_graph.causes import causes_of
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
-__all__ = ["Scrubber", "causes_of", "secrets_of", "without_keys"]
+__all__ = ["Scrubber", "secrets_of", "without_keys"]
 
 _MASK = "***"
 _SHORTEST_SECRET = 8
@@ -31,20 +34,21 @@ _KEY = re.compile(
     r"|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+"
 )
 _AFTER_BEARER = re.compile(r"(?<=Bearer )\S+")
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
+_SHORTEST_CONTENT = 4
+"""A word of what was asked, or its beginning, says something from so many letters on."""
 _SHORTEST_QUOTE = 6
 _SHORTEST_UNSPACED_QUOTE = 4
+_CONTENT = frozenset(
+    {
+        *("question", "asked", "messages", "history", "review_comment", "given_skeleton", "given_expansions"),
+        *("skeleton", "point", "needed", "expansions", "title", "text", "content", "answer"),
+    }
+)
+"""Where a node's input holds what was asked and written."""
+_HOLDERS = ("args", "message", "body", "__notes__", "filename", "filename2")
+"""Where errors, of Python's own, of OpenAI's client and of others, keep what they say."""
 _KEY_HEADERS = re.compile(r"authorization|cookie|key|token", re.IGNORECASE)
-
-
-def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, outermost first."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
 
 
 def without_keys(text: str) -> str:
@@ -74,12 +78,16 @@ class Scrubber:
 
     Args:
         secrets: The model's keys.
-        prompt: What was sent, where nothing may be quoted of it.
+        prompt: What was sent, where nothing may be quoted of it. Two words of it in a row are a quote.
+        content: What was asked and written, such as a node's input, where nothing may be quoted of it. One word of it,
+            or its beginning, is a quote: it may be the whole of a title.
     """
 
-    def __init__(self, secrets: Iterable[str], prompt: str | None = None) -> None:
+    def __init__(self, secrets: Iterable[str], prompt: str | None = None, content: Any = None) -> None:
         self._secrets = tuple(secrets)
-        self._prompt = None if prompt is None else f" {' '.join(_WORD.findall(prompt.casefold()))} "
+        self._prompt = _words_of([prompt or ""])
+        self._content = _words_of(_texts_of(content))
+        self._sent = self._prompt + self._content
 
     def text(self, text: str) -> str:
         """A text with every key, and every quote, as `***`."""
@@ -98,7 +106,7 @@ class Scrubber:
     def error(self, error: BaseException) -> None:
         """Clean an error and what caused it, in place: the same object is what every log and trace renders."""
         for link in causes_of(error):
-            for name in ("args", "message", "body", "__notes__"):  # where the clients of OpenAI and others keep it too
+            for name in _HOLDERS:
                 with suppress(Exception):  # an error of whoever's class: it may let nobody read or change it
                     value = getattr(link, name, None)
                     clean = self.data(value)
@@ -115,13 +123,15 @@ class Scrubber:
                     message.response_metadata = self.data(message.response_metadata)
 
     def _without_quotes(self, text: str) -> str:
-        if self._prompt is None:
+        if not self._sent:
             return text
         words = list(_WORD.finditer(text))
         quoted = [False] * len(words)
         for position, word in enumerate(words):
             here = word[0].casefold()
-            if not here.isascii() and len(here) >= _SHORTEST_UNSPACED_QUOTE and here in self._prompt:
+            if not here.isascii() and len(here) >= _SHORTEST_UNSPACED_QUOTE and here in self._sent:
+                quoted[position] = True
+            if len(here) >= _SHORTEST_CONTENT and f" {here}" in self._content:
                 quoted[position] = True
             pair = f"{words[position - 1][0].casefold()} {here}" if position else ""
             if len(pair) >= _SHORTEST_QUOTE and f" {pair} " in self._prompt:
@@ -135,6 +145,26 @@ class Scrubber:
                 pieces += [text[end : word.start()], _MASK]
             end = word.end()
         return "".join([*pieces, text[end:]])
+
+
+def _words_of(texts: Iterable[str]) -> str:
+    """All words, each between spaces; nothing where there are none."""
+    words = [word for text in texts for word in _WORD.findall(text.casefold())]
+    return f" {' '.join(words)} " if words else ""
+
+
+def _texts_of(value: Any) -> Iterator[str]:
+    """The texts in a node's input."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, BaseMessage):
+        yield str(value.text)
+    elif isinstance(value, Mapping):
+        for key in _CONTENT & value.keys():
+            yield from _texts_of(value[key])
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts_of(inner)
 
 
 def _is_cookie(key: object) -> bool:

@@ -1,0 +1,131 @@
+"""What LangSmith's client says when it can't send: one WARNING for an outage, in place of one for every batch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from sot_graph.forking import reset_after_fork
+from sot_graph.scrubbing import without_keys
+
+__all__ = ["Complaints", "is_switched_on", "one_line", "quiet_langsmith"]
+
+SWITCH = "SOT_GRAPH_LANGSMITH_LOG"
+"""`all`: LangSmith's log is left as it is."""
+
+_OUTAGE_SECONDS = 3600.0
+_LONGEST_REASON = 160
+_ADDRESS = re.compile(r"https?://(?:\[[\da-fA-F:]+\]|[\w.-]+)(?::\d+)?")
+_RUN_IDS = re.compile(r"\s*(?:trace=[\w-]+,id=[\w-]+(?:; )?)+.*", re.DOTALL)
+_HOSTED = ".langchain.com"
+_SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2")
+_KEYS = ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
+
+
+@dataclass(slots=True)
+class _Outage:
+    since: float
+    more: int = 0
+
+
+class Complaints(logging.Filter):
+    """Lets the first WARNING about an address through, in one line; those of the next hour become DEBUG.
+
+    Args:
+        clock: Seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.first = ""
+        """Why the first trace was not taken, in one line; empty: all were, as far as is known."""
+        self._clock = clock
+        self._keyed: set[str] = set()
+        self.reset_in_child()
+        reset_after_fork(self)
+
+    def reset_in_child(self) -> None:
+        """Locks don't survive a fork."""
+        self._lock = threading.Lock()
+        self._outages: dict[str, _Outage] = {}
+
+    def know(self, client: Any) -> None:
+        """Take note of a client that has a key, wherever it got that."""
+        if getattr(client, "api_key", True) or getattr(client, "_profile_auth", True) is not None:
+            self._keyed.add(_address_in(str(getattr(client, "api_url", ""))))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether, and as what, a record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
+        message = record.getMessage()
+        reason = one_line(message)
+        self.first = self.first or reason
+        if os.environ.get(SWITCH) == "all":
+            return True
+        passes, more = self._count(_address_in(message))
+        if not passes:
+            record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+            return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+        if more is not None:
+            before = f" ({more} more since the last warning)" if more else ""
+            record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+            record.msg = f"LangSmith does not take traces{before}: {reason} (More of it is logged as DEBUG.)"
+            record.args = record.exc_info = record.exc_text = record.stack_info = None
+        return True
+
+    def _count(self, address: str) -> tuple[bool, int | None]:
+        """Whether a record passes; and if it begins an outage, how many of the last one didn't."""
+        with self._lock:
+            now = self._clock()
+            if address not in self._keyed and _lacks_its_key(address):
+                self._outages[address] = _Outage(now)
+                return False, None  # Python's own warning has said it as the client was made
+            if not address:  # what follows from an outage, such as a full queue; or something else
+                return not any(now - outage.since < _OUTAGE_SECONDS for outage in self._outages.values()), None
+            outage = self._outages.get(address)
+            if outage is not None and now - outage.since < _OUTAGE_SECONDS:
+                outage.more += 1
+                return False, None
+            self._outages[address] = _Outage(now)
+            return True, outage.more if outage is not None else 0
+
+
+def quiet_langsmith() -> Complaints:
+    """Put the filter on the logger of LangSmith's client, once in a process."""
+    logger = logging.getLogger("langsmith.client")
+    for there in logger.filters:
+        if isinstance(there, Complaints):
+            return there
+    complaints = Complaints()
+    logger.addFilter(complaints)
+    return complaints
+
+
+def is_switched_on() -> bool:
+    """Whether the environment asks for traces."""
+    return any(os.environ.get(name, "").lower() in {"true", "1"} for name in _SWITCHES)
+
+
+def _lacks_its_key(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    has_key = any(os.environ.get(name, "").strip() for name in _KEYS)
+    return f".{host}".endswith(_HOSTED) and is_switched_on() and not has_key
+
+
+def _address_in(text: str) -> str:
+    found = _ADDRESS.search(text)
+    return found[0] if found is not None else ""
+
+
+def one_line(text: str) -> str:
+    """What LangSmith's client says, without keys and the ids of runs."""
+    line = without_keys(" ".join(_RUN_IDS.sub("", text).split()))
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"

@@ -1,0 +1,136 @@
+"""What LangSmith's client logs, once a graph has been made: one WARNING an hour and address, the rest as DEBUG."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from sot_graph import create_sot_graph
+from sot_graph.testing import ScriptedChatModel
+from sot_graph.tracing.complaints import Complaints, quiet_langsmith
+
+HERE = "Failed to get info from http://langsmith.here:1984: LangSmithAuthError('Authentication failed')"
+BATCH = "Failed to multipart ingest runs: Authentication failed for http://langsmith.here:1984/runs/multipart"
+THERE = "Failed to get info from http://langsmith.there: LangSmithAPIError('Server error (500)')"
+HOSTED = "Failed to get info from https://api.smith.langchain.com: LangSmithConnectionError('Connection error')"
+FOLLOWS = "Run compression is not enabled. Please update to the latest version of LangSmith."
+
+
+class Log(logging.Handler):
+    def __init__(self):
+        super().__init__()
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+    @property
+    def lines(self):
+        return [f"{record.levelname} {record.getMessage()}" for record in self.records]
+
+
+@pytest.fixture
+def now():
+    return SimpleNamespace(seconds=0.0)
+
+
+@pytest.fixture
+def logger(now):
+    """A logger as LangSmith's client has one, with the filter."""
+    logger = logging.Logger("langsmith.client.of_the_test", logging.WARNING)
+    logging.Logger.manager.loggerDict[logger.name] = logger
+    logger.addFilter(Complaints(lambda: now.seconds))
+    yield logger
+    del logging.Logger.manager.loggerDict[logger.name]
+
+
+@pytest.fixture
+def log(logger):
+    log = Log()
+    logger.addHandler(log)
+    return log
+
+
+def test_the_first_failure_is_a_warning_and_what_follows_is_not(logger, log):
+    for message in (HERE, FOLLOWS, BATCH, BATCH):
+        logger.warning(message)
+    [line] = log.lines
+    assert line.startswith("WARNING LangSmith does not take traces: Failed to get info from http://langsmith.here:1984")
+
+
+def test_at_the_level_debug_all_of_it_is_there(logger, log):
+    logger.setLevel(logging.DEBUG)
+    for message in (HERE, FOLLOWS, BATCH):
+        logger.warning(message)
+    assert log.lines[1:] == [f"DEBUG {FOLLOWS}", f"DEBUG {BATCH}"]
+
+
+def test_another_address_is_another_warning(logger, log):
+    for message in (HERE, THERE, HERE, THERE):
+        logger.warning(message)
+    assert ["langsmith.here" in line for line in log.lines] == [True, False]
+
+
+def test_after_an_hour_it_is_warned_again_with_what_was_not(logger, log, now):
+    for message in (HERE, BATCH, BATCH):
+        logger.warning(message)
+    now.seconds = 3599.0
+    logger.warning(BATCH)
+    assert len(log.lines) == 1
+    now.seconds = 3600.0
+    logger.warning(BATCH)
+    assert "does not take traces (3 more since the last warning): Failed to multipart" in log.lines[1]
+
+
+def test_what_is_about_no_address_passes_while_nothing_fails(logger, log):
+    logger.warning(FOLLOWS)
+    logger.info(HERE)
+    assert log.lines == [f"WARNING {FOLLOWS}"]
+
+
+def test_neither_a_traceback_nor_a_key_nor_the_ids_of_runs_are_in_the_warning(logger, log):
+    key = "sk-" + "0123456789abcdef" * 2
+    try:
+        raise ValueError(key)
+    except ValueError:
+        logger.exception("%s with %s trace=0a1b,id=2c3d; trace=4e5f,id=6a7b", HERE, key)
+    [record] = log.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert key not in record.getMessage()
+    assert "trace=" not in record.getMessage()
+
+
+@pytest.fixture
+def without_key(monkeypatch):
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    for name in ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_that_a_key_is_missing_has_been_said_as_the_client_was_made(logger, log, without_key):
+    for message in (HOSTED, FOLLOWS):
+        logger.warning(message)
+    assert log.lines == []
+
+
+def test_a_client_that_was_given_its_key_is_warned_of(logger, log, without_key):
+    [complaints] = logger.filters
+    complaints.know(SimpleNamespace(api_url="https://api.smith.langchain.com", api_key="lsv2", _profile_auth=None))
+    logger.warning(HOSTED)
+    assert len(log.lines) == 1
+
+
+def test_the_switch_leaves_the_log_as_it_is(logger, log, monkeypatch):
+    monkeypatch.setenv("SOT_GRAPH_LANGSMITH_LOG", "all")
+    for message in (HERE, BATCH):
+        logger.warning(message)
+    assert log.lines == [f"WARNING {HERE}", f"WARNING {BATCH}"]
+
+
+def test_making_graphs_puts_one_filter_on_the_clients_logger_and_touches_no_other():
+    before = [list(logging.getLogger(name).filters) for name in ("", "langsmith")]
+    for _ in range(2):
+        create_sot_graph(ScriptedChatModel(lambda messages: ""))
+    there = [each for each in logging.getLogger("langsmith.client").filters if isinstance(each, Complaints)]
+    assert there == [quiet_langsmith()]
+    assert [list(logging.getLogger(name).filters) for name in ("", "langsmith")] == before
