@@ -1,27 +1,32 @@
 """Sources of the points: read from what an expander gave, and renumbered into one list for the whole answer.
 
-A point's text cites its sources by their place in the point's own list, `[1]`, or by their `id`, `[soil.md]`. Points
-are written at the same time, so only the whole answer knows a source's number in it.
+A point's text cites its sources by their place in the point's own list, `[1]`, `[1-3]` or `[^1]`, or by their `id`,
+`[soil.md]`. Points are written at the same time, so only the whole answer knows a source's number in it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from sot_graph.types import Expansion, Source
 
-__all__ = ["Numbering", "list_sources", "number_sources", "read_sources"]
+__all__ = ["Numbering", "cited_keys", "list_sources", "number_sources", "read_sources"]
 
+_DASH = r"\s?[-\u2010-\u2015]\s?"
 _CITATION = re.compile(
     r"(?P<code>```.*?(?:```|\Z)|`[^`\n]*`)"  # what stands in code is no citation
+    rf"|\[\^?(?P<first>\d{{1,3}})\]{_DASH}\[\^?(?P<last>\d{{1,3}})\](?!\()"
     r"|\[(?P<keys>[^\[\]\n]{1,200})\](?!\()",  # and [text](link) isn't one either
     re.DOTALL,
 )
 _BETWEEN_KEYS = re.compile(r"\s*[,;]\s*")
 _PLACE = re.compile(r"\d{1,3}")
+_RANGE = re.compile(rf"(\d{{1,3}}){_DASH}(\d{{1,3}})")
+_PAGE = re.compile(r"(?:pp?\.|§)\s?\d.*")
+"""Where in a source: `[1, p. 3]`."""
 _LINKED = frozenset({"http", "https"})
 
 
@@ -41,7 +46,7 @@ def _source(item: object, position: int) -> Source:
     if isinstance(item, str) and item.strip():
         return _of_text(item.strip())
     if isinstance(item, Mapping):
-        title, url, key = (_text(item.get(name)) for name in ("title", "url", "id"))
+        title, url, key = _text(item.get("title")), _text(item.get("url")), _id(item.get("id"))
         if title or url:
             source = Source(title=title or url)
             if url:
@@ -51,6 +56,10 @@ def _source(item: object, position: int) -> Source:
             return source
     message = f'source {position} is {item!r:.80}; it must be a text, or a mapping such as {{"title": ..., "url": ...}}'
     raise ValueError(message)
+
+
+def _id(value: object) -> str:
+    return str(value) if type(value) is int else _text(value)  # databases number their rows
 
 
 def _text(value: object) -> str:
@@ -94,12 +103,8 @@ class Numbering:
         numbers |= {source["id"]: self._number_of(source) for source in sources if source.get("id")}
 
         def renumbered(match: re.Match[str]) -> str:
-            if match["code"] is not None:
-                return match[0]
-            keys = _BETWEEN_KEYS.split(match["keys"].strip())
-            if not all(key in numbers or _PLACE.fullmatch(key) for key in keys):
-                return match[0]
-            return "[" + ", ".join(str(numbers.get(key, "?")) for key in keys) + "]"
+            keys = _keys(match, numbers)
+            return "[" + ", ".join(_numbered(keys, numbers)) + "]" if keys else match[0]
 
         return _CITATION.sub(renumbered, text)
 
@@ -113,6 +118,48 @@ class Numbering:
             self._numbers[key] = len(self.sources) + 1
             self.sources.append(Source(**{**source, "number": len(self.sources) + 1}))
         return self._numbers[key]
+
+
+def _keys(match: re.Match[str], known: Container[str]) -> list[str]:
+    """The places and ids that a citation names, ranges written out, with pages as they are; none: it is no citation."""
+    if match["code"] is not None:
+        return []
+    if match["keys"] is None:
+        ends = match["first"], match["last"]
+        return _written_out(*ends) or list(ends)
+    keys: list[str] = []
+    for part in _BETWEEN_KEYS.split(match["keys"].strip()):
+        key = part.removeprefix("^")
+        span = _RANGE.fullmatch(key)
+        if key in known or _PLACE.fullmatch(key) or (keys and _PAGE.fullmatch(key)):
+            keys.append(key)
+        elif span is not None and (places := _written_out(*span.groups())):
+            keys += places
+        else:
+            return []
+    return keys
+
+
+def _written_out(first: str, last: str) -> list[str]:
+    """The places of a range; none: it isn't one of places."""
+    return [str(place) for place in range(int(first), int(last) + 1)] if int(first) else []
+
+
+def _numbered(keys: Iterable[str], numbers: Mapping[str, int]) -> list[str]:
+    """The keys as the answer has them. However many of them are unknown, one mark says so."""
+    found = (str(numbers[key]) if key in numbers else key if _PAGE.fullmatch(key) else "?" for key in keys)
+    return list(dict.fromkeys(found))
+
+
+def cited_keys(text: str, ids: Container[str]) -> set[str]:
+    """The places and ids that a text cites.
+
+    Example:
+        >>> sorted(cited_keys("Dig [soil.md], then water [1-2].", {"soil.md"}))
+        ['1', '2', 'soil.md']
+    """
+    keys = {key for match in _CITATION.finditer(text) for key in _keys(match, ids)}
+    return {key for key in keys if key in ids or not _PAGE.fullmatch(key)}
 
 
 def number_sources(expansions: Iterable[Expansion]) -> tuple[list[Expansion], list[Source]]:

@@ -6,7 +6,8 @@ import re
 
 __all__ = ["TextCleaner"]
 
-_OPENING = re.compile(r"[\s#>*_\"“„‘«「'`•-]{0,40}")
+_OPENING = re.compile(r"(?:[\s#>*_\"“„‘«「'•-]|`{1,2}(?!`)){0,40}")
+"""What may stand before an echo: marks of all kinds, but no code fence."""
 _NUMBER = re.compile(r"[(\[]?(\d{1,3})\s?[.)\]:、](?!\d)")
 _UNFINISHED_NUMBER = re.compile(r"[(\[]?\d{0,3}\s?$")
 _MARKS = "*_\"“”„‘’«»「」'`"
@@ -28,9 +29,9 @@ class _NeedsMoreError(Exception):
 class TextCleaner:
     """Takes a point's text piece by piece and gives back what is safe to show.
 
-    At the start it takes away an echo of the title, its number, or the prefilled text; at the end white space,
-    and on request a sentence that a token limit cut off. The pieces given back, joined, are the cleaned text,
-    whatever the pieces were that came in.
+    At the start it takes away an echo of the title, its number, or the prefilled text, but nothing of code in a fence;
+    at the end white space, and on request a sentence that a token limit cut off. The pieces given back, joined, are the
+    cleaned text, whatever the pieces were that came in.
 
     Args:
         index: The point's index.

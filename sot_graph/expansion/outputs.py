@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from sot_graph.citations import read_sources
+from sot_graph.citations import cited_keys, read_sources
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.types import Source
 
 __all__ = ["Expanded", "ExpanderError", "read_output"]
 
 _WANTED = 'a text, an AIMessage, {"text": ..., "sources": [...]}, or an agent\'s state with messages'
-_CITED = re.compile(r"\[([^\[\]\n]{1,200})\](?!\()")
 
 
 class ExpanderError(Exception):
@@ -84,7 +82,9 @@ def _of_agent(messages: Sequence[BaseMessage]) -> Expanded:
         given = artifact.get("sources") if isinstance(artifact, Mapping) else artifact
         if isinstance(given, list) and given:
             found += [source for source in _sources(given) if source not in found]
-    keys = {key.strip() for cited in _CITED.findall(text) for key in re.split(r"[,;]", cited)}
-    by_id = [source for source in found if source.get("id") in keys]
-    # With numbers the places in the list count, so that none may be left out.
-    return Expanded(text, by_id if by_id and not any(key.isdigit() for key in keys) else found)
+    ids = {source["id"] for source in found if source.get("id")}
+    keys = cited_keys(text, ids)
+    # Where it also cites by places in the list, none may be left out.
+    if not keys or not keys <= ids:
+        return Expanded(text, found)
+    return Expanded(text, [source for source in found if source.get("id") in keys])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sot_graph.limiting import CallLimiter
     from sot_graph.prompts import SotPrompts
     from sot_graph.routing.deciding import ModelRouting, Router
+    from sot_graph.types import RouteName
 
 __all__ = ["SkeletonOfThoughtMiddleware"]
 
@@ -91,7 +92,8 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
                 "graph as a tool (create_sot_tool), which can."
             )
             raise SotConfigError(message)
-        self._route = RouterEdge(router or LearnedRouter(), {"skeleton": "skeleton", "direct": "direct"})
+        targets: Mapping[RouteName, str] = {"skeleton": "skeleton", "direct": "direct"}
+        self._route = RouterEdge(router or LearnedRouter(), targets, self.options)
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
         self._graphs: _Recent[tuple[int, str], tuple[Any, Any]] = _Recent(_MOST_GRAPHS)
         self._decided: _Recent[str, str] = _Recent(_MOST_DECISIONS)

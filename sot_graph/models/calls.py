@@ -208,7 +208,7 @@ class ModelCall:
         """Cleans what a failed call left behind, and tells the tokens that it reports."""
 
         def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:
-            if isinstance(error, asyncio.CancelledError) and not error.args:
+            if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
                 error.args = (GIVEN_UP,)
             self.scrubber(messages).failure(error, response)
             return _usage_of(error)

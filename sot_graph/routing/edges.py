@@ -25,15 +25,19 @@ __all__ = ["NO_MODEL", "RouterEdge"]
 class RouterEdge(Runnable[Any, str]):
     """Goes where a router says. Made by `router.as_edge({...})`.
 
-    Reads `question` from the parent's state, else its last human message. A router that fails goes `"direct"`.
+    Reads `question` from the parent's state, else its last human message. A router that fails goes `"direct"`, unless
+    the options say otherwise.
     """
 
-    def __init__(self, router: Router | ModelRouting, targets: Mapping[RouteName, str]) -> None:
+    def __init__(
+        self, router: Router | ModelRouting, targets: Mapping[RouteName, str], options: SotOptions | None = None
+    ) -> None:
         if set(targets) != {"skeleton", "direct"}:
             message = f'as_edge takes {{"skeleton": node, "direct": node}}, not the keys {sorted(map(str, targets))}.'
             raise SotConfigError(message)
         self.router = router
         self.targets = dict(targets)
+        self.options = options or SotOptions()
         self.name = "route"
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> str:
@@ -42,7 +46,7 @@ class RouterEdge(Runnable[Any, str]):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> str:
         """Decide, and give the node's name."""
-        with open_task(None, ensure_config(config), SotOptions(), reads_context=False) as task:
+        with open_task(None, ensure_config(config), self.options, reads_context=False) as task:
             task.ended = True
             decision = await decide(self.router, _question(input), (), task=task, model=NO_MODEL)
         return self.targets[decision.route]

@@ -1,13 +1,7 @@
 """The skeleton: asked for, parsed, cleaned, numbered."""
 
-from sot_graph.skeleton.drafting import (
-    Draft,
-    Drafting,
-    NoSkeletonError,
-    Revision,
-    draft_skeleton,
-    skeleton_call_messages,
-)
+from sot_graph.skeleton.asking import Draft, Drafting, NoSkeletonError, Revision, skeleton_call_messages
+from sot_graph.skeleton.drafting import draft_skeleton
 from sot_graph.skeleton.giving import given_points
 from sot_graph.skeleton.growing import GrowingSkeleton, skeleton_as_written
 from sot_graph.skeleton.parsing import clean_title, clean_titles, number_points, parse_skeleton

@@ -16,7 +16,7 @@ from sot_graph.errors import SkeletonError
 from sot_graph.models import BrokenStreamError, InvalidOutputError, ask_structured, explain
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.rendering import numbered_list, skeleton_prefill
-from sot_graph.skeleton.drafting import Draft, Drafting, NoSkeletonError, listed, without_prefill
+from sot_graph.skeleton.asking import Draft, Drafting, NoSkeletonError, listed, without_prefill
 from sot_graph.skeleton.parsing import parse_skeleton
 from sot_graph.skeleton.scanning import TitleScanner
 from sot_graph.skeleton.schema import SkeletonSchema
@@ -43,6 +43,16 @@ _FORMS: Mapping[str, str] = {
 }
 
 
+_MOST_REPEATS = 20
+"""Titles in a row that say nothing new: a model that is caught in a loop doesn't come out of it."""
+_LONGEST_END = 200
+"""Characters that may stand behind the last title: brackets, a fence, a friendly word."""
+
+
+class _EnoughError(Exception):
+    """The reply goes on, and nothing more of it is wanted."""
+
+
 def skeleton_as_written(points: Sequence[SkeletonPoint], skeleton_format: str) -> str:
     """The skeleton as a model writes it in this format, be it only the beginning of one."""
     if skeleton_format == "structured":
@@ -55,7 +65,8 @@ class GrowingSkeleton:
     """Drafts a skeleton, and gives out its points one by one while the model writes.
 
     A point that was given out stays. A reply that breaks off, isn't valid or has too few points is not asked for again
-    as a whole: the model is shown what is kept, and asked for the rest.
+    as a whole: the model is shown what is kept, and asked for the rest. A reply that goes on when there are points
+    enough is closed.
 
     Args:
         drafting: How to ask.
@@ -69,6 +80,8 @@ class GrowingSkeleton:
         self.is_whole = False
         """Whether the model came to its skeleton's end, and nothing is missing."""
         self._is_over = False
+        """Whether there were more points than may be."""
+        self._repeats = 0
         self._work = asyncio.create_task(self._run())
 
     async def next(self) -> SkeletonPoint | None:
@@ -123,8 +136,9 @@ class GrowingSkeleton:
         drafting = self._drafting
         messages = self._messages(skeleton_format)
         prefill = skeleton_prefill(drafting.prompts) if messages and isinstance(messages[-1], AIMessage) else ""
-        scanned = _Scanned(self._take, prefill)
+        scanned = _Scanned(self._take, self._has_enough, prefill)
         self._sieve.begin_list()
+        self._repeats = 0
         on_text = None if drafting.task.options.stream is False else scanned.feed
         end: _End = "whole"
         try:
@@ -140,6 +154,8 @@ class GrowingSkeleton:
                 raw = parse_skeleton(listed(reply, prefill))
                 end = "refused" if reply.was_refused else "cut" if reply.was_cut_off else "whole"
         except BrokenStreamError as error:
+            if isinstance(error.__cause__, _EnoughError):
+                return end, self._usable
             if isinstance(error.__cause__, LengthFinishReasonError):
                 return "cut", _REASONS["cut"]
             return "broken", f"the reply broke off ({explain(error.__cause__ or error)})"
@@ -153,8 +169,11 @@ class GrowingSkeleton:
         scanned.finish(raw)
         if end == "invalid" and not self._sieve.points:
             return end, "the model's reply was not the JSON that was asked for"
-        usable = f"{len(self._sieve.points)} usable points of at least {drafting.fewest}"
-        return end, _REASONS.get(end, usable)
+        return end, _REASONS.get(end, self._usable)
+
+    @property
+    def _usable(self) -> str:
+        return f"{len(self._sieve.points)} usable points of at least {self._drafting.fewest}"
 
     def _messages(self, skeleton_format: str) -> list[BaseMessage]:
         messages = self._drafting.messages(skeleton_format)
@@ -175,8 +194,16 @@ class GrowingSkeleton:
             self._is_over = True
             return
         point = self._sieve.take(raw)
-        if point is not None:
+        if point is None:
+            self._repeats += 1
+        else:
+            self._repeats = 0
             self._points.put_nowait(point)
+
+    def _has_enough(self, behind: int) -> bool:
+        """Whether a reply with so many characters behind its last title may be closed."""
+        is_full = len(self._sieve.points) == self._drafting.most
+        return self._is_over or (is_full and behind > _LONGEST_END) or self._repeats > _MOST_REPEATS
 
     def _settled(self, skeleton_format: str, reason: str = "") -> Draft:
         points = list(self._sieve.points)
@@ -189,11 +216,19 @@ class GrowingSkeleton:
 
 
 class _Scanned:
-    """One reply's titles: first those that were whole while it was written, then the others."""
+    """One reply's titles: first those that were whole while it was written, then the others.
 
-    def __init__(self, take: Callable[[str], None], prefill: str) -> None:
+    Args:
+        take: Takes a title.
+        has_enough: Given how many characters came since the last title: whether no more of the reply is wanted.
+        prefill: What was put into the model's mouth.
+    """
+
+    def __init__(self, take: Callable[[str], None], has_enough: Callable[[int], bool], prefill: str) -> None:
         self._take = take
+        self._has_enough = has_enough
         self._prefill = prefill
+        self._behind = 0
         self._held = ""
         self._scanner = TitleScanner()
         self._titles: list[str] = []
@@ -206,9 +241,13 @@ class _Scanned:
                 return
             piece = self._held if start.startswith(self._prefill) else f"{self._prefill} {start}"
             self._prefill = ""
-        for raw in self._scanner.feed(piece):
+        titles = self._scanner.feed(piece)
+        for raw in titles:
             self._titles.append(raw)
             self._take(raw)
+        self._behind = 0 if titles else self._behind + len(piece)
+        if self._has_enough(self._behind):
+            raise _EnoughError
 
     def finish(self, raw: Sequence[str]) -> None:
         """The titles of the whole reply: those that weren't seen yet are new."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from sot_graph.skeleton.parsing import numbered_item, title_of
 
@@ -12,14 +13,19 @@ _MOST_PREFACE = 2000
 """Characters before the list: a reply that hasn't come to it by then is read when it is whole."""
 _LONGEST_ITEM = 2000
 _BETWEEN_ITEMS = " \t\r\n,"
+_OPENING = re.compile(r"[{\[]")
+_POINTS = re.compile(r'"points"\s*:\s*\[')
+_COLON = re.compile(r"\s*:\s*")
+_COMMA = re.compile(r"\s*,")
 _decode = json.JSONDecoder().raw_decode
 
 
 class TitleScanner:
     """Takes a reply piece by piece, and gives back each raw title once it is whole.
 
-    JSON is read item by item, be they strings or objects; anything else as numbered lines, without those that are
-    indented below the first. A reply that turns out to be something else is for the whole reply's reader.
+    JSON is read item by item, be they strings or objects: the list that is the whole reply, or that of its `"points"`,
+    whatever stands before it. Anything else is read as numbered lines, without those that are indented below the first.
+    A reply that turns out to be something else is for the whole reply's reader.
 
     Example:
         >>> scanner = TitleScanner()
@@ -33,6 +39,7 @@ class TitleScanner:
         self._rest = ""
         """What has come and isn't read yet."""
         self._is_json: bool | None = None
+        self._in_object = False
         self._in_list = False
         self._outermost: int | None = None
         self._is_over = False
@@ -53,11 +60,8 @@ class TitleScanner:
         return titles
 
     def _items(self) -> list[str]:
-        if not self._in_list:
-            _, bracket, rest = self._rest.partition("[")
-            if not bracket:
-                return []
-            self._in_list, self._rest = True, rest
+        if not (self._in_list or self._find_list()):
+            return []
         titles: list[str] = []
         while rest := self._rest.lstrip(_BETWEEN_ITEMS):
             if rest[0] not in '"{':  # the list's end, or nothing that has a title
@@ -72,6 +76,23 @@ class TitleScanner:
                 titles.append(title)
         return titles
 
+    def _find_list(self) -> bool:
+        """Come to the list, past all that a model says of itself before: `{"thoughts": ["..."], "points": [`."""
+        if not self._in_object:
+            opening = _OPENING.search(self._rest)
+            if opening is None:
+                return False
+            self._rest = self._rest[opening.end() :]
+            self._in_object, self._in_list = opening[0] == "{", opening[0] == "["
+        while self._in_object and not self._in_list:
+            self._rest = self._rest.lstrip(_BETWEEN_ITEMS)
+            points = _POINTS.match(self._rest)
+            end = points.end() if points else _entry_end(self._rest)
+            if end is None:
+                return False
+            self._in_list, self._rest = points is not None, self._rest[end:]
+        return True
+
     def _lines(self) -> list[str]:
         *lines, self._rest = self._rest.split("\n")
         titles: list[str] = []
@@ -85,3 +106,15 @@ class TitleScanner:
             if indentation <= self._outermost + 1:
                 titles.append(title)
         return titles
+
+
+def _entry_end(text: str) -> int | None:
+    """Where an object's next entry ends, with the comma behind it; `None`: it isn't there yet, or it is none."""
+    try:
+        _, end = _decode(text)
+        colon = _COLON.match(text, end)
+        _, end = _decode(text, colon.end() if colon else len(text))
+    except (ValueError, RecursionError):
+        return None
+    comma = _COMMA.match(text, end)
+    return comma.end() if comma else None

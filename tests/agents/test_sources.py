@@ -140,6 +140,37 @@ async def test_only_what_is_cited_of_what_the_tools_found_is_a_source():
     assert [source["title"] for source in result["sources"]] == ["A", "B"]
 
 
+async def test_what_is_cited_by_a_rows_number_is_found_and_a_range_leaves_none_out():
+    found = [{"id": number, "title": f"Row {number}"} for number in (7, 8, 9)]
+
+    def agent(text):
+        return lambda given: {
+            "messages": [*given["messages"], ToolMessage("", tool_call_id="1", artifact=found), AIMessage(text)]
+        }
+
+    result = await graph_of(agent("See [9] and [7–8].")).ainvoke(ASK)  # noqa: RUF001
+    assert "See [3] and [1, 2]." in result["answer"]
+    result = await graph_of(agent("See [9].")).ainvoke(ASK)
+    assert [source["title"] for source in result["sources"]] == ["Row 9"]
+    result = await graph_of(agent("See [9] and [1-2].")).ainvoke(ASK)
+    assert "See [3] and [1, 2]." in result["answer"]
+
+
+async def test_ranges_and_footnotes_have_the_numbers_of_the_whole_answer():
+    def write(given):
+        index = given["point"]["index"]
+        return {"text": "See [1-2], [^1] and [1]–[2].", "sources": [f"{index}a", f"{index}b"]}  # noqa: RUF001
+
+    graph = graph_of(write)
+    result = await graph.ainvoke(ASK)
+    assert [line for line in result["answer"].splitlines() if line.startswith("See")] == [
+        "See [1, 2], [1] and [1, 2].",
+        "See [3, 4], [3] and [3, 4].",
+        "See [5, 6], [5] and [5, 6].",
+    ]
+    assert "".join([text async for text in astream_answer(graph, ASK)]) == result["answer"]
+
+
 async def test_the_second_question_of_a_thread_has_no_sources_of_the_first(saver):
     graph = graph_of(
         lambda given: {"text": "T.", "sources": ["a.md"] if "first" in given["question"] else []},

@@ -212,6 +212,31 @@ async def test_more_points_than_asked_for_are_left_out_with_a_warning(run, endpo
     assert len([one for one in endpoint.requests if is_point(one.request)]) == 2
 
 
+GOES_ON = {
+    "more titles": [f"Title {number}" for number in range(200)],
+    "the same titles": [*TITLES[:3], *["Water", "Light"] * 100],
+    "no titles": [*TITLES, "and so on " * 300],
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"skeleton_format": "list"}, {"structured_mode": "tools"}], ids=str)
+@pytest.mark.parametrize("titles", GOES_ON.values(), ids=GOES_ON)
+async def test_a_skeleton_that_never_ends_is_closed_once_there_are_points_enough(run, endpoint, titles, options):
+    endpoint.responder = SkeletonResponder(titles=titles)
+    endpoint.faults = [Fault(Stall(after_tokens=250), is_skeleton)]
+    graph = pipelined(endpoint, options={"max_points": 4, **options}, cache=InMemoryCache())
+    result = await run(graph)
+    await endpoint.wait_for_async(lambda log: all(one.outcome for one in log))
+    skeleton, *points = endpoint.requests
+    assert skeleton.outcome == "client_closed"
+    assert len(points) == len(result["skeleton"]) == (3 if titles[3] == "Water" else 4)
+    assert result["usage"]["skeleton"]["calls"] == 1
+    assert result["usage"]["expansion"]["output_tokens"] == sum(point.tokens_sent for point in points)
+    endpoint.reset()
+    assert (await run(graph))["answer"] == result["answer"]  # it was whole: the cache has it
+    assert endpoint.requests == []
+
+
 async def test_a_point_that_fails_leaves_its_siblings_alone_and_can_be_retried(run, endpoint):
     endpoint.faults = [Fault(Status(400), lambda request: is_point(request) and number_of(request) == 2, times=1)]
     graph = pipelined(endpoint, checkpointer=InMemorySaver())

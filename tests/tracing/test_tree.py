@@ -174,6 +174,12 @@ CASES = {
         faults=[Fault(Status(400), of_point(2))],
         errors={"expand 2: Main causes": "HTTP 400", "write 2: Main causes": "Simulated error 400"},
     ),
+    "a skeleton that never ends": Case(
+        SkeletonResponder(titles=[f"Title {number}" for number in range(200)], words_per_point=8),
+        options={"dispatch": "pipelined"},
+        faults=[Fault(Stall(after_tokens=250), is_draft)],
+        errors={"write skeleton": "no longer wanted"},
+    ),
     "a draft that is not wanted": Case(
         routed("C"),
         graph=model_router(),

@@ -47,7 +47,14 @@ def test_each_points_numbers_become_those_of_the_whole_answer():
         ("by id [soil.md]", "by id [7]"),
         ("mixed [soil.md, 1]", "mixed [7, 6]"),
         ("side by side [1][2]", "side by side [6][7]"),
+        ("a range [1-2]", "a range [6, 7]"),
+        ("a range [1–2], [ 1 – 2 ] and [1]–[2]", "a range [6, 7], [6, 7] and [6, 7]"),  # noqa: RUF001
+        ("no range [2]-[1]", "no range [7, 6]"),
+        ("half known [2-9]", "half known [7, ?]"),
+        ("a footnote [^1] and [^1, ^2]", "a footnote [6] and [6, 7]"),
+        ("a page [1, p. 3] and [2, pp. 4-5; 1, § 6]", "a page [6, p. 3] and [7, pp. 4-5, 6, § 6]"),
         ("unknown [3]", "unknown [?]"),
+        ("numbers [0-1], [1990-1995], [2-1] and [1, x]", "numbers [0-1], [1990-1995], [2-1] and [1, x]"),
         ("a link [1](https://a.org)", "a link [1](https://a.org)"),
         ("a remark [sic] and [2024]", "a remark [sic] and [2024]"),
         ("code `a[1]` and ```\nb[2]\n``` end [2]", "code `a[1]` and ```\nb[2]\n``` end [7]"),
@@ -58,6 +65,11 @@ def test_what_is_a_citation_and_what_is_not(text, becomes):
     numbering = Numbering()
     numbering.take("", [{"title": f"Earlier {number}"} for number in range(5)])
     assert numbering.take(text, [SUN, SOIL]) == becomes
+
+
+def test_the_numbers_that_a_database_gives_its_rows_are_ids():
+    rows = read_sources([{"id": 41, "title": "Sun"}, {"id": 42, "title": "Soil"}, {"id": 1, "title": "Water"}])
+    assert Numbering().take("A [42] b [41-42] c [1] d [2].", rows) == "A [2] b [1, 2] c [3] d [2]."
 
 
 def test_a_point_without_sources_is_left_as_it_is():
@@ -113,7 +125,26 @@ def test_a_point_that_is_left_out_brings_no_sources():
 
 SOURCES = st.lists(st.sampled_from([SUN, SOIL, WATER, {"title": "Wind"}]), max_size=3)
 TEXTS = st.lists(
-    st.sampled_from(["Words. ", "[1]", "[2", "]", "[1, 2]", "`a[", "1]`", "[soil.md]", "[", "[9]", "```", "\n", "(x)"]),
+    st.sampled_from(
+        [
+            "Words. ",
+            "[1]",
+            "[2",
+            "]",
+            "[1, 2]",
+            "[1-2]",
+            "-",
+            "[^1]",
+            "`a[",
+            "1]`",
+            "[soil.md]",
+            "[",
+            "[9]",
+            "```",
+            "\n",
+            "(x)",
+        ]
+    ),
     min_size=1,
     max_size=8,
 )

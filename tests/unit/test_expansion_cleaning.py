@@ -100,6 +100,22 @@ def test_what_only_looks_like_an_echo_stays(text: str, pieces: int | None):
     assert clean(text, pieces=pieces) == text
 
 
+@pytest.mark.parametrize("pieces", [None, 1, 3])
+@pytest.mark.parametrize("echo", ["", "2. ", "Set clear goals:\n", "**2. Set clear goals**\n\n"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "```\n[2]\n```\nand more",
+        "```\n2.\n```",
+        "```python\n2. x\n```",
+        "```\nSet clear goals\n```\nand more",
+        "````\n2)\n````\nand more",
+    ],
+)
+def test_code_in_a_fence_stays_as_it_is(code: str, echo: str, pieces: int | None):
+    assert clean(echo + code, pieces=pieces) == code
+
+
 @pytest.mark.parametrize("pieces", [None, 1])
 @pytest.mark.parametrize("text", ['"Goals," they say.', "**Goals** matter.", "- one\n- two", "*Goals* matter."])
 def test_markup_that_belongs_to_the_text_stays_whole_behind_an_echo(text: str, pieces: int | None):

@@ -34,6 +34,30 @@ def test_each_title_comes_once_and_in_order(text, size):
     assert [title.strip() for title in fed(text, size)] == TITLES
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(
+    "before",
+    [
+        {"thoughts": ["I plan it", "Then I list"]},
+        {"language": "en", "count": 12, "sure": True, "notes": None},
+        {"about": {"points": ["Not these"]}, "say": 'a [ b { "points": ['},
+        {"points": "of the answer"},
+    ],
+    ids=str,
+)
+def test_what_stands_before_the_points_is_no_title(before, size):
+    text = json.dumps(before)[:-1] + ', "points": ' + json.dumps(TITLES) + "}"
+    assert fed(text, size) == TITLES
+    assert fed("```json\n" + text, size) == TITLES
+
+
+@pytest.mark.parametrize(
+    "text", ['{"titles": ["A", "B"]}', '{"a": {"points": ["A"]}}', '{"a": ["A"], nonsense', "```\n"]
+)
+def test_a_list_under_another_name_is_for_the_whole_replys_reader(text):
+    assert fed(text) == []
+
+
 def test_a_title_comes_with_the_piece_that_closes_it():
     scanner = TitleScanner()
     assert scanner.feed('{"points": ["Li') == []
