@@ -241,7 +241,8 @@ def test_the_result_does_not_depend_on_the_pieces(
     assert given_back == cleaner.text == expected
     assert len(given_back) <= len(text)
     assert given_back in text
-    assert cleaner.says_something == whole.says_something == any(char.isalnum() for char in given_back)
+    assert cleaner.says_something == whole.says_something
+    assert cleaner.says_something or not any(char.isalnum() for char in given_back)
     letter_by_letter = TextCleaner(index, TITLE, prefill=prefill, trim_to_sentence=trim)
     assert "".join(map(letter_by_letter.feed, text)) + letter_by_letter.finish(cut_off=cut_off) == expected
 
