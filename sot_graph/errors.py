@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sot_graph.types import Expansion
+    from sot_graph.types import Expansion, Usage
 
 __all__ = [
     "ExpansionError",
@@ -72,11 +72,16 @@ class ExpansionError(ModelOutputError):
 
     Attributes:
         expansions: All expansions of the run, sorted by index, finished ones included.
+        answer: With `on_point_failure="mark"`, where no point could be written: the answer that says so in each
+            one's place.
+        usage: What the run has cost.
     """
 
     def __init__(self, message: str, expansions: Sequence[Expansion]) -> None:
         super().__init__(message)
         self.expansions = list(expansions)
+        self.answer = ""
+        self.usage: Usage | None = None
 
     @property
     def failed(self) -> list[Expansion]:

@@ -7,6 +7,7 @@ either the agent's turn (calls of tools, a short answer) or the skeleton: no tok
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from langgraph.constants import TAG_NOSTREAM
 
+from sot_graph.errors import ExpansionError
 from sot_graph.integrations.deciding import instruction, may_be_skeleton, skeleton_in
 from sot_graph.streaming import AnswerReader
+from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
     from sot_graph.options import SotOptions
 
 __all__ = ["AnsweringModel", "Spent"]
+
+logger = logging.getLogger("sot_graph")
+
+_IN_METADATA = ("skeleton", "usage", "timings")
 
 
 class Spent:
@@ -82,9 +89,11 @@ class AnsweringModel(BaseChatModel):
         titles = self._titles(reply)
         if titles is None:
             return _result(self._passed_on(reply))
-        return _result(
-            self._answer(self.graph.invoke(_given(messages, titles), _config(run_manager, "write the answer")))
-        )
+        try:
+            result = self.graph.invoke(_given(messages, titles), _config(run_manager, "write the answer"))
+        except ExpansionError as error:
+            return _result(self._marked(error))
+        return _result(self._answer(result))
 
     async def _agenerate(
         self,
@@ -99,9 +108,11 @@ class AnsweringModel(BaseChatModel):
         titles = self._titles(reply)
         if titles is None:
             return _result(self._passed_on(reply))
-        return _result(
-            self._answer(await self.graph.ainvoke(_given(messages, titles), _config(run_manager, "write the answer")))
-        )
+        try:
+            result = await self.graph.ainvoke(_given(messages, titles), _config(run_manager, "write the answer"))
+        except ExpansionError as error:
+            return _result(self._marked(error))
+        return _result(self._answer(result))
 
     def _stream(
         self,
@@ -124,10 +135,16 @@ class AnsweringModel(BaseChatModel):
         parts = self.graph.stream(
             _given(messages, titles), _config(run_manager, "write the answer"), stream_mode=["custom", "values"]
         )
-        for part in parts:
-            if text := writing.take(part):
-                yield _text_chunk(text)
-        yield _last_chunk(self._answer(writing.result))
+        try:
+            for part in parts:
+                if text := writing.take(part):
+                    yield _text_chunk(text)
+            message = self._answer(writing.result)
+        except ExpansionError as error:
+            message = self._marked(error)
+            if rest := message.text[writing.length :]:
+                yield _text_chunk(rest)
+        yield _last_chunk(message)
 
     async def _astream(
         self,
@@ -150,10 +167,16 @@ class AnsweringModel(BaseChatModel):
         parts = self.graph.astream(
             _given(messages, titles), _config(run_manager, "write the answer"), stream_mode=["custom", "values"]
         )
-        async for part in parts:
-            if text := writing.take(part):
-                yield _text_chunk(text)
-        yield _last_chunk(self._answer(writing.result))
+        try:
+            async for part in parts:
+                if text := writing.take(part):
+                    yield _text_chunk(text)
+            message = self._answer(writing.result)
+        except ExpansionError as error:
+            message = self._marked(error)
+            if rest := message.text[writing.length :]:
+                yield _text_chunk(rest)
+        yield _last_chunk(message)
 
     def _told(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
         return [*messages, HumanMessage(instruction(self.options))]
@@ -177,16 +200,23 @@ class AnsweringModel(BaseChatModel):
         return ChatGenerationChunk(message=chunk.model_copy(update={"usage_metadata": None}))
 
     def _answer(self, result: Any) -> AIMessage:
-        message: AIMessage = result["messages"][-1]
-        self.spent.add(message.usage_metadata)
+        return self._message(result["answer"], {key: result[key] for key in _IN_METADATA if key in result})
+
+    def _marked(self, error: ExpansionError) -> AIMessage:
+        """The answer of which no point could be written: an agent's turn ends with a message, unless "raise" is asked.
+
+        Raises:
+            ExpansionError: There is nothing to show.
+        """
+        if not error.answer or error.usage is None:
+            raise error
+        logger.warning("The agent's answer has only marks. %s", error)
+        return self._message(error.answer, {"usage": error.usage})
+
+    def _message(self, answer: str, known: dict[str, Any]) -> AIMessage:
         self.spent.by_skeleton = True
-        return AIMessage(
-            result["answer"],
-            response_metadata={
-                "finish_reason": "stop",
-                "sot": {key: result[key] for key in ("skeleton", "usage", "timings") if key in result},
-            },
-        )
+        self.spent.add(usage_metadata(known["usage"]))
+        return AIMessage(answer, response_metadata={"finish_reason": "stop", "sot": known})
 
 
 class _Deciding:
@@ -221,6 +251,8 @@ class _Writing:
 
     def __init__(self) -> None:
         self.result: Any = None
+        self.length = 0
+        """Characters that have been read."""
         self._reader = AnswerReader()
 
     def take(self, part: Any) -> str:
@@ -228,7 +260,9 @@ class _Writing:
         if mode == "values":
             self.result = data
             return ""
-        return self._reader.feed(data)
+        text = self._reader.feed(data)
+        self.length += len(text)
+        return text
 
 
 def _given(messages: Sequence[BaseMessage], titles: list[str]) -> dict[str, Any]:

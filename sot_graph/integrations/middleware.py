@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -39,6 +41,8 @@ _SETTINGS_OF_TOOLS = frozenset({"parallel_tool_calls", "strict", "tool_choice", 
 _MOST_GRAPHS = 16
 _MOST_DECISIONS = 256
 _RUN_NAME = "skeleton of thought"
+_works: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=False)
+"""Whether one around this one has the model's call: two of them would each ask for a skeleton of the other's answer."""
 _SILENT: RunnableConfig = {"tags": [TAG_NOSTREAM]}
 """What a router's model says is no part of the agent's answer."""
 
@@ -107,7 +111,8 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
             return handler(request)
         route = self._decided.get(question) or self._route.invoke({"question": question}, _SILENT)
         turn = self._turn(request, question, route)
-        return turn.finish(handler(turn.request))
+        with _at_work():
+            return turn.finish(handler(turn.request))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -118,7 +123,8 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
             return await handler(request)
         route = self._decided.get(question) or await self._route.ainvoke({"question": question}, _SILENT)
         turn = self._turn(request, question, route)
-        return turn.finish(await handler(turn.request))
+        with _at_work():
+            return turn.finish(await handler(turn.request))
 
     def _turn(self, request: ModelRequest[Any], question: str, route: str) -> _Turn:
         self._decided.put(question, route)
@@ -184,9 +190,18 @@ class _Recent(Generic[K, V]):
         return value
 
 
+@contextmanager
+def _at_work() -> Iterator[None]:
+    token = _works.set(True)
+    try:
+        yield
+    finally:
+        _works.reset(token)
+
+
 def _question(request: ModelRequest[Any]) -> str | None:
-    """What is to be answered; `None`: the call isn't one for an answer in free text."""
-    if request.response_format is not None or request.tool_choice not in (None, "auto"):
+    """What is to be answered; `None`: the call isn't one for an answer in free text, or another one of us has it."""
+    if _works.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
         return None
     for message in reversed(request.messages):
         if isinstance(message, HumanMessage):

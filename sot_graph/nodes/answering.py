@@ -38,12 +38,17 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
     expansions = state["expansions"]
     if len(expansions) < len(state["skeleton"]):
         return {}
+    frame = state.get("frame", {})
     try:
         _raise_if_wanted(expansions, task.options.on_point_failure)
-    except ExpansionError:
+    except ExpansionError as error:
         describe_figures(state, task)
+        error.usage = state["usage"]
+        if task.options.on_point_failure == "mark":
+            points = join_answer(kit.join, state["asked"], state["skeleton"], expansions, "mark")
+            error.answer = frame_answer(kit.join, points, frame)
+            task.emit({"type": "sot.answer", "answer": error.answer})
         raise
-    frame = state.get("frame", {})
     if "conclusion" in frame_parts(kit.options.frame) and "conclusion" not in frame:
         return {}
     _tell_of_cuts(expansions, frame, task, kit)

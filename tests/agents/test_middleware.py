@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 
 import pytest
 from langchain.agents import create_agent
@@ -12,12 +13,21 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
-from sot_graph import SkeletonOfThoughtMiddleware, SotConfigError, SotOptions, astream_answer, stream_answer
+from sot_graph import (
+    ExpansionError,
+    RoutingError,
+    SkeletonOfThoughtMiddleware,
+    SotConfigError,
+    SotOptions,
+    astream_answer,
+    stream_answer,
+)
 from sot_graph.testing import (
     Fault,
     Reply,
     ScriptedChatModel,
     SkeletonResponder,
+    Stall,
     Status,
     ToolCall,
     answer_skeleton_of_thought,
@@ -283,6 +293,123 @@ async def test_a_point_that_fails_is_marked_in_the_agents_answer(run, model, end
     endpoint.faults = [Fault(Status(400), lambda request: "<point>2. " in request.last_user)]
     result = await run(agent_of(model), LONG)
     assert "*(This point is missing: it could not be written.)*" in result["messages"][-1].text
+
+
+MISSING = "*(This point is missing: it could not be written.)*"
+LATE = "*(This point is missing: it was not finished in time.)*"
+
+
+def marked(mark):
+    return "\n\n".join(f"**{number}. {title}**\n\n{mark}" for number, title in enumerate(TITLES, 1))
+
+
+NOTHING = {
+    "failed": ([Fault(Status(400), one_point)], {}, marked(MISSING)),
+    "late": ([Fault(Stall(), one_point)], {"point_timeout": 0.3}, marked(LATE)),
+    "over": ([Fault(Stall(), one_point)], {"deadline": 0.5}, marked(LATE)),
+}
+
+
+@pytest.mark.parametrize(("faults", "options", "answer"), NOTHING.values(), ids=NOTHING)
+async def test_an_answer_of_which_no_point_is_there_is_a_message_that_says_so(
+    run, model, endpoint, faults, options, answer
+):
+    endpoint.faults = faults
+    agent = agent_of(model, options=SotOptions(**options))
+    result = await run(agent, LONG)
+    assert result["messages"][-1].text == answer
+    assert [message.type for message in result["messages"]] == ["human", "ai", "tool", "tool", "ai"]
+    read = "".join([text async for text in astream_answer(agent, LONG)])
+    assert read == answer
+    chunks = [chunk async for chunk, _ in agent.astream(LONG, stream_mode="messages")]
+    assert "".join(chunk.text for chunk in chunks if chunk.type == "AIMessageChunk") == "Let me look." + answer
+
+
+async def test_what_the_points_that_failed_have_cost_is_in_the_messages_usage(run, model, endpoint):
+    endpoint.faults = [Fault(Reply(""), one_point)]
+    result = await run(agent_of(model), LONG)
+    usage = result["messages"][-1].usage_metadata
+    assert result["messages"][-1].text == marked(MISSING)
+    # The skeleton's call and two for each point.
+    assert len(endpoint.requests) == 2 + 2 * len(TITLES)
+    assert result["messages"][-1].response_metadata["sot"]["usage"]["expansion"]["calls"] == 2 * len(TITLES)
+    assert usage["input_tokens"] > result["messages"][-1].response_metadata["sot"]["usage"]["total"]["input_tokens"] > 0
+
+
+@pytest.mark.parametrize("on_point_failure", ["raise", "skip"])
+async def test_where_that_is_wanted_no_point_is_an_error_that_other_middleware_takes(
+    run, model, endpoint, on_point_failure
+):
+    endpoint.faults = [Fault(Status(400), one_point, times=len(TITLES))]
+    ours = SkeletonOfThoughtMiddleware(to_skeleton, options=SotOptions(on_point_failure=on_point_failure))
+    with pytest.raises(ExpansionError, match=r"could (not )?be written"):
+        await run(create_agent(model, [weather, soil], middleware=[ours]), LONG)
+    endpoint.faults = [Fault(Status(400), one_point, times=len(TITLES))]
+    again = ModelRetryMiddleware(max_retries=1, initial_delay=0)
+    result = await run(create_agent(model, [weather, soil], middleware=[again, ours]), LONG)
+    assert "**1. Choosing a spot**" in result["messages"][-1].text
+    assert "missing" not in result["messages"][-1].text
+
+
+async def test_a_router_that_is_late_does_not_hold_up_the_agent(run, model):
+    go_on = threading.Event()
+
+    def slow(question, history):
+        go_on.wait(60)
+        return "skeleton"
+
+    try:
+        result = await run(agent_of(model, router=slow, options=SotOptions(router_timeout=0.1)), LONG)
+        assert not go_on.is_set()
+    finally:
+        go_on.set()
+    assert result["messages"][-1].text == "It is 12 degrees."
+
+
+async def test_a_router_that_fails_is_an_error_where_that_is_wanted(run, model):
+    def broken(question, history):
+        raise ValueError("no weights")
+
+    with pytest.raises(RoutingError, match="no weights"):
+        await run(agent_of(model, router=broken, options=SotOptions(on_router_failure="raise")), LONG)
+    result = await run(agent_of(model, router=broken), LONG)
+    assert result["messages"][-1].text == "It is 12 degrees."
+
+
+def test_the_same_middleware_twice_is_refused_by_langchain(model):
+    ours = SkeletonOfThoughtMiddleware(to_skeleton)
+    for middleware in ([ours, ours], [ours, SkeletonOfThoughtMiddleware()]):
+        with pytest.raises(AssertionError, match="duplicate middleware"):
+            create_agent(model, [weather], middleware=middleware)
+
+
+@pytest.mark.parametrize("outer", ["skeleton", "direct"])
+@pytest.mark.parametrize("question", [LONG, SHORT], ids=["long", "short"])
+async def test_of_two_around_each_other_the_outer_one_decides(run, model, endpoint, outer, question):
+    class Inner(SkeletonOfThoughtMiddleware):
+        pass
+
+    def plain(**options):
+        return agent_of(model, router=lambda question, history: outer, **options)
+
+    both = plain(middleware=[Inner(to_skeleton)])
+    expected = [message.text for message in (await run(plain(), question))["messages"]]
+    calls = len(endpoint.requests)
+    endpoint.reset()
+    assert [message.text for message in (await run(both, question))["messages"]] == expected
+    assert len(endpoint.requests) == calls
+    events = [data async for _, data in both.astream(question, stream_mode="custom", subgraphs=True)]
+    assert sum(event["type"] == "sot.answer" for event in events) == 1
+    assert "".join([text async for text in astream_answer(both, question)]) == expected[-1]
+
+
+async def test_a_frame_stands_around_the_agents_answer(run, model, endpoint):
+    agent = agent_of(model, options=SotOptions(frame="intro+conclusion"))
+    answer = (await run(agent, LONG))["messages"][-1].text
+    assert not answer.startswith("**1. ")
+    assert "\n\n**1. Choosing a spot**\n\n" in answer
+    assert len(endpoint.requests) == 2 + len(TITLES) + 2
+    assert "".join([text async for text in astream_answer(agent, LONG)]) == answer
 
 
 async def test_an_agent_that_is_cut_off_pays_for_no_finished_point_again(model, endpoint, saver, cut_off):

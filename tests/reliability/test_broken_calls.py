@@ -158,8 +158,20 @@ async def test_raised_on_request_after_all_siblings_have_finished(run, endpoint)
 
 async def test_when_no_point_can_be_written_there_is_an_error_and_no_empty_answer(run, endpoint):
     endpoint.faults = [Fault(Status(400, message="No."), one_point)]
-    with pytest.raises(ExpansionError, match=r"None of the 8 points.*No\."):
+    with pytest.raises(ExpansionError, match=r"None of the 8 points.*No\.") as caught:
         await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert caught.value.usage["expansion"]["calls"] == 8
+    # Who wants to show something all the same finds it there, as those have read it who listened.
+    chunks = []
+
+    async def read():
+        async for text in astream_answer(create_sot_graph(endpoint.chat_model()), ASK):
+            chunks.append(text)
+
+    with pytest.raises(ExpansionError):
+        await read()
+    assert "".join(chunks) == caught.value.answer
+    assert caught.value.answer.count("*(This point is missing: it could not be written.)*") == 8
 
 
 @pytest.mark.parametrize(
