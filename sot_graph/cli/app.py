@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from sot_graph.cli.kinds import RouterKind
+from sot_graph.cli.kinds import FrameKind, RouterKind
 
 if TYPE_CHECKING:
     from sot_graph.cli.asking import Asking
@@ -142,6 +142,9 @@ def ask(
         RouterKind | None,
         typer.Option(help="Have a router decide whether a skeleton is worth it; if not, the answer is direct."),
     ] = None,
+    frame: Annotated[
+        FrameKind, typer.Option(help="Write an introduction before the points, and a conclusion after them.")
+    ] = FrameKind.NONE,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -165,6 +168,7 @@ def ask(
             review=review,
             report=report,
             router=router,
+            frame=frame,
         )
     )
 

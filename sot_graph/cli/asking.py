@@ -13,7 +13,7 @@ from rich.console import Console
 
 from sot_graph.cli.consoles import output_console
 from sot_graph.cli.failing import running
-from sot_graph.cli.kinds import RouterKind
+from sot_graph.cli.kinds import FrameKind, RouterKind
 from sot_graph.cli.reporting import check_report, write_report
 from sot_graph.cli.reviewing import review_on_terminal
 from sot_graph.cli.routing import make_router
@@ -56,6 +56,7 @@ class Asking:
     review: bool = False
     report: Path | None = None
     router: RouterKind | None = None
+    frame: FrameKind = FrameKind.NONE
 
     def run(self, errors: Console) -> None:
         """Ask and print.
@@ -74,7 +75,11 @@ class Asking:
             errors.print(f"Wrote {self.report}.", style="dim", markup=False)
 
     def _options(self) -> SotOptions:
-        changes: dict[str, Any] = {"review_skeleton": self.review, "stream": "auto" if self.stream else False}
+        changes: dict[str, Any] = {
+            "review_skeleton": self.review,
+            "stream": "auto" if self.stream else False,
+            "frame": self.frame.value,
+        }
         if self.max_points is not None:
             changes["max_points"] = self.max_points
             changes["min_points"] = max(1, min(SotOptions().min_points, self.max_points))

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-__all__ = ["RouterKind"]
+__all__ = ["FrameKind", "RouterKind"]
 
 
 class RouterKind(StrEnum):
@@ -11,3 +11,11 @@ class RouterKind(StrEnum):
     LEARNED = "learned"
     MODEL = "model"
     CASCADE = "cascade"
+
+
+class FrameKind(StrEnum):
+    """What may stand around the points."""
+
+    NONE = "none"
+    INTRO = "intro"
+    INTRO_AND_CONCLUSION = "intro+conclusion"

@@ -122,6 +122,23 @@ def test_max_points_and_point_length_reach_the_prompts(endpoint: SimulatedEndpoi
     assert "Length: one word." in endpoint.requests[1].request.last_user
 
 
+@pytest.mark.parametrize(
+    ("frame", "parts"),
+    [("none", []), ("intro", ["introduction"]), ("intro+conclusion", ["introduction", "conclusion"])],
+)
+def test_a_frame_stands_around_the_points_where_it_is_asked_for(
+    endpoint: SimulatedEndpoint, frame: str, parts: list[str]
+):
+    endpoint.responder = SkeletonResponder(titles=TITLES, text=lambda ask: f"The {ask.stage}.")
+    told = ask(endpoint, "How?", "--frame", frame)
+    assert (told.returncode, told.stderr) == (0, "")
+    points = "\n\n".join(f"**{number}. {title}**\n\nThe point." for number, title in enumerate(TITLES, 1))
+    texts = [points if part == "points" else f"The {part}." for part in ("introduction", "points", "conclusion")]
+    expected = [text for text in texts if text == points or text[4:-1] in parts]
+    assert told.stdout.partition("Answer\n\n")[2].rstrip("\n") == "\n\n".join(expected)
+    assert list(json.loads(ask(endpoint, "How?", "--frame", frame, "--json").stdout)["frame"]) == parts
+
+
 def test_the_model_may_come_from_the_environment(endpoint: SimulatedEndpoint):
     endpoint.models = {"from-outside"}
     ran = run("ask", "How?", "--base-url", endpoint.base_url, "--json", SOT_GRAPH_MODEL="from-outside")
@@ -215,7 +232,16 @@ def test_a_gguf_file_that_is_not_there_is_bad_usage():
     assert "There is no file /nowhere/model.gguf" in ran.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [["ask"], ["ask", "How?", "--max-points", "many"], ["answer"], ["ask", "a", "b"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ask"],
+        ["ask", "How?", "--max-points", "many"],
+        ["ask", "How?", "--frame", "gold"],
+        ["answer"],
+        ["ask", "a", "b"],
+    ],
+)
 def test_a_command_line_that_makes_no_sense_is_bad_usage(arguments: list[str]):
     ran = run(*arguments)
     assert (ran.returncode, ran.stdout) == (2, "")
