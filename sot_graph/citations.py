@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from sot_graph.types import Expansion, Source
 
-__all__ = ["Numbering", "cited_keys", "list_sources", "number_sources", "read_sources"]
+__all__ = ["Numbering", "cited_keys", "list_sources", "number_sources", "read_sources", "without_citations"]
 
 _DASH = r"\s?[-\u2010-\u2015]\s?"
 _CITATION = re.compile(
@@ -149,6 +149,21 @@ def _numbered(keys: Iterable[str], numbers: Mapping[str, int]) -> list[str]:
     """The keys as the answer has them. However many of them are unknown, one mark says so."""
     found = (str(numbers[key]) if key in numbers else key if _PAGE.fullmatch(key) else "?" for key in keys)
     return list(dict.fromkeys(found))
+
+
+def without_citations(text: str, sources: Sequence[Source]) -> str:
+    """A point's text for one who writes another point: its numbers would mean others there.
+
+    Example:
+        >>> without_citations("Loosen it [1].", [{"title": "Soil"}])
+        'Loosen it.'
+    """
+    known = {str(place) for place in range(1, len(sources) + 1)} | {source.get("id", "") for source in sources}
+
+    def left(match: re.Match[str]) -> str:
+        return "" if _keys(match, known) else match[0]
+
+    return re.sub(rf"[ \t]*(?:{_CITATION.pattern})", left, text, flags=re.DOTALL) if sources else text
 
 
 def cited_keys(text: str, ids: Container[str]) -> set[str]:

@@ -43,6 +43,8 @@ class RouteEvent(TypedDict):
 class _Citing(TypedDict, total=False):
     cites: bool
     """Whether the points' texts may cite sources, whose numbers in the answer are not known before the point's end."""
+    sources_head: str
+    """What stands between the last point and the list of the sources."""
 
 
 class SkeletonDeltaEvent(_Citing):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -23,8 +23,11 @@ __all__ = [
     "join_plain",
     "joint_sources",
     "shown",
+    "standing",
     "tail_of",
 ]
+
+_OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
 
 Join: TypeAlias = Callable[[str, Sequence[SkeletonPoint], Sequence[Expansion]], str]
 """`(question, skeleton, expansions) -> answer`. The expansions are sorted by index; look at their `status`.
@@ -111,9 +114,14 @@ join_headings = PointwiseJoin(head="## {title}\n\n", sources="\n\n## Sources\n\n
 """A Markdown heading for each point."""
 
 
-def shown(expansion: Expansion, on_point_failure: Literal["mark", "skip", "raise"]) -> bool:
+def shown(expansion: Expansion, on_point_failure: _OnPointFailure) -> bool:
     """Whether a point stands in the answer: `"skip"` leaves out those that have no text at all."""
     return expansion["status"] == "ok" or on_point_failure != "skip" or bool(expansion["text"])
+
+
+def standing(expansions: Iterable[Expansion], on_point_failure: _OnPointFailure) -> list[Expansion]:
+    """The points that stand in the answer."""
+    return [expansion for expansion in expansions if shown(expansion, on_point_failure)]
 
 
 def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[list[str] | None, str]:
@@ -133,7 +141,7 @@ def join_answer(
     question: str,
     skeleton: Sequence[SkeletonPoint],
     expansions: Sequence[Expansion],
-    on_point_failure: Literal["mark", "skip", "raise"],
+    on_point_failure: _OnPointFailure,
 ) -> str:
     """Join those points that stand in the answer, their sources renumbered into one list.
 
@@ -142,8 +150,8 @@ def join_answer(
     """
     # Copies: a join may do what it wants with them, and the result stays what it is.
     points = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
-    standing, _ = number_sources(point for point in expansions if shown(point, on_point_failure))
-    texts = [Expansion(**expansion) for expansion in standing]
+    numbered, _ = number_sources(standing(expansions, on_point_failure))
+    texts = [Expansion(**expansion) for expansion in numbered]
     answer = join(question, points, texts)
     if not isinstance(answer, str):
         message = f"The join returned {type(answer).__name__}; it must return the answer as a string."
@@ -151,9 +159,9 @@ def join_answer(
     return answer
 
 
-def joint_sources(expansions: Sequence[Expansion], on_point_failure: Literal["mark", "skip", "raise"]) -> list[Source]:
+def joint_sources(expansions: Sequence[Expansion], on_point_failure: _OnPointFailure) -> list[Source]:
     """The one list of the sources of those points that stand in the answer."""
-    return number_sources(point for point in expansions if shown(point, on_point_failure))[1]
+    return number_sources(standing(expansions, on_point_failure))[1]
 
 
 def frame_tail(join: Join, part: FramePart) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sot_graph.events import FrameEndEvent, PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
-from sot_graph.joining import frame_tail, heads_and_separator, shown, tail_of
+from sot_graph.joining import PointwiseJoin, frame_tail, heads_and_separator, shown, tail_of
 from sot_graph.options import frame_parts
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def announce_skeleton(
         introduction=_has_introduction(kit),
     )
     if kit.expander is not None or any(expansion.get("sources") for expansion in kept):
-        settled["cites"] = True
+        _let_cite(settled, kit)
     task.emit(settled)
     announce_whole_frame(frame or {}, task, kit)
     for expansion in kept:
@@ -64,7 +64,7 @@ def announce_point(point: SkeletonPoint, task: Task, kit: Kit) -> None:
         introduction=_has_introduction(kit),
     )
     if kit.expander is not None:
-        grown["cites"] = True
+        _let_cite(grown, kit)
     task.emit(grown)
 
 
@@ -109,3 +109,9 @@ def announce_frame_end(name: FramePartName, part: FramePart, task: Task, kit: Ki
 
 def _has_introduction(kit: Kit) -> bool:
     return "introduction" in frame_parts(kit.options.frame)
+
+
+def _let_cite(event: SkeletonEvent | SkeletonDeltaEvent, kit: Kit) -> None:
+    event["cites"] = True
+    if isinstance(kit.join, PointwiseJoin):
+        event["sources_head"] = kit.join.sources

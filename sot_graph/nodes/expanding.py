@@ -9,6 +9,7 @@ from langchain_core.messages import AIMessage
 from langgraph.graph import END
 from langgraph.types import Send
 
+from sot_graph.citations import without_citations
 from sot_graph.expansion import ExpanderInput, PointWriter
 from sot_graph.models import ModelCall
 from sot_graph.nodes.announcing import announce_end, announce_whole
@@ -168,7 +169,10 @@ def _messages(payload: ExpandPointInput, task: Task, kit: Kit) -> list[BaseMessa
         question=payload["asked"],
         history=payload["history"],
         point_length=task.options.point_length,
-        needed=payload.get("needed", ()),
+        needed=[
+            Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
+            for other in payload.get("needed", ())
+        ],
     )
 
 

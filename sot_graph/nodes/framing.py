@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from sot_graph.citations import number_sources
 from sot_graph.expansion import FrameWriter
+from sot_graph.joining import standing
 from sot_graph.models import ModelCall
 from sot_graph.nodes.announcing import announce_frame_end, announce_whole_frame
 from sot_graph.nodes.describing import describe_frame, describe_frame_end
@@ -34,9 +36,13 @@ async def write_introduction(payload: WriteIntroductionInput, task: Task, kit: K
 
 
 async def write_conclusion(state: SotState, task: Task, kit: Kit) -> Update:
-    """Write the conclusion from the points' texts. Where there are none, or no time is left, nothing is asked for."""
+    """Write the conclusion from the points' texts, which cite as they do in the answer.
+
+    Where there are none, or no time is left, nothing is asked for.
+    """
     describe_frame("conclusion", task)
-    texts = [expansion for expansion in state["expansions"] if expansion["text"]]
+    numbered, _ = number_sources(standing(state["expansions"], task.options.on_point_failure))
+    texts = [expansion for expansion in numbered if expansion["text"]]
     if task.seconds_left(None) == 0:
         given_up = FramePart(text="", status="timed_out", error="there was no time left for it (deadline)")
     elif not texts:

@@ -54,17 +54,17 @@ _EXPANSION_EXAMPLES = (
     ),
 )
 
+# One sentence: after an example of two, the model often writes on until it is cut off.
 _INTRODUCTION_EXAMPLES = (
     (
         "Question: How does a refrigerator keep food cold?\nPoints:\n1. Coolant in pipes\n2. Compressor pump\n"
         "3. Heat release outside\nIntroduction:",
-        "A refrigerator keeps food cold by carrying heat from its inside to the air of the kitchen. A few simple parts "
-        "work together for that.",
+        "A refrigerator keeps food cold by carrying heat from its inside to the air of the kitchen.",
     ),
     (
         "Question: How can I sleep better at night?\nPoints:\n1. Regular bedtime\n2. Less evening caffeine\n"
         "3. Calming routine\nIntroduction:",
-        "Good sleep is mostly a matter of habits. Small changes to your evening make it easier to fall asleep.",
+        "Good sleep is mostly a matter of habits.",
     ),
 )
 
@@ -147,7 +147,7 @@ SMALL_PROFILE: Mapping[str, Any] = MappingProxyType(
         "conclusion": "Question: {question}\nPoints:\n{points}\nConclusion:",
         "conclusion_examples": _CONCLUSION_EXAMPLES,
         "frame_system": (
-            "You write the introduction or the conclusion of an answer: one or two short, clear sentences, never a list."
+            "You write the introduction or the conclusion of an answer: one short, clear sentence, never a list."
         ),
         "frame_settings": _EXPANSION_SETTINGS,
         "frame_layout": "standalone",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.citations import Numbering
+from sot_graph.citations import Numbering, list_sources
 from sot_graph.errors import SotError
 from sot_graph.events import FRAME_SEPARATOR
 
@@ -79,6 +79,8 @@ class AnswerReader:
         """The section of the answer that the last text was of."""
         self._given: list[str] = []
         self._numbering: Numbering | None = None
+        self._sources_head = ""
+        self._sources_listed = False
         self.finished = False
         """Whether the closing event has come."""
 
@@ -124,6 +126,7 @@ class AnswerReader:
         self._eager = event["eager"]
         if event.get("cites") and self._numbering is None:
             self._numbering = Numbering()
+            self._sources_head = event["sources_head"]
         self._points.setdefault(index, _Text(head))
 
     def _text_of(self, event: Mapping[str, Any]) -> _Text | None:
@@ -144,7 +147,7 @@ class AnswerReader:
         """What can be read by now: of the introduction, then of the points, then of the conclusion."""
         sections: tuple[tuple[Callable[[], Iterator[str]], Callable[[], bool]], ...] = (
             (self._introduction, lambda: not self._has_introduction or self._frame["introduction"].ended),
-            (self._readable_points, self._points_are_over),
+            (self._points_and_sources, self._points_are_over),
             (self._conclusion, lambda: False),
         )
         for number, (read, is_over) in enumerate(sections):
@@ -157,14 +160,20 @@ class AnswerReader:
                 return
 
     def _points_are_over(self) -> bool:
-        # A list of sources, which the closing event brings, would stand before the conclusion.
-        return self._count is not None and self._current > self._count and self._numbering is None
+        return self._count is not None and self._current > self._count
 
     def _introduction(self) -> Iterator[str]:
         return _flow(self._frame["introduction"]) if self._has_introduction else iter(())
 
     def _conclusion(self) -> Iterator[str]:
         return _flow(self._frame["conclusion"])
+
+    def _points_and_sources(self) -> Iterator[str]:
+        yield from self._readable_points()
+        sources = self._numbering.sources if self._numbering is not None else []
+        if sources and self._points_are_over() and not self._sources_listed:
+            self._sources_listed = True
+            yield self._sources_head + list_sources(sources)
 
     def _readable_points(self) -> Iterator[str]:
         while (point := self._points.get(self._current)) is not None:

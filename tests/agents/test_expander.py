@@ -112,16 +112,6 @@ EXPANDERS = {
 }
 
 
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    async def call(graph, given=ASK, config=None):
-        if request.param == "ainvoke":
-            return await graph.ainvoke(given, config)
-        return await asyncio.to_thread(graph.invoke, given, config)
-
-    return call
-
-
 # --- What may write ---
 
 

@@ -98,16 +98,6 @@ def agent_of(model, router=to_skeleton, tools=(weather, soil), middleware=(), ch
     )
 
 
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    async def call(agent, given, config=None):
-        if request.param == "ainvoke":
-            return await agent.ainvoke(given, config)
-        return await asyncio.to_thread(agent.invoke, given, config)
-
-    return call
-
-
 async def test_the_turns_of_the_tools_are_the_agents_and_the_long_answer_is_written_by_points(run, model, endpoint):
     result = await run(agent_of(model), LONG)
     question, calls, *results, answer = result["messages"]

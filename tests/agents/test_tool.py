@@ -62,16 +62,6 @@ def sot(model):
     return create_sot_graph(model)
 
 
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    async def call(runnable, given, config=None):
-        if request.param == "ainvoke":
-            return await runnable.ainvoke(given, config)
-        return await asyncio.to_thread(runnable.invoke, given, config)
-
-    return call
-
-
 async def test_the_answer_is_the_content_and_the_result_is_the_artifact(run, sot):
     message = await run(create_sot_tool(sot), CALL)
     assert isinstance(message, ToolMessage)

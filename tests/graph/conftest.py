@@ -12,3 +12,9 @@ def endpoint() -> Iterator[SimulatedEndpoint]:
     """An endpoint that answers at once."""
     with SimulatedEndpoint(physics=Physics.instant()) as running:
         yield running
+
+
+@pytest.fixture(params=["send", "pipelined"])
+def dispatch(request: pytest.FixtureRequest) -> str:
+    """Both ways to begin points."""
+    return str(request.param)

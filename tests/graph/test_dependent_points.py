@@ -34,21 +34,6 @@ def points_of(endpoint):
     return [one for one in endpoint.requests if is_point(one.request)]
 
 
-@pytest.fixture(params=["send", "pipelined"])
-def dispatch(request):
-    return request.param
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    async def call(graph, given=ASK, config=None, **kwargs):
-        if request.param == "ainvoke":
-            return await graph.ainvoke(given, config, **kwargs)
-        return await asyncio.to_thread(graph.invoke, given, config, **kwargs)
-
-    return call
-
-
 def graph_of(endpoint, dispatch, titles=DIAMOND, **kwargs):
     endpoint.responder = SkeletonResponder(titles=titles)
     options = {"min_points": 2, "dispatch": dispatch, "dependent": "graph", **kwargs.pop("options", {})}

@@ -54,21 +54,6 @@ def is_point(title):
     return lambda request: stage_of(request) == "point" and f"{title}</point>" in request.last_user
 
 
-@pytest.fixture(params=["send", "pipelined"])
-def dispatch(request):
-    return request.param
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    async def call(graph, given=ASK, config=None, **kwargs):
-        if request.param == "ainvoke":
-            return await graph.ainvoke(given, config, **kwargs)
-        return await asyncio.to_thread(graph.invoke, given, config, **kwargs)
-
-    return call
-
-
 def graph_of(endpoint, dispatch, frame="intro+conclusion", titles=TITLES, options=None, **kwargs):
     endpoint.responder = SkeletonResponder(
         titles=titles, text=lambda ask: TEXTS.get(ask.stage, f"About {ask.title} and so on.")

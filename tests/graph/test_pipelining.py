@@ -50,16 +50,6 @@ def four_points(endpoint):
     endpoint.responder = SkeletonResponder(titles=TITLES)
 
 
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    async def call(graph, given=ASK, config=None, **kwargs):
-        if request.param == "ainvoke":
-            return await graph.ainvoke(given, config, **kwargs)
-        return await asyncio.to_thread(graph.invoke, given, config, **kwargs)
-
-    return call
-
-
 def without_times(result):
     return {key: value for key, value in result.items() if key not in ("timings", "usage", "messages")}
 

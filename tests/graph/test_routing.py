@@ -37,16 +37,6 @@ def routed(letter):
     return lambda request: json.dumps({"kind": letter}) if is_routing(request) else write(request)
 
 
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    async def call(graph, given=ASK, config=None, **kwargs):
-        if request.param == "invoke":
-            return await asyncio.to_thread(graph.invoke, given, config, **kwargs)
-        return await graph.ainvoke(given, config, **kwargs)
-
-    return call
-
-
 async def says_direct_later(question, history):
     return "direct"
 

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
@@ -34,16 +33,6 @@ class SameKeys(TypedDict, total=False):
     expansions: list
     answer: str
     usage: dict
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    async def call(graph, given, config=None, **kwargs):
-        if request.param == "invoke":
-            return graph.invoke(given, config, **kwargs)
-        return await graph.ainvoke(given, config, **kwargs)
-
-    return call
 
 
 async def test_a_chat_graph_gets_one_message_back(run):
