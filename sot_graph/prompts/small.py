@@ -57,14 +57,14 @@ _EXPANSION_EXAMPLES = (
 # One sentence: after an example of two, the model often writes on until it is cut off.
 _INTRODUCTION_EXAMPLES = (
     (
-        "Question: How does a refrigerator keep food cold?\nPoints:\n1. Coolant in pipes\n2. Compressor pump\n"
-        "3. Heat release outside\nIntroduction:",
-        "A refrigerator keeps food cold by carrying heat from its inside to the air of the kitchen.",
+        "Question: How can I sleep better at night?\nPoints:\n1. Regular bedtime\n2. Less evening caffeine\n"
+        "3. Calming routine\nIntroduction in one sentence:",
+        "Good sleep is mostly a matter of habits.",
     ),
     (
-        "Question: How can I sleep better at night?\nPoints:\n1. Regular bedtime\n2. Less evening caffeine\n"
-        "3. Calming routine\nIntroduction:",
-        "Good sleep is mostly a matter of habits.",
+        "Question: How does a refrigerator keep food cold?\nPoints:\n1. Coolant in pipes\n2. Compressor pump\n"
+        "3. Heat release outside\nIntroduction in one sentence:",
+        "A refrigerator keeps food cold by carrying heat from its inside to the air of the kitchen.",
     ),
 )
 
@@ -72,12 +72,12 @@ _CONCLUSION_EXAMPLES = (
     (
         "Question: How does a refrigerator keep food cold?\nPoints:\n1. Coolant in pipes\nA coolant flows through "
         "pipes and takes up the heat of the food.\n\n2. Heat release outside\nThin coils at the back pass the heat to "
-        "the air of the kitchen.\nConclusion:",
+        "the air of the kitchen.\nConclusion in one sentence:",
         "So a refrigerator does not make cold: it moves heat from the food to the kitchen, again and again.",
     ),
     (
         "Question: How can I sleep better at night?\nPoints:\n1. Regular bedtime\nGo to bed at the same time every "
-        "day.\n\n2. Less evening caffeine\nDrink herbal tea after lunch in place of coffee.\nConclusion:",
+        "day.\n\n2. Less evening caffeine\nDrink herbal tea after lunch in place of coffee.\nConclusion in one sentence:",
         "With a steady rhythm and a quiet evening, most people fall asleep sooner and wake up rested.",
     ),
 )
@@ -142,13 +142,11 @@ SMALL_PROFILE: Mapping[str, Any] = MappingProxyType(
         "expansion_prefill": "**{title}**:",
         "expansion_settings": _EXPANSION_SETTINGS,
         "expansion_layout": "standalone",
-        "introduction": "Question: {question}\nPoints:\n{skeleton}\nIntroduction:",
+        "introduction": "Question: {question}\nPoints:\n{skeleton}\nIntroduction in one sentence:",
         "introduction_examples": _INTRODUCTION_EXAMPLES,
-        "conclusion": "Question: {question}\nPoints:\n{points}\nConclusion:",
+        "conclusion": "Question: {question}\nPoints:\n{points}\nConclusion in one sentence:",
         "conclusion_examples": _CONCLUSION_EXAMPLES,
-        "frame_system": (
-            "You write the introduction or the conclusion of an answer: one short, clear sentence, never a list."
-        ),
+        "frame_system": "You introduce or conclude an answer in one short, clear sentence, never a list.",
         "frame_settings": _EXPANSION_SETTINGS,
         "frame_layout": "standalone",
         "direct": "{question}",
