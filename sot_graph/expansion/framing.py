@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sot_graph.expansion.cleaning import TextCleaner
 from sot_graph.expansion.replying import TextWriter
+from sot_graph.expansion.telling import Teller
 from sot_graph.expansion.timing import write_in_time
 from sot_graph.models import ModelCall
 from sot_graph.types import FramePart
@@ -36,16 +37,22 @@ class FrameWriter:
     def __init__(
         self, call: ModelCall, prompts: SotPrompts, name: FramePartName, messages: Sequence[BaseMessage]
     ) -> None:
-        self.first_text_at: float | None = None
-        """When the first text was there, in seconds from the run's start; `None` where nothing was streamed."""
         self._call = call
-        self._task = call.task
         self._prompts = prompts
         self._name: FramePartName = name
-        self._attempts = 0
-        self._writer = TextWriter(
-            call, messages, make_cleaner=self._cleaner, send=self._send, on_attempt=self._begin_attempt
+        self._teller = Teller(
+            call.task,
+            start=lambda attempt: {"type": "sot.frame.start", "part": name, "attempt": attempt},
+            delta=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
         )
+        self._writer = TextWriter(
+            call, messages, make_cleaner=self._cleaner, send=self._teller.send, on_attempt=self._teller.begin
+        )
+
+    @property
+    def first_text_at(self) -> float | None:
+        """When the first text was there, in seconds from the run's start; `None` where nothing was streamed."""
+        return self._teller.first_text_at
 
     async def write(self) -> FramePart:
         """Write it within `point_timeout` and what is left until the deadline."""
@@ -62,12 +69,3 @@ class FrameWriter:
     def _cleaner(self) -> TextCleaner:
         # The part's name as its title: models like to put it before the text.
         return TextCleaner(title=self._name.capitalize(), trim_to_sentence=self._prompts.trim_to_sentence)
-
-    def _begin_attempt(self, _attempt: int) -> None:
-        self._attempts += 1
-        self._task.emit({"type": "sot.frame.start", "part": self._name, "attempt": self._attempts})
-
-    def _send(self, text: str) -> None:
-        if self._task.stream and self.first_text_at is None:
-            self.first_text_at = self._task.shared.elapsed()
-        self._task.emit({"type": "sot.frame.delta", "part": self._name, "text": text})

@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from sot_graph.expansion.cleaning import TextCleaner
 from sot_graph.expansion.expanding import ExpanderWriter
 from sot_graph.expansion.replying import TextWriter
+from sot_graph.expansion.telling import Teller
 from sot_graph.expansion.timing import write_in_time
 from sot_graph.models import ModelCall
 from sot_graph.prompts.rendering import expansion_prefill
@@ -58,19 +59,30 @@ class PointWriter:
         expander: Expander | None = None,
         given: ExpanderInput | None = None,
     ) -> None:
-        self.first_text_at: float | None = None
-        """When the first text was there, in seconds from the run's start; `None` where nothing was streamed."""
         self._call = call
-        self._task = call.task
         self._prompts = prompts
         self._point = point
-        self._attempts = 0
-        told: _Told = {"make_cleaner": self._cleaner, "send": self._send, "on_attempt": self._begin_attempt}
+        index, title = point["index"], point["title"]
+        self._teller = Teller(
+            call.task,
+            start=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},
+            delta=lambda text: {"type": "sot.point.delta", "index": index, "text": text},
+        )
+        told: _Told = {
+            "make_cleaner": self._cleaner,
+            "send": self._teller.send,
+            "on_attempt": self._teller.begin,
+        }
         self._writer: TextWriter | ExpanderWriter
         if expander is None or given is None:
             self._writer = TextWriter(call, messages, **told)
         else:
             self._writer = ExpanderWriter(expander, given, call, **told)
+
+    @property
+    def first_text_at(self) -> float | None:
+        """When the first text was there, in seconds from the run's start; `None` where nothing was streamed."""
+        return self._teller.first_text_at
 
     async def write(self) -> Expansion:
         """Write it within `point_timeout` and what is left until the deadline."""
@@ -97,19 +109,3 @@ class PointWriter:
             prefill=expansion_prefill(self._prompts, self._point),
             trim_to_sentence=self._prompts.trim_to_sentence,
         )
-
-    def _begin_attempt(self, _attempt: int) -> None:
-        self._attempts += 1
-        self._task.emit(
-            {
-                "type": "sot.point.start",
-                "index": self._point["index"],
-                "title": self._point["title"],
-                "attempt": self._attempts,
-            }
-        )
-
-    def _send(self, text: str) -> None:
-        if self._task.stream and self.first_text_at is None:
-            self.first_text_at = self._task.shared.elapsed()
-        self._task.emit({"type": "sot.point.delta", "index": self._point["index"], "text": text})
