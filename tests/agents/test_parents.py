@@ -316,6 +316,29 @@ async def test_two_in_parallel_that_are_cut_off_go_on_with_what_each_of_them_mis
     assert [message.text.count("**") for message in result["messages"][1:]] == [6, 6]
 
 
+async def test_two_one_after_the_other_that_are_cut_off_pay_for_nothing_twice(endpoint, saver, cut_off):
+    parent = several(endpoint, ONE_AFTER_THE_OTHER, saver)
+
+    def is_held(request):
+        return one_point(request) and number_of(request) == 2 and "a page" not in request.last_user
+
+    given = {"messages": [HumanMessage(QUESTION, id="1")]}
+    await cut_off(parent, given, THREAD, is_held=is_held, kept=5)
+    result = await parent.ainvoke(None, THREAD)
+    assert points_asked_for(endpoint) == [2]
+    assert len(endpoint.requests) == 1
+    assert [message.text.count("**") for message in result["messages"][1:]] == [6, 6]
+
+
+@pytest.mark.parametrize("edges", [IN_PARALLEL, ONE_AFTER_THE_OTHER], ids=["in parallel", "one after the other"])
+async def test_the_calls_of_each_of_two_hang_under_its_own_node(endpoint, edges, traced):
+    given = {"messages": [HumanMessage(QUESTION)]}
+    await several(endpoint, edges).ainvoke(given, {"callbacks": [traced]})
+    assert sum(run.parent_run_id is None for run in traced.runs.values()) == 1
+    for node in ("essay", "summary"):
+        assert sum(node in path for path in traced.paths("llm")) == 4
+
+
 async def test_each_of_two_reviews_is_answered_by_its_interrupt(endpoint, saver):
     options = SotOptions(review_skeleton=True)
     builder = StateGraph(MessagesState)

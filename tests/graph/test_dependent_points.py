@@ -219,10 +219,16 @@ async def test_without_the_option_a_title_keeps_its_words(run, endpoint):
     assert result["skeleton"][1] == {"index": 2, "title": "Walls (needs 1)", "depends_on": []}
 
 
-async def test_the_critical_path_is_the_longest_chain(run, endpoint, dispatch):
-    figures = measure_run(await run(graph_of(endpoint, dispatch)))
+ALONE = [f"{letter} alone" for letter in "ABCDEFGHIJ"]
+
+
+@pytest.mark.parametrize(
+    ("titles", "expansions"), [(DIAMOND, 3), (CHAIN, 5), (ALONE, 1)], ids=["diamond", "chain of five", "ten alone"]
+)
+async def test_the_run_takes_as_many_expansions_as_the_longest_chain_has(run, endpoint, dispatch, titles, expansions):
+    figures = measure_run(await run(graph_of(endpoint, dispatch, titles)))
     assert figures.complete
-    assert figures.critical_points[0] == 1
-    assert figures.critical_points[-1] == 4
-    assert len(figures.critical_points) == 3
+    assert len(figures.critical_points) == expansions
     assert figures.critical_path <= figures.total + 1e-6
+    if titles is DIAMOND:
+        assert (figures.critical_points[0], figures.critical_points[-1]) == (1, 4)
