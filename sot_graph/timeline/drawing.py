@@ -109,7 +109,7 @@ def _framing(name: str, part: FrameFigures, scale: Scale) -> Markup:
 
 def _point(run: RunFigures, point: PointFigures, scale: Scale) -> Markup:
     title = f"{point.index}. {shorten(point.title, _TITLE_LENGTH)}"
-    tooltip = element("title", f"{title} ({wording.state(point)})")
+    tooltip = element("title", f"{title} ({wording.state(point)}{wording.waiting(point)})")
     if point.span is None:
         return element("g", tooltip, *_labels(title, wording.state(point)))
     drawn = [tooltip]

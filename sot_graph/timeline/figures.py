@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -40,6 +40,8 @@ class PointFigures:
     """Output tokens: its share of the expansions' tokens, by the length of its text."""
     critical: bool
     """Whether it is on the critical path."""
+    depends_on: tuple[int, ...] = ()
+    """The points that it waited for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +162,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
         chain, critical_points = introduced, ()
     critical_frame = {"introduction": introduced > 0 and not critical_points, "conclusion": complete}
     framed = {name: _frame_figures(result, name, frame.get(name), critical_frame[name]) for name in _FRAME}
-    points = tuple(_points(result, expansions, spans, ready, texts, critical_points))
+    points = tuple(_points(result, expansions, spans, ready, texts, depends_on, critical_points))
     first_token = _first_token_of_direct(direct, routing)
     if points:
         first_token = _first_token(framed["introduction"], points, ready, whole)
@@ -236,6 +238,7 @@ def _points(
     spans: Mapping[int, Span],
     ready: Mapping[int, float],
     texts: Mapping[int, str],
+    depends_on: Mapping[int, Sequence[int]],
     critical_points: Iterable[int],
 ) -> Iterable[PointFigures]:
     titles = {
@@ -257,6 +260,7 @@ def _points(
             queued=span.start - ready[index] if span and span.start >= ready.get(index, math.inf) else None,
             tokens_estimate=tokens.get(index),
             critical=index in critical_points,
+            depends_on=tuple(depends_on.get(index, ())),
         )
 
 

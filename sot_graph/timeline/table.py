@@ -48,7 +48,7 @@ def _rows(run: RunFigures) -> Iterator[Markup]:
         yield _row(_framing("Introduction", run.introduction), _state(run.introduction), run.introduction.span, *tokens)
     for point in run.points:
         count = element("td", wording.count(point.tokens_estimate))
-        yield _row(_title(point), _state(point), point.span, count)
+        yield _row(_title(point), _state(point, wording.waiting(point)), point.span, count)
     if run.conclusion:
         yield _row(_framing("Conclusion", run.conclusion), _state(run.conclusion), run.conclusion.span, *tokens)
     for name, span in (("Direct answer", run.direct), ("Join", run.join)):
@@ -80,6 +80,6 @@ def _mark(text: PointFigures | FrameFigures) -> Markup | str:
     return element("span", " ●", title="on the critical path") if text.critical else ""
 
 
-def _state(text: PointFigures | FrameFigures) -> Markup:
+def _state(text: PointFigures | FrameFigures, waiting: str = "") -> Markup:
     error = element("span", element("bdi", shorten(text.error, _TITLE_LENGTH)), class_="error") if text.error else ""
-    return element("td", wording.state(text), error, class_=_STYLES.get(text.status, "words"))
+    return element("td", wording.state(text) + waiting, error, class_=_STYLES.get(text.status, "words"))

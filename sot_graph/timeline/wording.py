@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sot_graph.timeline.figures import FrameFigures, PointFigures
 
-__all__ = ["NOT_KNOWN", "count", "counted", "seconds", "state", "times"]
+__all__ = ["NOT_KNOWN", "count", "counted", "seconds", "state", "times", "waiting"]
 
 NOT_KNOWN = "–"  # noqa: RUF001 - a dash, as tables have it
 
@@ -49,3 +49,11 @@ def state(text: PointFigures | FrameFigures) -> str:
     if text.status == "ok" and text.truncated:
         return "done, but cut off at a token limit"
     return _STATES[text.status]
+
+
+def waiting(point: PointFigures) -> str:
+    """What a point waited for, such as `, after 1 and 2`; empty: for no other point."""
+    if not point.depends_on:
+        return ""
+    *others, last = map(str, point.depends_on)
+    return f", after {', '.join(others)} and {last}" if others else f", after {last}"

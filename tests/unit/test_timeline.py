@@ -171,6 +171,17 @@ def test_the_critical_path_goes_through_the_points_that_wait_for_each_other():
     assert run.critical_points == (1, 2)
     assert run.critical_path == 1.0 + 1.5 + 2.0 + 0.25
     assert [point.queued for point in run.points] == [0.0, 1.5, 0.0]
+    assert [point.depends_on for point in run.points] == [(), (1,), ()]
+
+
+def test_the_page_says_what_each_point_waited_for():
+    result = a_result(4)
+    result["skeleton"][3]["depends_on"] = [1, 2, 3]
+    result["skeleton"][2]["depends_on"] = [1]
+    page = result_timeline(result)
+    assert page.count("done, after 1<") == 1
+    assert page.count("(done, after 1)") == 1
+    assert page.count("done, after 1, 2 and 3<") == 1
 
 
 def test_points_that_wait_for_each_other_in_a_circle_do_no_harm():
