@@ -61,7 +61,8 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
     Args:
         router: As in `create_sot_graph`, asked once a question; by default `LearnedRouter()`, which calls no model.
-        options: As in `create_sot_graph`; `min_points`, `max_points` and `title_length` shape the skeleton.
+        options: As in `create_sot_graph`; `min_points`, `max_points` and `title_length` shape the skeleton, and
+            `router_timeout` and `on_router_failure` hold for the router.
         prompts: As in `create_sot_graph`: how the points are asked for.
         join: As in `create_sot_graph`.
         limiter: As in `create_sot_graph`, for the points.
@@ -69,6 +70,9 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
     Raises:
         SotConfigError: `options.review_skeleton`: in the middle of a model's call nobody can be waited for. In a run:
             the agent has tools, and its model takes none.
+        RoutingError: In a run: the router failed, and `options.on_router_failure` is `"raise"`.
+        ExpansionError: In a run: points could not be written, and `options.on_point_failure` is `"raise"`, or it is
+            `"skip"` and nothing is left. By default a message says which are missing, be it all of them.
 
     Example:
         >>> from langchain.agents import create_agent
