@@ -25,14 +25,13 @@ from langchain_core.runnables import Runnable
 from langgraph.constants import TAG_NOSTREAM
 
 from sot_graph.errors import ExpansionError
-from sot_graph.integrations.deciding import instruction, may_be_skeleton, skeleton_in
-from sot_graph.streaming import AnswerReader
+from sot_graph.integrations.deciding import instruction, skeleton_in
+from sot_graph.integrations.streams import Deciding, Writing
 from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-    from sot_graph.options import SotOptions
 
 __all__ = ["AnsweringModel", "Spent"]
 
@@ -121,7 +120,7 @@ class AnsweringModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        deciding = _Deciding(self.options)
+        deciding = Deciding(self.options)
         pieces = self.asked.stream(self._told(messages), _config(run_manager, "decide"), **_settings(stop, kwargs))
         for piece in pieces:
             for chunk in deciding.take(piece):
@@ -131,20 +130,15 @@ class AnsweringModel(BaseChatModel):
             for chunk in deciding.rest():
                 yield self._chunk(chunk)
             return
-        writing = _Writing()
+        writing = Writing()
         parts = self.graph.stream(
             _given(messages, titles), _config(run_manager, "write the answer"), stream_mode=["custom", "values"]
         )
-        try:
+        with writing.to_its_end():
             for part in parts:
                 if text := writing.take(part):
                     yield _text_chunk(text)
-            message = self._answer(writing.result)
-        except ExpansionError as error:
-            message = self._marked(error)
-            if rest := message.text[writing.length :]:
-                yield _text_chunk(rest)
-        yield _last_chunk(message)
+        yield from self._end(writing)
 
     async def _astream(
         self,
@@ -153,7 +147,7 @@ class AnsweringModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        deciding = _Deciding(self.options)
+        deciding = Deciding(self.options)
         pieces = self.asked.astream(self._told(messages), _config(run_manager, "decide"), **_settings(stop, kwargs))
         async for piece in pieces:
             for chunk in deciding.take(piece):
@@ -163,20 +157,16 @@ class AnsweringModel(BaseChatModel):
             for chunk in deciding.rest():
                 yield self._chunk(chunk)
             return
-        writing = _Writing()
+        writing = Writing()
         parts = self.graph.astream(
             _given(messages, titles), _config(run_manager, "write the answer"), stream_mode=["custom", "values"]
         )
-        try:
+        with writing.to_its_end():
             async for part in parts:
                 if text := writing.take(part):
                     yield _text_chunk(text)
-            message = self._answer(writing.result)
-        except ExpansionError as error:
-            message = self._marked(error)
-            if rest := message.text[writing.length :]:
-                yield _text_chunk(rest)
-        yield _last_chunk(message)
+        for closing in self._end(writing):
+            yield closing
 
     def _told(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
         return [*messages, HumanMessage(instruction(self.options))]
@@ -213,56 +203,17 @@ class AnsweringModel(BaseChatModel):
         logger.warning("The agent's answer has only marks. %s", error)
         return self._message(error.answer, {"usage": error.usage})
 
+    def _end(self, writing: Writing) -> Iterator[ChatGenerationChunk]:
+        """What is left of a streamed answer once its graph has ended."""
+        message = self._answer(writing.result) if writing.error is None else self._marked(writing.error)
+        if rest := message.text[writing.length :]:
+            yield _text_chunk(rest)
+        yield _last_chunk(message)
+
     def _message(self, answer: str, known: dict[str, Any]) -> AIMessage:
         self.spent.by_skeleton = True
         self.spent.add(usage_metadata(known["usage"]))
         return AIMessage(answer, response_metadata={"finish_reason": "stop", "sot": known})
-
-
-class _Deciding:
-    """Holds back the beginning of a streamed reply until it is known to be no skeleton."""
-
-    def __init__(self, options: SotOptions) -> None:
-        self.whole: AIMessageChunk | None = None
-        self.is_open = True
-        """Whether it may yet be a skeleton."""
-        self._options = options
-        self._held: list[AIMessageChunk] = []
-
-    def take(self, piece: AIMessageChunk) -> list[AIMessageChunk]:
-        """Take the next piece; give back what may be shown."""
-        if not self.is_open:
-            return [piece]
-        self._held.append(piece)
-        self.whole = piece if self.whole is None else self.whole + piece
-        if self.whole.tool_call_chunks or not may_be_skeleton(str(self.whole.text), self._options):
-            self.is_open = False
-            return self.rest()
-        return []
-
-    def rest(self) -> list[AIMessageChunk]:
-        """What was held back."""
-        held, self._held = self._held, []
-        return held
-
-
-class _Writing:
-    """Reads a graph's stream: the answer's text in reading order, and the result."""
-
-    def __init__(self) -> None:
-        self.result: Any = None
-        self.length = 0
-        """Characters that have been read."""
-        self._reader = AnswerReader()
-
-    def take(self, part: Any) -> str:
-        mode, data = part
-        if mode == "values":
-            self.result = data
-            return ""
-        text = self._reader.feed(data)
-        self.length += len(text)
-        return text
 
 
 def _given(messages: Sequence[BaseMessage], titles: list[str]) -> dict[str, Any]:
