@@ -133,8 +133,26 @@ async def test_a_need_that_is_late_makes_those_that_wait_late_too(run, endpoint,
     assert "was not finished in time" in result["expansions"][1]["error"]
 
 
+class TellingSaver(InMemorySaver):
+    """Tells when points 1 and 2 are kept: only then is it sure that they are not asked for again."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = set()
+        self.has_both = asyncio.Event()
+
+    async def aput_writes(self, config, writes, task_id, task_path=""):
+        await super().aput_writes(config, writes, task_id, task_path)
+        for _, value in writes:
+            found = value.get("expansions", []) if isinstance(value, dict) else value
+            if isinstance(found, list):
+                self.kept |= {one["index"] for one in found if isinstance(one, dict) and "status" in one}
+        if {1, 2} <= self.kept:
+            self.has_both.set()
+
+
 async def test_a_resumed_run_asks_only_for_what_is_not_there(run, endpoint, dispatch):
-    graph = graph_of(endpoint, dispatch, checkpointer=InMemorySaver())
+    graph = graph_of(endpoint, dispatch, checkpointer=(saver := TellingSaver()))
     endpoint.faults = [Fault(Stall(), lambda request: is_point(request) and number_of(request) == 3)]
     config = {"configurable": {"thread_id": "1"}}
     running = asyncio.create_task(graph.ainvoke(ASK, config))
@@ -144,8 +162,8 @@ async def test_a_resumed_run_asks_only_for_what_is_not_there(run, endpoint, disp
             and any(is_point(one.request) and number_of(one.request) == 3 for one in log)
         )
     )
-    for _ in range(200):  # until LangGraph has kept what is there
-        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await saver.has_both.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await endpoint.wait_for_async(lambda log: all(one.outcome for one in log))
