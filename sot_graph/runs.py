@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -174,15 +174,21 @@ class Task:
         left = max(0.0, deadline - self.shared.elapsed())
         return left if timeout is None else min(left, timeout)
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    def slot(self) -> AbstractAsyncContextManager[None]:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
         limit = self.options.max_concurrency
         if limit is not None and self.shared.gate is None:
             self.shared.gate = CallLimiter(limit)
+        return _UNBOUNDED if self.shared.gate is None and self.limiter is None else self._places()
+
+    @asynccontextmanager
+    async def _places(self) -> AsyncIterator[None]:
         # The run's own place first: a run that waits for itself must not hold a place that others could use.
         async with self.shared.gate or nullcontext(), self.limiter or nullcontext():
             yield
+
+
+_UNBOUNDED = nullcontext()
 
 
 @contextmanager

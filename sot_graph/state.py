@@ -42,6 +42,7 @@ __all__ = [
     "merge_expansions",
     "merge_frame",
     "merge_timings",
+    "no_usage",
 ]
 
 SCHEMA_VERSION = 1
@@ -53,18 +54,19 @@ _STATUS_RANK = {"failed": 0, "timed_out": 0, "ok": 1}
 
 def empty_usage() -> Usage:
     """A usage of nothing."""
-
-    def nothing() -> StageUsage:
-        return StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
-
     return Usage(
-        route=nothing(),
-        skeleton=nothing(),
-        expansion=nothing(),
-        frame=nothing(),
-        direct=nothing(),
-        total=nothing(),
+        route=no_usage(),
+        skeleton=no_usage(),
+        expansion=no_usage(),
+        frame=no_usage(),
+        direct=no_usage(),
+        total=no_usage(),
     )
+
+
+def no_usage() -> StageUsage:
+    """A stage's usage of nothing."""
+    return StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
 
 
 def add_usage(left: Usage | None, right: Usage | None) -> Usage:

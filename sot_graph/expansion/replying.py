@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.expansion.sending import SendingWriter
-from sot_graph.models import BrokenStreamError, ModelCall, Reply
+from sot_graph.models import BrokenStreamError, ModelCall, Prompt, Reply, made
 
 if TYPE_CHECKING:
     from sot_graph.expansion.cleaning import TextCleaner
@@ -41,7 +41,7 @@ class TextWriter(SendingWriter):
     def __init__(
         self,
         call: ModelCall,
-        messages: Sequence[BaseMessage],
+        messages: Prompt,
         *,
         make_cleaner: Callable[[], TextCleaner],
         send: Callable[[str], None],
@@ -78,7 +78,7 @@ class TextWriter(SendingWriter):
 
     async def _go_on(self, written: str) -> None:
         logger.info("A streamed reply broke off after %d characters; going on from there", len(written))
-        messages = [*self._messages, AIMessage(written), HumanMessage(_GO_ON)]
+        messages = [*made(self._messages), AIMessage(written), HumanMessage(_GO_ON)]
         reply = await self._call.ask(messages, on_attempt=self._on_attempt)
         self._take(_continuation(written, reply.text))
         self._finish(reply)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from typing_extensions import TypedDict
@@ -13,13 +13,11 @@ from sot_graph.expansion.expanding import ExpanderWriter
 from sot_graph.expansion.replying import TextWriter
 from sot_graph.expansion.telling import Teller
 from sot_graph.expansion.timing import write_in_time
-from sot_graph.models import ModelCall
+from sot_graph.models import ModelCall, Prompt
 from sot_graph.prompts.rendering import expansion_prefill
 from sot_graph.types import Expansion
 
 if TYPE_CHECKING:
-    from langchain_core.messages import BaseMessage
-
     from sot_graph.expansion.expander import Expander, ExpanderInput
     from sot_graph.prompts import SotPrompts
     from sot_graph.types import SkeletonPoint
@@ -44,7 +42,7 @@ class PointWriter:
         call: How to call the model.
         prompts: For the prefill, and for what to do with a text that was cut off.
         point: The point.
-        messages: The prompt.
+        messages: The prompt, or what makes it.
         expander: Writes it in the model's place.
         given: What the expander gets.
     """
@@ -54,7 +52,7 @@ class PointWriter:
         call: ModelCall,
         prompts: SotPrompts,
         point: SkeletonPoint,
-        messages: Sequence[BaseMessage],
+        messages: Prompt,
         *,
         expander: Expander | None = None,
         given: ExpanderInput | None = None,

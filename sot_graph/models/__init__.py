@@ -1,6 +1,6 @@
 """Models as the graph uses them: named, called, repeated, validated, on any event loop."""
 
-from sot_graph.models.calls import BrokenStreamError, ModelCall, Reply
+from sot_graph.models.calls import BrokenStreamError, ModelCall, Prompt, Reply, made
 from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable
 from sot_graph.models.leaving import closing_calls
 from sot_graph.models.loops import LoopModel
@@ -16,12 +16,14 @@ __all__ = [
     "ModelCall",
     "ModelWords",
     "Patience",
+    "Prompt",
     "Reply",
     "ask_structured",
     "closing_calls",
     "explain",
     "is_callers_to_fix",
     "is_retryable",
+    "made",
     "pick_mode",
     "resolve_model",
     "run_in_own_thread",

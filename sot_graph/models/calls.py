@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sot_graph.tracing import OnError
     from sot_graph.types import Stage
 
-__all__ = ["BrokenStreamError", "ModelCall", "Prompt", "Reply"]
+__all__ = ["BrokenStreamError", "ModelCall", "Prompt", "Reply", "made"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -90,7 +90,8 @@ def _usage_of(error: BaseException) -> UsageMetadata | None:
     }
 
 
-def _made(prompt: Prompt) -> Sequence[BaseMessage]:
+def made(prompt: Prompt) -> Sequence[BaseMessage]:
+    """The prompt itself."""
     return prompt() if callable(prompt) else prompt
 
 
@@ -179,7 +180,7 @@ class ModelCall:
                 on_attempt(attempt)
             try:
                 async with self.task.slot(), self.model.gate:
-                    asked = self.model.shape(_made(messages))
+                    asked = self.model.shape(made(messages))
                     runnable = await self.model.here()
                     if prepare is not None:
                         runnable = prepare(runnable)
@@ -220,7 +221,7 @@ class ModelCall:
         task = self.task
         if task.trace.shows_content:
             return Scrubber(self.model.secrets)
-        return Scrubber(self.model.secrets, "\n".join(str(message.text) for message in _made(messages)), task.given)
+        return Scrubber(self.model.secrets, "\n".join(str(message.text) for message in made(messages)), task.given)
 
     async def _whole(self, call: _Prepared, messages: list[BaseMessage]) -> Reply:
         message = await call.runnable.ainvoke(messages, call.config, **call.settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
@@ -28,7 +29,7 @@ from sot_graph.prompts.rendering import expansion_messages
 from sot_graph.types import Expansion, PointTiming
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from langchain_core.messages import BaseMessage
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from sot_graph.options import FrameChoice
     from sot_graph.runs import Task
     from sot_graph.state import ExpandPointInput, SotState
-    from sot_graph.types import FramePartName
+    from sot_graph.types import FramePartName, SkeletonPoint
 
 __all__ = ["expand_point", "fan_out_points", "fan_out_rest"]
 
@@ -110,18 +111,8 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
         describe_end(hindered, task, cached=False)
         timing["end"] = task.shared.elapsed()
         return {"expansions": [hindered], "usage": task.meter.usage, "timings": {"points": [timing]}}
-    messages = _messages(payload, task, kit)
-    # An expander may do anything: nothing tells whether what it wrote once would be written again.
-    key = (
-        None
-        if kit.expander is not None
-        else kit.cache.key(
-            "point",
-            kit.model.fingerprint,
-            messages,
-            {**kit.prompts.expansion_settings, "title": point["title"], "trim": kit.prompts.trim_to_sentence},
-        )
-    )
+    prompt = partial(_messages, payload, task, kit)
+    key = _cache_key(point, prompt, kit)
     text = await kit.cache.get(key)
     cached = isinstance(text, str)
     if cached:
@@ -133,9 +124,9 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
             _call(payload, task, kit),
             kit.prompts,
             point,
-            messages,
+            prompt,
             expander=kit.expander,
-            given=None if kit.expander is None else _given(payload, messages),
+            given=None if kit.expander is None else _given(payload, prompt()),
         )
         expansion = await writer.write()
         if expansion["status"] == "ok" and not expansion.get("truncated"):
@@ -146,6 +137,14 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
     describe_end(expansion, task, cached=cached)
     timing["end"] = task.shared.elapsed()
     return {"expansions": [expansion], "usage": task.meter.usage, "timings": {"points": [timing]}}
+
+
+def _cache_key(point: SkeletonPoint, prompt: Callable[[], list[BaseMessage]], kit: Kit) -> str | None:
+    if not kit.cache.keeps or kit.expander is not None:
+        # An expander may do anything: nothing tells whether what it wrote once would be written again.
+        return None
+    settings = {**kit.prompts.expansion_settings, "title": point["title"], "trim": kit.prompts.trim_to_sentence}
+    return kit.cache.key("point", kit.model.fingerprint, prompt(), settings)
 
 
 def _hindered(payload: ExpandPointInput) -> Expansion | None:
