@@ -6,6 +6,8 @@ forced (the end of the text is no end), and time is shown by token too.
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -81,8 +83,11 @@ async def measure(plan: Plan) -> Result:
     plan.steps.begin(len(questions) + 1)
     pairs = []
     with ExitStack() as stack:
+        log = logging.getLogger("sot_graph")
+        stack.callback(log.setLevel, log.level)
+        log.setLevel(logging.ERROR)  # that texts are cut off is what was asked for
         plan.steps.step("loading")
-        chat = stack.enter_context(local_model())
+        chat = stack.enter_context(local_model(threads=os.cpu_count()))  # nothing else runs meanwhile
         for question in questions:
             plan.steps.step(question)
             pairs.append(await _both(chat, question))

