@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -71,8 +71,9 @@ class LoopModel:
                 else:
                     client = None
             if client is not None:
-                await _close_with_loop(client)
-                weakref.finalize(self, _close_soon, client, weakref.ref(loop)).atexit = False
+                closed = _ClosedWithLoop(client, loop)
+                await closed.wait()
+                weakref.finalize(self, closed.close_soon).atexit = False
         return copy
 
 
@@ -97,24 +98,53 @@ def _chunk_timeout(model: Runnable[Any, Any]) -> float | None:
     return (model.stream_chunk_timeout or None) if isinstance(model, BaseChatOpenAI) else None
 
 
-async def _close_with_loop(client: openai.AsyncOpenAI) -> None:
-    """Close the client when the running loop shuts its async generators down, as `asyncio.run` does."""
+class _ClosedWithLoop:
+    """Closes a client with its loop or with its model, whichever goes first: once, and to the end.
 
-    async def closing() -> AsyncIterator[None]:
+    A loop shuts its async generators down at its end, as `asyncio.run` does, and waits for that, but only for those
+    that somebody still holds. So this is let go only when the client is closed.
+    """
+
+    def __init__(self, client: openai.AsyncOpenAI, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._loop = weakref.ref(loop)
+        self._one_at_a_time = asyncio.Lock()
+        self._generator: AsyncGenerator[None] | None = None
+
+    async def wait(self) -> None:
+        """Begin to wait for the loop's end."""
+        self._generator = self._waiting()
+        await anext(self._generator)
+
+    def close_soon(self) -> None:
+        """The model is gone: close the client now, or with its loop if that doesn't run."""
+        for left in [each for each in _left_behind if each.loop_is_closed]:
+            _left_behind.discard(left)  # its loop never shut anything down
+        loop = self._loop()
+        if loop is None or loop.is_closed() or self._generator is None:
+            return
+        _left_behind.add(self)
+        if loop.is_running():
+            asyncio.run_coroutine_threadsafe(self._close(), loop)
+
+    @property
+    def loop_is_closed(self) -> bool:
+        """Whether there is nothing left that could close the client."""
+        loop = self._loop()
+        return loop is None or loop.is_closed()
+
+    async def _waiting(self) -> AsyncGenerator[None]:
         try:
             yield
         finally:
-            client.__dict__.pop("_sot_graph_closing", None)  # a generator holds its loop, which would never be let go
-            await client.close()
+            await self._close()
 
-    generator = closing()
-    await anext(generator)
-    # Only a generator that somebody holds is still there to be shut down.
-    client.__dict__["_sot_graph_closing"] = generator
+    async def _close(self) -> None:
+        async with self._one_at_a_time:  # the client's own second `close` doesn't wait for the first
+            await self._client.close()
+        self._generator = None  # it holds its loop, which would never be let go
+        _left_behind.discard(self)
 
 
-def _close_soon(client: openai.AsyncOpenAI, loop: weakref.ref[asyncio.AbstractEventLoop]) -> None:
-    """Close the client of a model that nobody holds any more, on the loop that it belongs to."""
-    running = loop()
-    if running is not None and running.is_running():
-        asyncio.run_coroutine_threadsafe(client.close(), running)
+_left_behind: set[_ClosedWithLoop] = set()
+"""Those whose model is gone before their client was closed."""

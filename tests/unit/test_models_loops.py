@@ -15,6 +15,8 @@ from langchain_core.messages import HumanMessage
 
 from sot_graph import create_sot_graph, join_plain
 from sot_graph.models import LoopModel, run_sync
+from sot_graph.models.connections import ManyConnections
+from sot_graph.models.loops import _left_behind
 from sot_graph.testing import Physics, ScriptedChatModel, SimulatedEndpoint, answer_skeleton_of_thought
 
 PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
@@ -156,6 +158,52 @@ def test_one_model_serves_many_threads_by_the_librarys_loop(endpoint: SimulatedE
         answers = list(pool.map(lambda _: run_sync(ask(model)), range(20)))
     assert answers == ["Because."] * 20
     assert hold.complete
+
+
+@pytest.mark.parametrize("when", ["while its loop runs", "between its runs", "never"])
+def test_the_connections_of_a_forgotten_model_are_closed_to_the_last(endpoint: SimulatedEndpoint, monkeypatch, when):
+    """Garbage may be collected at any moment, also as its loop ends, which waits for nothing that it doesn't know."""
+    closed: list[int] = []
+    close = ManyConnections.aclose
+
+    async def tell(connections: ManyConnections) -> None:
+        begun = len(connections._idle)
+        await close(connections)
+        closed.append(begun)
+
+    monkeypatch.setattr(ManyConnections, "aclose", tell)
+
+    async def ask_five_times() -> None:
+        model = LoopModel(endpoint.chat_model())
+        with endpoint.hold(5):
+            await asyncio.gather(*(ask(model) for _ in range(5)))
+        if when == "while its loop runs":
+            del model
+            gc.collect()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(ask_five_times())
+    if when == "between its runs":
+        gc.collect()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+    assert closed == [5]
+    assert not _left_behind
+
+
+def test_a_loop_that_shuts_nothing_down_is_not_kept_for_ever(endpoint: SimulatedEndpoint):
+    loop = asyncio.new_event_loop()
+    model = LoopModel(endpoint.chat_model())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        loop.run_until_complete(ask(model))
+        del model
+        gc.collect()
+        assert len(_left_behind) == 1
+        loop.close()
+        asyncio.run(ask(LoopModel(endpoint.chat_model())))
+        gc.collect()
+    assert not _left_behind
 
 
 def test_loops_that_are_gone_are_forgotten(endpoint: SimulatedEndpoint):
