@@ -85,8 +85,9 @@ class PointWriter:
     async def write(self) -> Expansion:
         """Write it within `point_timeout` and what is left until the deadline."""
         status, error = await write_in_time(self._writer, self._call)
-        if status == "failed":
-            logger.warning("Point %d failed: %s", self._point["index"], error)
+        if status != "ok":
+            what = "failed" if status == "failed" else "is not whole"
+            logger.warning("Point %d %s: %s", self._point["index"], what, error)
         expansion = Expansion(
             index=self._point["index"],
             title=self._point["title"],

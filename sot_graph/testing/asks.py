@@ -24,6 +24,10 @@ _FRAME = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _POINT_NUMBER = re.compile(r"\bpoint\b(?: (?:index|number|no\.?))?\W{0,3}(\d+)", re.IGNORECASE)
+_MARKED_POINT = re.compile(r"<point>[^<]*</point>|^\s*point:[^\n]*$", re.IGNORECASE | re.MULTILINE)
+"""The point itself, where its prompt holds other points' texts too: those that it needs."""
+_NEEDS = re.compile(r"\s*\(needs? [^()]*\)\s*\Z", re.IGNORECASE)
+"""What a skeleton says of a point's needs is no part of its title."""
 _LIST_START = re.compile(r"\s*1[.)]?\s*\Z|\s*1[.)]\s")
 
 
@@ -52,8 +56,10 @@ def understand(request: ChatRequest, titles: Sequence[str]) -> Ask:
     if frame := _FRAME.search(asked):
         is_first = (frame["told"] or frame["begun"]).lower() == "introduction"
         return Ask("introduction" if is_first else "conclusion")
-    if (point := _named_point(asked, titles)) is not None:
-        return point
+    titles = [_NEEDS.sub("", title) for title in titles]
+    for scope in (*(match[0] for match in _MARKED_POINT.finditer(asked)), asked)[-2:]:
+        if (point := _named_point(scope, titles)) is not None:
+            return point
     stated = _POINT_NUMBER.findall(asked)
     if _ONE_POINT.search(asked) or (stated and not _asks_for_list(asked)):
         return Ask("point", int(stated[-1]) if stated else None)

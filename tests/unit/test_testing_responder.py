@@ -68,6 +68,13 @@ def test_a_request_is_understood_however_it_is_worded(text: str, ask: Ask):
     assert understand(asked(text), TITLES) == ask
 
 
+def test_a_point_is_known_beside_the_texts_of_those_that_it_needs():
+    titles = ["Ground", "Walls (needs 1)", "Roof (needs 1, 2)"]
+    needed = "<written>\n1. Ground\nGround, firm ground.\n\n2. Walls\nWalls on the ground.\n</written>\n\n"
+    for told in ("Write only this point:\n<point>3. Roof</point>", "Question: How is a house built?\nPoint: Roof"):
+        assert understand(asked(needed + told), titles) == Ask("point", 3, "Roof")
+
+
 def test_a_system_message_or_a_prefill_may_ask_for_the_list():
     system = {"role": "system", "content": "Reply only with a numbered list of key points."}
     question = {"role": "user", "content": "Why?"}
