@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from sot_graph.prompts.rendering import clean_text
 from sot_graph.types import Expansion, Source
 
 __all__ = ["Numbering", "cited_keys", "list_sources", "number_sources", "read_sources", "without_citations"]
@@ -43,8 +44,8 @@ def read_sources(given: object) -> list[Source]:
 
 
 def _source(item: object, position: int) -> Source:
-    if isinstance(item, str) and item.strip():
-        return _of_text(item.strip())
+    if text := _text(item):
+        return _of_text(text)
     if isinstance(item, Mapping):
         title, url, key = _text(item.get("title")), _text(item.get("url")), _id(item.get("id"))
         if title or url:
@@ -63,11 +64,10 @@ def _id(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    return " ".join(value.split()) if isinstance(value, str) else ""
+    return " ".join(clean_text(value).split()) if isinstance(value, str) else ""
 
 
 def _of_text(text: str) -> Source:
-    text = " ".join(text.split())
     return Source(title=text, url=text) if _is_link(text) and " " not in text else Source(title=text)
 
 

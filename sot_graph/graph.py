@@ -15,7 +15,7 @@ from sot_graph.caching import ResultCache
 from sot_graph.errors import SotConfigError
 from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
-from sot_graph.limiting import CallLimiter
+from sot_graph.limiting import CallLimiter, check_limiter
 from sot_graph.models import LoopModel, ModelWords, closing_calls, resolve_model
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
@@ -49,7 +49,7 @@ from sot_graph.nodes import (
 )
 from sot_graph.options import SotContext, SotOptions, frame_parts
 from sot_graph.prompts import SotPrompts, prompts_for
-from sot_graph.routing.deciding import ModelRouting, Router
+from sot_graph.routing.deciding import ModelRouting, Router, check_router
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
 from sot_graph.tracing import quiet_langsmith
@@ -93,9 +93,9 @@ def build_sot_graph(
     drafting = (
         resolved if skeleton_model is None else resolve_model(skeleton_model, words=ModelWords(model="skeleton_model"))
     )
-    if router is not None and not (callable(router) or isinstance(router, ModelRouting)):
-        message = f"router is {type(router).__name__}; it must be a callable of (question, history), or one of ours."
-        raise SotConfigError(message)
+    if router is not None:
+        check_router(router)
+    check_limiter(limiter)
     if not callable(join):
         message = f"join is {type(join).__name__}; it must be a callable of (question, skeleton, expansions)."
         raise SotConfigError(message)

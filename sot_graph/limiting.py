@@ -10,7 +10,7 @@ from types import TracebackType
 from sot_graph.errors import SotConfigError
 from sot_graph.forking import reset_after_fork
 
-__all__ = ["CallLimiter"]
+__all__ = ["CallLimiter", "check_limiter"]
 
 
 class CallLimiter:
@@ -87,6 +87,17 @@ class CallLimiter:
                     continue
                 return
             self._in_flight -= 1
+
+
+def check_limiter(limiter: object) -> None:
+    """Check what is given as a limiter, if anything is.
+
+    Raises:
+        SotConfigError: It is none.
+    """
+    if limiter is not None and not isinstance(limiter, CallLimiter):
+        message = f"limiter is {type(limiter).__name__}; it must be a CallLimiter, such as CallLimiter(20)."
+        raise SotConfigError(message)
 
 
 def _grant(turn: asyncio.Future[None]) -> None:

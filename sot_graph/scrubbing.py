@@ -7,12 +7,12 @@ So it is cleaned where it comes in, before anybody sees it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import BaseMessage
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables import Runnable
 from pydantic import BaseModel, SecretStr
 
 from sot_graph.causes import causes_of
@@ -48,6 +48,8 @@ _CONTENT = frozenset(
 """Where a node's input holds what was asked and written."""
 _HOLDERS = ("args", "message", "body", "__notes__", "filename", "filename2")
 """Where errors, of Python's own, of OpenAI's client and of others, keep what they say."""
+_WRAPPED = ("bound", "runnable", "fallbacks", "default", "alternatives", "steps", "steps__")
+"""Where LangChain's runnables hold those that they wrap."""
 _KEY_HEADERS = re.compile(r"authorization|cookie|key|token", re.IGNORECASE)
 
 
@@ -59,18 +61,35 @@ def without_keys(text: str) -> str:
 
 def secrets_of(model: Runnable[Any, Any]) -> tuple[str, ...]:
     """A model's keys: what its class declares as a secret, and its headers that hold one."""
-    while isinstance(model, RunnableBinding):
-        model = model.bound
-    if not isinstance(model, BaseModel):
-        return ()
     found: list[Any] = []
-    for name in type(model).model_fields:
-        value = getattr(model, name, None)
-        if isinstance(value, SecretStr):
-            found.append(value.get_secret_value())
-        elif isinstance(value, Mapping):
-            found += [inner for key, inner in value.items() if _KEY_HEADERS.search(str(key))]
-    return tuple(text for text in found if isinstance(text, str) and len(text) >= _SHORTEST_SECRET)
+    for part in _parts_of(model):
+        for name in type(part).model_fields if isinstance(part, BaseModel) else ():
+            value = getattr(part, name, None)
+            if isinstance(value, SecretStr):
+                found.append(value.get_secret_value())
+            elif isinstance(value, Mapping):
+                found += [inner for key, inner in value.items() if _KEY_HEADERS.search(str(key))]
+    return tuple(dict.fromkeys(text for text in found if isinstance(text, str) and len(text) >= _SHORTEST_SECRET))
+
+
+def _parts_of(model: object) -> list[object]:
+    """A model and what it wraps: by `bind`, `with_retry`, `with_fallbacks`, `configurable_alternatives`, `|`."""
+    parts: list[object] = []
+    todo = [model]
+    while todo:
+        part = todo.pop()
+        if any(part is known for known in parts):
+            continue
+        parts.append(part)
+        for name in _WRAPPED:
+            inner = getattr(part, name, None) if isinstance(part, Runnable) else None
+            if isinstance(inner, Runnable):
+                todo.append(inner)
+            elif isinstance(inner, Mapping):
+                todo += [each for each in inner.values() if isinstance(each, Runnable)]
+            elif isinstance(inner, Sequence) and not isinstance(inner, str):
+                todo += [each for each in inner if isinstance(each, Runnable)]
+    return parts
 
 
 class Scrubber:

@@ -78,7 +78,8 @@ class ExpanderWriter(SendingWriter):
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
                 raise ExpanderError(message) from error
-            except ExpanderError:
+            except ExpanderError as error:
+                self._scrubber.error(error)  # it shows what was returned
                 raise
             except Exception as error:
                 self._scrubber.error(error)
@@ -91,7 +92,7 @@ class ExpanderWriter(SendingWriter):
 
     async def _try(self) -> None:
         if streams_text(self._expander):
-            await self._read_stream()
+            await _uncancelled(self._read_stream())
         else:
             expanded = read_output(await _uncancelled(call_expander(self._expander, self._given, self._config)))
             self._take(expanded)

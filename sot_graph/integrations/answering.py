@@ -27,6 +27,7 @@ from langgraph.constants import TAG_NOSTREAM
 from sot_graph.errors import ExpansionError
 from sot_graph.integrations.deciding import instruction, skeleton_in
 from sot_graph.integrations.streams import Deciding, Writing
+from sot_graph.models import Reply
 from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
@@ -175,9 +176,14 @@ class AnsweringModel(BaseChatModel):
         """The skeleton that a reply is; `None`: it is the agent's turn as it stands."""
         if reply is None or reply.tool_calls or reply.invalid_tool_calls:
             return None
-        titles = skeleton_in(str(reply.text), self.options)
+        text = str(reply.text)
+        was_cut_off = Reply(text, reply).was_cut_off
+        # What stands last may be half a title.
+        titles = skeleton_in(text.rpartition("\n")[0] if was_cut_off else text, self.options)
         if titles is not None:
             self.spent.add(reply.usage_metadata)
+            if was_cut_off:
+                logger.warning("The skeleton was cut off at a token limit; its %d whole titles are used.", len(titles))
         return titles
 
     def _passed_on(self, reply: AIMessage) -> AIMessage:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.constants import TAG_NOSTREAM
+from langchain_core.messages import AIMessage
 
 from sot_graph.errors import SotConfigError
 from sot_graph.graph import create_sot_graph
 from sot_graph.integrations.answering import AnsweringModel, Spent
 from sot_graph.integrations.extra import AgentMiddleware, ModelRequest, ModelResponse
+from sot_graph.integrations.routing import AgentQuestion, AgentRouting, Recent, read_agent_question
 from sot_graph.joining import Join, join_markdown
+from sot_graph.models import run_sync
 from sot_graph.options import SotOptions
-from sot_graph.routing.edges import RouterEdge
 from sot_graph.routing.learned import LearnedRouter
 
 if TYPE_CHECKING:
@@ -33,18 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SkeletonOfThoughtMiddleware"]
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 _SETTINGS_OF_TOOLS = frozenset({"parallel_tool_calls", "strict", "tool_choice", "tools"})
 """Providers refuse them in a call without tools, such as a point's."""
 _MOST_GRAPHS = 16
-_MOST_DECISIONS = 256
 _RUN_NAME = "skeleton of thought"
 _works: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=False)
 """Whether one around this one has the model's call: two of them would each ask for a skeleton of the other's answer."""
-_SILENT: RunnableConfig = {"tags": [TAG_NOSTREAM]}
-"""What a router's model says is no part of the agent's answer."""
 
 
 class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
@@ -100,21 +91,18 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
                 "graph as a tool (create_sot_tool), which can."
             )
             raise SotConfigError(message)
-        targets: Mapping[RouteName, str] = {"skeleton": "skeleton", "direct": "direct"}
-        self._route = RouterEdge(router or LearnedRouter(), targets, self.options)
+        self._routing = AgentRouting(LearnedRouter() if router is None else router, self.options)
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
-        self._graphs: _Recent[tuple[int, str], tuple[Any, Any]] = _Recent(_MOST_GRAPHS)
-        self._decided: _Recent[str, str] = _Recent(_MOST_DECISIONS)
+        self._graphs: Recent[tuple[int, str], tuple[Any, Any]] = Recent(_MOST_GRAPHS)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Make the model's call, or the one that may become a skeleton."""
-        question = _question(request)
+        question = self._question(request)
         if question is None:
             return handler(request)
-        route = self._decided.get(question) or self._route.invoke({"question": question}, _SILENT)
-        turn = self._turn(request, question, route)
+        turn = self._turn(request, run_sync(self._routing.route(question, request.model)))
         with _at_work():
             return turn.finish(handler(turn.request))
 
@@ -122,16 +110,20 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """The same, asynchronously."""
-        question = _question(request)
+        question = self._question(request)
         if question is None:
             return await handler(request)
-        route = self._decided.get(question) or await self._route.ainvoke({"question": question}, _SILENT)
-        turn = self._turn(request, question, route)
+        turn = self._turn(request, await self._routing.route(question, request.model))
         with _at_work():
             return turn.finish(await handler(turn.request))
 
-    def _turn(self, request: ModelRequest[Any], question: str, route: str) -> _Turn:
-        self._decided.put(question, route)
+    def _question(self, request: ModelRequest[Any]) -> AgentQuestion | None:
+        """What is to be answered; `None`: the call isn't for an answer in free text, or another of us has it."""
+        if _works.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
+            return None
+        return read_agent_question(request.messages, self.options)
+
+    def _turn(self, request: ModelRequest[Any], route: RouteName) -> _Turn:
         spent = Spent()
         if route == "direct":
             return _Turn(request, spent)
@@ -172,28 +164,6 @@ class _Turn:
         return replace(response, result=[*before, last])
 
 
-class _Recent(Generic[K, V]):
-    """The values that were put last."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._values: OrderedDict[K, V] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: K) -> V | None:
-        """The value, if it is still there."""
-        return self._values.get(key)
-
-    def put(self, key: K, value: V) -> V:
-        """Keep a value; of two that are put at once, the first stays."""
-        with self._lock:
-            value = self._values.setdefault(key, value)
-            self._values.move_to_end(key)
-            while len(self._values) > self._most:
-                self._values.popitem(last=False)
-        return value
-
-
 @contextmanager
 def _at_work() -> Iterator[None]:
     token = _works.set(True)
@@ -201,16 +171,6 @@ def _at_work() -> Iterator[None]:
         yield
     finally:
         _works.reset(token)
-
-
-def _question(request: ModelRequest[Any]) -> str | None:
-    """What is to be answered; `None`: the call isn't one for an answer in free text, or another one of us has it."""
-    if _works.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
-        return None
-    for message in reversed(request.messages):
-        if isinstance(message, HumanMessage):
-            return str(message.text).strip() or None
-    return None
 
 
 def _check_takes_tools(request: ModelRequest[Any]) -> None:

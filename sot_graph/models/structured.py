@@ -58,11 +58,13 @@ class InvalidOutputError(Exception):
 
     Attributes:
         replies: What it wrote, one text an attempt.
+        was_cut_off: Whether the last of them ran into a token limit: what stands last in it may be half of something.
     """
 
-    def __init__(self, replies: Sequence[str]) -> None:
+    def __init__(self, replies: Sequence[str], *, was_cut_off: bool = False) -> None:
         super().__init__("the model's replies do not have the form that was asked for")
         self.replies = list(replies)
+        self.was_cut_off = was_cut_off
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class _Exchange:
     on_text: Callable[[str], None] | None
     replies: list[str]
     failure: Exception | None = None
+    was_cut_off: bool = False
 
 
 class _CallFailedError(Exception):
@@ -135,7 +138,7 @@ async def ask_structured(
     except InstructorError:
         if exchange.failure is None:
             # instructor's own text is 4 KB of prompts and replies, for every log and trace to show.
-            raise InvalidOutputError(exchange.replies) from None
+            raise InvalidOutputError(exchange.replies, was_cut_off=exchange.was_cut_off) from None
     else:
         return parsed, exchange.replies[-1]
     finally:
@@ -178,11 +181,13 @@ async def _create(
         reply = await exchange.call.ask(convert_to_messages(messages), prepare=prepare, on_text=exchange.on_text)
     except LengthFinishReasonError as error:  # the OpenAI client's own parser is in the way of a reply cut off
         completion = error.completion
+        exchange.was_cut_off = True
     except Exception as error:
         exchange.failure = error
         raise _CallFailedError from error
     else:
         completion = to_completion(reply)
+        exchange.was_cut_off = reply.was_cut_off
     exchange.replies.append(_written(completion))
     _repair(completion, exchange, tools)
     return completion

@@ -139,6 +139,8 @@ async def write_directly(
         async with asyncio.timeout(task.seconds_left(None)) as timer:
             await writer.write()
         answer = writer.text
+        if not writer.says_something:
+            logger.warning("The model answered with nothing: it may have declined, or run out of tokens for thinking.")
         if writer.truncated and not kit.prompts.trim_to_sentence:
             logger.warning(
                 "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "

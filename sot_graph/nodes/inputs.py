@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sot_graph.options import SotOptions
     from sot_graph.state import SotState
 
-__all__ = ["Asked", "read_question"]
+__all__ = ["Asked", "last_human", "read_question", "turns_of"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -52,7 +52,7 @@ def read_question(state: SotState, options: SotOptions, place: str = "") -> Aske
     """
     messages = list(state.get("messages") or [])
     given = state.get("question")
-    position = _last_human(messages)
+    position = last_human(messages)
     if given is not None:
         question = _checked("question", given)
         at_end = position is None or clean_text(_text(messages[position])) != clean_text(question)
@@ -70,7 +70,7 @@ def read_question(state: SotState, options: SotOptions, place: str = "") -> Aske
         at_end, before = False, messages[:position]
     if position is not None and not at_end:
         before = [*before, *_tool_turns(messages[position + 1 :])]
-    history = [turn for message in before if (turn := _turn(message)) is not None]
+    history = turns_of(before)
     _check_length(question, history, options)
     identity = hashlib.sha256(
         json.dumps(
@@ -85,7 +85,13 @@ def read_question(state: SotState, options: SotOptions, place: str = "") -> Aske
     )
 
 
-def _last_human(messages: Sequence[BaseMessage]) -> int | None:
+def turns_of(messages: Sequence[BaseMessage]) -> list[ChatTurn]:
+    """A conversation as the prompts show it."""
+    return [turn for message in messages if (turn := _turn(message)) is not None]
+
+
+def last_human(messages: Sequence[BaseMessage]) -> int | None:
+    """Where the last thing stands that a person has said."""
     for position in range(len(messages) - 1, -1, -1):
         if isinstance(messages[position], HumanMessage):
             return position

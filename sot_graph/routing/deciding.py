@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from sot_graph.errors import RoutingError
+from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.models import explain
 from sot_graph.routing.decision import RouteDecision
 from sot_graph.types import ChatTurn, RouteName
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sot_graph.models import LoopModel
     from sot_graph.runs import Task
 
-__all__ = ["ModelRouting", "Router", "ask_router", "decide"]
+__all__ = ["ModelRouting", "Router", "ask_router", "check_router", "decide"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -35,6 +35,17 @@ class ModelRouting(Protocol):
         self, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
     ) -> RouteDecision:
         """Decide, by a call within the run. `model` is the graph's own."""
+
+
+def check_router(router: object) -> None:
+    """Check what is given as a router.
+
+    Raises:
+        SotConfigError: It is none.
+    """
+    if not (callable(router) or isinstance(router, ModelRouting)):
+        message = f"router is {type(router).__name__}; it must be a callable of (question, history), or one of ours."
+        raise SotConfigError(message)
 
 
 async def decide(

@@ -56,7 +56,7 @@ class _NoModel(LoopModel):
     """Where a router without a model of its own would use its graph's, and there is none."""
 
     def __init__(self) -> None:
-        self.model = RunnableLambda(str)
+        super().__init__(RunnableLambda(str))
 
     async def here(self) -> Runnable[Any, Any]:
         message = "a ModelRouter without a model uses its graph's; as an edge of another graph, give it one"

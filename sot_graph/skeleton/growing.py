@@ -160,8 +160,11 @@ class GrowingSkeleton:
                 return "cut", _REASONS["cut"]
             return "broken", f"the reply broke off ({explain(error.__cause__ or error)})"
         except InvalidOutputError as error:
-            raw = parse_skeleton(error.replies[-1]) if error.replies else []
-            end = "whole" if len(raw) >= drafting.fewest else "invalid"
+            last = error.replies[-1] if error.replies else ""
+            # Not every provider says that a reply was cut off. Its last title may be half of one.
+            is_cut = error.was_cut_off or (last.lstrip()[:1] in ("{", "[") and last.rstrip()[-1:] not in ("}", "]"))
+            raw = [] if is_cut else parse_skeleton(last)
+            end = "cut" if is_cut else "whole" if len(raw) >= drafting.fewest else "invalid"
         except Exception as error:
             if not self._sieve.points:
                 raise

@@ -55,6 +55,8 @@ class Complaints(logging.Filter):
         """Locks don't survive a fork."""
         self._lock = threading.Lock()
         self._outages: dict[str, _Outage] = {}
+        self._said: dict[str, float] = {}
+        """What is about no address, such as one that isn't valid, and when it was last said."""
 
     def know(self, client: Any) -> None:
         """Take note of a client that has a key, wherever it got that."""
@@ -70,7 +72,7 @@ class Complaints(logging.Filter):
         self.first = self.first or reason
         if os.environ.get(SWITCH) == "all":
             return True
-        passes, more = self._count(_address_in(message))
+        passes, more = self._count(_address_in(message), reason)
         if not passes:
             record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
             return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
@@ -81,7 +83,7 @@ class Complaints(logging.Filter):
             record.args = record.exc_info = record.exc_text = record.stack_info = None
         return True
 
-    def _count(self, address: str) -> tuple[bool, int | None]:
+    def _count(self, address: str, reason: str) -> tuple[bool, int | None]:
         """Whether a record passes; and if it begins an outage, how many of the last one didn't."""
         with self._lock:
             now = self._clock()
@@ -89,7 +91,11 @@ class Complaints(logging.Filter):
                 self._outages[address] = _Outage(now)
                 return False, None  # Python's own warning has said it as the client was made
             if not address:  # what follows from an outage, such as a full queue; or something else
-                return not any(now - outage.since < _OUTAGE_SECONDS for outage in self._outages.values()), None
+                if any(now - outage.since < _OUTAGE_SECONDS for outage in self._outages.values()):
+                    return False, None
+                said = self._said.get(reason)
+                self._said[reason] = now
+                return said is None or now - said >= _OUTAGE_SECONDS, None
             outage = self._outages.get(address)
             if outage is not None and now - outage.since < _OUTAGE_SECONDS:
                 outage.more += 1

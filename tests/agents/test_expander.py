@@ -497,7 +497,7 @@ async def test_what_an_expander_does_to_its_input_stays_its_own():
     assert [expansion["title"] for expansion in result["expansions"]] == ["Seed", "Soil", "Sun"]
 
 
-@pytest.mark.parametrize("how", ["a task of its own", "a thread"])
+@pytest.mark.parametrize("how", ["a task of its own", "a thread", "a stream"])
 async def test_an_expander_that_is_cancelled_from_within_fails_its_own_point(how):
     async def awaits(given):
         if given["point"]["index"] == 2:
@@ -511,7 +511,11 @@ async def test_an_expander_that_is_cancelled_from_within_fails_its_own_point(how
             raise SystemExit(3) if given["question"] else asyncio.CancelledError
         return "Text."
 
-    expander = awaits if how == "a task of its own" else raises
+    async def streams(given):
+        yield "Te"
+        yield (await awaits(given))[2:]
+
+    expander = {"a task of its own": awaits, "a thread": raises, "a stream": streams}[how]
     graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil", "Sun"])), expander=expander)
     result = await graph.ainvoke({"question": "How do plants grow?"})
     assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "failed", "ok"]

@@ -21,6 +21,22 @@ FILES = {
 }
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["no\x00tes \x1b\ud800", {"title": "no\x00tes", "url": "https://notes.org/\x1b", "id": "\ud800"}],
+    ids=["a text", "a mapping"],
+)
+def test_what_no_terminal_and_no_database_takes_is_in_no_source(source):
+    graph = create_sot_graph(
+        ScriptedChatModel(answer_skeleton_of_thought(TITLES)),
+        expander=lambda given: {"text": "So [1].", "sources": [source]},
+    )
+    answer = graph.invoke(ASK)["answer"]
+    assert "notes" in answer
+    assert not {"\x00", "\x1b"} & set(answer)
+    answer.encode()
+
+
 @pytest.fixture
 def search(tmp_path):
     for name, text in FILES.items():

@@ -140,6 +140,15 @@ async def test_no_bound_on_calls_is_a_deadlock(run, endpoint):
     assert endpoint.max_in_flight == 1
 
 
+@pytest.mark.parametrize("mode", ["tools", "json_schema", "md_json"])
+@pytest.mark.parametrize("tokens", [4, 6, 8])
+async def test_half_a_title_is_no_point(run, endpoint, mode, tokens):
+    endpoint.responder = SkeletonResponder(titles=["Alpha beta gamma", "Delta epsilon zeta", "Eta theta iota"])
+    endpoint.faults = [Fault(CutOff(tokens), is_skeleton, times=1)]
+    result = await run(pipelined(endpoint, options={"structured_mode": mode, "min_points": 3}))
+    assert [point["title"] for point in result["skeleton"]] == endpoint.responder.titles
+
+
 async def test_what_is_usable_stays_and_the_rest_is_asked_for(run, endpoint, caplog):
     endpoint.faults = [Fault(Reply('{"points":["Light","Mist"'), is_skeleton, times=1)]
     result = await run(pipelined(endpoint, options={"min_points": 3}))

@@ -88,6 +88,16 @@ def test_what_is_about_no_address_passes_while_nothing_fails(logger, log):
     assert log.lines == [f"WARNING {FOLLOWS}"]
 
 
+def test_what_is_about_no_address_is_warned_of_once(logger, log, now):
+    for _ in range(3):
+        logger.warning("Failed to multipart ingest runs: ValueError: api_url must start with http:// or https://")
+    logger.warning(FOLLOWS)
+    assert len(log.lines) == 2
+    now.seconds = 3601
+    logger.warning(FOLLOWS)
+    assert len(log.lines) == 3
+
+
 def test_neither_a_traceback_nor_a_key_nor_the_ids_of_runs_are_in_the_warning(logger, log):
     key = "sk-" + "0123456789abcdef" * 2
     try:
