@@ -20,7 +20,7 @@ _QUICK_SIZES = (200,)
 async def measure(plan: Plan) -> Result:
     """Each contender and size in a process of its own, interleaved."""
     sizes = _QUICK_SIZES if plan.quick else _SIZES
-    names = ("instructor+gather", "sot_graph", *(() if plan.quick else ("sot_graph pipelined",)))
+    names = ("instructor+gather", "sot_graph")
     result = Result("crowd", {"points": _POINTS, "words a point": 60})
     with EndpointProcess(ttft=0, tps=0, points=_POINTS, words=60) as endpoint:
         ways = {
