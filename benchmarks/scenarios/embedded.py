@@ -79,7 +79,7 @@ async def _both(chat: ChatOpenAI, question: str) -> _Pair:
 
 async def measure(plan: Plan) -> Result:
     """One value a question: these are the rounds here."""
-    questions = QUESTIONS[: 3 if plan.quick else None]
+    questions = QUESTIONS[: 2 if plan.quick else None]
     plan.steps.begin(len(questions) + 1)
     pairs = []
     with ExitStack() as stack:
