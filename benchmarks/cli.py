@@ -48,7 +48,7 @@ class _Bar(Steps):
 def measure(
     scenario: Annotated[list[str] | None, typer.Option(help="Only this one; may be given several times.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Interleaved rounds, in place of each one's own.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="What the targets need, in about a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="What the targets need, in about two minutes.")] = False,
     output: Annotated[
         Path | None, typer.Option(help="Where the results go; benchmarks/results, or quick/ in it.", show_default=False)
     ] = None,
