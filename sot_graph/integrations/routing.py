@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from langchain_core.messages import BaseMessage
@@ -18,8 +16,8 @@ from langgraph.constants import TAG_NOSTREAM
 
 from sot_graph.errors import RoutingError
 from sot_graph.models import LoopModel
-from sot_graph.nodes.inputs import last_human, turns_of
-from sot_graph.routing.deciding import ModelRouting, check_router, decide
+from sot_graph.nodes.inputs import identity_of, last_human, turns_of
+from sot_graph.routing.deciding import ModelRouting, after_failure, ask_in_time, check_router
 from sot_graph.routing.edges import NO_MODEL
 from sot_graph.runs import open_task
 
@@ -50,8 +48,7 @@ class AgentQuestion:
     @property
     def key(self) -> str:
         """The same for the same question after the same conversation."""
-        said = [self.text, [[turn["role"], str(turn["content"])] for turn in self.history]]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        return identity_of(self.text, self.history)
 
 
 def read_agent_question(messages: Sequence[BaseMessage], options: SotOptions) -> AgentQuestion | None:
@@ -86,9 +83,9 @@ class AgentRouting:
         check_router(router)
         self._router = router
         self._options = options
-        self._telling = replace(options, on_router_failure="raise")
         self._decided: Recent[str, RouteName] = Recent(_MOST_DECISIONS)
-        self._models: Recent[int, tuple[Any, LoopModel]] = Recent(_MOST_MODELS)
+        self._models: Recent[int, LoopModel] = Recent(_MOST_MODELS)
+        """By their model's identity, which isn't given to another as long as they hold theirs."""
 
     async def route(self, question: AgentQuestion, model: Runnable[Any, Any]) -> RouteName:
         """Where a question goes.
@@ -100,32 +97,29 @@ class AgentRouting:
         Raises:
             RoutingError: The router failed, and `on_router_failure` is `"raise"`.
         """
-        known = self._decided.get(question.key)
+        key = question.key
+        known = self._decided.get(key)
         if known is not None:
             return known
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
-        with open_task(None, config, self._telling, reads_context=False) as task:
+        with open_task(None, config, self._options, reads_context=False) as task:
             task.ended = True
             try:
-                decision = await decide(
+                decision = await ask_in_time(
                     self._router, question.text, question.history, task=task, model=self._model(model)
                 )
             except RoutingError as error:
-                if self._options.on_router_failure == "raise":
-                    raise
-                logger.warning("Answering directly: %s.", error)
-                return "direct"
-        return self._decided.put(question.key, decision.route)
+                return after_failure(error, self._options).route
+        return self._decided.put(key, decision.route)
 
     def _model(self, model: Runnable[Any, Any]) -> LoopModel:
         if not isinstance(self._router, ModelRouting):
             return NO_MODEL
         kept = self._models.get(id(model))
         if kept is None:
-            # With the model, whose identity could otherwise be given to another.
-            kept = self._models.put(id(model), (model, LoopModel(model)))
-        return kept[1]
+            kept = self._models.put(id(model), LoopModel(model))
+        return kept
 
 
 class Recent(Generic[K, V]):

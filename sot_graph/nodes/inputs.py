@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sot_graph.options import SotOptions
     from sot_graph.state import SotState
 
-__all__ = ["Asked", "last_human", "read_question", "turns_of"]
+__all__ = ["Asked", "identity_of", "last_human", "read_question", "turns_of"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -72,17 +72,19 @@ def read_question(state: SotState, options: SotOptions, place: str = "") -> Aske
         before = [*before, *_tool_turns(messages[position + 1 :])]
     history = turns_of(before)
     _check_length(question, history, options)
-    identity = hashlib.sha256(
-        json.dumps(
-            [question, [[turn["role"], str(turn["content"])] for turn in history], *([place] if place else [])]
-        ).encode()
-    ).hexdigest()[:32]
+    identity = identity_of(question, history, place)
     return Asked(
         question=clean_text(question),
         history=history,
         answer_id=f"sot-answer-{identity}",
         question_id=f"sot-question-{identity}" if at_end else "",
     )
+
+
+def identity_of(question: str, history: Sequence[ChatTurn], place: str = "") -> str:
+    """The same for the same question after the same history, at the same place."""
+    said = [question, [[turn["role"], str(turn["content"])] for turn in history], *([place] if place else [])]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
 
 
 def turns_of(messages: Sequence[BaseMessage]) -> list[ChatTurn]:

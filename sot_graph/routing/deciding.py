@@ -15,9 +15,10 @@ from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
     from sot_graph.models import LoopModel
+    from sot_graph.options import SotOptions
     from sot_graph.runs import Task
 
-__all__ = ["ModelRouting", "Router", "ask_router", "check_router", "decide"]
+__all__ = ["ModelRouting", "Router", "after_failure", "ask_in_time", "ask_router", "check_router", "decide"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -51,11 +52,36 @@ def check_router(router: object) -> None:
 async def decide(
     router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
 ) -> RouteDecision:
+    """Ask a router within `router_timeout`; where it fails, do as `on_router_failure` says.
+
+    Raises:
+        RoutingError: As `after_failure`.
+    """
+    try:
+        return await ask_in_time(router, question, history, task=task, model=model)
+    except RoutingError as error:
+        return after_failure(error, task.options)
+
+
+def after_failure(error: RoutingError, options: SotOptions) -> RouteDecision:
+    """The route `"direct"`, with the reason and a WARNING.
+
+    Raises:
+        RoutingError: The error, where `on_router_failure` is `"raise"`.
+    """
+    if options.on_router_failure == "raise":
+        raise error
+    logger.warning("Answering directly: %s.", error)
+    return RouteDecision("direct", str(error))
+
+
+async def ask_in_time(
+    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+) -> RouteDecision:
     """Ask a router within `router_timeout`.
 
     Raises:
-        RoutingError: It failed, and `on_router_failure` is `"raise"`. Otherwise a failure is the route `"direct"`, with
-            the reason and a WARNING.
+        RoutingError: It failed, or was late.
     """
     limit = task.seconds_left(task.options.router_timeout)
     try:
@@ -69,10 +95,7 @@ async def decide(
             reason = str(error)
         else:
             reason = f"the router failed: {explain(error)}"
-        if task.options.on_router_failure == "raise":
-            raise RoutingError(reason) from error
-        logger.warning("Answering directly: %s.", reason)
-        return RouteDecision("direct", reason)
+        raise RoutingError(reason) from error
 
 
 async def ask_router(

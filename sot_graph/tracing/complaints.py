@@ -93,9 +93,10 @@ class Complaints(logging.Filter):
             if not address:  # what follows from an outage, such as a full queue; or something else
                 if any(now - outage.since < _OUTAGE_SECONDS for outage in self._outages.values()):
                     return False, None
-                said = self._said.get(reason)
-                self._said[reason] = now
-                return said is None or now - said >= _OUTAGE_SECONDS, None
+                self._said = {each: when for each, when in self._said.items() if now - when < _OUTAGE_SECONDS}
+                is_new = reason not in self._said
+                self._said.setdefault(reason, now)
+                return is_new, None
             outage = self._outages.get(address)
             if outage is not None and now - outage.since < _OUTAGE_SECONDS:
                 outage.more += 1
