@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.models import explain
 from sot_graph.routing.decision import RouteDecision
+from sot_graph.scrubbing import Scrubber
 from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ async def ask_in_time(
         async with asyncio.timeout(limit) as timer:
             return await ask_router(router, question, history, task=task, model=model)
     except Exception as error:
+        Scrubber(model.secrets).error(error)
         task.scrub(error)
         if isinstance(error, TimeoutError) and timer.expired():
             reason = f"the router did not decide within {limit:.3g} s"

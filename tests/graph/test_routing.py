@@ -304,3 +304,19 @@ async def test_the_decision_is_in_the_traces_metadata(run, endpoint):
     tracer.wait_for_futures()
     noted = [metadata for metadata in client.metadata.values() if "sot_route_confidence" in metadata]
     assert [(metadata["sot_route"], metadata["sot_route_confidence"]) for metadata in noted] == [("direct", 0.9)]
+
+
+async def test_the_models_key_is_in_no_error_of_a_router(run, endpoint):
+    key = "abcd-efgh-ijkl-mnop"
+
+    def router(question, history):
+        raise ValueError(f"Denied: {key}")
+
+    options = SotOptions(on_router_failure="raise")
+    with pytest.raises(RoutingError) as caught:
+        await run(
+            create_sot_graph(endpoint.chat_model(api_key=key), router=router, options=options), {"question": "Why?"}
+        )
+    assert key not in str(caught.value)
+    assert "Denied" in str(caught.value.__cause__)
+    assert key not in str(caught.value.__cause__)
