@@ -1,8 +1,8 @@
 """`ManyConnections`: an HTTP transport for hundreds of calls at once.
 
 The pool of httpx2 looks at every connection and every request it has whenever a request comes or goes: what one costs
-grows with how many there are, and a thousand at once take longer over that than over anything else. Here each
-connection is a pool of its own, taken from the top of a pile and put back on it.
+grows with how many there are, and a thousand at once take longer over that than over anything else. Here the
+connections, httpcore2's own, are taken from the top of a pile and put back on it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from typing import Any
 
+import httpcore2
 import httpx2
 
 __all__ = ["ManyConnections"]
@@ -36,14 +38,13 @@ class ManyConnections(httpx2.AsyncBaseTransport):
 
     def __init__(self, ssl_context: ssl.SSLContext, *, most: int, keepalive: float) -> None:
         self._ssl_context = ssl_context
-        self._limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive)
         self._keepalive = keepalive
         self._most = _within_descriptors(most)
         self._in_use = 0
-        self._idle: deque[tuple[float, httpx2.AsyncHTTPTransport]] = deque()
+        self._idle: deque[tuple[float, _Line]] = deque()
         """With the time since when. The top of the pile, the last, is the warmest."""
-        self._leased: set[httpx2.AsyncHTTPTransport] = set()
-        self._lost: list[httpx2.AsyncHTTPTransport] = []
+        self._leased: set[_Line] = set()
+        self._lost: list[_Line] = []
         """In use by a response that nobody has closed and nobody holds any more."""
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -52,18 +53,17 @@ class ManyConnections(httpx2.AsyncBaseTransport):
         await self._turn(request.extensions.get("timeout", {}).get("pool"), request)
         connection = await self._take()
         try:
-            response = await connection.handle_async_request(request)
+            response = await connection.send(request)
         except BaseException:
             self._put_back(connection)
             raise
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
         loop = asyncio.get_running_loop()
-        response.stream = _Lease(
+        body = _Lease(
             response.stream,
             give_back=lambda: self._put_back(connection),
             lose=lambda: loop.call_soon_threadsafe(self._lose, connection),
         )
-        return response
+        return httpx2.Response(response.status, headers=response.headers, stream=body, extensions=response.extensions)
 
     async def aclose(self) -> None:
         """Close everything, also what is in use, and also when this is cancelled, as a loop that ends does with all."""
@@ -102,7 +102,7 @@ class ManyConnections(httpx2.AsyncBaseTransport):
                 raise httpx2.PoolTimeout(message, request=request) from error
             raise
 
-    async def _take(self) -> httpx2.AsyncHTTPTransport:
+    async def _take(self) -> _Line:
         """The warmest connection, or a new one. Those that have been idle for too long are closed on the way."""
         stale = time.monotonic() - self._keepalive
         try:
@@ -113,20 +113,17 @@ class ManyConnections(httpx2.AsyncBaseTransport):
         except BaseException:
             self._hand_on()
             raise
-        if self._idle:
-            connection = self._idle.pop()[1]
-        else:
-            connection = httpx2.AsyncHTTPTransport(verify=self._ssl_context, limits=self._limits)
+        connection = self._idle.pop()[1] if self._idle else _Line(self._ssl_context, self._keepalive)
         self._leased.add(connection)
         return connection
 
-    def _put_back(self, connection: httpx2.AsyncHTTPTransport) -> None:
+    def _put_back(self, connection: _Line) -> None:
         if connection in self._leased:  # else it was closed with all others
             self._leased.remove(connection)
             self._idle.append((time.monotonic(), connection))
             self._hand_on()
 
-    def _lose(self, connection: httpx2.AsyncHTTPTransport) -> None:
+    def _lose(self, connection: _Line) -> None:
         if connection in self._leased:
             self._leased.remove(connection)
             self._lost.append(connection)
@@ -142,6 +139,69 @@ class ManyConnections(httpx2.AsyncBaseTransport):
         self._in_use -= 1
 
 
+class _Line:
+    """One connection after the other, each for many requests, one at a time."""
+
+    def __init__(self, ssl_context: ssl.SSLContext, keepalive: float) -> None:
+        self._ssl_context = ssl_context
+        self._keepalive = keepalive
+        self._connection: httpcore2.AsyncHTTPConnection | None = None
+
+    async def send(self, request: httpx2.Request) -> httpcore2.Response:
+        """The response's head; its body is still to be read, and closed."""
+        url = request.url
+        if url.scheme not in {"http", "https"}:
+            message = f"A model's URL begins with http:// or https://, not as {str(url)!r} does."
+            raise httpx2.UnsupportedProtocol(message, request=request)
+        sent = httpcore2.Request(
+            request.method,
+            httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.stream,
+            extensions=request.extensions,
+        )
+        try:
+            return await (await self._connected(sent.url.origin)).handle_async_request(sent)
+        except _ERRORS as error:
+            raise _as_httpx2(error) from error
+
+    async def aclose(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.aclose()
+
+    async def _connected(self, origin: httpcore2.Origin) -> httpcore2.AsyncHTTPConnection:
+        """The connection that there is; a new one where that leads elsewhere, broke, or was closed by the server."""
+        connection = self._connection
+        if (
+            connection is None
+            or not connection.can_handle_request(origin)
+            or not connection.is_available()
+            or connection.has_expired()
+        ):
+            await self.aclose()
+            connection = httpcore2.AsyncHTTPConnection(
+                origin, ssl_context=self._ssl_context, keepalive_expiry=self._keepalive
+            )
+            self._connection = connection
+        return connection
+
+
+_ERRORS = (
+    httpcore2.TimeoutException,
+    httpcore2.NetworkError,
+    httpcore2.ProtocolError,
+    httpcore2.UnsupportedProtocol,
+)
+
+
+def _as_httpx2(error: Exception) -> httpx2.TransportError:
+    """httpcore2's error as that of httpx2, which has the same names, and which the OpenAI client knows."""
+    kind: type[httpx2.TransportError] = getattr(httpx2, type(error).__name__)
+    return kind(str(error))
+
+
 class _Lease(httpx2.AsyncByteStream):
     """A response's body; once it is closed, its connection is free.
 
@@ -151,16 +211,17 @@ class _Lease(httpx2.AsyncByteStream):
         lose: Called, from whatever thread, when it is forgotten without having been closed.
     """
 
-    def __init__(
-        self, body: httpx2.AsyncByteStream, *, give_back: Callable[[], None], lose: Callable[[], object]
-    ) -> None:
+    def __init__(self, body: Any, *, give_back: Callable[[], None], lose: Callable[[], object]) -> None:
         self._body = body
         self._give_back: Callable[[], None] | None = give_back
         self._lose = lose
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._body:
-            yield part
+        try:
+            async for part in self._body:
+                yield part
+        except _ERRORS as error:
+            raise _as_httpx2(error) from error
 
     async def aclose(self) -> None:
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.caching import model_fingerprint
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 __all__ = ["LoopModel"]
+
+_READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
+"""Of these it is known that they need no typed replies; a class below them may read fields of its provider's."""
 
 
 class LoopModel:
@@ -85,7 +89,8 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
         return model, None
     has_own = model.http_async_client is None
-    root = for_one_loop(model.root_async_client, model.openai_proxy, own_connections=has_own)
+    typed = type(model) not in _READ_DICTIONARIES
+    root = for_one_loop(model.root_async_client, model.openai_proxy, own_connections=has_own, typed=typed)
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
     changes = {"root_async_client": root, "async_client": root.chat.completions, "stream_chunk_timeout": None}

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import instructor
@@ -132,7 +132,7 @@ async def ask_structured(
         parsed = await _client(pick_mode(call.model.model, mode)).chat.completions.create(
             model="",
             messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
-            response_model=schema,
+            response_model=_with_instructors_methods(schema),
             max_retries=max_reasks,
         )
     except InstructorError:
@@ -145,6 +145,12 @@ async def ask_structured(
         _exchange.reset(token)
     # instructor wraps the provider's error in its own. Raised out here, it keeps the cause that it came with.
     raise exchange.failure
+
+
+@lru_cache(maxsize=128)
+def _with_instructors_methods(schema: type[M]) -> type[M]:
+    """Else instructor makes this class anew for every question."""
+    return instructor.openai_schema(schema)
 
 
 @cache

@@ -8,8 +8,8 @@ from benchmarks.contenders import QUESTION, Setup, contending
 from sot_graph import SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import SkeletonResponder
 
-MOST_CALLS = 120_000
-"""Python calls of a question of ten points; about 90,000 when this was written, 157,000 for the usual script."""
+MOST_CALLS = 100_000
+"""Python calls of a question of ten points; about 76,000 when this was written, 157,500 for the usual script."""
 
 
 async def python_calls(answer, times=2):
@@ -35,7 +35,7 @@ async def calls_of(endpoint, name, points, times=2):
 async def test_a_question_takes_clearly_fewer_python_calls_than_the_usual_script(endpoint):
     ours = await calls_of(endpoint, "sot_graph", 10)
     assert ours < MOST_CALLS
-    assert ours < 0.75 * await calls_of(endpoint, "instructor+gather", 10)
+    assert ours < 0.65 * await calls_of(endpoint, "instructor+gather", 10)
 
 
 async def test_a_point_among_many_takes_no_more_python_calls_than_one_among_few(endpoint):
@@ -44,7 +44,7 @@ async def test_a_point_among_many_takes_no_more_python_calls_than_one_among_few(
     assert many < 1.25 * few
 
 
-async def test_reading_a_stream_takes_few_more_python_calls_than_bare_streams_of_the_same_points(endpoint):
+async def test_reading_a_stream_takes_far_fewer_python_calls_than_bare_streams_of_the_same_points(endpoint):
     titles = [f"Way number {number}" for number in range(1, 11)]
     endpoint.responder = SkeletonResponder(titles=titles, words_per_point=60)
     chat = endpoint.chat_model()
@@ -61,7 +61,7 @@ async def test_reading_a_stream_takes_few_more_python_calls_than_bare_streams_of
         async for _ in astream_answer(graph, {"question": QUESTION, "given_skeleton": titles}):
             pass
 
-    assert await python_calls(read) < 1.4 * await python_calls(bare)
+    assert await python_calls(read) < 0.6 * await python_calls(bare)
 
 
 async def test_three_hundred_points_are_all_in_flight_together(endpoint):

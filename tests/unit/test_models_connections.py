@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import ssl
+from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
@@ -169,3 +170,70 @@ async def test_closing_that_is_cancelled_closes_everything_all_the_same(server):
         await asyncio.gather(closing, *held, return_exceptions=True)
         server.let_go.set()
         await server.all_gone.wait()
+
+
+def answering(*parts):
+    """A server that reads one request, writes these bytes, and hangs up."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+        await writer.drain()
+        writer.close()
+
+    return answer
+
+
+@asynccontextmanager
+async def listening(answer):
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with listener:
+        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+
+
+async def test_a_connection_that_the_server_has_closed_is_not_used_again():
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    async with listening(answering(whole)) as url, client() as http:
+        assert [(await http.get(url)).text for _ in range(3)] == ["hi"] * 3
+
+
+async def test_one_that_leads_elsewhere_is_not_used_either(server):
+    async with client(most=1) as http, listening(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as other:
+        assert (await http.get(server.url)).text == "1"
+        assert (await http.get(other)).status_code == 204
+        assert (await http.get(server.url)).text == "1"
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        pytest.param([], httpx2.RemoteProtocolError, id="nothing"),
+        pytest.param([b"What?\r\n\r\n"], httpx2.RemoteProtocolError, id="no HTTP"),
+        pytest.param([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"], httpx2.RemoteProtocolError, id="half a body"),
+    ],
+)
+async def test_a_broken_answer_is_the_error_that_httpx2_has_for_it(parts, expected):
+    async with client(most=1) as http, listening(answering(*parts)) as url:
+        for _ in range(2):  # the place is not lost
+            with pytest.raises(expected):
+                await http.get(url)
+
+
+async def test_a_server_that_is_silent_for_too_long_is_a_timeout_of_httpx2(server):
+    async with client(most=1, timeout=httpx2.Timeout(30.0, read=0.01)) as http:
+        with pytest.raises(httpx2.ReadTimeout):
+            await http.get(f"{server.url}/held")
+
+
+async def test_nobody_there_is_an_error_of_httpx2(unused_tcp_port):
+    async with client() as http:
+        with pytest.raises(httpx2.ConnectError):
+            await http.get(f"http://127.0.0.1:{unused_tcp_port}")
+
+
+async def test_a_url_of_another_kind_is_told_apart():
+    async with client(most=1) as http:
+        for _ in range(2):
+            with pytest.raises(httpx2.UnsupportedProtocol, match="ftp://"):
+                await http.get("ftp://example.org/v1")

@@ -1,0 +1,119 @@
+"""Chat completions as they travel: requests as they are, replies as they came.
+
+The OpenAI client looks up each field of a request, down to each message's, in its type, for names to translate, of
+which chat completions have none; and it builds typed objects of a reply and of each streamed piece, of which LangChain
+makes dictionaries again before it reads them. That is half of the CPU time of a call, and most of a streamed one's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import openai
+from openai import not_given, omit
+from openai.resources.chat import AsyncCompletions
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["Completions"]
+
+
+class Completions(AsyncCompletions):
+    """What LangChain's models call, for one client.
+
+    Args:
+        client: Sends the requests.
+        typed: Whether replies are to be the OpenAI client's objects, as a model may need that reads fields of its
+            provider's from them.
+    """
+
+    def __init__(self, client: openai.AsyncOpenAI, *, typed: bool) -> None:
+        super().__init__(client)
+        self._typed = typed
+
+    async def create(  # type: ignore[override]
+        self,
+        *,
+        stream: bool | None = None,
+        extra_headers: Any = None,
+        extra_query: Any = None,
+        extra_body: Any = None,
+        timeout: Any = not_given,  # noqa: ASYNC109  (it goes on to the client)
+        **body: Any,
+    ) -> Any:
+        """Ask for a completion."""
+        given = {"headers": extra_headers, "params": extra_query, "extra_json": extra_body}
+        options: Any = {name: value for name, value in given.items() if value is not None}
+        options["security"] = {"bearer_auth": True}  # not the key of an administrator
+        if timeout is not not_given:
+            options["timeout"] = timeout
+        if stream is not None:
+            body["stream"] = stream
+        return await self._client.post(
+            "/chat/completions",
+            cast_to=ChatCompletion if self._typed else _AsItCame,
+            body=body,
+            options=options,
+            stream=bool(stream),
+            stream_cls=openai.AsyncStream[ChatCompletionChunk] if self._typed else openai.AsyncStream[object],
+        )
+
+    async def parse(self, *, messages: Iterable[Any], extra_body: Any = None, **others: Any) -> Any:
+        """Ask for a completion in a form that the client checks; a plain JSON schema leaves it nothing to check."""
+        if self._is_plain(others):
+            return await self.create(messages=messages, extra_body=extra_body, stream=False, **others)
+        body = {"messages": list(messages), **(extra_body or {})}
+        return await super().parse(messages=cast("Any", omit), extra_body=body, **others)
+
+    def stream(self, **asked: Any) -> Any:
+        """The same, streamed."""
+        return _Streamed(self, asked) if self._is_plain(asked) else super().stream(**asked)
+
+    def _is_plain(self, asked: Mapping[str, Any]) -> bool:
+        return not self._typed and isinstance(asked.get("response_format"), Mapping)
+
+
+class _AsItCame(ChatCompletion):
+    """What the client is told to make of a reply: nothing. Only a refusal is looked for by LangChain in an object."""
+
+    @classmethod
+    def build(cls, *, response: object, data: object) -> object:
+        """The client calls this in place of looking through its types."""
+        choices = data.get("choices") if isinstance(data, dict) else None
+        message = choices[0].get("message") if isinstance(choices, list) and choices else None
+        if isinstance(message, dict) and message.get("refusal"):
+            return ChatCompletion.construct(**cast("dict[str, Any]", data))
+        return data
+
+
+class _Streamed:
+    """A streamed reply as it comes, and in the end what it has refused, which is in no message that LangChain makes."""
+
+    def __init__(self, completions: Completions, asked: dict[str, Any]) -> None:
+        self._completions = completions
+        self._asked = asked
+        self._refusal = ""
+
+    async def __aenter__(self) -> Self:
+        self._pieces = await self._completions.create(**self._asked, stream=True)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pieces.close()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for piece in self._pieces:
+            for choice in piece.get("choices") or ():
+                self._refusal += (choice.get("delta") or {}).get("refusal") or ""
+            yield piece
+
+    async def get_final_completion(self) -> ChatCompletion:
+        """What LangChain asks for when all pieces have come."""
+        message = {"role": "assistant", "content": "", "refusal": self._refusal or None}
+        return ChatCompletion.construct(choices=[{"index": 0, "message": message}])

@@ -1,0 +1,133 @@
+"""Requests and replies go through the graph's copy of a client untyped: what comes out is what the model gives."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_openai import ChatOpenAI
+
+from sot_graph.models import LoopModel
+from sot_graph.testing import Physics, Reply, SimulatedEndpoint, ToolCall
+
+ASK = [HumanMessage("Why is the sky blue?")]
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {"name": "Answer", "schema": {"type": "object", "properties": {}}, "strict": True},
+}
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+REPLIES = {
+    "text": Reply("Because of Rayleigh scattering.", cached_tokens=3),
+    "nothing": Reply(""),
+    "cut off": Reply("Because of", finish_reason="length"),
+    "filtered": Reply("", finish_reason="content_filter"),
+    "refused": Reply(refusal="I won't say."),
+    "tools": Reply(tool_calls=[ToolCall("look_up", {"what": "sky"}), ToolCall("look_up", {"what": "blue"})]),
+    "text and a tool": Reply("Let me see.", tool_calls=[ToolCall("look_up", {"what": "sky"})]),
+    "usage of another provider": Reply(
+        "Because.", usage={"prompt_tokens": 5, "completion_tokens": None, "total_tokens": 9, "cost": 0.1}
+    ),
+}
+
+
+class Typed(ChatOpenAI):
+    """As packages for other providers are: it reads a field of theirs from the reply."""
+
+    def _create_chat_result(self, response: Any, generation_info: Any = None) -> Any:
+        result = super()._create_chat_result(response, generation_info)
+        result.generations[0].message.additional_kwargs["read"] = response.choices[0].message.content
+        return result
+
+
+@pytest.fixture
+def endpoint() -> Iterator[SimulatedEndpoint]:
+    with SimulatedEndpoint(physics=Physics.instant()) as running:
+        yield running
+
+
+@pytest.fixture
+def model(endpoint: SimulatedEndpoint) -> ChatOpenAI:
+    return endpoint.chat_model()
+
+
+def told(message: AIMessage) -> dict[str, Any]:
+    """What of a message is the model's, and not made up for this one call."""
+    extra = {name: value for name, value in message.additional_kwargs.items() if value is not None}
+    metadata = message.response_metadata
+    return {
+        "content": message.content,
+        "tool_calls": [(call["name"], call["args"]) for call in message.tool_calls],
+        "usage": message.usage_metadata,
+        "finish_reason": metadata.get("finish_reason"),
+        "model_name": metadata.get("model_name"),
+        "extra": {name: value for name, value in extra.items() if name not in {"tool_calls", "parsed"}},
+    }
+
+
+async def streamed(runnable: Any) -> AIMessage:
+    gathered = None
+    async for chunk in runnable.astream(ASK):
+        gathered = chunk if gathered is None else gathered + chunk
+    assert gathered is not None
+    return gathered
+
+
+@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
+async def test_a_reply_says_what_it_says_to_the_callers_own_model(endpoint, model, reply):
+    endpoint.responder = lambda _: reply
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    assert told(await here.ainvoke(ASK)) == told(await model.ainvoke(ASK))
+
+
+@pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES)
+async def test_so_does_a_streamed_one(endpoint, model, reply):
+    endpoint.responder = lambda _: reply
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    assert told(await streamed(here.bind(tools=[TOOL]))) == told(await streamed(model.bind(tools=[TOOL])))
+
+
+@pytest.mark.parametrize("name", ["text", "nothing", "refused"])
+async def test_so_does_one_to_a_schema(endpoint, model, name):
+    endpoint.responder = lambda _: REPLIES[name]
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    expected = told(await model.bind(response_format=SCHEMA).ainvoke(ASK))
+    assert told(await here.bind(response_format=SCHEMA).ainvoke(ASK)) == expected
+    whole = told(await streamed(here.bind(response_format=SCHEMA)))
+    assert (whole["content"], whole["extra"]) == (expected["content"], expected["extra"])
+    assert whole["usage"] == expected["usage"]
+
+
+async def test_one_to_a_schema_that_is_cut_off_is_a_reply_like_any_other(endpoint, model):
+    endpoint.responder = lambda _: REPLIES["cut off"]
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    message = await here.bind(response_format=SCHEMA).ainvoke(ASK)
+    assert (message.content, message.response_metadata["finish_reason"]) == ("Because of", "length")
+
+
+async def test_a_class_of_another_package_gets_the_objects_that_it_reads(endpoint):
+    endpoint.responder = lambda _: "Because."
+    model = Typed(model="simulated", base_url=endpoint.base_url, api_key="any")
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    assert (await here.ainvoke(ASK)).additional_kwargs["read"] == "Because."
+    assert (await streamed(here)).content == "Because."
+    assert (await here.bind(response_format=SCHEMA).ainvoke(ASK)).content == "Because."
+
+
+async def test_every_request_is_the_one_that_the_callers_model_sends(endpoint, model):
+    endpoint.responder = lambda _: "{}"
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    asked = {"temperature": 0.3, "extra_body": {"top_k": 5}, "extra_headers": {"X-Team": "a"}}
+    for runnable in (here, model):  # the last two: asked for a reply to a schema
+        await runnable.ainvoke(ASK, **asked)
+        await streamed(runnable.bind(**asked))
+        await runnable.ainvoke(ASK, response_format=SCHEMA, **asked)
+        await streamed(runnable.bind(response_format=SCHEMA, **asked))
+    ours, theirs = endpoint.requests[:4], endpoint.requests[4:]
+    assert [logged.request.raw for logged in ours] == [logged.request.raw for logged in theirs]
+    assert all(logged.request.headers["x-team"] == "a" for logged in ours)
