@@ -51,7 +51,7 @@ bench: sync ## measure everything, and fill the plots and tables of the docs: ab
 	$(RUN) python -m benchmarks --pages
 
 .PHONY: bench-quick
-bench-quick: sync ## measure what the targets need: about two minutes
+bench-quick: sync ## measure what the targets need: a minute
 	$(RUN) python -m benchmarks --quick
 
 .PHONY: router

@@ -48,7 +48,7 @@ class _Bar(Steps):
 def measure(
     scenario: Annotated[list[str] | None, typer.Option(help="Only this one; may be given several times.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Interleaved rounds, in place of each one's own.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="What the targets need, in about two minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="What the targets need, in a minute.")] = False,
     output: Annotated[
         Path | None, typer.Option(help="Where the results go; benchmarks/results, or quick/ in it.", show_default=False)
     ] = None,
@@ -134,9 +134,9 @@ def _targets_table(results: dict[str, Result]) -> Table:
     table = Table(title="targets", title_justify="left", box=None, padding=(0, 1))
     for heading in ("figure", "target", "measured", "", ""):
         table.add_column(heading)
-    for target in TARGETS:
-        figure = target.find(results)
-        if figure is not None:
+    for each in TARGETS:
+        if measured := each.measured(results):
+            target, figure = measured
             table.add_row(
                 target.title, _bound(target), f"{figure.median:.3f}", _spread(figure), _verdict(target, figure)
             )

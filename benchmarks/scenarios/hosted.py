@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.contenders import QUESTION, Contender, Setup, contending
+from benchmarks.contenders import CONTENDERS, QUESTION, Contender, Setup, contending
 from benchmarks.figures import Figure, Result
 from benchmarks.physics import FIRST_CHARACTERS, Limit, hosted
 from benchmarks.rounds import interleaved, settle
@@ -20,6 +20,7 @@ __all__ = ["FIRST", "SCENARIOS", "WHOLE", "Shape", "first_words_seconds", "measu
 
 FIRST = f"first {FIRST_CHARACTERS} characters"
 WHOLE = "whole answer"
+_IN_NO_TARGET = {"langgraph naive"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ class _Read:
     text: str
 
 
-async def warm(shape: Shape) -> None:
+async def warm(shape: Shape, *names: str) -> None:
     """Answer once each way at an instant endpoint: imports, schemas and clients are nobody's latency."""
     with EndpointProcess(ttft=0, tps=0, points=shape.points, words=shape.words) as endpoint:
-        async with contending(Setup(endpoint.base_url, shape.points, shape.max_concurrency)) as contenders:
+        async with contending(Setup(endpoint.base_url, shape.points, shape.max_concurrency), *names) as contenders:
             for contender in contenders.values():
                 await run_whole(contender)
                 if contender.read is not None:
@@ -78,12 +79,13 @@ async def first_words_seconds(contender: Contender) -> _Read:
 
 async def measure(name: str, shape: Shape, plan: Plan) -> Result:
     """Every contender once a round; `direct`, one lonely stream, runs beside the others."""
-    await warm(shape)
+    names = [name for name in CONTENDERS if not plan.quick or name not in _IN_NO_TARGET]
+    await warm(shape, *names)
     result = Result(name, {"points": shape.points, "words a point": shape.words, **_physics_settings()})
     if shape.max_concurrency:
         result.settings["points at once"] = shape.max_concurrency
     with _hosted_endpoint(shape) as endpoint:
-        async with contending(Setup(endpoint.base_url, shape.points, shape.max_concurrency)) as contenders:
+        async with contending(Setup(endpoint.base_url, shape.points, shape.max_concurrency), *names) as contenders:
             reads = await _reads(contenders, plan)
             limit = await _limit(contenders["sot_graph"], shape)
     for each in contenders:

@@ -28,7 +28,7 @@ def group(points: int) -> str:
 async def measure(plan: Plan) -> Result:
     """Answers of every size in interleaved rounds."""
     sizes = _QUICK_POINTS if plan.quick else POINTS
-    names = ("instructor+gather", "sot_graph", *(() if plan.quick else ("sot_graph pipelined",)))
+    names = ("sot_graph",) if plan.quick else ("instructor+gather", "sot_graph", "sot_graph pipelined")
     result = Result("overhead", {"words a point": _WORDS})
     async with AsyncExitStack() as stack:
         ways = {}

@@ -83,7 +83,7 @@ class _WholeReply:
                 if usable >= self._drafting.fewest:
                     return self._settle(raw, reply, "structured")
                 most = max(most, usable)
-            reason = self._too_few(most) if most else "the model's reply was not the JSON that was asked for"
+            reason = self._too_few(most) if most else _no_json(error)
             call.trace.reject(reason)
             raise NoSkeletonError(reason) from error
         return self._settle(parsed.points, text, "structured")
@@ -143,3 +143,11 @@ def _says_the_same(text: str, raw: Sequence[str], titles: Sequence[str]) -> bool
     """
     structure = 16 * len(titles) + 64
     return [item.strip() for item in raw] == list(titles) and len(text) <= sum(map(len, titles)) + structure
+
+
+def _no_json(error: InvalidOutputError) -> str:
+    return (
+        "the model's reply was cut off"
+        if error.was_cut_off
+        else "the model's reply was not the JSON that was asked for"
+    )

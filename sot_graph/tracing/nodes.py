@@ -89,7 +89,7 @@ class NodeTrace:
             run.error = error or run.error
             if stage is not None:
                 run.tags = [*(run.tags or []), tag_of(stage)]
-            run.add_metadata(_known(metadata))
+            _add_metadata(run, metadata)
 
     def describe_graph(
         self,
@@ -106,7 +106,7 @@ class NodeTrace:
             outputs: Shown in place of what LangGraph returns: of a streamed run, that is all of its channels.
         """
         for run in self._graphs():
-            run.add_metadata(_known(metadata))
+            _add_metadata(run, metadata)
             if inputs is not None:
                 run.add_inputs(dict(inputs))
             if outputs is not None:
@@ -126,5 +126,7 @@ class NodeTrace:
                 yield graph
 
 
-def _known(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in metadata.items() if value is not None}
+def _add_metadata(run: Run, metadata: Mapping[str, Any]) -> None:
+    """Not by the run's own method: the runs of sibling tasks share one dictionary, which that would change."""
+    known = {key: value for key, value in metadata.items() if value is not None}
+    run.extra = {**(run.extra or {}), "metadata": {**run.metadata, **known}}

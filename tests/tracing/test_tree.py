@@ -101,6 +101,7 @@ async def test_the_introduction_and_the_conclusion_stand_where_they_are_read(
             node, call = root.find(f"write_{part}"), root.find(f"write the {part}")
             about = [node.metadata[f"sot_frame_{key}"] for key in ("part", "status")]
             assert about == [part, "ok"]
+            assert "sot_point_index" not in node.metadata
             assert call.metadata["sot_frame_part"] == part
             if dispatch == "send":  # else a task of LangGraph's, which records what it is given
                 assert node.inputs["question"] == ASK["question"]
@@ -162,7 +163,7 @@ CASES = {
         nonsense_first, errors={"write skeleton": "the reply is not the JSON that was asked for"}
     ),
     "JSON that is cut off": Case(
-        faults=[Fault(CutOff(5), is_draft, times=1)], errors={"write skeleton": "Could not parse"}
+        faults=[Fault(CutOff(5), is_draft, times=1)], errors={"write skeleton": "the model's reply was cut off"}
     ),
     "a list that is asked for again": Case(
         nonsense_first,
