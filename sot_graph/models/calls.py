@@ -9,13 +9,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.ai import add_usage
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 from openai import LengthFinishReasonError
 
 from sot_graph.models.failures import explain
+from sot_graph.models.gathering import Gathered, text_of
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
 from sot_graph.prompts.rendering import clean_text
@@ -99,17 +99,6 @@ def _times_cancelled() -> int:
     """How many cancellations of the running task are under way, noticed or not."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
-
-
-def _text_of(chunk: Any) -> str:
-    """A streamed piece's text: of a message, or of a chain that ends in plain strings."""
-    content = chunk if isinstance(chunk, str) else getattr(chunk, "content", None)
-    return content if isinstance(content, str) else str(getattr(chunk, "text", chunk))
-
-
-def _whole_characters(text: str) -> tuple[str, str]:
-    """A text, and the half of a surrogate pair at its end whose other half is still to come."""
-    return (text[:-1], text[-1:]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +215,14 @@ class ModelCall:
     async def _whole(self, call: _Prepared, messages: list[BaseMessage]) -> Reply:
         message = await call.runnable.ainvoke(messages, call.config, **call.settings)
         if not isinstance(message, AIMessage):
-            message = AIMessage(content=_text_of(message))
+            message = AIMessage(content=text_of(message))
         self.task.meter.add_message(self.stage, message)
         return Reply(clean_text(str(message.text)), message)
 
     async def _streamed(
         self, call: _Prepared, messages: list[BaseMessage], on_text: Callable[[str], None], *, with_tools: bool
     ) -> Reply:
-        gathered = _Gathered(with_tools=with_tools)
+        gathered = Gathered(with_tools=with_tools)
         cancelled_before = _times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
         chunks = call.runnable.astream(messages, call.config, **call.settings)
@@ -255,50 +244,3 @@ class ModelCall:
             self.task.meter.add_tokens(self.stage, gathered.usage)
         message = gathered.message()
         return Reply(str(message.content), message)
-
-
-class _Gathered:
-    """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop."""
-
-    def __init__(self, *, with_tools: bool) -> None:
-        self._with_tools = with_tools  # a tool that nobody offered is no part of the reply
-        self.pieces: list[str] = []
-        self.usage: Any = None
-        self._response_metadata: dict[str, Any] = {}
-        self._additional_kwargs: dict[str, Any] = {}
-        self._tool_calls: AIMessageChunk | None = None
-        self._half = ""
-
-    def add(self, chunk: Any) -> str:
-        """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
-        text, self._half = _whole_characters(self._half + _text_of(chunk))
-        text = clean_text(text)
-        if text:
-            self.pieces.append(text)
-        if not isinstance(chunk, AIMessageChunk):
-            return text
-        if chunk.usage_metadata:  # some providers report the prompt first, the reply last
-            self.usage = add_usage(self.usage, chunk.usage_metadata)
-        if chunk.response_metadata:
-            self._response_metadata.update(chunk.response_metadata)
-        if chunk.additional_kwargs:
-            self._additional_kwargs.update(chunk.additional_kwargs)
-        if self._with_tools and chunk.tool_call_chunks and not text:
-            self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
-            return "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
-        return text
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether anything of the reply was passed on."""
-        return bool(self.pieces) or self._tool_calls is not None
-
-    def message(self) -> AIMessage:
-        """The whole reply."""
-        return AIMessage(
-            content="".join(self.pieces),
-            tool_calls=[] if self._tool_calls is None else self._tool_calls.tool_calls,
-            response_metadata=self._response_metadata,
-            additional_kwargs=self._additional_kwargs,
-            usage_metadata=self.usage,
-        )

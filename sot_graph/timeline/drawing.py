@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from sot_graph.timeline import wording
-from sot_graph.timeline.figures import FrameFigures, PointFigures, RunFigures, Span
 from sot_graph.timeline.legend import CROSS, CUT, DIAMOND, patterns, queue_is_seen, text_style
 from sot_graph.timeline.markup import Markup, element, shorten
+from sot_graph.timeline.reading import Span
+from sot_graph.timeline.records import FrameFigures, PointFigures, RunFigures
 from sot_graph.timeline.scale import Scale
 
 __all__ = ["draw_comparison", "draw_timeline"]

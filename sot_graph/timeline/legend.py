@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sot_graph.timeline import wording
-from sot_graph.timeline.figures import FrameFigures, PointFigures, RunFigures
 from sot_graph.timeline.markup import Markup, element
+from sot_graph.timeline.records import FrameFigures, PointFigures, RunFigures
 
 __all__ = ["CROSS", "CUT", "DIAMOND", "draw_legend", "patterns", "queue_is_seen", "text_style"]
 

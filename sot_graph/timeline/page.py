@@ -9,9 +9,10 @@ from typing import Any
 
 from sot_graph.timeline import wording
 from sot_graph.timeline.drawing import draw_comparison, draw_timeline
-from sot_graph.timeline.figures import RunFigures, measure_run
+from sot_graph.timeline.figures import measure_run
 from sot_graph.timeline.legend import draw_legend
 from sot_graph.timeline.markup import Markup, element, shorten, with_bold
+from sot_graph.timeline.records import RunFigures
 from sot_graph.timeline.table import table_of
 
 __all__ = ["result_timeline"]

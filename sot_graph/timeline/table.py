@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sot_graph.timeline import wording
-from sot_graph.timeline.figures import FrameFigures, PointFigures, RunFigures, Span
 from sot_graph.timeline.markup import Markup, element, shorten
+from sot_graph.timeline.reading import Span
+from sot_graph.timeline.records import FrameFigures, PointFigures, RunFigures
 
 __all__ = ["table_of"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sot_graph.timeline.figures import FrameFigures, PointFigures
+    from sot_graph.timeline.records import FrameFigures, PointFigures
 
 __all__ = ["NOT_KNOWN", "count", "counted", "seconds", "state", "times", "waiting"]
 

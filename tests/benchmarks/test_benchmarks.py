@@ -14,6 +14,7 @@ from benchmarks.pages import PAGES, blocks, filled
 from benchmarks.physics import Limit
 from benchmarks.results import RESULTS, Made, load, save
 from benchmarks.rounds import Steps, interleaved
+from benchmarks.targets import TARGETS
 from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,20 @@ async def test_rounds_are_interleaved_and_shift_their_order():
     ways = {name: lambda name=name: run(name) for name in "abc"}
     await interleaved(ways, 2, Steps())
     assert "".join(ran) == "abcbca"
+
+
+def test_what_a_minute_measures_is_called_by_its_own_size_and_not_by_that_of_the_whole():
+    (memory,) = (target for target in TARGETS if "memory" in target.title)
+    quick, whole = Result("crowd", {}), Result("crowd", {})
+    quick.add("peak memory, 100 at once", "sot_graph", "MB", [200.0])
+    whole.add("peak memory, 100 at once", "sot_graph", "MB", [200.0])
+    whole.add("peak memory, 1000 at once", "sot_graph", "MB", [390.0])
+    shown = [memory.measured({"crowd": result}) for result in (quick, whole)]
+    assert [(target.title.split(",")[0], figure.median) for target, figure in shown] == [
+        ("peak memory of 100 questions at once", 200.0),
+        ("peak memory of 1", 390.0),
+    ]
+    assert memory.measured({}) is None
 
 
 def test_a_result_comes_back_from_its_file_as_it_went_in_and_names_no_machine(tmp_path):
