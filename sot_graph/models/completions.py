@@ -8,6 +8,7 @@ makes dictionaries again before it reads them. That is half of the CPU time of a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import openai
@@ -83,11 +84,15 @@ class _AsItCame(ChatCompletion):
     @classmethod
     def build(cls, *, response: object, data: object) -> object:
         """The client calls this in place of looking through its types."""
-        choices = data.get("choices") if isinstance(data, dict) else None
-        message = choices[0].get("message") if isinstance(choices, list) and choices else None
-        if isinstance(message, dict) and message.get("refusal"):
-            return ChatCompletion.construct(**cast("dict[str, Any]", data))
-        return data
+        return ChatCompletion.construct(**data) if isinstance(data, dict) and _is_refused(data) else data
+
+
+def _is_refused(data: Mapping[str, Any]) -> bool:
+    """Whether the model declines. Servers send all sorts of things; what is wrong with one is LangChain's to say."""
+    choices = data.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    message = first.get("message") if isinstance(first, dict) else None
+    return isinstance(message, dict) and bool(message.get("refusal"))
 
 
 class _Streamed:
@@ -109,8 +114,9 @@ class _Streamed:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for piece in self._pieces:
-            for choice in piece.get("choices") or ():
-                self._refusal += (choice.get("delta") or {}).get("refusal") or ""
+            with suppress(AttributeError, TypeError):  # a piece of another form, of which LangChain says what is wrong
+                for choice in piece.get("choices") or ():
+                    self._refusal += (choice.get("delta") or {}).get("refusal") or ""
             yield piece
 
     async def get_final_completion(self) -> ChatCompletion:

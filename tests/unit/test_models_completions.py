@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
@@ -116,6 +117,22 @@ async def test_a_class_of_another_package_gets_the_objects_that_it_reads(endpoin
     assert (await here.ainvoke(ASK)).additional_kwargs["read"] == "Because."
     assert (await streamed(here)).content == "Because."
     assert (await here.bind(response_format=SCHEMA).ainvoke(ASK)).content == "Because."
+
+
+@pytest.mark.parametrize(
+    "odd", ['{"choices": [null]}', '{"choices": null}', '{"choices": [{}]}', '{"a": 1}', "[]", "3"]
+)
+async def test_what_is_no_completion_is_an_error_of_langchains_as_ever(odd):
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, text=odd, headers={"Content-Type": "application/json"})
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+        model = ChatOpenAI(model="m", base_url="http://localhost/v1", api_key="any", http_async_client=http)
+        loop_model = LoopModel(model)
+        here = await loop_model.here()
+        for each in (model, here):
+            with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
+                await each.ainvoke(ASK)
 
 
 async def test_every_request_is_the_one_that_the_callers_model_sends(endpoint, model):
