@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, suppress
 from contextvars import copy_context
+from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
 from langchain_core.language_models import BaseChatModel
@@ -21,9 +22,12 @@ from langchain_core.runnables import (
     RunnableLambda,
     RunnableSequence,
 )
+from langchain_core.runnables.utils import is_async_callable
 from typing_extensions import TypedDict
 
 from sot_graph.errors import SotConfigError
+from sot_graph.expansion.containing import without_exit
+from sot_graph.expansion.outputs import ExpanderError
 from sot_graph.types import SkeletonPoint
 
 __all__ = ["Expander", "ExpanderInput", "call_expander", "check_expander", "stream_expander", "streams_text"]
@@ -114,8 +118,11 @@ def _over(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], Asy
             made = generator(given)
             if hasattr(made, "__aiter__"):
                 async with aclosing(made):
-                    async for piece in made:
-                        yield piece
+                    try:
+                        async for piece in made:
+                            yield piece
+                    except SystemExit as error:
+                        raise ExpanderError.of_raised(error) from error
             else:
                 async with aclosing(_from_thread(made)) as others:
                     async for piece in others:
@@ -134,11 +141,21 @@ async def _from_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
 async def call_expander(expander: Expander, given: ExpanderInput, config: RunnableConfig) -> Any:
     """Call it, whatever it is."""
     if not isinstance(expander, Runnable):
-        expander = RunnableLambda(expander)
+        expander = RunnableLambda(_exiting_never(expander) if is_async_callable(expander) else expander)
     if _is_synchronous(expander):
         result = await _in_thread(lambda: expander.invoke(given, config))
         return await result if inspect.isawaitable(result) else result
     return await expander.ainvoke(given, config)
+
+
+def _exiting_never(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The same for LangChain, which runs it in a task: one that raises `SystemExit` ends the loop."""
+
+    @wraps(function)
+    async def call(given: Any, **more: Any) -> Any:
+        return await without_exit(function(given, **more))
+
+    return call
 
 
 def _is_synchronous(runnable: Runnable[Any, Any]) -> bool:
@@ -172,8 +189,8 @@ def _in_thread(work: Callable[[], T]) -> Awaitable[T]:
             result = context.run(work)
         except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
             # A future takes no StopIteration, and what ends a process or a task is one point's failure here.
-            is_only_a_failure = isinstance(error, (StopIteration, SystemExit, asyncio.CancelledError))
-            failure = RuntimeError(f"the expander raised {error!r}") if is_only_a_failure else error
+            can_be_raised = isinstance(error, (Exception, KeyboardInterrupt)) and not isinstance(error, StopIteration)
+            failure = error if can_be_raised else ExpanderError.of_raised(error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +12,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.errors import GraphBubbleUp
 
 from sot_graph.causes import status_code
+from sot_graph.expansion.containing import GRACE_SECONDS, contained
 from sot_graph.expansion.expander import call_expander, stream_expander, streams_text
 from sot_graph.expansion.outputs import Expanded, ExpanderError, read_output
 from sot_graph.expansion.sending import SendingWriter
@@ -62,9 +63,11 @@ class ExpanderWriter(SendingWriter):
         self._expander = expander
         self._given = given
         self._scrubber = call.scrubber(given["messages"])
-        watcher = ExpanderWatcher(call.task, given["point"]["index"], self._scrubber.error)
-        self._config = _config(call.config, watcher)
+        self._watcher = ExpanderWatcher(call.task, given["point"]["index"], self._scrubber.error)
+        self._config = _config(call.config, self._watcher)
         self._on_attempt = on_attempt
+        self._is_left = False
+        """Whether nothing of its call is wanted any more, be it that it goes on."""
 
     async def _write(self) -> None:
         patience = Patience(self._task.options)
@@ -92,16 +95,34 @@ class ExpanderWriter(SendingWriter):
 
     async def _try(self) -> None:
         if streams_text(self._expander):
-            await _uncancelled(self._read_stream())
+            await self._contained(self._read_stream())
         else:
-            expanded = read_output(await _uncancelled(call_expander(self._expander, self._given, self._config)))
-            self._take(expanded)
+            output = await self._contained(call_expander(self._expander, self._given, self._config))
+            self._take(read_output(output))
         self._sender.add(self._cleaner.finish())
+
+    async def _contained(self, call: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await contained(call, self._tell_that_it_goes_on)
+        except asyncio.CancelledError:
+            self._is_left = True
+            self._watcher.leave()
+            raise
+
+    def _tell_that_it_goes_on(self) -> None:
+        logger.warning(
+            "Point %d: its expander goes on %.3g s after it was cancelled. It is left to itself; nothing that it "
+            "still does counts. Where it catches asyncio.CancelledError, have it raise that again, or clean up faster.",
+            self._given["point"]["index"],
+            GRACE_SECONDS,
+        )
 
     async def _read_stream(self) -> None:
         pieces: Any = stream_expander(self._expander, self._given, self._config)
         async with aclosing(pieces):
             async for piece in pieces:
+                if self._is_left:
+                    return
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
                     self._take(read_output({"text": "", **piece}))
                 elif isinstance(piece, (str, BaseMessage)):
@@ -129,16 +150,3 @@ def _config(config: RunnableConfig, watcher: ExpanderWatcher) -> RunnableConfig:
     """
     configurable = {**config.get("configurable", {}), "__pregel_checkpointer": None}
     return {**config, "callbacks": with_first(config.get("callbacks"), watcher), "configurable": configurable}
-
-
-async def _uncancelled(call: Awaitable[T]) -> T:
-    """A call in which something of its own was cancelled has failed; nobody has cancelled this task."""
-    task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
-    try:
-        return await call
-    except asyncio.CancelledError as error:
-        if task is None or task.cancelling() > before:
-            raise
-        message = "the expander was cancelled from within"
-        raise RuntimeError(message) from error

@@ -35,6 +35,11 @@ class ExpanderWatcher(BaseCallbackHandler):
         self._index = index
         self._clean = clean
         self._tools: dict[UUID, tuple[str, str]] = {}
+        self._is_left = False
+
+    def leave(self) -> None:
+        """The point is done; what its expander may still do, in a thread or against its cancellation, isn't told."""
+        self._is_left = True
 
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[Any]], **kwargs: Any) -> None:
         """Count a call."""
@@ -74,6 +79,8 @@ class ExpanderWatcher(BaseCallbackHandler):
     on_retriever_error = on_llm_error
 
     def _tell(self, run_id: UUID, state: Literal["start", "end", "error"]) -> None:
+        if self._is_left:
+            return
         name, given = self._tools.get(run_id, ("tool", ""))
         self._task.emit(
             {

@@ -213,7 +213,7 @@ NONSENSE = {
     "sources that are no list": (lambda given: {"text": "T.", "sources": "a"}, "the sources are str, not a list"),
     "an empty text": (lambda given: " ", "the expander wrote nothing for it, twice"),
     "an exception": (raise_it(KeyError("title")), "the expander raised KeyError: 'title'"),
-    "StopIteration": (raise_it(StopIteration()), "the expander raised RuntimeError"),
+    "StopIteration": (raise_it(StopIteration()), "the expander raised StopIteration()"),
     "an interrupt": (lambda given: interrupt("May I?"), "the expander asked for a person"),
 }
 
