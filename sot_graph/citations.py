@@ -7,9 +7,14 @@ A point's text cites its sources by their place in the point's own list, `[1]`, 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote, urlsplit
+from uuid import UUID
+
+from langchain_core.documents import Document
+from pydantic import AnyUrl
 
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.types import Expansion, Source
@@ -17,22 +22,19 @@ from sot_graph.types import Expansion, Source
 __all__ = ["Numbering", "cited_keys", "list_sources", "number_sources", "read_sources", "without_citations"]
 
 _DASH = r"\s?[-\u2010-\u2015]\s?"
-_CITATION = re.compile(
-    r"(?P<code>```.*?(?:```|\Z)|`[^`\n]*`)"  # what stands in code is no citation
-    rf"|\[\^?(?P<first>\d{{1,3}})\]{_DASH}\[\^?(?P<last>\d{{1,3}})\](?!\()"
-    r"|\[(?P<keys>[^\[\]\n]{1,200})\](?!\()",  # and [text](link) isn't one either
-    re.DOTALL,
-)
-_BETWEEN_KEYS = re.compile(r"\s*[,;]\s*")
 _PLACE = re.compile(r"\d{1,3}")
 _RANGE = re.compile(rf"(\d{{1,3}}){_DASH}(\d{{1,3}})")
 _PAGE = re.compile(r"(?:pp?\.|§)\s?\d.*")
 """Where in a source: `[1, p. 3]`."""
+_LONGEST = 200
+"""Characters between the brackets, beside ids that are longer."""
+_UNUSUAL = re.compile(rf"[\s,;\[\]^]|.{{{_LONGEST}}}")
+"""What only those who know an id can tell from what stands around it."""
 _LINKED = frozenset({"http", "https"})
 
 
 def read_sources(given: object) -> list[Source]:
-    """Sources from what somebody gave: strings, or mappings with `title`, `url`, `id`.
+    """Sources from what somebody gave: texts, LangChain's documents, or mappings or objects with `title`, `url`, `id`.
 
     Raises:
         ValueError: It is no list of these.
@@ -46,21 +48,43 @@ def read_sources(given: object) -> list[Source]:
 def _source(item: object, position: int) -> Source:
     if text := _text(item):
         return _of_text(text)
+    fields = _fields(item)
+    title, url = _text(fields.get("title")), _address(fields.get("url"))
+    if not (title or url):
+        message = (
+            f'source {position} is {item!r:.80}; it must be a text, or a mapping such as {{"title": ..., "url": ...}}'
+        )
+        raise ValueError(message)
+    source = Source(title=title or url)
+    if url:
+        source["url"] = url
+    if key := _id(fields.get("id"), position):
+        source["id"] = key
+    return source
+
+
+def _fields(item: object) -> Mapping[str, Any]:
     if isinstance(item, Mapping):
-        title, url, key = _text(item.get("title")), _text(item.get("url")), _id(item.get("id"))
-        if title or url:
-            source = Source(title=title or url)
-            if url:
-                source["url"] = url
-            if key:
-                source["id"] = key
-            return source
-    message = f'source {position} is {item!r:.80}; it must be a text, or a mapping such as {{"title": ..., "url": ...}}'
+        return item
+    if not isinstance(item, Document):
+        return vars(item) if hasattr(item, "__dict__") else {}
+    about = item.metadata
+    origin = _address(about.get("url") or about.get("source"))
+    named = {"title": about.get("title") or origin, "id": about.get("id") if item.id is None else item.id}
+    return {**named, "url": origin} if _is_link(origin) else named
+
+
+def _address(value: object) -> str:
+    return _text(str(value) if isinstance(value, (PurePath, AnyUrl)) else value)
+
+
+def _id(value: object, position: int) -> str:
+    if value is None or isinstance(value, str):
+        return _text(value)
+    if type(value) is int or isinstance(value, UUID):  # databases number their rows
+        return str(value)
+    message = f"source {position} has the id {value!r:.80}; it must be a text or a whole number"
     raise ValueError(message)
-
-
-def _id(value: object) -> str:
-    return str(value) if type(value) is int else _text(value)  # databases number their rows
 
 
 def _text(value: object) -> str:
@@ -101,12 +125,7 @@ class Numbering:
             return text
         numbers = {str(place): self._number_of(source) for place, source in enumerate(sources, start=1)}
         numbers |= {source["id"]: self._number_of(source) for source in sources if source.get("id")}
-
-        def renumbered(match: re.Match[str]) -> str:
-            keys = _keys(match, numbers)
-            return "[" + ", ".join(_numbered(keys, numbers)) + "]" if keys else match[0]
-
-        return _CITATION.sub(renumbered, text)
+        return _Citations(numbers).replaced(text, lambda keys: "[" + ", ".join(_numbered(keys, numbers)) + "]")
 
     def numbered(self, sources: Sequence[Source]) -> list[Source]:
         """A point's sources with their numbers."""
@@ -120,24 +139,61 @@ class Numbering:
         return self._numbers[key]
 
 
-def _keys(match: re.Match[str], known: Container[str]) -> list[str]:
-    """The places and ids that a citation names, ranges written out, with pages as they are; none: it is no citation."""
-    if match["code"] is not None:
-        return []
-    if match["keys"] is None:
-        ends = match["first"], match["last"]
-        return _written_out(*ends) or list(ends)
-    keys: list[str] = []
-    for part in _BETWEEN_KEYS.split(match["keys"].strip()):
-        key = part.removeprefix("^")
-        span = _RANGE.fullmatch(key)
-        if key in known or _PLACE.fullmatch(key) or (keys and _PAGE.fullmatch(key)):
-            keys.append(key)
-        elif span is not None and (places := _written_out(*span.groups())):
-            keys += places
-        else:
+class _Citations:
+    """Finds the citations in one point's text.
+
+    Args:
+        known: The ids of its sources, and their places where what is cited by place must be among them.
+        before: A pattern of what is part of a citation before its bracket.
+    """
+
+    def __init__(self, known: Collection[str], *, before: str = "") -> None:
+        self._known = known
+        unusual = sorted(filter(_UNUSUAL.search, known), key=len, reverse=True)
+        ids = "|".join(r"\s+".join(map(re.escape, key.split())) for key in unusual) or r"(?!)"
+        self._pattern = re.compile(
+            rf"{before}(?:"
+            # What stands in code is no citation, and [text](link) isn't one either.
+            rf"(?P<none>```.*?(?:```|\Z)|`[^`\n]*`|\[(?:{ids})\](?=\())"
+            rf"|\[\^?(?P<first>\d{{1,3}})\]{_DASH}\[\^?(?P<last>\d{{1,3}})\](?!\()"
+            rf"|\[(?P<keys>(?:{ids}|[^\[\]\n]){{1,{_LONGEST}}}+)\](?!\()"
+            r")",
+            re.DOTALL,
+        )
+        self._part = re.compile(rf"\s*((?:{ids})(?=\s*(?:[,;]|\Z))|[^,;]+)")
+
+    def replaced(self, text: str, written: Callable[[list[str]], str]) -> str:
+        """The text with something else for each citation, made of the keys that it names."""
+
+        def instead(match: re.Match[str]) -> str:
+            keys = self._keys(match)
+            return written(keys) if keys else match[0]
+
+        return self._pattern.sub(instead, text)
+
+    def keys_in(self, text: str) -> set[str]:
+        """What the text cites."""
+        return {key for match in self._pattern.finditer(text) for key in self._keys(match)}
+
+    def _keys(self, match: re.Match[str]) -> list[str]:
+        """The places and ids that a citation names, ranges written out, with pages as they are; none: it isn't one."""
+        if match["none"] is not None:
             return []
-    return keys
+        if match["keys"] is None:
+            ends = match["first"], match["last"]
+            return _written_out(*ends) or list(ends)
+        keys: list[str] = []
+        for found in self._part.finditer(match["keys"]):
+            part = " ".join(found[1].split())
+            key = part if part in self._known else part.removeprefix("^")
+            span = _RANGE.fullmatch(key)
+            if key in self._known or _PLACE.fullmatch(key) or (keys and _PAGE.fullmatch(key)):
+                keys.append(key)
+            elif span is not None and (places := _written_out(*span.groups())):
+                keys += places
+            else:
+                return []
+        return keys
 
 
 def _written_out(first: str, last: str) -> list[str]:
@@ -158,23 +214,19 @@ def without_citations(text: str, sources: Sequence[Source]) -> str:
         >>> without_citations("Loosen it [1].", [{"title": "Soil"}])
         'Loosen it.'
     """
-    known = {str(place) for place in range(1, len(sources) + 1)} | {source.get("id", "") for source in sources}
-
-    def left(match: re.Match[str]) -> str:
-        return "" if _keys(match, known) else match[0]
-
-    return re.sub(rf"[ \t]*(?:{_CITATION.pattern})", left, text, flags=re.DOTALL) if sources else text
+    places = [str(place) for place in range(1, len(sources) + 1)]
+    known = {*places, *(source["id"] for source in sources if source.get("id"))}
+    return _Citations(known, before=r"(?<![ \t])[ \t]*").replaced(text, lambda _: "") if sources else text
 
 
-def cited_keys(text: str, ids: Container[str]) -> set[str]:
+def cited_keys(text: str, ids: Collection[str]) -> set[str]:
     """The places and ids that a text cites.
 
     Example:
         >>> sorted(cited_keys("Dig [soil.md], then water [1-2].", {"soil.md"}))
         ['1', '2', 'soil.md']
     """
-    keys = {key for match in _CITATION.finditer(text) for key in _keys(match, ids)}
-    return {key for key in keys if key in ids or not _PAGE.fullmatch(key)}
+    return {key for key in _Citations(ids).keys_in(text) if key in ids or not _PAGE.fullmatch(key)}
 
 
 def number_sources(expansions: Iterable[Expansion]) -> tuple[list[Expansion], list[Source]]:

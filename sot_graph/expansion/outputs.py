@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,8 @@ from sot_graph.prompts.rendering import clean_text
 from sot_graph.types import Source
 
 __all__ = ["Expanded", "ExpanderError", "read_output"]
+
+logger = logging.getLogger("sot_graph")
 
 _WANTED = 'a text, an AIMessage, {"text": ..., "sources": [...]}, or an agent\'s state with messages'
 
@@ -83,13 +86,23 @@ def _of_agent(messages: Sequence[BaseMessage]) -> Expanded:
     text = clean_text(str(messages[-1].text))
     found: list[Source] = []
     for message in messages:
-        artifact = message.artifact if isinstance(message, ToolMessage) else None
-        given = artifact.get("sources") if isinstance(artifact, Mapping) else artifact
-        if isinstance(given, list) and given:
-            found += [source for source in _sources(given) if source not in found]
+        if isinstance(message, ToolMessage):
+            found += [source for source in _of_artifact(message.artifact) if source not in found]
     ids = {source["id"] for source in found if source.get("id")}
     keys = cited_keys(text, ids)
     # Where it also cites by places in the list, none may be left out.
     if not keys or not keys <= ids:
         return Expanded(text, found)
     return Expanded(text, [source for source in found if source.get("id") in keys])
+
+
+def _of_artifact(artifact: Any) -> list[Source]:
+    """The sources among what a tool keeps for its own purposes, such as rows or pictures."""
+    if isinstance(artifact, Mapping):
+        named = artifact.get("sources")
+        return _sources(named) if isinstance(named, list) else []
+    try:
+        return read_sources(artifact) if isinstance(artifact, list) else []
+    except ValueError as error:
+        logger.debug("A tool's artifact is no list of sources: %s", error)
+        return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.options import frame_parts
 from sot_graph.prompts.rendering import clean_text
@@ -42,7 +43,7 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]] |
                 "result as they are."
             )
             raise SotConfigError(message)
-        expansions.append(cast("Expansion", item))
+        expansions.append(cast("Expansion", _with_sources(item, position)))
     if skeleton is None:
         skeleton = [expansion["title"] for expansion in sorted(expansions, key=lambda expansion: expansion["index"])]
     points = given_points(skeleton)
@@ -50,6 +51,20 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]] |
         message = "given_skeleton is empty: leave it out to have a skeleton drafted."
         raise SotConfigError(message)
     return points, expansions
+
+
+def _with_sources(item: dict[str, Any], position: int) -> dict[str, Any]:
+    """An expansion with sources as an expander's are read."""
+    if not item.get("sources"):
+        return item
+    try:
+        return {**item, "sources": read_sources(item["sources"])}
+    except ValueError:
+        message = (
+            f"given_expansions: the sources of entry {position} ({kind_of(item['sources'])}) are no list of texts or "
+            'of {"title": ..., "url": ..., "id": ...}; pass back the expansions of an earlier result as they are.'
+        )
+        raise SotConfigError(message) from None  # whose text quotes it, for every trace to show
 
 
 def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expansion]) -> list[Expansion]:
@@ -101,7 +116,7 @@ def kept_frame(given: Any, frame: FrameChoice, *, whole: bool) -> Frame:
             and isinstance(part.get("text"), str)
             and part.get("status") in ("ok", "failed", "timed_out")
         ):
-            message = f"given_frame: the {name} is {part!r:.80}; pass back the frame of an earlier result as it is."
+            message = f"given_frame: the {name} is {kind_of(part)}; pass back the frame of an earlier result as it is."
             raise SotConfigError(message)
         if part["status"] == "ok" and (name == "introduction" or whole):
             kept[name] = FramePart(text=clean_text(part["text"]), status="ok", error=None)

@@ -6,10 +6,11 @@ import sqlite3
 
 import pytest
 from langchain.agents import create_agent
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
 
-from sot_graph import SotOptions, astream_answer, create_sot_graph, join_plain, stream_answer
+from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph, join_plain, stream_answer
 from sot_graph.testing import Reply, ScriptedChatModel, SkeletonResponder, ToolCall, answer_skeleton_of_thought
 
 ASK = {"question": "How do I start a garden?"}
@@ -170,6 +171,34 @@ async def test_what_is_cited_by_a_rows_number_is_found_and_a_range_leaves_none_o
     assert [source["title"] for source in result["sources"]] == ["Row 9"]
     result = await graph_of(agent("See [9] and [1-2].")).ainvoke(ASK)
     assert "See [3] and [1, 2]." in result["answer"]
+
+
+@pytest.mark.parametrize("artifact", [[1, 2], [{"row": 7}], {"picture": b"x"}, ["a.md", 7]], ids=str)
+async def test_what_a_tool_keeps_for_itself_is_no_source_and_no_failure(artifact):
+    def agent(given):
+        tool = ToolMessage("", tool_call_id="1", artifact=artifact)
+        return {"messages": [*given["messages"], tool, AIMessage("Text.")]}
+
+    result = await graph_of(agent).ainvoke(ASK)
+    assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
+    assert result["sources"] == []
+
+
+async def test_the_documents_of_a_retriever_are_sources():
+    def write(given):
+        documents = [Document("Loose.", metadata={"source": "https://notes.org/soil", "title": "Soil, loose"})]
+        return {"text": "Loosen it [1].", "sources": documents}
+
+    result = await graph_of(write).ainvoke(ASK)
+    assert result["answer"].endswith("Loosen it [1].\n\n**Sources**\n\n1. [Soil, loose](https://notes.org/soil)")
+
+
+@pytest.mark.parametrize("sources", [7, "a", {"title": "A"}, [7], ["a", {"id": "b"}]], ids=str)
+async def test_sources_of_given_expansions_that_are_none_are_a_clear_error(run, sources):
+    first = await graph_of(lambda given: {"text": "T [1].", "sources": ["a.md"]}).ainvoke(ASK)
+    first["expansions"][1]["sources"] = sources
+    with pytest.raises(SotConfigError, match=r"given_expansions: the sources of entry 2 .* are no list of texts or of"):
+        await run(graph_of(lambda given: "Text."), {**ASK, "given_expansions": first["expansions"]})
 
 
 async def test_ranges_and_footnotes_have_the_numbers_of_the_whole_answer():

@@ -1,11 +1,17 @@
 """Sources read from what an expander gave, and their numbers in the whole answer."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from langchain_core.documents import Document
+from pydantic import HttpUrl
 
 from sot_graph import AnswerReader, join_headings, join_markdown, join_plain
-from sot_graph.citations import Numbering, list_sources, number_sources, read_sources
+from sot_graph.citations import Numbering, cited_keys, list_sources, number_sources, read_sources, without_citations
 from sot_graph.joining import join_answer, joint_sources
 
 SUN, SOIL, WATER = {"title": "Sun"}, {"title": "Soil", "id": "soil.md"}, {"title": "Water", "url": "https://w.org/a"}
@@ -27,7 +33,30 @@ def test_a_source_is_a_text_or_a_mapping():
     assert read_sources([{"url": "https://a.org"}]) == [{"title": "https://a.org", "url": "https://a.org"}]
 
 
-@pytest.mark.parametrize("wrong", ["a", 7, None, [7], [""], [{}], [{"title": 3}]])
+@dataclass
+class Found:
+    title: str
+    url: object = None
+    id: object = None
+
+
+def test_a_source_may_be_an_object_or_a_document():
+    number = UUID(int=7)
+    assert read_sources([Found("T", HttpUrl("https://a.org/x"), number), Found("F", Path("notes/soil.md"))]) == [
+        {"title": "T", "url": "https://a.org/x", "id": str(number)},
+        {"title": "F", "url": "notes/soil.md"},
+    ]
+    assert read_sources(
+        [
+            Document("Text.", id="1", metadata={"source": "https://a.org", "title": "A"}),
+            Document("Text.", metadata={"source": "soil.md"}),
+        ]
+    ) == [{"title": "A", "url": "https://a.org", "id": "1"}, {"title": "soil.md"}]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["a", 7, None, [7], [""], [{}], [{"title": 3}], [{"title": "T", "id": ["a"]}], [Document("Text.")]]
+)
 def test_what_is_no_source_is_an_error_that_shows_it(wrong):
     with pytest.raises(ValueError, match="source"):
         read_sources(wrong)
@@ -65,6 +94,47 @@ def test_what_is_a_citation_and_what_is_not(text, becomes):
     numbering = Numbering()
     numbering.take("", [{"title": f"Earlier {number}"} for number in range(5)])
     assert numbering.take(text, [SUN, SOIL]) == becomes
+
+
+UNUSUAL_IDS = [
+    "Smith, 2020",
+    "a;b",
+    "notes[1].md",
+    "[x]",
+    "a]b",
+    "Big  name",
+    " padded ",
+    "two\nlines",
+    "p. 3",
+    "^z",
+    "1-2",
+    "a (b)",
+    "x" * 300,
+    "Smith, J. [ed.] " + "y" * 250,
+]
+
+
+@pytest.mark.parametrize("name", UNUSUAL_IDS, ids=lambda name: name[:20])
+def test_any_id_can_be_cited(name):
+    sources = read_sources([{"title": "Other", "id": "o"}, {"title": "This", "id": name}])
+    no_citation = f"[{name}](https://a.org), ```[{name}]```"
+    text = f"A [{name}], b [o, {name}], c [{name}; o]. And {no_citation}."
+    numbering = Numbering()
+    numbering.take("", [SUN])
+    assert numbering.take(text, sources) == f"A [3], b [2, 3], c [3, 2]. And {no_citation}."
+    assert without_citations("A [" + name + "].", sources) == "A."
+    assert cited_keys("A [" + name + "].", {source["id"] for source in sources}) == {sources[1]["id"]}
+
+
+def test_of_ids_that_begin_alike_the_longest_is_meant():
+    sources = read_sources([{"title": title, "id": title} for title in ("Smith", "Smith, 2020", "2020")])
+    assert Numbering().take("A [Smith, 2020] b [Smith] c [2020, Smith].", sources) == "A [2] b [1] c [3, 1]."
+
+
+def test_a_long_row_of_spaces_or_brackets_takes_no_time():
+    name = "a, b " * 50
+    for text in (" " * 50_000, "[" * 50_000, f"[{name}" * 500, "[ " * 20_000 + name):
+        assert without_citations(text, read_sources([{"title": "T", "id": name}])) == text
 
 
 def test_the_numbers_that_a_database_gives_its_rows_are_ids():
