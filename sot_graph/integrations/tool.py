@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import StructuredTool, ToolException
+from langgraph.errors import GraphBubbleUp
 from langgraph.pregel import Pregel
 from pydantic import BaseModel, Field
 
 from sot_graph.errors import SotConfigError, SotError
+from sot_graph.models import explain
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -49,8 +53,9 @@ def create_sot_tool(
     """A graph of `create_sot_graph` as a tool of an agent.
 
     The tool's message has the answer as its content, and the result (`skeleton`, `usage`, ...) as its artifact. The
-    points are streamed through the agent: `astream_answer(agent, ...)` reads the tool's answer. What fails is a
-    message with `status="error"` that the agent's model can read.
+    points are streamed through the agent: `astream_answer(agent, ...)` reads the tool's answer. What fails, whoever's
+    error it is, becomes a message with `status="error"` that the agent's model can read; interrupts and cancellations
+    go through.
 
     Args:
         graph: The graph. One without a checkpointer takes over the agent's.
@@ -72,16 +77,12 @@ def create_sot_tool(
     _check(graph, name)
 
     def write(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
-        try:
+        with _readable_errors(name):
             return _content_and_artifact(graph.invoke({"question": question}, config))
-        except SotError as error:
-            raise _readable(error, name) from error
 
     async def awrite(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
-        try:
+        with _readable_errors(name):
             return _content_and_artifact(await graph.ainvoke({"question": question}, config))
-        except SotError as error:
-            raise _readable(error, name) from error
 
     return StructuredTool.from_function(
         write,
@@ -98,13 +99,34 @@ def create_sot_tool(
 
 def _content_and_artifact(result: Any) -> tuple[str, dict[str, Any]]:
     values: Mapping[str, Any] = result
+    if values.get("__interrupt__"):
+        message = (
+            "it waits for a person, and nobody can answer where the tool is called outside of a graph. Give the tool "
+            "to an agent with a checkpointer, which stops there and goes on."
+        )
+        raise SotConfigError(message)
+    answer = values.get("answer")
+    if not (isinstance(answer, str) and answer.strip()):
+        message = "the graph ended with nothing in its key `answer`."
+        raise SotConfigError(message)
     artifact = {key: value for key, value in values.items() if key not in _KEPT_OUT_OF_THE_ARTIFACT}
-    return values["answer"], artifact
+    return answer, artifact
 
 
-def _readable(error: SotError, name: str) -> ToolException:
-    logger.warning("The tool %s failed: %s", name, error)
-    return ToolException(f"The answer could not be written: {error}")
+@contextmanager
+def _readable_errors(name: str) -> Iterator[None]:
+    """What fails is for the agent's model to read, but for what stops a run on purpose."""
+    try:
+        yield
+    except (GraphBubbleUp, CancelledError):
+        raise
+    except Exception as error:
+        is_told = isinstance(error, SotError)
+        said = str(error) if is_told else f"{type(error).__name__}: {explain(error)}"
+        # Of an error that isn't ours, a traceback: it is a defect, in a join perhaps, and this is where it is seen.
+        logger.warning("The tool %s failed: %s", name, said, exc_info=None if is_told else error)
+        message = f"The answer could not be written: {said}"
+        raise ToolException(message) from error
 
 
 def _check(graph: object, name: object) -> None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_core.tools import ToolException
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
@@ -111,7 +112,7 @@ async def test_the_answer_streams_through_the_agent_in_reading_order(model, sot,
 async def test_two_calls_in_one_turn_are_two_answers_told_apart(model, sot, endpoint, by):
     tool = create_sot_tool(sot)
     given = {"messages": [HumanMessage("Write about plants. and Write about tides.")]}
-    agent = create_agent(model, [tool]) if by == "create_agent" else _agent_of_langgraph(model, tool)
+    agent = agent_by(by, model, tool)
     readers, texts = defaultdict(AnswerReader), defaultdict(str)
     with endpoint.hold(6, one_point) as together:
         async for namespace, event in agent.astream(given, stream_mode="custom", subgraphs=True):
@@ -123,12 +124,14 @@ async def test_two_calls_in_one_turn_are_two_answers_told_apart(model, sot, endp
     assert sorted(texts.values()) == sorted(contents)
 
 
+def agent_by(kind, model, tool):
+    return create_agent(model, [tool]) if kind == "create_agent" else _agent_of_langgraph(model, tool)
+
+
 def _agent_of_langgraph(model, tool):
     """As LangGraph's own tutorials build one."""
 
-    async def call_model(state):
-        return {"messages": [await model.bind_tools([tool]).ainvoke(state["messages"])]}
-
+    call_model = (lambda state: state["messages"]) | model.bind_tools([tool]) | (lambda reply: {"messages": [reply]})
     builder = StateGraph(MessagesState)
     builder.add_node("model", call_model)
     builder.add_node("tools", ToolNode([tool]))
@@ -174,6 +177,53 @@ async def test_what_fails_is_a_message_that_the_model_can_read(run, model, sot, 
     assert failed.content.startswith("The answer could not be written: None of the 3 points could be written")
     assert "too hot today" in failed.content
     assert result["messages"][-1].text == "There you are."
+
+
+def breaks(question, skeleton, expansions):
+    raise ValueError("the join has a defect")
+
+
+@pytest.mark.parametrize("by", ["create_agent", "ToolNode"])
+async def test_an_error_that_is_not_ours_is_a_message_too_and_a_traceback_in_the_log(run, model, by, caplog):
+    agent = agent_by(by, model, create_sot_tool(create_sot_graph(model, join=breaks)))
+    failed, last = (await run(agent, ASKED))["messages"][2:]
+    assert failed.status == "error"
+    assert failed.content == "The answer could not be written: ValueError: the join has a defect"
+    assert last.text == "There you are."
+    told = next(record for record in caplog.records if record.message.startswith("The tool write_long_answer failed"))
+    assert told.exc_info[1].args == ("the join has a defect",)
+
+
+async def test_an_error_is_raised_where_the_tool_is_told_to(run, model):
+    tool = create_sot_tool(create_sot_graph(model, join=breaks))
+    tool.handle_tool_error = False
+    with pytest.raises(ToolException, match="the join has a defect") as caught:
+        await run(create_agent(model, [tool]), ASKED)
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+@pytest.mark.parametrize("by", ["create_agent", "ToolNode"])
+async def test_a_cancelled_agent_is_cancelled_and_no_tool_fails(model, sot, endpoint, by, caplog):
+    agent = agent_by(by, model, create_sot_tool(sot))
+    with endpoint.hold(4, one_point):
+        running = asyncio.create_task(agent.ainvoke(ASKED))
+        await endpoint.wait_for_async(lambda log: sum(one_point(logged.request) for logged in log) == 3)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert "failed" not in caplog.text
+
+
+async def test_a_review_that_nobody_can_answer_is_an_error_and_no_empty_answer(run, model):
+    sot = create_sot_graph(model, options=SotOptions(review_skeleton=True), checkpointer=InMemorySaver())
+    message = await run(create_sot_tool(sot), CALL, THREAD)
+    assert message.status == "error"
+    assert "waits for a person" in message.content
+
+
+async def test_an_empty_answer_is_an_error(run, model):
+    message = await run(create_sot_tool(create_sot_graph(model, join=lambda *_: " ")), CALL)
+    assert message.status == "error"
 
 
 async def test_a_call_without_a_question_is_a_message_that_the_model_can_read(run, sot):
