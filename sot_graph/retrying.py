@@ -29,6 +29,7 @@ _OTHERWISE = (
 _RESULT_KEYS = (
     "answer",
     "sources",
+    "finish_reason",
     "skeleton",
     "expansions",
     "frame",

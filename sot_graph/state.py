@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 from sot_graph.types import (
     ChatTurn,
     Expansion,
+    FinishReason,
     Frame,
     FramePartName,
     PointTiming,
@@ -182,6 +183,8 @@ class SotOutput(TypedDict, total=False):
     """Markdown."""
     sources: list[Source]
     """Of all points, each with its `number` in the answer. Only a graph with an `expander` has any."""
+    finish_reason: FinishReason | None
+    """`"length"` where a text of the answer ran into a token limit, else `"stop"`; `None`: there is no answer yet."""
     route: RouteName
     route_reason: str
     usage: Usage
@@ -202,6 +205,7 @@ class SotState(TypedDict, total=False):
     frame: Annotated[Frame, merge_frame]
     answer: str
     sources: list[Source]
+    finish_reason: FinishReason | None
     route: RouteName
     route_reason: str
     usage: Annotated[Usage, add_usage]

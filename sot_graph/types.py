@@ -10,6 +10,7 @@ __all__ = [
     "ChatTurn",
     "Expansion",
     "ExpansionStatus",
+    "FinishReason",
     "Frame",
     "FramePart",
     "FramePartName",
@@ -31,6 +32,9 @@ Stage: TypeAlias = Literal["route", "skeleton", "expansion", "frame", "direct"]
 """What a model call was made for."""
 
 ExpansionStatus: TypeAlias = Literal["ok", "failed", "timed_out"]
+
+FinishReason: TypeAlias = Literal["stop", "length"]
+"""How an answer ends, in a provider's words: as it should, or with a text that ran into a token limit."""
 
 
 class SkeletonPoint(TypedDict):

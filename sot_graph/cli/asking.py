@@ -34,6 +34,7 @@ _KEYS = (
     "skeleton",
     "expansions",
     "sources",
+    "finish_reason",
     "frame",
     "usage",
     "timings",

@@ -4,6 +4,16 @@ from sot_graph.expansion.cleaning import TextCleaner
 from sot_graph.expansion.expander import Expander, ExpanderInput, check_expander
 from sot_graph.expansion.framing import FrameWriter
 from sot_graph.expansion.replying import TextWriter
+from sot_graph.expansion.timing import write_something
 from sot_graph.expansion.writing import PointWriter
 
-__all__ = ["Expander", "ExpanderInput", "FrameWriter", "PointWriter", "TextCleaner", "TextWriter", "check_expander"]
+__all__ = [
+    "Expander",
+    "ExpanderInput",
+    "FrameWriter",
+    "PointWriter",
+    "TextCleaner",
+    "TextWriter",
+    "check_expander",
+    "write_something",
+]

@@ -33,6 +33,7 @@ from sot_graph.usage import usage_metadata
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
+    from sot_graph.types import FinishReason
 
 __all__ = ["AnsweringModel", "Spent"]
 
@@ -196,7 +197,8 @@ class AnsweringModel(BaseChatModel):
         return ChatGenerationChunk(message=chunk.model_copy(update={"usage_metadata": None}))
 
     def _answer(self, result: Any) -> AIMessage:
-        return self._message(result["answer"], {key: result[key] for key in _IN_METADATA if key in result})
+        known = {key: result[key] for key in _IN_METADATA if key in result}
+        return self._message(result["answer"], known, result["finish_reason"])
 
     def _marked(self, error: ExpansionError) -> AIMessage:
         """The answer of which no point could be written: an agent's turn ends with a message, unless "raise" is asked.
@@ -207,7 +209,7 @@ class AnsweringModel(BaseChatModel):
         if not error.answer or error.usage is None:
             raise error
         logger.warning("The agent's answer has only marks. %s", error)
-        return self._message(error.answer, {"usage": error.usage})
+        return self._message(error.answer, {"usage": error.usage}, "stop")
 
     def _end(self, writing: Writing) -> Iterator[ChatGenerationChunk]:
         """What is left of a streamed answer once its graph has ended."""
@@ -216,10 +218,10 @@ class AnsweringModel(BaseChatModel):
             yield _text_chunk(rest)
         yield _last_chunk(message)
 
-    def _message(self, answer: str, known: dict[str, Any]) -> AIMessage:
+    def _message(self, answer: str, known: dict[str, Any], finish_reason: FinishReason) -> AIMessage:
         self.spent.by_skeleton = True
         self.spent.add(usage_metadata(known["usage"]))
-        return AIMessage(answer, response_metadata={"finish_reason": "stop", "sot": known})
+        return AIMessage(answer, response_metadata={"finish_reason": finish_reason, "sot": known})
 
 
 def _given(messages: Sequence[BaseMessage], titles: list[str]) -> dict[str, Any]:

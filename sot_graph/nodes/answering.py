@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.errors import ExpansionError, SkeletonError, SotConfigError
-from sot_graph.expansion import TextCleaner, TextWriter
+from sot_graph.expansion import TextCleaner, TextWriter, write_something
 from sot_graph.joining import frame_answer, join_answer, joint_sources
 from sot_graph.models import ModelCall, explain, is_callers_to_fix
 from sot_graph.nodes.describing import describe_answer, describe_figures
 from sot_graph.options import frame_parts
 from sot_graph.prompts.rendering import direct_messages
 from sot_graph.state import SotState, add_usage, merge_timings
-from sot_graph.types import ChatTurn, Expansion, StageTiming
+from sot_graph.types import ChatTurn, Expansion, FinishReason, StageTiming
 from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sot_graph.runs import Task
     from sot_graph.types import Frame, Usage
 
-__all__ = ["answer_directly", "answered", "join", "write_directly"]
+__all__ = ["DirectAnswer", "answer_directly", "answered", "join", "write_directly"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -51,12 +52,14 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
         raise
     if "conclusion" in frame_parts(kit.options.frame) and "conclusion" not in frame:
         return {}
-    _tell_of_cuts(expansions, frame, task, kit)
+    cut = _cut_texts(expansions, frame, kit)
+    _tell_of_cuts(cut, kit)
     points = join_answer(kit.join, state["asked"], state["skeleton"], expansions, task.options.on_point_failure)
     answer = frame_answer(kit.join, points, frame)
     sources = joint_sources(expansions, task.options.on_point_failure)
     timing = StageTiming(start=start, end=task.shared.elapsed())
-    return {**answered(state, task, answer, state["usage"], {"join": timing}), "sources": sources}
+    finish_reason: FinishReason = "length" if cut else "stop"
+    return {**answered(state, task, answer, finish_reason, state["usage"], {"join": timing}), "sources": sources}
 
 
 def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:
@@ -73,10 +76,14 @@ def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> 
         raise ExpansionError(message, expansions)
 
 
-def _tell_of_cuts(expansions: Sequence[Expansion], frame: Frame, task: Task, kit: Kit) -> None:
-    """Tell the log, in one line, which texts ran into a token limit."""
+def _cut_texts(expansions: Sequence[Expansion], frame: Frame, kit: Kit) -> list[str]:
+    """Which texts ran into a token limit."""
     cut = [f"point {expansion['index']}" for expansion in expansions if expansion.get("truncated")]
-    cut += [f"the {name}" for name in frame_parts(kit.options.frame) if frame.get(name, {}).get("truncated")]
+    return cut + [f"the {name}" for name in frame_parts(kit.options.frame) if frame.get(name, {}).get("truncated")]
+
+
+def _tell_of_cuts(cut: Sequence[str], kit: Kit) -> None:
+    """Tell the log of them, in one line."""
     if not cut:
         return
     if kit.prompts.trim_to_sentence:  # the profile's limits are tight on purpose, and nothing ends in half a sentence
@@ -93,7 +100,7 @@ def _tell_of_cuts(expansions: Sequence[Expansion], frame: Frame, task: Task, kit
 async def answer_directly(state: SotState, task: Task, kit: Kit) -> Update:
     """Answer in one ordinary call. At the deadline, what has been streamed is the answer, marked as cut."""
     task.trace.describe_node(stage="direct")
-    answer, timing = await write_directly(
+    written = await write_directly(
         state["asked"],
         state["history"],
         task,
@@ -101,13 +108,24 @@ async def answer_directly(state: SotState, task: Task, kit: Kit) -> Update:
         send=lambda text: task.emit({"type": "sot.answer.delta", "text": text}),
     )
     usage = add_usage(state["usage"], task.meter.usage)
-    return {**answered(state, task, answer, usage, {"direct": timing}), "usage": task.meter.usage}
+    update = answered(state, task, written.text, written.finish_reason, usage, {"direct": written.timing})
+    return {**update, "usage": task.meter.usage}
+
+
+@dataclass(frozen=True, slots=True)
+class DirectAnswer:
+    """An ordinary answer."""
+
+    text: str
+    timing: StageTiming
+    """When it was written."""
+    finish_reason: FinishReason
 
 
 async def write_directly(
     question: str, history: list[ChatTurn], task: Task, kit: Kit, *, send: Callable[[str], None]
-) -> tuple[str, StageTiming]:
-    """The text of an ordinary answer, and when it was written.
+) -> DirectAnswer:
+    """Have an ordinary answer written, and once more if there is nothing in it.
 
     Args:
         question: The question.
@@ -117,7 +135,7 @@ async def write_directly(
         send: Takes the text as it is written.
 
     Raises:
-        SkeletonError: The model could not answer, or nothing of it was there at the deadline.
+        SkeletonError: The model could not answer, or with nothing, or nothing of it was there at the deadline.
         SotConfigError: The provider refused the key or the model's name.
     """
     config = task.child_config(run_name="write answer", stage="direct")
@@ -135,13 +153,12 @@ async def write_directly(
         make_cleaner=TextCleaner,
         send=note_and_send,
     )
+    nothing = ""
     try:
         async with asyncio.timeout(task.seconds_left(None)) as timer:
-            await writer.write()
+            nothing = await write_something(writer, call)
         answer = writer.text
-        if not writer.says_something:
-            logger.warning("The model answered with nothing: it may have declined, or run out of tokens for thinking.")
-        if writer.truncated and not kit.prompts.trim_to_sentence:
+        if writer.truncated and not (nothing or kit.prompts.trim_to_sentence):
             logger.warning(
                 "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
                 "SotPrompts.direct_settings)."
@@ -156,18 +173,34 @@ async def write_directly(
             message = f"There is no skeleton, and the direct answer failed too: {reason}."
             raise SkeletonError(message) from error
         answer = writer.text + _CUT
+    if nothing:
+        message = f"There is no skeleton, and no direct answer either: {nothing}."
+        raise SkeletonError(message)
     timing["end"] = task.shared.elapsed()
-    return answer, timing
+    return DirectAnswer(answer, timing, "length" if writer.truncated else "stop")
 
 
-def answered(state: Mapping[str, Any], task: Task, answer: str, usage: Usage, timings: dict[str, Any]) -> Update:
+def answered(
+    state: Mapping[str, Any],
+    task: Task,
+    answer: str,
+    finish_reason: FinishReason,
+    usage: Usage,
+    timings: dict[str, Any],
+) -> Update:
     """The end of every way through the graph."""
     task.emit({"type": "sot.answer", "answer": answer})
     task.ended = True
-    message = AIMessage(answer, id=state["answer_id"], usage_metadata=usage_metadata(usage))
+    message = AIMessage(
+        answer,
+        id=state["answer_id"],
+        response_metadata={"finish_reason": finish_reason},
+        usage_metadata=usage_metadata(usage),
+    )
     asked = [HumanMessage(state["asked"], id=state["question_id"])] if state["question_id"] else []
     update: Update = {
         "answer": answer,
+        "finish_reason": finish_reason,
         "messages": [*asked, message],
         "timings": {**timings, "total": task.shared.elapsed()},
     }

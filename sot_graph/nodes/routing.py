@@ -22,6 +22,7 @@ from sot_graph.types import RouteName, StageTiming, Timings
 if TYPE_CHECKING:
     from langgraph.types import Send
 
+    from sot_graph.nodes.answering import DirectAnswer
     from sot_graph.nodes.kit import Kit, Update
     from sot_graph.options import FrameChoice
     from sot_graph.routing.decision import RouteDecision
@@ -84,7 +85,7 @@ class _Speculation:
         self._kit = kit
         self._held: list[str] | None = []
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
-        self._direct: asyncio.Task[tuple[str, StageTiming]] | None = None
+        self._direct: asyncio.Task[DirectAnswer] | None = None
         if task.options.speculative:
             self._draft = asyncio.create_task(
                 draft_or_recall(task, kit, asked.question, asked.history, may_depend=task.options.dependent == "graph")
@@ -110,10 +111,12 @@ class _Speculation:
         held, self._held = self._held or [], None
         for text in held:
             self._send(text)
-        answer, timings["direct"] = await self._direct
+        written = await self._direct
+        timings["direct"] = written.timing
         await self.cancel()  # its usage is in the answer's message
         usage = add_usage(None, self._task.meter.usage)
-        update = answered({**begun, "timings": timings}, self._task, answer, usage, {})
+        known = {**begun, "timings": timings}
+        update = answered(known, self._task, written.text, written.finish_reason, usage, {})
         timings["total"] = update.pop("timings")["total"]
         return update
 

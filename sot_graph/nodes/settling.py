@@ -201,6 +201,7 @@ def fresh(asked: Asked, task: Task) -> Update:
         "may_depend": task.options.dependent == "graph",
         "is_written": False,
         "sources": [],
+        "finish_reason": None,
         "review_comment": "",
         "frame": Overwrite({}),
     }

@@ -23,6 +23,7 @@ from sot_graph import (
     stream_answer,
 )
 from sot_graph.testing import (
+    CutOff,
     Fault,
     Reply,
     ScriptedChatModel,
@@ -277,6 +278,19 @@ async def test_other_middleware_works_around_it(model, endpoint):
     )
     result = await agent.ainvoke(LONG)
     assert "**1. Choosing a spot**" in result["messages"][-1].text
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_an_answer_with_a_text_that_a_token_limit_cut_off_ends_with_length(run, model, endpoint, streamed):
+    async def reason():
+        if not streamed:
+            return (await run(agent_of(model), LONG))["messages"][-1].response_metadata["finish_reason"]
+        pieces = [piece async for piece, _ in agent_of(model).astream(LONG, stream_mode="messages")]
+        return next(found for piece in reversed(pieces) if (found := piece.response_metadata.get("finish_reason")))
+
+    assert await reason() == "stop"
+    endpoint.faults = [Fault(CutOff(3), lambda request: "<point>2. " in request.last_user)]
+    assert await reason() == "length"
 
 
 async def test_a_point_that_fails_is_marked_in_the_agents_answer(run, model, endpoint):

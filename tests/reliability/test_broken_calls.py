@@ -6,6 +6,7 @@ import time
 import pytest
 from langchain_core.messages import AIMessage
 from langgraph.cache.memory import InMemoryCache
+from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph import ExpansionError, SkeletonError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import (
@@ -14,6 +15,7 @@ from sot_graph.testing import (
     Fault,
     Garbage,
     HangUp,
+    Refusal,
     Reply,
     Reset,
     ScriptedChatModel,
@@ -196,6 +198,39 @@ async def test_a_point_that_says_something_the_second_time_is_whole(run, endpoin
     assert len(tries_of(endpoint, 2)) == 2
 
 
+def graph_without_a_skeleton(endpoint, **options):
+    router = lambda question, history: "direct"  # noqa: E731
+    return create_sot_graph(endpoint.chat_model(), router=router, options=SotOptions(**options))
+
+
+@pytest.mark.parametrize("kind", [Empty(), Reply("**"), Refusal()], ids=["empty", "marks", "refused"])
+@pytest.mark.parametrize("options", [{"stream": False}, {"stream": True}, {"speculative": "both"}], ids=str)
+async def test_a_direct_answer_that_says_nothing_is_asked_for_once_more_and_then_an_error(run, endpoint, kind, options):
+    answers_directly = lambda request: "skeleton" not in request.text  # noqa: E731
+    endpoint.faults = [Fault(kind, answers_directly, times=1)]
+    graph = graph_without_a_skeleton(endpoint, **options)
+    result = await run(graph, ASK)
+    assert result["answer"]
+    assert result["usage"]["direct"]["calls"] == 2
+    endpoint.faults = [Fault(kind, answers_directly)]
+    with pytest.raises(SkeletonError, match="no direct answer either: the model wrote nothing for it, twice"):
+        await run(graph, ASK)
+
+
+async def test_nothing_of_an_empty_direct_answer_is_read_before_the_other(endpoint):
+    endpoint.faults = [Fault(Reply("** "), times=1)]
+    graph = graph_without_a_skeleton(endpoint)
+    text = "".join([text async for text in astream_answer(graph, ASK)])
+    assert text
+    assert "**" not in text
+
+
+async def test_tokens_that_ran_out_before_the_first_word_are_told(run, endpoint):
+    endpoint.faults = [Fault(Reply("", finish_reason="length"))]
+    with pytest.raises(SkeletonError, match="its tokens ran out before the first word"):
+        await run(graph_without_a_skeleton(endpoint), ASK)
+
+
 async def test_a_reply_that_is_no_json_is_a_failure_that_says_so(run, endpoint):
     endpoint.faults = [Fault(Garbage(), point_number(2))]
     result = await run(create_sot_graph(endpoint.chat_model()), ASK)
@@ -224,6 +259,40 @@ async def test_a_direct_answer_that_a_token_limit_cuts_off_is_told(run, endpoint
     graph = create_sot_graph(endpoint.chat_model(), router=lambda question, history: "direct")
     await run(graph, ASK)
     assert "was cut off at a token limit" in warnings_of()[0]
+
+
+@pytest.mark.parametrize("options", [SotOptions(), SotOptions(dispatch="pipelined"), SotOptions(frame="intro")])
+async def test_an_answer_with_a_text_that_a_token_limit_cut_off_ends_with_length(run, endpoint, options):
+    graph = create_sot_graph(endpoint.chat_model(), options=options)
+    whole = await run(graph, ASK)
+    endpoint.faults = [Fault(CutOff(5), point_number(2))]
+    cut = await run(graph, ASK)
+    for result, reason in ((whole, "stop"), (cut, "length")):
+        assert result["finish_reason"] == reason
+        assert result["messages"][-1].response_metadata["finish_reason"] == reason
+
+
+@pytest.mark.parametrize("speculative", [False, "both"])
+async def test_so_does_a_direct_answer(run, endpoint, speculative):
+    graph = create_sot_graph(
+        endpoint.chat_model(), router=lambda question, history: "direct", options=SotOptions(speculative=speculative)
+    )
+    assert (await run(graph, ASK))["finish_reason"] == "stop"
+    endpoint.faults = [Fault(CutOff(5))]
+    assert (await run(graph, ASK))["finish_reason"] == "length"
+
+
+async def test_a_second_answer_of_a_thread_ends_as_it_does_itself(endpoint):
+    endpoint.faults = [Fault(CutOff(5), point_number(2), times=1)]
+    graph = create_sot_graph(endpoint.chat_model(), checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    assert (await graph.ainvoke(ASK, config))["finish_reason"] == "length"
+    reasons = [
+        values["finish_reason"]
+        async for values in graph.astream({"question": "And tides?"}, config, stream_mode="values")
+        if "finish_reason" in values
+    ]
+    assert reasons[-2:] == [None, "stop"]
 
 
 async def test_a_text_that_a_token_limit_cut_off_is_marked_in_its_event_and_kept_with_its_mark(endpoint):

@@ -15,7 +15,7 @@ from sot_graph.cli.app import app
 from sot_graph.testing import CutOff, Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
-KEYS = {"answer", "route", "route_reason", "skeleton", "expansions", "sources", "frame"}
+KEYS = {"answer", "finish_reason", "route", "route_reason", "skeleton", "expansions", "sources", "frame"}
 KEYS |= {"usage", "timings", "messages"}
 
 
