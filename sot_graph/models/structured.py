@@ -183,6 +183,7 @@ async def _create(
             return runnable.bind(response_format=_strict(response_format))
         return runnable
 
+    unfinished = ""
     try:
         reply = await exchange.call.ask(convert_to_messages(messages), prepare=prepare, on_text=exchange.on_text)
     except LengthFinishReasonError as error:  # the OpenAI client's own parser is in the way of a reply cut off
@@ -194,7 +195,9 @@ async def _create(
     else:
         completion = to_completion(reply)
         exchange.was_cut_off = reply.was_cut_off
-    exchange.replies.append(_written(completion))
+        for call in reply.message.invalid_tool_calls[:1]:  # as the arguments are that a token limit cut off
+            unfinished = call["args"] or ""
+    exchange.replies.append(_written(completion) or unfinished)
     _repair(completion, exchange, tools)
     return completion
 

@@ -11,6 +11,7 @@ from sot_graph.models import InvalidOutputError, ask_structured
 from sot_graph.prompts.rendering import numbered_list, skeleton_prefill
 from sot_graph.skeleton.asking import Draft, Drafting, NoSkeletonError, Revision, listed, without_prefill
 from sot_graph.skeleton.parsing import parse_skeleton
+from sot_graph.skeleton.scanning import TitleScanner
 from sot_graph.skeleton.schema import SkeletonSchema, skeleton_schema
 
 if TYPE_CHECKING:
@@ -83,10 +84,17 @@ class _WholeReply:
                 if usable >= self._drafting.fewest:
                     return self._settle(raw, reply, "structured")
                 most = max(most, usable)
+            if error.was_cut_off and (titles := self._enough_titles(error.replies[-1])):
+                return self._settle(titles, error.replies[-1], "structured")
             reason = self._too_few(most) if most else _no_json(error)
             call.trace.reject(reason)
             raise NoSkeletonError(reason) from error
         return self._settle(parsed.points, text, "structured")
+
+    def _enough_titles(self, reply: str) -> list[str]:
+        """The whole titles of a reply that was cut off, where it has as many as there may be: it might never end."""
+        titles = TitleScanner().feed(reply)
+        return titles if len(self._drafting.points(titles)) >= self._drafting.most else []
 
     def _schema(self) -> type[SkeletonSchema]:
         return skeleton_schema(

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from sot_graph import SotConfigError, SotOptions, create_sot_graph
-from sot_graph.testing import CutOff, Fault, Refusal, Reply, SkeletonResponder
+from sot_graph import SotConfigError, SotOptions, SotPrompts, create_sot_graph
+from sot_graph.testing import CutOff, Fault, Refusal, Reply, SkeletonResponder, ToolCall
 
 ASK = {"question": "How do plants grow?"}
 
@@ -59,6 +59,27 @@ async def test_what_is_no_skeleton_is_asked_for_again_then_as_a_list_then_answer
         else {"json": "asking in the list format.", "list": "answering directly."}[stage]
         for stage, again in pairwise(expected)
     ]
+
+
+@pytest.mark.parametrize("mode", ["json_schema", "tools", "md_json"])
+async def test_a_skeleton_that_never_ends_is_used_once_a_token_limit_ends_it(run, endpoint, mode):
+    points = {"points": [f"Title {number} of many" for number in range(3000)]}
+
+    def endless(request):
+        if request.tools:
+            return Reply(tool_calls=[ToolCall(request.tools[0]["function"]["name"], points)])
+        return Reply(json.dumps(points))
+
+    write = endpoint.responder
+    endpoint.responder = lambda request: write(request) if stage_of(request) == "point" else endless(request)
+    graph = create_sot_graph(
+        endpoint.chat_model(),
+        prompts=SotPrompts(skeleton_settings={"max_tokens": 400}),
+        options=SotOptions(structured_mode=mode),
+    )
+    result = await run(graph, ASK)
+    assert [point["title"] for point in result["skeleton"]] == points["points"][:10]
+    assert result["usage"]["skeleton"]["calls"] == 1
 
 
 async def test_one_bad_skeleton_costs_one_more_call(run, endpoint, warnings_of):
