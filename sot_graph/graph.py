@@ -262,6 +262,12 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
 def _check_join(join: Join) -> None:
     """Found out when the graph is made, not after all its points have been paid for."""
+    called = join if inspect.isroutine(join) else getattr(join, "__call__", join)  # noqa: B004
+    if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        message = (
+            "join is asynchronous, or a generator; it must be a plain function that returns the answer as a string."
+        )
+        raise SotConfigError(message)
     try:
         inspect.signature(join).bind("", [], [])
     except TypeError as error:

@@ -72,7 +72,9 @@ def check_expander(expander: object) -> None:
         )
         raise SotConfigError(message)
     try:
-        inspect.signature(expander).bind({})
+        signature = inspect.signature(expander)
+        gets_config = "config" in signature.parameters and not _is_generator(expander)  # LangChain gives it
+        signature.bind({}, **({"config": {}} if gets_config else {}))
     except TypeError as error:
         message = f"expander can't be called as expander({{'question': ..., 'point': ..., ...}}): {error}."
         raise SotConfigError(message) from error

@@ -74,6 +74,7 @@ class ExpanderWriter(SendingWriter):
         attempt = 1
         while True:
             self._cleaner = self._make_cleaner()
+            self.sources = []
             self._on_attempt(attempt)
             try:
                 async with self._task.slot():
@@ -132,7 +133,10 @@ class ExpanderWriter(SendingWriter):
                     self._take(read_output(piece))
 
     def _take(self, expanded: Expanded) -> None:
-        self.sources = expanded.sources or self.sources
+        known = list(self.sources)
+        # Some tell those that are new, others all that there are by now.
+        is_whole = expanded.sources[: len(known)] == known
+        self.sources = expanded.sources if is_whole else known + expanded.sources
         self._sender.add(self._cleaner.feed(expanded.text))
 
     def _told(self, error: Exception) -> Exception:

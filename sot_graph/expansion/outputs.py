@@ -47,11 +47,11 @@ def read_output(output: Any) -> Expanded:
         return Expanded(clean_text(output))
     if isinstance(output, AIMessage):
         return Expanded(clean_text(str(output.text)))
+    known = _fields(output)
+    for fields in (known, _fields(known.get("structured_response"))):
+        if isinstance(fields.get("text"), str):
+            return Expanded(clean_text(fields["text"]), _sources(fields.get("sources") or []))
     if isinstance(output, Mapping):
-        structured = _fields(output.get("structured_response"))
-        for fields in (output, structured):
-            if isinstance(fields.get("text"), str):
-                return Expanded(clean_text(fields["text"]), _sources(fields.get("sources") or []))
         messages = output.get("messages")
         if isinstance(messages, Sequence) and messages and isinstance(messages[-1], (AIMessage, ToolMessage)):
             return _of_agent(messages)
@@ -59,11 +59,11 @@ def read_output(output: Any) -> Expanded:
     raise ExpanderError(message)
 
 
-def _fields(structured: Any) -> Mapping[str, Any]:
-    """An agent's structured response, a mapping or an object of Pydantic's or a dataclass."""
-    if isinstance(structured, Mapping):
-        return structured
-    return vars(structured) if hasattr(structured, "__dict__") else {}
+def _fields(given: Any) -> Mapping[str, Any]:
+    """Of a mapping, or of an object of Pydantic's or a dataclass, such as a model with structured output gives."""
+    if isinstance(given, Mapping):
+        return given
+    return vars(given) if hasattr(given, "__dict__") else {}
 
 
 def _sources(given: Any) -> list[Source]:

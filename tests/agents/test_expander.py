@@ -8,7 +8,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -84,6 +84,10 @@ def title_in(messages):
     return messages[-1].text.split("<point>")[1].split("</point>")[0].partition(". ")[2]
 
 
+def about_with_config(given, config: RunnableConfig):
+    return about(given) if config["tags"] else ""
+
+
 class Structured(BaseModel):
     text: str
     sources: list[str] = []
@@ -108,6 +112,8 @@ EXPANDERS = {
     "a message": lambda given: AIMessage(about(given)),
     "a dict": lambda given: {"text": about(given)},
     "an agent's state": lambda given: {"messages": [*given["messages"], AIMessage(about(given))]},
+    "an object of Pydantic's": lambda given: Structured(text=about(given)),
+    "a function that wants LangChain's config": about_with_config,
     "a structured response": lambda given: {"messages": [], "structured_response": Structured(text=about(given))},
 }
 

@@ -121,6 +121,17 @@ async def test_a_generator_may_name_its_sources_at_the_end():
     assert "All about Water [4].\n\n**Sources**\n\n1. Sunlight.md\n2. common.md\n3. Soil.md\n4. Water.md" in text
 
 
+@pytest.mark.parametrize("then", [["b.md"], ["a.md", "b.md"]], ids=["the new ones", "all of them"])
+async def test_a_generator_may_name_its_sources_as_it_finds_them(then):
+    async def write(given):
+        yield {"text": "One [1]", "sources": ["a.md"]}
+        yield {"sources": then}
+        yield " and another [2]."
+
+    result = await graph_of(write).ainvoke(ASK)
+    assert result["answer"].endswith("One [1] and another [2].\n\n**Sources**\n\n1. a.md\n2. b.md")
+
+
 async def test_text_before_the_first_citation_flows_while_it_is_written():
     go_on = asyncio.Event()
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from sot_graph import create_sot_graph
 from sot_graph.errors import SotConfigError
 from sot_graph.joining import PointwiseJoin, join_answer, join_headings, join_markdown, join_plain, shown
 from sot_graph.skeleton import number_points
+from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 from sot_graph.types import Expansion
 
 QUESTION = "Why?"
@@ -94,6 +96,22 @@ def test_any_callable_is_a_join_and_gets_question_skeleton_and_expansions():
 def test_a_join_that_gives_no_string_is_refused(result: Any):
     with pytest.raises(SotConfigError, match=f"The join returned {type(result).__name__}"):
         join_answer(lambda *_: result, QUESTION, SKELETON, BOTH, "mark")
+
+
+def test_a_join_that_can_not_give_a_string_is_refused_before_anything_is_paid_for():
+    async def later(question, skeleton, expansions):
+        return ""
+
+    def pieces(question, skeleton, expansions):
+        yield ""
+
+    class Later:
+        async def __call__(self, question, skeleton, expansions):
+            return ""
+
+    for join in (later, pieces, Later()):
+        with pytest.raises(SotConfigError, match="join is asynchronous, or a generator"):
+            create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought()), join=join)
 
 
 def test_an_error_in_a_custom_join_comes_out_as_it_is():
