@@ -25,9 +25,8 @@ from langchain_core.runnables import (
 from langchain_core.runnables.utils import is_async_callable
 from typing_extensions import TypedDict
 
+from sot_graph.containing import ContainedError, without_exit
 from sot_graph.errors import SotConfigError
-from sot_graph.expansion.containing import without_exit
-from sot_graph.expansion.outputs import ExpanderError
 from sot_graph.types import SkeletonPoint
 
 __all__ = ["Expander", "ExpanderInput", "call_expander", "check_expander", "stream_expander", "streams_text"]
@@ -124,7 +123,7 @@ def _over(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], Asy
                         async for piece in made:
                             yield piece
                     except SystemExit as error:
-                        raise ExpanderError.of_raised(error) from error
+                        raise ContainedError.of_raised(error) from error
             else:
                 async with aclosing(_from_thread(made)) as others:
                     async for piece in others:
@@ -192,7 +191,7 @@ def _in_thread(work: Callable[[], T]) -> Awaitable[T]:
         except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
             # A future takes no StopIteration, and what ends a process or a task is one point's failure here.
             can_be_raised = isinstance(error, (Exception, KeyboardInterrupt)) and not isinstance(error, StopIteration)
-            failure = error if can_be_raised else ExpanderError.of_raised(error)
+            failure = error if can_be_raised else ContainedError.of_raised(error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 

@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessage
 from langgraph.errors import GraphBubbleUp
 
 from sot_graph.causes import status_code
-from sot_graph.expansion.containing import GRACE_SECONDS, contained
+from sot_graph.containing import ContainedError, contained
 from sot_graph.expansion.expander import call_expander, stream_expander, streams_text
 from sot_graph.expansion.outputs import Expanded, ExpanderError, read_output
 from sot_graph.expansion.sending import SendingWriter
@@ -82,6 +82,10 @@ class ExpanderWriter(SendingWriter):
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
                 raise ExpanderError(message) from error
+            except ContainedError as error:
+                self._scrubber.error(error)
+                message = f"the expander {self._scrubber.text(error.what)}"
+                raise ExpanderError(message) from error
             except ExpanderError as error:
                 self._scrubber.error(error)  # it shows what was returned
                 raise
@@ -104,19 +108,11 @@ class ExpanderWriter(SendingWriter):
 
     async def _contained(self, call: Coroutine[Any, Any, T]) -> T:
         try:
-            return await contained(call, self._tell_that_it_goes_on)
+            return await contained(call, f"Point {self._given['point']['index']}: its expander")
         except asyncio.CancelledError:
             self._is_left = True
             self._watcher.leave()
             raise
-
-    def _tell_that_it_goes_on(self) -> None:
-        logger.warning(
-            "Point %d: its expander goes on %.3g s after it was cancelled. It is left to itself; nothing that it "
-            "still does counts. Where it catches asyncio.CancelledError, have it raise that again, or clean up faster.",
-            self._given["point"]["index"],
-            GRACE_SECONDS,
-        )
 
     async def _read_stream(self) -> None:
         pieces: Any = stream_expander(self._expander, self._given, self._config)

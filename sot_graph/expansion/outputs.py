@@ -23,11 +23,6 @@ _WANTED = 'a text, an AIMessage, {"text": ..., "sources": [...]}, or an agent\'s
 class ExpanderError(Exception):
     """An expander failed, or gave what is no text: the point's error says which."""
 
-    @classmethod
-    def of_raised(cls, error: BaseException) -> ExpanderError:
-        """Of what can't be raised again: it would end a task, a loop or the process."""
-        return cls(f"the expander raised {error!r}")
-
 
 @dataclass(slots=True)
 class Expanded:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from sot_graph.containing import contained
 from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.models import explain
 from sot_graph.routing.decision import RouteDecision
@@ -113,10 +114,14 @@ async def ask_router(
         return _checked(await router.decide(question, history, task=task, model=model))
     if getattr(router, "is_instant", False):
         return _checked(router(question, history))
+    return _checked(await contained(_asked(router, question, history), "The router"))
+
+
+async def _asked(router: Router, question: str, history: Sequence[ChatTurn]) -> Any:
     if inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(type(router).__call__):
-        return _checked(await router(question, history))  # type: ignore[misc]
+        return await router(question, history)  # type: ignore[misc]
     answer = await asyncio.to_thread(router, question, history)  # it may block: a file, a request, a lock
-    return _checked(await answer if inspect.isawaitable(answer) else answer)
+    return await answer if inspect.isawaitable(answer) else answer
 
 
 def _checked(answer: Any) -> RouteDecision:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from contextlib import aclosing
 
 import pytest
@@ -106,7 +107,17 @@ async def never(question, history):
     await asyncio.Event().wait()
 
 
+async def exits(question, history):
+    raise SystemExit(2)
+
+
+def exits_in_a_thread(question, history):
+    raise SystemExit(2)
+
+
 BAD_ROUTERS = {
+    "an exit": (exits, "it raised SystemExit(2)"),
+    "an exit in a thread": (exits_in_a_thread, "it raised SystemExit(2)"),
     "nonsense": (lambda question, history: 42, "returned 42"),
     "an empty label": (lambda question, history: "", "returned ''"),
     "an exception": (raises, "no luck"),
@@ -132,9 +143,30 @@ async def test_a_router_that_fails_is_an_error_where_that_is_wished(endpoint, ca
     router, reason = BAD_ROUTERS[case]
     timeout = 0.05 if case == "no end" else 10.0
     options = SotOptions(on_router_failure="raise", router_timeout=timeout)
-    with pytest.raises(RoutingError, match=reason.replace("(", r"\(")):
+    with pytest.raises(RoutingError, match=re.escape(reason)):
         await create_sot_graph(endpoint.chat_model(), router=router, options=options).ainvoke(ASK)
     assert endpoint.requests == []
+
+
+async def test_a_router_that_takes_no_cancellation_is_left_to_itself(endpoint, caplog):
+    released, ended = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(question, history):
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+        ended.set()
+        return "skeleton"
+
+    graph = create_sot_graph(endpoint.chat_model(), router=stubborn, options=SotOptions(router_timeout=0.05))
+    result = await graph.ainvoke(ASK)
+    assert result["route"] == "direct"
+    assert not ended.is_set()
+    assert "The router goes on 0.2 s after it was cancelled." in caplog.text
+    released.set()
+    await ended.wait()
 
 
 @pytest.mark.parametrize("fault", [Status(400), Status(401)])

@@ -1,33 +1,57 @@
-"""An expander's call in a task of its own: whatever it does there, it ends neither the run nor holds it up."""
+"""Somebody's own code, such as an expander or a router, in a task of its own: there it can't end or hold up a run."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
-from sot_graph.expansion.outputs import ExpanderError
-
-__all__ = ["GRACE_SECONDS", "contained", "without_exit"]
+__all__ = ["ContainedError", "contained", "without_exit"]
 
 T = TypeVar("T")
 
-GRACE_SECONDS = 0.2
+logger = logging.getLogger("sot_graph")
+
+_GRACE_SECONDS = 0.2
 """What a call that is cancelled has to clean up in. Then nobody waits for it any more."""
 
 
-async def contained(call: Coroutine[Any, Any, T], on_left: Callable[[], None]) -> T:
+_GOES_ON = (
+    "%s goes on %.3g s after it was cancelled. It is left to itself; nothing that it still does counts. Where it "
+    "catches asyncio.CancelledError, have it raise that again, or clean up faster."
+)
+
+
+class ContainedError(Exception):
+    """Somebody's code was ended by what would have ended more than itself.
+
+    Attributes:
+        what: What became of it, such as "raised SystemExit(1)".
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"it {what}")
+        self.what = what
+
+    @classmethod
+    def of_raised(cls, error: BaseException) -> ContainedError:
+        """In place of what can't be raised again: it would end a task, a loop or the process."""
+        return cls(f"raised {error!r}")
+
+
+async def contained(call: Awaitable[T], whose: str) -> T:
     """What a call gives. Where this is cancelled, so is the call; one that goes on all the same is left to itself.
 
     Args:
-        call: The expander's.
-        on_left: Called when the call is left to itself.
+        call: Of somebody's own code.
+        whose: For the warning about a call that is left to itself.
 
     Raises:
-        ExpanderError: It was cancelled from within, or raised what is meant to end a task or the process.
+        ContainedError: It was cancelled from within, or raised what is meant to end a task or the process.
         Exception: The call's own.
     """
     context, mark = copy_context(), object()
@@ -38,41 +62,41 @@ async def contained(call: Coroutine[Any, Any, T], on_left: Callable[[], None]) -
     except asyncio.CancelledError:
         running.cancel()
         try:
-            await asyncio.wait({running}, timeout=GRACE_SECONDS)
+            await asyncio.wait({running}, timeout=_GRACE_SECONDS)
         finally:
             if running.done():
                 _hear(running)
             else:
                 _leave(mark)
-                on_left()
+                logger.warning(_GOES_ON, whose, _GRACE_SECONDS)
         raise
     try:
         return running.result()
     except asyncio.CancelledError as error:
-        message = "the expander was cancelled from within"
-        raise ExpanderError(message) from error
+        what = "was cancelled from within"
+        raise ContainedError(what) from error
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ExpanderError.of_raised(error) from error
+        raise ContainedError.of_raised(error) from error
 
 
 async def without_exit(call: Awaitable[T]) -> T:
     """What a call gives. A `SystemExit` of its own is an error: a task hands it on to its loop, which ends.
 
     Raises:
-        ExpanderError: It would have ended the process.
+        ContainedError: It would have ended the process.
         Exception: The call's own.
     """
     try:
         return await call
     except SystemExit as error:
-        raise ExpanderError.of_raised(error) from error
+        raise ContainedError.of_raised(error) from error
 
 
-_calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_expander_calls", default=())
-"""The calls that the running code is part of, an expander's graph within an expander's call included. What it begins
-inherits this."""
+_calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_contained_calls", default=())
+"""The calls that the running code is part of: an expander may call a graph that has one, too. What it begins inherits
+this."""
 
 _left: set[asyncio.Task[Any]] = set()
 """Loops hold their tasks weakly."""
