@@ -2,7 +2,7 @@
 
 from sot_graph.models.calls import BrokenStreamError, ModelCall, Prompt, Reply, made
 from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable
-from sot_graph.models.leaving import closing_calls
+from sot_graph.models.leaving import closing_calls, closing_once
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
 from sot_graph.models.resolve import ModelWords, resolve_model
@@ -20,6 +20,7 @@ __all__ = [
     "Reply",
     "ask_structured",
     "closing_calls",
+    "closing_once",
     "explain",
     "is_callers_to_fix",
     "is_retryable",

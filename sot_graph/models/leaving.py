@@ -11,14 +11,14 @@ import threading
 import weakref
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
 from sot_graph.forking import reset_after_fork
 from sot_graph.models.running import CancelScope, tell_loops
 
-__all__ = ["closing_calls"]
+__all__ = ["closing_calls", "closing_once"]
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def closing_calls(parts: Iterator[T]) -> Generator[T]:
 
 
 def _reading(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
-    with closing(parts):  # type: ignore[type-var]
+    with closing_once(parts):
         try:
             while True:
                 with scope.entered(), _cancelled_by_ctrl_c(scope):
@@ -53,6 +53,19 @@ def _reading(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
                 yield part
         finally:
             scope.cancel()  # before `parts` is closed: that waits until the running nodes have ended
+
+
+@contextmanager
+def closing_once(parts: Iterator[T]) -> Iterator[Iterator[T]]:
+    """Close a generator at the block's end, unless another thread is about it, as when the interpreter ends."""
+    try:
+        yield parts
+    finally:
+        try:
+            parts.close()  # type: ignore[attr-defined]
+        except ValueError as error:
+            if "already executing" not in str(error):
+                raise
 
 
 @contextmanager

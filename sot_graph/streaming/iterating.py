@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SotConfigError
-from sot_graph.models import closing_calls
+from sot_graph.models import closing_calls, closing_once
 from sot_graph.streaming.reading import AnswerReader
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def stream_answer(
     """
     reading = _Reading(node)
     settings = _settings(config, context) | _remote_settings(graph)
-    with closing(closing_calls(graph.stream(input, **settings))) as parts:
+    with closing_once(closing_calls(graph.stream(input, **settings))) as parts:
         for part in parts:
             if text := reading.take(part):
                 yield text

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import aclosing, closing
 
 import pytest
 
 from sot_graph import astream_answer, create_sot_graph, stream_answer
+from sot_graph.models import closing_calls, closing_once
 from sot_graph.testing import Fault, Stall
 
 ASK = {"question": "How do plants grow?"}
@@ -289,6 +291,27 @@ def test_what_a_script_leaves_behind_at_its_end_is_closed(stalling, run):
     assert (process.returncode, errors) == (0, "")
     stalling.wait_for(all_closed)
     assert outcomes_of_points(stalling) == ["client_closed"] * EIGHT
+
+
+def test_two_who_close_one_run_at_once_do_not_stumble_over_each_other():
+    being_closed, go_on = threading.Event(), threading.Event()
+
+    def parts():
+        try:
+            yield 1
+        finally:
+            being_closed.set()
+            go_on.wait(30)
+
+    run = closing_calls(parts())
+    next(run)
+    closer = threading.Thread(target=run.close)
+    closer.start()
+    assert being_closed.wait(30)
+    with closing_once(run):
+        pass
+    go_on.set()
+    closer.join()
 
 
 def test_what_an_ordinary_thread_runs_at_a_scripts_end_is_finished(endpoint):
