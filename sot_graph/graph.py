@@ -12,6 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph.caching import ResultCache
+from sot_graph.complaints import quiet_langsmith
 from sot_graph.errors import SotConfigError
 from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
@@ -52,7 +53,6 @@ from sot_graph.prompts import SotPrompts, prompts_for
 from sot_graph.routing.deciding import ModelRouting, Router, check_router
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
-from sot_graph.tracing import quiet_langsmith
 
 if TYPE_CHECKING:
     from langgraph.cache.base import BaseCache

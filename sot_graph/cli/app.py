@@ -215,7 +215,7 @@ def route(
     )
 
 
-def _run(command: Callable[[], Asking | Comparing | Routing]) -> NoReturn:
+def _run(make: Callable[[], Asking | Comparing | Routing]) -> NoReturn:
     """Make a command and run it, and end with the exit status that says how it went."""
     from sot_graph.cli.consoles import error_console
     from sot_graph.cli.failing import exit_status
@@ -226,8 +226,10 @@ def _run(command: Callable[[], Asking | Comparing | Routing]) -> NoReturn:
 
     def run() -> None:
         check_output()
-        tracing.start()
-        command().run(error_console())
+        command = make()
+        if command.asks_model:
+            tracing.start()
+        command.run(error_console())
 
     status = exit_status(run)
     if tracing.finish(error_console()):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 
@@ -47,6 +47,7 @@ _THREAD = {"configurable": {"thread_id": "ask"}}
 class Asking:
     """One run of the command."""
 
+    asks_model: ClassVar[bool] = True
     question: str
     model: str | None = None
     base_url: str | None = None

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -50,6 +50,7 @@ class Way:
 class Comparing:
     """One run of the command: directly first, then by its skeleton, so that neither takes from the other."""
 
+    asks_model: ClassVar[bool] = True
     question: str
     model: str | None = None
     base_url: str | None = None

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from sot_graph.cli.kinds import RouterKind
 from sot_graph.cli.streams import print_json
-from sot_graph.cli.waiting import opened_model
 from sot_graph.errors import SotConfigError
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
+    from rich.console import Console
 
     from sot_graph.routing.decision import RouteDecision
 
 __all__ = ["Routing", "make_router"]
 
 
-def make_router(kind: RouterKind, model: Runnable[Any, Any] | None) -> Any:
+def make_router(kind: RouterKind, model: Runnable[Any, Any]) -> Any:
     """A router by its name. `model` is asked by the last two."""
-    from sot_graph.routing.cascade import CascadeRouter
     from sot_graph.routing.learned import LearnedRouter
-    from sot_graph.routing.model import ModelRouter
 
     if kind is RouterKind.LEARNED:
         return LearnedRouter()
+    from sot_graph.routing.cascade import CascadeRouter
+    from sot_graph.routing.model import ModelRouter
+
     if kind is RouterKind.MODEL:
         return ModelRouter(model)
     return CascadeRouter(LearnedRouter(), ModelRouter(model))
@@ -57,12 +54,15 @@ class Routing:
             Exception: The model could not be asked, or the answer not be printed.
         """
         questions = list(self._questions())
-        if self.router is RouterKind.LEARNED:
-            chosen: Any = nullcontext()
+        if self.asks_model:
+            self._ask_model(questions, errors)
         else:
-            chosen = opened_model(self.model, self.base_url, errors)
-        with chosen as model:
-            asyncio.run(self._decide(questions, make_router(self.router, model and model.chat)))
+            self._decide_alone(questions)
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether a model may be asked. Without one, seconds of imports are spared."""
+        return self.router is not RouterKind.LEARNED
 
     def _questions(self) -> Iterable[str]:
         if (self.question is None) == (self.file is None):
@@ -80,6 +80,22 @@ class Routing:
             message = f"--file {self.file} holds no question."
             raise SotConfigError(message)
         return questions
+
+    def _decide_alone(self, questions: list[str]) -> None:
+        from sot_graph.routing.learned import LearnedRouter
+
+        router = LearnedRouter()
+        for question in questions:
+            self._print(question, router(question))
+
+    def _ask_model(self, questions: list[str], errors: Console) -> None:
+        import asyncio
+
+        from sot_graph.cli.failing import running
+        from sot_graph.cli.waiting import opened_model
+
+        with opened_model(self.model, self.base_url, errors) as model, running():
+            asyncio.run(self._decide(questions, make_router(self.router, model.chat)))
 
     async def _decide(self, questions: list[str], router: Any) -> None:
         from sot_graph.options import SotOptions

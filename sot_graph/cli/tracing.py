@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from langsmith import Client
     from rich.console import Console
 
-    from sot_graph.tracing.complaints import Complaints
+    from sot_graph.complaints import Complaints
 
 __all__ = ["CommandTracing"]
 
@@ -32,7 +32,7 @@ class CommandTracing:
 
     def start(self) -> None:
         """Before the first run: the environment says whether it is traced, and where to."""
-        from sot_graph.tracing.complaints import is_switched_on, one_line, quiet_langsmith
+        from sot_graph.complaints import is_switched_on, one_line, quiet_langsmith
 
         if not is_switched_on():
             return

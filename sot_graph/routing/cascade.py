@@ -23,22 +23,21 @@ class CascadeRouter(RoutesEdges):
     """Asks `first`, and `second` only where the first one's confidence is below a threshold.
 
     Args:
-            first: Such as `LearnedRouter()`: its decisions carry a confidence.
-            second: Such as `ModelRouter(model)`.
-            threshold: Confidence from which the first decision stands, from 0.5 (never ask) to 1 (always ask).
+        first: Such as `LearnedRouter()`: its decisions carry a confidence.
+        second: Such as `ModelRouter(model)`.
+        threshold: Confidence from which the first decision stands, from 0.5 (never ask) to 1 (always ask).
 
     Attributes:
-            decided: How many questions it has decided.
-            asked: How many of them the second router was asked for.
+        decided: How many questions it has decided.
+        asked: How many of them the second router was asked for.
 
     Raises:
-            SotConfigError: The threshold is no number from 0 to 1.
+        SotConfigError: The threshold is no number from 0 to 1.
 
     Example:
-            >>> from sot_graph.routing.decision import RouteDecision
-    from sot_graph.routing.edges import RoutesEdges
-            >>> sure = lambda question, history: RouteDecision("direct", "too short", 0.99)
-            >>> cascade = CascadeRouter(sure, lambda question, history: "skeleton", threshold=0.8)
+        >>> from sot_graph.routing.decision import RouteDecision
+        >>> sure = lambda question, history: RouteDecision("direct", "too short", 0.99)
+        >>> cascade = CascadeRouter(sure, lambda question, history: "skeleton", threshold=0.8)
     """
 
     def __init__(self, first: Router | ModelRouting, second: Router | ModelRouting, *, threshold: float = 0.8) -> None:

@@ -9,7 +9,7 @@ from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 
-from sot_graph.tracing.complaints import quiet_langsmith
+from sot_graph.complaints import quiet_langsmith
 from sot_graph.tracing.hiding import discreet, hides_content, replicas_hide_content
 
 if TYPE_CHECKING:

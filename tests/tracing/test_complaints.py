@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from sot_graph import create_sot_graph
+from sot_graph.complaints import Complaints, quiet_langsmith
 from sot_graph.testing import ScriptedChatModel
-from sot_graph.tracing.complaints import Complaints, quiet_langsmith
 
 HERE = "Failed to get info from http://langsmith.here:1984: LangSmithAuthError('Authentication failed')"
 BATCH = "Failed to multipart ingest runs: Authentication failed for http://langsmith.here:1984/runs/multipart"

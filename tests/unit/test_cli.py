@@ -44,13 +44,16 @@ def ask(endpoint: SimulatedEndpoint, *arguments: str, **options: Any) -> subproc
     return run("ask", *arguments, "--base-url", endpoint.base_url, "--model", "m", **options)
 
 
-def imported(code: str) -> str:
-    heavy = ("langgraph", "langchain_core", "langchain_openai", "openai", "instructor")
+def imported(*arguments: str, **environment: str) -> str:
+    """What of the libraries that take seconds to import a command has imported by its end."""
+    heavy = ("langgraph", "langchain_core", "langchain_openai", "langsmith", "openai", "instructor", "numpy")
     report = f"import sys; print('imported:', [name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    code = f"import sys; sys.argv = ['sot-graph', *{arguments!r}]\nfrom sot_graph.cli import main; main()"
     ran = subprocess.run(
         [sys.executable, "-c", f"import atexit\ndef report():\n    {report}\natexit.register(report)\n{code}"],
         capture_output=True,
         text=True,
+        env={**os.environ, **environment},
         timeout=60,
         check=False,
     )
@@ -59,8 +62,12 @@ def imported(code: str) -> str:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ask", "--help"], ["-h"], ["--version"], []])
 def test_help_and_version_import_neither_langgraph_nor_openai(arguments: list[str]):
-    code = f"import sys; sys.argv = ['sot-graph', *{arguments!r}]\nfrom sot_graph.cli import main; main()"
-    assert imported(code) == "imported: []"
+    assert imported(*arguments) == "imported: []"
+
+
+@pytest.mark.parametrize("environment", [{}, {"LANGSMITH_TRACING": "true"}], ids=["untraced", "traced"])
+def test_a_route_without_a_model_imports_none_of_what_a_model_needs(environment: dict[str, str]):
+    assert imported("route", "What is 17 * 23?", **environment) == "imported: []"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ask", "-h"]])

@@ -56,6 +56,13 @@ def test_a_cascade_asks_the_model_only_where_the_learned_router_is_unsure(endpoi
     assert endpoint.requests == []
 
 
+def test_what_the_model_refuses_is_a_failed_run_and_no_bad_usage(endpoint):
+    endpoint.models = {"other"}
+    done = command("route", SUM, "--router", "model", *at(endpoint))
+    assert done.exit_code == 1
+    assert "The model `m` does not exist" in done.stderr.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
