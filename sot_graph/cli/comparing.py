@@ -23,7 +23,7 @@ from sot_graph.cli.waiting import opened_model
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-__all__ = ["Comparing", "Way"]
+__all__ = ["Comparing", "Way", "comparison"]
 
 _SHARED_CPU = "On one CPU the points share the cores: what is gained with a hosted model does not show here."
 
@@ -171,8 +171,9 @@ def comparison(direct: Way, skeleton: Way) -> Table:
 
     row("first word, s", direct.first_word, skeleton.first_word, "{:.2f}")
     row("whole answer, s", direct.total, skeleton.total, "{:.2f}")
-    row("tokens in", direct.input_tokens, skeleton.input_tokens, "{:,}")
-    row("tokens out", direct.output_tokens, skeleton.output_tokens, "{:,}")
+    # A provider that reports no tokens reports none at all: an answer has some.
+    row("tokens in", direct.input_tokens or None, skeleton.input_tokens or None, "{:,}")
+    row("tokens out", direct.output_tokens or None, skeleton.output_tokens or None, "{:,}")
     row("model calls", direct.calls, skeleton.calls, "{}")
     row("seconds a token out", direct.seconds_per_token, skeleton.seconds_per_token, "{:.4f}")
     return table

@@ -56,6 +56,9 @@ class Board:
     """The text of an answer that is written without a skeleton."""
     _started: float = field(init=False)
     _first_text_at: float | None = None
+    _ended_at: float | None = None
+    _tokens: int | None = None
+    """How many tokens the provider says that the texts have, once they are written."""
 
     def __post_init__(self) -> None:
         self._started = self.clock()
@@ -71,10 +74,23 @@ class Board:
         elif kind == "sot.answer.delta":
             self._note_text()
             self.direct = (self.direct or "") + event["text"]
+        elif kind == "sot.answer":
+            self._ended_at = self.clock()
         elif kind.startswith("sot.point."):
             self._write(self.points.setdefault(event["index"], _named(event)), event)
         elif kind.startswith("sot.frame."):
             self._write(self.frame.setdefault(event["part"], _Text(event["part"].capitalize())), event)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Take what the run returned: its tokens are counted, where the provider reports them."""
+        texts = [*result["expansions"], *result["frame"].values()] or [{"status": "ok"}]
+        stages = [result["usage"][stage] for stage in ("expansion", "frame", "direct")]
+        tokens = sum(stage["output_tokens"] for stage in stages)
+        # A call that breaks off reports nothing, so what it has written is not among them.
+        is_whole = all(text["status"] == "ok" for text in texts) and sum(stage["calls"] for stage in stages) == len(
+            texts
+        )
+        self._tokens = tokens if is_whole and tokens else None
 
     def _write(self, text: _Text, event: Mapping[str, Any]) -> None:
         step = event["type"].rpartition(".")[2]
@@ -99,19 +115,23 @@ class Board:
 
     @property
     def summary(self) -> str:
-        """The clock, how many points are done, and how fast they are written (tokens estimated from characters)."""
-        now = self.clock()
+        """The clock, how many points are done, and how fast texts are written: "about", where that is an estimate."""
+        now = self.clock() if self._ended_at is None else self._ended_at
         parts = [f"{now - self._started:5.1f} s"]
         if self.points:
             done = sum(point.state not in ("waiting", "writing") for point in self.points.values())
             parts.append(f"{done} of {len(self.points)} points")
         elif self.direct is None:
             parts.append("drafting the skeleton")
-        chars = sum(len(text.text) for text in self._texts) + len(self.direct or "")
         if self._first_text_at is not None and now > self._first_text_at:
-            rate = chars / _CHARS_PER_TOKEN / (now - self._first_text_at)
-            parts.append(f"about {rate:.0f} tokens/s")
+            parts.append(self._speed(now - self._first_text_at))
         return "  ".join(parts)
+
+    def _speed(self, seconds: float) -> str:
+        if self._tokens is not None:
+            return f"{self._tokens / seconds:.0f} tokens/s"
+        chars = sum(len(text.text) for text in self._texts) + len(self.direct or "")
+        return f"about {chars / _CHARS_PER_TOKEN / seconds:.0f} tokens/s"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.direct is not None:

@@ -135,4 +135,5 @@ class _LiveBoard(_AtTheEnd):
         if result["skeleton"]:
             self._show("Skeleton", skeleton_text(result["skeleton"]))
         self._show("Answer", result["answer"])
-        self._console.print(f"{self._board.summary}", style="dim", markup=False)
+        self._board.finish(result)
+        self._console.print(self._board.summary, style="dim", markup=False)

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from sot_graph.cli.comparing import Way, comparison
 from sot_graph.cli.live import Board
 from sot_graph.cli.reviewing import ReviewAbandonedError, review_on_terminal
 from sot_graph.cli.waiting import waiting
@@ -86,6 +87,47 @@ def test_the_summary_tells_time_progress_and_speed(board):
     assert board.summary == "  3.0 s  1 of 3 points  about 10 tokens/s"
 
 
+def result(*statuses, calls=None, tokens=100, frame=()):
+    expansions = [{"status": status} for status in statuses]
+    nothing = {"calls": 0, "output_tokens": 0}
+    written = {"calls": len(expansions) if calls is None else calls, "output_tokens": tokens}
+    usage = {"route": {"calls": 1, "output_tokens": 9}, "skeleton": {"calls": 1, "output_tokens": 50}}
+    usage |= {"expansion": nothing, "frame": nothing, "direct": nothing}
+    usage |= {"expansion" if expansions else "direct": written}
+    return {"expansions": expansions, "frame": {part: {"status": "ok"} for part in frame}, "usage": usage}
+
+
+def test_the_speed_at_the_end_is_of_the_tokens_that_the_provider_reports_for_the_texts(board, clock):
+    board.feed({"type": "sot.answer", "answer": "..."})
+    clock.now = 9.0  # the answer has been drawn meanwhile
+    board.finish(result("ok", "ok", "ok"))
+    assert board.summary == "  3.0 s  1 of 3 points  50 tokens/s"
+
+
+def test_of_a_direct_answer_too(clock):
+    board = Board(clock=clock)
+    board.feed({"type": "sot.answer.delta", "text": "I talk."})
+    clock.now = 4.0
+    board.feed({"type": "sot.answer", "answer": "I talk."})
+    board.finish(result(calls=1))
+    assert board.summary == "  4.0 s  25 tokens/s"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        result("ok", "ok", "ok", tokens=0),
+        result("ok", "timed_out", "ok"),
+        result("ok", "ok", "ok", calls=4),
+        result("ok", "ok", "ok", frame=["introduction"]),
+    ],
+    ids=["nothing reported", "a late point", "a call that broke off", "a call less than texts"],
+)
+def test_where_not_all_tokens_are_reported_the_speed_stays_an_estimate(board, told):
+    board.finish(told)
+    assert board.summary.endswith("about 10 tokens/s")
+
+
 def test_before_the_skeleton_the_board_says_what_is_done(clock):
     assert "drafting the skeleton" in drawn(Board(clock=clock), 80)
 
@@ -109,6 +151,28 @@ def test_points_that_failed_or_were_late_are_told_by_more_than_their_colour(boar
     text = drawn(board, 120)
     assert "late" in text
     assert "failed" in text
+
+
+def compared(direct, skeleton):
+    console = Console(width=100, color_system=None, file=io.StringIO())
+    console.print(comparison(direct, skeleton))
+    return {line[:20].strip(): line[20:].split() for line in console.file.getvalue().splitlines()}
+
+
+def test_a_comparison_gives_the_figures_of_both_ways_and_their_ratio():
+    direct = Way("directly", first_word=0.5, total=8.0, input_tokens=40, output_tokens=400, calls=1)
+    rows = compared(
+        direct, Way("by its skeleton", first_word=1.0, total=2.0, input_tokens=800, output_tokens=500, calls=9)
+    )
+    assert rows["whole answer, s"] == ["8.00", "2.00", "4.00"]
+    assert rows["tokens out"] == ["400", "500", "0.80"]
+    assert rows["seconds a token out"] == ["0.0200", "0.0040", "5.00"]
+
+
+def test_a_comparison_says_nothing_of_tokens_that_nobody_reported():
+    rows = compared(Way("directly", total=8.0, calls=1), Way("by its skeleton", total=2.0, calls=9))
+    assert rows["tokens in"] == rows["tokens out"] == rows["seconds a token out"] == ["-", "-"]
+    assert rows["whole answer, s"] == ["8.00", "2.00", "4.00"]
 
 
 def waited_for(*, terminal, **how):
