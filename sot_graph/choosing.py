@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SotConfigError
@@ -13,12 +13,32 @@ from sot_graph.errors import SotConfigError
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-__all__ = ["DEFAULT_OPENAI_MODEL", "ModelChoice", "choose_from_environment", "choose_model"]
+__all__ = [
+    "COMMAND",
+    "DEFAULT_OPENAI_MODEL",
+    "ENVIRONMENT",
+    "ModelChoice",
+    "Settings",
+    "choose_from_environment",
+    "choose_model",
+]
 
 DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
 """Where only a key is there. The library itself has no default model."""
 
 _UNRELIABLE = "Its form is good, its facts are often wrong: it is here to show the graph at work."
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a program's user calls the two settings, for messages."""
+
+    model: str
+    base_url: str
+
+
+ENVIRONMENT = Settings("SOT_GRAPH_MODEL", "SOT_GRAPH_BASE_URL")
+COMMAND = Settings("--model (SOT_GRAPH_MODEL)", "--base-url (SOT_GRAPH_BASE_URL)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +51,12 @@ class ModelChoice:
     """An OpenAI-compatible endpoint."""
     notice: str = ""
     """What the user has to know about a choice that they didn't make; empty: nothing."""
+    settings: Settings = field(default=COMMAND, compare=False)
 
     @property
     def is_embedded(self) -> bool:
         """Whether it runs inside this process."""
-        return self.base_url is None and (self.name is None or self.name.endswith(".gguf"))
+        return self.base_url is None and (self.name is None or self.name.lower().endswith(".gguf"))
 
     def check(self) -> None:
         """Find out whether it can be had, without starting or asking it.
@@ -43,12 +64,18 @@ class ModelChoice:
         Raises:
             SotConfigError: There is no such model, or something that it needs is missing.
         """
-        if self.is_embedded:
-            from sot_graph.local import LocalServer
-
-            LocalServer(self.name)
-        else:
+        if not self.is_embedded:
             self._resolve()
+            return
+        from sot_graph.local import LocalServer
+
+        try:
+            LocalServer(self.name)
+        except SotConfigError as error:
+            if self.name is not None:
+                raise
+            message = f"{error} Or choose another model: OPENAI_API_KEY, {self.settings.model}."
+            raise SotConfigError(message) from error
 
     @contextmanager
     def opened(self) -> Iterator[Runnable[Any, Any]]:
@@ -68,18 +95,19 @@ class ModelChoice:
     def _resolve(self) -> Runnable[Any, Any]:
         from sot_graph.models import ModelWords, resolve_model
 
+        model, base_url = self.settings.model, self.settings.base_url
         words = ModelWords(
-            model="--model (SOT_GRAPH_MODEL)",
-            base_url="--base-url (SOT_GRAPH_BASE_URL)",
+            model=model,
+            base_url=base_url,
             examples="Give a name such as gpt-4o-mini or openai:gpt-4o-mini, or the path of a .gguf file.",
-            without_key="name a server of your own by --base-url, or leave --model out for the embedded model",
-            without_langchain="name a server that speaks OpenAI's protocol by --base-url",
-            own_server="give --base-url (SOT_GRAPH_BASE_URL) too",
+            without_key=f"name a server of your own by {base_url}, or leave {model} out for the embedded model",
+            without_langchain=f"name a server that speaks OpenAI's protocol by {base_url}",
+            own_server=f"give {base_url} too",
         )
         return resolve_model(self.name, base_url=self.base_url, words=words)
 
 
-def choose_model(model: str | None = None, base_url: str | None = None) -> ModelChoice:
+def choose_model(model: str | None = None, base_url: str | None = None, *, settings: Settings = COMMAND) -> ModelChoice:
     """What the arguments and the environment ask for.
 
     In this order: the name given (`--model`, `SOT_GRAPH_MODEL`), OpenAI's default where `OPENAI_API_KEY` is
@@ -88,26 +116,31 @@ def choose_model(model: str | None = None, base_url: str | None = None) -> Model
     Args:
         model: A name, or a path that ends in `.gguf`.
         base_url: An OpenAI-compatible endpoint.
+        settings: What messages call the two.
 
     Raises:
         SotConfigError: A base URL without a name.
     """
-    if base_url is not None and model is None:
-        message = (
-            "--base-url needs --model (SOT_GRAPH_BASE_URL needs SOT_GRAPH_MODEL): which of that server's models is to "
-            "answer?"
+    if model is not None or base_url is not None:
+        return _asked_for(model, base_url, settings)
+    if os.environ.get("OPENAI_API_KEY"):
+        name = DEFAULT_OPENAI_MODEL
+        notice = f"Using {name}, since OPENAI_API_KEY is set. {settings.model} chooses another."
+    else:
+        name = None
+        notice = (
+            "Using the embedded model SmolLM2-135M on this CPU, since neither OPENAI_API_KEY nor "
+            f"{settings.model} is set. {_UNRELIABLE}"
         )
-        raise SotConfigError(message)
-    if model is None and os.environ.get("OPENAI_API_KEY"):
-        notice = f"Using {DEFAULT_OPENAI_MODEL} (OPENAI_API_KEY is set; choose with --model or SOT_GRAPH_MODEL)."
-        return ModelChoice(name=DEFAULT_OPENAI_MODEL, notice=notice)
-    choice = ModelChoice(name=model, base_url=base_url)
-    if not choice.is_embedded:
-        return choice
+    return ModelChoice(name=name, notice=notice, settings=settings)
+
+
+def _asked_for(model: str | None, base_url: str | None, settings: Settings) -> ModelChoice:
     if model is None:
-        notice = "Using the embedded model SmolLM2-135M on this CPU (no --model, SOT_GRAPH_MODEL or OPENAI_API_KEY). "
-        return ModelChoice(name=None, notice=notice + _UNRELIABLE)
-    return ModelChoice(name=model, notice=f"Using {model} on this CPU.")
+        message = f"{settings.base_url} needs {settings.model}: which of that server's models is to answer?"
+        raise SotConfigError(message)
+    choice = ModelChoice(name=model, base_url=base_url, settings=settings)
+    return replace(choice, notice=f"Using {model} on this CPU.") if choice.is_embedded else choice
 
 
 def choose_from_environment() -> ModelChoice:
@@ -116,4 +149,5 @@ def choose_from_environment() -> ModelChoice:
     Raises:
         SotConfigError: A base URL without a name.
     """
-    return choose_model(os.environ.get("SOT_GRAPH_MODEL") or None, os.environ.get("SOT_GRAPH_BASE_URL") or None)
+    given = (os.environ.get(name) or None for name in (ENVIRONMENT.model, ENVIRONMENT.base_url))
+    return choose_model(*given, settings=ENVIRONMENT)

@@ -62,6 +62,8 @@ def opened_model(model: str | None, base_url: str | None, errors: Console) -> It
         SotConfigError: There is no such model, or something that it needs is missing.
     """
     choice = choose_model(model, base_url)
+    if choice.is_embedded:
+        choice.check()  # what is not there is not said to be loading
     if choice.notice:
         errors.print(choice.notice, style="dim", markup=False)
     what = "Loading the model" if choice.is_embedded else "Starting"

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -78,9 +79,14 @@ class LocalServer:
         self.weights: Weights = find_weights(path)
         self.parallel = parallel
         self.context_tokens = context_tokens
-        self.threads = threads or usable_threads()
+        self._given_threads = threads
         self._stop: weakref.finalize[..., LocalServer] | None = None
         self._address = ""
+
+    @cached_property
+    def threads(self) -> int:
+        """How many threads it computes with: as given, or as this machine has to spare at the start."""
+        return self._given_threads or usable_threads()
 
     @property
     def running(self) -> bool:

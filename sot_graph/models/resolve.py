@@ -32,7 +32,17 @@ class ModelWords:
     """Beside setting the key's environment variable."""
     without_langchain: str = "pass a chat model object"
     """Beside installing LangChain."""
-    own_server: str = "give its base URL too"
+    own_server: str = 'pass ChatOpenAI(model=..., base_url="http://...", api_key=...)'
+
+
+_PROVIDERS = frozenset(
+    {
+        *("anthropic", "azure", "azure_openai", "bedrock", "bedrock_converse", "cohere", "deepseek", "fireworks"),
+        *("gemini", "google", "google_genai", "google_vertexai", "groq", "huggingface", "meta", "mistral", "mistralai"),
+        *("nvidia", "ollama", "openai", "openrouter", "perplexity", "together", "vertexai", "xai"),
+    }
+)
+"""Names that people write in place of a model's: those of `init_chat_model`, and what they are called besides."""
 
 
 def resolve_model(
@@ -67,11 +77,32 @@ def _from_name(name: str, base_url: str | None, api_key: str | None, words: Mode
         raise SotConfigError(message)
     if base_url is not None:
         return _chat_openai(name, base_url, api_key, words)
+    _check_no_other_thing(name, words)
     if not colon:
         return _chat_openai(name, None, api_key, words)
     if provider == "openai":
         return _chat_openai(rest, None, api_key, words)
     return _from_provider(provider, rest, api_key, words)
+
+
+def _check_no_other_thing(name: str, words: ModelWords) -> None:
+    """Refuse what people give in a model's place, and what would be told as a missing key."""
+    lower = name.lower()
+    if lower in _PROVIDERS:
+        message = (
+            f"{words.model} is {brief(name)}, which names a provider and none of its models: write both, as in "
+            "openai:gpt-4o-mini."
+        )
+    elif "://" in name:
+        message = f"{words.model} is {brief(name)}, an address and not a model's name: {words.own_server}."
+    elif lower.endswith(".gguf"):
+        message = (
+            f"{words.model} is {brief(name)}, a file, which sot_graph.local_model runs: "
+            "`with local_model(path) as chat:`, and pass that."
+        )
+    else:
+        return
+    raise SotConfigError(message)
 
 
 def _chat_openai(name: str, base_url: str | None, api_key: str | None, words: ModelWords) -> ChatOpenAI:
@@ -92,7 +123,10 @@ def _chat_openai(name: str, base_url: str | None, api_key: str | None, words: Mo
     except openai.OpenAIError as error:
         if base_url is not None:  # local servers want no key
             return ChatOpenAI(**settings, api_key="not-needed")  # type: ignore[arg-type]
-        message = f"No key for {brief(name)}: set OPENAI_API_KEY, or {words.without_key}."
+        message = (
+            f"No key for {brief(name)}, which is taken for a model of OpenAI's: set OPENAI_API_KEY, or "
+            f"{words.without_key}. Another provider's model is named with it, as in anthropic:its-name."
+        )
         raise SotConfigError(message) from error
 
 

@@ -50,13 +50,7 @@ def _check() -> None:
         message = "the development server is not installed: pip install 'sot-graph[studio]'."
         raise SotConfigError(message)
     choice = choose_from_environment()
-    try:
-        choice.check()
-    except SotConfigError as error:
-        if choice.name is not None:
-            raise
-        message = f"{error} Or choose another model: OPENAI_API_KEY, SOT_GRAPH_MODEL, SOT_GRAPH_BASE_URL."
-        raise SotConfigError(message) from error
+    choice.check()
     if choice.notice:
         sys.stderr.write(f"{choice.notice}\n")
 

@@ -30,7 +30,7 @@ def test_a_gguf_file_runs_here_unless_it_is_the_name_of_a_servers_model():
 
 
 def test_a_base_url_without_a_name_is_refused():
-    with pytest.raises(SotConfigError, match="--base-url needs --model"):
+    with pytest.raises(SotConfigError, match=r"^--base-url \(SOT_GRAPH_BASE_URL\) needs --model \(SOT_GRAPH_MODEL\):"):
         choose_model(base_url="http://localhost:8080/v1")
 
 
@@ -43,7 +43,37 @@ def test_the_environment_holds_the_same_two_options_and_a_blank_one_is_none(monk
     assert choose_from_environment().is_embedded
 
 
-@pytest.mark.parametrize("name", ["gpt-4o", "nowhere/model.gguf"])
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"OPENAI_API_KEY": "test"},
+        {"SOT_GRAPH_MODEL": "gpt-4o"},
+        {"SOT_GRAPH_MODEL": "nobody:x"},
+        {"SOT_GRAPH_MODEL": "http://localhost/v1"},
+        {"SOT_GRAPH_MODEL": ":"},
+        {"SOT_GRAPH_MODEL": "nowhere/model.gguf"},
+        {"SOT_GRAPH_BASE_URL": "http://localhost/v1"},
+        {"SOT_GRAPH_MODEL": "m", "SOT_GRAPH_BASE_URL": "nonsense"},
+    ],
+    ids=str,
+)
+def test_who_has_only_the_environment_is_told_of_no_options(monkeypatch, environment):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    said = ""
+    try:
+        choice = choose_from_environment()
+        said = choice.notice
+        choice.check()
+    except SotConfigError as error:
+        said += str(error)
+    assert said
+    assert "--model" not in said
+    assert "--base-url" not in said
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "nowhere/model.gguf", "nowhere/MODEL.GGUF"])
 def test_a_check_finds_what_is_missing_without_starting_anything(name):
     with pytest.raises(SotConfigError):
         choose_model(name).check()

@@ -68,9 +68,30 @@ def test_a_given_key_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch):
     assert made.root_client.api_key == "given"
 
 
-def test_a_missing_key_says_which_variable_to_set():
-    with pytest.raises(SotConfigError, match="No key for 'gpt-4o': set OPENAI_API_KEY"):
-        resolve_model("gpt-4o")
+def test_a_missing_key_says_which_variable_to_set_and_how_another_providers_model_is_named():
+    with pytest.raises(SotConfigError, match=r"No key for 'claude-x'.* set OPENAI_API_KEY.* anthropic:its-name"):
+        resolve_model("claude-x")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("anthropic", "'anthropic', which names a provider and none of its models: write both"),
+        ("OpenAI", "names a provider"),
+        ("google_genai", "names a provider"),
+        ("http://localhost:11434/v1", r"an address and not a model's name: pass ChatOpenAI\(model=..., base_url="),
+        ("models/Small.GGUF", r"a file.*local_model\(path\)"),
+    ],
+)
+@pytest.mark.parametrize("with_key", [True, False], ids=["a key", "no key"])
+def test_what_is_written_in_a_models_place_is_told_for_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, name: str, message: str, with_key: bool
+):
+    if with_key:
+        monkeypatch.setenv("OPENAI_API_KEY", "test-key")
+    with pytest.raises(SotConfigError, match=message) as refused:
+        resolve_model(name)
+    assert "No key" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["", "  ", ":", "openai:", ":gpt-4o", "gpt\n4o", "no\x1bbody:x"])
