@@ -24,19 +24,19 @@ __all__ = ["app"]
 
 
 class _Commands(TyperGroup):
-    """Typer ends with 1 where nobody reads a help to its end: `sot-graph --help | true`."""
+    """Typer ends with 1 where nobody reads a help to its end (`sot-graph --help | true`), and with 130 at SIGTERM."""
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        with _reader_may_leave():
+        with _ending_as_all_else():
             return super().make_context(*arguments, **settings)
 
     def invoke(self, *arguments: Any, **settings: Any) -> Any:
-        with _reader_may_leave():
+        with _ending_as_all_else():
             return super().invoke(*arguments, **settings)
 
 
 @contextmanager
-def _reader_may_leave() -> Iterator[None]:
+def _ending_as_all_else() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
@@ -44,6 +44,10 @@ def _reader_may_leave() -> Iterator[None]:
 
         drop_output()
         raise typer.Exit from None
+    except KeyboardInterrupt:
+        from sot_graph.cli.failing import interrupted
+
+        raise typer.Exit(interrupted()) from None
 
 
 app = typer.Typer(

@@ -13,7 +13,7 @@ from sot_graph.cli.streams import drop_output, flush_output, leave
 from sot_graph.cli.wording import in_flags
 from sot_graph.errors import SotConfigError, SotError
 
-__all__ = ["EXIT_FAILED", "EXIT_USAGE", "RunFailedError", "exit_status", "owns_process", "running"]
+__all__ = ["EXIT_FAILED", "EXIT_USAGE", "RunFailedError", "exit_status", "interrupted", "owns_process", "running"]
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -39,7 +39,7 @@ def running() -> Iterator[None]:
     except KeyboardInterrupt:
         if owns_process.get():
             # The embedded model stops only when it has computed what it is at, which takes seconds on a busy machine.
-            leave(_interrupted())
+            interrupted()
         raise
 
 
@@ -55,10 +55,7 @@ def exit_status(run: Callable[[], object]) -> int:
         drop_output()
         return 0
     except KeyboardInterrupt:
-        status = _interrupted()
-        if owns_process.get():
-            leave(status)
-        return status
+        return interrupted()
     except Exception as error:  # noqa: BLE001 - the end of the line: every failure gets its sentence and its status
         if isinstance(error, OSError):
             drop_output()
@@ -67,9 +64,12 @@ def exit_status(run: Callable[[], object]) -> int:
     return 0
 
 
-def _interrupted() -> int:
+def interrupted() -> int:
+    """Say what ended the command, and end the process with its status; where it is a test's, give that back."""
     status = interrupted_status()
     _say("Terminated." if status == EXIT_TERMINATED else "Interrupted.", "dim")
+    if owns_process.get():
+        leave(status)
     return status
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -182,15 +183,18 @@ def test_an_empty_standard_input_is_an_empty_question():
     [
         (["--max-points", "0", "--model", "m"], ["--max-points", "greater than or equal to 1"]),
         (["--point-length", "", "--model", "m"], ["--point-length", "at least 1 character"]),
-        (["--base-url", "http://127.0.0.1:9/v1"], ["--base-url needs --model"]),
+        (["--base-url", "http://127.0.0.1:9/v1"], ["--base-url (SOT_GRAPH_BASE_URL) needs --model (SOT_GRAPH_MODEL)"]),
         (
             ["--base-url", "nonsense", "--model", "m"],
             ["--base-url (SOT_GRAPH_BASE_URL) is 'nonsense'", "http://localhost:11434/v1"],
         ),
         (["--base-url", "", "--model", "m"], ["--base-url (SOT_GRAPH_BASE_URL) is ''"]),
         (["--model", "nobody:x"], ["'nobody:x'", "give --base-url"]),
-        (["--model", "gpt-4o"], ["No key for 'gpt-4o'", "OPENAI_API_KEY", "leave --model out"]),
+        (["--model", "gpt-4o"], ["No key for 'gpt-4o'", "OPENAI_API_KEY", "leave --model (SOT_GRAPH_MODEL) out"]),
         (["--model", ":"], ["names no model"]),
+        (["--model", "anthropic"], ["'anthropic', which names a provider and none of its models"]),
+        (["--model", "http://localhost/v1"], ["an address", "give --base-url (SOT_GRAPH_BASE_URL) too"]),
+        (["--model", "nowhere/model.gguf"], ["There is no file nowhere/model.gguf"]),
     ],
 )
 def test_bad_usage_is_one_readable_line_and_status_2(arguments: list[str], words: list[str]):
@@ -230,13 +234,6 @@ def test_a_text_that_is_cut_off_at_a_token_limit_is_told_and_marked(endpoint: Si
     assert [expansion.get("truncated") for expansion in json.loads(ran.stdout)["expansions"]] == [None, True, None]
     assert ran.stderr.startswith("sot-graph: warning: Cut off at a token limit: point 2. Raise the model's max_tokens")
     assert "--point-length" in ran.stderr
-
-
-def test_a_gguf_file_that_is_not_there_is_bad_usage():
-    ran = run("ask", "How?", "--model", "/nowhere/model.gguf")
-    assert ran.returncode == 2
-    assert ran.stdout == ""
-    assert "There is no file /nowhere/model.gguf" in ran.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -431,3 +428,33 @@ def test_a_report_that_fails_in_the_end_says_which_file(endpoint: SimulatedEndpo
     status, said = invoke(endpoint, "ask", "How?", "--report", "/dev/full")
     assert status == 1
     assert said.splitlines()[-1] == "sot-graph: /dev/full can't be written to: No space left on device."
+
+
+_HIT_AT_AN_IMPORT = """
+import os, sys
+
+class Hit:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Hit())
+sys.argv = ["sot-graph", "ask", "How?", "--model", "m", "--base-url", {at!r}]
+from sot_graph.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["typer", "sot_graph.cli.failing", "sot_graph.cli.asking", "rich.live", "openai", "langgraph", "instructor"],
+)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"])
+def test_what_ends_the_command_says_with_which_status_from_its_first_moment_on(
+    endpoint: SimulatedEndpoint, module: str, number: signal.Signals, status: int
+):
+    code = _HIT_AT_AN_IMPORT.format(module=module, number=int(number), at=endpoint.base_url)
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == status, ran.stderr
+    assert ran.stdout == ""
+    assert ran.stderr in ("", "Interrupted.\n", "Terminated.\n")
