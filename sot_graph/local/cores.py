@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+from sot_graph.local.quotas import cores_by_quota
+
 __all__ = ["usable_threads"]
 
 _LOADAVG = Path("/proc/loadavg")
@@ -44,6 +46,8 @@ def _running_elsewhere(all_cores: int) -> float:
 
 
 def _our_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cores_by_quota()
+    # A thread more than the quota has cores, and all of them stand still for the rest of each period: measured with a
+    # quota of 1.5, one thread wrote more than two.
+    return cores if quota is None else max(1, min(cores, int(quota)))
