@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from sot_graph.errors import SotConfigError
 from sot_graph.models import closing_calls, closing_once
@@ -17,7 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["astream_answer", "stream_answer"]
 
+logger = logging.getLogger("sot_graph")
+
 _BETWEEN_ANSWERS = "\n\n"
+_known: WeakSet[object] = WeakSet()
+"""Graphs that have streamed an answer, and those of which it has been told that they haven't."""
 
 
 async def astream_answer(
@@ -34,7 +42,8 @@ async def astream_answer(
     writes it; later points, written at the same time, come in one piece when their turn comes. The chunks, joined,
     are exactly the final `answer`, also with failed points, on a resumed run (`input=None`) and with a `join` that
     can't be streamed (then it is one chunk at the end). Where a parent answers several times, one after the other, the
-    answers come with a blank line between them. Leaving the iterator early cancels the model calls; close it with
+    answers come with a blank line between them. Where it answers by other nodes, nothing comes; of a graph that has
+    never streamed an answer, a WARNING says so once. Leaving the iterator early cancels the model calls; close it with
     `contextlib.aclosing`, as every async generator.
 
     Args:
@@ -63,6 +72,8 @@ async def astream_answer(
             if text := reading.take(part):
                 yield text
     reading.check_node()
+    if reading.is_first_silence(graph) and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
+        _tell_of_silence(graph)
 
 
 def stream_answer(
@@ -84,6 +95,22 @@ def stream_answer(
             if text := reading.take(part):
                 yield text
     reading.check_node()
+    if reading.is_first_silence(graph) and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
+        _tell_of_silence(graph)
+
+
+def _keeps_threads(graph: object) -> bool:
+    """Whether the graph can be asked what is left to do: where it waits for somebody, there is no answer yet."""
+    return isinstance(getattr(graph, "checkpointer", None), BaseCheckpointSaver)
+
+
+def _tell_of_silence(graph: object) -> None:
+    _known.add(graph)
+    logger.warning(
+        "Nothing was streamed: no graph of create_sot_graph has answered in this run. Where other nodes answered, or "
+        "the run had ended before, that is as it should be: the answer is in the state. Else a node that runs such a "
+        "graph in a thread of its own must hand on its config: graph.invoke(input, config)."
+    )
 
 
 def _settings(config: RunnableConfig | None, context: Any) -> dict[str, Any]:
@@ -144,6 +171,12 @@ class _Reading:
             )
         names = sorted({known, name})
         return f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
+
+    def is_first_silence(self, graph: object) -> bool:
+        """Whether no SoT graph said anything in this run, nor in one before, and nobody has been told."""
+        if self._seen:
+            _known.add(graph)
+        return graph not in _known
 
     def check_node(self) -> None:
         """Raise if the node that was asked for never answered while others did."""

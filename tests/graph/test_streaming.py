@@ -44,18 +44,6 @@ def point_number(number):
     return lambda request: f"<point>{number}. " in request.last_user
 
 
-@pytest.fixture(params=["stream_answer", "astream_answer"])
-def chunks_of(request):
-    """All chunks of a stream, sync or async."""
-
-    async def read(graph, given=ASK, config=None, context=None, **kwargs):
-        if request.param == "stream_answer":
-            return await asyncio.to_thread(lambda: list(stream_answer(graph, given, config, context, **kwargs)))
-        return [text async for text in astream_answer(graph, given, config, context, **kwargs)]
-
-    return read
-
-
 async def events_of(graph, given=ASK, config=None):
     return [event async for event in graph.astream(given, config, stream_mode="custom")]
 

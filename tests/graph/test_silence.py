@@ -1,0 +1,102 @@
+"""A stream in which nothing came: told where it may be a mistake, and not where somebody is waited for."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, interrupt
+
+from sot_graph import SotOptions, create_sot_graph
+from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+
+SILENCE = "Nothing was streamed"
+
+
+def sot(**settings):
+    model = ScriptedChatModel(answer_skeleton_of_thought(["Sun", "Soil", "Rain"], "About {title}."))
+    return create_sot_graph(model, **settings)
+
+
+def parent_of(node, **settings):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", node)
+    builder.add_edge(START, "answer")
+    return builder.compile(**settings)
+
+
+CHAT = {"messages": [("user", "How do plants grow?")]}
+THREAD = {"configurable": {"thread_id": "1"}}
+
+
+async def test_a_graph_that_is_run_in_a_thread_without_its_config_is_told_of_once(chunks_of, caplog):
+    inner = sot()
+    with ThreadPoolExecutor(1) as pool:
+        parent = parent_of(lambda state: {"messages": pool.submit(inner.invoke, state).result()["messages"][-1:]})
+        assert await chunks_of(parent, CHAT) == []
+        [record] = caplog.records
+        assert (record.name, record.levelname) == ("sot_graph", "WARNING")
+        assert record.getMessage().startswith(SILENCE)
+        assert "graph.invoke(input, config)" in record.getMessage()
+        assert await chunks_of(parent, CHAT) == []
+        assert len(caplog.records) == 1
+
+
+async def test_with_its_config_handed_on_such_a_graph_streams(chunks_of, caplog):
+    inner = sot()
+    with ThreadPoolExecutor(1) as pool:
+
+        def answer(state, config: RunnableConfig):
+            return {"messages": pool.submit(inner.invoke, state, config).result()["messages"][-1:]}
+
+        assert "About Sun." in "".join(await chunks_of(parent_of(answer), CHAT))
+    assert caplog.records == []
+
+
+async def test_a_parent_that_has_streamed_before_may_answer_by_other_nodes(chunks_of, caplog):
+    builder = StateGraph(MessagesState)
+    builder.add_node("long", sot())
+    builder.add_node("short", lambda state: {"messages": [AIMessage("Hello!")]})
+    builder.add_conditional_edges(START, lambda state: "short" if state["messages"][-1].text == "Hi!" else "long")
+    parent = builder.compile()
+    assert await chunks_of(parent, CHAT)
+    assert await chunks_of(parent, {"messages": [("user", "Hi!")]}) == []
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("embedded", [False, True])
+async def test_a_run_that_waits_for_somebody_is_no_silence(chunks_of, caplog, embedded):
+    reviewed = sot(options=SotOptions(review_skeleton=True), checkpointer=None if embedded else InMemorySaver())
+    graph = parent_of(reviewed, checkpointer=InMemorySaver()) if embedded else reviewed
+    assert await chunks_of(graph, CHAT, THREAD) == []
+    assert "About Sun." in "".join(await chunks_of(graph, Command(resume=True), THREAD))
+    assert caplog.records == []
+
+
+async def test_a_run_that_waits_before_its_graph_is_reached_is_no_silence(chunks_of, caplog):
+    def ask(state):
+        return {"messages": [("user", interrupt("What is the question?"))]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_sequence([("ask", ask), ("answer", sot())])
+    builder.add_edge(START, "ask")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    assert await chunks_of(graph, CHAT, THREAD) == []
+    assert await chunks_of(graph, Command(resume="How do plants grow?"), THREAD)
+    assert caplog.records == []
+
+
+async def test_an_answer_that_comes_in_one_piece_at_the_end_is_no_silence(chunks_of, caplog):
+    direct = create_sot_graph(ScriptedChatModel(lambda messages: "I just talk."), options=SotOptions(stream=False))
+    assert "".join(await chunks_of(direct, CHAT)) == "I just talk."
+    assert not [record for record in caplog.records if SILENCE in record.getMessage()]
+
+
+async def test_a_thread_with_nothing_left_to_do_is_told_as_one(chunks_of, caplog):
+    saver = InMemorySaver()
+    await sot(checkpointer=saver).ainvoke(CHAT, THREAD)
+    assert await chunks_of(sot(checkpointer=saver), None, THREAD) == []
+    [record] = caplog.records
+    assert "the run had ended before" in record.getMessage()
