@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from sot_graph.cli.consoles import output_console
 from sot_graph.cli.failing import running
-from sot_graph.cli.kinds import FrameKind, RouterKind
+from sot_graph.cli.kinds import DependentKind, DispatchKind, FrameKind, RouterKind, SkeletonFormatKind
 from sot_graph.cli.reporting import check_report, write_report
 from sot_graph.cli.reviewing import review_on_terminal
 from sot_graph.cli.routing import make_router
@@ -40,6 +41,17 @@ _KEYS = (
     "timings",
     "messages",
 )
+_SAME_NAMES = (
+    "max_points",
+    "point_length",
+    "dependent",
+    "dispatch",
+    "skeleton_format",
+    "deadline",
+    "point_timeout",
+    "max_concurrency",
+)
+"""Options that are called as in `SotOptions`, and left to it where they are not given."""
 _THREAD = {"configurable": {"thread_id": "ask"}}
 
 
@@ -53,12 +65,18 @@ class Asking:
     base_url: str | None = None
     max_points: int | None = None
     point_length: str | None = None
+    frame: FrameKind = FrameKind.NONE
+    router: RouterKind | None = None
+    dependent: DependentKind | None = None
+    review: bool = False
+    dispatch: DispatchKind | None = None
+    skeleton_format: SkeletonFormatKind | None = None
+    deadline: float | None = None
+    point_timeout: float | None = None
+    max_concurrency: int | None = None
     as_json: bool = False
     stream: bool = True
-    review: bool = False
     report: Path | None = None
-    router: RouterKind | None = None
-    frame: FrameKind = FrameKind.NONE
 
     def run(self, errors: Console) -> None:
         """Ask and print.
@@ -67,7 +85,7 @@ class Asking:
             SotConfigError: Before anything was asked: bad usage.
             Exception: The run failed, or its answer could not be printed.
         """
-        options = self._options()
+        options = self.options
         if self.report is not None:
             check_report(self.report)
         with opened_model(self.model, self.base_url, errors) as model, running():
@@ -76,17 +94,24 @@ class Asking:
             write_report(self.report, result, local=model.is_embedded)
             errors.print(f"Wrote {self.report}.", style="dim", markup=False)
 
-    def _options(self) -> SotOptions:
+    @property
+    def options(self) -> SotOptions:
+        """What the command line asks for; of what it doesn't name, the library's defaults.
+
+        Raises:
+            SotConfigError: A value is out of its bounds.
+        """
         changes: dict[str, Any] = {
             "review_skeleton": self.review,
             "stream": "auto" if self.stream else False,
-            "frame": self.frame.value,
+            "frame": str(self.frame),
         }
+        for name in _SAME_NAMES:
+            value = getattr(self, name)
+            if value is not None:
+                changes[name] = str(value) if isinstance(value, StrEnum) else value
         if self.max_points is not None:
-            changes["max_points"] = self.max_points
             changes["min_points"] = max(1, min(SotOptions().min_points, self.max_points))
-        if self.point_length is not None:
-            changes["point_length"] = self.point_length
         return SotOptions(**changes)
 
     def _answer(self, chat: Runnable[Any, Any], options: SotOptions, errors: Console) -> Mapping[str, Any]:

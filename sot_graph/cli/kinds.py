@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-__all__ = ["FrameKind", "RouterKind"]
+__all__ = ["DependentKind", "DispatchKind", "FrameKind", "RouterKind", "SkeletonFormatKind"]
 
 
 class RouterKind(StrEnum):
@@ -19,3 +19,24 @@ class FrameKind(StrEnum):
     NONE = "none"
     INTRO = "intro"
     INTRO_AND_CONCLUSION = "intro+conclusion"
+
+
+class DispatchKind(StrEnum):
+    """When points are begun."""
+
+    SEND = "send"
+    PIPELINED = "pipelined"
+
+
+class DependentKind(StrEnum):
+    """What becomes of points that build on each other."""
+
+    DIRECT = "direct"
+    GRAPH = "graph"
+
+
+class SkeletonFormatKind(StrEnum):
+    """How a skeleton is asked for."""
+
+    STRUCTURED = "structured"
+    LIST = "list"

@@ -9,19 +9,19 @@ from contextlib import suppress
 
 __all__ = ["in_flags", "say_warnings"]
 
-_FLAGS = (
-    (re.compile(r"\bSotOptions\.max_points="), "--max-points "),
-    (re.compile(r"\bSotOptions\.point_length="), "--point-length "),
-    (re.compile(r"\(max_points\)"), "(--max-points)"),
-    (re.compile(r"\bSotOptions\.point_length\b"), "--point-length"),
-)
+_OPTIONS = "max_points|point_length|frame|dependent|dispatch|skeleton_format|deadline|point_timeout|max_concurrency"
+_VALUE = re.compile(rf"\bSotOptions\.({_OPTIONS})=")
+_NAME = re.compile(rf"\bSotOptions\.({_OPTIONS})\b|(?<=\()({_OPTIONS})(?=\))")
 
 
 def in_flags(message: str) -> str:
     """A message with the options of the command in place of the arguments that they stand for."""
-    for code, flag in _FLAGS:
-        message = code.sub(flag, message)
-    return message
+    message = _VALUE.sub(lambda found: f"{_flag(found)} ", message)
+    return _NAME.sub(_flag, message)
+
+
+def _flag(found: re.Match[str]) -> str:
+    return f"--{found[found.lastindex or 0].replace('_', '-')}"
 
 
 class _Warnings(logging.Handler):

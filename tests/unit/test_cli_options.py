@@ -1,0 +1,127 @@
+"""The options of `sot-graph ask`: what becomes of them, and what their help and their errors say."""
+
+import json
+import re
+from dataclasses import fields
+from typing import get_args, get_type_hints
+
+import pytest
+from typer.testing import CliRunner
+
+from sot_graph import SotConfigError, SotOptions
+from sot_graph.cli import kinds
+from sot_graph.cli.app import app
+from sot_graph.cli.asking import Asking
+from sot_graph.cli.wording import in_flags
+from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Stall
+
+
+@pytest.fixture
+def endpoint():
+    with SimulatedEndpoint(SkeletonResponder(points=3, words_per_point=4), physics=Physics.instant()) as running:
+        yield running
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def ask(endpoint, *arguments):
+    return command("ask", "How?", "--model", "m", "--base-url", endpoint.base_url, *arguments)
+
+
+def test_what_is_not_asked_for_is_as_in_the_library():
+    assert Asking(question="How?").options == SotOptions()
+
+
+@pytest.mark.parametrize(
+    ("given", "changed"),
+    [
+        ({"dispatch": kinds.DispatchKind.PIPELINED}, {"dispatch": "pipelined"}),
+        ({"dependent": kinds.DependentKind.GRAPH}, {"dependent": "graph"}),
+        ({"skeleton_format": kinds.SkeletonFormatKind.LIST}, {"skeleton_format": "list"}),
+        ({"deadline": 2.5, "point_timeout": 1.0}, {"deadline": 2.5, "point_timeout": 1.0}),
+        ({"max_concurrency": 2}, {"max_concurrency": 2}),
+        ({"max_points": 2, "point_length": "a word"}, {"max_points": 2, "min_points": 2, "point_length": "a word"}),
+        ({"frame": kinds.FrameKind.INTRO, "review": True}, {"frame": "intro", "review_skeleton": True}),
+        ({"stream": False}, {"stream": False}),
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_reaches_the_graph_and_nothing_else_changes(given, changed):
+    assert Asking(question="How?", **given).options == SotOptions(**changed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kinds.FrameKind, "frame"),
+        (kinds.DispatchKind, "dispatch"),
+        (kinds.DependentKind, "dependent"),
+        (kinds.SkeletonFormatKind, "skeleton_format"),
+    ],
+)
+def test_a_choice_has_the_values_that_the_library_has(kind, name):
+    assert [str(value) for value in kind] == list(get_args(get_type_hints(SotOptions)[name]))
+
+
+def test_a_point_that_takes_longer_than_it_may_is_marked_and_the_reason_names_the_option(endpoint):
+    endpoint.faults = [Fault(Stall(), match=lambda request: "<point>2. " in request.last_user)]
+    done = ask(endpoint, "--point-timeout", "3", "--json")
+    assert done.exit_code == 0
+    assert [expansion["status"] for expansion in json.loads(done.stdout)["expansions"]] == ["ok", "timed_out", "ok"]
+
+
+def test_a_list_is_asked_for_without_a_schema(endpoint):
+    assert ask(endpoint, "--skeleton-format", "list").exit_code == 0
+    assert "response_format" not in endpoint.requests[0].request.raw
+    assert ask(endpoint).exit_code == 0
+    assert "response_format" in endpoint.requests[4].request.raw
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--deadline", "0"], "--deadline 0.0: Input should be greater than 0"),
+        (["--deadline", "inf"], "--deadline inf: Input should be a finite number"),
+        (["--point-timeout", "-1"], "--point-timeout -1.0: Input should be greater than 0"),
+        (["--max-concurrency", "0"], "--max-concurrency 0: Input should be greater than or equal to 1"),
+        (["--deadline", "soon"], "Invalid value for '--deadline'"),
+        (["--dispatch", "fast"], "'fast' is not one of 'send', 'pipelined'"),
+        (["--dependent", "no"], "'no' is not one of 'direct', 'graph'"),
+        (["--skeleton-format", "yaml"], "'yaml' is not one of 'structured', 'list'"),
+    ],
+)
+def test_a_bad_value_is_told_by_its_option_before_the_model_is_asked(endpoint, arguments, said):
+    done = ask(endpoint, *arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+    assert endpoint.requests == []
+
+
+SHARED = {field.name for field in fields(Asking)} & {field.name for field in fields(SotOptions)} - {"stream"}
+
+
+@pytest.mark.parametrize("name", sorted(SHARED))
+def test_messages_of_the_library_name_the_commands_options(name):
+    flag = f"--{name.replace('_', '-')}"
+    assert in_flags(f"SotOptions.{name}=0: too few.") == f"{flag} 0: too few."
+    assert in_flags(f"Raise SotOptions.{name}.") == f"Raise {flag}."
+    assert in_flags(f"not finished after 3 s ({name})") == f"not finished after 3 s ({flag})"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_help_of_ask_has_its_options_in_groups(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERMINAL_WIDTH", str(columns))
+    told = command("ask", "--help").stdout
+    groups = re.findall(r"^([A-Z][\w ]+):$", told, re.MULTILINE)
+    assert groups == ["Arguments", "Model", "Answer", "Speed and limits", "Output", "Options"]
+    for field in fields(Asking):
+        flag = {"as_json": "--json"}.get(field.name, f"--{field.name.replace('_', '-')}")
+        assert field.name == "question" or f" {flag} " in told
+
+
+def test_a_point_length_that_is_too_long_is_refused_in_the_librarys_words():
+    with pytest.raises(SotConfigError, match="point_length"):
+        _ = Asking(question="How?", point_length="x" * 201).options
