@@ -124,7 +124,7 @@ class SotContext(TypedDict, total=False):
         _Stream,
         Field(
             default="auto",
-            description="Whether the model's replies are streamed; auto: when somebody listens.",
+            description="Whether the model's replies are streamed; auto: when somebody listens, or with a deadline.",
         ),
     ]
     stream_max_delay: Annotated[
@@ -196,7 +196,8 @@ class SotOptions:
     point_timeout: _Seconds | None = 300.0
     """Seconds for one point, all attempts included; then it is `timed_out`. `None`: no limit."""
     deadline: _Seconds | None = None
-    """Seconds from the run's start: what is there by then is joined, the rest is `timed_out`."""
+    """Seconds from the run's start: what is there by then is joined, the rest is `timed_out`. For that, replies are
+    streamed, unless `stream` is `False`."""
     review_skeleton: bool = False
     """Whether a run stops at its skeleton until somebody has approved, edited or rejected it (an interrupt of
     LangGraph's). Needs a checkpointer. Set when the graph is made."""
@@ -208,7 +209,7 @@ class SotOptions:
     is left out; `"raise"`: `ExpansionError`, after all its siblings have finished."""
     stream: _Stream = "auto"
     """Whether the model's replies are streamed. `"auto"`: when somebody listens (`astream_answer`, `run.answer`,
-    `stream_mode="custom"` or `"messages"`); `True`, `False`: always, never."""
+    `stream_mode="custom"` or `"messages"`), or where there is a `deadline`; `True`, `False`: always, never."""
     stream_max_delay: _Delay = 0.03
     """Seconds that a piece of streamed text may wait to be sent together with the next; the first never waits."""
     max_question_chars: _Positive = 200_000

@@ -28,6 +28,7 @@ from sot_graph.usage import UsageMeter
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
+    from langgraph.runtime import Runtime
 
     from sot_graph.events import SotEvent
     from sot_graph.types import Stage
@@ -234,7 +235,7 @@ def open_task(
     key = key or uuid4().hex
     shared = _runs.enter(key, control if control is not None else object())
     shared.begun_here |= begins
-    stream = options.stream if isinstance(options.stream, bool) else somebody_listens(config, runtime)
+    stream = _is_streamed(options, config, runtime)
     task = Task(
         key, config, options, emit or write, shared, stream, runtime is not None, threaded, limiter, place=place
     )
@@ -242,6 +243,13 @@ def open_task(
         yield task
     finally:
         _runs.leave(key, shared, ended=task.ended)
+
+
+def _is_streamed(options: SotOptions, config: RunnableConfig, runtime: Runtime[Any] | None) -> bool:
+    """Whether the model's replies are streamed. At a deadline nothing would be there of a reply that isn't."""
+    if options.stream != "auto":
+        return options.stream
+    return options.deadline is not None or somebody_listens(config, runtime)
 
 
 def _place(checkpoint_ns: str) -> str:

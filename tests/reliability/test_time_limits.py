@@ -72,6 +72,28 @@ async def test_at_the_deadline_nothing_is_an_answer_too(run, endpoint):
     assert result["timings"]["total"] <= 1.5 + SLACK
 
 
+async def test_at_the_deadline_points_keep_what_was_written_of_them(run, endpoint):
+    endpoint.faults = [Fault(Stall(after_tokens=10), point_number(1))]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=1.5))
+    result = await run(graph, ASK)
+    assert statuses(result) == ["timed_out"] + ["ok"] * 7
+    assert f"{result['expansions'][0]['text']} … *(This point breaks off here.)*" in result["answer"]
+
+
+async def test_at_the_deadline_a_direct_answer_keeps_what_was_written_of_it(run, endpoint):
+    result = await run(talks_only(endpoint, Stall(after_tokens=4)), ASK)
+    assert result["answer"].startswith("I just talk")
+    assert result["answer"].endswith(" … *(The answer breaks off here.)*")
+
+
+async def test_who_wants_no_streamed_calls_gets_none_for_a_deadline_either(run, endpoint):
+    endpoint.faults = [Fault(Stall(after_tokens=10), point_number(1))]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=1.5, stream=False))
+    result = await run(graph, ASK)
+    assert (statuses(result)[0], result["expansions"][0]["text"]) == ("timed_out", "")
+    assert not any(logged.request.stream for logged in endpoint.requests)
+
+
 async def test_a_streamed_answer_ends_at_the_deadline_with_all_that_was_written(endpoint):
     endpoint.faults = [Fault(Stall(after_tokens=10), point_number(1))]
     graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=1.5))
