@@ -9,8 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -50,13 +49,81 @@ def no_settings_from_outside(monkeypatch):
     monkeypatch.setenv("LANGSMITH_TRACING", "false")
 
 
-@dataclass
 class DevServer:
-    """`langgraph dev`, running."""
+    """`langgraph dev` as `python -m sot_graph.studio` starts it, in a process group that ends with this process.
 
-    url: str = ""
-    output: list[str] = field(default_factory=list)
-    """What it has printed, line by line."""
+    Args:
+        folder: Where it keeps its files.
+        options: Of the command line.
+        settings: Environment variables.
+        ready: What it prints when it can be asked.
+    """
+
+    def __init__(self, folder, options, settings, ready):
+        command = [sys.executable, "-m", "sot_graph.studio", "--config", str(ROOT / "langgraph.json"), *options]
+        self.url = ""
+        self.output: list[str] = []
+        """What it has printed, line by line."""
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment_of_server(**settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        self._ready = ready
+        self._told = threading.Event()
+        self._reader = threading.Thread(target=self._read)
+        self._guard = subprocess.Popen(
+            [sys.executable, "-c", _GUARD, str(self.process.pid)], stdin=subprocess.PIPE, start_new_session=True
+        )
+
+    def __enter__(self):
+        self._reader.start()
+        self._told.wait(_START_SECONDS)
+        if not self.url:
+            self.__exit__()
+            pytest.fail("The development server did not start:\n" + "".join(self.output), pytrace=False)
+        return self
+
+    def _read(self):
+        for raw in self.process.stdout:
+            line = _COLOURS.sub("", raw)
+            self.output.append(line)
+            if found := _LISTENS.search(line):
+                self.url = found[1]
+            if re.search(self._ready, line):
+                self._told.set()
+        self._told.set()  # it has ended
+
+    def press_ctrl_c(self):
+        """As a terminal does: to all its processes. Waits until they have ended."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(_STOP_SECONDS)
+        self._reader.join(_STOP_SECONDS)
+
+    def __exit__(self, *raised):
+        for number in (signal.SIGINT, signal.SIGKILL):
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(_STOP_SECONDS)
+        self._guard.communicate(b"It has ended.")
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # a process of its own that outlived it
+        self._reader.join()
+        self.process.stdout.close()
+
+
+_GUARD = """
+import os, signal, sys
+if not sys.stdin.read():
+    os.killpg(int(sys.argv[1]), signal.SIGKILL)
+"""
+"""Ends a process group when its input closes without a word: when the tests' own process was killed."""
 
 
 def environment_of_server(**settings):
@@ -66,56 +133,12 @@ def environment_of_server(**settings):
 
 @contextmanager
 def development_server(folder, **settings):
-    """Starts it as `make studio` does, on a port of its own choice, and ends every process of it.
-
-    Args:
-        folder: Where it keeps its files.
-        **settings: Environment variables.
-    """
-    command = [sys.executable, "-m", "sot_graph.studio", "--no-reload", "--port", "0"]
-    command += ["--server-log-level", "INFO", "--config", str(ROOT / "langgraph.json")]
-    server = DevServer()
-    listens = threading.Event()
-
-    def read(pipe):
-        for raw in pipe:
-            line = _COLOURS.sub("", raw)
-            server.output.append(line)
-            if found := _LISTENS.search(line):
-                server.url = found[1]
-                listens.set()
-        listens.set()  # it has ended
-
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment_of_server(**settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        start_new_session=True,
-    ) as process:
-        reader = threading.Thread(target=read, args=(process.stdout,))
-        reader.start()
-        try:
-            listens.wait(_START_SECONDS)
-            assert server.url, "The development server did not start:\n" + "".join(server.output)
-            yield server
-        finally:
-            _end(process)
-            reader.join()
-
-
-def _end(process):
-    for number in (signal.SIGINT, signal.SIGKILL):
-        if process.poll() is None:
-            os.killpg(process.pid, number)
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                continue
-    assert process.returncode == 0, f"The server ended with {process.returncode}."
+    """One process on a port of its own choice. Ends as it should."""
+    options = ["--no-reload", "--port", "0", "--server-log-level", "INFO"]
+    with DevServer(folder, options, settings, ready=_LISTENS) as server:
+        yield server
+        server.press_ctrl_c()
+        assert server.process.returncode == 0, f"The server ended with {server.process.returncode}."
 
 
 @pytest.fixture(scope="session")
@@ -171,6 +194,24 @@ def server(session_endpoint, outside, tmp_path_factory) -> Iterator[DevServer]:
 def start_server(tmp_path):
     """Starts a server of the test's own, with these environment variables."""
     return functools.partial(development_server, tmp_path)
+
+
+@pytest.fixture
+def guard_of_servers():
+    """The code of the process that ends a server whose tests were killed."""
+    return _GUARD
+
+
+@pytest.fixture
+def start_server_as_make_does(tmp_path):
+    """Starts a server with a second process, which the first starts anew at each change of a file."""
+
+    def start(port, **settings):
+        # Its own level says when it is there, and little else: sot_graph.studio keeps all others quiet.
+        options = ["--port", str(port), "--server-log-level", "INFO"]
+        return DevServer(tmp_path, options, settings, ready="Application startup complete")
+
+    return start
 
 
 @pytest.fixture

@@ -5,16 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from langgraph_sdk import get_sync_client
 
 from sot_graph.testing import SkeletonResponder
-
-ROOT = Path(__file__).parents[2]
 
 
 def run(*command, **settings):
@@ -64,35 +59,20 @@ def test_on_a_port_that_is_taken_it_says_so_in_one_line_and_does_not_start_elsew
     assert f"--port {port + 1}" in ran.stderr
 
 
-def test_it_says_where_it_is_and_little_else_and_ctrl_c_leaves_nothing_running(endpoint, tmp_path):
-    """As `make studio` starts it: with a second process that the first starts anew at each change of a file."""
+def test_it_says_where_it_is_and_little_else_and_ctrl_c_leaves_nothing_running(endpoint, start_server_as_make_does):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "sot_graph.studio", "--port", str(port), "--config", str(ROOT / "langgraph.json")]
-    settings = {"OPENAI_API_KEY": "test", "OPENAI_BASE_URL": endpoint.base_url, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, **settings},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            wait_until_listening(port, process)
-            with get_sync_client(url=f"http://127.0.0.1:{port}") as client:
-                assert client.runs.wait(None, "sot_graph", input={"question": "How do plants grow?"})["answer"]
-            os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-            told = process.communicate(timeout=60)[0]
-            assert running_in_group(process.pid) == []
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+    with start_server_as_make_does(port, OPENAI_API_KEY="test", OPENAI_BASE_URL=endpoint.base_url) as server:
+        with get_sync_client(url=server.url) as client:
+            assert client.runs.wait(None, "sot_graph", input={"question": "How do plants grow?"})["answer"]
+        server.press_ctrl_c()
+        assert running_in_group(server.process.pid) == []
+    told = "".join(server.output)
     assert "Ctrl-C ends the server; LOG_LEVEL=INFO shows everything that it does." in told
     assert f"baseUrl=http://127.0.0.1:{port}" in told
     assert "Traceback" not in told
-    assert " [info" not in told
+    asked_for = ("[uvicorn", "[langgraph_api.server]")  # by the level that tells when it is there
+    assert [line for line in server.output if " [info" in line and not any(name in line for name in asked_for)] == []
 
 
 def running_in_group(group):
@@ -102,16 +82,18 @@ def running_in_group(group):
     return [row for row in rows if row[0] == str(group) and not row[1].startswith("Z")]
 
 
-def wait_until_listening(port, process):
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError("The server did not start.")
+_KILLED = """
+import os, signal, subprocess, sys
+server = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True)
+guard = [sys.executable, "-c", sys.argv[1], str(server.pid)]
+subprocess.Popen(guard, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_tests_that_are_killed_leave_no_server_running(guard_of_servers):
+    ran = run("-c", _KILLED, guard_of_servers)  # comes back when whoever holds its output has ended: the server, too
+    assert ran.returncode == -signal.SIGKILL
 
 
 async def test_nothing_outside_this_machine_is_called(client, outside):
