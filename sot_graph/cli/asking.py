@@ -103,7 +103,8 @@ class Asking:
         """
         changes: dict[str, Any] = {
             "review_skeleton": self.review,
-            "stream": "auto" if self.stream else False,
+            # Where time may run out, what has come by then is kept, shown or not.
+            "stream": "auto" if self.stream or self.deadline or self.point_timeout else False,
             "frame": str(self.frame),
         }
         for name in _SAME_NAMES:

@@ -17,6 +17,15 @@ _UNGROUPED = "Options"
 class Command(TyperCommand):
     """Its help has options in groups, by their `rich_help_panel`. Typer itself groups them only with Rich's boxes."""
 
+    allow_extra_args = True
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Typer, but says what to do about a question without quotes."""
+        rest: list[str] = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            ctx.fail(f"After the question there is more: {' '.join(ctx.args)!r:.200}. Put the question in quotes.")
+        return rest
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then each group."""
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -33,6 +42,12 @@ class Command(TyperCommand):
 
 class Commands(TyperGroup):
     """Typer ends with 1 where nobody reads a help to its end (`sot-graph --help | true`), and with 130 at SIGTERM."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As Typer, but says what to do about a question without a command."""
+        if args and " " in args[0] and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f'There is no such command. For a question: sot-graph ask "{args[0]:.200}"')
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
         """As Typer."""

@@ -73,7 +73,8 @@ class Routing:
         try:
             lines = self.file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            message = f"--file {self.file} can't be read: {error}."
+            reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+            message = f"--file {self.file} can't be read: {reason}."
             raise SotConfigError(message) from error
         questions = [line for line in lines if line.strip()]
         if not questions:

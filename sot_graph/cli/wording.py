@@ -16,6 +16,7 @@ _NAME = re.compile(rf"\bSotOptions\.({_OPTIONS})\b|(?<=\()({_OPTIONS})(?=\))")
 
 def in_flags(message: str) -> str:
     """A message with the options of the command in place of the arguments that they stand for."""
+    message = message.replace("a faster skeleton_model", "a faster model")  # the command has one
     message = _VALUE.sub(lambda found: f"{_flag(found)} ", message)
     return _NAME.sub(_flag, message)
 

@@ -140,8 +140,8 @@ class Drafting:
                 raise SkeletonError(f"The skeleton could not be had: {explain(error)}.") from error  # noqa: EM102
             which, seconds = ("skeleton_timeout", own) if limit == own else ("deadline", self.task.options.deadline)
             message = (
-                f"The skeleton was not there after {seconds:.3g} s ({which}): raise it (SotOptions, in seconds), or "
-                "use a faster skeleton_model."
+                f"The skeleton was not there after {seconds:.3g} s: raise SotOptions.{which}, or use a faster "
+                "skeleton_model."
             )
             raise SkeletonError(message) from error
         raise NoSkeletonError("; ".join(reasons))

@@ -45,6 +45,7 @@ def test_what_is_not_asked_for_is_as_in_the_library():
         ({"max_points": 2, "point_length": "a word"}, {"max_points": 2, "min_points": 2, "point_length": "a word"}),
         ({"frame": kinds.FrameKind.INTRO, "review": True}, {"frame": "intro", "review_skeleton": True}),
         ({"stream": False}, {"stream": False}),
+        ({"stream": False, "deadline": 3.0}, {"deadline": 3.0}),  # what has come by then is kept, shown or not
     ],
     ids=str,
 )
@@ -125,3 +126,29 @@ def test_the_help_of_ask_has_its_options_in_groups(monkeypatch, columns):
 def test_a_point_length_that_is_too_long_is_refused_in_the_librarys_words():
     with pytest.raises(SotConfigError, match="point_length"):
         _ = Asking(question="How?", point_length="x" * 201).options
+
+
+def test_a_skeleton_that_is_late_says_which_option_to_raise(endpoint):
+    endpoint.faults = [Fault(Stall())]
+    done = ask(endpoint, "--deadline", "0.5")
+    assert done.exit_code == 1
+    said = " ".join(done.stderr.split())
+    assert said == "sot-graph: The skeleton was not there after 0.5 s: raise --deadline, or use a faster model."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["ask", "How", "can", "I", "sleep?"],
+            "After the question there is more: 'can I sleep?'. Put the question in quotes.",
+        ),
+        (["route", "How", "-can"], "No such option: -c"),
+        (["How can I sleep?"], 'For a question: sot-graph ask "How can I sleep?"'),
+        (["answer"], "No such command 'answer'."),
+    ],
+)
+def test_a_question_that_is_no_single_argument_is_told_how_to_be_one(arguments, said):
+    done = command(*arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())

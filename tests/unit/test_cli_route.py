@@ -69,7 +69,7 @@ def test_what_the_model_refuses_is_a_failed_run_and_no_bad_usage(endpoint):
         (["route"], "one question, or --file"),
         (["route", SUM, "--file", "x"], "one question, or --file"),
         (["route", " "], "empty"),
-        (["route", "--file", "nowhere.txt"], "can't be read"),
+        (["route", "--file", "nowhere.txt"], "--file nowhere.txt can't be read: No such file or directory."),
         (["route", SUM, "--router", "model", "--base-url", "http://127.0.0.1:1/v1"], "--model"),
     ],
 )
