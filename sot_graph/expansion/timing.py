@@ -48,8 +48,9 @@ async def write_in_time(writer: TextWriter | ExpanderWriter, call: ModelCall) ->
             nothing = await write_something(writer, call)
     except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
         if isinstance(error, TimeoutError) and timer.expired():
-            which = "point_timeout" if own is not None and limit == own else "deadline"
-            return "timed_out", f"not finished after {limit:.3g} s ({which})"
+            if own is not None and limit == own:
+                return "timed_out", f"not finished after {own:.3g} s (point_timeout)"
+            return "timed_out", f"not finished {call.task.options.deadline:.3g} s after the run's start (deadline)"
         cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
         return "failed", explain(cause or error)
     return ("failed", nothing) if nothing else ("ok", None)

@@ -78,6 +78,7 @@ async def test_at_the_deadline_points_keep_what_was_written_of_them(run, endpoin
     result = await run(graph, ASK)
     assert statuses(result) == ["timed_out"] + ["ok"] * 7
     assert f"{result['expansions'][0]['text']} … *(This point breaks off here.)*" in result["answer"]
+    assert result["expansions"][0]["error"] == "not finished 1.5 s after the run's start (deadline)"
 
 
 async def test_at_the_deadline_a_direct_answer_keeps_what_was_written_of_it(run, endpoint):
