@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph.caching import ResultCache
+from sot_graph.checking import check_call, check_kind, check_returns_at_once
 from sot_graph.complaints import quiet_langsmith
-from sot_graph.errors import SotConfigError
 from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
 from sot_graph.limiting import CallLimiter, check_limiter
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
     from langgraph.types import Checkpointer
 
-__all__ = ["build_sot_graph", "create_sot_graph"]
+__all__ = ["build_sot_graph", "check_parts", "create_sot_graph"]
 
 logger = logging.getLogger("sot_graph")
 _SYNC_WIDTH = 1024
@@ -93,17 +92,9 @@ def build_sot_graph(
     drafting = (
         resolved if skeleton_model is None else resolve_model(skeleton_model, words=ModelWords(model="skeleton_model"))
     )
-    if router is not None:
-        check_router(router)
-    check_limiter(limiter)
-    if not callable(join):
-        message = f"join is {type(join).__name__}; it must be a callable of (question, skeleton, expansions)."
-        raise SotConfigError(message)
-    _check_join(join)
+    check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
     if expander is not None:
         check_expander(expander)
-    _check_kind("prompts", prompts, SotPrompts)
-    _check_kind("options", options, SotOptions)
     quiet_langsmith()
     loop_model = LoopModel(resolved)
     kit = Kit(
@@ -153,6 +144,28 @@ def build_sot_graph(
     builder.add_conditional_edges(JOIN, Edge(fan_out_rest, frame=frame), [EXPAND_POINT, END, *conclusions])
     builder.add_edge(ANSWER_DIRECTLY, END)
     return builder
+
+
+def check_parts(
+    *,
+    router: object = None,
+    join: object = join_markdown,
+    prompts: object = None,
+    options: object = None,
+    limiter: object = None,
+) -> None:
+    """Check what a graph is made with beside its model.
+
+    Raises:
+        SotConfigError: One of them is of the wrong kind.
+    """
+    if router is not None:
+        check_router(router)
+    check_limiter(limiter)
+    check_call("join", join, {"question": "", "skeleton": [], "expansions": []})
+    check_returns_at_once("join", join, "returns the answer as a string")
+    check_kind("prompts", prompts, SotPrompts)
+    check_kind("options", options, SotOptions)
 
 
 def _add_frame(builder: StateGraph[SotState, SotContext, SotInput, SotOutput], kit: Kit) -> tuple[list[str], list[str]]:
@@ -260,23 +273,6 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         return closing_calls(super().stream(*args, **kwargs))
 
 
-def _check_join(join: Join) -> None:
-    """Found out when the graph is made, not after all its points have been paid for."""
-    called = join if inspect.isroutine(join) else getattr(join, "__call__", join)  # noqa: B004
-    if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
-        message = (
-            "join is asynchronous, or a generator; it must be a plain function that returns the answer as a string."
-        )
-        raise SotConfigError(message)
-    try:
-        inspect.signature(join).bind("", [], [])
-    except TypeError as error:
-        message = f"join can't be called as join(question, skeleton, expansions): {error}."
-        raise SotConfigError(message) from error
-    except ValueError:  # a callable that hides its signature, such as some built-ins
-        return
-
-
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
     """Say which lengths the prompts have no place for: those of the small profile tell lengths by their examples."""
     is_list = (prompts.skeleton_format or options.skeleton_format) == "list"
@@ -295,9 +291,3 @@ def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
                 template,
                 option,
             )
-
-
-def _check_kind(name: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        message = f"{name} is {type(value).__name__}; pass {kind.__name__}(...)."
-        raise SotConfigError(message)

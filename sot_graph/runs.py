@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.types import Stage
 
-__all__ = ["RunShared", "Task", "open_task"]
+__all__ = ["ANSWER_ID", "RunShared", "Task", "open_task"]
+
+ANSWER_ID = "sot_answer_id"
+"""In a config's `configurable`: the id of the answer's message, where whoever runs the graph shows it as his own."""
 
 _IDLE_SECONDS = 60.0
 """A run that no task has touched for so long is over: between two tasks lie milliseconds."""
@@ -146,6 +149,11 @@ class Task:
 
     def __post_init__(self) -> None:
         self.trace = NodeTrace(self.config)
+
+    @property
+    def answer_id(self) -> str | None:
+        """The id that the answer's message is to have; `None`: one of its own."""
+        return self.config.get("configurable", {}).get(ANSWER_ID)
 
     @property
     def has_checkpointer(self) -> bool:

@@ -48,6 +48,8 @@ _CONTENT = frozenset(
 """Where a node's input holds what was asked and written."""
 _HOLDERS = ("args", "message", "body", "__notes__", "filename", "filename2")
 """Where errors, of Python's own, of OpenAI's client and of others, keep what they say."""
+_OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+"""Headers of a response's body as it was sent."""
 _WRAPPED = ("bound", "runnable", "fallbacks", "default", "alternatives", "steps", "steps__")
 """Where LangChain's runnables hold those that they wrap."""
 _KEY_HEADERS = re.compile(r"authorization|cookie|key|token", re.IGNORECASE)
@@ -131,6 +133,20 @@ class Scrubber:
                     clean = self.data(value)
                     if clean != value:
                         setattr(link, name, clean)
+            with suppress(Exception):
+                self._response(link)
+
+    def _response(self, error: Any) -> None:
+        """Clean the HTTP response that an error holds: LangChain copies it into the run around the call, too."""
+        response = error.response
+        body, headers = response.text, dict(response.headers)
+        clean_body, clean_headers = self.text(body), self.data(headers)
+        if (clean_body, clean_headers) == (body, headers):
+            return
+        told = {name: value for name, value in clean_headers.items() if name not in _OF_THE_BYTES}
+        error.response = type(response)(
+            response.status_code, headers=told, content=clean_body.encode(), request=response.request
+        )
 
     def failure(self, error: BaseException, response: LLMResult | None) -> None:
         """Clean an error, and the body and headers that LangChain keeps of its response, in place."""

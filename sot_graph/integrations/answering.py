@@ -8,32 +8,22 @@ either the agent's turn (calls of tools, a short answer) or the skeleton: no tok
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any
 
-from langchain_core.callbacks import (
-    AsyncCallbackManager,
-    AsyncCallbackManagerForLLMRun,
-    CallbackManager,
-    CallbackManagerForLLMRun,
-)
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
-from langgraph.constants import TAG_NOSTREAM
+from pydantic import Field
 
-from sot_graph.errors import ExpansionError
-from sot_graph.integrations.deciding import instruction, skeleton_in
-from sot_graph.integrations.streams import Deciding, Writing
-from sot_graph.models import Reply
+from sot_graph.integrations.asking import Asking, OwnRun
+from sot_graph.integrations.streams import Writing
+from sot_graph.models import as_chunk
 from sot_graph.usage import usage_metadata
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-
-    from sot_graph.types import FinishReason
 
 __all__ = ["AnsweringModel", "Spent"]
 
@@ -60,16 +50,24 @@ class AnsweringModel(BaseChatModel):
     Args:
         asked: The agent's model, with its tools once they are bound.
         graph: Writes a long answer from its skeleton.
-        options: Of the graph.
+        options: Of the graph, for this run.
+        clock: The time that the answer may take.
         spent: Takes what it costs.
     """
 
-    asked: Any
-    graph: Any
-    options: Any
-    spent: Any
+    asked: Any = Field(repr=False)  # what it holds stands in traces, as its `repr`
+    graph: Any = Field(repr=False)
+    options: Any = Field(repr=False)
+    clock: Any = Field(repr=False)
+    spent: Any = Field(repr=False)
+    run: Any = Field(default_factory=OwnRun, repr=False)
     cache: Any = False
     """A process's cache of replies can't tell what this one stands for; the model's own calls use it as ever."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Have its run be known."""
+        super().model_post_init(context)
+        self.callbacks = [self.run]
 
     @property
     def _llm_type(self) -> str:
@@ -86,15 +84,8 @@ class AnsweringModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        reply = self.asked.invoke(self._told(messages), _config(run_manager, "decide"), **_settings(stop, kwargs))
-        titles = self._titles(reply)
-        if titles is None:
-            return _result(self._passed_on(reply))
-        try:
-            result = self.graph.invoke(_given(messages, titles), _config(run_manager, "write the answer"))
-        except ExpansionError as error:
-            return _result(self._marked(error))
-        return _result(self._answer(result))
+        (message,) = self._answered(Asking(self, messages, stop, kwargs), streamed=False)
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(
         self,
@@ -103,17 +94,9 @@ class AnsweringModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        reply = await self.asked.ainvoke(
-            self._told(messages), _config(run_manager, "decide"), **_settings(stop, kwargs)
-        )
-        titles = self._titles(reply)
-        if titles is None:
-            return _result(self._passed_on(reply))
-        try:
-            result = await self.graph.ainvoke(_given(messages, titles), _config(run_manager, "write the answer"))
-        except ExpansionError as error:
-            return _result(self._marked(error))
-        return _result(self._answer(result))
+        asked = Asking(self, messages, stop, kwargs)
+        (message,) = [message async for message in self._aanswered(asked, streamed=False)]
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
         self,
@@ -122,25 +105,8 @@ class AnsweringModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        deciding = Deciding(self.options)
-        pieces = self.asked.stream(self._told(messages), _config(run_manager, "decide"), **_settings(stop, kwargs))
-        for piece in pieces:
-            for chunk in deciding.take(piece):
-                yield self._chunk(chunk)
-        titles = self._titles(deciding.whole) if deciding.is_open else None
-        if titles is None:
-            for chunk in deciding.rest():
-                yield self._chunk(chunk)
-            return
-        writing = Writing()
-        parts = self.graph.stream(
-            _given(messages, titles), _config(run_manager, "write the answer"), stream_mode=["custom", "values"]
-        )
-        with writing.to_its_end():
-            for part in parts:
-                if text := writing.take(part):
-                    yield _text_chunk(text)
-        yield from self._end(writing)
+        for chunk in self._answered(Asking(self, messages, stop, kwargs), streamed=True):
+            yield ChatGenerationChunk(message=as_chunk(chunk))
 
     async def _astream(
         self,
@@ -149,113 +115,74 @@ class AnsweringModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        deciding = Deciding(self.options)
-        pieces = self.asked.astream(self._told(messages), _config(run_manager, "decide"), **_settings(stop, kwargs))
-        async for piece in pieces:
-            for chunk in deciding.take(piece):
-                yield self._chunk(chunk)
-        titles = self._titles(deciding.whole) if deciding.is_open else None
-        if titles is None:
-            for chunk in deciding.rest():
-                yield self._chunk(chunk)
+        async with aclosing(self._aanswered(Asking(self, messages, stop, kwargs), streamed=True)) as parts:
+            async for chunk in parts:
+                yield ChatGenerationChunk(message=as_chunk(chunk))
+
+    def _answered(self, asked: Asking, *, streamed: bool) -> Iterator[AIMessage]:
+        """The whole message, or its chunks."""
+        for call in asked.calls():
+            with call.watched():
+                for piece in call.pieces(streamed=streamed):
+                    yield from map(self._passed_on, call.reply.take(piece))
+            yield from map(self._passed_on, call.reply.end())
+        if asked.titles is None:
             return
-        writing = Writing()
-        parts = self.graph.astream(
-            _given(messages, titles), _config(run_manager, "write the answer"), stream_mode=["custom", "values"]
-        )
+        writing = Writing(self.run.message_id, streamed=streamed)
+        yield from writing.begin()
         with writing.to_its_end():
-            async for part in parts:
-                if text := writing.take(part):
-                    yield _text_chunk(text)
-        for closing in self._end(writing):
-            yield closing
+            for part in self.graph.stream(**asked.to_be_written(), stream_mode=writing.modes):
+                yield from writing.take(part)
+        yield from writing.end(self._message(asked, writing))
 
-    def _told(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-        return [*messages, HumanMessage(instruction(self.options))]
+    async def _aanswered(self, asked: Asking, *, streamed: bool) -> AsyncGenerator[AIMessage]:
+        """The same, asynchronously."""
+        for call in asked.calls():
+            with call.watched():
+                async with aclosing(call.apieces(streamed=streamed)) as pieces:
+                    async for piece in pieces:
+                        for message in map(self._passed_on, call.reply.take(piece)):
+                            yield message
+            for message in map(self._passed_on, call.reply.end()):
+                yield message
+        if asked.titles is not None:
+            async for message in self._awritten(asked, Writing(self.run.message_id, streamed=streamed)):
+                yield message
 
-    def _titles(self, reply: AIMessage | None) -> list[str] | None:
-        """The skeleton that a reply is; `None`: it is the agent's turn as it stands."""
-        if reply is None or reply.tool_calls or reply.invalid_tool_calls:
-            return None
-        text = str(reply.text)
-        was_cut_off = Reply(text, reply).was_cut_off
-        # What stands last may be half a title.
-        titles = skeleton_in(text.rpartition("\n")[0] if was_cut_off else text, self.options)
-        if titles is not None:
-            self.spent.add(reply.usage_metadata)
-            if was_cut_off:
-                logger.warning("The skeleton was cut off at a token limit; its %d whole titles are used.", len(titles))
-        return titles
+    async def _awritten(self, asked: Asking, writing: Writing) -> AsyncGenerator[AIMessage]:
+        for message in writing.begin():
+            yield message
+        with writing.to_its_end():
+            async for part in self.graph.astream(**asked.to_be_written(), stream_mode=writing.modes):
+                for message in writing.take(part):
+                    yield message
+        for message in writing.end(self._message(asked, writing)):
+            yield message
 
-    def _passed_on(self, reply: AIMessage) -> AIMessage:
-        """A reply without its usage, which its own run in the trace has; the agent's message gets it back."""
-        self.spent.add(reply.usage_metadata)
-        return reply.model_copy(update={"usage_metadata": None})
+    def _passed_on(self, message: AIMessage) -> AIMessage:
+        """A message without its usage, which its own run in the trace has; the agent's message gets it back."""
+        self.spent.add(message.usage_metadata)
+        return message.model_copy(update={"usage_metadata": None})
 
-    def _chunk(self, chunk: AIMessageChunk) -> ChatGenerationChunk:
-        self.spent.add(chunk.usage_metadata)
-        return ChatGenerationChunk(message=chunk.model_copy(update={"usage_metadata": None}))
-
-    def _answer(self, result: Any) -> AIMessage:
-        known = {key: result[key] for key in _IN_METADATA if key in result}
-        return self._message(result["answer"], known, result["finish_reason"])
-
-    def _marked(self, error: ExpansionError) -> AIMessage:
-        """The answer of which no point could be written: an agent's turn ends with a message, unless "raise" is asked.
+    def _message(self, asked: Asking, writing: Writing) -> AIMessage:
+        """The answer, once its graph has ended.
 
         Raises:
-            ExpansionError: There is nothing to show.
+            ExpansionError: There is nothing to show. Otherwise an agent's turn ends with a message.
         """
-        if not error.answer or error.usage is None:
+        error, result = writing.error, writing.result
+        if error is None:
+            answer, reason = result["answer"], result["finish_reason"]
+            known = {key: result[key] for key in _IN_METADATA if key in result}
+        elif error.answer and error.usage is not None:
+            logger.warning("The agent's answer has only marks. %s", error)
+            answer, reason, known = error.answer, "stop", {"usage": error.usage}
+        else:
             raise error
-        logger.warning("The agent's answer has only marks. %s", error)
-        return self._message(error.answer, {"usage": error.usage}, "stop")
-
-    def _end(self, writing: Writing) -> Iterator[ChatGenerationChunk]:
-        """What is left of a streamed answer once its graph has ended."""
-        message = self._answer(writing.result) if writing.error is None else self._marked(writing.error)
-        if rest := message.text[writing.length :]:
-            yield _text_chunk(rest)
-        yield _last_chunk(message)
-
-    def _message(self, answer: str, known: dict[str, Any], finish_reason: FinishReason) -> AIMessage:
         self.spent.by_skeleton = True
         self.spent.add(usage_metadata(known["usage"]))
-        return AIMessage(answer, response_metadata={"finish_reason": finish_reason, "sot": known})
-
-
-def _given(messages: Sequence[BaseMessage], titles: list[str]) -> dict[str, Any]:
-    return {"messages": list(messages), "given_skeleton": titles}
-
-
-def _settings(stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    return kwargs if stop is None else {**kwargs, "stop": stop}
-
-
-def _config(
-    run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None, run_name: str
-) -> RunnableConfig:
-    """For the runs below this one. Their tokens are not the agent's own: those come from here, in reading order."""
-    config: RunnableConfig = {"tags": [TAG_NOSTREAM], "run_name": run_name}
-    if run_manager is not None:
-        is_async = isinstance(run_manager, AsyncCallbackManagerForLLMRun)
-        # A model's run manager makes no children: models have none, as a rule.
-        below = (AsyncCallbackManager if is_async else CallbackManager)([], parent_run_id=run_manager.run_id)
-        below.set_handlers(run_manager.inheritable_handlers)
-        below.add_tags(run_manager.inheritable_tags)
-        below.add_metadata(run_manager.inheritable_metadata)
-        config["callbacks"] = below
-    return config
-
-
-def _result(message: AIMessage) -> ChatResult:
-    return ChatResult(generations=[ChatGeneration(message=message)])
-
-
-def _text_chunk(text: str) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=AIMessageChunk(content=text))
-
-
-def _last_chunk(message: AIMessage) -> ChatGenerationChunk:
-    last = AIMessageChunk(content="", response_metadata=message.response_metadata, chunk_position="last")
-    return ChatGenerationChunk(message=last)
+        return AIMessage(
+            answer,
+            id=self.run.message_id,
+            response_metadata={**asked.about_model, "finish_reason": reason, "sot": known},
+        )

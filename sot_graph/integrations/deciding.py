@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from sot_graph.skeleton import clean_titles, parse_skeleton
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sot_graph.options import SotOptions
 
 __all__ = ["instruction", "may_be_skeleton", "skeleton_in"]
@@ -35,15 +37,41 @@ def instruction(options: SotOptions) -> str:
 
 
 def may_be_skeleton(text: str, options: SotOptions) -> bool:
-    """Whether what there is of a reply may yet become a skeleton: a longer text is the answer itself."""
-    return len(text) <= options.max_points * (_LONGEST_TITLE + _NUMBERING) + _AROUND
-
-
-def skeleton_in(text: str, options: SotOptions) -> list[str] | None:
-    """The titles of a reply that is a skeleton; `None`: it is an answer, such as a short list that says it all."""
+    """Whether what there is of a reply may yet become a skeleton. Until then nothing of it can be shown."""
+    if len(text) > options.max_points * (_LONGEST_TITLE + _NUMBERING) + _AROUND:
+        return False
+    if "{" in text or "[" in text:  # JSON, which can be read only when it is whole
+        return True
     raw = parse_skeleton(text)
-    titles = clean_titles(raw)
-    if len(titles) < options.min_points or any(len(item) > _LONGEST_TITLE for item in raw):
+    # Each title that is still to come may make up for so much.
+    return _around(text, raw) <= _AROUND + options.max_points * _NUMBERING and _are_titles(raw)
+
+
+def skeleton_in(text: str, options: SotOptions, *, was_cut_off: bool = False) -> list[str] | None:
+    """The titles of a reply that is a skeleton.
+
+    Args:
+        text: The reply's.
+        options: For how many points it has.
+        was_cut_off: Whether the reply ran into a token limit: what stands last may be half a title.
+
+    Returns:
+        The titles, as many as there may be; none where the skeleton was cut off too soon to be of use. `None`: it is an
+        answer, such as a short list that says it all.
+    """
+    raw = parse_skeleton(text)
+    if not raw or not _are_titles(raw) or _around(text, raw) > _AROUND:
         return None
-    besides = len(text.strip()) - sum(len(item) + _NUMBERING for item in raw)
-    return titles[: options.max_points] if besides <= _AROUND else None
+    titles = clean_titles(parse_skeleton(text.rpartition("\n")[0]) if was_cut_off else raw)
+    if len(titles) < options.min_points:
+        return [] if was_cut_off else None
+    return titles[: options.max_points]
+
+
+def _are_titles(raw: Sequence[str]) -> bool:
+    return all(len(item) <= _LONGEST_TITLE for item in raw)
+
+
+def _around(text: str, raw: Sequence[str]) -> int:
+    """How many characters stand around the titles."""
+    return len(text.strip()) - sum(len(item) + _NUMBERING for item in raw)

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.messages.ai import add_usage
 
 from sot_graph.errors import SotConfigError
-from sot_graph.graph import create_sot_graph
+from sot_graph.graph import check_parts, create_sot_graph
 from sot_graph.integrations.answering import AnsweringModel, Spent
+from sot_graph.integrations.bounding import Clock
 from sot_graph.integrations.extra import AgentMiddleware, ModelRequest, ModelResponse
 from sot_graph.integrations.routing import AgentQuestion, AgentRouting, Recent, read_agent_question
 from sot_graph.joining import Join, join_markdown
 from sot_graph.models import run_sync
-from sot_graph.options import SotOptions
+from sot_graph.options import SotOptions, apply_context
 from sot_graph.routing.learned import LearnedRouter
 
 if TYPE_CHECKING:
@@ -52,15 +54,17 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
     Args:
         router: As in `create_sot_graph`, asked once a question; by default `LearnedRouter()`, which calls no model.
-        options: As in `create_sot_graph`; `min_points`, `max_points` and `title_length` shape the skeleton, and
-            `router_timeout` and `on_router_failure` hold for the router.
+        options: As in `create_sot_graph`; `min_points`, `max_points` and `title_length` shape the skeleton,
+            `router_timeout` and `on_router_failure` hold for the router, and `deadline` for the whole call: the reply
+            that decides, and the points.
         prompts: As in `create_sot_graph`: how the points are asked for.
         join: As in `create_sot_graph`.
         limiter: As in `create_sot_graph`, for the points.
 
     Raises:
-        SotConfigError: `options.review_skeleton`: in the middle of a model's call nobody can be waited for. In a run:
-            the agent has tools, and its model takes none.
+        SotConfigError: An argument of the wrong kind, or `options.review_skeleton`: in the middle of a model's call
+            nobody can be waited for. In a run: the agent has tools, and its model takes none.
+        SkeletonError: In a run: the agent's model had not answered at the deadline.
         RoutingError: In a run: the router failed, and `options.on_router_failure` is `"raise"`.
         ExpansionError: In a run: points could not be written, and `options.on_point_failure` is `"raise"`, or it is
             `"skip"` and nothing is left. By default a message says which are missing, be it all of them.
@@ -84,6 +88,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         limiter: CallLimiter | None = None,
     ) -> None:
         super().__init__()
+        check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
         self.options = options or SotOptions()
         if self.options.review_skeleton:
             message = (
@@ -91,7 +96,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
                 "graph as a tool (create_sot_tool), which can."
             )
             raise SotConfigError(message)
-        self._routing = AgentRouting(LearnedRouter() if router is None else router, self.options)
+        self._routing = AgentRouting(LearnedRouter() if router is None else router)
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
         self._graphs: Recent[tuple[int, str], tuple[Any, Any]] = Recent(_MOST_GRAPHS)
 
@@ -99,39 +104,47 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Make the model's call, or the one that may become a skeleton."""
-        question = self._question(request)
-        if question is None:
+        turn = self._begin(request)
+        if turn is None:
             return handler(request)
-        turn = self._turn(request, run_sync(self._routing.route(question, request.model)))
+        route = run_sync(self._routing.route(turn.question, request.model, turn.options))
         with _at_work():
-            return turn.finish(handler(turn.request))
+            return turn.finish(handler(self._request(turn, route)))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """The same, asynchronously."""
-        question = self._question(request)
-        if question is None:
+        turn = self._begin(request)
+        if turn is None:
             return await handler(request)
-        turn = self._turn(request, await self._routing.route(question, request.model))
+        route = await self._routing.route(turn.question, request.model, turn.options)
         with _at_work():
-            return turn.finish(await handler(turn.request))
+            return turn.finish(await handler(self._request(turn, route)))
 
-    def _question(self, request: ModelRequest[Any]) -> AgentQuestion | None:
+    def _begin(self, request: ModelRequest[Any]) -> _Turn | None:
         """What is to be answered; `None`: the call isn't for an answer in free text, or another of us has it."""
         if _works.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
             return None
-        return read_agent_question(request.messages, self.options)
+        options = apply_context(self.options, request.runtime.context, embedded=True)
+        question = read_agent_question(request.messages, options)
+        return None if question is None else _Turn(request, question, options)
 
-    def _turn(self, request: ModelRequest[Any], route: RouteName) -> _Turn:
-        spent = Spent()
+    def _request(self, turn: _Turn, route: RouteName) -> ModelRequest[Any]:
+        """The call as it is made: of the agent's model, or of the one that stands in its place."""
+        request = turn.request
         if route == "direct":
-            return _Turn(request, spent)
+            return request
         _check_takes_tools(request)
         model = AnsweringModel(
-            asked=request.model, graph=self._graph_for(request), options=self.options, spent=spent, name=_RUN_NAME
+            asked=request.model,
+            graph=self._graph_for(request),
+            options=turn.options,
+            clock=turn.clock,
+            spent=turn.spent,
+            name=_RUN_NAME,
         )
-        return _Turn(request.override(model=model), spent)
+        return request.override(model=model)
 
     def _graph_for(self, request: ModelRequest[Any]) -> Any:
         """The graph that writes with this model and these settings: made once, for making one opens connections."""
@@ -146,20 +159,23 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
 
 class _Turn:
-    """One call of the agent's model, as it is made and as its response goes back."""
+    """One call of the agent's model, from its request to its response."""
 
-    def __init__(self, request: ModelRequest[Any], spent: Spent) -> None:
+    def __init__(self, request: ModelRequest[Any], question: AgentQuestion, options: SotOptions) -> None:
         self.request = request
-        self._spent = spent
+        self.question = question
+        self.options = options
+        self.clock = Clock(options.deadline)
+        self.spent = Spent()
 
     def finish(self, response: ModelResponse[Any]) -> ModelResponse[Any]:
         """The response with what it cost in its message; a final answer is told to those who listen."""
         *before, last = response.result
         if not isinstance(last, AIMessage):
             return response
-        if self._spent.usage is not None:
-            last = last.model_copy(update={"usage_metadata": self._spent.usage})
-        if not (last.tool_calls or self._spent.by_skeleton) and last.text:
+        if self.spent.usage is not None:
+            last = last.model_copy(update={"usage_metadata": add_usage(self.spent.usage, last.usage_metadata)})
+        if not (last.tool_calls or self.spent.by_skeleton) and last.text:
             self.request.runtime.stream_writer({"type": "sot.answer", "answer": str(last.text)})
         return replace(response, result=[*before, last])
 

@@ -16,8 +16,8 @@ from langgraph.constants import TAG_NOSTREAM
 
 from sot_graph.errors import RoutingError
 from sot_graph.models import LoopModel
-from sot_graph.nodes.inputs import identity_of, last_human, turns_of
-from sot_graph.routing.deciding import ModelRouting, after_failure, ask_in_time, check_router
+from sot_graph.nodes.inputs import identity_of, last_human, length_of, turns_of
+from sot_graph.routing.deciding import ModelRouting, after_failure, ask_in_time
 from sot_graph.routing.edges import NO_MODEL
 from sot_graph.runs import open_task
 
@@ -54,10 +54,10 @@ class AgentQuestion:
 def read_agent_question(messages: Sequence[BaseMessage], options: SotOptions) -> AgentQuestion | None:
     """The last thing that a person has said; `None`: there is nothing in it to answer, or too much around it."""
     position = last_human(messages)
-    text = "" if position is None else str(messages[position].text).strip()
-    if not text:
+    if position is None or not (text := str(messages[position].text).strip()):
         return None
-    length = sum(len(str(message.text)) for message in messages)
+    others = turns_of([*messages[:position], *messages[position + 1 :]])
+    length = length_of(text, others)
     if length > options.max_question_chars:
         logger.warning(
             "The conversation has %s characters, options.max_question_chars allows %s: the agent answers by itself.",
@@ -73,26 +73,21 @@ class AgentRouting:
 
     Args:
         router: Decides. One of ours without a model of its own asks the agent's.
-        options: For `router_timeout` and `on_router_failure`.
-
-    Raises:
-        SotConfigError: No router.
     """
 
-    def __init__(self, router: Router | ModelRouting, options: SotOptions) -> None:
-        check_router(router)
+    def __init__(self, router: Router | ModelRouting) -> None:
         self._router = router
-        self._options = options
         self._decided: Recent[str, RouteName] = Recent(_MOST_DECISIONS)
         self._models: Recent[int, LoopModel] = Recent(_MOST_MODELS)
         """By their model's identity, which isn't given to another as long as they hold theirs."""
 
-    async def route(self, question: AgentQuestion, model: Runnable[Any, Any]) -> RouteName:
+    async def route(self, question: AgentQuestion, model: Runnable[Any, Any], options: SotOptions) -> RouteName:
         """Where a question goes.
 
         Args:
             question: The agent's.
             model: The agent's.
+            options: For `router_timeout` and `on_router_failure`.
 
         Raises:
             RoutingError: The router failed, and `on_router_failure` is `"raise"`.
@@ -103,14 +98,15 @@ class AgentRouting:
             return known
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
-        with open_task(None, config, self._options, reads_context=False) as task:
+        with open_task(None, config, options, reads_context=False) as task:
             task.ended = True
+            task.given = {"question": question.text, "history": question.history}
             try:
                 decision = await ask_in_time(
                     self._router, question.text, question.history, task=task, model=self._model(model)
                 )
             except RoutingError as error:
-                return after_failure(error, self._options).route
+                return after_failure(error, options).route
         return self._decided.put(key, decision.route)
 
     def _model(self, model: Runnable[Any, Any]) -> LoopModel:

@@ -12,27 +12,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
-from openai import LengthFinishReasonError
 
+from sot_graph.models.cleaning import cleaner_of, scrubber_of
 from sot_graph.models.failures import explain
 from sot_graph.models.gathering import Gathered, text_of
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
 from sot_graph.prompts.rendering import clean_text
-from sot_graph.scrubbing import Scrubber
 from sot_graph.tracing import GIVEN_UP, CallTrace
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
-    from langchain_core.messages.ai import UsageMetadata
-    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from sot_graph.runs import Task
-    from sot_graph.tracing import OnError
+    from sot_graph.scrubbing import Scrubber
     from sot_graph.types import Stage
 
-__all__ = ["BrokenStreamError", "ModelCall", "Prompt", "Reply", "made"]
+__all__ = ["BrokenStreamError", "ModelCall", "Prepared", "Prompt", "Reply", "made", "unbound"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -78,18 +75,6 @@ class Reply:
         return bool(self.message.additional_kwargs.get("refusal")) or self.finish_reason == "content_filter"
 
 
-def _usage_of(error: BaseException) -> UsageMetadata | None:
-    """What a reply cost that came as an exception: OpenAI's client raises for one that is cut off."""
-    usage = error.completion.usage if isinstance(error, LengthFinishReasonError) else None
-    if usage is None:
-        return None
-    return {
-        "input_tokens": usage.prompt_tokens,
-        "output_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-    }
-
-
 def made(prompt: Prompt) -> Sequence[BaseMessage]:
     """The prompt itself."""
     return prompt() if callable(prompt) else prompt
@@ -102,7 +87,7 @@ def _times_cancelled() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class Prepared:
     """A model, and everything that it is called with."""
 
     runnable: Runnable[Any, Any]
@@ -110,7 +95,7 @@ class _Prepared:
     settings: Mapping[str, Any]
 
 
-def _unbound(runnable: Runnable[Any, Any], config: RunnableConfig, settings: Mapping[str, Any]) -> _Prepared:
+def unbound(runnable: Runnable[Any, Any], config: RunnableConfig, settings: Mapping[str, Any]) -> Prepared:
     """A model beside what was bound to it: a binding's own call would put the callbacks into another order."""
     while isinstance(runnable, RunnableBinding) and type(runnable).ainvoke is RunnableBinding.ainvoke:
         if runnable.config or runnable.config_factories:
@@ -118,7 +103,7 @@ def _unbound(runnable: Runnable[Any, Any], config: RunnableConfig, settings: Map
             config = merge_configs(config, *(factory(config) for factory in runnable.config_factories))
         settings = {**runnable.kwargs, **settings}
         runnable = runnable.bound
-    return _Prepared(runnable, config, settings)
+    return Prepared(runnable, config, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +148,7 @@ class ModelCall:
         """
         attempt = 1
         patience = Patience(self.task.options)
-        clean = self._cleaner(messages)
+        clean = cleaner_of(lambda: self.scrubber(messages))
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
@@ -173,7 +158,7 @@ class ModelCall:
                     runnable = await self.model.here()
                     if prepare is not None:
                         runnable = prepare(runnable)
-                    call = _unbound(runnable, self.config, self.settings)
+                    call = unbound(runnable, self.config, self.settings)
                     call = replace(call, config=self.trace.begin(call.config, clean))
                     self.task.meter.begin_call(self.stage)
                     if on_text is None:
@@ -194,25 +179,11 @@ class ModelCall:
             await asyncio.sleep(wait)
             attempt += 1
 
-    def _cleaner(self, messages: Prompt) -> OnError:
-        """Cleans what a failed call left behind, and tells the tokens that it reports."""
-
-        def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:
-            if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
-                error.args = (GIVEN_UP,)
-            self.scrubber(messages).failure(error, response)
-            return _usage_of(error)
-
-        return clean
-
     def scrubber(self, messages: Prompt) -> Scrubber:
         """Cleans what came of this prompt: of the model's keys, and of quotes where a trace hides content."""
-        task = self.task
-        if task.trace.shows_content:
-            return Scrubber(self.model.secrets)
-        return Scrubber(self.model.secrets, "\n".join(str(message.text) for message in made(messages)), task.given)
+        return scrubber_of(self.model.secrets, self.task.trace, lambda: made(messages), self.task.given)
 
-    async def _whole(self, call: _Prepared, messages: list[BaseMessage]) -> Reply:
+    async def _whole(self, call: Prepared, messages: list[BaseMessage]) -> Reply:
         message = await call.runnable.ainvoke(messages, call.config, **call.settings)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
@@ -220,7 +191,7 @@ class ModelCall:
         return Reply(clean_text(str(message.text)), message)
 
     async def _streamed(
-        self, call: _Prepared, messages: list[BaseMessage], on_text: Callable[[str], None], *, with_tools: bool
+        self, call: Prepared, messages: list[BaseMessage], on_text: Callable[[str], None], *, with_tools: bool
     ) -> Reply:
         gathered = Gathered(with_tools=with_tools)
         cancelled_before = _times_cancelled()

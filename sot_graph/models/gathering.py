@@ -9,13 +9,20 @@ from langchain_core.messages.ai import add_usage
 
 from sot_graph.prompts.rendering import clean_text
 
-__all__ = ["Gathered", "text_of"]
+__all__ = ["Gathered", "as_chunk", "text_of"]
 
 
 def text_of(chunk: Any) -> str:
     """A streamed piece's text: of a message, or of a chain that ends in plain strings."""
     content = chunk if isinstance(chunk, str) else getattr(chunk, "content", None)
     return content if isinstance(content, str) else str(getattr(chunk, "text", chunk))
+
+
+def as_chunk(message: AIMessage) -> AIMessageChunk:
+    """A streamed message: that of a model which doesn't stream comes whole."""
+    if isinstance(message, AIMessageChunk):
+        return message
+    return AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last")
 
 
 def _whole_characters(text: str) -> tuple[str, str]:
@@ -41,8 +48,9 @@ class Gathered:
         text = clean_text(text)
         if text:
             self.pieces.append(text)
-        if not isinstance(chunk, AIMessageChunk):
+        if not isinstance(chunk, AIMessage):
             return text
+        chunk = as_chunk(chunk)
         if chunk.usage_metadata:  # some providers report the prompt first, the reply last
             self.usage = add_usage(self.usage, chunk.usage_metadata)
         if chunk.response_metadata:

@@ -1,6 +1,6 @@
 """The graph's nodes: one function each, named by what it does."""
 
-from sot_graph.nodes.answering import answer_directly, join
+from sot_graph.nodes.answering import BREAKS_OFF, answer_directly, join
 from sot_graph.nodes.describing import trace_policy
 from sot_graph.nodes.drafting import draft_skeleton, to_review
 from sot_graph.nodes.expanding import expand_point, fan_out_points, fan_out_rest
@@ -21,6 +21,7 @@ from sot_graph.nodes.routing import after_route, after_route_to_review, route
 
 __all__ = [
     "ANSWER_DIRECTLY",
+    "BREAKS_OFF",
     "DRAFT_SKELETON",
     "EXPAND_POINT",
     "JOIN",

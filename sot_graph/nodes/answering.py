@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from sot_graph.runs import Task
     from sot_graph.types import Frame, Usage
 
-__all__ = ["DirectAnswer", "answer_directly", "answered", "join", "write_directly"]
+__all__ = ["BREAKS_OFF", "DirectAnswer", "answer_directly", "answered", "join", "write_directly"]
 
 logger = logging.getLogger("sot_graph")
 
-_CUT = " … *(The answer breaks off here.)*"
+BREAKS_OFF = " … *(The answer breaks off here.)*"
 
 
 async def join(state: SotState, task: Task, kit: Kit) -> Update:
@@ -172,7 +172,7 @@ async def write_directly(
             reason = f"it was not there at the deadline ({task.options.deadline:.3g} s)" if is_late else explain(error)
             message = f"There is no skeleton, and the direct answer failed too: {reason}."
             raise SkeletonError(message) from error
-        answer = writer.text + _CUT
+        answer = writer.text + BREAKS_OFF
     if nothing:
         message = f"There is no skeleton, and no direct answer either: {nothing}."
         raise SkeletonError(message)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sot_graph.options import SotOptions
     from sot_graph.state import SotState
 
-__all__ = ["Asked", "identity_of", "last_human", "read_question", "turns_of"]
+__all__ = ["Asked", "identity_of", "last_human", "length_of", "other_blocks", "read_question", "turns_of"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -92,6 +92,17 @@ def turns_of(messages: Sequence[BaseMessage]) -> list[ChatTurn]:
     return [turn for message in messages if (turn := _turn(message)) is not None]
 
 
+def length_of(question: str, history: Sequence[ChatTurn]) -> int:
+    """Characters of a question and its history. What isn't text, such as a picture, doesn't count."""
+    return len(question) + sum(map(_characters, (turn["content"] for turn in history)))
+
+
+def _characters(content: Any) -> int:
+    if isinstance(content, str):
+        return len(content)
+    return sum(len(block if isinstance(block, str) else str(block.get("text", ""))) for block in content)
+
+
 def last_human(messages: Sequence[BaseMessage]) -> int | None:
     """Where the last thing stands that a person has said."""
     for position in range(len(messages) - 1, -1, -1):
@@ -124,7 +135,7 @@ def _checked(what: str, question: Any) -> str:
 
 
 def _check_length(question: str, history: Sequence[ChatTurn], options: SotOptions) -> None:
-    length = len(question) + sum(len(str(turn["content"])) for turn in history)
+    length = length_of(question, history)
     if length > options.max_question_chars:
         message = (
             f"The question and its history have {length:,} characters; options.max_question_chars allows "
@@ -134,7 +145,7 @@ def _check_length(question: str, history: Sequence[ChatTurn], options: SotOption
 
 
 def _warn_of_lost_blocks(message: BaseMessage) -> None:
-    kinds = {block.get("type") for block in message.content if isinstance(block, dict)} - {"text"}
+    kinds = {block.get("type") for block in other_blocks(message)}
     if kinds:
         logger.warning("Only the text of the last human message is used; left out: %s.", ", ".join(map(str, kinds)))
 
@@ -143,18 +154,35 @@ def _turn(message: BaseMessage) -> ChatTurn | None:
     """An earlier message as the prompts show it; `None` for one that says nothing, such as a bare tool call."""
     if isinstance(message, ToolMessage):
         # Without the tools bound, many providers refuse tool messages: their results go in as text.
-        return ChatTurn(role="user", content=f"<tool_result>\n{_as_data(_text(message))}\n</tool_result>")
+        text = f"<tool_result>\n{_as_data(_text(message))}\n</tool_result>"
+        others = other_blocks(message)
+        return ChatTurn(role="user", content=[{"type": "text", "text": text}, *others] if others else text)
     content: Any
     if isinstance(message, AIMessage):
         content = _as_data(_text(message))  # blocks such as tool calls or reasoning stay behind
         role = "assistant"
     elif isinstance(message, SystemMessage):
-        content = clean_text(_text(message))  # the application's own instructions
+        content = _instructions(message.content) or clean_text(_text(message))  # the application's own
         role = "system"
     else:
         content = _blocks_as_data(message.content)
         role = "user"
     return ChatTurn(role=role, content=content) if content else None
+
+
+def other_blocks(message: BaseMessage) -> list[Any]:
+    """What a message holds beside its text, such as pictures."""
+    blocks = message.content if isinstance(message.content, list) else []
+    return [block for block in blocks if isinstance(block, dict) and "text" not in block]
+
+
+def _instructions(content: Any) -> Any:
+    """A system message's blocks, where one of them marks what a provider is to keep in its cache; otherwise nothing."""
+    blocks = content if isinstance(content, list) else []
+    are_texts = all(isinstance(block, dict) and isinstance(block.get("text"), str) for block in blocks)
+    if not are_texts or not any("cache_control" in block for block in blocks):
+        return None
+    return [{**block, "text": clean_text(block["text"])} for block in blocks]
 
 
 def _as_data(text: str) -> str:

@@ -195,7 +195,7 @@ def fresh(asked: Asked, task: Task) -> Update:
         "run_key": task.key,
         "asked": asked.question,
         "history": asked.history,
-        "answer_id": asked.answer_id,
+        "answer_id": task.answer_id or asked.answer_id,
         "question_id": asked.question_id,
         "answer": "",
         "may_depend": task.options.dependent == "graph",

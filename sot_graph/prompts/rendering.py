@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 
@@ -182,15 +182,24 @@ def direct_messages(prompts: SotPrompts, *, question: str, history: Sequence[Cha
 
 def _opening(system: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
     """The system message, which a caller's own text joins (some providers take one only), and the conversation."""
-    theirs = [str(turn["content"]) for turn in history if turn["role"] == "system"]
-    text = "\n\n".join(part for part in (*theirs, system.format()) if part)
-    opening: list[BaseMessage] = [SystemMessage(text)] if text else []
+    theirs = [turn["content"] for turn in history if turn["role"] == "system"]
+    opening: list[BaseMessage] = _system_messages([part for part in (*theirs, system.format()) if part])
     for turn in history:
         if turn["role"] == "assistant":
             opening.append(AIMessage(turn["content"]))
         elif turn["role"] != "system":
             opening.append(HumanMessage(turn["content"]))
     return opening
+
+
+def _system_messages(parts: Sequence[Any]) -> list[BaseMessage]:
+    """One message of texts, or, where the caller's has marks for a provider's cache, of blocks."""
+    if all(isinstance(part, str) for part in parts):
+        return [SystemMessage("\n\n".join(parts))] if parts else []
+    blocks: list[Any] = []
+    for part in parts:
+        blocks += [{"type": "text", "text": part}] if isinstance(part, str) else part
+    return [SystemMessage(blocks)]
 
 
 def _after_skeleton(skeleton_call: Sequence[BaseMessage], skeleton_text: str, asked: str) -> list[BaseMessage]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sot_graph.errors import SotConfigError
-from sot_graph.routing.deciding import ModelRouting, Router, ask_router
+from sot_graph.routing.deciding import ModelRouting, Router, ask_router, check_router
 from sot_graph.routing.decision import RouteDecision
 from sot_graph.routing.mixins import RoutesEdges
 from sot_graph.types import ChatTurn
@@ -32,7 +32,7 @@ class CascadeRouter(RoutesEdges):
         asked: How many of them the second router was asked for.
 
     Raises:
-        SotConfigError: The threshold is no number from 0 to 1.
+        SotConfigError: The threshold is no number from 0 to 1, or one of the two is no router.
 
     Example:
         >>> from sot_graph.routing.decision import RouteDecision
@@ -44,6 +44,8 @@ class CascadeRouter(RoutesEdges):
         if not 0 <= threshold <= 1:
             message = f"CascadeRouter's threshold is a confidence from 0 to 1, not {threshold!r}."
             raise SotConfigError(message)
+        check_router(first, "first")
+        check_router(second, "second")
         self.first = first
         self.second = second
         self.threshold = threshold

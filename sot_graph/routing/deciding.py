@@ -8,8 +8,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from sot_graph.checking import check_call
 from sot_graph.containing import contained
-from sot_graph.errors import RoutingError, SotConfigError
+from sot_graph.errors import RoutingError
 from sot_graph.models import explain
 from sot_graph.routing.decision import RouteDecision
 from sot_graph.scrubbing import Scrubber
@@ -40,15 +41,18 @@ class ModelRouting(Protocol):
         """Decide, by a call within the run. `model` is the graph's own."""
 
 
-def check_router(router: object) -> None:
+def check_router(router: object, name: str = "router") -> None:
     """Check what is given as a router.
+
+    Args:
+        router: What was given.
+        name: The argument's.
 
     Raises:
         SotConfigError: It is none.
     """
-    if not (callable(router) or isinstance(router, ModelRouting)):
-        message = f"router is {type(router).__name__}; it must be a callable of (question, history), or one of ours."
-        raise SotConfigError(message)
+    if isinstance(router, type) or not isinstance(router, ModelRouting):
+        check_call(name, router, {"question": "", "history": []}, hint=", or one of ours")
 
 
 async def decide(

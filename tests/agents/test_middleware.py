@@ -9,7 +9,9 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRetryMiddleware, wrap_model_call
 from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
@@ -20,6 +22,7 @@ from sot_graph import (
     SotConfigError,
     SotOptions,
     astream_answer,
+    join_markdown,
     stream_answer,
 )
 from sot_graph.testing import (
@@ -211,6 +214,22 @@ async def test_the_agents_own_message_stream_has_the_answer_in_reading_order_and
     assert called == ["weather", "soil"]
 
 
+@pytest.mark.parametrize("join", [join_markdown, lambda question, skeleton, expansions: "All in one piece."])
+async def test_who_reads_the_subgraphs_too_gets_no_text_twice(model, join):
+    agent = agent_of(model, checkpointer=InMemorySaver(), join=join)
+    parts = agent.astream(LONG, THREAD, stream_mode=["messages", "values"], subgraphs=True)
+    texts, within = {}, set()
+    async for _, mode, data in parts:
+        if mode == "messages":
+            message, _ = data
+            texts[message.id] = texts.get(message.id, "") + message.text
+        else:
+            within |= {message.id for message in data.get("messages", [])}
+    messages = (await agent.aget_state(THREAD)).values["messages"]
+    assert texts == {message.id: message.text for message in messages if message.type != "human"}
+    assert within == {message.id for message in messages}
+
+
 async def test_the_first_point_streams_while_the_others_are_held(model, endpoint):
     with endpoint.hold(2, lambda request: one_point(request) and "1. " not in request.last_user) as held:
         text = ""
@@ -310,7 +329,7 @@ def marked(mark):
 NOTHING = {
     "failed": ([Fault(Status(400), one_point)], {}, marked(MISSING)),
     "late": ([Fault(Stall(), one_point)], {"point_timeout": 0.3}, marked(LATE)),
-    "over": ([Fault(Stall(), one_point)], {"deadline": 0.5}, marked(LATE)),
+    "over": ([Fault(Stall(), one_point)], {"deadline": 2.0}, marked(LATE)),
 }
 
 
@@ -433,11 +452,15 @@ async def test_two_questions_of_one_thread_are_two_answers(run, model):
     assert len({message.id for message in answers}) == 2
 
 
-async def test_every_call_hangs_under_the_agents_model_in_one_trace(model, traced):
-    await agent_of(model).ainvoke(LONG, {"callbacks": [traced]})
-    points = [path for path in traced.paths("llm") if path[-2].startswith("expand ")]
+@pytest.mark.parametrize("mode", ["values", "messages"])
+async def test_every_call_hangs_under_the_agents_model_in_one_trace(model, traced, mode):
+    async for _ in agent_of(model).astream(LONG, {"callbacks": [traced]}, stream_mode=mode):
+        pass
+    calls = traced.paths("llm")
+    points = [path for path in calls if path[-2].startswith("expand ")]
     assert len(points) == 3
-    assert all("model" in path for path in points)
+    assert all(path[-4:-2] == ["model", "write the answer"] for path in points)
+    assert [path[-2] for path in calls if path[-1] == "decide"] == ["skeleton of thought"] * 2
     assert sum(run.parent_run_id is None for run in traced.runs.values()) == 1
 
 
@@ -454,6 +477,51 @@ async def test_a_model_without_tools_serves_an_agent_without_tools(run):
     write = answer_skeleton_of_thought(TITLES, "About {title}.")
     result = await run(agent_of(ScriptedChatModel(respond), tools=()), LONG)
     assert result["messages"][-1].text.startswith("**1. Choosing a spot**\n\nAbout Choosing a spot.")
+
+
+class Unstreamed(BaseChatModel):
+    """A model that has only `_generate`. It thinks before it answers."""
+
+    _llm_type = "unstreamed"
+
+    def bind_tools(self, tools, **kwargs):
+        return self.bind(tools=tools)
+
+    def _generate(self, messages, stop=None, run_manager=None, tools=(), **kwargs):
+        message = self._reply(messages, tools)
+        message.usage_metadata = {"input_tokens": 7, "output_tokens": 1, "total_tokens": 8}
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _reply(self, messages, tools):
+        if "one point" in messages[-1].text:
+            return AIMessage("About it.")
+        if tools and not any(message.type == "tool" for message in messages):
+            return AIMessage("", tool_calls=[{"name": "weather", "args": {"city": "Oslo"}, "id": "w"}])
+        thought = {"type": "thinking", "thinking": "Hm. " * 500, "signature": "s"}
+        is_long = any("garden" in message.text for message in messages)
+        text = "\n".join(f"{number}. {title}" for number, title in enumerate(TITLES, 1)) if is_long else "12 degrees."
+        return AIMessage([thought, {"type": "text", "text": text}])
+
+
+@pytest.mark.parametrize("mode", ["values", "messages"])
+@pytest.mark.parametrize("world", ["stream", "astream"])
+async def test_a_model_that_does_not_stream_serves_whoever_streams(mode, world):
+    agent = agent_of(Unstreamed(), checkpointer=InMemorySaver())
+    if world == "astream":
+        parts = [part async for part in agent.astream(LONG, THREAD, stream_mode=[mode])]
+    else:
+        parts = await asyncio.to_thread(lambda: list(agent.stream(LONG, THREAD, stream_mode=[mode])))
+    answer = (await agent.aget_state(THREAD)).values["messages"][-1]
+    assert answer.text.startswith("**1. Choosing a spot**\n\nAbout it.")
+    assert answer.usage_metadata["total_tokens"] == (1 + len(TITLES)) * 8
+    if mode == "messages":
+        assert "".join(data[0].text for _, data in parts if data[0].id == answer.id) == answer.text
+
+
+async def test_what_a_model_thinks_before_a_short_answer_stays_in_its_message(run):
+    message = (await run(agent_of(Unstreamed()), SHORT))["messages"][-1]
+    assert [block["type"] for block in message.content] == ["thinking", "text"]
+    assert message.text == "12 degrees."
 
 
 async def test_a_model_that_takes_no_tools_under_an_agent_with_tools_is_a_clear_error(run):

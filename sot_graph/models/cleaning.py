@@ -1,0 +1,65 @@
+"""What a failed call left behind, cleaned before a tracer, a log or a caller sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from openai import LengthFinishReasonError
+
+from sot_graph.scrubbing import Scrubber
+from sot_graph.tracing import GIVEN_UP
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.messages.ai import UsageMetadata
+    from langchain_core.outputs import LLMResult
+
+    from sot_graph.tracing import NodeTrace, OnError
+
+__all__ = ["cleaner_of", "scrubber_of"]
+
+
+def scrubber_of(
+    secrets: Iterable[str], trace: NodeTrace, prompt: Callable[[], Sequence[BaseMessage]], given: Any
+) -> Scrubber:
+    """Cleans what came of a prompt: of the model's keys, and of quotes where a trace hides content.
+
+    Args:
+        secrets: The model's keys.
+        trace: Of the run that the call is made in.
+        prompt: Makes what was sent.
+        given: What that run got.
+    """
+    if trace.shows_content:
+        return Scrubber(secrets)
+    return Scrubber(secrets, "\n".join(str(message.text) for message in prompt()), given)
+
+
+def cleaner_of(make: Callable[[], Scrubber]) -> OnError:
+    """Cleans what a failed call left behind, and tells the tokens that it reports.
+
+    Args:
+        make: Makes the scrubber, for most calls don't fail.
+    """
+
+    def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
+            error.args = (GIVEN_UP,)
+        make().failure(error, response)
+        return _usage_of(error)
+
+    return clean
+
+
+def _usage_of(error: BaseException) -> UsageMetadata | None:
+    """What a reply cost that came as an exception: OpenAI's client raises for one that is cut off."""
+    usage = error.completion.usage if isinstance(error, LengthFinishReasonError) else None
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }
