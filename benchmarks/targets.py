@@ -106,7 +106,7 @@ TARGETS = [
         "astream_answer / bare chat.astream in gather",
     ),
     _ratio("CPU a point, 1,000 points / 10 points", 1.5, "overhead", "sot_graph, 1000 points / 10 points"),
-    *(replace(most, instead=fewer) for most, fewer in zip(_crowded(1000), _crowded(100), strict=True)),
+    *(replace(most, instead=fewer) for most, fewer in zip(_crowded(1000), _crowded(50), strict=True)),
     _ratio(
         "embedded model, 8 points of equal forced tokens: `direct` / whole answer",
         1.2,

@@ -14,7 +14,7 @@ __all__ = ["SCENARIO"]
 
 _POINTS = 8
 _SIZES = (1, 100, 1000)
-_QUICK_SIZES = (100,)
+_QUICK_SIZES = (50,)
 
 
 async def measure(plan: Plan) -> Result:

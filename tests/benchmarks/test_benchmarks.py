@@ -84,12 +84,12 @@ async def test_rounds_are_interleaved_and_shift_their_order():
 def test_what_a_minute_measures_is_called_by_its_own_size_and_not_by_that_of_the_whole():
     (memory,) = (target for target in TARGETS if "memory" in target.title)
     quick, whole = Result("crowd", {}), Result("crowd", {})
-    quick.add("peak memory, 100 at once", "sot_graph", "MB", [200.0])
-    whole.add("peak memory, 100 at once", "sot_graph", "MB", [200.0])
+    quick.add("peak memory, 50 at once", "sot_graph", "MB", [200.0])
+    whole.add("peak memory, 50 at once", "sot_graph", "MB", [200.0])
     whole.add("peak memory, 1000 at once", "sot_graph", "MB", [390.0])
     shown = [memory.measured({"crowd": result}) for result in (quick, whole)]
     assert [(target.title.split(",")[0], figure.median) for target, figure in shown] == [
-        ("peak memory of 100 questions at once", 200.0),
+        ("peak memory of 50 questions at once", 200.0),
         ("peak memory of 1", 390.0),
     ]
     assert memory.measured({}) is None
