@@ -57,4 +57,4 @@ def _limit(timings: Any) -> float:
     return float(max(timings["route"]["end"], timings["skeleton"]["end"]) + expanding)
 
 
-SCENARIO = Scenario("routing", "a model router, with and without speculation", measure, 2)
+SCENARIO = Scenario("routing", "a model router, with and without speculation", measure, 1)

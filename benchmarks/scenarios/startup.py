@@ -61,4 +61,4 @@ async def measure(plan: Plan) -> Result:
     return result
 
 
-SCENARIO = Scenario("start-up", "a fresh process", measure, 3)
+SCENARIO = Scenario("start-up", "a fresh process", measure, 2)

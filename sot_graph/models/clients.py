@@ -9,7 +9,7 @@ from urllib.request import getproxies
 import httpx2
 import openai
 
-from sot_graph.models.completions import Completions
+from sot_graph.models.completions import Completions, Replies
 from sot_graph.models.connections import ManyConnections
 
 __all__ = ["MOST_CONNECTIONS", "for_one_loop"]
@@ -21,7 +21,7 @@ _KEEPALIVE_SECONDS = 2.0
 
 
 def for_one_loop(
-    root: openai.AsyncOpenAI, proxy: str | None, *, own_connections: bool, typed: bool
+    root: openai.AsyncOpenAI, proxy: str | None, *, own_connections: bool, replies: Replies
 ) -> openai.AsyncOpenAI:
     """A copy of a client for one event loop, without the client's hidden retries.
 
@@ -29,10 +29,10 @@ def for_one_loop(
         root: The caller's.
         proxy: The caller's.
         own_connections: Whether it gets connections of its own; else it goes on with those of the caller.
-        typed: Whether replies have to be the client's objects.
+        replies: How they reach the model.
     """
     client = root.copy(max_retries=0, http_client=_http_client(proxy) if own_connections else None)
-    client.chat.__dict__["completions"] = Completions(client, typed=typed)  # a cached property: there it is looked for
+    client.chat.__dict__["completions"] = Completions(client, replies)  # a cached property: there it is looked for
     client.beta.__dict__["chat"] = client.chat  # where LangChain streams a reply to a schema
     return client
 

@@ -9,18 +9,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import openai
 from openai import not_given, omit
 from openai.resources.chat import AsyncCompletions
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from sot_graph.models.inlining import WholeReply
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Completions"]
+__all__ = ["Completions", "Replies"]
+
+Replies: TypeAlias = Literal["typed", "plain", "in_place"]
+"""`"typed"`: as the OpenAI client's objects, for a model that may read fields of its provider's from them.
+`"plain"`: as they came. `"in_place"`: as they came, and whole ones past the thread that LangChain reads them in, to a
+model of `reading_in_place`."""
 
 
 class Completions(AsyncCompletions):
@@ -28,13 +35,13 @@ class Completions(AsyncCompletions):
 
     Args:
         client: Sends the requests.
-        typed: Whether replies are to be the OpenAI client's objects, as a model may need that reads fields of its
-            provider's from them.
+        replies: How they reach the model.
     """
 
-    def __init__(self, client: openai.AsyncOpenAI, *, typed: bool) -> None:
+    def __init__(self, client: openai.AsyncOpenAI, replies: Replies) -> None:
         super().__init__(client)
-        self._typed = typed
+        self._typed = replies == "typed"
+        self._in_place = replies == "in_place"
 
     async def create(  # type: ignore[override]
         self,
@@ -54,7 +61,7 @@ class Completions(AsyncCompletions):
             options["timeout"] = timeout
         if stream is not None:
             body["stream"] = stream
-        return await self._client.post(
+        reply: Any = await self._client.post(
             "/chat/completions",
             cast_to=ChatCompletion if self._typed else _AsItCame,
             body=body,
@@ -62,6 +69,9 @@ class Completions(AsyncCompletions):
             stream=bool(stream),
             stream_cls=openai.AsyncStream[ChatCompletionChunk] if self._typed else openai.AsyncStream[object],
         )
+        if self._in_place and not stream:
+            _hand_over(reply)
+        return reply
 
     async def parse(self, *, messages: Iterable[Any], extra_body: Any = None, **others: Any) -> Any:
         """Ask for a completion in a form that the client checks; a plain JSON schema leaves it nothing to check."""
@@ -76,6 +86,15 @@ class Completions(AsyncCompletions):
 
     def _is_plain(self, asked: Mapping[str, Any]) -> bool:
         return not self._typed and isinstance(asked.get("response_format"), Mapping)
+
+
+def _hand_over(reply: Any) -> None:
+    try:
+        # Asked for by `with_raw_response`, as LangChain does, it is still to be parsed.
+        whole = reply.parse() if hasattr(reply, "http_response") else reply
+    except Exception:  # noqa: BLE001  (LangChain parses it again, and tells what is wrong)
+        return
+    raise WholeReply(whole)
 
 
 class _AsItCame(ChatCompletion):

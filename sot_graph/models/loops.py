@@ -21,6 +21,8 @@ from sot_graph.caching import model_fingerprint
 from sot_graph.forking import reset_after_fork
 from sot_graph.limiting import CallLimiter
 from sot_graph.models.clients import MOST_CONNECTIONS, for_one_loop
+from sot_graph.models.completions import Replies
+from sot_graph.models.inlining import reading_in_place
 from sot_graph.models.shaping import shape_for
 from sot_graph.scrubbing import secrets_of
 
@@ -89,12 +91,23 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
         return model, None
     has_own = model.http_async_client is None
-    typed = type(model) not in _READ_DICTIONARIES
-    root = for_one_loop(model.root_async_client, model.openai_proxy, own_connections=has_own, typed=typed)
+    replies = _replies_for(model)
+    root = for_one_loop(model.root_async_client, model.openai_proxy, own_connections=has_own, replies=replies)
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
     changes = {"root_async_client": root, "async_client": root.chat.completions, "stream_chunk_timeout": None}
-    return model.model_copy(update=changes), root if has_own else None
+    copy = model.model_copy(update=changes)
+    if replies == "in_place":
+        object.__setattr__(copy, "__class__", reading_in_place(type(model)))
+    return copy, root if has_own else None
+
+
+def _replies_for(model: BaseChatOpenAI) -> Replies:
+    if type(model) not in _READ_DICTIONARIES:
+        return "typed"
+    # The response's headers become part of the message, and so does what LangSmith's gateway says in them.
+    reads_headers = model.include_response_headers or getattr(model, "_uses_gateway", False)
+    return "plain" if reads_headers or not hasattr(model, "_create_chat_result") else "in_place"
 
 
 def _chunk_timeout(model: Runnable[Any, Any]) -> float | None:

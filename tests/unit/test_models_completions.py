@@ -1,6 +1,8 @@
 """Requests and replies go through the graph's copy of a client untyped: what comes out is what the model gives."""
 
+import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -117,6 +119,38 @@ async def test_a_class_of_another_package_gets_the_objects_that_it_reads(endpoin
     assert (await here.ainvoke(ASK)).additional_kwargs["read"] == "Because."
     assert (await streamed(here)).content == "Because."
     assert (await here.bind(response_format=SCHEMA).ainvoke(ASK)).content == "Because."
+
+
+async def test_a_whole_reply_takes_no_thread(endpoint, model):
+    class NoThreads(ThreadPoolExecutor):
+        def submit(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError
+
+    endpoint.responder = lambda _: "Because."
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    await here.ainvoke(ASK)  # the client looks, once, for what it runs on
+    asyncio.get_running_loop().set_default_executor(NoThreads())
+    for runnable in (here, here.bind(response_format=SCHEMA)):
+        assert (await runnable.ainvoke(ASK)).content == "Because."
+    with pytest.raises(AssertionError):  # so that this test can fail
+        await model.ainvoke(ASK)
+
+
+async def test_a_reply_whose_headers_are_wanted_has_them(endpoint):
+    endpoint.responder = lambda _: "Because."
+    model = endpoint.chat_model(include_response_headers=True)
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    message = await here.ainvoke(ASK)
+    assert message.response_metadata["headers"]["content-type"].startswith("application/json")
+
+
+async def test_a_copy_goes_by_the_name_of_the_callers_model(model):
+    loop_model = LoopModel(model)
+    here = await loop_model.here()
+    assert (here.lc_id(), here.get_name(), here._llm_type) == (model.lc_id(), model.get_name(), model._llm_type)
+    assert isinstance(here, ChatOpenAI)
 
 
 @pytest.mark.parametrize(
