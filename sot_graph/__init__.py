@@ -11,6 +11,7 @@ Names are loaded when they are first used: importing langgraph and langchain-ope
 
 from importlib import import_module as _import_module
 from importlib.metadata import version as _version
+from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -154,6 +155,11 @@ _HOMES = {
     "sot_graph.types": ("Expansion", "Frame", "FramePart", "SkeletonPoint", "Source", "StageUsage", "Timings", "Usage"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+_public = __all__
+if _find_spec("langchain") is None:  # the extra `agents`: who asks for the name is told so; who takes all names is not
+    _public.remove("SkeletonOfThoughtMiddleware")
 
 
 def __getattr__(name: str) -> object:

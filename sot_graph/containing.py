@@ -6,11 +6,13 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Awaitable
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
-__all__ = ["ContainedError", "contained", "without_exit"]
+__all__ = ["ContainedError", "contained", "in_own_thread", "without_exit"]
 
 T = TypeVar("T")
 
@@ -92,6 +94,43 @@ async def without_exit(call: Awaitable[T]) -> T:
         return await call
     except SystemExit as error:
         raise ContainedError.of_raised(error) from error
+
+
+def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
+    """Run somebody's code that may block in a thread of its own.
+
+    The event loop's own threads are few, and waited for at the loop's end: code that never comes back would hold up
+    what else needs one, and then the exit.
+
+    Raises:
+        ContainedError: It raised what can't be raised again here, `StopIteration` among it.
+        Exception: Its own.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+    context = copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = context.run(work)
+        except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
+            # A future takes no StopIteration, and what ends a process or a task is only its failure here.
+            can_be_raised = isinstance(error, (Exception, KeyboardInterrupt)) and not isinstance(error, StopIteration)
+            failure = error if can_be_raised else ContainedError.of_raised(error)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=run, name="sot_graph-own", daemon=True).start()
+    return done
 
 
 _calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_contained_calls", default=())

@@ -54,6 +54,8 @@ class RunShared:
     gate: CallLimiter | None = None
     begun_here: bool = False
     """Whether the question was read in this invocation. Not in one that goes on with a run: it has other clocks."""
+    tried: set[int] = field(default_factory=set)
+    """The points that were written, or could not be, in this invocation."""
     skeleton_call: tuple[object, list[BaseMessage]] | None = None
     """What every point's prompt begins with, after what makes it differ from run to run: made once."""
     is_described: bool = False

@@ -75,7 +75,7 @@ class _Plain(_Silence):
         self._has_begun = False
 
     def feed(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "sot.skeleton":
+        if event["type"] == "sot.skeleton" and not self._has_begun:  # pipelined, it is whole when points are there
             self._write(f"Skeleton\n\n{skeleton_text(event['points'])}\n\n")
         if self._stream and (text := self._reader.feed(event)):
             self._begin()

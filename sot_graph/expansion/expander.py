@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, suppress
-from contextvars import copy_context
+from contextlib import aclosing
 from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,7 +22,7 @@ from langchain_core.runnables import (
 from langchain_core.runnables.utils import is_async_callable
 from typing_extensions import TypedDict
 
-from sot_graph.containing import ContainedError, without_exit
+from sot_graph.containing import ContainedError, in_own_thread, without_exit
 from sot_graph.errors import SotConfigError
 from sot_graph.types import SkeletonPoint
 
@@ -135,7 +132,7 @@ def _over(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], Asy
 async def _from_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
     """A synchronous generator's pieces, each got in a thread: it may block."""
     end = object()
-    while (piece := await _in_thread(lambda: next(pieces, end))) is not end:
+    while (piece := await in_own_thread(lambda: next(pieces, end))) is not end:
         yield piece
 
 
@@ -144,7 +141,7 @@ async def call_expander(expander: Expander, given: ExpanderInput, config: Runnab
     if not isinstance(expander, Runnable):
         expander = RunnableLambda(_exiting_never(expander) if is_async_callable(expander) else expander)
     if _is_synchronous(expander):
-        result = await _in_thread(lambda: expander.invoke(given, config))
+        result = await in_own_thread(lambda: expander.invoke(given, config))
         return await result if inspect.isawaitable(result) else result
     return await expander.ainvoke(given, config)
 
@@ -164,36 +161,3 @@ def _is_synchronous(runnable: Runnable[Any, Any]) -> bool:
     if isinstance(runnable, RunnableLambda):
         return not hasattr(runnable, "afunc")
     return type(runnable).ainvoke is Runnable.ainvoke
-
-
-def _in_thread(work: Callable[[], T]) -> Awaitable[T]:
-    """Run what may block in a thread of its own.
-
-    The event loop's own threads are few, and waited for at the process's end: an expander that never comes back would
-    hold up its siblings, and then the exit.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-    context = copy_context()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
-
-    def run() -> None:
-        result, failure = None, None
-        try:
-            result = context.run(work)
-        except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
-            # A future takes no StopIteration, and what ends a process or a task is one point's failure here.
-            can_be_raised = isinstance(error, (Exception, KeyboardInterrupt)) and not isinstance(error, StopIteration)
-            failure = error if can_be_raised else ContainedError.of_raised(error)
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=run, name="sot_graph-expander", daemon=True).start()
-    return done

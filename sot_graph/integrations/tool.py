@@ -93,8 +93,14 @@ def create_sot_tool(
         response_format="content_and_artifact",
         return_direct=return_direct,
         handle_tool_error=True,
-        handle_validation_error=True,
+        handle_validation_error=_wrong_arguments,
     )
+
+
+def _wrong_arguments(error: Any) -> str:
+    """For the agent's model, which can then call again. The values are left out: they may be long."""
+    wrong = "; ".join(f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in error.errors())
+    return f"The arguments are wrong: {wrong}. Call again with the whole question as `question`."
 
 
 def _content_and_artifact(result: Any) -> tuple[str, dict[str, Any]]:

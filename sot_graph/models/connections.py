@@ -120,7 +120,11 @@ class ManyConnections(httpx2.AsyncBaseTransport):
     def _put_back(self, connection: _Line) -> None:
         if connection in self._leased:  # else it was closed with all others
             self._leased.remove(connection)
-            self._idle.append((time.monotonic(), connection))
+            if connection.is_idle:
+                self._idle.append((time.monotonic(), connection))
+            elif not connection.is_closed:
+                self._lost.append(connection)
+            # A closed one is let go: it keeps what broke it, with the frames and the contexts of that moment.
             self._hand_on()
 
     def _lose(self, connection: _Line) -> None:
@@ -146,6 +150,16 @@ class _Line:
         self._ssl_context = ssl_context
         self._keepalive = keepalive
         self._connection: httpcore2.AsyncHTTPConnection | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether another request may be sent on it."""
+        return self._connection is not None and self._connection.is_available()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is nothing to close."""
+        return self._connection is None or self._connection.is_closed()
 
     async def send(self, request: httpx2.Request) -> httpcore2.Response:
         """The response's head; its body is still to be read, and closed."""

@@ -79,7 +79,8 @@ class LoopModel:
             if client is not None:
                 closed = _ClosedWithLoop(client, loop)
                 await closed.wait()
-                weakref.finalize(self, closed.close_soon).atexit = False
+                closed.model_gone = weakref.finalize(self, closed.close_soon)
+                closed.model_gone.atexit = False
         return copy
 
 
@@ -128,6 +129,8 @@ class _ClosedWithLoop:
         self._loop = weakref.ref(loop)
         self._one_at_a_time = asyncio.Lock()
         self._generator: AsyncGenerator[None] | None = None
+        self.model_gone: weakref.finalize[Any, Any] | None = None
+        """Calls `close_soon`, and holds this and its client until then, or until that is done."""
 
     async def wait(self) -> None:
         """Begin to wait for the loop's end."""
@@ -161,6 +164,8 @@ class _ClosedWithLoop:
         async with self._one_at_a_time:  # the client's own second `close` doesn't wait for the first
             await self._client.close()
         self._generator = None  # it holds its loop, which would never be let go
+        if self.model_gone is not None:
+            self.model_gone.detach()
         _left_behind.discard(self)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.types import Overwrite
 
 from sot_graph.errors import ExpansionError, SkeletonError, SotConfigError
 from sot_graph.expansion import TextCleaner, TextWriter, write_something
@@ -43,6 +44,9 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
     try:
         _raise_if_wanted(expansions, task.options.on_point_failure)
     except ExpansionError as error:
+        if another := _left_by_an_earlier_invocation(expansions, task):
+            kept = [expansion for expansion in expansions if expansion["index"] not in another]
+            return {"expansions": Overwrite(kept)}
         describe_figures(state, task)
         error.usage = state["usage"]
         if task.options.on_point_failure == "mark":
@@ -60,6 +64,12 @@ async def join(state: SotState, task: Task, kit: Kit) -> Update:
     timing = StageTiming(start=start, end=task.shared.elapsed())
     finish_reason: FinishReason = "length" if cut else "stop"
     return {**answered(state, task, answer, finish_reason, state["usage"], {"join": timing}), "sources": sources}
+
+
+def _left_by_an_earlier_invocation(expansions: Sequence[Expansion], task: Task) -> set[int]:
+    """Points that failed before the run was resumed: somebody who goes on with a run wants them tried again."""
+    failed = {expansion["index"] for expansion in expansions if expansion["status"] != "ok"}
+    return set() if task.shared.begun_here else failed - task.shared.tried
 
 
 def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:

@@ -105,6 +105,7 @@ async def expand_point(payload: ExpandPointInput, task: Task, kit: Kit) -> Updat
     """Write one point. What a model does wrong is in the expansion's status, never an exception."""
     point = payload["point"]
     describe_point(point, task)
+    task.shared.tried.add(point["index"])
     timing = PointTiming(index=point["index"], start=task.shared.elapsed())
     if hindered := _hindered(payload):
         announce_end(hindered, task, kit)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from sot_graph.checking import check_call
-from sot_graph.containing import contained
+from sot_graph.containing import contained, in_own_thread
 from sot_graph.errors import RoutingError
 from sot_graph.models import explain
 from sot_graph.routing.decision import RouteDecision
@@ -124,7 +124,7 @@ async def ask_router(
 async def _asked(router: Router, question: str, history: Sequence[ChatTurn]) -> Any:
     if inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(type(router).__call__):
         return await router(question, history)  # type: ignore[misc]
-    answer = await asyncio.to_thread(router, question, history)  # it may block: a file, a request, a lock
+    answer = await in_own_thread(lambda: router(question, history))  # it may block: a file, a request, a lock
     return await answer if inspect.isawaitable(answer) else answer
 
 

@@ -121,6 +121,7 @@ BAD_ROUTERS = {
     "nonsense": (lambda question, history: 42, "returned 42"),
     "an empty label": (lambda question, history: "", "returned ''"),
     "an exception": (raises, "no luck"),
+    "the end of an iterator": (lambda _question, _history: next(iter(())), "StopIteration"),
     "a decision that is none": (lambda question, history: RouteDecision("maybe", "hm"), "route must be"),
     "no end": (never, "did not decide within 0.05 s"),
 }

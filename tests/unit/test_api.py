@@ -90,6 +90,22 @@ def test_dir_lists_the_api():
     assert dir(sot_graph) == sorted(API)
 
 
+def test_without_the_extra_of_a_name_all_the_others_can_be_had():
+    script = """
+import sys
+sys.modules["langchain"] = None
+import sot_graph
+from sot_graph import *
+assert create_sot_graph and "SkeletonOfThoughtMiddleware" not in dir(sot_graph)
+try:
+    sot_graph.SkeletonOfThoughtMiddleware
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert "pip install 'sot-graph[agents]'" in done.stdout
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'create_graph'"):
         _ = sot_graph.create_graph

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-from sot_graph.models.connections import ManyConnections
+from sot_graph.models.connections import ManyConnections, _Line
 
 
 class Server:
@@ -196,6 +196,18 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again():
     whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
     async with listening(answering(whole)) as url, client() as http:
         assert [(await http.get(url)).text for _ in range(3)] == ["hi"] * 3
+
+
+async def test_nothing_is_kept_of_a_connection_that_broke():
+    def kept():
+        gc.collect()
+        return {id(each) for each in gc.get_objects() if isinstance(each, _Line)}
+
+    before = kept()
+    async with listening(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi")) as url, client() as http:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await http.get(url)
+        assert kept() <= before
 
 
 async def test_one_that_leads_elsewhere_is_not_used_either(server):

@@ -16,7 +16,7 @@ from langchain_core.messages import HumanMessage
 from sot_graph import create_sot_graph, join_plain
 from sot_graph.models import LoopModel, run_sync
 from sot_graph.models.connections import ManyConnections
-from sot_graph.models.loops import _left_behind
+from sot_graph.models.loops import _ClosedWithLoop, _left_behind
 from sot_graph.testing import Physics, ScriptedChatModel, SimulatedEndpoint, answer_skeleton_of_thought
 
 PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
@@ -209,6 +209,17 @@ def test_a_loop_that_shuts_nothing_down_is_not_kept_for_ever(endpoint: Simulated
         asyncio.run(ask(LoopModel(endpoint.chat_model())))
         gc.collect()
     assert not left_on(loop)
+
+
+def test_a_model_that_has_served_many_loops_keeps_no_client_of_theirs(endpoint: SimulatedEndpoint):
+    def kept() -> set[int]:
+        gc.collect()
+        return {id(each) for each in gc.get_objects() if isinstance(each, _ClosedWithLoop)}
+
+    model, before = LoopModel(endpoint.chat_model()), kept()
+    for _ in range(3):
+        asyncio.run(ask(model))
+    assert kept() <= before
 
 
 def test_loops_that_are_gone_are_forgotten(endpoint: SimulatedEndpoint):
