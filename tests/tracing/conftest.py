@@ -9,6 +9,7 @@ from pytest_socket import enable_socket, socket_allow_hosts
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from sot_graph import astream_answer
+from sot_graph.complaints import quiet_langsmith
 from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder, TraceRecorder
 
 _OUTSIDE = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_PROXY", "SOT_GRAPH_MODEL")
@@ -28,6 +29,12 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in _OUTSIDE:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANGSMITH_TRACING", "false")
+
+
+@pytest.fixture(autouse=True)
+def no_outages_of_before() -> None:
+    """A recorder may have the port of one that failed for an earlier test: its outage has been told then."""
+    quiet_langsmith().reset_in_child()
 
 
 @pytest.fixture
