@@ -118,4 +118,4 @@ def _compare(result: Result) -> None:
     result.compare(f"{_STREAMED} / {_BARE}", streaming[_STREAMED], streaming[_BARE])
 
 
-SCENARIO = Scenario("cost", "CPU time of a question", measure, 9, 3)
+SCENARIO = Scenario("cost", "CPU time of a question", measure, 7, 3)

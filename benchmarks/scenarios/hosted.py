@@ -183,7 +183,7 @@ def _scenario(name: str, title: str, shape: Shape, rounds: int, quick_rounds: in
 
 
 SCENARIOS = [
-    _scenario("even", "8 points of 60 tokens", Shape(), 3, 1),
+    _scenario("even", "8 points of 60 tokens", Shape(), 2, 1),
     _scenario("uneven", "8 points of 20 to 120 tokens", Shape(words="20-120"), 1),
     _scenario("long", "8 points of 400 tokens", Shape(words="400"), 1),
     _scenario("four-at-once", "8 points of 60 tokens, four at once", Shape(max_concurrency=4), 1),

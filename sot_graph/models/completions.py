@@ -2,7 +2,7 @@
 
 The OpenAI client looks up each field of a request, down to each message's, in its type, for names to translate, of
 which chat completions have none; and it builds typed objects of a reply and of each streamed piece, of which LangChain
-makes dictionaries again before it reads them. That is half of the CPU time of a call, and most of a streamed one's.
+makes dictionaries again before it reads them. docs/benchmarks.md has what that costs.
 """
 
 from __future__ import annotations
