@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from sot_graph.skeleton.parsing import clean_titles, title_of
+from sot_graph.skeleton.parser import clean_titles, title_of
 
 __all__ = ["SkeletonSchema", "skeleton_schema"]
 

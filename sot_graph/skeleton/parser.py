@@ -1,25 +1,32 @@
-"""From what a model wrote to clean titles: lists of any kind, JSON somewhere in a text, titles with markup."""
+"""From what a model wrote, or a caller gave, to points: lists of any kind, JSON somewhere in a text, titles with markup."""
 
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Any
 
+from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.types import SkeletonPoint
 
 __all__ = [
-    "TitleSieve",
+    "PointSieve",
     "clean_title",
     "clean_titles",
+    "given_points",
     "number_points",
     "numbered_item",
     "parse_skeleton",
+    "split_needs",
     "title_of",
     "titles_from_json",
 ]
+
+logger = logging.getLogger("sot_graph")
 
 MAX_TITLE_CHARS = 120
 """A title is a few words on one line; what is longer would only carry text into the other points' prompts."""
@@ -178,37 +185,106 @@ def _shortened(title: str, max_words: int | None) -> str:
     return title
 
 
-class TitleSieve:
-    """Takes raw titles one by one, and gives back those that are clean and new.
+_NEEDS = re.compile(
+    r"\s*[(\[]\s*(?:needs?|depends?\s+on|requires?|after)\b[:\s]*(?:points?\s+)?"
+    r"(?P<list>(?:#?\d{1,4}|and|&|none|nothing|[,;/\s])*)[)\]][\s.]*$",
+    re.IGNORECASE,
+)
+_POINT_NUMBER = re.compile(r"\d{1,4}")
+
+
+def split_needs(raw: str) -> tuple[str, list[int]]:
+    """A raw title without its `(needs 1, 2)`, and these numbers.
+
+    Example:
+        >>> split_needs("Compare the two (needs 1, 2)")
+        ('Compare the two', [1, 2])
+    """
+    match = _NEEDS.search(raw[-200:])
+    if match is None:
+        return raw, []
+    return raw[: len(raw) - len(match[0])], [int(number) for number in _POINT_NUMBER.findall(match["list"])]
+
+
+class PointSieve:
+    """Takes a model's raw titles in their order, and gives back the points that are clean and new.
+
+    A model's numbers are the places in its own list. What a point needs must be a point that stands before it: that
+    leaves out, with a line in the log, itself, what comes later and what there isn't, and so every cycle.
 
     Args:
         max_words: Titles are cut after so many words; `None`: not cut.
         drop_similar: Whether a title that says much the same as an earlier one is left out.
+        depends: Whether a title may say what it needs: `"Compare the two (needs 1, 2)"`.
+        known: Points that there are already.
     """
 
-    def __init__(self, *, max_words: int | None = None, drop_similar: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        max_words: int | None = None,
+        drop_similar: bool = False,
+        depends: bool = False,
+        known: Sequence[SkeletonPoint] = (),
+    ) -> None:
+        self.points: list[SkeletonPoint] = []
         self._max_words = max_words
         self._drop_similar = drop_similar
+        self._depends = depends
         self._stems: list[frozenset[str]] = []
         self._keys: set[str] = set()
+        for point in known:
+            self.new_title(point["title"])
+            self.points.append(point)
+        self.begin_list()
 
-    def take(self, raw: str) -> str | None:
+    def begin_list(self) -> None:
+        """A new list begins, which goes on from the points that there are."""
+        self._places = {point["index"]: point["index"] for point in self.points}
+        self._place = len(self.points)
+
+    def take(self, raw: str) -> SkeletonPoint | None:
+        """The point of the next raw title; `None`: there is nothing in it, or nothing new."""
+        self._place += 1
+        text, needs = split_needs(raw) if self._depends else (raw, [])
+        title = self.new_title(text)
+        if title is None:
+            return None
+        index = len(self.points) + 1
+        lost = [place for place in needs if place not in self._places]
+        if lost:
+            logger.warning(
+                "skeleton: point %d (%s) says that it needs %s, which is no point before it: left out.",
+                index,
+                title,
+                ", ".join(map(str, lost)),
+            )
+        depends_on = sorted({self._places[place] for place in needs if place in self._places})
+        point = SkeletonPoint(index=index, title=title, depends_on=depends_on)
+        self._places[self._place] = index
+        self.points.append(point)
+        return point
+
+    def new_title(self, raw: str) -> str | None:
         """The clean title; `None`: there is nothing in it, or nothing new."""
         title = clean_title(raw, max_words=self._max_words)
         words = _WORD.findall(title.casefold())
         key = " ".join(words) or title.casefold()
-        stems = frozenset(map(_stem, words))
-        if not title or key in self._keys or (self._drop_similar and any(_similar(stems, one) for one in self._stems)):
+        if not title or key in self._keys:
             return None
+        if self._drop_similar:
+            stems = frozenset(map(_stem, words))
+            if any(_similar(stems, one) for one in self._stems):
+                return None
+            self._stems.append(stems)
         self._keys.add(key)
-        self._stems.append(stems)
         return title
 
 
 def clean_titles(raw: Iterable[str], *, max_words: int | None = None, drop_similar: bool = False) -> list[str]:
     """Clean titles, without empty ones and without repetitions."""
-    sieve = TitleSieve(max_words=max_words, drop_similar=drop_similar)
-    return [title for item in islice(raw, MOST_ITEMS) if (title := sieve.take(item)) is not None]
+    sieve = PointSieve(max_words=max_words, drop_similar=drop_similar)
+    return [title for item in islice(raw, MOST_ITEMS) if (title := sieve.new_title(item)) is not None]
 
 
 def _similar(left: frozenset[str], right: frozenset[str]) -> bool:
@@ -228,3 +304,61 @@ def _stem(word: str) -> str:
 def number_points(titles: Iterable[str]) -> list[SkeletonPoint]:
     """Points with the indices 1, 2, ... A model's own numbers are never used."""
     return [SkeletonPoint(index=index, title=title, depends_on=[]) for index, title in enumerate(titles, start=1)]
+
+
+def given_points(given: object) -> list[SkeletonPoint]:
+    """Points from what a caller gave as `given_skeleton`: titles, or points.
+
+    A point's `depends_on` names others by their `index`, as in an earlier result, or where none has one by their
+    place from 1. What is needed may also stand behind.
+
+    Raises:
+        SotConfigError: Not a list of these, a title without a word in it, or needs that can't be met.
+    """
+    if not isinstance(given, (list, tuple)):
+        message = f"given_skeleton is a list of titles or points, not {type(given).__name__}."
+        raise SotConfigError(message)
+    titles: list[str] = []
+    for position, item in enumerate(given, start=1):
+        raw = title_of(item)
+        title = clean_title(raw) if raw is not None else ""
+        if not title:
+            message = (
+                f"given_skeleton: entry {position} is {kind_of(item)} without a word in it; it must be a title, or a "
+                'point such as {"title": "Set clear goals"}.'
+            )
+            raise SotConfigError(message)
+        titles.append(title)
+    points = number_points(titles)
+    if any(isinstance(item, Mapping) and item.get("depends_on") for item in given):
+        _connect(points, given)
+    return points
+
+
+def _connect(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
+    places = _places(given)
+    for point, item in zip(points, given, strict=True):
+        needs = item.get("depends_on") if isinstance(item, Mapping) else None
+        where = f"given_skeleton: point {point['index']} ({point['title']})"
+        if needs and not (isinstance(needs, (list, tuple)) and all(type(other) is int for other in needs)):
+            message = f"{where} has depends_on={needs!r:.80}; it must be a list of other points' numbers."
+            raise SotConfigError(message)
+        for other in needs or ():
+            if other not in places:
+                message = f"{where} depends on {other}, and there is no such point: {sorted(places)}."
+                raise SotConfigError(message)
+        point["depends_on"] = sorted({places[other] for other in needs or ()})
+    try:
+        TopologicalSorter({point["index"]: point["depends_on"] for point in points}).prepare()
+    except CycleError as error:
+        circle = " -> ".join(map(str, reversed(error.args[1])))
+        message = f"given_skeleton: its points wait for each other in a circle: {circle}. Take one depends_on out."
+        raise SotConfigError(message) from error
+
+
+def _places(given: Sequence[Any]) -> dict[int, int]:
+    """From the numbers that `depends_on` speaks of to the points' own."""
+    named = [item.get("index") if isinstance(item, Mapping) else None for item in given]
+    if all(type(index) is int for index in named) and len(set(named)) == len(named):
+        return {index: place for place, index in enumerate(named, start=1)}  # type: ignore[misc]
+    return {place: place for place in range(1, len(named) + 1)}

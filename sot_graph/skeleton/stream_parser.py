@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from sot_graph.skeleton.parsing import numbered_item, title_of
+from sot_graph.skeleton.parser import numbered_item, title_of
 
 __all__ = ["TitleScanner"]
 

@@ -1,0 +1,288 @@
+"""`RunContext`: what one node's execution works with, and `Invocation`: what the nodes of one run share in a process.
+
+LangGraph hands a `Send` task nothing but its payload, and a run's clock and limits belong to the process that runs
+it, never to a checkpoint. So the state carries a key, and the key finds the `Invocation` here. A resumed run has
+another `RunControl` of LangGraph's than the one that began, and gets a new clock under the old key.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langgraph.runtime import get_runtime
+
+from sot_graph._seams import has_checkpointer, somebody_listens
+from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.observability.redaction import Scrubber
+from sot_graph.observability.run_trace import NodeTrace
+from sot_graph.options import SotOptions, apply_context
+from sot_graph.usage import UsageMeter
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+    from langchain_core.runnables import RunnableConfig
+
+    from sot_graph.cache import ResultCache
+    from sot_graph.events import SotEvent
+    from sot_graph.joiners import Join
+    from sot_graph.llm.loop_bound_model import LoopBoundModel
+    from sot_graph.prompts.templates import SotPrompts
+    from sot_graph.routing.protocol import ModelRouting, Router
+    from sot_graph.types import Stage
+    from sot_graph.writing.expander import Expander
+
+__all__ = ["ANSWER_ID", "GraphParts", "Invocation", "RunContext", "open_run"]
+
+ANSWER_ID = "sot_answer_id"
+"""In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as his own."""
+
+_IDLE_SECONDS = 60.0
+"""A run that no node has touched for so long is over: between two nodes lie milliseconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphParts:
+    """What a graph was made with. Its nodes reach it as `run.graph`."""
+
+    model: LoopBoundModel
+    skeleton_model: LoopBoundModel
+    prompts: SotPrompts
+    options: SotOptions
+    join: Join
+    cache: ResultCache
+    limiter: CallLimiter | None = None
+    router: Router | ModelRouting | None = None
+    expander: Expander | None = None
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One invocation of a graph in this process: its clock, and what its nodes need to know of each other."""
+
+    control: object
+    """LangGraph's `RunControl`, one an invocation. It is held so that its identity can't be given to another."""
+    started: float = field(default_factory=time.monotonic)
+    active: int = 0
+    touched: float = 0.0
+    gate: CallLimiter | None = None
+    begun_here: bool = False
+    """Whether this invocation read the question. One that resumes a run didn't, and the run's times are of several
+    clocks then."""
+    tried: set[int] = field(default_factory=set)
+    """The points that this invocation has written, or failed to write."""
+    skeleton_call: tuple[object, list[BaseMessage]] | None = None
+    """The messages that every point's prompt begins with, after what they were made from. They are made once."""
+    is_described: bool = False
+    """Whether the trace has been told what kind of run it is."""
+    logged: set[str] = field(default_factory=set)
+    """The warnings that need to be logged once a run only."""
+
+
+class _Invocations:
+    """The invocations of this process, by their runs' keys. One leaves when its run ends, or after a long idle time."""
+
+    def __init__(self) -> None:
+        self.reset_in_child()
+        reset_after_fork(self)
+
+    def reset_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._by_key: dict[str, Invocation] = {}
+
+    def enter(self, key: str, control: object) -> Invocation:
+        with self._lock:
+            now = time.monotonic()
+            found = self._by_key.get(key)
+            if found is None or found.control is not control:
+                for other, idle in list(self._by_key.items()):
+                    if not idle.active and now - idle.touched > _IDLE_SECONDS:
+                        del self._by_key[other]
+                # An invocation that resumes a run doesn't repeat its warnings.
+                logged = set() if found is None else found.logged
+                found = self._by_key[key] = Invocation(control, logged=logged)
+            found.active += 1
+            found.touched = now
+            return found
+
+    def leave(self, key: str, invocation: Invocation, *, ended: bool) -> None:
+        with self._lock:
+            invocation.active -= 1
+            invocation.touched = time.monotonic()
+            if ended and self._by_key.get(key) is invocation:
+                del self._by_key[key]
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+
+_invocations = _Invocations()
+
+
+@dataclass(slots=True)
+class RunContext:
+    """What one node's execution works with, beside its input.
+
+    Attributes:
+        graph: What the graph was made with. Code that runs without a graph, such as a router that is called alone,
+            must not read it.
+        key: The run's key, kept in the state and in every `Send`.
+        config: LangChain's config of this node. Model calls hang under it in traces.
+        options: The graph's options with the run's context laid over them.
+        emit: Writes an event to LangGraph's `custom` stream.
+        invocation: The run's clock and what its nodes share.
+        stream: Whether the model's replies are to be streamed.
+        in_graph: Whether LangGraph runs the node. It doesn't in a test of a node alone.
+        threaded: Whether the graph runs synchronously. LangGraph then runs nodes in threads.
+        place: The parents' nodes that lead to this graph, such as `"team/writer"`; empty at the root.
+        meter: Counts the calls and tokens of this execution.
+        given: The node's input. Where a trace hides content, no error may quote it.
+        ended: Set by the run's last node, so that the run is forgotten.
+        trace: Says what the node's run in the trace, and the graph's, is about.
+    """
+
+    graph: GraphParts
+    key: str
+    config: RunnableConfig
+    options: SotOptions
+    emit: Callable[[SotEvent], None]
+    invocation: Invocation
+    stream: bool = False
+    in_graph: bool = True
+    threaded: bool = False
+    place: str = ""
+    limiter: CallLimiter | None = None
+    meter: UsageMeter = field(default_factory=UsageMeter)
+    given: Any = None
+    ended: bool = False
+    trace: NodeTrace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trace = NodeTrace(self.config)
+
+    def elapsed(self) -> float:
+        """Seconds since the run's start."""
+        return time.monotonic() - self.invocation.started
+
+    @property
+    def has_checkpointer(self) -> bool:
+        """Whether the run, or a parent of it, is kept. Only then can it stop and go on later."""
+        return has_checkpointer(self.config)
+
+    def scrub(self, error: BaseException) -> None:
+        """Clean an error, in place, of what it quotes where a trace hides content."""
+        if not self.trace.shows_content:
+            Scrubber((), content=self.given).error(error)
+
+    def child_config(self, *, run_name: str, stage: Stage, **metadata: Any) -> RunnableConfig:
+        """The config of a model call: readable in a trace, told apart in `stream_mode="messages"`."""
+        return {
+            **self.config,
+            "callbacks": self.trace.callbacks_below(self.config.get("callbacks")),
+            "run_name": run_name,
+            "tags": [*self.config.get("tags", ()), f"sot:{stage}"],
+            "metadata": {**self.config.get("metadata", {}), "sot_stage": stage, **metadata},
+        }
+
+    def seconds_left(self, timeout: float | None) -> float | None:
+        """The smaller of a timeout and what is left until the deadline, in seconds; `None`: no limit."""
+        deadline = self.options.deadline
+        if deadline is None:
+            return timeout
+        left = max(0.0, deadline - self.elapsed())
+        return left if timeout is None else min(left, timeout)
+
+    def slot(self) -> AbstractAsyncContextManager[None]:
+        """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
+        limit = self.options.max_concurrency
+        if limit is not None and self.invocation.gate is None:
+            self.invocation.gate = CallLimiter(limit)
+        return _UNBOUNDED if self.invocation.gate is None and self.limiter is None else self._places()
+
+    @asynccontextmanager
+    async def _places(self) -> AsyncIterator[None]:
+        # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
+        async with self.invocation.gate or nullcontext(), self.limiter or nullcontext():
+            yield
+
+
+_UNBOUNDED = nullcontext()
+
+
+def _emit_nothing(_event: SotEvent) -> None:
+    """For code that runs outside a graph, where nobody listens."""
+
+
+@contextmanager
+def open_run(
+    config: RunnableConfig,
+    options: SotOptions,
+    *,
+    graph: GraphParts | None = None,
+    key: str | None = None,
+    limiter: CallLimiter | None = None,
+    reads_context: bool = True,
+    threaded: bool = False,
+    emit: Callable[[SotEvent], None] | None = None,
+) -> Iterator[RunContext]:
+    """Open the context of one node's execution.
+
+    Args:
+        config: The node's config.
+        options: The graph's own options.
+        graph: What the graph was made with; `None` outside a graph.
+        key: The run's key from the state; `None` begins a new run.
+        limiter: Bounds the model calls of several graphs together.
+        reads_context: Whether the run's context is laid over the options. Not in a part of somebody else's graph.
+        threaded: Whether the graph runs synchronously.
+        emit: In place of LangGraph's stream writer.
+
+    Raises:
+        SotConfigError: The run's context is not valid.
+    """
+    try:
+        runtime = get_runtime()
+    except (RuntimeError, KeyError):  # outside a graph: a unit test, a notebook
+        runtime = None
+    write: Callable[[Any], None] = _emit_nothing
+    control: object = object()
+    place = ""
+    if runtime is not None:
+        namespace = runtime.execution_info.checkpoint_ns if runtime.execution_info is not None else ""
+        # "team:<id>|writer:<id>|draft_skeleton:<id>". A step that is a number counts the calls within one task.
+        steps = [step.partition(":")[0] for step in namespace.split("|")[:-1]]
+        place = "/".join(step for step in steps if not step.isdigit())
+        if reads_context:
+            options = apply_context(options, runtime.context, embedded="|" in namespace)
+        write, control = runtime.stream_writer, runtime.control or control
+    begins = key is None
+    key = key or uuid4().hex
+    invocation = _invocations.enter(key, control)
+    invocation.begun_here |= begins
+    # Replies are streamed at a deadline too: of one that isn't streamed, nothing would be there by then.
+    stream = options.stream
+    if stream == "auto":
+        stream = options.deadline is not None or somebody_listens(config, runtime)
+    run = RunContext(
+        graph=graph,  # type: ignore[arg-type]
+        key=key,
+        config=config,
+        options=options,
+        emit=emit or write,
+        invocation=invocation,
+        stream=stream,
+        in_graph=runtime is not None,
+        threaded=threaded,
+        place=place,
+        limiter=limiter,
+    )
+    try:
+        yield run
+    finally:
+        _invocations.leave(key, invocation, ended=run.ended)

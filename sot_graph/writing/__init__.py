@@ -1,0 +1,1 @@
+"""One way to write a text, from two sources: a model, or an expander of the caller's."""

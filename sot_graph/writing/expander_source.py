@@ -1,0 +1,223 @@
+"""`ExpanderSource`: an expander writes a text; its model calls are counted, its tool calls told to those who listen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+from langgraph.errors import GraphBubbleUp
+
+from sot_graph.concurrency.isolation import ContainedError, run_isolated
+from sot_graph.llm.provider_errors import explain, status_code
+from sot_graph.llm.retry_policy import RetryPolicy
+from sot_graph.observability.run_trace import with_first
+from sot_graph.prompts.messages import clean_text
+from sot_graph.writing.expander import (
+    Expanded,
+    Expander,
+    ExpanderError,
+    ExpanderInput,
+    call_expander,
+    read_output,
+    stream_expander,
+    streams_text,
+)
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sot_graph.llm.call import ModelCall
+    from sot_graph.run import RunContext
+    from sot_graph.writing.text_draft import TextDraft
+
+__all__ = ["ExpanderSource"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("sot_graph")
+
+_LONGEST_INPUT = 2000
+
+
+class ExpanderSource:
+    """Has an expander write a text: whole, or as it is written where the expander streams.
+
+    Args:
+        expander: What writes.
+        given: What it gets, but for the messages.
+        messages: The prompt that the model would get. A prefill at its end is for the model alone.
+        call: Of the model that would write otherwise: its run and its config.
+    """
+
+    who = "the expander"
+
+    def __init__(
+        self, expander: Expander, given: ExpanderInput, messages: list[BaseMessage], call: ModelCall
+    ) -> None:
+        self._expander = expander
+        self._given = given
+        self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
+        self._run = call.run
+        self._scrubber = call.scrubber(self._given["messages"])
+        self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], self._scrubber.error)
+        # A graph in it keeps no state of its own, since a point is resumed as a whole. With the parent's checkpointer
+        # an agent would need an asynchronous one in a synchronous run, too.
+        configurable = {**call.config.get("configurable", {}), "__pregel_checkpointer": None}
+        callbacks = with_first(call.config.get("callbacks"), self._watcher)
+        self._config: Any = {**call.config, "callbacks": callbacks, "configurable": configurable}
+
+    async def write(self, draft: TextDraft) -> None:
+        """Write the text. Before anything of it was sent, the expander is asked again where that can help.
+
+        Raises:
+            Exception: It failed, or gave what is no text.
+        """
+        retries = RetryPolicy(self._run.options)
+        attempt = 1
+        while True:
+            draft.restart()
+            draft.begin_attempt(attempt)
+            try:
+                async with self._run.slot():
+                    return await self._try(draft)
+            except GraphBubbleUp as error:
+                message = "the expander asked for a person (an interrupt), for whom a point can't wait"
+                raise ExpanderError(message) from error
+            except ContainedError as error:
+                self._scrubber.error(error)
+                message = f"the expander {self._scrubber.text(error.what)}"
+                raise ExpanderError(message) from error
+            except ExpanderError as error:
+                self._scrubber.error(error)  # it shows what was returned
+                raise
+            except Exception as error:
+                self._scrubber.error(error)
+                wait = None if draft.text else retries.wait_after(error)
+                if wait is None:
+                    raise self._named(error) from error
+                logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
+            await asyncio.sleep(wait)
+            attempt += 1
+
+    async def _try(self, draft: TextDraft) -> None:
+        if streams_text(self._expander):
+            await self._isolated(self._read_stream(draft))
+        else:
+            output = await self._isolated(call_expander(self._expander, self._given, self._config))
+            _take(read_output(output), draft)
+        draft.end()
+
+    async def _isolated(self, call: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await run_isolated(call, f"Point {self._given['point']['index']}: its expander")
+        except asyncio.CancelledError:
+            self._watcher.is_left = True
+            raise
+
+    async def _read_stream(self, draft: TextDraft) -> None:
+        pieces: Any = stream_expander(self._expander, self._given, self._config)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if self._watcher.is_left:
+                    return
+                if isinstance(piece, Mapping) and set(piece) == {"sources"}:
+                    _take(read_output({"text": "", **piece}), draft)
+                elif isinstance(piece, (str, BaseMessage)):
+                    draft.write(clean_text(piece if isinstance(piece, str) else str(piece.text)))
+                else:
+                    _take(read_output(piece), draft)
+
+    def _named(self, error: Exception) -> Exception:
+        """An expander's exception by its name; what came from a model stays as it is, for `explain` knows it."""
+        if status_code(error) is not None or isinstance(error, (ConnectionError, TimeoutError)):
+            return error
+        # Not every class lets its errors be cleaned in place.
+        return ExpanderError(f"the expander raised {type(error).__name__}: {self._scrubber.text(str(error))}")
+
+
+def _take(expanded: Expanded, draft: TextDraft) -> None:
+    known = list(draft.sources)
+    # Some expanders tell the sources that are new, others all that there are by now.
+    is_whole = expanded.sources[: len(known)] == known
+    draft.sources = expanded.sources if is_whole else known + expanded.sources
+    draft.write(expanded.text)
+
+
+class _ExpanderWatcher(BaseCallbackHandler):
+    """Follows the runs below one point's expander.
+
+    Args:
+        run: The point's run.
+        index: The point's index.
+        clean: Cleans an error in place.
+    """
+
+    run_inline = True
+    """In the order in which things happen, not in threads beside each other."""
+
+    def __init__(self, run: RunContext, index: int, clean: Callable[[BaseException], None]) -> None:
+        self._run = run
+        self._index = index
+        self._clean = clean
+        self._tools: dict[UUID, tuple[str, str]] = {}
+        self.is_left = False
+        """Set when the point is done. What its expander still does then, in a thread or against its cancellation, isn't
+        told."""
+
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[Any]], **kwargs: Any) -> None:
+        """Count a call."""
+        self._run.meter.begin_call("expansion")
+
+    def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **kwargs: Any) -> None:
+        """Count a call."""
+        self._run.meter.begin_call("expansion")
+
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        """Count its tokens."""
+        for generations in response.generations:
+            for generation in generations[:1]:
+                if isinstance(generation, ChatGeneration):
+                    self._run.meter.add_tokens("expansion", getattr(generation.message, "usage_metadata", None))
+
+    def on_tool_start(self, serialized: dict[str, Any], input_str: str, *, run_id: UUID, **kwargs: Any) -> None:
+        """Tell of a tool's call."""
+        name = str(kwargs.get("name") or (serialized or {}).get("name") or "tool")
+        self._tools[run_id] = (name, input_str[:_LONGEST_INPUT])
+        self._tell(run_id, "start")
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        """Tell of its end."""
+        self._tell(run_id, "error" if getattr(output, "status", None) == "error" else "end")
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """Tell of its failure."""
+        self._clean(error)
+        self._tell(run_id, "error")
+
+    def on_llm_error(self, error: BaseException, **kwargs: Any) -> None:
+        """Clean it, before a tracer gets it."""
+        self._clean(error)
+
+    on_chain_error = on_llm_error
+    on_retriever_error = on_llm_error
+
+    def _tell(self, run_id: UUID, state: Literal["start", "end", "error"]) -> None:
+        if self.is_left:
+            return
+        name, given = self._tools.get(run_id, ("tool", ""))
+        self._run.emit(
+            {
+                "type": "sot.point.tool",
+                "index": self._index,
+                "call": str(run_id),
+                "name": name,
+                "input": given,
+                "state": state,
+            }
+        )

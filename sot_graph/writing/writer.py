@@ -1,0 +1,174 @@
+"""`write_text`: the one way to write a section, whatever it is and whoever writes it.
+
+A source reads pieces from a model or an expander. A `TextDraft` cleans and sends them. What becomes of the text is in
+the `WrittenText`: nothing that a model does is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sot_graph.llm.call import BrokenStreamError, ModelCall
+from sot_graph.llm.provider_errors import explain
+from sot_graph.writing.expander_source import ExpanderSource
+from sot_graph.writing.model_source import ModelSource
+from sot_graph.writing.text_draft import TextDraft
+
+if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
+    from sot_graph.events import SotEvent
+    from sot_graph.run import RunContext
+    from sot_graph.types import ExpansionStatus, Source, Stage
+    from sot_graph.writing.cleaner import TextCleaner
+    from sot_graph.writing.expander import ExpanderInput
+
+__all__ = ["Section", "TextSource", "WrittenText", "write_something", "write_text"]
+
+logger = logging.getLogger("sot_graph")
+
+_TRIES_FOR_A_TEXT = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Section:
+    """Whatever is written in one go: a point, the introduction, the conclusion. They differ in nothing but this data."""
+
+    label: str
+    """For the log, such as `"Point 3"`."""
+    stage: Stage
+    call_name: str
+    """The name of its model calls in a trace."""
+    metadata: Mapping[str, Any]
+    """What these calls can be filtered by."""
+    settings: Mapping[str, Any]
+    """Keyword arguments of these calls."""
+    messages: Callable[[], list[BaseMessage]]
+    """Makes the prompt. Thousands of sections may wait for their turn, each without one."""
+    make_cleaner: Callable[[], TextCleaner]
+    start_event: Callable[[int], SotEvent]
+    """Of a try's beginning; gets the try's number, from 1."""
+    delta_event: Callable[[str], SotEvent]
+    cached_as: tuple[str, Mapping[str, Any]]
+    """Its kind in the cache, and what decides the text beside the prompt and the model."""
+    expander_input: ExpanderInput | None = None
+    """Where an expander writes it: what that gets, but for the messages."""
+
+
+@dataclass(slots=True)
+class WrittenText:
+    """What became of a section."""
+
+    text: str
+    """What was sent, cleaned. Of a text that is not `ok`: what there is of it, often nothing."""
+    status: ExpansionStatus = "ok"
+    error: str | None = None
+    """Why it is not `ok`, in one line."""
+    truncated: bool = False
+    """Whether the model ran into a token limit."""
+    sources: list[Source] = field(default_factory=list)
+    first_text_at: float | None = None
+    """In seconds from the run's start; `None` where nothing was streamed."""
+    is_cached: bool = False
+
+
+class TextSource(Protocol):
+    """Writes a text into a draft."""
+
+    who: str
+    """For messages, such as `"the model"`."""
+
+    async def write(self, draft: TextDraft) -> None:
+        """Write the whole text.
+
+        Raises:
+            Exception: Trying again and going on are used up. The draft keeps what was sent.
+        """
+
+
+async def write_text(section: Section, run: RunContext) -> WrittenText:
+    """Have a section written within `point_timeout` and what is left until the deadline; nothing is raised.
+
+    A good text comes from the cache, or goes there. An expander may do anything, so nothing tells whether what it wrote
+    once would be written again: its texts are not kept.
+    """
+    graph, expander_input = run.graph, section.expander_input
+    key = None
+    if graph.cache.keeps and expander_input is None:
+        kind, settings = section.cached_as
+        key = graph.cache.key(kind, graph.model.fingerprint, section.messages(), settings)
+        kept = await graph.cache.get(key)
+        if isinstance(kept, str):
+            run.meter.add_cache_hit(section.stage)
+            run.emit(section.delta_event(kept))
+            return WrittenText(kept, is_cached=True)
+    config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
+    call = ModelCall(graph.model, section.stage, run, config, section.settings)
+    draft = TextDraft(
+        section.make_cleaner,
+        lambda text: run.emit(section.delta_event(text)),
+        longest_delay=run.options.stream_max_delay,
+        on_attempt=lambda number: run.emit(section.start_event(number)),
+        now=run.elapsed if run.stream else None,
+    )
+    source: TextSource
+    if expander_input is None or graph.expander is None:
+        source = ModelSource(call, section.messages)
+    else:
+        source = ExpanderSource(graph.expander, expander_input, section.messages(), call)
+    status, error = await _write_in_time(source, draft, call)
+    if status != "ok":
+        logger.warning("%s %s: %s", section.label, _outcome(section, status, draft), error)
+    elif not draft.truncated:
+        await graph.cache.put(key, draft.text)
+    return WrittenText(draft.text, status, error, draft.truncated, list(draft.sources), draft.first_text_at)
+
+
+def _outcome(section: Section, status: ExpansionStatus, draft: TextDraft) -> str:
+    if section.stage == "expansion":
+        return "failed" if status == "failed" else "is not whole"
+    return "breaks off" if draft.text else "is left out"
+
+
+async def _write_in_time(
+    source: TextSource, draft: TextDraft, call: ModelCall
+) -> tuple[ExpansionStatus, str | None]:
+    """What became of a text, and why."""
+    options = call.run.options
+    limit = call.run.seconds_left(options.point_timeout)
+    try:
+        async with asyncio.timeout(limit) as timer:
+            nothing = await write_something(source, draft, call)
+    except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
+        if isinstance(error, TimeoutError) and timer.expired():
+            if options.point_timeout is not None and limit == options.point_timeout:
+                return "timed_out", f"not finished after {limit:.3g} s (point_timeout)"
+            return "timed_out", f"not finished {options.deadline:.3g} s after the run's start (deadline)"
+        cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
+        return "failed", explain(cause or error)
+    return ("failed", nothing) if nothing else ("ok", None)
+
+
+async def write_something(source: TextSource, draft: TextDraft, call: ModelCall) -> str:
+    """Have a text written, and once more if there is no word in it.
+
+    Returns:
+        Why there is still none, in one line; empty: there is a text.
+
+    Raises:
+        Exception: Trying again and going on are used up.
+    """
+    for _ in range(_TRIES_FOR_A_TEXT):
+        try:
+            await source.write(draft)
+        finally:
+            draft.flush()
+        if draft.says_something:
+            return ""
+        call.trace.reject(f"{source.who} wrote nothing")
+    why = ": its tokens ran out before the first word (thinking takes some, too)" if draft.truncated else ""
+    return f"{source.who} wrote nothing for it, twice{why}"
