@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from langgraph.runtime import get_runtime
 
-from sot_graph.forking import reset_after_fork
-from sot_graph.limiting import CallLimiter
+from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.listening import somebody_listens
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.scrubbing import Scrubber

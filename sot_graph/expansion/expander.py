@@ -22,7 +22,7 @@ from langchain_core.runnables import (
 from langchain_core.runnables.utils import is_async_callable
 from typing_extensions import TypedDict
 
-from sot_graph.containing import ContainedError, in_own_thread, without_exit
+from sot_graph.concurrency.isolation import ContainedError, in_own_thread, without_exit
 from sot_graph.errors import SotConfigError
 from sot_graph.types import SkeletonPoint
 

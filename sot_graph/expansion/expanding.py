@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from langchain_core.messages import BaseMessage
 from langgraph.errors import GraphBubbleUp
 
-from sot_graph.causes import status_code
-from sot_graph.containing import ContainedError, contained
+from sot_graph.concurrency.isolation import ContainedError, run_isolated
+from sot_graph.errors import status_code
 from sot_graph.expansion.expander import call_expander, stream_expander, streams_text
 from sot_graph.expansion.outputs import Expanded, ExpanderError, read_output
 from sot_graph.expansion.sending import SendingWriter
 from sot_graph.expansion.watching import ExpanderWatcher
-from sot_graph.models import Patience, explain
+from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.tracing import with_first
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from sot_graph.expansion.cleaning import TextCleaner
     from sot_graph.expansion.expander import Expander, ExpanderInput
-    from sot_graph.models import ModelCall
+    from sot_graph.llm.call import ModelCall
 
 __all__ = ["ExpanderWriter"]
 
@@ -70,7 +71,7 @@ class ExpanderWriter(SendingWriter):
         """Whether nothing of its call is wanted any more, be it that it goes on."""
 
     async def _write(self) -> None:
-        patience = Patience(self._task.options)
+        retry_policy = RetryPolicy(self._task.options)
         attempt = 1
         while True:
             self._cleaner = self._make_cleaner()
@@ -91,7 +92,7 @@ class ExpanderWriter(SendingWriter):
                 raise
             except Exception as error:
                 self._scrubber.error(error)
-                wait = None if self.text else patience.wait_after(error)
+                wait = None if self.text else retry_policy.wait_after(error)
                 if wait is None:
                     raise self._told(error) from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
@@ -108,7 +109,7 @@ class ExpanderWriter(SendingWriter):
 
     async def _contained(self, call: Coroutine[Any, Any, T]) -> T:
         try:
-            return await contained(call, f"Point {self._given['point']['index']}: its expander")
+            return await run_isolated(call, f"Point {self._given['point']['index']}: its expander")
         except asyncio.CancelledError:
             self._is_left = True
             self._watcher.leave()

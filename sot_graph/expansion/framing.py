@@ -10,7 +10,7 @@ from sot_graph.expansion.cleaning import TextCleaner
 from sot_graph.expansion.replying import TextWriter
 from sot_graph.expansion.telling import Teller
 from sot_graph.expansion.timing import write_in_time
-from sot_graph.models import ModelCall
+from sot_graph.llm.call import ModelCall
 from sot_graph.types import FramePart
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.expansion.sending import SendingWriter
-from sot_graph.models import BrokenStreamError, ModelCall, Prompt, Reply, made
+from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, Reply, made
 
 if TYPE_CHECKING:
     from sot_graph.expansion.cleaning import TextCleaner

@@ -10,7 +10,7 @@ from sot_graph.listening import TextSender
 
 if TYPE_CHECKING:
     from sot_graph.expansion.cleaning import TextCleaner
-    from sot_graph.models import ModelCall
+    from sot_graph.llm.call import ModelCall
     from sot_graph.types import Source
 
 __all__ = ["SendingWriter"]

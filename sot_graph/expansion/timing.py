@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from sot_graph.models import BrokenStreamError, ModelCall, explain
+from sot_graph.llm.call import BrokenStreamError, ModelCall
+from sot_graph.llm.provider_errors import explain
 
 if TYPE_CHECKING:
     from sot_graph.expansion.expanding import ExpanderWriter

@@ -13,7 +13,7 @@ from sot_graph.expansion.expanding import ExpanderWriter
 from sot_graph.expansion.replying import TextWriter
 from sot_graph.expansion.telling import Teller
 from sot_graph.expansion.timing import write_in_time
-from sot_graph.models import ModelCall, Prompt
+from sot_graph.llm.call import ModelCall, Prompt
 from sot_graph.prompts.rendering import expansion_prefill
 from sot_graph.types import Expansion
 

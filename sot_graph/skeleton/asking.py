@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.models import ModelCall, explain, is_callers_to_fix, is_retryable
+from sot_graph.llm.call import ModelCall
+from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.rendering import skeleton_messages
 from sot_graph.skeleton.depending import PointSieve
@@ -22,7 +23,8 @@ from sot_graph.skeleton.parsing import MOST_ITEMS, parse_skeleton
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-    from sot_graph.models import LoopModel, Reply
+    from sot_graph.llm.call import Reply
+    from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.prompts import SotPrompts
     from sot_graph.runs import Task
     from sot_graph.types import ChatTurn, SkeletonPoint

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from sot_graph.models import InvalidOutputError, ask_structured
+from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.rendering import numbered_list, skeleton_prefill
 from sot_graph.skeleton.asking import Draft, Drafting, NoSkeletonError, Revision, listed, without_prefill
 from sot_graph.skeleton.parsing import parse_skeleton
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from langchain_core.messages import BaseMessage
 
-    from sot_graph.models import LoopModel
-    from sot_graph.models.structured import StructuredMode
+    from sot_graph.llm.loop_bound_model import LoopModel
+    from sot_graph.llm.structured_output import StructuredMode
     from sot_graph.prompts import SotPrompts
     from sot_graph.runs import Task
     from sot_graph.types import ChatTurn

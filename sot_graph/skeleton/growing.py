@@ -13,7 +13,9 @@ from langchain_core.messages import AIMessage, HumanMessage
 from openai import LengthFinishReasonError
 
 from sot_graph.errors import SkeletonError
-from sot_graph.models import BrokenStreamError, InvalidOutputError, ask_structured, explain
+from sot_graph.llm.call import BrokenStreamError
+from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.rendering import numbered_list, skeleton_prefill
 from sot_graph.skeleton.asking import Draft, Drafting, NoSkeletonError, listed, without_prefill

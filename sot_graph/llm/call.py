@@ -13,11 +13,11 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 
-from sot_graph.models.cleaning import cleaner_of, scrubber_of
-from sot_graph.models.failures import explain
-from sot_graph.models.gathering import Gathered, text_of
-from sot_graph.models.loops import LoopModel
-from sot_graph.models.patience import Patience
+from sot_graph.llm.cleaning import cleaner_of, scrubber_of
+from sot_graph.llm.gathering import Gathered, text_of
+from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.tracing import GIVEN_UP, CallTrace
 
@@ -147,7 +147,7 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         attempt = 1
-        patience = Patience(self.task.options)
+        retry_policy = RetryPolicy(self.task.options)
         clean = cleaner_of(lambda: self.scrubber(messages))
         while True:
             if on_attempt is not None:
@@ -172,7 +172,7 @@ class ModelCall:
                 raise
             except Exception as error:
                 self.task.meter.add_tokens(self.stage, clean(error, None))
-                wait = patience.wait_after(error)
+                wait = retry_policy.wait_after(error)
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from sot_graph.models import threads
-from sot_graph.models.threads import DaemonThreads
+from sot_graph.concurrency import threads
+from sot_graph.concurrency.threads import DaemonThreads
 
 
 def test_calls_run_at_the_same_time_up_to_the_width():

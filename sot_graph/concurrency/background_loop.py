@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
-from sot_graph.forking import reset_after_fork
-from sot_graph.models.threads import DaemonThreads
+from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.concurrency.threads import DaemonThreads
 
 __all__ = ["CancelScope", "run_in_own_thread", "run_sync", "tell_loops"]
 

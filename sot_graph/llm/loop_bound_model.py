@@ -17,13 +17,13 @@ from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
-from sot_graph.caching import model_fingerprint
-from sot_graph.forking import reset_after_fork
-from sot_graph.limiting import CallLimiter
-from sot_graph.models.clients import MOST_CONNECTIONS, for_one_loop
-from sot_graph.models.completions import Replies
-from sot_graph.models.inlining import reading_in_place
-from sot_graph.models.shaping import shape_for
+from sot_graph.cache import model_fingerprint
+from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.llm.clients import MOST_CONNECTIONS, for_one_loop
+from sot_graph.llm.completions import Replies
+from sot_graph.llm.inlining import reading_in_place
+from sot_graph.llm.shaping import shape_for
 from sot_graph.scrubbing import secrets_of
 
 if TYPE_CHECKING:
