@@ -15,6 +15,7 @@ from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sot_graph.concurrency.call_limiter import CallLimiter
     from sot_graph.errors import (
         ExpansionError,
         ModelOutputError,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from sot_graph.integrations.middleware import SkeletonOfThoughtMiddleware
     from sot_graph.integrations.tool import create_sot_tool
     from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
-    from sot_graph.limiting import CallLimiter
     from sot_graph.local import local_model
     from sot_graph.nodes import (
         ANSWER_DIRECTLY,
@@ -129,7 +129,7 @@ _HOMES = {
     "sot_graph.integrations.middleware": ("SkeletonOfThoughtMiddleware",),
     "sot_graph.integrations.tool": ("create_sot_tool",),
     "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
-    "sot_graph.limiting": ("CallLimiter",),
+    "sot_graph.concurrency.call_limiter": ("CallLimiter",),
     "sot_graph.local": ("local_model",),
     "sot_graph.nodes": (
         "ANSWER_DIRECTLY",

@@ -93,7 +93,7 @@ class ModelChoice:
             yield self._resolve()
 
     def _resolve(self) -> Runnable[Any, Any]:
-        from sot_graph.models import ModelWords, resolve_model
+        from sot_graph.llm.resolve import ModelWords, resolve_model
 
         model, base_url = self.settings.model, self.settings.base_url
         words = ModelWords(

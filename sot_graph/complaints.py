@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from sot_graph.forking import reset_after_fork
+from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.scrubbing import without_keys
 
 __all__ = ["Complaints", "is_switched_on", "one_line", "quiet_langsmith"]

@@ -13,8 +13,8 @@ others are retried by a `RetryPolicy` that a parent graph puts on the node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,3 +87,31 @@ class ExpansionError(ModelOutputError):
     def failed(self) -> list[Expansion]:
         """Those of `expansions` that are not `ok`."""
         return [expansion for expansion in self.expansions if expansion["status"] != "ok"]
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def field_of(holder: object, name: str) -> Any:
+    """An attribute of an error of whoever's class; `None` if it has none, or can't say."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # noqa: BLE001  (one error is enough)
+        return None
+
+
+def status_code(error: BaseException) -> int | None:
+    """The HTTP status that a provider's error carries, whoever's error class it is."""
+    for link in causes_of(error):
+        for holder in (link, field_of(link, "response")):
+            code = field_of(holder, "status_code")
+            if isinstance(code, int):
+                return code
+    return None

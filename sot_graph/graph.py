@@ -10,13 +10,15 @@ from langchain_core.runnables import Runnable
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from sot_graph.caching import ResultCache
+from sot_graph.cache import ResultCache
 from sot_graph.checking import check_call, check_kind, check_returns_at_once
 from sot_graph.complaints import quiet_langsmith
+from sot_graph.concurrency.call_limiter import CallLimiter, check_limiter
+from sot_graph.concurrency.sync_cancellation import closing_calls
 from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
-from sot_graph.limiting import CallLimiter, check_limiter
-from sot_graph.models import LoopModel, ModelWords, closing_calls, resolve_model
+from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.resolve import ModelWords, resolve_model
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,

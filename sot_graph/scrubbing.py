@@ -15,7 +15,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, SecretStr
 
-from sot_graph.causes import causes_of
+from sot_graph.errors import causes_of
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult

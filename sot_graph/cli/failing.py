@@ -92,6 +92,6 @@ def _reason(error: Exception) -> str:
         return f"{error.filename or 'standard output'} can't be written to: {error.strerror}."
     if isinstance(error, SotError):
         return str(error)
-    from sot_graph.models import explain
+    from sot_graph.llm.provider_errors import explain
 
     return explain(error)

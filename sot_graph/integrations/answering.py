@@ -22,7 +22,7 @@ from pydantic import Field
 
 from sot_graph.integrations.asking import Asking, OwnRun
 from sot_graph.integrations.streams import Writing
-from sot_graph.models import as_chunk
+from sot_graph.llm.call import as_chunk
 from sot_graph.usage import usage_metadata
 
 __all__ = ["AnsweringModel", "Spent"]

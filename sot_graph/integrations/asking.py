@@ -18,7 +18,7 @@ from sot_graph.errors import SkeletonError
 from sot_graph.integrations.bounding import Clock, OutOfTimeError, ain_time, in_time
 from sot_graph.integrations.deciding import instruction
 from sot_graph.integrations.streams import HeldBack
-from sot_graph.models import cleaner_of, scrubber_of, unbound
+from sot_graph.llm.call import cleaner_of, scrubber_of, unbound
 from sot_graph.nodes import BREAKS_OFF
 from sot_graph.nodes.inputs import last_human, other_blocks
 from sot_graph.options import SotContext

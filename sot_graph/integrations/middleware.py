@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import add_usage
 
+from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SotConfigError
 from sot_graph.graph import check_parts, create_sot_graph
 from sot_graph.integrations.answering import AnsweringModel, Spent
@@ -20,12 +21,11 @@ from sot_graph.integrations.bounding import Clock
 from sot_graph.integrations.extra import AgentMiddleware, ModelRequest, ModelResponse
 from sot_graph.integrations.routing import AgentQuestion, AgentRouting, Recent, read_agent_question
 from sot_graph.joining import Join, join_markdown
-from sot_graph.models import run_sync
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.routing.learned import LearnedRouter
 
 if TYPE_CHECKING:
-    from sot_graph.limiting import CallLimiter
+    from sot_graph.concurrency.call_limiter import CallLimiter
     from sot_graph.prompts import SotPrompts
     from sot_graph.routing.deciding import ModelRouting, Router
     from sot_graph.types import RouteName

@@ -15,7 +15,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.constants import TAG_NOSTREAM
 
 from sot_graph.errors import RoutingError
-from sot_graph.models import LoopModel
+from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.nodes.inputs import identity_of, last_human, length_of, turns_of
 from sot_graph.routing.deciding import ModelRouting, after_failure, ask_in_time
 from sot_graph.routing.edges import NO_MODEL

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 
 from sot_graph.errors import ExpansionError
 from sot_graph.integrations.deciding import may_be_skeleton, skeleton_in
-from sot_graph.models import Reply
+from sot_graph.llm.call import Reply
 from sot_graph.streaming import AnswerReader
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from langgraph.pregel import Pregel
 from pydantic import BaseModel, Field
 
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.models import explain
+from sot_graph.llm.provider_errors import explain
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool

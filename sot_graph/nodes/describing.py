@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import TracePolicy
 
-from sot_graph.caching import fingerprint
+from sot_graph.cache import fingerprint
 from sot_graph.nodes.names import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,

@@ -12,7 +12,7 @@ from langgraph.types import Send
 
 from sot_graph.citations import without_citations
 from sot_graph.expansion import ExpanderInput, PointWriter
-from sot_graph.models import ModelCall
+from sot_graph.llm.call import ModelCall
 from sot_graph.nodes.announcing import announce_end, announce_whole
 from sot_graph.nodes.describing import about_point, describe_end, describe_point
 from sot_graph.nodes.names import (

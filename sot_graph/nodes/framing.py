@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.citations import number_sources
 from sot_graph.expansion import FrameWriter
 from sot_graph.joining import standing
-from sot_graph.models import ModelCall
+from sot_graph.llm.call import ModelCall
 from sot_graph.nodes.announcing import announce_frame_end, announce_whole_frame
 from sot_graph.nodes.describing import describe_frame, describe_frame_end
 from sot_graph.nodes.settling import skeleton_call_of

@@ -10,17 +10,18 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langgraph.errors import GraphBubbleUp
 
+from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.models import LoopModel, run_sync
+from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.nodes.describing import describe_run
 from sot_graph.runs import Task, open_task
 from sot_graph.state import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from sot_graph.caching import ResultCache
+    from sot_graph.cache import ResultCache
+    from sot_graph.concurrency.call_limiter import CallLimiter
     from sot_graph.expansion.expander import Expander
     from sot_graph.joining import Join
-    from sot_graph.limiting import CallLimiter
     from sot_graph.options import SotOptions
     from sot_graph.prompts import SotPrompts
     from sot_graph.routing.deciding import ModelRouting, Router

@@ -18,7 +18,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
-from sot_graph.models import run_in_own_thread
+from sot_graph.concurrency.background_loop import run_in_own_thread
 from sot_graph.nodes.announcing import announce_point, announce_skeleton, announce_whole, announce_whole_frame
 from sot_graph.nodes.expanding import expand_point
 from sot_graph.nodes.framing import write_introduction

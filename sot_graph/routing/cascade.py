@@ -13,7 +13,7 @@ from sot_graph.routing.mixins import RoutesEdges
 from sot_graph.types import ChatTurn
 
 if TYPE_CHECKING:
-    from sot_graph.models import LoopModel
+    from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.runs import Task
 
 __all__ = ["CascadeRouter"]

@@ -9,15 +9,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from sot_graph.checking import check_call
-from sot_graph.containing import contained, in_own_thread
+from sot_graph.concurrency.isolation import in_own_thread, run_isolated
 from sot_graph.errors import RoutingError
-from sot_graph.models import explain
+from sot_graph.llm.provider_errors import explain
 from sot_graph.routing.decision import RouteDecision
 from sot_graph.scrubbing import Scrubber
 from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
-    from sot_graph.models import LoopModel
+    from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.options import SotOptions
     from sot_graph.runs import Task
 
@@ -118,7 +118,7 @@ async def ask_router(
         return _checked(await router.decide(question, history, task=task, model=model))
     if getattr(router, "is_instant", False):
         return _checked(router(question, history))
-    return _checked(await contained(_asked(router, question, history), "The router"))
+    return _checked(await run_isolated(_asked(router, question, history), "The router"))
 
 
 async def _asked(router: Router, question: str, history: Sequence[ChatTurn]) -> Any:

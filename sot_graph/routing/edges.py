@@ -9,8 +9,9 @@ from langchain_core.messages import HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.runnables.config import ensure_config
 
+from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SotConfigError
-from sot_graph.models import LoopModel, run_sync
+from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.options import SotOptions
 from sot_graph.routing.deciding import decide
 from sot_graph.runs import open_task

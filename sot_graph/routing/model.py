@@ -10,7 +10,10 @@ from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict
 
 from sot_graph.errors import RoutingError
-from sot_graph.models import InvalidOutputError, LoopModel, ModelCall, ModelWords, ask_structured, resolve_model
+from sot_graph.llm.call import ModelCall
+from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.resolve import ModelWords, resolve_model
+from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.routing.decision import RouteDecision

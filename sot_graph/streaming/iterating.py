@@ -11,8 +11,8 @@ from weakref import WeakSet
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import SotConfigError
-from sot_graph.models import closing_calls, closing_once
 from sot_graph.streaming.reading import AnswerReader
 
 if TYPE_CHECKING:

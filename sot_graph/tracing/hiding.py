@@ -9,7 +9,7 @@ from typing import Any
 
 from langchain_core.tracers import LangChainTracer
 
-from sot_graph.causes import status_code
+from sot_graph.errors import status_code
 
 __all__ = ["GIVEN_UP", "discreet", "hides_content", "replicas_hide_content"]
 

@@ -267,7 +267,7 @@ async def test_a_generator_that_breaks_off_keeps_its_text_and_is_marked():
 
 
 async def test_a_lost_connection_is_tried_again(monkeypatch):
-    monkeypatch.setattr("sot_graph.models.patience.backoff_seconds", lambda attempt: 0.0)
+    monkeypatch.setattr("sot_graph.llm.retry_policy.backoff_seconds", lambda attempt: 0.0)
     tries = []
 
     async def write(given):

@@ -11,7 +11,7 @@ from contextlib import aclosing, closing
 import pytest
 
 from sot_graph import astream_answer, create_sot_graph, stream_answer
-from sot_graph.models import closing_calls, closing_once
+from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.testing import Fault, Stall
 
 ASK = {"question": "How do plants grow?"}

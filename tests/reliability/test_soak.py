@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from sot_graph import SotError, SotOptions, astream_answer, create_sot_graph
-from sot_graph.models.running import _LibraryLoop
+from sot_graph.concurrency.background_loop import _LibraryLoop
 from sot_graph.testing import (
     CutOff,
     Empty,

@@ -132,7 +132,7 @@ SCRIPT = """
 import json, logging, sys
 import langsmith
 from sot_graph import create_sot_graph
-from sot_graph.models import resolve_model
+from sot_graph.llm.resolve import resolve_model
 
 logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 graph = create_sot_graph(resolve_model("simulated", base_url=sys.argv[1]))

@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from sot_graph.errors import SotConfigError
-from sot_graph.models import ModelWords, resolve_model
+from sot_graph.llm.resolve import ModelWords, resolve_model
 from sot_graph.testing import ScriptedChatModel
 
 

@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import add_usage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
+from openai import LengthFinishReasonError
 
-from sot_graph.models.cleaning import cleaner_of, scrubber_of
-from sot_graph.models.failures import explain
-from sot_graph.models.gathering import Gathered, text_of
-from sot_graph.models.loops import LoopModel
-from sot_graph.models.patience import Patience
+from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.prompts.rendering import clean_text
+from sot_graph.scrubbing import Scrubber
 from sot_graph.tracing import GIVEN_UP, CallTrace
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
+    from langchain_core.messages.ai import UsageMetadata
+    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from sot_graph.runs import Task
-    from sot_graph.scrubbing import Scrubber
+    from sot_graph.tracing import NodeTrace, OnError
     from sot_graph.types import Stage
 
-__all__ = ["BrokenStreamError", "ModelCall", "Prepared", "Prompt", "Reply", "made", "unbound"]
+__all__ = [
+    "BrokenStreamError",
+    "ModelCall",
+    "Prepared",
+    "Prompt",
+    "Reply",
+    "as_chunk",
+    "cleaner_of",
+    "made",
+    "scrubber_of",
+    "unbound",
+]
 
 logger = logging.getLogger("sot_graph")
 
@@ -147,7 +161,7 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         attempt = 1
-        patience = Patience(self.task.options)
+        retry_policy = RetryPolicy(self.task.options)
         clean = cleaner_of(lambda: self.scrubber(messages))
         while True:
             if on_attempt is not None:
@@ -172,7 +186,7 @@ class ModelCall:
                 raise
             except Exception as error:
                 self.task.meter.add_tokens(self.stage, clean(error, None))
-                wait = patience.wait_after(error)
+                wait = retry_policy.wait_after(error)
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
@@ -215,3 +229,113 @@ class ModelCall:
             self.task.meter.add_tokens(self.stage, gathered.usage)
         message = gathered.message()
         return Reply(str(message.content), message)
+
+
+def text_of(chunk: Any) -> str:
+    """A streamed piece's text: of a message, or of a chain that ends in plain strings."""
+    content = chunk if isinstance(chunk, str) else getattr(chunk, "content", None)
+    return content if isinstance(content, str) else str(getattr(chunk, "text", chunk))
+
+
+def as_chunk(message: AIMessage) -> AIMessageChunk:
+    """A streamed message: that of a model which doesn't stream comes whole."""
+    if isinstance(message, AIMessageChunk):
+        return message
+    return AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last")
+
+
+def _whole_characters(text: str) -> tuple[str, str]:
+    """A text, and the half of a surrogate pair at its end whose other half is still to come."""
+    return (text[:-1], text[-1:]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
+
+
+class Gathered:
+    """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop."""
+
+    def __init__(self, *, with_tools: bool) -> None:
+        self._with_tools = with_tools  # a tool that nobody offered is no part of the reply
+        self.pieces: list[str] = []
+        self.usage: Any = None
+        self._response_metadata: dict[str, Any] = {}
+        self._additional_kwargs: dict[str, Any] = {}
+        self._tool_calls: AIMessageChunk | None = None
+        self._half = ""
+
+    def add(self, chunk: Any) -> str:
+        """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
+        text, self._half = _whole_characters(self._half + text_of(chunk))
+        text = clean_text(text)
+        if text:
+            self.pieces.append(text)
+        if not isinstance(chunk, AIMessage):
+            return text
+        chunk = as_chunk(chunk)
+        if chunk.usage_metadata:  # some providers report the prompt first, the reply last
+            self.usage = add_usage(self.usage, chunk.usage_metadata)
+        if chunk.response_metadata:
+            self._response_metadata.update(chunk.response_metadata)
+        if chunk.additional_kwargs:
+            self._additional_kwargs.update(chunk.additional_kwargs)
+        if self._with_tools and chunk.tool_call_chunks and not text:
+            self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
+            return "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
+        return text
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of the reply was passed on."""
+        return bool(self.pieces) or self._tool_calls is not None
+
+    def message(self) -> AIMessage:
+        """The whole reply."""
+        return AIMessage(
+            content="".join(self.pieces),
+            tool_calls=[] if self._tool_calls is None else self._tool_calls.tool_calls,
+            response_metadata=self._response_metadata,
+            additional_kwargs=self._additional_kwargs,
+            usage_metadata=self.usage,
+        )
+
+
+def scrubber_of(
+    secrets: Iterable[str], trace: NodeTrace, prompt: Callable[[], Sequence[BaseMessage]], given: Any
+) -> Scrubber:
+    """Cleans what came of a prompt: of the model's keys, and of quotes where a trace hides content.
+
+    Args:
+        secrets: The model's keys.
+        trace: Of the run that the call is made in.
+        prompt: Makes what was sent.
+        given: What that run got.
+    """
+    if trace.shows_content:
+        return Scrubber(secrets)
+    return Scrubber(secrets, "\n".join(str(message.text) for message in prompt()), given)
+
+
+def cleaner_of(make: Callable[[], Scrubber]) -> OnError:
+    """Cleans what a failed call left behind, and tells the tokens that it reports.
+
+    Args:
+        make: Makes the scrubber, for most calls don't fail.
+    """
+
+    def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
+            error.args = (GIVEN_UP,)
+        make().failure(error, response)
+        return _usage_of(error)
+
+    return clean
+
+
+def _usage_of(error: BaseException) -> UsageMetadata | None:
+    """What a reply cost that came as an exception: OpenAI's client raises for one that is cut off."""
+    usage = error.completion.usage if isinstance(error, LengthFinishReasonError) else None
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "output_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+    }

@@ -13,7 +13,7 @@ from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
 
 from sot_graph.errors import SotConfigError, brief
-from sot_graph.models.failures import explain
+from sot_graph.llm.provider_errors import explain
 
 __all__ = ["ModelWords", "resolve_model"]
 

@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 
-from sot_graph.models.shaping import shape_for
+from sot_graph.llm.loop_bound_model import shape_for
 from sot_graph.testing import ScriptedChatModel
 
 LONG = "Roots drink. " * 500

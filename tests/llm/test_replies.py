@@ -10,7 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
 
-from sot_graph.models import LoopModel
+from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.testing import Physics, Reply, SimulatedEndpoint, ToolCall
 
 ASK = [HumanMessage("Why is the sky blue?")]

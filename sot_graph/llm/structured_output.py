@@ -26,7 +26,7 @@ from openai.types.chat.chat_completion_message_function_tool_call import Functio
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
-    from sot_graph.models.calls import ModelCall, Reply
+    from sot_graph.llm.call import ModelCall, Reply
 
 __all__ = ["InvalidOutputError", "StructuredMode", "ask_structured", "pick_mode", "to_completion"]
 

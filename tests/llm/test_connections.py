@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-from sot_graph.models.connections import ManyConnections, _Line
+from sot_graph.llm.connections import ManyConnections, _Line
 
 
 class Server:

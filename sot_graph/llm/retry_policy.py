@@ -1,10 +1,10 @@
-"""`Patience`: whether, and when, a call that failed is made again."""
+"""`RetryPolicy`: whether, and when, a call that failed is made again."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sot_graph.models.failures import (
+from sot_graph.llm.provider_errors import (
     backoff_seconds,
     is_rate_limited,
     is_retryable,
@@ -15,10 +15,10 @@ from sot_graph.models.failures import (
 if TYPE_CHECKING:
     from sot_graph.options import SotOptions
 
-__all__ = ["Patience"]
+__all__ = ["RetryPolicy"]
 
 
-class Patience:
+class RetryPolicy:
     """How long one call goes on trying.
 
     Args:

@@ -7,8 +7,8 @@ import threading
 from collections import deque
 from types import TracebackType
 
+from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.errors import SotConfigError
-from sot_graph.forking import reset_after_fork
 
 __all__ = ["CallLimiter", "check_limiter"]
 

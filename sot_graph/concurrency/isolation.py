@@ -12,7 +12,7 @@ from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, TypeVar
 
-__all__ = ["ContainedError", "contained", "in_own_thread", "without_exit"]
+__all__ = ["ContainedError", "in_own_thread", "run_isolated", "without_exit"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class ContainedError(Exception):
         return cls(f"raised {error!r}")
 
 
-async def contained(call: Awaitable[T], whose: str) -> T:
+async def run_isolated(call: Awaitable[T], whose: str) -> T:
     """What a call gives. Where this is cancelled, so is the call; one that goes on all the same is left to itself.
 
     Args:

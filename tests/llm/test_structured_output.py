@@ -8,9 +8,10 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel, field_validator
 
-from sot_graph.models import InvalidOutputError, LoopModel, ModelCall, ask_structured, pick_mode
-from sot_graph.models import Reply as ModelReply
-from sot_graph.models.structured import to_completion
+from sot_graph.llm.call import ModelCall
+from sot_graph.llm.call import Reply as ModelReply
+from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.structured_output import InvalidOutputError, ask_structured, pick_mode, to_completion
 from sot_graph.runs import Task
 from sot_graph.testing import (
     CutOff,

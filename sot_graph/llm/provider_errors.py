@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from sot_graph.causes import causes_of, field_of, status_code
-from sot_graph.errors import SotConfigError, SotError
+from sot_graph.errors import SotConfigError, SotError, causes_of, field_of, status_code
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.scrubbing import without_keys
 

@@ -9,8 +9,8 @@ from urllib.request import getproxies
 import httpx2
 import openai
 
-from sot_graph.models.completions import Completions, Replies
-from sot_graph.models.connections import ManyConnections
+from sot_graph.llm.completions import Completions, Replies
+from sot_graph.llm.connections import ManyConnections
 
 __all__ = ["MOST_CONNECTIONS", "for_one_loop"]
 

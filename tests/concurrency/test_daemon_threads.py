@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from sot_graph.models import threads
-from sot_graph.models.threads import DaemonThreads
+from sot_graph.concurrency import background_loop
+from sot_graph.concurrency.background_loop import DaemonThreads
 
 
 def test_calls_run_at_the_same_time_up_to_the_width():
@@ -25,7 +25,7 @@ def test_the_threads_keep_no_process_alive_and_are_used_again():
 
 
 def test_threads_that_are_not_needed_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(threads, "_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(background_loop, "_IDLE_SECONDS", 0.01)
     executor = DaemonThreads(20)
     for _ in range(20):
         used = {executor.submit(threading.current_thread) for _ in range(40)}

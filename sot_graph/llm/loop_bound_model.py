@@ -9,21 +9,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import openai
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
-from sot_graph.caching import model_fingerprint
-from sot_graph.forking import reset_after_fork
-from sot_graph.limiting import CallLimiter
-from sot_graph.models.clients import MOST_CONNECTIONS, for_one_loop
-from sot_graph.models.completions import Replies
-from sot_graph.models.inlining import reading_in_place
-from sot_graph.models.shaping import shape_for
+from sot_graph.cache import model_fingerprint
+from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.llm.clients import MOST_CONNECTIONS, for_one_loop
+from sot_graph.llm.completions import Replies
+from sot_graph.llm.inlining import reading_in_place
 from sot_graph.scrubbing import secrets_of
 
 if TYPE_CHECKING:
@@ -171,3 +171,36 @@ class _ClosedWithLoop:
 
 _left_behind: set[_ClosedWithLoop] = set()
 """Those whose model is gone before their client was closed."""
+
+
+Shape: TypeAlias = Callable[[Sequence[BaseMessage]], list[BaseMessage]]
+
+_LONG_CHARS = 1000
+
+
+def shape_for(model: Runnable[Any, Any]) -> Shape:
+    """What to make of every prompt before this model gets it."""
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    return _for_openai if type(model) in {ChatOpenAI, AzureChatOpenAI} else list
+
+
+def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Long replies under their role's name: the request is the same to the byte.
+
+    LangChain looks through an `AIMessage` for audio, and through its text character by character: for a skeleton of a
+    thousand points, which every point's prompt holds, that is as much work as all the rest of the call.
+    """
+    return [
+        ChatMessage(role="assistant", content=message.content) if _is_long_text(message) else message
+        for message in messages
+    ]
+
+
+def _is_long_text(message: BaseMessage) -> bool:
+    return (
+        type(message) is AIMessage
+        and isinstance(message.content, str)
+        and len(message.content) > _LONG_CHARS
+        and not (message.tool_calls or message.invalid_tool_calls or message.additional_kwargs or message.name)
+    )

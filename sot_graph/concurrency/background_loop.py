@@ -10,16 +10,18 @@ import asyncio
 import atexit
 import concurrent.futures
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-from sot_graph.forking import reset_after_fork
-from sot_graph.models.threads import DaemonThreads
+from sot_graph.concurrency.fork_reset import reset_after_fork
 
-__all__ = ["CancelScope", "run_in_own_thread", "run_sync", "tell_loops"]
+__all__ = ["CancelScope", "DaemonThreads", "run_in_own_thread", "run_sync", "tell_loops"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _depth: ContextVar[int] = ContextVar("sot_graph_loop_depth", default=0)
@@ -122,7 +124,7 @@ class CancelScope:
     def __init__(self) -> None:
         self._outer = _cancel_scope.get()
         self._lock = threading.RLock()  # a scope may be cancelled by a finalizer that runs while it is being used
-        self._futures: set[concurrent.futures.Future[Any]] = set()
+        self._futures: set[Future[Any]] = set()
         self._reason: type[BaseException] | None = None
 
     @contextmanager
@@ -139,7 +141,7 @@ class CancelScope:
         """What `run_sync` raises for what was cancelled; `None`: it wasn't."""
         return self._reason or (self._outer.reason if self._outer is not None else None)
 
-    def add(self, future: concurrent.futures.Future[Any]) -> None:
+    def add(self, future: Future[Any]) -> None:
         """Take in a running coroutine; it is cancelled at once if the scope is."""
         with self._lock:
             self._futures.add(future)
@@ -148,7 +150,7 @@ class CancelScope:
         if self._reason is not None:
             future.cancel()
 
-    def discard(self, future: concurrent.futures.Future[Any]) -> None:
+    def discard(self, future: Future[Any]) -> None:
         """Let go of a coroutine that has ended."""
         with self._lock:
             self._futures.discard(future)
@@ -196,3 +198,65 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     finally:
         if scope is not None:
             scope.discard(future)
+
+
+_IDLE_SECONDS = 5.0
+
+
+class DaemonThreads(ThreadPoolExecutor):
+    """An executor whose threads the interpreter doesn't wait for, and that lets go of those it doesn't need.
+
+    An event loop looks names up in its executor, and runs there what has no asynchronous form, such as a chat model
+    that has only `_generate`. Python's own is a few threads wide, so a few calls that stall would stop them all, and
+    it is joined when the process ends.
+
+    Args:
+        width: Threads at once, at most. What comes then waits for its turn.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)  # which starts no thread before its own `submit`
+        self._width = width
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._running = 0
+        self._idle = 0
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run this in a thread: an idle one, else a new one."""
+        future: Future[T] = Future()
+        with self._changed:
+            self._waiting.append((future, lambda: fn(*args, **kwargs)))
+            if self._idle >= len(self._waiting):
+                self._changed.notify()
+            elif self._running < self._width:
+                self._running += 1
+                threading.Thread(target=self._work, name="sot_graph-worker", daemon=True).start()
+        return future
+
+    def _work(self) -> None:
+        while (work := self._next()) is not None:
+            _do(*work)
+            del work  # nothing of it is held while the thread is idle
+
+    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
+        with self._changed:
+            while not self._waiting:
+                self._idle += 1
+                was_told = self._changed.wait(_IDLE_SECONDS)
+                self._idle -= 1
+                if not (was_told or self._waiting):
+                    self._running -= 1
+                    return None
+            return self._waiting.popleft()
+
+
+def _do(future: Future[Any], call: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001  (raised again in whoever waits for it)
+        future.set_exception(error)
+    else:
+        future.set_result(result)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.models.failures import (
+from sot_graph.llm.provider_errors import (
     backoff_seconds,
     explain,
     is_callers_to_fix,

@@ -16,7 +16,7 @@ from openai import not_given, omit
 from openai.resources.chat import AsyncCompletions
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from sot_graph.models.inlining import WholeReply
+from sot_graph.llm.inlining import WholeReply
 
 if TYPE_CHECKING:
     from types import TracebackType

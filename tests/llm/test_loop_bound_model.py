@@ -14,9 +14,9 @@ import pytest
 from langchain_core.messages import HumanMessage
 
 from sot_graph import create_sot_graph, join_plain
-from sot_graph.models import LoopModel, run_sync
-from sot_graph.models.connections import ManyConnections
-from sot_graph.models.loops import _ClosedWithLoop, _left_behind
+from sot_graph.concurrency.background_loop import run_sync
+from sot_graph.llm.connections import ManyConnections
+from sot_graph.llm.loop_bound_model import LoopModel, _ClosedWithLoop, _left_behind
 from sot_graph.testing import Physics, ScriptedChatModel, SimulatedEndpoint, answer_skeleton_of_thought
 
 PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
