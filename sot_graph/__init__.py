@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         SotError,
     )
     from sot_graph.events import SotEvent
-    from sot_graph.expansion import Expander, ExpanderInput
+    from sot_graph.writing.expander import Expander, ExpanderInput
     from sot_graph.graph import build_sot_graph, create_sot_graph
     from sot_graph.integrations.middleware import SkeletonOfThoughtMiddleware
     from sot_graph.integrations.tool import create_sot_tool
@@ -124,7 +124,7 @@ _HOMES = {
         "SotError",
     ),
     "sot_graph.events": ("SotEvent",),
-    "sot_graph.expansion": ("Expander", "ExpanderInput"),
+    "sot_graph.writing.expander": ("Expander", "ExpanderInput"),
     "sot_graph.graph": ("build_sot_graph", "create_sot_graph"),
     "sot_graph.integrations.middleware": ("SkeletonOfThoughtMiddleware",),
     "sot_graph.integrations.tool": ("create_sot_tool",),

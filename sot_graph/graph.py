@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
@@ -15,7 +15,6 @@ from sot_graph.checking import check_call, check_kind, check_returns_at_once
 from sot_graph.complaints import quiet_langsmith
 from sot_graph.concurrency.call_limiter import CallLimiter, check_limiter
 from sot_graph.concurrency.sync_cancellation import closing_calls
-from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import ModelWords, resolve_model
@@ -28,32 +27,28 @@ from sot_graph.nodes import (
     ROUTE,
     WRITE_CONCLUSION,
     WRITE_INTRODUCTION,
-    Edge,
-    Kit,
-    Node,
-    NodeFunction,
-    after_route,
-    after_route_to_review,
-    answer_directly,
-    draft_skeleton,
+)
+from sot_graph.nodes.answer_directly import answer_directly
+from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
+from sot_graph.nodes.expand_point import (
     expand_point,
     fan_out_points,
     fan_out_rest,
-    review_skeleton,
-    route,
-    to_review,
-    trace_policy,
     write_conclusion,
     write_introduction,
 )
-from sot_graph.nodes import (
-    join as join_node,
-)
+from sot_graph.nodes.graph_node import GraphEdge, GraphNode
+from sot_graph.nodes.join import join as join_node
+from sot_graph.nodes.review_skeleton import review_skeleton
+from sot_graph.nodes.route import after_route, after_route_to_review, route
+from sot_graph.nodes.trace_summary import trace_policy
 from sot_graph.options import SotContext, SotOptions, frame_parts
 from sot_graph.prompts import SotPrompts, prompts_for
 from sot_graph.routing.deciding import ModelRouting, Router, check_router
+from sot_graph.run import GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
+from sot_graph.writing.expander import Expander, check_expander
 
 if TYPE_CHECKING:
     from langgraph.cache.base import BaseCache
@@ -99,7 +94,7 @@ def build_sot_graph(
         check_expander(expander)
     quiet_langsmith()
     loop_model = LoopModel(resolved)
-    kit = Kit(
+    graph = GraphParts(
         model=loop_model,
         skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
         prompts=prompts or prompts_for(resolved),
@@ -110,40 +105,46 @@ def build_sot_graph(
         router=router,
         expander=expander,
     )
-    _warn_of_ignored_lengths(kit.prompts, kit.options)
+    _warn_of_ignored_lengths(graph.prompts, graph.options)
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
         SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
     )
-    begins = router is None
 
-    def add(name: str, function: NodeFunction, *, begins: bool = False, schema: type[Any] = SotState) -> None:
-        node = Node(function, kit, name=name, begins=begins)
+    def add(name: str, function: Callable[..., Any], *, begins: bool = False, schema: type[Any] = SotState) -> None:
+        node = GraphNode(function, graph, name=name, begins=begins)
         builder.add_node(name, node, input_schema=schema, trace_policy=trace_policy(name, begins=begins))
 
-    add(DRAFT_SKELETON, draft_skeleton, begins=begins)
+    frame, reviews = graph.options.frame, graph.options.review_skeleton
+    add(DRAFT_SKELETON, draft_skeleton, begins=router is None)
     add(EXPAND_POINT, expand_point, schema=ExpandPointInput)
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
-    reviews = kit.options.review_skeleton
-    frame = kit.options.frame
-    introductions, conclusions = _add_frame(builder, kit)
-    points = [EXPAND_POINT, JOIN, *introductions]
-    first = DRAFT_SKELETON
-    if router is not None:
-        first = ROUTE
+    before_join, after_join = [EXPAND_POINT, JOIN], [EXPAND_POINT, END]
+    if "introduction" in frame_parts(frame):
+        add(WRITE_INTRODUCTION, write_introduction, schema=WriteIntroductionInput)
+        builder.add_edge(WRITE_INTRODUCTION, JOIN)
+        before_join.append(WRITE_INTRODUCTION)
+    if "conclusion" in frame_parts(frame):
+        add(WRITE_CONCLUSION, write_conclusion)
+        builder.add_edge(WRITE_CONCLUSION, JOIN)
+        after_join.append(WRITE_CONCLUSION)
+    if router is None:
+        builder.add_edge(START, DRAFT_SKELETON)
+    else:
         add(ROUTE, route, begins=True)
-        ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else points)]
-        after = Edge(after_route_to_review) if reviews else Edge(after_route, frame=frame)
+        builder.add_edge(START, ROUTE)
+        after = GraphEdge(after_route_to_review) if reviews else GraphEdge(after_route, frame=frame)
+        ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else before_join)]
         builder.add_conditional_edges(ROUTE, after, ways)
-    builder.add_edge(START, first)
+    fan_out = GraphEdge(fan_out_points, frame=frame)
     if reviews:
         add(REVIEW_SKELETON, review_skeleton)
-        builder.add_conditional_edges(DRAFT_SKELETON, Edge(to_review), [REVIEW_SKELETON, ANSWER_DIRECTLY])
-        builder.add_conditional_edges(REVIEW_SKELETON, Edge(fan_out_points, frame=frame), [*points, DRAFT_SKELETON])
+        builder.add_conditional_edges(DRAFT_SKELETON, GraphEdge(to_review), [REVIEW_SKELETON, ANSWER_DIRECTLY])
+        builder.add_conditional_edges(REVIEW_SKELETON, fan_out, [*before_join, DRAFT_SKELETON])
     else:
-        builder.add_conditional_edges(DRAFT_SKELETON, Edge(fan_out_points, frame=frame), [*points, ANSWER_DIRECTLY])
+        builder.add_conditional_edges(DRAFT_SKELETON, fan_out, [*before_join, ANSWER_DIRECTLY])
     builder.add_edge(EXPAND_POINT, JOIN)
-    builder.add_conditional_edges(JOIN, Edge(fan_out_rest, frame=frame), [EXPAND_POINT, END, *conclusions])
+    builder.add_conditional_edges(JOIN, GraphEdge(fan_out_rest, frame=frame), after_join)
     builder.add_edge(ANSWER_DIRECTLY, END)
     return builder
 
@@ -168,28 +169,6 @@ def check_parts(
     check_returns_at_once("join", join, "returns the answer as a string")
     check_kind("prompts", prompts, SotPrompts)
     check_kind("options", options, SotOptions)
-
-
-def _add_frame(builder: StateGraph[SotState, SotContext, SotInput, SotOutput], kit: Kit) -> tuple[list[str], list[str]]:
-    """Add what is written around the points: the nodes that the points' fan-out leads to, and those after `join`."""
-    wanted = frame_parts(kit.options.frame)
-    introductions, conclusions = [], []
-    if "introduction" in wanted:
-        introduce = Node(write_introduction, kit, name=WRITE_INTRODUCTION)
-        builder.add_node(
-            WRITE_INTRODUCTION,
-            introduce,
-            input_schema=WriteIntroductionInput,
-            trace_policy=trace_policy(WRITE_INTRODUCTION),
-        )
-        builder.add_edge(WRITE_INTRODUCTION, JOIN)
-        introductions.append(WRITE_INTRODUCTION)
-    if "conclusion" in wanted:
-        conclude = Node(write_conclusion, kit, name=WRITE_CONCLUSION)
-        builder.add_node(WRITE_CONCLUSION, conclude, input_schema=SotState, trace_policy=trace_policy(WRITE_CONCLUSION))
-        builder.add_edge(WRITE_CONCLUSION, JOIN)
-        conclusions.append(WRITE_CONCLUSION)
-    return introductions, conclusions
 
 
 def create_sot_graph(

@@ -17,10 +17,10 @@ from uuid import uuid4
 
 from langgraph.runtime import get_runtime
 
-from sot_graph._seams import has_checkpointer, somebody_listens
+from sot_graph.listening import somebody_listens
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.observability.redaction import Scrubber
+from sot_graph.scrubbing import Scrubber
 from sot_graph.observability.run_trace import NodeTrace
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.usage import UsageMeter
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from sot_graph.cache import ResultCache
     from sot_graph.events import SotEvent
-    from sot_graph.joiners import Join
-    from sot_graph.llm.loop_bound_model import LoopBoundModel
-    from sot_graph.prompts.templates import SotPrompts
-    from sot_graph.routing.protocol import ModelRouting, Router
+    from sot_graph.joining import Join
+    from sot_graph.llm.loop_bound_model import LoopModel
+    from sot_graph.prompts.profiles import SotPrompts
+    from sot_graph.routing.deciding import ModelRouting, Router
     from sot_graph.types import Stage
     from sot_graph.writing.expander import Expander
 
@@ -51,8 +51,8 @@ _IDLE_SECONDS = 60.0
 class GraphParts:
     """What a graph was made with. Its nodes reach it as `run.graph`."""
 
-    model: LoopBoundModel
-    skeleton_model: LoopBoundModel
+    model: LoopModel
+    skeleton_model: LoopModel
     prompts: SotPrompts
     options: SotOptions
     join: Join
@@ -173,7 +173,7 @@ class RunContext:
     @property
     def has_checkpointer(self) -> bool:
         """Whether the run, or a parent of it, is kept. Only then can it stop and go on later."""
-        return has_checkpointer(self.config)
+        return self.config.get("configurable", {}).get("__pregel_checkpointer") is not None
 
     def scrub(self, error: BaseException) -> None:
         """Clean an error, in place, of what it quotes where a trace hides content."""

@@ -8,7 +8,7 @@ import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
 from sot_graph import SotOptions
-from sot_graph.runs import Task, open_task
+from sot_graph.run import RunContext, open_run
 
 LOOPBACK = ["127.0.0.1", "localhost", "::1"]
 
@@ -50,12 +50,12 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_task() -> Iterator[Callable[..., Task]]:
+def make_task() -> Iterator[Callable[..., RunContext]]:
     """Opens a task with these options; it is closed at the test's end."""
     opened = []
 
-    def make(**options: Any) -> Task:
-        context = open_task(None, {}, SotOptions(**options))
+    def make(**options: Any) -> RunContext:
+        context = open_run({}, SotOptions(**options))
         opened.append(context)
         return context.__enter__()
 

@@ -102,10 +102,10 @@ class Routing:
         from sot_graph.options import SotOptions
         from sot_graph.routing.deciding import ask_router
         from sot_graph.routing.edges import NO_MODEL
-        from sot_graph.runs import open_task
+        from sot_graph.run import open_run
 
         for question in questions:
-            with open_task(None, {}, SotOptions()) as task:
+            with open_run({}, SotOptions()) as task:
                 self._print(question, await ask_router(router, question, (), task=task, model=NO_MODEL))
 
     def _print(self, question: str, decision: RouteDecision) -> None:

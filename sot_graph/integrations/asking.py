@@ -19,12 +19,12 @@ from sot_graph.integrations.bounding import Clock, OutOfTimeError, ain_time, in_
 from sot_graph.integrations.deciding import instruction
 from sot_graph.integrations.streams import HeldBack
 from sot_graph.llm.call import cleaner_of, scrubber_of, unbound
-from sot_graph.nodes import BREAKS_OFF
-from sot_graph.nodes.inputs import last_human, other_blocks
+from sot_graph.nodes.answer_directly import BREAKS_OFF
+from sot_graph.nodes.question_input import last_human, other_blocks
 from sot_graph.options import SotContext
-from sot_graph.runs import ANSWER_ID
+from sot_graph.run import ANSWER_ID
 from sot_graph.scrubbing import secrets_of
-from sot_graph.tracing import GIVEN_UP, CallTrace, NodeTrace
+from sot_graph.observability.run_trace import GIVEN_UP, CallTrace, NodeTrace
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sot_graph.skeleton import clean_titles, parse_skeleton
+from sot_graph.skeleton.parser import clean_titles, parse_skeleton
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,10 +16,10 @@ from langgraph.constants import TAG_NOSTREAM
 
 from sot_graph.errors import RoutingError
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.nodes.inputs import identity_of, last_human, length_of, turns_of
+from sot_graph.nodes.question_input import identity_of, last_human, length_of, turns_of
 from sot_graph.routing.deciding import ModelRouting, after_failure, ask_in_time
 from sot_graph.routing.edges import NO_MODEL
-from sot_graph.runs import open_task
+from sot_graph.run import open_run
 
 if TYPE_CHECKING:
     from sot_graph.options import SotOptions
@@ -98,7 +98,7 @@ class AgentRouting:
             return known
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
-        with open_task(None, config, options, reads_context=False) as task:
+        with open_run(config, options, reads_context=False) as task:
             task.ended = True
             task.given = {"question": question.text, "history": question.history}
             try:

@@ -20,7 +20,7 @@ from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.scrubbing import Scrubber
-from sot_graph.tracing import GIVEN_UP, CallTrace
+from sot_graph.observability.run_trace import GIVEN_UP, CallTrace
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from sot_graph.runs import Task
-    from sot_graph.tracing import NodeTrace, OnError
+    from sot_graph.run import RunContext
+    from sot_graph.observability.run_trace import NodeTrace, OnError
     from sot_graph.types import Stage
 
 __all__ = [
@@ -134,7 +134,7 @@ class ModelCall:
 
     model: LoopModel
     stage: Stage
-    task: Task
+    task: RunContext
     config: RunnableConfig
     settings: Mapping[str, Any]
     trace: CallTrace = field(default_factory=CallTrace)

@@ -1,27 +1,7 @@
-"""The graph's nodes: one function each, named by what it does."""
-
-from sot_graph.nodes.answering import BREAKS_OFF, answer_directly, join
-from sot_graph.nodes.describing import trace_policy
-from sot_graph.nodes.drafting import draft_skeleton, to_review
-from sot_graph.nodes.expanding import expand_point, fan_out_points, fan_out_rest
-from sot_graph.nodes.framing import write_conclusion, write_introduction
-from sot_graph.nodes.kit import Edge, Kit, Node, NodeFunction
-from sot_graph.nodes.names import (
-    ANSWER_DIRECTLY,
-    DRAFT_SKELETON,
-    EXPAND_POINT,
-    JOIN,
-    REVIEW_SKELETON,
-    ROUTE,
-    WRITE_CONCLUSION,
-    WRITE_INTRODUCTION,
-)
-from sot_graph.nodes.reviewing import review_skeleton
-from sot_graph.nodes.routing import after_route, after_route_to_review, route
+"""The graph's nodes: a module each, named as the node. Their names are constants here: people stream and interrupt by them."""
 
 __all__ = [
     "ANSWER_DIRECTLY",
-    "BREAKS_OFF",
     "DRAFT_SKELETON",
     "EXPAND_POINT",
     "JOIN",
@@ -29,22 +9,13 @@ __all__ = [
     "ROUTE",
     "WRITE_CONCLUSION",
     "WRITE_INTRODUCTION",
-    "Edge",
-    "Kit",
-    "Node",
-    "NodeFunction",
-    "after_route",
-    "after_route_to_review",
-    "answer_directly",
-    "draft_skeleton",
-    "expand_point",
-    "fan_out_points",
-    "fan_out_rest",
-    "join",
-    "review_skeleton",
-    "route",
-    "to_review",
-    "trace_policy",
-    "write_conclusion",
-    "write_introduction",
 ]
+
+ROUTE = "route"
+DRAFT_SKELETON = "draft_skeleton"
+REVIEW_SKELETON = "review_skeleton"
+WRITE_INTRODUCTION = "write_introduction"
+EXPAND_POINT = "expand_point"
+WRITE_CONCLUSION = "write_conclusion"
+JOIN = "join"
+ANSWER_DIRECTLY = "answer_directly"

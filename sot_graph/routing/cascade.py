@@ -14,7 +14,7 @@ from sot_graph.types import ChatTurn
 
 if TYPE_CHECKING:
     from sot_graph.llm.loop_bound_model import LoopModel
-    from sot_graph.runs import Task
+    from sot_graph.run import RunContext
 
 __all__ = ["CascadeRouter"]
 
@@ -53,7 +53,7 @@ class CascadeRouter(RoutesEdges):
         self.asked = 0
 
     async def decide(
-        self, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+        self, question: str, history: Sequence[ChatTurn], *, task: RunContext, model: LoopModel
     ) -> RouteDecision:
         """Decide within a run."""
         self.decided += 1

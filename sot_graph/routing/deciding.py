@@ -19,7 +19,7 @@ from sot_graph.types import ChatTurn, RouteName
 if TYPE_CHECKING:
     from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.options import SotOptions
-    from sot_graph.runs import Task
+    from sot_graph.run import RunContext
 
 __all__ = ["ModelRouting", "Router", "after_failure", "ask_in_time", "ask_router", "check_router", "decide"]
 
@@ -36,7 +36,7 @@ class ModelRouting(Protocol):
     """A router that calls models: it is handed the run's task, so that its calls are traced, bounded and counted."""
 
     async def decide(
-        self, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+        self, question: str, history: Sequence[ChatTurn], *, task: RunContext, model: LoopModel
     ) -> RouteDecision:
         """Decide, by a call within the run. `model` is the graph's own."""
 
@@ -56,7 +56,7 @@ def check_router(router: object, name: str = "router") -> None:
 
 
 async def decide(
-    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: RunContext, model: LoopModel
 ) -> RouteDecision:
     """Ask a router within `router_timeout`; where it fails, do as `on_router_failure` says.
 
@@ -82,7 +82,7 @@ def after_failure(error: RoutingError, options: SotOptions) -> RouteDecision:
 
 
 async def ask_in_time(
-    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: RunContext, model: LoopModel
 ) -> RouteDecision:
     """Ask a router within `router_timeout`.
 
@@ -106,7 +106,7 @@ async def ask_in_time(
 
 
 async def ask_router(
-    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+    router: Router | ModelRouting, question: str, history: Sequence[ChatTurn], *, task: RunContext, model: LoopModel
 ) -> RouteDecision:
     """Ask a router of any kind.
 

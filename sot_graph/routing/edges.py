@@ -14,7 +14,7 @@ from sot_graph.errors import SotConfigError
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.options import SotOptions
 from sot_graph.routing.deciding import decide
-from sot_graph.runs import open_task
+from sot_graph.run import open_run
 
 if TYPE_CHECKING:
     from sot_graph.routing.deciding import ModelRouting, Router
@@ -47,7 +47,7 @@ class RouterEdge(Runnable[Any, str]):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> str:
         """Decide, and give the node's name."""
-        with open_task(None, ensure_config(config), self.options, reads_context=False) as task:
+        with open_run(ensure_config(config), self.options, reads_context=False) as task:
             task.ended = True
             decision = await decide(self.router, _question(input), (), task=task, model=NO_MODEL)
         return self.targets[decision.route]

@@ -18,11 +18,11 @@ from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.routing.decision import RouteDecision
 from sot_graph.routing.mixins import RoutesEdges
-from sot_graph.runs import open_task
+from sot_graph.run import open_run
 from sot_graph.types import ChatTurn
 
 if TYPE_CHECKING:
-    from sot_graph.runs import Task
+    from sot_graph.run import RunContext
 
 __all__ = ["ModelRouter"]
 
@@ -88,11 +88,11 @@ class ModelRouter(RoutesEdges):
         if self._model is None:
             message = "a ModelRouter without a model uses its graph's; to call it alone, give it one"
             raise RoutingError(message)
-        with open_task(None, {}, SotOptions()) as task:
+        with open_run({}, SotOptions()) as task:
             return await self.decide(question, history, task=task, model=self._model)
 
     async def decide(
-        self, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+        self, question: str, history: Sequence[ChatTurn], *, task: RunContext, model: LoopModel
     ) -> RouteDecision:
         """Decide within a run.
 

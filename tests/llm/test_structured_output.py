@@ -12,7 +12,7 @@ from sot_graph.llm.call import ModelCall
 from sot_graph.llm.call import Reply as ModelReply
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured, pick_mode, to_completion
-from sot_graph.runs import Task
+from sot_graph.run import RunContext
 from sot_graph.testing import (
     CutOff,
     Fault,
@@ -46,10 +46,10 @@ def endpoint() -> Iterator[SimulatedEndpoint]:
         yield running
 
 
-MakeTask = Callable[..., Task]
+MakeTask = Callable[..., RunContext]
 
 
-def call(task: Task, model: Any, **settings: Any) -> ModelCall:
+def call(task: RunContext, model: Any, **settings: Any) -> ModelCall:
     return ModelCall(LoopModel(model), "skeleton", task, {}, settings)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sot_graph.expansion import TextCleaner
+from sot_graph.writing.cleaner import TextCleaner
 
 TITLE = "Set clear goals"
 

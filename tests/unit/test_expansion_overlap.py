@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sot_graph.expansion.replying import _overlap
+from sot_graph.writing.model_source import _overlap
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from sot_graph import create_sot_graph
 from sot_graph.errors import SotConfigError
 from sot_graph.joining import PointwiseJoin, join_answer, join_headings, join_markdown, join_plain, shown
-from sot_graph.skeleton import number_points
+from sot_graph.skeleton.parser import number_points
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 from sot_graph.types import Expansion
 

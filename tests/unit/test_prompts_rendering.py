@@ -22,7 +22,7 @@ from sot_graph.prompts.rendering import (
     numbered_list,
     skeleton_messages,
 )
-from sot_graph.skeleton import number_points
+from sot_graph.skeleton.parser import number_points
 from sot_graph.types import ChatTurn
 
 QUESTION = "How can I improve my time management skills?"

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.prompts import SotPrompts
-from sot_graph.runs import Task
+from sot_graph.run import RunContext
 from sot_graph.skeleton import Draft, NoSkeletonError, draft_skeleton, given_points
 from sot_graph.skeleton.schema import skeleton_schema
 from sot_graph.testing import (
@@ -33,7 +33,7 @@ JSON = '{"points":["Alpha one","Beta two","Gamma three"]}'
 LIST = "1. Alpha one\n2. Beta two\n3. Gamma three"
 PROSE = "I would rather not plan."
 
-MakeTask = Callable[..., Task]
+MakeTask = Callable[..., RunContext]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def endpoint() -> Iterator[SimulatedEndpoint]:
         yield running
 
 
-async def draft(task: Task, model: Any, prompts: SotPrompts | None = None) -> Draft:
+async def draft(task: RunContext, model: Any, prompts: SotPrompts | None = None) -> Draft:
     return await draft_skeleton(task, LoopModel(model), prompts or SotPrompts(), "What?", [])
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sot_graph.skeleton.parsing import (
+from sot_graph.skeleton.parser import (
     MAX_TITLE_CHARS,
     clean_title,
     clean_titles,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.types import TracePolicy
 
 from sot_graph.cache import fingerprint
-from sot_graph.nodes.names import (
+from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,
     EXPAND_POINT,
@@ -23,36 +23,25 @@ from sot_graph.nodes.names import (
 from sot_graph.timeline import measure_run
 
 if TYPE_CHECKING:
-    from sot_graph.nodes.kit import Kit
-    from sot_graph.runs import Task
-    from sot_graph.types import Expansion, FramePart, FramePartName, SkeletonPoint
+    from sot_graph.run import RunContext
 
-__all__ = [
-    "describe_answer",
-    "describe_end",
-    "describe_figures",
-    "describe_frame",
-    "describe_frame_end",
-    "describe_point",
-    "describe_run",
-    "trace_policy",
-]
+__all__ = ["describe_result", "describe_run", "trace_policy"]
 
 _DIGITS = 3
 
 
-def describe_run(task: Task, kit: Kit, state: Mapping[str, Any]) -> None:
+def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
     """What the run of the graph can be filtered by from its beginning on: also a run that fails has it.
 
     A run that goes on gets its question, too: LangGraph records what it was resumed with.
     """
-    if not task.trace.is_watched or task.shared.is_described:
+    if not run.trace.is_watched or run.invocation.is_described:
         return
-    task.shared.is_described = True
-    task.trace.know_clients()
-    task.trace.describe_graph(
-        {"sot_version": _version(), "sot_fingerprint": fingerprint(kit.prompts, task.options)},
-        inputs=None if task.shared.begun_here else {"question": state["asked"]},
+    run.invocation.is_described = True
+    run.trace.know_clients()
+    run.trace.describe_graph(
+        {"sot_version": _version(), "sot_fingerprint": fingerprint(run.graph.prompts, run.options)},
+        inputs=None if run.invocation.begun_here else {"question": state["asked"]},
     )
 
 
@@ -61,64 +50,25 @@ def _version() -> str:
     return version("sot-graph")
 
 
-def describe_point(point: SkeletonPoint, task: Task) -> None:
-    """A point's run bears its number and its title."""
-    trace = task.trace
-    trace.describe_node(
-        name=trace.name(f"expand {point['index']}", point["title"]), stage="expansion", **about_point(point, task)
-    )
-
-
-def about_point(point: SkeletonPoint, task: Task) -> dict[str, Any]:
-    """What the runs of a point, and of its model calls, can be filtered by."""
-    about: dict[str, Any] = {"sot_point_index": point["index"]}
-    if task.trace.shows_content:
-        about["sot_point_title"] = point["title"]
-    return about
-
-
-def describe_end(expansion: Expansion, task: Task, *, cached: bool = False) -> None:
-    """What became of a point. A failed one is an error in the trace, though its node ended well."""
-    task.trace.describe_node(
-        error=expansion["error"], sot_point_status=expansion["status"], sot_cache_hit=True if cached else None
-    )
-
-
-def describe_frame(name: FramePartName, task: Task) -> None:
-    """The run of the introduction, or of the conclusion, says which it is."""
-    task.trace.describe_node(stage="frame", sot_frame_part=name)
-
-
-def describe_frame_end(part: FramePart, task: Task, *, cached: bool = False) -> None:
-    """What became of it. A failed one is an error in the trace, though its node ended well."""
-    task.trace.describe_node(
-        error=part["error"], sot_frame_status=part["status"], sot_cache_hit=True if cached else None
-    )
-
-
-def describe_figures(result: Mapping[str, Any], task: Task) -> None:
+def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: bool = True) -> None:
     """The figures of a run, on the run of the graph.
 
     Args:
         result: What the graph returns, as far as it is known.
-        task: The last node's execution.
+        run: The last node's execution.
+        has_answer: Whether the result is whole: then it is shown in place of what LangGraph alone would record of a
+            streamed run, which is every channel.
     """
-    if task.trace.is_watched:
-        task.trace.describe_graph(_figures(result, task))
-
-
-def describe_answer(result: Mapping[str, Any], task: Task) -> None:
-    """The same for a run that has its answer. LangGraph alone records every channel, where the run is streamed."""
-    if task.trace.is_watched:
+    if run.trace.is_watched:
         # Without the question among the messages: who hides inputs may well show outputs.
-        outputs = {**result, "messages": result["messages"][-1:]}
-        task.trace.describe_graph(_figures(result, task), outputs=outputs)
+        outputs = {**result, "messages": result["messages"][-1:]} if has_answer else None
+        run.trace.describe_graph(_figures(result, run), outputs=outputs)
 
 
-def _figures(result: Mapping[str, Any], task: Task) -> dict[str, Any]:
+def _figures(result: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
     figures = measure_run(result, question="")
     seconds: dict[str, float | None] = {"sot_seconds": figures.total}
-    if task.shared.begun_here:  # the times of a run that goes on are of several clocks
+    if run.invocation.begun_here:  # the times of a run that goes on are of several clocks
         seconds |= {
             "sot_time_to_first_word": figures.time_to_first_word if figures.streamed else None,
             "sot_critical_path": figures.critical_path,

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables.config import ensure_config
@@ -19,30 +20,20 @@ from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
 from sot_graph.concurrency.background_loop import run_in_own_thread
-from sot_graph.nodes.announcing import announce_point, announce_skeleton, announce_whole, announce_whole_frame
-from sot_graph.nodes.expanding import expand_point
-from sot_graph.nodes.framing import write_introduction
-from sot_graph.nodes.names import EXPAND_POINT, WRITE_INTRODUCTION
-from sot_graph.nodes.settling import (
-    DRAFTED,
-    IN_THE_CACHE,
-    drafting_of,
-    no_skeleton,
-    recall,
-    remember,
-    skeleton_key,
-    skeleton_keys,
-)
+from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION
+from sot_graph.nodes.announcements import announce_kept, announce_point, announce_skeleton
+from sot_graph.nodes.expand_point import expand_point, write_introduction
+from sot_graph.nodes.skeleton_cache import DRAFTED, IN_THE_CACHE, no_skeleton, recall, skeleton_key, skeleton_keys
 from sot_graph.options import frame_parts
-from sot_graph.runs import open_task
-from sot_graph.skeleton import Draft, GrowingSkeleton, NoSkeletonError, skeleton_as_written
+from sot_graph.run import open_run
+from sot_graph.skeleton.drafter import Draft, Drafter, NoSkeletonError, skeleton_as_written
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, add_usage, merge_timings
 from sot_graph.types import ChatTurn, StageTiming, Timings
 
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent
-    from sot_graph.nodes.kit import Kit, Update
-    from sot_graph.runs import Task
+    from sot_graph.nodes.graph_node import Update
+    from sot_graph.run import RunContext
     from sot_graph.types import SkeletonPoint, Usage
 
 __all__ = ["can_pipeline", "draft_and_expand"]
@@ -66,45 +57,44 @@ class _Step(TypedDict, total=False):
     end: float
 
 
-def can_pipeline(task: Task, kit: Kit) -> bool:
+def can_pipeline(run: RunContext) -> bool:
     """Whether points may be begun before the skeleton is whole.
 
     Not before somebody has approved it, and not where LangGraph runs one task at a time: ours would wait for the
     place that their own node holds.
     """
-    wanted = task.options.dispatch == "pipelined" and not kit.options.review_skeleton
-    return wanted and task.config.get("max_concurrency") != 1
+    wanted = run.options.dispatch == "pipelined" and not run.graph.options.review_skeleton
+    return wanted and run.config.get("max_concurrency") != 1
 
 
 async def draft_and_expand(
-    question: str, history: list[ChatTurn], task: Task, kit: Kit, *, why: str | None, start: float, may_depend: bool
+    question: str, history: list[ChatTurn], run: RunContext, *, why: str | None, start: float, may_depend: bool
 ) -> Update:
     """Draft the skeleton, and write its points from when each one's title is there.
 
     Args:
         question: The question.
         history: The conversation before it.
-        task: The node's execution.
-        kit: What the graph works with.
+        run: The node's execution.
         why: The reason of the route, where a router gave one.
         start: When the stage began, in seconds from the run's start.
         may_depend: Whether points may say which others they need.
     """
-    pipeline = _Pipeline(question, history, task, kit, may_depend=may_depend)
+    pipeline = _Pipeline(question, history, run, may_depend=may_depend)
     try:
         end = await pipeline.draft()
         updates = await pipeline.written()
     finally:
         await pipeline.close()
-    settled = Draft(end["skeleton"], end["text"], end["skeleton_format"])
+    draft = Draft(end["skeleton"], end["text"], end["skeleton_format"])
     usage = end["usage"]
     timings: Timings = {"skeleton": StageTiming(start=start, end=end["end"])}
     for update in updates:
         usage = add_usage(usage, update["usage"])
         timings = merge_timings(timings, update["timings"])
     return {
-        **skeleton_keys(settled, why if why and settled.points else end["reason"]),
-        "is_written": bool(settled.points),
+        **skeleton_keys(draft, why if why and draft.points else end["reason"]),
+        "is_written": bool(draft.points),
         "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
         "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
         "usage": usage,
@@ -113,15 +103,17 @@ async def draft_and_expand(
 
 
 class _Pipeline:
-    def __init__(self, question: str, history: list[ChatTurn], task: Task, kit: Kit, *, may_depend: bool) -> None:
+    def __init__(self, question: str, history: list[ChatTurn], run: RunContext, *, may_depend: bool) -> None:
         self._question = question
         self._history = history
-        self._task = task
-        self._kit = kit
+        self._run = run
         self._may_depend = may_depend
+        self._key = skeleton_key(run, question, history, may_depend=may_depend)
         self._points: list[SkeletonPoint] = []
-        self._kept: Draft | None = None
-        self._growing: GrowingSkeleton | None = None
+        self._recalled: Draft | None = None
+        self._drafter: Drafter | None = None
+        self._drafting: asyncio.Task[Draft] | None = None
+        self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
         self._writing: list[asyncio.Task[Update]] = []
         self._begun_here: set[int] = set()
         self._introduced_here = False
@@ -132,11 +124,11 @@ class _Pipeline:
         while "point" in (step := await self._next_step()):
             point = step["point"]
             self._points.append(point)
-            announce_point(point, self._task, self._kit)
+            announce_point(point, self._run)
             self._writing.append(asyncio.create_task(self._follow(point, step["titled"], self._begin(point))))
         if self._points:
-            announce_skeleton(self._points, [], self._task, self._kit, grown=True)
-            if "introduction" in frame_parts(self._kit.options.frame):
+            announce_skeleton(self._points, [], self._run, grown=True)
+            if "introduction" in frame_parts(self._run.graph.options.frame):
                 self._writing.append(asyncio.create_task(self._follow_introduction(self._introduce())))
         return step
 
@@ -146,74 +138,77 @@ class _Pipeline:
 
     async def close(self) -> None:
         """End what is still under way."""
-        for writing in self._writing:
-            writing.cancel()
-        await asyncio.gather(*self._writing, return_exceptions=True)
-        if self._growing is not None:
-            await self._growing.close()
+        begun = [*self._writing, *([self._drafting] if self._drafting is not None else [])]
+        for work in begun:
+            work.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
 
     # --- the skeleton
 
     async def _next_step(self) -> _Step:
-        if not self._task.has_checkpointer:
+        if not self._run.has_checkpointer:
             return await self._step(len(self._points) + 1)
         step: _Step = await self._start(NEXT_POINT, self._step, len(self._points) + 1)
         return step
 
     async def _step(self, _index: int) -> _Step:
         """The next point that isn't known yet: those of an earlier process never come by here."""
-        if self._kept is None and self._growing is None:
+        if self._recalled is None and self._drafting is None:
             await self._open()
         known = len(self._points)
         point: SkeletonPoint | None
-        if self._growing is not None:
-            point = await self._growing.next()
+        if self._recalled is not None:
+            point = self._recalled.points[known] if known < len(self._recalled.points) else None
         else:
-            assert self._kept is not None
-            point = self._kept.points[known] if known < len(self._kept.points) else None
-        if point is None:
-            return await self._whole()
-        return _Step(point=point, titled=self._task.shared.elapsed())
+            point = await self._titled.get()
+        return await self._whole() if point is None else _Step(point=point, titled=self._run.elapsed())
 
     async def _open(self) -> None:
-        kept = await recall(self._task, self._kit, self._key())
+        """Recall the skeleton from the cache, or begin to draft it."""
+        kept = await recall(self._run, self._key)
         if kept is not None and kept.points[: len(self._points)] == self._points:
-            self._kept = kept
-        else:
-            drafting = drafting_of(self._task, self._kit, self._question, self._history, may_depend=self._may_depend)
-            self._growing = GrowingSkeleton(drafting, self._points)
+            self._recalled = kept
+            return
+        self._drafter = Drafter(
+            self._run,
+            self._question,
+            self._history,
+            may_depend=self._may_depend,
+            on_point=self._titled.put_nowait,
+            known=self._points,
+        )
+        self._drafting = asyncio.create_task(self._drafter.draft())
+        self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
 
     async def _whole(self) -> _Step:
-        if self._kept is not None:
-            settled, reason = self._kept, IN_THE_CACHE
+        if self._recalled is not None:
+            draft, reason = self._recalled, IN_THE_CACHE
         else:
-            assert self._growing is not None
+            assert self._drafter is not None
+            assert self._drafting is not None
             try:
-                settled, reason = await self._growing.draft(), DRAFTED
+                draft, reason = await self._drafting, DRAFTED
             except NoSkeletonError as error:
-                settled, reason = no_skeleton(error)
-            if self._growing.is_whole:
-                await remember(settled, self._kit, self._key())
+                draft, reason = no_skeleton(error)
+            if self._drafter.is_whole:
+                await self._run.graph.cache.put(self._key, asdict(draft))
         return _Step(
-            skeleton=settled.points,
-            text=settled.text,
-            skeleton_format=settled.skeleton_format,
+            skeleton=draft.points,
+            text=draft.text,
+            skeleton_format=draft.skeleton_format,
             reason=reason,
-            usage=self._task.meter.usage,
-            end=self._task.shared.elapsed(),
+            usage=self._run.meter.usage,
+            end=self._run.elapsed(),
         )
-
-    def _key(self) -> str | None:
-        return skeleton_key(self._task, self._kit, self._question, self._history, may_depend=self._may_depend)
 
     # --- the points and the introduction
 
     def _known(self) -> WriteIntroductionInput:
         """What a text is written from that begins now."""
-        skeleton_format = self._task.options.skeleton_format
+        skeleton_format = self._run.options.skeleton_format
         points = list(self._points)
         return WriteIntroductionInput(
-            run_key=self._task.key,
+            run_key=self._run.key,
             schema_version=SCHEMA_VERSION,
             asked=self._question,
             history=self._history,
@@ -234,57 +229,58 @@ class _Pipeline:
             if needed:
                 updates = await asyncio.gather(*map(asyncio.shield, needed))
                 payload["needed"] = [expansion for update in updates for expansion in update["expansions"]]
-            with self._opened(payload) as task:
-                return await expand_point(payload, task, self._kit)
+            with self._opened(payload) as run:
+                return await expand_point(payload, run)
 
         return self._start(EXPAND_POINT, write, point)
 
     def _introduce(self) -> Awaitable[Update]:
         async def write(payload: WriteIntroductionInput) -> Update:
             self._introduced_here = True
-            with self._opened(payload) as task:
-                return await write_introduction(payload, task, self._kit)
+            with self._opened(payload) as run:
+                return await write_introduction(payload, run)
 
         return self._start(WRITE_INTRODUCTION, write, self._known())
 
     @contextmanager
-    def _opened(self, given: Any) -> Iterator[Task]:
+    def _opened(self, given: Any) -> Iterator[RunContext]:
         """The execution of a LangGraph task of ours, on what it was given."""
-        with open_task(
-            self._task.key,
+        graph = self._run.graph
+        with open_run(
             ensure_config(),
-            self._kit.options,
-            self._kit.limiter,
-            threaded=self._task.threaded,
+            graph.options,
+            graph=graph,
+            key=self._run.key,
+            limiter=graph.limiter,
+            threaded=self._run.threaded,
             emit=self._emit,
-        ) as task:
-            task.given = given
-            yield task
+        ) as run:
+            run.given = given
+            yield run
 
     async def _follow(self, point: SkeletonPoint, titled: float, writing: Awaitable[Update]) -> Update:
         update = await writing
         if point["index"] in self._begun_here:
             update["timings"]["points"][0]["titled"] = titled
         else:  # an earlier process wrote it: those who listen to this one have seen nothing of it
-            for expansion in update["expansions"]:
-                announce_whole(expansion, self._task, self._kit)
+            announce_kept(update["expansions"], {}, self._run)
         return update
 
     async def _follow_introduction(self, writing: Awaitable[Update]) -> Update:
         update = await writing
         if not self._introduced_here:
-            announce_whole_frame(update["frame"], self._task, self._kit)
+            announce_kept([], update["frame"], self._run)
         return update
 
     def _emit(self, event: SotEvent) -> None:
         """As the node does: a task's own events would come from one namespace deeper."""
-        self._context.run(self._task.emit, event)
+        self._context.run(self._run.emit, event)
 
     def _start(self, name: str, work: _Work, argument: Any) -> Awaitable[Any]:
         """Start a LangGraph task, which runs in this thread's loop if the graph is asynchronous."""
-        if not self._task.in_graph:
+        if not self._run.in_graph:
             return asyncio.ensure_future(work(argument))
-        if not self._task.threaded:
+        if not self._run.threaded:
             return langgraph_task(name=name)(work)(argument)  # type: ignore[arg-type]
 
         def in_thread(argument: Any) -> Any:

@@ -9,12 +9,19 @@ from langgraph.graph import END
 from langgraph.types import Overwrite
 
 from sot_graph.events import RouteEvent
-from sot_graph.nodes.answering import answered, write_directly
-from sot_graph.nodes.drafting import check_review_is_possible, given_skeleton, to_review
-from sot_graph.nodes.expanding import fan_out_points
-from sot_graph.nodes.inputs import Asked, read_question
-from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON
-from sot_graph.nodes.settling import announced, draft_or_recall, fresh
+from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON
+from sot_graph.nodes.answer_directly import write_directly
+from sot_graph.nodes.draft_skeleton import (
+    announced_keys,
+    check_review_is_possible,
+    given_skeleton,
+    reset_keys,
+    to_review,
+)
+from sot_graph.nodes.expand_point import fan_out_points
+from sot_graph.nodes.join import finish_run
+from sot_graph.nodes.question_input import Asked, read_question
+from sot_graph.nodes.skeleton_cache import draft_or_recall
 from sot_graph.routing.deciding import decide
 from sot_graph.state import SotState, add_usage
 from sot_graph.types import RouteName, StageTiming, Timings
@@ -22,36 +29,36 @@ from sot_graph.types import RouteName, StageTiming, Timings
 if TYPE_CHECKING:
     from langgraph.types import Send
 
-    from sot_graph.nodes.answering import DirectAnswer
-    from sot_graph.nodes.kit import Kit, Update
+    from sot_graph.nodes.answer_directly import DirectAnswer
+    from sot_graph.nodes.graph_node import Update
     from sot_graph.options import FrameChoice
     from sot_graph.routing.decision import RouteDecision
-    from sot_graph.runs import Task
-    from sot_graph.skeleton import Draft
+    from sot_graph.run import RunContext
+    from sot_graph.skeleton.drafter import Draft
 
 __all__ = ["after_route", "after_route_to_review", "route"]
 
 
-async def route(state: SotState, task: Task, kit: Kit) -> Update:
+async def route(state: SotState, run: RunContext) -> Update:
     """Reads the question and has the router decide; with speculation, what it may choose is begun meanwhile."""
-    assert kit.router is not None
-    check_review_is_possible(task, kit)
-    asked = read_question(state, task.options, task.place)
-    given = given_skeleton(state, asked, task, kit)
+    assert run.graph.router is not None
+    check_review_is_possible(run)
+    asked = read_question(state, run.options, run.place)
+    given = given_skeleton(state, asked, run)
     if given is not None:
         return given
-    guess = _Speculation(asked, task, kit)
+    guess = _Speculation(asked, run)
     timings: Timings = {}
     chosen: Update = {}
     try:
-        decision = await decide(kit.router, asked.question, asked.history, task=task, model=kit.model)
-        timings["route"] = StageTiming(start=0.0, end=task.shared.elapsed())
-        graph = task.options.dependent == "graph"
+        decision = await decide(run.graph.router, asked.question, asked.history, task=run, model=run.graph.model)
+        timings["route"] = StageTiming(start=0.0, end=run.elapsed())
+        graph = run.options.dependent == "graph"
         goes: RouteName = "skeleton" if decision.dependent and graph else decision.route
-        task.emit(RouteEvent(type="sot.route", route=goes, reason=decision.reason, confidence=decision.confidence))
+        run.emit(RouteEvent(type="sot.route", route=goes, reason=decision.reason, confidence=decision.confidence))
         # Without its reason, which may quote the question.
-        task.trace.describe_node(stage="route", sot_route=goes, sot_route_confidence=decision.confidence)
-        begun = {**fresh(asked, task), "route": goes, "route_reason": _why(decision)}
+        run.trace.describe_node(stage="route", sot_route=goes, sot_route_confidence=decision.confidence)
+        begun = {**reset_keys(asked, run), "route": goes, "route_reason": _why(decision)}
         begun["may_depend"] = graph and decision.dependent is not False
         if goes == "skeleton":
             chosen = await guess.skeleton(timings, _why(decision))
@@ -66,7 +73,7 @@ async def route(state: SotState, task: Task, kit: Kit) -> Update:
         "skeleton_format": "",
         **chosen,
         "expansions": Overwrite([]),
-        "usage": Overwrite(add_usage(None, task.meter.usage)),
+        "usage": Overwrite(add_usage(None, run.meter.usage)),
         "timings": Overwrite(timings),
     }
 
@@ -80,19 +87,18 @@ def _why(decision: RouteDecision) -> str:
 class _Speculation:
     """What is begun while the router decides: nothing, the skeleton, or the direct answer too."""
 
-    def __init__(self, asked: Asked, task: Task, kit: Kit) -> None:
-        self._task = task
-        self._kit = kit
+    def __init__(self, asked: Asked, run: RunContext) -> None:
+        self._run = run
         self._held: list[str] | None = []
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
         self._direct: asyncio.Task[DirectAnswer] | None = None
-        if task.options.speculative:
+        if run.options.speculative:
             self._draft = asyncio.create_task(
-                draft_or_recall(task, kit, asked.question, asked.history, may_depend=task.options.dependent == "graph")
+                draft_or_recall(run, asked.question, asked.history, may_depend=run.options.dependent == "graph")
             )
-        if task.options.speculative == "both":
+        if run.options.speculative == "both":
             self._direct = asyncio.create_task(
-                write_directly(asked.question, asked.history, task, kit, send=self._send)
+                write_directly(asked.question, asked.history, run, send=self._send)
             )
 
     async def skeleton(self, timings: Timings, why: str) -> Update:
@@ -100,9 +106,9 @@ class _Speculation:
         if self._draft is None:
             return {}
         settled, reason = await self._draft
-        timings["skeleton"] = StageTiming(start=0.0, end=self._task.shared.elapsed())
-        update = announced(settled, reason, self._task, self._kit, why=why)
-        return {**update, "may_depend": self._task.options.dependent == "graph"}  # as it was asked for
+        timings["skeleton"] = StageTiming(start=0.0, end=self._run.elapsed())
+        update = announced_keys(settled, reason, self._run, why=why)
+        return {**update, "may_depend": self._run.options.dependent == "graph"}  # as it was asked for
 
     async def answer(self, begun: Update, timings: Timings) -> Update:
         """The direct answer's keys, if it was begun: what was held back of it goes out, and the rest as it comes."""
@@ -114,15 +120,15 @@ class _Speculation:
         written = await self._direct
         timings["direct"] = written.timing
         await self.cancel()  # its usage is in the answer's message
-        usage = add_usage(None, self._task.meter.usage)
+        usage = add_usage(None, self._run.meter.usage)
         known = {**begun, "timings": timings}
-        update = answered(known, self._task, written.text, written.finish_reason, usage, {})
+        update = finish_run(known, self._run, written.text, written.finish_reason, usage, {})
         timings["total"] = update.pop("timings")["total"]
         return update
 
     def _send(self, text: str) -> None:
         if self._held is None:
-            self._task.emit({"type": "sot.answer.delta", "text": text})
+            self._run.emit({"type": "sot.answer.delta", "text": text})
         else:
             self._held.append(text)
 

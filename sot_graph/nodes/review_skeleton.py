@@ -10,14 +10,14 @@ from langgraph.errors import GraphInterrupt
 from langgraph.types import Overwrite, interrupt
 
 from sot_graph.errors import SotConfigError, kind_of
-from sot_graph.nodes.announcing import announce_skeleton
-from sot_graph.nodes.given import kept_expansions
+from sot_graph.nodes.announcements import announce_skeleton
+from sot_graph.nodes.question_input import kept_expansions
 from sot_graph.prompts.rendering import clean_text, numbered_list
-from sot_graph.skeleton import given_points
+from sot_graph.skeleton.parser import given_points
 
 if TYPE_CHECKING:
-    from sot_graph.nodes.kit import Kit, Update
-    from sot_graph.runs import Task
+    from sot_graph.nodes.graph_node import Update
+    from sot_graph.run import RunContext
     from sot_graph.state import SotState
     from sot_graph.types import SkeletonPoint
 
@@ -40,7 +40,7 @@ class Verdict:
     """Why it is rejected; empty: it isn't."""
 
 
-async def review_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
+async def review_skeleton(state: SotState, run: RunContext) -> Update:
     """Stop until somebody has said what they think of the skeleton.
 
     The interrupt's value is `{"type": "sot.review", "question", "points", "how"}`.
@@ -66,7 +66,7 @@ async def review_skeleton(state: SotState, task: Task, kit: Kit) -> Update:
             "frame": Overwrite({}),
             "route_reason": "the skeleton was edited",
         }
-    announce_skeleton(points, kept, task, kit, frame=frame)
+    announce_skeleton(points, kept, run, frame=frame)
     return update
 
 

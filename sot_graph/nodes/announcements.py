@@ -1,0 +1,102 @@
+"""The events that tell those who listen what the answer will look like: the skeleton, and the end of each text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sot_graph.events import FrameEndEvent, PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
+from sot_graph.joining import PointwiseJoin, frame_tail, heads_and_separator, shown, tail_of
+from sot_graph.options import frame_parts
+
+if TYPE_CHECKING:
+    from sot_graph.run import RunContext
+    from sot_graph.types import Expansion, Frame, FramePart, FramePartName, SkeletonPoint
+
+__all__ = ["announce_frame_end", "announce_kept", "announce_point", "announce_point_end", "announce_skeleton"]
+
+
+def announce_skeleton(
+    points: list[SkeletonPoint],
+    kept: Sequence[Expansion],
+    run: RunContext,
+    *,
+    frame: Frame | None = None,
+    grown: bool = False,
+) -> None:
+    """The skeleton is settled, and these of its points, and of what stands around them, need not be written."""
+    heads, separator = heads_and_separator(run.graph.join, points)
+    cites = run.graph.expander is not None or any(expansion.get("sources") for expansion in kept)
+    run.emit(
+        SkeletonEvent(
+            type="sot.skeleton",
+            points=points,
+            heads=heads,
+            separator=separator,
+            grown=grown,
+            **_layout(run, cites=cites),
+        )
+    )
+    announce_kept(kept, frame or {}, run)
+
+
+def announce_point(point: SkeletonPoint, run: RunContext) -> None:
+    """The next point of a skeleton that is still being written."""
+    heads, separator = heads_and_separator(run.graph.join, [point])
+    run.emit(
+        SkeletonDeltaEvent(
+            type="sot.skeleton.delta",
+            point=point,
+            head=heads[0] if heads else None,
+            separator=separator,
+            **_layout(run, cites=run.graph.expander is not None),
+        )
+    )
+
+
+def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext) -> None:
+    """Texts that are there at once: given, or written by an earlier process."""
+    for name in frame_parts(run.graph.options.frame):
+        if part := frame.get(name):
+            run.emit({"type": "sot.frame.delta", "part": name, "text": part["text"]})
+            announce_frame_end(name, part, run)
+    for expansion in expansions:
+        run.emit({"type": "sot.point.delta", "index": expansion["index"], "text": expansion["text"]})
+        announce_point_end(expansion, run)
+
+
+def announce_point_end(expansion: Expansion, run: RunContext) -> None:
+    """A point is done."""
+    ended = PointEndEvent(
+        type="sot.point.end",
+        index=expansion["index"],
+        status=expansion["status"],
+        shown=shown(expansion, run.options.on_point_failure),
+        tail=tail_of(run.graph.join, expansion),
+    )
+    if expansion.get("truncated"):
+        ended["truncated"] = True
+    if expansion.get("sources"):
+        ended["sources"] = expansion["sources"]
+    run.emit(ended)
+
+
+def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) -> None:
+    """The introduction or the conclusion is done."""
+    tail = frame_tail(run.graph.join, part)
+    ended = FrameEndEvent(type="sot.frame.end", part=name, status=part["status"], tail=tail)
+    if part.get("truncated"):
+        ended["truncated"] = True
+    run.emit(ended)
+
+
+def _layout(run: RunContext, *, cites: bool) -> Any:
+    layout: dict[str, Any] = {
+        "eager": run.options.on_point_failure != "skip",
+        "introduction": "introduction" in frame_parts(run.graph.options.frame),
+    }
+    if cites:
+        layout["cites"] = True
+        if isinstance(run.graph.join, PointwiseJoin):
+            layout["sources_head"] = run.graph.join.sources
+    return layout

@@ -1,0 +1,158 @@
+"""`draft_skeleton`, the first node where there is no router: a skeleton is given, recalled from the cache, or drafted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from langgraph.types import Overwrite
+
+from sot_graph.errors import SotConfigError
+from sot_graph.nodes import ANSWER_DIRECTLY, REVIEW_SKELETON
+from sot_graph.nodes.announcements import announce_skeleton
+from sot_graph.nodes.pipelined_dispatch import can_pipeline, draft_and_expand
+from sot_graph.nodes.question_input import Asked, kept_expansions, kept_frame, read_given, read_question
+from sot_graph.nodes.skeleton_cache import draft_or_recall, skeleton_keys
+from sot_graph.prompts.rendering import numbered_list
+from sot_graph.run import ANSWER_ID
+from sot_graph.skeleton.drafter import Draft, Revision
+from sot_graph.state import SCHEMA_VERSION, SotState, add_usage
+from sot_graph.types import StageTiming
+
+if TYPE_CHECKING:
+    from sot_graph.nodes.graph_node import Update
+    from sot_graph.run import RunContext
+
+__all__ = [
+    "announced_keys",
+    "check_review_is_possible",
+    "draft_skeleton",
+    "given_skeleton",
+    "reset_keys",
+    "to_review",
+]
+
+
+async def draft_skeleton(state: SotState, run: RunContext) -> Update:
+    """Settles the skeleton. Without a router it is the first node: it reads the question, too.
+
+    Pipelined, it also writes the points, which begin while the skeleton is still being written. After a review that
+    rejected the skeleton it runs once more, with what the reviewer said.
+    """
+    run.trace.describe_node(stage="skeleton")
+    check_review_is_possible(run)
+    if state.get("review_comment"):
+        return await _draft_again(state, run)
+    if run.graph.router is not None:
+        start, known = run.elapsed(), state
+    else:
+        asked = read_question(state, run.options, run.place)
+        given = given_skeleton(state, asked, run)
+        if given is not None:
+            return given
+        start, known = 0.0, reset_keys(asked, run)
+    question, history = known["asked"], known["history"]
+    may_depend = known.get("may_depend", False)  # not there in a run that an earlier version began
+    why = state["route_reason"] if run.graph.router is not None else None
+    if can_pipeline(run):
+        update = await draft_and_expand(question, history, run, why=why, start=start, may_depend=may_depend)
+    else:
+        draft, reason = await draft_or_recall(run, question, history, may_depend=may_depend)
+        update = {
+            **announced_keys(draft, reason, run, why=why),
+            "expansions": [],
+            "usage": run.meter.usage,
+            "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
+        }
+    if run.graph.router is not None:
+        return update
+    return {
+        **known,
+        **update,
+        "expansions": Overwrite(update["expansions"]),
+        "frame": Overwrite(update.get("frame", {})),
+        "usage": Overwrite(add_usage(None, update["usage"])),
+        "timings": Overwrite(update["timings"]),
+    }
+
+
+def check_review_is_possible(run: RunContext) -> None:
+    """Before anything is paid for.
+
+    Raises:
+        SotConfigError: A review is wanted, and there is no checkpointer.
+    """
+    if run.graph.options.review_skeleton and not run.has_checkpointer:
+        message = (
+            "review_skeleton=True stops the run until somebody has answered, which needs a checkpointer: "
+            "create_sot_graph(..., checkpointer=InMemorySaver()), or compile the parent with one."
+        )
+        raise SotConfigError(message)
+
+
+def reset_keys(asked: Asked, run: RunContext) -> Update:
+    """Every key of the run, as it is before anything is known: nothing of an earlier turn shines through."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_key": run.key,
+        "asked": asked.question,
+        "history": asked.history,
+        "answer_id": run.config.get("configurable", {}).get(ANSWER_ID) or asked.answer_id,
+        "question_id": asked.question_id,
+        "answer": "",
+        "may_depend": run.options.dependent == "graph",
+        "is_written": False,
+        "sources": [],
+        "finish_reason": None,
+        "review_comment": "",
+        "frame": Overwrite({}),
+    }
+
+
+def given_skeleton(state: SotState, asked: Asked, run: RunContext) -> Update | None:
+    """The first node's whole update where the caller brought a skeleton along; `None`: none was."""
+    given = read_given(state)
+    if given is None:
+        return None
+    points, expansions = given
+    options = run.graph.options
+    kept = kept_expansions(points, expansions)
+    frame = kept_frame(state.get("given_frame"), options.frame, whole=len(kept) == len(points))
+    if not options.review_skeleton:
+        announce_skeleton(points, kept, run, frame=frame)
+    draft = Draft(points, numbered_list(points), run.options.skeleton_format)
+    return {
+        **reset_keys(asked, run),
+        **skeleton_keys(draft, "the skeleton was given"),
+        "expansions": Overwrite(kept),
+        "frame": Overwrite(frame),
+        "usage": Overwrite(add_usage(None, None)),
+        "timings": Overwrite({"skeleton": StageTiming(start=0.0, end=run.elapsed())}),
+    }
+
+
+def announced_keys(draft: Draft, reason: str, run: RunContext, *, why: str | None) -> Update:
+    """The keys of a drafted skeleton; those who listen are told, unless it is reviewed first."""
+    if draft.points and not run.graph.options.review_skeleton:
+        announce_skeleton(draft.points, [], run)
+    return skeleton_keys(draft, why if why and draft.points else reason)
+
+
+async def _draft_again(state: SotState, run: RunContext) -> Update:
+    start = run.elapsed()
+    revision = Revision(state["skeleton_text"], state["review_comment"])
+    draft, reason = await draft_or_recall(
+        run, state["asked"], state["history"], revision, may_depend=state.get("may_depend", False)
+    )
+    return {
+        **skeleton_keys(draft, reason),
+        "expansions": Overwrite(kept_expansions(draft.points, state["expansions"])),
+        "review_comment": "",
+        "frame": Overwrite({}),
+        "usage": run.meter.usage,
+        "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
+    }
+
+
+def to_review(state: SotState) -> str:
+    """The edge after the skeleton, where it is reviewed."""
+    return REVIEW_SKELETON if state["skeleton"] else ANSWER_DIRECTLY

@@ -1,0 +1,266 @@
+"""`expand_point`, one task a point, its siblings around the points, and the edges that fan out to them.
+
+A point, the introduction and the conclusion are sections: what they are written from differs, the way doesn't.
+"""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from langgraph.graph import END
+from langgraph.types import Send
+
+from sot_graph.citations import number_sources, without_citations
+from sot_graph.joining import standing
+from sot_graph.nodes import (
+    ANSWER_DIRECTLY,
+    DRAFT_SKELETON,
+    EXPAND_POINT,
+    JOIN,
+    WRITE_CONCLUSION,
+    WRITE_INTRODUCTION,
+)
+from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
+from sot_graph.options import frame_parts
+from sot_graph.prompts.rendering import (
+    conclusion_messages,
+    expansion_messages,
+    expansion_prefill,
+    introduction_messages,
+)
+from sot_graph.skeleton.drafter import skeleton_call_messages
+from sot_graph.types import Expansion, FramePart, PointTiming, StageTiming
+from sot_graph.writing.cleaner import TextCleaner
+from sot_graph.writing.expander import ExpanderInput
+from sot_graph.writing.writer import Section, WrittenText, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from langchain_core.messages import BaseMessage
+
+    from sot_graph.nodes.graph_node import Update
+    from sot_graph.options import FrameChoice
+    from sot_graph.run import RunContext
+    from sot_graph.state import ExpandPointInput, SotState, WriteIntroductionInput
+    from sot_graph.types import FramePartName
+
+__all__ = ["expand_point", "fan_out_points", "fan_out_rest", "write_conclusion", "write_introduction"]
+
+logger = logging.getLogger("sot_graph")
+
+_SHARED_KEYS = ("run_key", "schema_version", "asked", "history", "skeleton", "skeleton_text", "skeleton_format")
+
+
+def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
+    """The edge after a settled skeleton: a `Send` for each point that is still to be written and can be now.
+
+    Before them one for the introduction, if it is wanted: where calls wait for a place, what is read first goes first.
+    """
+    if state.get("review_comment"):
+        return DRAFT_SKELETON
+    if not state["skeleton"]:
+        return ANSWER_DIRECTLY
+    if state.get("is_written"):
+        return JOIN
+    finished = {expansion["index"]: expansion for expansion in state["expansions"] if expansion["status"] == "ok"}
+    sends = _sends(state, finished)
+    if "introduction" in frame_parts(frame) and "introduction" not in state.get("frame", {}):
+        sends.insert(0, Send(WRITE_INTRODUCTION, _shared(state)))
+    return sends or JOIN
+
+
+def fan_out_rest(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
+    """The edge after `join`: the next wave, of points that waited for those of the last; the conclusion; or the end."""
+    sends = _sends(state, {expansion["index"]: expansion for expansion in state["expansions"]})
+    if not sends and "conclusion" in frame_parts(frame) and "conclusion" not in state.get("frame", {}):
+        return WRITE_CONCLUSION
+    return sends or END
+
+
+def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
+    """For each point that isn't settled yet, but everything that it needs is."""
+    todo = [
+        point
+        for point in state["skeleton"]
+        if point["index"] not in settled and all(other in settled for other in point["depends_on"])
+    ]
+    shared = _shared(state) if todo else {}
+    return [
+        Send(
+            EXPAND_POINT,
+            {**shared, "point": point, "needed": [settled[other] for other in point["depends_on"]]}
+            if point["depends_on"]
+            else {**shared, "point": point},
+        )
+        for point in todo
+    ]
+
+
+def _shared(state: SotState) -> dict[str, Any]:
+    """What every section is written from."""
+    shared: dict[str, Any] = {key: state[key] for key in _SHARED_KEYS}  # type: ignore[literal-required]
+    if state.get("may_depend"):
+        shared["may_depend"] = True
+    return shared
+
+
+async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
+    """Write one point. What a model does wrong is in the expansion's status, never an exception."""
+    point = payload["point"]
+    index, title = point["index"], point["title"]
+    about: dict[str, Any] = {"sot_point_index": index}
+    if run.trace.shows_content:
+        about["sot_point_title"] = title
+    run.trace.describe_node(name=run.trace.name(f"expand {index}", title), stage="expansion", **about)
+    run.invocation.tried.add(index)
+    timing = PointTiming(index=index, start=run.elapsed())
+    written = _unmet_need(payload)
+    if written is None:
+        prompts = run.graph.prompts
+        section = Section(
+            label=f"Point {index}",
+            stage="expansion",
+            call_name=run.trace.name(f"write {index}", title),
+            metadata=about,
+            settings=prompts.expansion_settings,
+            messages=partial(_point_messages, payload, run),
+            make_cleaner=lambda: TextCleaner(
+                index,
+                title,
+                prefill=expansion_prefill(prompts, point),
+                trim_to_sentence=prompts.trim_to_sentence,
+            ),
+            start_event=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},
+            delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},
+            cached_as=(
+                "point",
+                {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence},
+            ),
+            expander_input=_expander_input(payload) if run.graph.expander is not None else None,
+        )
+        written = await write_text(section, run)
+    expansion = Expansion(
+        index=index, title=title, text=written.text, status=written.status, error=written.error
+    )
+    if written.truncated:
+        expansion["truncated"] = True
+    if written.sources:
+        expansion["sources"] = written.sources
+    announce_point_end(expansion, run)
+    _describe_end(written, run, status_key="sot_point_status")
+    if written.first_text_at is not None:
+        timing["first_token"] = written.first_text_at
+    timing["end"] = run.elapsed()
+    return {"expansions": [expansion], "usage": run.meter.usage, "timings": {"points": [timing]}}
+
+
+def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
+    """What becomes of a point that needs one that isn't there: nothing is asked for it."""
+    for other in payload.get("needed", ()):
+        if other["status"] != "ok":
+            why = "was not finished in time" if other["status"] == "timed_out" else "could not be written"
+            return WrittenText("", other["status"], f"it needs point {other['index']}, which {why}")
+    return None
+
+
+def _point_messages(payload: ExpandPointInput, run: RunContext) -> list[BaseMessage]:
+    return expansion_messages(
+        run.graph.prompts,
+        point=payload["point"],
+        point_length=run.options.point_length,
+        needed=[
+            Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
+            for other in payload.get("needed", ())
+        ],
+        **_prompt_basis(payload, run),
+    )
+
+
+def _expander_input(payload: ExpandPointInput) -> ExpanderInput:
+    # Copies: what an expander does to them is its own affair.
+    skeleton, point = deepcopy((payload["skeleton"], payload["point"]))
+    return ExpanderInput(question=payload["asked"], skeleton=skeleton, point=point, messages=[])
+
+
+async def write_introduction(payload: WriteIntroductionInput, run: RunContext) -> Update:
+    """Write the introduction from the skeleton alone, beside the points."""
+    messages = partial(introduction_messages, run.graph.prompts, **_prompt_basis(payload, run))
+    return await _write_frame_part("introduction", messages, run)
+
+
+async def write_conclusion(state: SotState, run: RunContext) -> Update:
+    """Write the conclusion from the points' texts, which cite as they do in the answer.
+
+    Where there are none, or no time is left, nothing is asked for.
+    """
+    numbered, _ = number_sources(standing(state["expansions"], run.options.on_point_failure))
+    texts = [expansion for expansion in numbered if expansion["text"]]
+    given_up = None
+    if run.seconds_left(None) == 0:
+        given_up = WrittenText("", "timed_out", "there was no time left for it (deadline)")
+    elif not texts:
+        given_up = WrittenText("", "failed", "no point has a text that it could conclude")
+    messages = partial(conclusion_messages, run.graph.prompts, expansions=texts, **_prompt_basis(state, run))
+    return await _write_frame_part("conclusion", messages, run, given_up)
+
+
+async def _write_frame_part(
+    name: FramePartName, messages: Callable[[], list[BaseMessage]], run: RunContext, written: WrittenText | None = None
+) -> Update:
+    run.trace.describe_node(stage="frame", sot_frame_part=name)
+    timing = StageTiming(start=run.elapsed())
+    prompts = run.graph.prompts
+    if written is not None:
+        logger.warning("The %s is left out: %s", name, written.error)
+    else:
+        section = Section(
+            label=f"The {name}",
+            stage="frame",
+            call_name=f"write the {name}",
+            metadata={"sot_frame_part": name},
+            settings=prompts.frame_settings,
+            messages=messages,
+            # Models like to put the part's name before its text.
+            make_cleaner=lambda: TextCleaner(title=name.capitalize(), trim_to_sentence=prompts.trim_to_sentence),
+            start_event=lambda attempt: {"type": "sot.frame.start", "part": name, "attempt": attempt},
+            delta_event=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
+            cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),
+        )
+        written = await write_text(section, run)
+    part = FramePart(text=written.text, status=written.status, error=written.error)
+    if written.truncated:
+        part["truncated"] = True
+    announce_frame_end(name, part, run)
+    _describe_end(written, run, status_key="sot_frame_status")
+    if written.first_text_at is not None:
+        timing["first_token"] = written.first_text_at
+    timing["end"] = run.elapsed()
+    return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
+
+
+def _describe_end(written: WrittenText, run: RunContext, *, status_key: str) -> None:
+    """A section that failed is an error in the trace, though its node ended well."""
+    cache_hit = True if written.is_cached else None
+    run.trace.describe_node(error=written.error, sot_cache_hit=cache_hit, **{status_key: written.status})
+
+
+def _prompt_basis(given: WriteIntroductionInput | SotState, run: RunContext) -> dict[str, Any]:
+    """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
+    question, history, skeleton_format = given["asked"], given["history"], given["skeleton_format"]
+    may_depend = given.get("may_depend", False)
+    made_from = (question, skeleton_format, may_depend, run.options)
+    made = run.invocation.skeleton_call
+    if made is None or made[0] != made_from:
+        messages = skeleton_call_messages(run, question, history, skeleton_format, may_depend=may_depend)
+        made = run.invocation.skeleton_call = (made_from, messages)
+    return {
+        "question": question,
+        "history": history,
+        "skeleton": given["skeleton"],
+        "skeleton_call": made[1],
+        "skeleton_text": given["skeleton_text"],
+    }

@@ -1,0 +1,131 @@
+"""`join`: puts the sections together, and `finish_run`, the end of every way through the graph."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.types import Overwrite
+
+from sot_graph.errors import ExpansionError
+from sot_graph.joining import frame_answer, join_answer, joint_sources
+from sot_graph.nodes.trace_summary import describe_result
+from sot_graph.options import frame_parts
+from sot_graph.state import SotState, merge_timings
+from sot_graph.types import Expansion, FinishReason, StageTiming
+from sot_graph.usage import usage_metadata
+
+if TYPE_CHECKING:
+    from sot_graph.nodes.graph_node import Update
+    from sot_graph.run import RunContext
+    from sot_graph.types import Usage
+
+__all__ = ["finish_run", "join"]
+
+logger = logging.getLogger("sot_graph")
+
+
+async def join(state: SotState, run: RunContext) -> Update:
+    """Put the points together, in the skeleton's order. While something is still to be written, nothing."""
+    start = run.elapsed()
+    expansions, frame = state["expansions"], state.get("frame", {})
+    if len(expansions) < len(state["skeleton"]):
+        return {}
+    on_point_failure, graph = run.options.on_point_failure, run.graph
+    try:
+        _raise_if_wanted(expansions, on_point_failure)
+    except ExpansionError as error:
+        failed = {expansion["index"] for expansion in expansions if expansion["status"] != "ok"}
+        if not run.invocation.begun_here and (again := failed - run.invocation.tried):
+            # Whoever resumes a run wants the points tried again that failed before.
+            return {"expansions": Overwrite([each for each in expansions if each["index"] not in again])}
+        describe_result(state, run, has_answer=False)
+        error.usage = state["usage"]
+        if on_point_failure == "mark":
+            points = join_answer(graph.join, state["asked"], state["skeleton"], expansions, "mark")
+            error.answer = frame_answer(graph.join, points, frame)
+            run.emit({"type": "sot.answer", "answer": error.answer})
+        raise
+    parts = frame_parts(graph.options.frame)
+    if "conclusion" in parts and "conclusion" not in frame:
+        return {}
+    cut = [f"point {expansion['index']}" for expansion in expansions if expansion.get("truncated")]
+    cut += [f"the {name}" for name in parts if frame.get(name, {}).get("truncated")]
+    if cut:
+        _log_cuts(cut, run)
+    points = join_answer(graph.join, state["asked"], state["skeleton"], expansions, on_point_failure)
+    answer = frame_answer(graph.join, points, frame)
+    timing = StageTiming(start=start, end=run.elapsed())
+    finish_reason: FinishReason = "length" if cut else "stop"
+    return {
+        **finish_run(state, run, answer, finish_reason, state["usage"], {"join": timing}),
+        "sources": joint_sources(expansions, on_point_failure),
+    }
+
+
+def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:
+    failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
+    if not failed:
+        return
+    nothing_there = not any(expansion["text"] for expansion in failed) and len(failed) == len(expansions)
+    if nothing_there and (on_point_failure == "skip" or all(point["status"] == "failed" for point in failed)):
+        message = f"None of the {len(failed)} points could be written: {failed[0]['error']}."
+        raise ExpansionError(message, expansions)
+    if on_point_failure == "raise":
+        which = ", ".join(f"{expansion['index']} ({expansion['error']})" for expansion in failed)
+        message = f"Points that could not be written: {which}. All the others are in this error's `expansions`."
+        raise ExpansionError(message, expansions)
+
+
+def _log_cuts(cut: Sequence[str], run: RunContext) -> None:
+    """Log which texts ran into a token limit, in one line."""
+    if run.graph.prompts.trim_to_sentence:  # its limits are tight on purpose, and nothing ends in half a sentence
+        logger.info("Cut back to the last whole sentence before a token limit: %s.", ", ".join(cut))
+        return
+    logger.warning(
+        "Cut off at a token limit: %s. Raise the model's max_tokens (or that in SotPrompts.%s), or ask for less with "
+        "SotOptions.point_length.",
+        ", ".join(cut),
+        "frame_settings" if cut[0].startswith("the") else "expansion_settings",
+    )
+
+
+def finish_run(
+    state: Mapping[str, Any],
+    run: RunContext,
+    answer: str,
+    finish_reason: FinishReason,
+    usage: Usage,
+    timings: dict[str, Any],
+) -> Update:
+    """The answer's message and the closing event.
+
+    Args:
+        state: The graph's state, as far as it is known.
+        run: The last node's execution.
+        answer: The whole answer.
+        finish_reason: How it ends.
+        usage: Of the whole run.
+        timings: Of this node.
+    """
+    run.emit({"type": "sot.answer", "answer": answer})
+    run.ended = True
+    message = AIMessage(
+        answer,
+        id=state["answer_id"],
+        response_metadata={"finish_reason": finish_reason},
+        usage_metadata=usage_metadata(usage),
+    )
+    asked = [HumanMessage(state["asked"], id=state["question_id"])] if state["question_id"] else []
+    update: Update = {
+        "answer": answer,
+        "finish_reason": finish_reason,
+        "messages": [*asked, message],
+        "timings": {**timings, "total": run.elapsed()},
+    }
+    known = {key: state[key] for key in ("route", "route_reason", "skeleton", "expansions") if key in state}
+    total = merge_timings(state.get("timings"), update["timings"])
+    describe_result({**update, **known, "usage": usage, "timings": total}, run)
+    return update
