@@ -50,8 +50,8 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def make_task() -> Iterator[Callable[..., RunContext]]:
-    """Opens a task with these options; it is closed at the test's end."""
+def make_run() -> Iterator[Callable[..., RunContext]]:
+    """Opens a run with these options; it is closed at the test's end."""
     opened = []
 
     def make(**options: Any) -> RunContext:

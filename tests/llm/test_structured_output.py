@@ -46,7 +46,7 @@ def endpoint() -> Iterator[SimulatedEndpoint]:
         yield running
 
 
-MakeTask = Callable[..., RunContext]
+MakeRun = Callable[..., RunContext]
 
 
 def call(task: RunContext, model: Any, **settings: Any) -> ModelCall:
@@ -61,9 +61,9 @@ def as_asked(text: str) -> Callable[[Any], Reply]:
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_valid_reply_takes_one_call(mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask):
+async def test_a_valid_reply_takes_one_call(mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun):
     endpoint.responder = as_asked('{"names":["a","b","c"]}')
-    task = make_task()
+    task = make_run()
     parsed, text = await ask_structured(call(task, endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=1)
     assert isinstance(parsed, Names)
     assert parsed.names == ["a", "b", "c"]
@@ -74,21 +74,21 @@ async def test_a_valid_reply_takes_one_call(mode: Any, endpoint: SimulatedEndpoi
     assert bool(request.tools) is (mode == "tools")
 
 
-async def test_a_schema_is_asked_for_strictly(endpoint: SimulatedEndpoint, make_task: MakeTask):
+async def test_a_schema_is_asked_for_strictly(endpoint: SimulatedEndpoint, make_run: MakeRun):
     endpoint.responder = as_asked('{"names":["a","b","c"]}')
-    await ask_structured(call(make_task(), endpoint.chat_model()), ASK, Names, mode="json_schema", max_reasks=0)
+    await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode="json_schema", max_reasks=0)
     assert endpoint.requests[0].request.response_format["json_schema"]["strict"] is True
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_an_invalid_reply_is_asked_for_again_with_what_was_wrong(
-    mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask
+    mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     def answer(request: Any) -> Reply:
         return as_asked('{"names":["a","b","c"]}' if "Give three names" in request.text else '{"names":["a"]}')(request)
 
     endpoint.responder = answer
-    task = make_task()
+    task = make_run()
     parsed, _ = await ask_structured(call(task, endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=1)
     assert len(parsed.names) == 3
     assert len(endpoint.requests) == 2
@@ -101,10 +101,10 @@ async def test_an_invalid_reply_is_asked_for_again_with_what_was_wrong(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("max_reasks", [0, 2])
 async def test_a_reply_that_never_validates_ends_with_all_replies(
-    mode: Any, max_reasks: int, endpoint: SimulatedEndpoint, make_task: MakeTask
+    mode: Any, max_reasks: int, endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     endpoint.responder = as_asked('{"names":["a"]}')
-    task = make_task()
+    task = make_run()
     with pytest.raises(InvalidOutputError) as caught:
         await ask_structured(call(task, endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=max_reasks)
     assert [reply.replace(" ", "") for reply in caught.value.replies] == ['{"names":["a"]}'] * (max_reasks + 1)
@@ -114,27 +114,27 @@ async def test_a_reply_that_never_validates_ends_with_all_replies(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("text", ["", "no JSON at all", "{", "[]", "null"])
 async def test_a_reply_that_is_no_json_is_invalid_output(
-    mode: Any, text: str, endpoint: SimulatedEndpoint, make_task: MakeTask
+    mode: Any, text: str, endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     endpoint.responder = lambda _: text
     with pytest.raises(InvalidOutputError):
-        await ask_structured(call(make_task(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=0)
+        await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=0)
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_refusal_is_invalid_output(mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask):
+async def test_a_refusal_is_invalid_output(mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun):
     endpoint.responder = lambda _: Reply(refusal="I can't help with that.")
     with pytest.raises(InvalidOutputError):
-        await ask_structured(call(make_task(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=0)
+        await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=0)
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_reply_cut_off_is_invalid_output_not_asked_for_again_and_counted(
-    mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask
+    mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     endpoint.responder = as_asked('{"names":["a","b","c"]}')
     endpoint.faults = [Fault(CutOff(3))]
-    task = make_task()
+    task = make_run()
     with pytest.raises(InvalidOutputError) as caught:
         await ask_structured(call(task, endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=3)
     assert len(endpoint.requests) == len(caught.value.replies)
@@ -145,11 +145,11 @@ async def test_a_reply_cut_off_is_invalid_output_not_asked_for_again_and_counted
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_what_is_not_json_may_be_repaired_without_asking_again(
-    mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask
+    mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     endpoint.responder = lambda _: "a, b, c"
     parsed, text = await ask_structured(
-        call(make_task(), endpoint.chat_model()),
+        call(make_run(), endpoint.chat_model()),
         ASK,
         Names,
         mode=mode,
@@ -167,10 +167,10 @@ async def test_what_is_not_json_may_be_repaired_without_asking_again(
     [(401, openai.AuthenticationError), (400, openai.BadRequestError), (500, openai.InternalServerError)],
 )
 async def test_a_providers_error_comes_out_as_it_is_after_one_request(
-    mode: Any, code: int, error: type[Exception], endpoint: SimulatedEndpoint, make_task: MakeTask
+    mode: Any, code: int, error: type[Exception], endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     endpoint.faults = [Fault(Status(code))]
-    task = make_task(max_retries=0)
+    task = make_run(max_retries=0)
     with pytest.raises(error):
         await ask_structured(call(task, endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=3)
     assert len(endpoint.requests) == 1
@@ -179,35 +179,35 @@ async def test_a_providers_error_comes_out_as_it_is_after_one_request(
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_garbage_from_the_way_is_no_reply_to_ask_for_again(
-    mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask
+    mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     endpoint.faults = [Fault(Garbage())]
     with pytest.raises(ValueError, match="Expecting value"):
-        await ask_structured(call(make_task(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=3)
+        await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=3)
     assert len(endpoint.requests) == 1
 
 
-async def test_a_models_own_value_error_is_not_taken_for_an_invalid_reply(make_task: MakeTask):
+async def test_a_models_own_value_error_is_not_taken_for_an_invalid_reply(make_run: MakeRun):
     model = ScriptedChatModel(lambda _: ValueError("broken"))
     with pytest.raises(ValueError, match="broken"):
-        await ask_structured(call(make_task(), model), ASK, Names, mode="md_json", max_reasks=3)
+        await ask_structured(call(make_run(), model), ASK, Names, mode="md_json", max_reasks=3)
     assert len(model.calls) == 1
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_what_the_caller_bound_to_the_model_goes_along(
-    mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask
+    mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     endpoint.responder = as_asked('{"names":["a","b","c"]}')
     model = endpoint.chat_model().bind(temperature=0.25).with_config(tags=["mine"])
-    await ask_structured(call(make_task(), model, max_tokens=99), ASK, Names, mode=mode, max_reasks=0)
+    await ask_structured(call(make_run(), model, max_tokens=99), ASK, Names, mode=mode, max_reasks=0)
     assert endpoint.requests[0].request.raw["temperature"] == 0.25
     assert endpoint.requests[0].request.max_tokens == 99
 
 
-async def test_md_json_works_with_any_model_and_finds_json_in_a_fence(make_task: MakeTask):
+async def test_md_json_works_with_any_model_and_finds_json_in_a_fence(make_run: MakeRun):
     model = ScriptedChatModel(lambda _: 'Sure:\n```json\n{"names": ["a", "b", "c"]}\n```\nDone.')
-    parsed, _ = await ask_structured(call(make_task(), model), ASK, Names, mode="auto", max_reasks=0)
+    parsed, _ = await ask_structured(call(make_run(), model), ASK, Names, mode="auto", max_reasks=0)
     assert parsed.names == ["a", "b", "c"]
 
 

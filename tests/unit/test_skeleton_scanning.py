@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sot_graph.skeleton.parser import PointSieve, split_needs
-from sot_graph.skeleton.parser import parse_skeleton
+from sot_graph.skeleton.parser import PointSieve, parse_skeleton, split_needs
 from sot_graph.skeleton.stream_parser import TitleScanner
 
 TITLES = ["Light", 'Say "hi", then [stop]', "Wasser \\ Luft", "光合成"]
