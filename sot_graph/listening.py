@@ -1,43 +1,11 @@
-"""Whether anybody listens to a run's tokens, and sending them in handy pieces.
-
-LangGraph has no public signal for the first question, so its answer stands alone here, and a test holds it against
-every way of running a graph with the installed version.
-"""
+"""Sending a growing text in handy pieces."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
-from langchain_core.tracers._streaming import _StreamingCallbackHandler
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import RunnableConfig
-    from langgraph.runtime import Runtime
-
-__all__ = ["TextSender", "somebody_listens"]
-
-
-def somebody_listens(config: RunnableConfig, runtime: Runtime[Any] | None) -> bool:
-    """Whether a run's tokens reach anybody: by `stream_mode="custom"` or `"messages"`, or by event streaming.
-
-    Where it can't be told, the answer is yes: streaming to nobody costs a little, silence costs the feature.
-    """
-    if runtime is None:
-        return False
-    # Where nobody listens, LangGraph hands out a writer that does nothing: a function that refers to nothing.
-    code = getattr(runtime.stream_writer, "__code__", None)
-    if code is None or code.co_freevars or code.co_names:
-        return True
-    return _has_streaming_handler(config)
-
-
-def _has_streaming_handler(config: RunnableConfig) -> bool:
-    """The sign by which LangChain itself decides to stream inside `ainvoke`."""
-    callbacks = config.get("callbacks")
-    handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None) or []
-    return any(isinstance(handler, _StreamingCallbackHandler) for handler in handlers)
+__all__ = ["TextSender"]
 
 
 class TextSender:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from langchain_core.messages import BaseMessage
 from langgraph.errors import GraphBubbleUp
 
+from sot_graph._seams import without_checkpointer
 from sot_graph.concurrency.isolation import ContainedError, run_isolated
 from sot_graph.errors import status_code
 from sot_graph.expansion.expander import call_expander, stream_expander, streams_text
@@ -149,5 +150,4 @@ def _config(config: RunnableConfig, watcher: ExpanderWatcher) -> RunnableConfig:
 
     With the parent's checkpointer an agent would need an asynchronous one in a synchronous run, too.
     """
-    configurable = {**config.get("configurable", {}), "__pregel_checkpointer": None}
-    return {**config, "callbacks": with_first(config.get("callbacks"), watcher), "configurable": configurable}
+    return {**without_checkpointer(config), "callbacks": with_first(config.get("callbacks"), watcher)}

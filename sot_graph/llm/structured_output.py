@@ -19,7 +19,6 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages, convert_to_openai_messages
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai.chat_models.base import BaseChatOpenAI
-from openai import LengthFinishReasonError
 from openai.types.chat import ChatCompletion, ChatCompletionMessageFunctionToolCall
 from openai.types.chat.chat_completion_message_function_tool_call import Function
 from pydantic import BaseModel
@@ -178,20 +177,16 @@ class _Exchange:
                 return runnable.bind(response_format=_strict(response_format))
             return runnable
 
-        unfinished = ""
         try:
             reply = await self.call.ask(convert_to_messages(messages), prepare=prepare, on_text=self.on_text)
-        except LengthFinishReasonError as error:  # the OpenAI client's own parser is in the way of a reply cut off
-            completion = error.completion
-            self.was_cut_off = True
         except Exception as error:
             self.failure = error
             raise _ExchangeEndedError from error
-        else:
-            completion = to_completion(reply)
-            self.was_cut_off = reply.was_cut_off
-            for call in reply.message.invalid_tool_calls[:1]:  # as the arguments are that a token limit cut off
-                unfinished = call["args"] or ""
+        completion = to_completion(reply)
+        self.was_cut_off = reply.was_cut_off
+        unfinished = ""
+        for call in reply.message.invalid_tool_calls[:1]:  # as the arguments are that a token limit cut off
+            unfinished = call["args"] or ""
         self.replies.append(_written(completion) or unfinished)
         self._repair(completion, tools)
         return completion
