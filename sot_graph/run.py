@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from langgraph.runtime import get_runtime
 
-from sot_graph.listening import somebody_listens
+from sot_graph._seams import has_checkpointer, somebody_listens
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.scrubbing import Scrubber
@@ -173,7 +173,7 @@ class RunContext:
     @property
     def has_checkpointer(self) -> bool:
         """Whether the run, or a parent of it, is kept. Only then can it stop and go on later."""
-        return self.config.get("configurable", {}).get("__pregel_checkpointer") is not None
+        return has_checkpointer(self.config)
 
     def scrub(self, error: BaseException) -> None:
         """Clean an error, in place, of what it quotes where a trace hides content."""

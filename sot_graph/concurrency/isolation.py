@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
+
+from sot_graph._seams import abandon_tasks
 
 __all__ = ["ContainedError", "in_own_thread", "run_isolated", "without_exit"]
 
@@ -142,20 +142,10 @@ _left: set[asyncio.Task[Any]] = set()
 
 
 def _leave(call: object) -> None:
-    """Leave a call's tasks to themselves until they end, or their loop does: `asyncio.run` would wait for them."""
-    for task in asyncio.all_tasks():
-        if call in _context_of(task).get(_calls, ()):
-            _left.add(task)
-            task.add_done_callback(_hear)
-            # A loop's end waits for the tasks that are registered.
-            asyncio._unregister_task(task)
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-
-
-def _context_of(task: asyncio.Task[Any]) -> Context:
-    if sys.version_info >= (3, 12):
-        return task.get_context()
-    return next((held for held in gc.get_referents(task) if isinstance(held, Context)), Context())
+    """Leave a call's tasks, and those that they began, to themselves until they end, or their loop does."""
+    for task in abandon_tasks(lambda context: call in context.get(_calls, ())):
+        _left.add(task)
+        task.add_done_callback(_hear)
 
 
 def _hear(task: asyncio.Task[Any]) -> None:

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import add_usage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
-from openai import LengthFinishReasonError
+from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.provider_errors import explain
@@ -198,7 +198,10 @@ class ModelCall:
         return scrubber_of(self.model.secrets, self.task.trace, lambda: made(messages), self.task.given)
 
     async def _whole(self, call: Prepared, messages: list[BaseMessage]) -> Reply:
-        message = await call.runnable.ainvoke(messages, call.config, **call.settings)
+        try:
+            message = await call.runnable.ainvoke(messages, call.config, **call.settings)
+        except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
+            message = _unfinished(error)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
         self.task.meter.add_message(self.stage, message)
@@ -221,6 +224,8 @@ class ModelCall:
                         raise asyncio.CancelledError
                     if piece := gathered.add(chunk):
                         on_text(piece)
+        except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
+            gathered.add_metadata(_unfinished(error))
         except Exception as error:
             if gathered.has_begun:
                 raise BrokenStreamError("".join(gathered.pieces)) from error
@@ -270,16 +275,20 @@ class Gathered:
         if not isinstance(chunk, AIMessage):
             return text
         chunk = as_chunk(chunk)
-        if chunk.usage_metadata:  # some providers report the prompt first, the reply last
-            self.usage = add_usage(self.usage, chunk.usage_metadata)
-        if chunk.response_metadata:
-            self._response_metadata.update(chunk.response_metadata)
-        if chunk.additional_kwargs:
-            self._additional_kwargs.update(chunk.additional_kwargs)
+        self.add_metadata(chunk)
         if self._with_tools and chunk.tool_call_chunks and not text:
             self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
             return "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
         return text
+
+    def add_metadata(self, message: AIMessage) -> None:
+        """Take what stands beside a chunk's text."""
+        if message.usage_metadata:  # some providers report the prompt first, the reply last
+            self.usage = add_usage(self.usage, message.usage_metadata)
+        if message.response_metadata:
+            self._response_metadata.update(message.response_metadata)
+        if message.additional_kwargs:
+            self._additional_kwargs.update(message.additional_kwargs)
 
     @property
     def has_begun(self) -> bool:
@@ -327,6 +336,15 @@ def cleaner_of(make: Callable[[], Scrubber]) -> OnError:
         return _usage_of(error)
 
     return clean
+
+
+def _unfinished(error: Exception) -> AIMessage:
+    """A reply to a schema that the OpenAI client raises in place of returning it: it has no whole JSON."""
+    if not isinstance(error, LengthFinishReasonError):
+        return AIMessage("", response_metadata={"finish_reason": "content_filter"})
+    text = error.completion.choices[0].message.content if error.completion.choices else ""
+    metadata = {"finish_reason": "length", "model_name": error.completion.model}
+    return AIMessage(text or "", response_metadata=metadata, usage_metadata=_usage_of(error))
 
 
 def _usage_of(error: BaseException) -> UsageMetadata | None:

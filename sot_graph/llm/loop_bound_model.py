@@ -1,17 +1,21 @@
-"""Which HTTP client a model uses on an event loop.
+"""`LoopModel`: a chat model that may be used on any number of event loops.
 
-An async HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its own for
-every loop.
+An asynchronous HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its
+own for every loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from functools import cache
+from typing import Any, TypeAlias
+from urllib.request import getproxies
 
+import httpx2
 import openai
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.runnables import Runnable, RunnableBinding
@@ -21,18 +25,20 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.llm.clients import MOST_CONNECTIONS, for_one_loop
-from sot_graph.llm.completions import Replies
-from sot_graph.llm.inlining import reading_in_place
 from sot_graph.scrubbing import secrets_of
 
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+__all__ = ["LoopModel", "PromptForm", "prompt_form"]
 
-__all__ = ["LoopModel"]
+PromptForm: TypeAlias = Callable[[Sequence[BaseMessage]], list[BaseMessage]]
+Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
-_READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
-"""Of these it is known that they need no typed replies; a class below them may read fields of its provider's."""
+_MOST_CONNECTIONS = 1000
+"""As many as the OpenAI client's own pool: one process has no CPU for more calls at once."""
+_DESCRIPTORS_SHARE = 0.75
+"""Of the files that this process may open; the rest is for everything else in it."""
+_KEEPALIVE_SECONDS = 2.0
+"""Local servers close idle connections after about five: let go of ours before a request can meet that."""
+_LONG_CHARS = 1000
 
 
 class LoopModel:
@@ -50,13 +56,14 @@ class LoopModel:
         self.model = model
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
-        self.gate = CallLimiter(MOST_CONNECTIONS)
-        self.chunk_timeout = _chunk_timeout(model)
+        self.gate = CallLimiter(_connection_limit())
+        innermost = _innermost(model)
+        self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self.secrets = secrets_of(model)
-        self.shape = shape_for(model)
+        self.shape = prompt_form(model)
         """What is made of every prompt."""
-        self._copies: MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]] = weakref.WeakKeyDictionary()
+        self._copies: Copies = weakref.WeakKeyDictionary()
         self.reset_in_child()
         reset_after_fork(self)
 
@@ -69,19 +76,23 @@ class LoopModel:
         loop = asyncio.get_running_loop()
         copy = self._copies.get(loop)
         if copy is None:
+            await _close_left_behind()
+            client = None
             with self._lock:
                 copy = self._copies.get(loop)
                 if copy is None:
                     copy, client = _copy_for_loop(self.model)
                     self._copies[loop] = copy
-                else:
-                    client = None
             if client is not None:
-                closed = _ClosedWithLoop(client, loop)
-                await closed.wait()
-                closed.model_gone = weakref.finalize(self, closed.close_soon)
-                closed.model_gone.atexit = False
+                await _OpenClient(client, loop, self._copies).close_with(self)
         return copy
+
+
+def _innermost(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """The model below whatever was bound to it."""
+    while isinstance(model, RunnableBinding):
+        model = model.bound
+    return model
 
 
 def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
@@ -91,98 +102,118 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
         return (model if bound is model.bound else model.model_copy(update={"bound": bound})), client
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
         return model, None
-    has_own = model.http_async_client is None
-    replies = _replies_for(model)
-    root = for_one_loop(model.root_async_client, model.openai_proxy, own_connections=has_own, replies=replies)
+    http_client = _http_client(model) if model.http_async_client is None else None
+    root = model.root_async_client.copy(max_retries=0, http_client=http_client)
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
     changes = {"root_async_client": root, "async_client": root.chat.completions, "stream_chunk_timeout": None}
-    copy = model.model_copy(update=changes)
-    if replies == "in_place":
-        object.__setattr__(copy, "__class__", reading_in_place(type(model)))
-    return copy, root if has_own else None
+    return model.model_copy(update=changes), None if http_client is None else root
 
 
-def _replies_for(model: BaseChatOpenAI) -> Replies:
-    if type(model) not in _READ_DICTIONARIES:
-        return "typed"
-    # The response's headers become part of the message, and so does what LangSmith's gateway says in them.
-    reads_headers = model.include_response_headers or getattr(model, "_uses_gateway", False)
-    return "plain" if reads_headers or not hasattr(model, "_create_chat_result") else "in_place"
+def _http_client(model: BaseChatOpenAI) -> httpx2.AsyncClient:
+    """A client for one loop, with the transport settings of the caller's model.
+
+    It stands on aiohttp: the pool of httpx2 looks at all its connections and requests whenever one comes or goes, so
+    that hundreds of calls at once take longer over that than over anything else. But aiohttp knows no SOCKS proxies,
+    and the OpenAI client's adapter passes no socket options on: who asks for these gets httpx2's own transport.
+    """
+    most = _connection_limit()
+    limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS)
+    proxy = model.openai_proxy
+    if model.http_socket_options:
+        transport = httpx2.AsyncHTTPTransport(
+            verify=_ssl_context(),
+            limits=limits,
+            proxy=httpx2.Proxy(proxy) if proxy else None,
+            socket_options=list(model.http_socket_options),
+        )
+        return openai.DefaultAsyncHttpxClient(transport=transport)
+    if proxy or getproxies().keys() & {"http", "https", "all"}:
+        return openai.DefaultAsyncHttpxClient(verify=_ssl_context(), limits=limits, proxy=proxy)
+    return openai.DefaultAioHttpClient(verify=_ssl_context(), limits=limits)
 
 
-def _chunk_timeout(model: Runnable[Any, Any]) -> float | None:
-    while isinstance(model, RunnableBinding):
-        model = model.bound
-    return (model.stream_chunk_timeout or None) if isinstance(model, BaseChatOpenAI) else None
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Loading the certificates takes 50 ms of a core: once a process, not once a client."""
+    return httpx2.create_ssl_context()
 
 
-class _ClosedWithLoop:
+def _connection_limit() -> int:
+    """Connections of one model at once: each takes one of the files that this process may open."""
+    try:
+        import resource
+    except ImportError:  # Windows, where sockets have no such limit
+        return _MOST_CONNECTIONS
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return max(1, min(_MOST_CONNECTIONS, int(soft * _DESCRIPTORS_SHARE)))
+
+
+class _OpenClient:
     """Closes a client with its loop or with its model, whichever goes first: once, and to the end.
 
     A loop shuts its async generators down at its end, as `asyncio.run` does, and waits for that, but only for those
-    that somebody still holds. So this is let go only when the client is closed.
+    that somebody still holds. So this is held, in `_open_clients`, until the client is closed. Until then it holds
+    its loop, and so does an aiohttp client; therefore the model's copy for that loop goes with it.
     """
 
-    def __init__(self, client: openai.AsyncOpenAI, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: openai.AsyncOpenAI, loop: asyncio.AbstractEventLoop, copies: Copies) -> None:
+        self.loop = loop
         self._client = client
-        self._loop = weakref.ref(loop)
+        self._copies = copies
         self._one_at_a_time = asyncio.Lock()
         self._generator: AsyncGenerator[None] | None = None
-        self.model_gone: weakref.finalize[Any, Any] | None = None
-        """Calls `close_soon`, and holds this and its client until then, or until that is done."""
+        self._model_gone: weakref.finalize[Any, Any] | None = None
 
-    async def wait(self) -> None:
-        """Begin to wait for the loop's end."""
-        self._generator = self._waiting()
+    async def close_with(self, model: LoopModel) -> None:
+        """Begin to wait for the loop's end, or the model's."""
+        _open_clients.add(self)
+        self._generator = self._closed_at_shutdown()
         await anext(self._generator)
+        self._model_gone = weakref.finalize(model, self._close_soon)
+        self._model_gone.atexit = False
 
-    def close_soon(self) -> None:
-        """The model is gone: close the client now, or with its loop if that doesn't run."""
-        for left in [each for each in _left_behind if each.loop_is_closed]:
-            _left_behind.discard(left)  # its loop never shut anything down
-        loop = self._loop()
-        if loop is None or loop.is_closed() or self._generator is None:
-            return
-        _left_behind.add(self)
-        if loop.is_running():
-            asyncio.run_coroutine_threadsafe(self._close(), loop)
+    async def close(self) -> None:
+        """Close the client. On another loop than its own this frees what it holds, once its own is closed."""
+        async with self._one_at_a_time:  # the client's own second `close` doesn't wait for the first
+            await self._client.close()
+        self._generator = None
+        self._copies.pop(self.loop, None)
+        if self._model_gone is not None:
+            self._model_gone.detach()
+        _open_clients.discard(self)
 
-    @property
-    def loop_is_closed(self) -> bool:
-        """Whether there is nothing left that could close the client."""
-        loop = self._loop()
-        return loop is None or loop.is_closed()
+    def _close_soon(self) -> None:
+        """The model is gone: close now, or with the loop if that doesn't run; if it is closed, with the next client."""
+        if self.loop.is_running():
+            asyncio.run_coroutine_threadsafe(self.close(), self.loop)
 
-    async def _waiting(self) -> AsyncGenerator[None]:
+    async def _closed_at_shutdown(self) -> AsyncGenerator[None]:
         try:
             yield
         finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        async with self._one_at_a_time:  # the client's own second `close` doesn't wait for the first
-            await self._client.close()
-        self._generator = None  # it holds its loop, which would never be let go
-        if self.model_gone is not None:
-            self.model_gone.detach()
-        _left_behind.discard(self)
+            await self.close()
 
 
-_left_behind: set[_ClosedWithLoop] = set()
-"""Those whose model is gone before their client was closed."""
+_open_clients: set[_OpenClient] = set()
 
 
-Shape: TypeAlias = Callable[[Sequence[BaseMessage]], list[BaseMessage]]
+async def _close_left_behind() -> None:
+    """Close the clients of loops that were closed without having shut down their generators."""
+    for client in list(_open_clients):
+        if client.loop.is_closed():
+            try:
+                _open_clients.remove(client)
+            except KeyError:  # another thread is about it
+                continue
+            await client.close()
 
-_LONG_CHARS = 1000
 
-
-def shape_for(model: Runnable[Any, Any]) -> Shape:
-    """What to make of every prompt before this model gets it."""
-    while isinstance(model, RunnableBinding):
-        model = model.bound
-    return _for_openai if type(model) in {ChatOpenAI, AzureChatOpenAI} else list
+def prompt_form(model: Runnable[Any, Any]) -> PromptForm:
+    """How a prompt's messages are handed to this model: as they are, or in the form that costs it least."""
+    return _for_openai if type(_innermost(model)) in {ChatOpenAI, AzureChatOpenAI} else list
 
 
 def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
 from sot_graph.errors import SotConfigError, SotError, causes_of, field_of, status_code
 from sot_graph.prompts.rendering import clean_text
@@ -35,7 +36,7 @@ _LONGEST_BUSY_WAIT = 30.0
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 8.0
 _LONGEST_MESSAGE = 300
-_LOST_CONNECTIONS = frozenset({"TransportError", "APIConnectionError", "IncompleteRead"})
+_LOST_CONNECTIONS = frozenset({"TransportError", "APIConnectionError", "IncompleteRead", "ClientConnectionError"})
 _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
 
 # A long word of letters and digits, as keys of all kinds are; dates and names of models don't look like it.
@@ -50,11 +51,17 @@ def _said(error: BaseException) -> str:
         return ""
 
 
-def _is_lost_connection(error: BaseException) -> bool:
-    """Whether the connection could not be had, broke, or went silent."""
-    return any(
-        isinstance(link, (ConnectionError, TimeoutError)) or _is_a(link, _LOST_CONNECTIONS) for link in causes_of(error)
-    )
+def _connection_trouble(error: BaseException) -> Literal["silent", "lost"] | None:
+    """Whether the model went silent, or the connection could not be had or broke; `None`: it is something else.
+
+    The innermost cause decides: the OpenAI client's aiohttp adapter calls a refused connection a timeout.
+    """
+    for link in reversed(list(causes_of(error))):
+        if isinstance(link, TimeoutError) or _is_a(link, _TIMEOUTS):
+            return "silent"
+        if isinstance(link, ConnectionError) or _is_a(link, _LOST_CONNECTIONS):
+            return "lost"
+    return None
 
 
 def _is_a(error: BaseException, names: frozenset[str]) -> bool:
@@ -71,7 +78,7 @@ def is_retryable(error: BaseException) -> bool:
         # OpenAI's "insufficient_quota" is a 429 that no waiting mends.
         is_broke = any(field_of(link, "code") == "insufficient_quota" for link in causes_of(error))
         return (code in _RETRYABLE_STATUS or code >= _SERVER_ERROR) and not is_broke
-    return _is_lost_connection(error)
+    return _connection_trouble(error) is not None
 
 
 def is_callers_to_fix(error: BaseException) -> bool:
@@ -130,10 +137,11 @@ def backoff_seconds(attempt: int) -> float:
 def explain(error: BaseException) -> str:
     """An error in one readable line, without a traceback and without what looks like a key."""
     code = status_code(error)
-    if code is None and _is_lost_connection(error):
+    trouble = _connection_trouble(error) if code is None else None
+    if trouble == "silent":
+        return "the model did not answer in time"
+    if trouble == "lost":
         root = list(causes_of(error))[-1]
-        if any(isinstance(link, TimeoutError) or _is_a(link, _TIMEOUTS) for link in causes_of(error)):
-            return "the model did not answer in time"
         return f"the model could not be reached ({_one_line(_said(root) or type(root).__name__)})"
     if any(isinstance(link, json.JSONDecodeError) for link in causes_of(error)):
         return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"

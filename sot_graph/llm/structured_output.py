@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import instructor
-from instructor.core.exceptions import InstructorError
+from instructor.core import IncompleteOutputException, InstructorError
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages, convert_to_openai_messages
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai.chat_models.base import BaseChatOpenAI
-from openai import LengthFinishReasonError
 from openai.types.chat import ChatCompletion, ChatCompletionMessageFunctionToolCall
 from openai.types.chat.chat_completion_message_function_tool_call import Function
 from pydantic import BaseModel
@@ -47,10 +45,6 @@ _FINISH_REASONS = {
 }
 _INVALID = "the reply is not the JSON that was asked for"
 logger = logging.getLogger("sot_graph")
-# instructor logs each failed attempt as an ERROR of its own; the graph says what it does about it, once. A level that
-# the application has set stays.
-if logging.getLogger("instructor").level == logging.NOTSET:
-    logging.getLogger("instructor").setLevel(logging.CRITICAL)
 
 
 class InvalidOutputError(Exception):
@@ -65,25 +59,6 @@ class InvalidOutputError(Exception):
         super().__init__("the model's replies do not have the form that was asked for")
         self.replies = list(replies)
         self.was_cut_off = was_cut_off
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """One `ask_structured`, as the adapter sees it."""
-
-    call: ModelCall
-    repair: Callable[[str], str | None] | None
-    on_text: Callable[[str], None] | None
-    replies: list[str]
-    failure: Exception | None = None
-    was_cut_off: bool = False
-
-
-class _CallFailedError(Exception):
-    """The call failed. Of a class that instructor can't take for a reply to ask for again, such as a `ValueError`."""
-
-
-_exchange: ContextVar[_Exchange] = ContextVar("sot_graph_exchange")
 
 
 def pick_mode(model: Runnable[Any, Any], mode: StructuredMode) -> StructuredMode:
@@ -126,14 +101,13 @@ async def ask_structured(
         InvalidOutputError: No attempt validated, or the reply was cut off or refused.
         Exception: The provider's own, when the call itself failed.
     """
-    exchange = _Exchange(call, repair, on_text, [])
-    token = _exchange.set(exchange)
+    exchange = _Exchange(call, pick_mode(call.model.model, mode), max_reasks, repair, on_text)
     try:
-        parsed = await _client(pick_mode(call.model.model, mode)).chat.completions.create(
+        parsed = await exchange.client().chat.completions.create(
             model="",
             messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
             response_model=_with_instructors_methods(schema),
-            max_retries=max_reasks,
+            max_retries=max_reasks + 1,
         )
     except InstructorError:
         if exchange.failure is None:
@@ -141,8 +115,6 @@ async def ask_structured(
             raise InvalidOutputError(exchange.replies, was_cut_off=exchange.was_cut_off) from None
     else:
         return parsed, exchange.replies[-1]
-    finally:
-        _exchange.reset(token)
     # instructor wraps the provider's error in its own. Raised out here, it keeps the cause that it came with.
     raise exchange.failure
 
@@ -153,53 +125,86 @@ def _with_instructors_methods(schema: type[M]) -> type[M]:
     return instructor.openai_schema(schema)
 
 
-@cache
-def _client(mode: str) -> instructor.AsyncInstructor:
-    """Instructor's client for a mode. The model isn't part of it: each call finds its own in `_exchange`."""
-    return instructor.AsyncInstructor(
-        client=None, create=instructor.patch(create=_create, mode=_MODES[mode]), mode=_MODES[mode]
-    )
+class _ExchangeEndedError(IncompleteOutputException):
+    """There is nothing to ask again for: the call failed, or the last re-ask was invalid too.
+
+    instructor hands this kind of error on at once. For every other one that ends a request it writes an ERROR line of
+    its own into the log, with the reply in it; the graph says what it does about a failure itself, once.
+    """
 
 
-async def _create(
-    *,
-    messages: list[dict[str, Any]],
-    tools: list[dict[str, Any]] | None = None,
-    tool_choice: Any = None,
-    response_format: dict[str, Any] | None = None,
-    **_others: Any,
-) -> ChatCompletion:
-    """What instructor takes for OpenAI's `chat.completions.create`."""
-    exchange = _exchange.get()
-    if exchange.replies:
-        exchange.call.trace.reject(_INVALID)
-        logger.warning("%s: %s; asking again.", exchange.call.stage, _INVALID)
+@dataclass(slots=True)
+class _Exchange:
+    """One `ask_structured`: instructor's request and re-asks as calls of a LangChain model."""
 
-    def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
-        if tools:
-            choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
-            return _bind_tools(runnable, tools, choice)
-        if response_format:
-            return runnable.bind(response_format=_strict(response_format))
-        return runnable
+    call: ModelCall
+    mode: StructuredMode
+    max_reasks: int
+    repair: Callable[[str], str | None] | None
+    on_text: Callable[[str], None] | None
+    replies: list[str] = field(default_factory=list)
+    failure: Exception | None = None
+    was_cut_off: bool = False
 
-    unfinished = ""
-    try:
-        reply = await exchange.call.ask(convert_to_messages(messages), prepare=prepare, on_text=exchange.on_text)
-    except LengthFinishReasonError as error:  # the OpenAI client's own parser is in the way of a reply cut off
-        completion = error.completion
-        exchange.was_cut_off = True
-    except Exception as error:
-        exchange.failure = error
-        raise _CallFailedError from error
-    else:
+    def client(self) -> instructor.AsyncInstructor:
+        """An instructor client whose requests are this exchange's."""
+        mode = _MODES[self.mode]
+        return instructor.AsyncInstructor(
+            client=None, create=instructor.patch(create=self.create, mode=mode), mode=mode
+        )
+
+    async def create(
+        self,
+        *,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None = None,
+        tool_choice: Any = None,
+        response_format: dict[str, Any] | None = None,
+        **_others: Any,
+    ) -> ChatCompletion:
+        """What instructor takes for OpenAI's `chat.completions.create`."""
+        if self.replies:
+            if len(self.replies) > self.max_reasks:
+                raise _ExchangeEndedError
+            self.call.trace.reject(_INVALID)
+            logger.warning("%s: %s; asking again.", self.call.stage, _INVALID)
+
+        def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
+            if tools:
+                choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
+                return _bind_tools(runnable, tools, choice)
+            if response_format:
+                return runnable.bind(response_format=_strict(response_format))
+            return runnable
+
+        try:
+            reply = await self.call.ask(convert_to_messages(messages), prepare=prepare, on_text=self.on_text)
+        except Exception as error:
+            self.failure = error
+            raise _ExchangeEndedError from error
         completion = to_completion(reply)
-        exchange.was_cut_off = reply.was_cut_off
+        self.was_cut_off = reply.was_cut_off
+        unfinished = ""
         for call in reply.message.invalid_tool_calls[:1]:  # as the arguments are that a token limit cut off
             unfinished = call["args"] or ""
-    exchange.replies.append(_written(completion) or unfinished)
-    _repair(completion, exchange, tools)
-    return completion
+        self.replies.append(_written(completion) or unfinished)
+        self._repair(completion, tools)
+        return completion
+
+    def _repair(self, completion: ChatCompletion, tools: list[dict[str, Any]] | None) -> None:
+        choice = completion.choices[0]
+        message = choice.message
+        if self.repair is None or not message.content or message.tool_calls or choice.finish_reason == "length":
+            return
+        repaired = self.repair(message.content)
+        if repaired is None:
+            return
+        message.content = repaired
+        if tools:  # where a tool's arguments are looked for, and the model wrote text
+            function = Function(name=tools[0]["function"]["name"], arguments=repaired)
+            message.tool_calls = [
+                ChatCompletionMessageFunctionToolCall(id="repaired", type="function", function=function)
+            ]
 
 
 def _bind_tools(runnable: Runnable[Any, Any], tools: list[dict[str, Any]], choice: Any) -> Runnable[Any, Any]:
@@ -223,20 +228,6 @@ def _written(completion: ChatCompletion) -> str:
     if message.tool_calls:
         return message.tool_calls[0].function.arguments  # type: ignore[union-attr]
     return message.content or ""
-
-
-def _repair(completion: ChatCompletion, exchange: _Exchange, tools: list[dict[str, Any]] | None) -> None:
-    choice = completion.choices[0]
-    message = choice.message
-    if exchange.repair is None or not message.content or message.tool_calls or choice.finish_reason == "length":
-        return
-    repaired = exchange.repair(message.content)
-    if repaired is None:
-        return
-    message.content = repaired
-    if tools:  # where a tool's arguments are looked for, and the model wrote text
-        function = Function(name=tools[0]["function"]["name"], arguments=repaired)
-        message.tool_calls = [ChatCompletionMessageFunctionToolCall(id="repaired", type="function", function=function)]
 
 
 def to_completion(reply: Reply) -> ChatCompletion:

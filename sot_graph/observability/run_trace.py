@@ -16,7 +16,7 @@ from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langsmith import get_tracing_context
 
 from sot_graph.complaints import quiet_langsmith
-from sot_graph.tracing.hiding import GIVEN_UP, discreet, hides_content, replicas_hide_content
+from sot_graph.tracing.hiding import GIVEN_UP, discreet, replicas_hide_content, tracer_hides_content
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -53,7 +53,9 @@ class NodeTrace:
             if isinstance(handler, (BaseTracer, AsyncBaseTracer))
         ]
         self._node_id = getattr(manager, "parent_run_id", None)
-        self.shows_content = not any(map(hides_content, self._tracers)) and not replicas_hide_content(self._nodes())
+        self.shows_content = not any(map(tracer_hides_content, self._tracers)) and not replicas_hide_content(
+            self._nodes()
+        )
         """Whether names and metadata may hold what was asked or written."""
 
     @property

@@ -15,7 +15,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
-from openai import LengthFinishReasonError
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
@@ -311,8 +310,6 @@ class Drafter:
         except BrokenStreamError as error:  # only a stream that was given out
             if isinstance(error.__cause__, _EnoughError):
                 return _Reading([])
-            if isinstance(error.__cause__, LengthFinishReasonError):
-                return _Reading([], end="cut", reason="the reply was cut off")
             reason = f"the reply broke off ({explain(error.__cause__ or error)})"
             return _Reading([], end="broken", reason=reason)
         except Exception as error:

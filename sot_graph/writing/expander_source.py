@@ -13,8 +13,10 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 from langgraph.errors import GraphBubbleUp
 
+from sot_graph._seams import without_checkpointer
 from sot_graph.concurrency.isolation import ContainedError, run_isolated
-from sot_graph.llm.provider_errors import explain, status_code
+from sot_graph.llm.provider_errors import explain
+from sot_graph.errors import status_code
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.rendering import clean_text
@@ -68,9 +70,8 @@ class ExpanderSource:
         self._watcher = _ExpanderWatcher(call.task, given["point"]["index"], self._scrubber.error)
         # A graph in it keeps no state of its own, since a point is resumed as a whole. With the parent's checkpointer
         # an agent would need an asynchronous one in a synchronous run, too.
-        configurable = {**call.config.get("configurable", {}), "__pregel_checkpointer": None}
         callbacks = with_first(call.config.get("callbacks"), self._watcher)
-        self._config: Any = {**call.config, "callbacks": callbacks, "configurable": configurable}
+        self._config: Any = {**without_checkpointer(call.config), "callbacks": callbacks}
 
     async def write(self, draft: TextDraft) -> None:
         """Write the text. Before anything of it was sent, the expander is asked again where that can help.

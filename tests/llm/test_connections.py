@@ -1,21 +1,40 @@
-"""`ManyConnections`: as many as there are requests in flight, used again, and never more than the limit."""
+"""The connections of a model's calls: used again, never more than the limit, and the caller's settings hold."""
 
 import asyncio
-import gc
+import json
+import socket
 import ssl
+import subprocess
 from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
+from langchain_core.messages import HumanMessage
+from langchain_openai import ChatOpenAI
 
-from sot_graph.llm.connections import ManyConnections, _Line
+from sot_graph.llm import loop_bound_model
+from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.provider_errors import explain, is_retryable
+
+ASK = [HumanMessage("Why is the sky blue?")]
+
+
+def completion(text):
+    message = {"role": "assistant", "content": text}
+    body = json.dumps({"id": "1", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+        len(body),
+        body.encode(),
+    )
 
 
 class Server:
-    """Answers each request with how many its connection has had; holds those for /held until it is let go."""
+    """Answers each request with how many its connection has had; while it holds, it waits for `let_go` before that."""
 
     def __init__(self):
         self.connections = 0
+        self.heads = []
+        self.holds = False
         self.held = 0
         self.all_held = asyncio.Event()
         self.expected = 0
@@ -23,158 +42,181 @@ class Server:
         self.open = 0
         self.all_gone = asyncio.Event()
 
+    def hold(self, expected):
+        self.holds, self.expected = True, expected
+
     async def __call__(self, reader, writer):
         self.connections += 1
+        self.open += 1
+        try:
+            await self._answer(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+            self.open -= 1
+            if not self.open:
+                self.all_gone.set()
+
+    async def _answer(self, reader, writer):
         number = 0
-        while head := await reader.readuntil(b"\r\n\r\n"):
+        while head := (await reader.readuntil(b"\r\n\r\n")).decode().lower():
+            await reader.readexactly(int(head.partition("content-length:")[2].partition("\r\n")[0]))
+            self.heads.append(head)
             number += 1
-            if b"/held" in head:
+            if self.holds:
                 self.held += 1
                 if self.held == self.expected:
                     self.all_held.set()
                 await self.let_go.wait()
-            body = str(number).encode()
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            writer.write(completion(str(number)))
             await writer.drain()
 
 
-async def serve(reader, writer, server):
-    server.open += 1
+@asynccontextmanager
+async def listening(answer, **kwargs):
+    listener = await asyncio.start_server(answer, "127.0.0.1", 0, **kwargs)
     try:
-        await server(reader, writer)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
+        yield f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     finally:
-        writer.close()
-        server.open -= 1
-        if not server.open:
-            server.all_gone.set()
+        listener.close()
 
 
 @pytest.fixture
 async def server():
     running = Server()
-    listener = await asyncio.start_server(lambda r, w: serve(r, w, running), "127.0.0.1", 0)
-    running.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
-    yield running
-    listener.close()
+    async with listening(running) as running.address:
+        yield running
 
 
-def client(most=100, keepalive=60.0, timeout=30.0):
-    transport = ManyConnections(ssl.create_default_context(), most=most, keepalive=keepalive)
-    return httpx2.AsyncClient(transport=transport, timeout=timeout)
+def chat(address, scheme="http", **settings):
+    return ChatOpenAI(model="m", base_url=f"{scheme}://{address}/v1", api_key="any", **settings)
 
 
-async def test_one_request_after_another_uses_the_same_connection(server):
-    async with client() as http:
-        assert [(await http.get(server.url)).text for _ in range(3)] == ["1", "2", "3"]
+async def ask(model):
+    return str((await (await model.here()).ainvoke(ASK)).text)
+
+
+async def test_one_call_after_another_uses_the_same_connection(server):
+    model = LoopModel(chat(server.address))
+    assert [await ask(model) for _ in range(3)] == ["1", "2", "3"]
     assert server.connections == 1
 
 
-async def test_each_request_in_flight_has_a_connection_of_its_own(server):
-    server.expected = 20
-    async with client() as http:
-        asked = [asyncio.create_task(http.get(f"{server.url}/held")) for _ in range(20)]
-        await server.all_held.wait()
-        server.let_go.set()
-        assert [reply.text for reply in await asyncio.gather(*asked)] == ["1"] * 20
+async def test_each_call_in_flight_has_a_connection_of_its_own(server):
+    server.hold(20)
+    model = LoopModel(chat(server.address))
+    asked = [asyncio.create_task(ask(model)) for _ in range(20)]
+    await server.all_held.wait()
+    server.let_go.set()
+    assert await asyncio.gather(*asked) == ["1"] * 20
     assert server.connections == 20
 
 
-async def test_requests_beyond_the_limit_wait_for_a_connection_and_get_one(server):
-    server.expected = 2
-    async with client(most=2) as http:
-        asked = [asyncio.create_task(http.get(f"{server.url}/held")) for _ in range(6)]
-        await server.all_held.wait()
-        server.let_go.set()
-        await asyncio.gather(*asked)
-    assert server.connections == 2
+@pytest.fixture
+def two_connections(monkeypatch):
+    monkeypatch.setattr(loop_bound_model, "_MOST_CONNECTIONS", 2)
 
 
-async def test_who_waits_for_too_long_is_told_so(server):
-    server.expected = 1
-    async with client(most=1, timeout=httpx2.Timeout(30.0, pool=0.05)) as http:
-        first = asyncio.create_task(http.get(f"{server.url}/held"))
-        await server.all_held.wait()
-        with pytest.raises(httpx2.PoolTimeout, match="None of 1 connections"):
-            await http.get(server.url)
-        server.let_go.set()
-        await first
-        assert (await http.get(server.url)).text == "2"  # the place was not lost
-
-
-async def test_who_leaves_gives_the_place_free(server):
-    server.expected = 1
-    async with client(most=1) as http:
-        leaver = asyncio.create_task(http.get(f"{server.url}/held"))
-        await server.all_held.wait()
-        waiter = asyncio.create_task(http.get(server.url))
-        leaver.cancel()
-        assert (await waiter).text == "1"  # on a connection of its own: the leaver's is closed
-
-
-async def test_a_waiter_who_leaves_takes_no_place_along(server):
-    server.expected = 1
-    async with client(most=1) as http:
-        first = asyncio.create_task(http.get(f"{server.url}/held"))
-        await server.all_held.wait()
-        waiters = [asyncio.create_task(http.get(server.url)) for _ in range(3)]
-        await asyncio.sleep(0)
-        waiters[1].cancel()
-        server.let_go.set()
-        assert [reply.status_code for reply in await asyncio.gather(first, waiters[0], waiters[2])] == [200] * 3
-
-
-async def test_a_connection_that_can_not_be_had_gives_its_place_free(server):
-    async with client(most=1) as http:
-        for _ in range(3):
-            with pytest.raises(httpx2.ConnectError):
-                await http.get("http://127.0.0.1:9")
-        assert (await http.get(server.url)).text == "1"
-
-
-async def test_a_connection_that_was_idle_for_too_long_is_not_used_again(server):
-    async with client(keepalive=0.0) as http:
-        assert [(await http.get(server.url)).text for _ in range(2)] == ["1", "1"]
-    assert server.connections == 2
-
-
-async def test_a_response_that_nobody_closes_gives_its_place_free_once_it_is_forgotten(server):
-    async with client(most=1) as http:
-        forgotten = await http.send(http.build_request("GET", server.url), stream=True)
-        del forgotten
-        gc.collect()
-        async with asyncio.timeout(30):
-            assert (await http.get(server.url)).text == "1"  # on another connection: that one was not read to its end
-    assert server.connections == 2
-
-
-async def test_closing_closes_what_is_in_use_too(server):
-    http = client()
-    response = await http.send(http.build_request("GET", server.url), stream=True)
-    await http.aclose()
-    assert not response.is_closed
-    async with asyncio.timeout(30):
-        await server.all_gone.wait()
-
-
-async def test_closing_that_is_cancelled_closes_everything_all_the_same(server):
-    server.expected = 5
-    http = client()
-    held = [asyncio.create_task(http.get(f"{server.url}/held")) for _ in range(5)]
+async def test_calls_beyond_the_limit_wait_for_a_connection_and_get_one(server, two_connections):
+    server.hold(2)
+    model = LoopModel(chat(server.address))
+    asked = [asyncio.create_task(ask(model)) for _ in range(6)]
     await server.all_held.wait()
-    closing = asyncio.create_task(http.aclose())
-    await asyncio.sleep(0)  # it has begun
-    closing.cancel()
-    async with asyncio.timeout(30):
-        await asyncio.gather(closing, *held, return_exceptions=True)
-        server.let_go.set()
-        await server.all_gone.wait()
+    server.let_go.set()
+    await asyncio.gather(*asked)
+    assert server.connections == 2
+    assert model.gate.limit == 2  # a call that would have to wait is not even prepared
 
 
-def answering(*parts):
-    """A server that reads one request, writes these bytes, and hangs up."""
+async def test_the_limit_stays_within_the_files_that_the_process_may_open(monkeypatch):
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 4096))
+    assert LoopModel(chat("127.0.0.1:9")).gate.limit == 75
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert LoopModel(chat("127.0.0.1:9")).gate.limit == 1000
 
+
+async def test_who_leaves_gives_the_place_free(server, two_connections):
+    server.hold(2)
+    model = LoopModel(chat(server.address))
+    leavers = [asyncio.create_task(ask(model)) for _ in range(2)]
+    await server.all_held.wait()
+    waiter = asyncio.create_task(ask(model))
+    server.let_go.set()
+    for leaver in leavers:
+        leaver.cancel()
+    assert await waiter == "1"  # on a connection of its own: those of the leavers are closed
+
+
+async def test_a_waiter_who_leaves_takes_no_place_along(server, two_connections):
+    server.hold(2)
+    model = LoopModel(chat(server.address))
+    first = [asyncio.create_task(ask(model)) for _ in range(2)]
+    await server.all_held.wait()
+    waiters = [asyncio.create_task(ask(model)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    waiters[1].cancel()
+    server.let_go.set()
+    assert len(await asyncio.gather(*first, waiters[0], waiters[2])) == 4
+
+
+async def test_a_connection_that_was_idle_for_too_long_is_not_used_again(server, monkeypatch):
+    monkeypatch.setattr(loop_bound_model, "_KEEPALIVE_SECONDS", 0.01)
+    model = LoopModel(chat(server.address))
+    assert await ask(model) == "1"
+    await asyncio.sleep(0.05)
+    assert await ask(model) == "1"
+    assert server.connections == 2
+
+
+async def test_a_connection_that_the_server_has_closed_is_not_used_again():
+    async def answer_once(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(completion("hi"))
+        await writer.drain()
+        writer.close()
+
+    async with listening(answer_once) as address:
+        model = LoopModel(chat(address))
+        assert [await ask(model) for _ in range(3)] == ["hi"] * 3
+
+
+def test_the_end_of_the_loop_closes_what_is_in_use_too():
+    async def leave_one_open(address):
+        model = LoopModel(chat(address))
+        chunks = (await model.here()).astream(ASK)
+        await anext(chunks)
+
+    async def main():
+        gone = asyncio.Event()
+
+        async def begin(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            piece = {"id": "1", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "a"}}]}
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            writer.write(b"data: %s\n\n" % json.dumps(piece).encode())
+            while await reader.read(1000):
+                pass
+            writer.close()
+            gone.set()
+
+        async with listening(begin) as address:
+            await asyncio.to_thread(asyncio.run, leave_one_open(address))
+            await asyncio.wait_for(gone.wait(), 30)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        pytest.param([], "could not be reached", id="nothing"),
+        pytest.param([b"What?\r\n\r\n"], "could not be reached", id="no HTTP"),
+        pytest.param([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"], "could not be reached", id="half a body"),
+    ],
+)
+async def test_a_broken_answer_is_worth_another_try_and_explained(parts, told, two_connections):
     async def answer(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         for part in parts:
@@ -182,70 +224,95 @@ def answering(*parts):
         await writer.drain()
         writer.close()
 
-    return answer
+    async with listening(answer) as address:
+        model = LoopModel(chat(address))
+        for _ in range(4):  # the place is not lost
+            with pytest.raises(Exception) as caught:  # noqa: PT011  (of the OpenAI client's, or httpx2's)
+                await ask(model)
+            assert is_retryable(caught.value)
+            assert told in explain(caught.value)
 
 
-@asynccontextmanager
-async def listening(answer):
-    listener = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with listener:
-        yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+async def test_a_server_that_is_silent_for_too_long_did_not_answer_in_time(server):
+    server.hold(1)
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        await ask(LoopModel(chat(server.address, timeout=0.05)))
+    assert is_retryable(caught.value)
+    assert explain(caught.value) == "the model did not answer in time"
 
 
-async def test_a_connection_that_the_server_has_closed_is_not_used_again():
-    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
-    async with listening(answering(whole)) as url, client() as http:
-        assert [(await http.get(url)).text for _ in range(3)] == ["hi"] * 3
+async def test_nobody_there_is_told_as_such_and_takes_no_place(unused_tcp_port, two_connections):
+    model = LoopModel(chat(f"127.0.0.1:{unused_tcp_port}"))
+    for _ in range(4):
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            await ask(model)
+        assert is_retryable(caught.value)
+        assert explain(caught.value).startswith("the model could not be reached (")
 
 
-async def test_nothing_is_kept_of_a_connection_that_broke():
-    def kept():
-        gc.collect()
-        return {id(each) for each in gc.get_objects() if isinstance(each, _Line)}
-
-    before = kept()
-    async with listening(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi")) as url, client() as http:
-        with pytest.raises(httpx2.RemoteProtocolError):
-            await http.get(url)
-        assert kept() <= before
+# --- The caller's settings ---
 
 
-async def test_one_that_leads_elsewhere_is_not_used_either(server):
-    async with client(most=1) as http, listening(answering(b"HTTP/1.1 204 No Content\r\n\r\n")) as other:
-        assert (await http.get(server.url)).text == "1"
-        assert (await http.get(other)).status_code == 204
-        assert (await http.get(server.url)).text == "1"
+async def test_a_proxy_of_the_callers_is_used(server):
+    model = LoopModel(chat("model.invalid", openai_proxy=f"http://{server.address}"))
+    assert await ask(model) == "1"
+    assert server.heads[0].startswith("post http://model.invalid/v1/chat/completions ")
 
 
-@pytest.mark.parametrize(
-    ("parts", "expected"),
-    [
-        pytest.param([], httpx2.RemoteProtocolError, id="nothing"),
-        pytest.param([b"What?\r\n\r\n"], httpx2.RemoteProtocolError, id="no HTTP"),
-        pytest.param([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"], httpx2.RemoteProtocolError, id="half a body"),
-    ],
-)
-async def test_a_broken_answer_is_the_error_that_httpx2_has_for_it(parts, expected):
-    async with client(most=1) as http, listening(answering(*parts)) as url:
-        for _ in range(2):  # the place is not lost
-            with pytest.raises(expected):
-                await http.get(url)
+async def test_so_is_one_of_the_environment_but_for_hosts_that_need_none(server, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://{server.address}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    direct = Server()
+    async with listening(direct) as address:
+        assert await ask(LoopModel(chat("model.invalid"))) == "1"
+        assert await ask(LoopModel(chat(address))) == "1"
+    assert [head.partition(" http/")[0] for head in server.heads] == ["post http://model.invalid/v1/chat/completions"]
+    assert [head.partition(" http/")[0] for head in direct.heads] == ["post /v1/chat/completions"]
 
 
-async def test_a_server_that_is_silent_for_too_long_is_a_timeout_of_httpx2(server):
-    async with client(most=1, timeout=httpx2.Timeout(30.0, read=0.01)) as http:
-        with pytest.raises(httpx2.ReadTimeout):
-            await http.get(f"{server.url}/held")
+async def test_socket_options_of_the_callers_are_set_and_leave_the_proxy_in_use(server, monkeypatch):
+    asked = []
+    setsockopt = socket.socket.setsockopt
+
+    def watch(self, *args):
+        asked.append(args)
+        return setsockopt(self, *args)
+
+    monkeypatch.setattr(socket.socket, "setsockopt", watch)
+    option = (socket.SOL_SOCKET, socket.SO_SNDBUF, 54321)
+    assert await ask(LoopModel(chat(server.address, http_socket_options=[option]))) == "1"
+    assert option in asked
+    proxy = f"http://{server.address}"
+    assert await ask(LoopModel(chat("model.invalid", openai_proxy=proxy, http_socket_options=[option]))) == "1"
 
 
-async def test_nobody_there_is_an_error_of_httpx2(unused_tcp_port):
-    async with client() as http:
-        with pytest.raises(httpx2.ConnectError):
-            await http.get(f"http://127.0.0.1:{unused_tcp_port}")
+@pytest.fixture
+def certificate(tmp_path):
+    """A server's own certificate and key, in one file."""
+    path = tmp_path / "certificate.pem"
+    made = "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+    subprocess.run(["openssl", *made.split(), "-keyout", path.with_suffix(".key"), "-out", path], check=True)
+    path.write_text(path.read_text() + path.with_suffix(".key").read_text())
+    return path
 
 
-async def test_a_url_of_another_kind_is_told_apart():
-    async with client(most=1) as http:
-        for _ in range(2):
-            with pytest.raises(httpx2.UnsupportedProtocol, match="ftp://"):
-                await http.get("ftp://example.org/v1")
+async def test_a_certificate_authority_of_the_environment_is_trusted(monkeypatch, certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server = Server()
+    async with listening(server, ssl=context) as address:
+        loop_bound_model._ssl_context.cache_clear()
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            await ask(LoopModel(chat(address, "https")))
+        assert "certificate" in explain(caught.value)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        loop_bound_model._ssl_context.cache_clear()
+        assert await ask(LoopModel(chat(address, "https"))) == "1"
+    loop_bound_model._ssl_context.cache_clear()
+
+
+async def test_an_http_client_of_the_callers_is_used_as_it_is(server):
+    async with httpx2.AsyncClient(headers={"x-mine": "yes"}) as mine:
+        assert await ask(LoopModel(chat(server.address, http_async_client=mine))) == "1"
+        assert not mine.is_closed
+    assert "x-mine: yes" in server.heads[0]

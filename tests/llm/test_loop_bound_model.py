@@ -4,19 +4,20 @@ import asyncio
 import gc
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from typing import Any
 
+import aiohttp
 import httpx2
 import pytest
 from langchain_core.messages import HumanMessage
 
 from sot_graph import create_sot_graph, join_plain
 from sot_graph.concurrency.background_loop import run_sync
-from sot_graph.llm.connections import ManyConnections
-from sot_graph.llm.loop_bound_model import LoopModel, _ClosedWithLoop, _left_behind
+from sot_graph.llm.loop_bound_model import LoopModel, _open_clients, _OpenClient
 from sot_graph.testing import Physics, ScriptedChatModel, SimulatedEndpoint, answer_skeleton_of_thought
 
 PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
@@ -160,74 +161,70 @@ def test_one_model_serves_many_threads_by_the_librarys_loop(endpoint: SimulatedE
     assert hold.complete
 
 
-def left_on(loop: asyncio.AbstractEventLoop) -> list[Any]:
-    return [each for each in _left_behind if each._loop() is loop]
+def open_on(loop: asyncio.AbstractEventLoop) -> list[Any]:
+    return [each for each in _open_clients if each.loop is loop]
 
 
 @pytest.mark.parametrize("when", ["while its loop runs", "between its runs", "never"])
-def test_the_connections_of_a_forgotten_model_are_closed_to_the_last(endpoint: SimulatedEndpoint, monkeypatch, when):
+def test_the_connections_of_a_forgotten_model_are_closed_to_the_last(endpoint: SimulatedEndpoint, when: str):
     """Garbage may be collected at any moment, also as its loop ends, which waits for nothing that it doesn't know."""
-    closed: list[int] = []
-    close = ManyConnections.aclose
-
-    async def tell(connections: ManyConnections) -> None:
-        begun = len(connections._idle)
-        await close(connections)
-        if asyncio.get_running_loop() is loop:  # others may be forgotten meanwhile, on theirs
-            closed.append(begun)
-
-    monkeypatch.setattr(ManyConnections, "aclose", tell)
     loop = asyncio.new_event_loop()
 
     async def ask_five_times() -> None:
         model = LoopModel(endpoint.chat_model())
         with endpoint.hold(5):
             await asyncio.gather(*(ask(model) for _ in range(5)))
+        assert len(open_on(loop)) == 1
         if when == "while its loop runs":
             del model
             gc.collect()
 
-    loop.run_until_complete(ask_five_times())
-    if when == "between its runs":
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loop.run_until_complete(ask_five_times())
+        if when == "between its runs":
+            gc.collect()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        assert not open_on(loop)
+        loop.close()
         gc.collect()
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    loop.close()
-    assert closed == [5]
-    assert not left_on(loop)
+    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
 
 
-def test_a_loop_that_shuts_nothing_down_is_not_kept_for_ever(endpoint: SimulatedEndpoint):
+@pytest.mark.parametrize("model_lives", [True, False])
+def test_a_loop_that_shuts_nothing_down_is_not_kept_for_ever(
+    endpoint: SimulatedEndpoint, caplog: pytest.LogCaptureFixture, model_lives: bool
+):
     loop = asyncio.new_event_loop()
     model = LoopModel(endpoint.chat_model())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         loop.run_until_complete(ask(model))
-        del model
-        gc.collect()
-        assert len(left_on(loop)) == 1
+        if not model_lives:
+            del model
+            gc.collect()
+        assert len(open_on(loop)) == 1
         loop.close()
         asyncio.run(ask(LoopModel(endpoint.chat_model())))
         gc.collect()
-    assert not left_on(loop)
+    assert not open_on(loop)
+    kept = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert kept() is None
+    assert caplog.text == ""  # as aiohttp says of a session that nobody closed
 
 
 def test_a_model_that_has_served_many_loops_keeps_no_client_of_theirs(endpoint: SimulatedEndpoint):
     def kept() -> set[int]:
         gc.collect()
-        return {id(each) for each in gc.get_objects() if isinstance(each, _ClosedWithLoop)}
+        return {id(each) for each in gc.get_objects() if isinstance(each, (_OpenClient, aiohttp.ClientSession))}
 
     model, before = LoopModel(endpoint.chat_model()), kept()
     for _ in range(3):
         asyncio.run(ask(model))
     assert kept() <= before
-
-
-def test_loops_that_are_gone_are_forgotten(endpoint: SimulatedEndpoint):
-    model = LoopModel(endpoint.chat_model())
-    for _ in range(5):
-        asyncio.run(ask(model))
-    gc.collect()
-    assert len(model._copies) <= 1
+    assert len(model._copies) == 0
 
 
 async def test_a_loop_gets_one_copy_and_the_callers_model_stays_untouched(endpoint: SimulatedEndpoint):

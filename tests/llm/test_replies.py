@@ -1,8 +1,6 @@
-"""Requests and replies go through the graph's copy of a client untyped: what comes out is what the model gives."""
+"""Requests and replies go through the graph's copy of a client: what comes out is what the caller's own model gives."""
 
-import asyncio
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -10,6 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
 
+from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.testing import Physics, Reply, SimulatedEndpoint, ToolCall
 
@@ -103,12 +102,20 @@ async def test_so_does_one_to_a_schema(endpoint, model, name):
     assert whole["usage"] == expected["usage"]
 
 
-async def test_one_to_a_schema_that_is_cut_off_is_a_reply_like_any_other(endpoint, model):
-    endpoint.responder = lambda _: REPLIES["cut off"]
-    loop_model = LoopModel(model)
-    here = await loop_model.here()
-    message = await here.bind(response_format=SCHEMA).ainvoke(ASK)
-    assert (message.content, message.response_metadata["finish_reason"]) == ("Because of", "length")
+@pytest.mark.parametrize("name", ["cut off", "filtered"])
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
+async def test_one_to_a_schema_that_has_no_whole_json_is_a_reply_like_any_other(
+    endpoint, model, make_task, name, is_streamed
+):
+    endpoint.responder = lambda _: REPLIES[name]
+    task = make_task()
+    call = ModelCall(LoopModel(model), "skeleton", task, {}, {"response_format": SCHEMA})
+    pieces: list[str] = []
+    reply = await call.ask(ASK, on_text=pieces.append if is_streamed else None)
+    assert (reply.text, reply.finish_reason) == (REPLIES[name].text, REPLIES[name].finish_reason)
+    assert reply.was_cut_off is (name == "cut off")
+    assert reply.was_refused is (name == "filtered")
+    assert task.meter.usage["skeleton"]["calls"] == len(endpoint.requests) == 1
 
 
 async def test_a_class_of_another_package_gets_the_objects_that_it_reads(endpoint):
@@ -119,22 +126,6 @@ async def test_a_class_of_another_package_gets_the_objects_that_it_reads(endpoin
     assert (await here.ainvoke(ASK)).additional_kwargs["read"] == "Because."
     assert (await streamed(here)).content == "Because."
     assert (await here.bind(response_format=SCHEMA).ainvoke(ASK)).content == "Because."
-
-
-async def test_a_whole_reply_takes_no_thread(endpoint, model):
-    class NoThreads(ThreadPoolExecutor):
-        def submit(self, *_: Any, **__: Any) -> Any:
-            raise AssertionError
-
-    endpoint.responder = lambda _: "Because."
-    loop_model = LoopModel(model)
-    here = await loop_model.here()
-    await here.ainvoke(ASK)  # the client looks, once, for what it runs on
-    asyncio.get_running_loop().set_default_executor(NoThreads())
-    for runnable in (here, here.bind(response_format=SCHEMA)):
-        assert (await runnable.ainvoke(ASK)).content == "Because."
-    with pytest.raises(AssertionError):  # so that this test can fail
-        await model.ainvoke(ASK)
 
 
 async def test_a_reply_whose_headers_are_wanted_has_them(endpoint):

@@ -1,5 +1,7 @@
 """Validated output from any chat model."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -141,6 +143,34 @@ async def test_a_reply_cut_off_is_invalid_output_not_asked_for_again_and_counted
     assert task.meter.usage["skeleton"]["output_tokens"] == 3 * len(endpoint.requests)
     if mode == "json_schema":
         assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_filtered_reply_is_invalid_output(mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask):
+    endpoint.responder = lambda _: Reply("", finish_reason="content_filter")
+    with pytest.raises(InvalidOutputError):
+        await ask_structured(call(make_task(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=0)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "text", ['{"names":["a"]}', "no JSON at all", Status(400)], ids=["invalid", "no JSON", "error"]
+)
+async def test_instructor_writes_nothing_of_a_failure_into_the_log(
+    mode: Any, text: Any, endpoint: SimulatedEndpoint, make_task: MakeTask, caplog: pytest.LogCaptureFixture
+):
+    if isinstance(text, Status):
+        endpoint.faults = [Fault(text)]
+    endpoint.responder = as_asked(str(text))
+    with pytest.raises((InvalidOutputError, openai.BadRequestError)):
+        await ask_structured(call(make_task(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=1)
+    assert [record for record in caplog.records if record.name.startswith("instructor")] == []
+
+
+def test_importing_leaves_instructors_logger_alone():
+    code = "import logging, sot_graph.llm.structured_output; print(logging.getLogger('instructor').level)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert told.stdout == "0\n"
 
 
 @pytest.mark.parametrize("mode", MODES)

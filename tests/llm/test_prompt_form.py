@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 
-from sot_graph.llm.loop_bound_model import shape_for
+from sot_graph.llm.loop_bound_model import prompt_form
 from sot_graph.testing import ScriptedChatModel
 
 LONG = "Roots drink. " * 500
@@ -29,15 +29,15 @@ def chat():
     "wrap", [lambda chat: chat, lambda chat: chat.bind(stop=["."]), lambda chat: chat.with_config(tags=["a"])]
 )
 def test_the_request_is_the_same(chat, wrap):
-    shaped = shape_for(wrap(chat))(PROMPT)
+    shaped = prompt_form(wrap(chat))(PROMPT)
     assert chat._get_request_payload(shaped) == chat._get_request_payload(PROMPT)
 
 
 def test_a_long_reply_is_not_looked_through(chat):
-    shaped = shape_for(chat)(PROMPT)
+    shaped = prompt_form(chat)(PROMPT)
     assert [before is after for before, after in zip(PROMPT, shaped, strict=True)] == [True, True, False, *[True] * 4]
     assert not isinstance(shaped[2], AIMessage)
 
 
 def test_other_models_get_what_there_is():
-    assert shape_for(ScriptedChatModel(["Roots."]))(PROMPT) == PROMPT
+    assert prompt_form(ScriptedChatModel(["Roots."]))(PROMPT) == PROMPT

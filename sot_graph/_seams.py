@@ -1,0 +1,92 @@
+"""Private and undocumented things of other libraries that this package uses: all of them.
+
+| function | what of whom | the public thing that is missing | without it |
+|---|---|---|---|
+| `somebody_listens` | LangGraph's stream writer that does nothing, LangChain's streaming handlers | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time |
+| `has_checkpointer`, `without_checkpointer` | LangGraph's key in a config | the same two, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state |
+| `hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
+| `abandon_tasks` | asyncio's register of tasks; in Python 3.11 their contexts | a task that a loop's end doesn't wait for | the loop's end waits for code that takes no cancellation |
+
+Each function does without its private thing where that is gone; tests/unit/test_seams.py takes it away.
+"""  # noqa: E501  (a table)
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.runtime import Runtime
+
+__all__ = ["abandon_tasks", "has_checkpointer", "hides_content", "somebody_listens", "without_checkpointer"]
+
+_CHECKPOINTER = "__pregel_checkpointer"
+
+
+def somebody_listens(config: RunnableConfig, runtime: Runtime[Any] | None) -> bool:
+    """Whether a run's tokens reach anybody: by `stream_mode="custom"` or `"messages"`, or by event streaming.
+
+    Where it can't be told, the answer is yes: streaming to nobody costs a little, silence costs the feature.
+    """
+    if runtime is None:
+        return False
+    # Where nobody listens, LangGraph hands out a writer that does nothing: a function that refers to nothing.
+    code = getattr(runtime.stream_writer, "__code__", None)
+    if code is None or code.co_freevars or code.co_names:
+        return True
+    callbacks = config.get("callbacks")
+    handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None) or []
+    # LangChain streams inside `ainvoke` for handlers of a protocol that is private. This method makes one.
+    return any(hasattr(handler, "tap_output_aiter") for handler in handlers)
+
+
+def has_checkpointer(config: RunnableConfig) -> bool:
+    """Whether a node's run, or a parent of it, is kept: only then can it stop and go on later."""
+    configurable = config.get("configurable", {})
+    if _CHECKPOINTER in configurable:
+        return configurable[_CHECKPOINTER] is not None
+    return configurable.get("thread_id") is not None  # which a checkpointer needs
+
+
+def without_checkpointer(config: RunnableConfig) -> RunnableConfig:
+    """A config for a graph within a node that keeps no state of its own."""
+    return {**config, "configurable": {**config.get("configurable", {}), _CHECKPOINTER: None}}
+
+
+def hides_content(client: Any) -> bool:
+    """Whether a LangSmith client hides anything of what goes in or comes out.
+
+    One that hides a part, by a function or an anonymizer, counts as one that hides all: names don't pass through
+    either.
+    """
+    hidden = (getattr(client, name, True) for name in ("_hide_inputs", "_hide_outputs"))
+    return any(value is not False for value in hidden) or getattr(client, "_anonymizer", True) is not None
+
+
+def abandon_tasks(belongs: Callable[[Context], bool]) -> list[asyncio.Task[Any]]:
+    """Have the running loop's end not wait for these tasks: `asyncio.run` would, for ever if they never end.
+
+    Args:
+        belongs: Chooses them by the context that they run in.
+
+    Returns:
+        The tasks. Whoever asked has to hold them: their loop does so only weakly.
+    """
+    tasks = [task for task in asyncio.all_tasks() if belongs(_context_of(task))]
+    unregister = getattr(asyncio, "_unregister_task", None)
+    if unregister is not None:
+        for task in tasks:
+            unregister(task)
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+    return tasks
+
+
+def _context_of(task: asyncio.Task[Any]) -> Context:
+    if sys.version_info >= (3, 12):
+        return task.get_context()
+    return next((held for held in gc.get_referents(task) if isinstance(held, Context)), Context())
