@@ -33,14 +33,14 @@ def endpoint():
 @pytest.fixture
 def quotes(monkeypatch, endpoint):
     """The provider's errors quote the prompt and the key that it got."""
-    from sot_graph.testing import delivery
+    from sot_graph.testing import simulated_endpoint
 
-    original = delivery.error_body
+    original = simulated_endpoint.error_body
 
     def body(message, **kwargs):
         return original(f"{message} {endpoint.requests[-1].request.text} for the key {KEY} (Bearer {KEY})", **kwargs)
 
-    monkeypatch.setattr(delivery, "error_body", body)
+    monkeypatch.setattr(simulated_endpoint, "error_body", body)
     endpoint.faults = [Fault(Status(400))]
 
 

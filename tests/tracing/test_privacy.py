@@ -64,15 +64,15 @@ def model_of(endpoint):
 
 def fails_by_quoting(monkeypatch, endpoint, match):
     """The endpoint's 400 quotes what it got."""
-    from sot_graph.testing import delivery
+    from sot_graph.testing import simulated_endpoint
 
-    original = delivery.error_body
+    original = simulated_endpoint.error_body
 
     def body(message, **kwargs):
         last = endpoint.requests[-1].request
         return original(f"{message} {quoting(last)}", **kwargs)
 
-    monkeypatch.setattr(delivery, "error_body", body)
+    monkeypatch.setattr(simulated_endpoint, "error_body", body)
     endpoint.faults = [Fault(Status(400), match)]
 
 

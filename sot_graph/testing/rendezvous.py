@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Self
 
 from sot_graph.errors import SotConfigError
+from sot_graph.testing.openai_wire import ChatRequest
 
-__all__ = ["Rendezvous", "RendezvousError"]
+__all__ = ["Hold", "Rendezvous", "RendezvousError"]
 
 
 class RendezvousError(TimeoutError):
@@ -31,13 +35,16 @@ class RendezvousError(TimeoutError):
 class Rendezvous:
     """A barrier for coroutines of any event loops and threads: all must be in flight together, or it raises.
 
-    It is used once: when all have come, they and whoever comes later pass. When one has waited for too long,
-    it
+    It is used once: when all have come, they and whoever comes later pass. When one has waited for too long, it
     breaks: everybody who waits, or comes later, gets the error at once.
 
     Args:
         n: How many have to be there together.
         timeout: Seconds that one waits for the others.
+
+    Attributes:
+        waiting: How many wait now.
+        complete: Whether all were in flight together.
 
     Raises:
         SotConfigError: `n` is below 1.
@@ -59,28 +66,18 @@ class Rendezvous:
             raise SotConfigError(message)
         self.n = n
         self.timeout = timeout
-        self._lock = threading.Lock()
-        self._waiting: dict[asyncio.Future[None], asyncio.AbstractEventLoop] = {}
+        self.waiting = 0
+        self.complete = False
         self._most = 0
-        self._open = False
-        self._complete = False
-        self._error: RendezvousError | None = None
-
-    @property
-    def waiting(self) -> int:
-        """How many wait now."""
-        with self._lock:
-            return len(self._waiting)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all were in flight together."""
-        return self._complete
+        self._lock = threading.RLock()
+        # True: everybody passes; False: nobody does. It runs already, so that a waiter who is cancelled can't cancel it.
+        self._gate: Future[bool] = Future()
+        self._gate.set_running_or_notify_cancel()
 
     @property
     def is_open(self) -> bool:
         """Whether arrivals pass at once: all have come, or it was released by hand."""
-        return self._open
+        return self._gate.done() and self._gate.result()
 
     async def arrive(self) -> None:
         """Wait for the others.
@@ -88,47 +85,32 @@ class Rendezvous:
         Raises:
             RendezvousError: They did not come within `timeout` seconds.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            if self._error is not None:
-                raise RendezvousError(self.n, self._most, self.timeout)
-            if self._open:
-                return
-            self._waiting[future] = loop
-            self._most = max(self._most, len(self._waiting))
-            if len(self._waiting) == self.n:
-                self._complete = True
-                self._release()
-        timer = loop.call_later(self.timeout, self._break)
+            self.waiting += 1
+            if not self._gate.done():
+                self._most = max(self._most, self.waiting)
+                if self.waiting == self.n:
+                    self.complete = True
+                    self._settle(opens=True)
         try:
-            await future
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(self._gate), self.timeout)
         finally:
-            timer.cancel()
             with self._lock:
-                self._waiting.pop(future, None)
+                self.waiting -= 1
+        self._settle(opens=False)
+        if not self._gate.result():
+            raise RendezvousError(self.n, self._most, self.timeout)
 
     def release(self) -> None:
         """Let everybody pass, those who wait and those who come, though not all have come."""
+        self._settle(opens=True)
+
+    def _settle(self, *, opens: bool) -> None:
+        """Open or break the barrier; nothing happens if it is either already."""
         with self._lock:
-            self._release()
-
-    def _release(self) -> None:
-        self._open = True
-        self._settle()
-
-    def _break(self) -> None:
-        with self._lock:
-            if not self._open and self._error is None:
-                self._error = RendezvousError(self.n, self._most, self.timeout)
-                self._settle()
-
-    def _settle(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for future, loop in waiting.items():
-            # Each gets an error of its own: a shared one would collect the tracebacks of all.
-            error = RendezvousError(self.n, self._most, self.timeout) if self._error else None
-            loop.call_soon_threadsafe(_resolve, future, error)
+            if not self._gate.done():
+                self._gate.set_result(opens)
 
     def __enter__(self) -> Self:
         return self
@@ -137,10 +119,13 @@ class Rendezvous:
         self.release()
 
 
-def _resolve(future: asyncio.Future[None], error: RendezvousError | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)
+class Hold(Rendezvous):
+    """Holds the first matching requests until enough are in flight together; see `SimulatedEndpoint.hold`."""
+
+    def __init__(self, n: int, match: Callable[[ChatRequest], bool] | None, timeout: float) -> None:
+        super().__init__(n, timeout)
+        self._match = match
+
+    def takes(self, request: ChatRequest) -> bool:
+        """Whether a request has to wait."""
+        return not self.is_open and (self._match is None or self._match(request))
