@@ -114,7 +114,8 @@ class ChatRequest:
     @property
     def max_tokens(self) -> int | None:
         """How many tokens the answer may have; `None`: as many as it takes."""
-        return self.raw.get("max_completion_tokens", self.raw.get("max_tokens"))
+        limit: int | None = self.raw.get("max_completion_tokens", self.raw.get("max_tokens"))
+        return limit
 
     @cached_property
     def system(self) -> str:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Self
 
 from sot_graph.errors import SotConfigError
-from sot_graph.testing.openai_wire import ChatRequest
 
-__all__ = ["Hold", "Rendezvous", "RendezvousError"]
+__all__ = ["Rendezvous", "RendezvousError"]
 
 
 class RendezvousError(TimeoutError):
@@ -70,7 +67,7 @@ class Rendezvous:
         self.complete = False
         self._most = 0
         self._lock = threading.RLock()
-        # True: everybody passes; False: nobody does. It runs already, so that a waiter who is cancelled can't cancel it.
+        # True: everybody passes; False: nobody does. A future that runs can't be cancelled by a waiter who is.
         self._gate: Future[bool] = Future()
         self._gate.set_running_or_notify_cancel()
 
@@ -111,21 +108,3 @@ class Rendezvous:
         with self._lock:
             if not self._gate.done():
                 self._gate.set_result(opens)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
-
-
-class Hold(Rendezvous):
-    """Holds the first matching requests until enough are in flight together; see `SimulatedEndpoint.hold`."""
-
-    def __init__(self, n: int, match: Callable[[ChatRequest], bool] | None, timeout: float) -> None:
-        super().__init__(n, timeout)
-        self._match = match
-
-    def takes(self, request: ChatRequest) -> bool:
-        """Whether a request has to wait."""
-        return not self.is_open and (self._match is None or self._match(request))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -120,9 +121,15 @@ class ScriptedChatModel(BaseChatModel):
             await asyncio.sleep(0)
 
     def _answer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
-        """The same coroutine, in a thread of its own: this one may have a running event loop already."""
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(asyncio.run, self._aanswer(messages, stop, kwargs)).result()
+        self._calls.append(ScriptedCall(list(messages), stop, kwargs))
+        if self.delay:
+            time.sleep(self.delay)
+        answer = self.responder(messages)
+        if inspect.isawaitable(answer):
+            # In a thread of its own: this one may have a running event loop already.
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(asyncio.run, _awaited(answer)).result()
+        return _message(answer, messages, stop)
 
     async def _aanswer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
         self._calls.append(ScriptedCall(list(messages), stop, kwargs))
@@ -150,6 +157,10 @@ class ScriptedChatModel(BaseChatModel):
             chunk_position="last",
         )
         yield ChatGenerationChunk(message=last)
+
+
+async def _awaited(answer: Awaitable[Scripted]) -> Scripted:
+    return await answer
 
 
 def _message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] | None) -> AIMessage:

@@ -31,7 +31,7 @@ from sot_graph.testing.faults import (
     Status,
 )
 from sot_graph.testing.openai_wire import ChatRequest, Generation, Reply, Responder, error_body
-from sot_graph.testing.rendezvous import Hold, RendezvousError
+from sot_graph.testing.rendezvous import Rendezvous, RendezvousError
 from sot_graph.testing.skeleton_responder import SkeletonResponder
 
 if TYPE_CHECKING:
@@ -41,12 +41,16 @@ if TYPE_CHECKING:
 class MissingTestingExtraError(SotConfigError, ImportError):
     """aiohttp is not installed: an `ImportError` that the caller can fix."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "The simulated endpoint needs aiohttp, which is not installed: pip install 'sot-graph[testing]'"
+        )
+
 
 try:
     from aiohttp import web
 except ModuleNotFoundError as missing:
-    message = "The simulated endpoint needs aiohttp, which is not installed: pip install 'sot-graph[testing]'"
-    raise MissingTestingExtraError(message) from missing
+    raise MissingTestingExtraError from missing
 
 __all__ = ["LoggedRequest", "SimulatedEndpoint"]
 
@@ -141,7 +145,7 @@ class SimulatedEndpoint:
         self._log: list[LoggedRequest] = []
         self._changed = threading.Condition(threading.RLock())
         self._ids = itertools.count(1)
-        self._holds: list[Hold] = []
+        self._holds: list[tuple[Rendezvous, Callable[[ChatRequest], bool] | None]] = []
         self._since = time.monotonic()
         self._thread: threading.Thread | None = None
 
@@ -198,7 +202,7 @@ class SimulatedEndpoint:
     @contextmanager
     def hold(
         self, n: int, match: Callable[[ChatRequest], bool] | None = None, *, timeout: float = 10.0
-    ) -> Iterator[Hold]:
+    ) -> Iterator[Rendezvous]:
         """Hold the first n matching requests until all of them are in flight together: proof of concurrency.
 
         A held request's physics begin when it is let go. Later ones pass. The handle has `waiting`,
@@ -217,13 +221,13 @@ class SimulatedEndpoint:
             >>> hold.complete
             True
         """
-        hold = Hold(n, match, timeout)
-        self._holds.append(hold)
+        hold = Rendezvous(n, timeout)
+        self._holds.append((hold, match))
         try:
-            with hold:
-                yield hold
+            yield hold
         finally:
-            self._holds.remove(hold)
+            hold.release()
+            self._holds.remove((hold, match))
 
     def chat_model(self, **kwargs: Any) -> ChatOpenAI:
         """A `ChatOpenAI` for this endpoint.
@@ -299,20 +303,20 @@ class SimulatedEndpoint:
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
             self._changed.notify_all()
         try:
-            return await self._answer(_Delivery(self, http, entry, start=entry.arrived_at))
+            return await self._answer(_Delivery(self, self.physics, http, entry, start=entry.arrived_at))
         except asyncio.CancelledError:
-            self.close(entry, "stopped" if self._stop.done() else "client_closed")
+            self._close(entry, "stopped" if self._stop.done() else "client_closed")
             raise
         except ConnectionError:
-            self.close(entry, "client_closed")
+            self._close(entry, "client_closed")
             return web.Response()  # goes nowhere
 
-    def note(self, entry: LoggedRequest, **fields: Any) -> None:
+    def _note(self, entry: LoggedRequest, **fields: Any) -> None:
         with self._changed:
             vars(entry).update(fields)
             self._changed.notify_all()
 
-    def close(self, entry: LoggedRequest, outcome: str) -> None:
+    def _close(self, entry: LoggedRequest, outcome: str) -> None:
         """A client that leaves during the last write overrides the outcome."""
         with self._changed:
             if entry.outcome is None:
@@ -328,9 +332,10 @@ class SimulatedEndpoint:
         if rejection := self._key_rejection(request) or self._request_rejection(request):
             return delivery.at_once(*rejection, outcome="rejected")
         try:
-            for hold in [hold for hold in self._holds if hold.takes(request)]:
-                await hold.arrive()
-                delivery.start = time.monotonic()  # the model begins when it is let go
+            for hold, match in list(self._holds):
+                if not hold.is_open and (match is None or match(request)):
+                    await hold.arrive()
+                    delivery.start = time.monotonic()  # the model begins when it is let go
         except RendezvousError as error:
             body = error_body(f"Held too long: {error}", kind="server_error")
             return delivery.at_once(504, body, outcome="held_too_long")
@@ -406,6 +411,7 @@ class _Delivery:
     """
 
     endpoint: SimulatedEndpoint
+    physics: Physics
     http: web.Request
     entry: LoggedRequest
     start: float
@@ -413,15 +419,12 @@ class _Delivery:
     kind: FaultKind | None = None
     """What goes wrong."""
 
-    def __post_init__(self) -> None:
-        self.physics = self.endpoint.physics
-
     def at_once(
         self, status: int, body: Any, *, outcome: str, headers: dict[str, str] | None = None
     ) -> web.StreamResponse:
         """An error, or another whole body that is sent without a delay."""
         self._begin(status)
-        self.endpoint.close(self.entry, outcome)
+        self.endpoint._close(self.entry, outcome)
         if isinstance(body, str):
             return web.Response(status=status, text=body, headers=headers)
         return web.json_response(body, status=status, headers=headers)
@@ -460,7 +463,7 @@ class _Delivery:
             await response.prepare(self.http)
             await response.write(body[: len(body) // 2])
             return self._hang_up(response)
-        self.endpoint.note(self.entry, tokens_sent=len(generation.tokens))
+        self.endpoint._note(self.entry, tokens_sent=len(generation.tokens))
         self._end()
         return web.Response(body=body, content_type="application/json")
 
@@ -482,7 +485,7 @@ class _Delivery:
             due = sent + 1
             while due < count and self.physics.due(due) <= elapsed:
                 due += 1
-            self.endpoint.note(self.entry, tokens_sent=due)
+            self.endpoint._note(self.entry, tokens_sent=due)
             await response.write(b"".join(islice(events, due - sent)))
             sent = due
         await self._until(self.physics.end(count))
@@ -496,13 +499,13 @@ class _Delivery:
 
     @property
     def _outcome(self) -> str:
-        return f"fault:{self.entry.fault}" if self.kind else "ok"
+        return f"fault:{self.entry.fault}" if self.kind is not None else "ok"
 
     def _begin(self, status: int) -> None:
-        self.endpoint.note(self.entry, status=status, first_byte_at=time.monotonic())
+        self.endpoint._note(self.entry, status=status, first_byte_at=time.monotonic())
 
     def _end(self) -> None:
-        self.endpoint.close(self.entry, self._outcome)
+        self.endpoint._close(self.entry, self._outcome)
 
     def _hang_up(self, response: web.StreamResponse) -> web.StreamResponse:
         self._end()

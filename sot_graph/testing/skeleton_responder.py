@@ -24,9 +24,18 @@ _SKELETON = re.compile(
 _NEEDS = re.compile(r"\s*\(needs? [^()]*\)\s*\Z", re.IGNORECASE)
 
 # No two titles have a word in common: the graph may drop a title that says what another one says.
-_TITLES = ["Early beginnings", "Main causes", "Daily practice", "Hidden costs", "Common mistakes", "Useful tools", "Local customs", "Future outlook", "Public safety", "Money matters", "Family support", "Legal questions", "Healthy habits", "Natural limits", "Famous examples", "Technical basics"]
-_WORDS = ["river", "market", "teacher", "garden", "village", "engine", "harbour", "letter", "window", "forest", "budget", "student", "island", "bridge", "library", "winter", "builder", "kitchen", "signal", "meadow", "factory", "painter", "railway", "lantern", "orchard", "council", "ribbon", "compass", "doctor", "valley", "calm", "bright", "narrow", "steady", "rural", "modern", "simple", "patient", "careful", "distant", "open", "broad", "gentle", "sturdy", "curious", "formal"]
+_TITLES = (
+    "Early beginnings, Main causes, Daily practice, Hidden costs, Common mistakes, Useful tools, Local customs, "
+    "Future outlook, Public safety, Money matters, Family support, Legal questions, Healthy habits, Natural limits, "
+    "Famous examples, Technical basics"
+)
+_WORDS = (
+    "river market teacher garden village engine harbour letter window forest budget student island bridge library "
+    "winter builder kitchen signal meadow factory painter railway lantern orchard council ribbon compass doctor valley "
+    "calm bright narrow steady rural modern simple patient careful distant open broad gentle sturdy curious formal"
+)
 _SENTENCE_WORDS = 11
+_FRAME_WORDS = 40
 _SHORTEST_CONTENT_WORD = 4
 
 
@@ -73,15 +82,13 @@ class SkeletonResponder:
     A request with a JSON schema, or with tools, gets compact JSON that fits: titles in its arrays, prose in its other
     texts. A tool is called unless `tool_choice` is `"none"` or a tool's result has just come. Of the others, one for a
     skeleton gets numbered lines, or JSON if it asks for that; everything else gets filler text, the same for the
-    same request, that holds a word of the title of the point that is asked for.
+    same request, that holds a word of the title of the point that is asked for. An answer that is no point is as long
+    as all points together.
 
     Args:
         points: How many points a skeleton has; with `titles`, they decide.
         words_per_point: Words (which are tokens) of a point's text, or what makes them of the point's number.
         titles: The points' titles. Give different ones: a point is recognised by its title.
-        frame_words: Words of an introduction or a conclusion.
-        direct_words: Words of an answer that is no point; `None`: as many as all points together.
-        cached_tokens: Prompt tokens that are reported as read from a cache.
         text: Makes the text of an `Ask` that is no skeleton, in place of the filler text.
 
     Raises:
@@ -100,20 +107,14 @@ class SkeletonResponder:
         words_per_point: int | Callable[[int], int] = 60,
         titles: Sequence[str] | None = None,
         *,
-        frame_words: int = 40,
-        direct_words: int | None = None,
-        cached_tokens: int = 0,
         text: Callable[[Ask], str] | None = None,
     ) -> None:
-        self.titles = list(titles) if titles is not None else [_made_title(number) for number in range(points)]
+        self.titles = list(titles) if titles is not None else _made_titles(points)
         if not self.titles:
             message = "SkeletonResponder needs at least one point."
             raise SotConfigError(message)
         self.words_per_point = words_per_point
-        self.cached_tokens = cached_tokens
         self._text = text
-        self._direct_words = direct_words
-        self._frame_words = frame_words
 
     def __call__(self, request: ChatRequest) -> Reply:
         """Answer a request."""
@@ -124,8 +125,8 @@ class SkeletonResponder:
             wanted = choice["function"]["name"] if isinstance(choice, dict) else functions[0]["name"]
             function = next(function for function in functions if function["name"] == wanted)
             arguments = self._fill(function.get("parameters") or {}, ask, request)
-            return Reply(tool_calls=[ToolCall(wanted, arguments)], cached_tokens=self.cached_tokens)
-        return Reply(self._content(ask, request), cached_tokens=self.cached_tokens)
+            return Reply(tool_calls=[ToolCall(wanted, arguments)])
+        return Reply(self._content(ask, request))
 
     def _content(self, ask: Ask, request: ChatRequest) -> str:
         form = request.response_format
@@ -144,9 +145,7 @@ class SkeletonResponder:
 
     def _words(self, ask: Ask) -> int:
         if ask.stage in ("introduction", "conclusion"):
-            return self._frame_words
-        if ask.stage != "point" and self._direct_words is not None:
-            return self._direct_words
+            return _FRAME_WORDS
         numbers = [ask.number or 1] if ask.stage == "point" else range(1, len(self.titles) + 1)
         words = self.words_per_point
         return sum(words(number) if callable(words) else words for number in numbers)
@@ -180,14 +179,14 @@ def _has_fresh_result(request: ChatRequest) -> bool:
     return next((role == "tool" for role in roles if role in ("tool", "assistant")), False)
 
 
-def _made_title(index: int) -> str:
-    return _TITLES[index] if index < len(_TITLES) else f"Title{index} word{index}"
+def _made_titles(count: int) -> list[str]:
+    return [*_TITLES.split(", "), *(f"Title{number} word{number}" for number in range(count))][:count]
 
 
 def _filler_text(words: int, *, seed: str, title: str = "") -> str:
     """So many words in sentences, always the same for a seed. The longest word of the title is among the first ones."""
     words = max(1, words)
-    text = random.Random(seed).choices(_WORDS, k=words)
+    text = random.Random(seed).choices(_WORDS.split(), k=words)
     subject = max(re.findall(r"\w+", title), key=len, default="")
     if len(subject) >= _SHORTEST_CONTENT_WORD:
         text[min(2, words - 1)] = subject.lower()

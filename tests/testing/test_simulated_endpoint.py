@@ -329,7 +329,7 @@ def test_stopping_ends_what_is_in_flight_and_a_new_start_listens_at_the_same_por
 
 
 def test_a_taken_port_is_told_to_whoever_starts(endpoint: SimulatedEndpoint):
-    with pytest.raises(OSError, match="(?i)address already in use"):
+    with pytest.raises(OSError, match=r"(?i)address already in use"):
         SimulatedEndpoint(port=endpoint.port).start()
 
 

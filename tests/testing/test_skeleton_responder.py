@@ -37,7 +37,8 @@ SKELETON = (
     "Reply with a numbered list only, one title a line."
 )
 POINT = (
-    "The skeleton: Early origins, Main causes, Hidden costs.\n\nNow write the text of this one point, and of no other:\n"
+    "The skeleton: Early origins, Main causes, Hidden costs.\n\n"
+    "Now write the text of this one point, and of no other:\n"
     "<point>2. Main causes</point>\nLength: 2-4 sentences."
 )
 
@@ -85,7 +86,7 @@ def test_a_system_message_may_ask_for_the_list():
 
 
 def test_titles_have_no_word_in_common_and_filler_text_no_two_sentences():
-    responder = SkeletonResponder(points=200, direct_words=600)
+    responder = SkeletonResponder(points=200, words_per_point=3)
     words = [word.lower() for title in responder.titles for word in title.split()]
     sentences = responder(asked("Why?")).text.split(". ")
 
