@@ -28,7 +28,6 @@ def main(endpoint_class: type[SimulatedEndpoint] = SimulatedEndpoint) -> None:
     endpoint = endpoint_class(
         SkeletonResponder(arguments.points, _words_of(arguments.words, arguments.points)),
         physics=Physics(arguments.ttft, arguments.tps or math.inf),
-        api_keys=None if arguments.api_key is None else {arguments.api_key},
         port=arguments.port,
     )
     with endpoint:
@@ -45,7 +44,6 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tps", type=float, default=60.0, help="tokens/s of a stream; 0: instant (default: 60)")
     parser.add_argument("--points", type=int, default=8, help="points of a skeleton (default: 8)")
     parser.add_argument("--words", default="60", help="words of a point; 20-120: spread over the points (default: 60)")
-    parser.add_argument("--api-key", help="the only key that is accepted (default: any)")
     return parser.parse_args(words)
 
 

@@ -134,12 +134,6 @@ class ChatRequest:
         return self._texts()
 
     @cached_property
-    def prefill(self) -> str:
-        """The text of a trailing assistant message: the beginning of the answer, given by the client."""
-        last = self.messages[-1] if self.messages else {}
-        return _content_text(last) if last.get("role") == "assistant" else ""
-
-    @cached_property
     def prompt_tokens(self) -> int:
         """The tokens of all messages by the token rule, each message for itself."""
         return sum(count_tokens(_content_text(message)) for message in self.messages)

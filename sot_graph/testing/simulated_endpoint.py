@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,7 +60,6 @@ _HOST = "127.0.0.1"
 _BACKLOG = 4096  # a thousand clients may connect at once; a full queue costs each a second
 _SHUTDOWN_SECONDS = 0.05  # aiohttp takes 0 for "wait for ever"
 _LARGEST_BODY = 64 * 1024 * 1024
-_FEATURES = frozenset({"tools", "json_schema", "json_object"})
 _EVENT_STREAM = "text/event-stream"
 _ERROR_KINDS = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error"}
 _ERROR_KINDS |= {429: "rate_limit_error"}
@@ -101,24 +100,18 @@ LogPredicate: TypeAlias = Callable[[list[LoggedRequest]], T]
 class SimulatedEndpoint:
     """A simulated OpenAI-compatible HTTP endpoint on 127.0.0.1, with the latency of a hosted model.
 
-    It serves `POST /v1/chat/completions`, streamed or not, and `GET /v1/models`, from a thread with an event
-    loop of its own. All of its arguments are attributes that may be changed while it runs.
+    It serves `POST /v1/chat/completions`, streamed or not, from a thread with an event loop of its own. All of its
+    arguments are attributes that may be changed while it runs.
 
     Args:
         responder: What it answers; by default `SkeletonResponder()`.
         physics: How fast it writes; by default `Physics()`, a hosted model's.
         faults: What goes wrong.
-        api_keys: Keys that it accepts, others get 401; `None`: any, and none.
-        models: Models that it knows, others get 404; `None`: any.
-        supports: Of `"tools"`, `"json_schema"` and `"json_object"`, those that it knows; others get 400.
         port: To listen at; 0: any free one.
 
     Attributes:
         in_flight: How many requests are being answered now.
         max_in_flight: How many were being answered together at most, since the start or the last `reset()`.
-
-    Raises:
-        SotConfigError: `supports` holds an unknown name.
 
     Example:
         >>> with SimulatedEndpoint(physics=Physics.instant()) as endpoint:
@@ -130,15 +123,9 @@ class SimulatedEndpoint:
     responder: Responder = field(default_factory=SkeletonResponder)
     physics: Physics = field(default_factory=Physics, kw_only=True)
     faults: list[Fault] = field(default_factory=list, kw_only=True)
-    api_keys: Collection[str] | None = field(default=None, kw_only=True)
-    models: Collection[str] | None = field(default=None, kw_only=True)
-    supports: Collection[str] = field(default=_FEATURES, kw_only=True)
     port: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.supports) - _FEATURES):
-            message = f"supports={unknown[0]!r} is not known; it may hold: {', '.join(sorted(_FEATURES))}."
-            raise SotConfigError(message)
         self.faults = list(self.faults)  # the caller's own stays as it is
         self.in_flight = self.max_in_flight = 0
         # The endpoint's thread writes the log, any thread reads it and waits for it.
@@ -238,9 +225,9 @@ class SimulatedEndpoint:
         from langchain_openai import ChatOpenAI
 
         defaults: dict[str, Any] = {
-            "model": next(iter(sorted(self.models or ())), "simulated"),
+            "model": "simulated",
             "base_url": self.base_url,
-            "api_key": next(iter(sorted(self.api_keys or ())), "test"),
+            "api_key": "test",
             "stream_usage": True,
             "use_responses_api": False,
         }
@@ -284,15 +271,7 @@ class SimulatedEndpoint:
         """The routes. A subclass may add its own."""
         app = web.Application(client_max_size=_LARGEST_BODY)
         app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_get("/v1/models", self._list_models)
         return app
-
-    async def _list_models(self, http: web.Request) -> web.Response:
-        if rejection := self._key_rejection(ChatRequest.received(b"", http.headers)):
-            return web.json_response(rejection[1], status=rejection[0])
-        names = sorted(self.models) if self.models is not None else ["simulated"]
-        entries = [{"id": name, "object": "model", "created": 0, "owned_by": "sot_graph"} for name in names]
-        return web.json_response({"object": "list", "data": entries})
 
     async def _chat(self, http: web.Request) -> web.StreamResponse:
         request = ChatRequest.received(await http.read(), http.headers)
@@ -329,7 +308,7 @@ class SimulatedEndpoint:
 
     async def _answer(self, delivery: _Delivery) -> web.StreamResponse:
         request = delivery.entry.request
-        if rejection := self._key_rejection(request) or self._request_rejection(request):
+        if rejection := self.rejection(request):
             return delivery.at_once(*rejection, outcome="rejected")
         try:
             for hold, match in list(self._holds):
@@ -364,28 +343,12 @@ class SimulatedEndpoint:
         answer = self.responder(request)
         return await answer if inspect.isawaitable(answer) else answer
 
-    def _key_rejection(self, request: ChatRequest) -> tuple[int, dict[str, Any]] | None:
-        """Status and body; `None`: the key is accepted."""
-        if self.api_keys is None or request.api_key in self.api_keys:
+    def rejection(self, request: ChatRequest) -> tuple[int, dict[str, Any]] | None:
+        """Status and body for a request that is turned away; `None`: it is answered. A subclass may be stricter."""
+        if request.messages:
             return None
-        return 401, error_body("Incorrect API key provided.", kind=_ERROR_KINDS[401], code="invalid_api_key")
-
-    def _request_rejection(self, request: ChatRequest) -> tuple[int, dict[str, Any]] | None:
-        """404 for an unknown model, 400 for what the server doesn't know or isn't a chat request."""
-        if self.models is not None and request.model not in self.models:
-            message = f"The model `{request.model}` does not exist or you do not have access to it."
-            return 404, error_body(message, kind=_ERROR_KINDS[404], code="model_not_found", param="model")
-        form = request.response_format.get("type", "text")
-        faulty = {
-            "messages": not request.messages,
-            "n": request.raw.get("n") not in (None, 1),
-            "response_format": form not in {"text", *self.supports},
-            "tools": request.tools and "tools" not in self.supports,
-        }
-        for param in (param for param, is_faulty in faulty.items() if is_faulty):
-            message = f"This server does not support such a request: see '{param}'."
-            return 400, error_body(message, kind=_ERROR_KINDS[400], param=param)
-        return None
+        message = "Missing required parameter: 'messages'."
+        return 400, error_body(message, kind=_ERROR_KINDS[400], param="messages")
 
     def __enter__(self) -> Self:
         self.start()
@@ -393,13 +356,6 @@ class SimulatedEndpoint:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
-
-    async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await asyncio.to_thread(self.stop)
 
 
 @dataclass

@@ -34,7 +34,6 @@ class EndpointProcess:
         tps: Tokens per second of each stream; 0: instant answers.
         points: Points of a skeleton.
         words: Words of a point; `"20-120"`: spread over the points.
-        api_key: The only key that is accepted; `None`: any.
         port: To listen at; 0: any free one.
         start_timeout: Seconds that it may take to start.
 
@@ -54,7 +53,6 @@ class EndpointProcess:
         tps: float = 60.0,
         points: int = 8,
         words: int | str = 60,
-        api_key: str | None = None,
         port: int = 0,
         start_timeout: float = 60.0,
     ) -> None:
@@ -63,7 +61,6 @@ class EndpointProcess:
         flags = {"port": port, "ttft": ttft, "tps": tps, "points": points, "words": words}
         self._command = [sys.executable, __file__]
         self._command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-        self._command += [] if api_key is None else ["--api-key", api_key]
         self._process: subprocess.Popen[str] | None = None
 
     @property

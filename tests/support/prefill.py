@@ -13,7 +13,8 @@ def like_llama_cpp(responder: Callable[[ChatRequest], str]) -> Callable[[ChatReq
     """A responder whose answers go on after a prefill, and repeat it if they aren't streamed."""
 
     def respond(request: ChatRequest) -> str:
-        text, prefill = responder(request), request.prefill
+        text, last = responder(request), request.messages[-1]
+        prefill = last["content"] if last["role"] == "assistant" else ""
         if text.startswith(prefill):
             rest = text.removeprefix(prefill)
         else:

@@ -34,14 +34,15 @@ from sot_graph.testing import (
     split_tokens,
 )
 from tests.support.prefill import like_llama_cpp
+from tests.support.strict_endpoint import StrictEndpoint
 
 ASK = [{"role": "user", "content": "Why is the sky blue?"}]
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
+def endpoint() -> Iterator[StrictEndpoint]:
     """An instant endpoint that answers in six words."""
-    with SimulatedEndpoint(lambda _: "The sky is blue, you see.", physics=Physics.instant()) as running:
+    with StrictEndpoint(lambda _: "The sky is blue, you see.", physics=Physics.instant()) as running:
         yield running
 
 
@@ -336,7 +337,7 @@ def test_a_taken_port_is_told_to_whoever_starts(endpoint: SimulatedEndpoint):
 # --- what it doesn't take
 
 
-def test_a_wrong_key_is_a_401_in_openais_words(endpoint: SimulatedEndpoint, client: openai.OpenAI):
+def test_a_wrong_key_is_a_401_in_openais_words(endpoint: StrictEndpoint, client: openai.OpenAI):
     endpoint.api_keys = {"right"}
     with pytest.raises(openai.AuthenticationError, match="Incorrect API key provided") as error:
         complete(client.with_options(api_key="sk-wrong-but-long-enough"))
@@ -349,7 +350,7 @@ def test_a_wrong_key_is_a_401_in_openais_words(endpoint: SimulatedEndpoint, clie
     assert complete(client.with_options(api_key="right")).choices
 
 
-def test_an_unknown_model_is_a_404_and_known_ones_are_listed(endpoint: SimulatedEndpoint, client: openai.OpenAI):
+def test_an_unknown_model_is_a_404_and_known_ones_are_listed(endpoint: StrictEndpoint, client: openai.OpenAI):
     endpoint.models = {"b", "a"}
     with pytest.raises(openai.NotFoundError, match="`m` does not exist") as error:
         complete(client)
@@ -359,7 +360,7 @@ def test_an_unknown_model_is_a_404_and_known_ones_are_listed(endpoint: Simulated
     assert complete(client, model="a").model == "a"
 
 
-def test_what_a_server_does_not_know_is_a_400(endpoint: SimulatedEndpoint, client: openai.OpenAI):
+def test_what_a_server_does_not_know_is_a_400(endpoint: StrictEndpoint, client: openai.OpenAI):
     endpoint.supports = {"json_object"}
     schema = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -378,7 +379,7 @@ def test_a_body_that_is_no_json_is_a_400(endpoint: SimulatedEndpoint):
 
 def test_supporting_something_unknown_is_refused():
     with pytest.raises(SotConfigError, match="may hold: json_object, json_schema, tools"):
-        SimulatedEndpoint(supports={"json"})
+        StrictEndpoint(supports={"json"})
 
 
 # --- faults
@@ -537,17 +538,15 @@ def test_chat_openai_talks_to_it_in_every_way():
 
 
 async def test_a_hundred_streams_of_chat_openai_are_in_flight_together():
-    async with (
-        SimulatedEndpoint(lambda _: "One two.", physics=Physics.instant()) as endpoint,
-        httpx2.AsyncClient(limits=httpx2.Limits(max_connections=200), trust_env=False) as http,
-    ):
-        model = endpoint.chat_model(http_async_client=http, max_retries=0)
+    with SimulatedEndpoint(lambda _: "One two.", physics=Physics.instant()) as endpoint:
+        async with httpx2.AsyncClient(limits=httpx2.Limits(max_connections=200), trust_env=False) as http:
+            model = endpoint.chat_model(http_async_client=http, max_retries=0)
 
-        async def ask() -> str:
-            return "".join([str(part.text) async for part in model.astream("Why?")])
+            async def ask() -> str:
+                return "".join([str(part.text) async for part in model.astream("Why?")])
 
-        with endpoint.hold(100, timeout=60):
-            answers = await asyncio.gather(*(ask() for _ in range(100)))
+            with endpoint.hold(100, timeout=60):
+                answers = await asyncio.gather(*(ask() for _ in range(100)))
 
     assert set(answers) == {"One two."}
     assert endpoint.max_in_flight == 100

@@ -10,7 +10,8 @@ from langchain_core.tracers import LangChainTracer
 from langchain_openai import ChatOpenAI
 
 from sot_graph import RoutingError, SkeletonOfThoughtMiddleware, SotOptions
-from sot_graph.testing import Fault, Reply, ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, Stall, Status
+from sot_graph.testing import Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, Status
+from tests.support.strict_endpoint import StrictEndpoint
 
 KEY = "canary-key-of-the-model"
 QUESTION = "Why does the zebrafinch canaryquestion sing at dawn?"
@@ -26,7 +27,7 @@ def decides(request):
 
 @pytest.fixture
 def endpoint():
-    with SimulatedEndpoint(lambda request: Reply("About it."), api_keys=[KEY]) as running:
+    with StrictEndpoint(lambda request: Reply("About it."), api_keys=[KEY]) as running:
         yield running
 
 

@@ -25,11 +25,11 @@ from sot_graph.scrubbing import Scrubber, secrets_of
 from sot_graph.testing import (
     Fault,
     ScriptedChatModel,
-    SimulatedEndpoint,
     SkeletonResponder,
     Status,
     answer_skeleton_of_thought,
 )
+from tests.support.strict_endpoint import StrictEndpoint
 
 KEY = "canary-key-of-the-model"
 QUESTION = "Why does the zebrafinch canaryquestion sing at dawn?"
@@ -54,7 +54,7 @@ def quoting(request):
 @pytest.fixture
 def endpoint():
     responder = SkeletonResponder(titles=TITLES, text=lambda ask: "A canarytext of some words.")
-    with SimulatedEndpoint(responder, api_keys=[KEY]) as running:
+    with StrictEndpoint(responder, api_keys=[KEY]) as running:
         yield running
 
 

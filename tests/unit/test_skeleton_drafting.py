@@ -27,6 +27,7 @@ from sot_graph.testing import (
     Stall,
     Status,
 )
+from tests.support.strict_endpoint import StrictEndpoint
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
 JSON = '{"points":["Alpha one","Beta two","Gamma three"]}'
@@ -37,8 +38,8 @@ MakeTask = Callable[..., Task]
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
-    with SimulatedEndpoint(SkeletonResponder(titles=TITLES), physics=Physics.instant()) as running:
+def endpoint() -> Iterator[StrictEndpoint]:
+    with StrictEndpoint(SkeletonResponder(titles=TITLES), physics=Physics.instant()) as running:
         yield running
 
 
@@ -222,7 +223,7 @@ async def test_a_refusal_in_both_formats_leads_to_a_direct_answer(endpoint: Simu
 
 @pytest.mark.parametrize(("mode", "supports"), [("json_schema", {"tools"}), ("tools", {"json_schema"})])
 async def test_a_server_that_knows_no_schemas_is_asked_for_a_list(
-    mode: str, supports: Any, endpoint: SimulatedEndpoint, make_task: MakeTask, caplog: pytest.LogCaptureFixture
+    mode: str, supports: Any, endpoint: StrictEndpoint, make_task: MakeTask, caplog: pytest.LogCaptureFixture
 ):
     endpoint.supports = supports
     task = make_task(structured_mode=mode)
@@ -238,7 +239,7 @@ async def test_a_server_that_knows_no_schemas_is_asked_for_a_list(
 @pytest.mark.parametrize("skeleton_format", ["structured", "list"])
 @pytest.mark.parametrize(("code", "changes"), [(401, {"api_key": "sk-wrong"}), (404, {"model": "unknown"})])
 async def test_a_refused_key_or_model_name_is_a_config_error_after_exactly_one_request(
-    code: int, changes: dict[str, str], skeleton_format: str, endpoint: SimulatedEndpoint, make_task: MakeTask
+    code: int, changes: dict[str, str], skeleton_format: str, endpoint: StrictEndpoint, make_task: MakeTask
 ):
     endpoint.api_keys, endpoint.models = {"sk-right"}, {"known"}
     chat = endpoint.chat_model(**{"api_key": "sk-right", "model": "known", **changes})
