@@ -20,7 +20,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from sot_graph import AnswerReader, SotOptions, create_sot_graph
-from sot_graph.testing import EndpointProcess
+from tests.support.endpoint_process import EndpointProcess
 
 QUESTION = "What are the most effective ways to deal with stress?"
 FRAMES: tuple[Literal["none", "intro", "intro+conclusion"], ...] = ("none", "intro", "intro+conclusion")

@@ -23,7 +23,7 @@ from langsmith import Client
 from pydantic import SecretStr
 
 from sot_graph import SotOptions, create_sot_graph
-from sot_graph.testing import EndpointProcess
+from tests.support.endpoint_process import EndpointProcess
 
 QUESTIONS = 20
 ROUNDS = 7
@@ -31,7 +31,7 @@ QUESTION = "How do plants grow?"
 
 _RECORDER = """
 import sys
-from sot_graph.testing import TraceRecorder
+from tests.support.trace_recorder import TraceRecorder
 with TraceRecorder() as recorder:
     print(recorder.url, flush=True)
     sys.stdin.read()

@@ -21,7 +21,7 @@ from benchmarks.rounds import cpu_milliseconds, interleaved
 from benchmarks.scenarios.base import Plan, Scenario
 from benchmarks.sink import trace_sink
 from sot_graph import astream_answer, create_sot_graph
-from sot_graph.testing import EndpointProcess
+from tests.support.endpoint_process import EndpointProcess
 
 __all__ = ["CPU", "SCENARIO", "STREAMING"]
 

@@ -8,7 +8,7 @@ from benchmarks.crowding import crowd_in_a_process
 from benchmarks.figures import Result
 from benchmarks.rounds import interleaved
 from benchmarks.scenarios.base import Plan, Scenario
-from sot_graph.testing import EndpointProcess
+from tests.support.endpoint_process import EndpointProcess
 
 __all__ = ["SCENARIO"]
 

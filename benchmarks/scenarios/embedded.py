@@ -18,7 +18,7 @@ from langchain_openai import ChatOpenAI
 from benchmarks.figures import Result
 from benchmarks.scenarios.base import Plan, Scenario
 from sot_graph import SotPrompts, create_sot_graph, local_model
-from sot_graph.testing.prose import make_titles
+from sot_graph.testing import SkeletonResponder
 
 __all__ = ["SCENARIO"]
 
@@ -34,7 +34,7 @@ QUESTIONS = (
     "Why do people dream?",
     "What makes a good leader?",
 )
-_TITLES = make_titles(8)
+_TITLES = SkeletonResponder(points=8).titles
 _TOKENS = 60
 _FORCED: dict[str, Any] = {"temperature": 0.0, "extra_body": {"ignore_eos": True}}
 

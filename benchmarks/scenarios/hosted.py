@@ -14,7 +14,8 @@ from benchmarks.figures import Figure, Result
 from benchmarks.physics import FIRST_CHARACTERS, Limit, hosted
 from benchmarks.rounds import interleaved, settle
 from benchmarks.scenarios.base import Plan, Scenario
-from sot_graph.testing import EndpointProcess, count_tokens
+from sot_graph.testing import count_tokens
+from tests.support.endpoint_process import EndpointProcess
 
 __all__ = ["FIRST", "SCENARIOS", "WHOLE", "Shape", "first_words_seconds", "measure", "run_whole", "warm"]
 

@@ -9,7 +9,7 @@ from benchmarks.contenders import QUESTION, Setup, contending
 from benchmarks.figures import Result
 from benchmarks.rounds import cpu_milliseconds, interleaved
 from benchmarks.scenarios.base import Plan, Scenario
-from sot_graph.testing import EndpointProcess
+from tests.support.endpoint_process import EndpointProcess
 
 __all__ = ["SCENARIO", "group"]
 

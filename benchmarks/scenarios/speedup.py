@@ -11,7 +11,7 @@ from benchmarks.physics import hosted
 from benchmarks.rounds import settle
 from benchmarks.scenarios.base import Plan, Scenario
 from benchmarks.scenarios.hosted import WHOLE, Shape, first_words_seconds, run_whole, warm
-from sot_graph.testing import EndpointProcess
+from tests.support.endpoint_process import EndpointProcess
 
 __all__ = ["NAMES", "POINTS", "SCENARIO"]
 

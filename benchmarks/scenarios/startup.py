@@ -11,7 +11,7 @@ from functools import partial
 from benchmarks.figures import Result
 from benchmarks.rounds import interleaved
 from benchmarks.scenarios.base import Plan, Scenario
-from sot_graph.testing import EndpointProcess
+from tests.support.endpoint_process import EndpointProcess
 
 __all__ = ["SCENARIO"]
 

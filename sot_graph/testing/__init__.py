@@ -1,10 +1,9 @@
-"""For tests and benchmarks: a simulated OpenAI-compatible endpoint, a scripted chat model, a recorder of traces.
+"""For tests and benchmarks: a simulated OpenAI-compatible endpoint with faults, and a scripted chat model.
 
     with SimulatedEndpoint(physics=Physics.instant()) as endpoint:
         graph = create_sot_graph(endpoint.chat_model())
 
-The endpoint and the recorder of traces need the extra `testing` (`pip install 'sot-graph[testing]'`); the scripted
-model does not.
+The endpoint needs the extra `testing` (`pip install 'sot-graph[testing]'`); the scripted model does not.
 """
 
 from __future__ import annotations
@@ -12,34 +11,25 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sot_graph.testing.faults import CutOff, Empty, Fault, Garbage, HangUp, Physics, Refusal, Reset, Stall, Status
+from sot_graph.testing.openai_wire import ChatRequest, Reply, ToolCall, count_tokens, split_tokens
+from sot_graph.testing.rendezvous import Rendezvous, RendezvousError
+from sot_graph.testing.skeleton_responder import Ask, SkeletonResponder
+
 if TYPE_CHECKING:
-    from sot_graph.testing.asks import Ask
-    from sot_graph.testing.barriers import Rendezvous, RendezvousError
-    from sot_graph.testing.endpoint import SimulatedEndpoint
-    from sot_graph.testing.faults import CutOff, Empty, Fault, Garbage, HangUp, Refusal, Reset, Stall, Status
-    from sot_graph.testing.log import LoggedRequest
-    from sot_graph.testing.model import ScriptedCall, ScriptedChatModel, answer_skeleton_of_thought
-    from sot_graph.testing.physics import Physics
-    from sot_graph.testing.process import EndpointProcess
-    from sot_graph.testing.recorder import TraceRecorder
-    from sot_graph.testing.replies import Reply, ToolCall
-    from sot_graph.testing.requests import ChatRequest
-    from sot_graph.testing.skeleton import SkeletonResponder
-    from sot_graph.testing.tokens import count_tokens, split_tokens
-    from sot_graph.testing.traces import RecordedRun
+    from sot_graph.testing.scripted_model import ScriptedCall, ScriptedChatModel, answer_skeleton_of_thought
+    from sot_graph.testing.simulated_endpoint import LoggedRequest, SimulatedEndpoint
 
 __all__ = [
     "Ask",
     "ChatRequest",
     "CutOff",
     "Empty",
-    "EndpointProcess",
     "Fault",
     "Garbage",
     "HangUp",
     "LoggedRequest",
     "Physics",
-    "RecordedRun",
     "Refusal",
     "Rendezvous",
     "RendezvousError",
@@ -52,38 +42,21 @@ __all__ = [
     "Stall",
     "Status",
     "ToolCall",
-    "TraceRecorder",
     "answer_skeleton_of_thought",
     "count_tokens",
     "split_tokens",
 ]
 
-_MODULES = {
-    "asks": ["Ask"],
-    "barriers": ["Rendezvous", "RendezvousError"],
-    "endpoint": ["SimulatedEndpoint"],
-    "faults": ["CutOff", "Empty", "Fault", "Garbage", "HangUp", "Refusal", "Reset", "Stall", "Status"],
-    "log": ["LoggedRequest"],
-    "model": ["ScriptedCall", "ScriptedChatModel", "answer_skeleton_of_thought"],
-    "physics": ["Physics"],
-    "process": ["EndpointProcess"],
-    "recorder": ["TraceRecorder"],
-    "replies": ["Reply", "ToolCall"],
-    "requests": ["ChatRequest"],
-    "skeleton": ["SkeletonResponder"],
-    "tokens": ["count_tokens", "split_tokens"],
-    "traces": ["RecordedRun"],
-}
-_HOME = {name: module for module, names in _MODULES.items() for name in names}
+# The endpoint needs an extra, and the scripted model LangChain, which takes its time to import: only for who asks.
+_LAZY = dict.fromkeys(["LoggedRequest", "SimulatedEndpoint"], "simulated_endpoint")
+_LAZY |= dict.fromkeys(["ScriptedCall", "ScriptedChatModel", "answer_skeleton_of_thought"], "scripted_model")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _LAZY:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -105,10 +105,10 @@ async def test_so_does_one_to_a_schema(endpoint, model, name):
 @pytest.mark.parametrize("name", ["cut off", "filtered"])
 @pytest.mark.parametrize("is_streamed", [False, True], ids=["whole", "streamed"])
 async def test_one_to_a_schema_that_has_no_whole_json_is_a_reply_like_any_other(
-    endpoint, model, make_task, name, is_streamed
+    endpoint, model, make_run, name, is_streamed
 ):
     endpoint.responder = lambda _: REPLIES[name]
-    task = make_task()
+    task = make_run()
     call = ModelCall(LoopModel(model), "skeleton", task, {}, {"response_format": SCHEMA})
     pieces: list[str] = []
     reply = await call.ask(ASK, on_text=pieces.append if is_streamed else None)

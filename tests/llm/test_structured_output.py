@@ -146,10 +146,10 @@ async def test_a_reply_cut_off_is_invalid_output_not_asked_for_again_and_counted
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_a_filtered_reply_is_invalid_output(mode: Any, endpoint: SimulatedEndpoint, make_task: MakeTask):
+async def test_a_filtered_reply_is_invalid_output(mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun):
     endpoint.responder = lambda _: Reply("", finish_reason="content_filter")
     with pytest.raises(InvalidOutputError):
-        await ask_structured(call(make_task(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=0)
+        await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=0)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -157,13 +157,13 @@ async def test_a_filtered_reply_is_invalid_output(mode: Any, endpoint: Simulated
     "text", ['{"names":["a"]}', "no JSON at all", Status(400)], ids=["invalid", "no JSON", "error"]
 )
 async def test_instructor_writes_nothing_of_a_failure_into_the_log(
-    mode: Any, text: Any, endpoint: SimulatedEndpoint, make_task: MakeTask, caplog: pytest.LogCaptureFixture
+    mode: Any, text: Any, endpoint: SimulatedEndpoint, make_run: MakeRun, caplog: pytest.LogCaptureFixture
 ):
     if isinstance(text, Status):
         endpoint.faults = [Fault(text)]
     endpoint.responder = as_asked(str(text))
     with pytest.raises((InvalidOutputError, openai.BadRequestError)):
-        await ask_structured(call(make_task(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=1)
+        await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=1)
     assert [record for record in caplog.records if record.name.startswith("instructor")] == []
 
 

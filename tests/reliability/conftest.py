@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sot_graph.testing import Physics, SimulatedEndpoint
+from sot_graph.testing import Physics
+from tests.support.strict_endpoint import StrictEndpoint
 
 _OUTSIDE = (
     "OPENAI_API_KEY",
@@ -33,9 +34,9 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
+def endpoint() -> Iterator[StrictEndpoint]:
     """An endpoint that answers at once."""
-    with SimulatedEndpoint(physics=Physics.instant()) as running:
+    with StrictEndpoint(physics=Physics.instant()) as running:
         yield running
 
 

@@ -10,7 +10,8 @@ from langchain_core.tracers import LangChainTracer
 from langchain_openai import ChatOpenAI
 
 from sot_graph import RoutingError, SkeletonOfThoughtMiddleware, SotOptions
-from sot_graph.testing import Fault, Reply, ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, Stall, Status
+from sot_graph.testing import Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, Status
+from tests.support.strict_endpoint import StrictEndpoint
 
 KEY = "canary-key-of-the-model"
 QUESTION = "Why does the zebrafinch canaryquestion sing at dawn?"
@@ -26,21 +27,21 @@ def decides(request):
 
 @pytest.fixture
 def endpoint():
-    with SimulatedEndpoint(lambda request: Reply("About it."), api_keys=[KEY]) as running:
+    with StrictEndpoint(lambda request: Reply("About it."), api_keys=[KEY]) as running:
         yield running
 
 
 @pytest.fixture
 def quotes(monkeypatch, endpoint):
     """The provider's errors quote the prompt and the key that it got."""
-    from sot_graph.testing import delivery
+    from sot_graph.testing import simulated_endpoint
 
-    original = delivery.error_body
+    original = simulated_endpoint.error_body
 
     def body(message, **kwargs):
         return original(f"{message} {endpoint.requests[-1].request.text} for the key {KEY} (Bearer {KEY})", **kwargs)
 
-    monkeypatch.setattr(delivery, "error_body", body)
+    monkeypatch.setattr(simulated_endpoint, "error_body", body)
     endpoint.faults = [Fault(Status(400))]
 
 

@@ -14,7 +14,7 @@ from langchain_core.tracers import LangChainTracer
 
 from sot_graph import create_sot_graph
 from sot_graph.cli.tracing import _patience
-from sot_graph.testing import TraceRecorder
+from tests.support.trace_recorder import TraceRecorder
 
 ASK = {"question": "How do plants grow?"}
 WARNING = "sot-graph: warning: "

@@ -25,11 +25,11 @@ from sot_graph.scrubbing import Scrubber, secrets_of
 from sot_graph.testing import (
     Fault,
     ScriptedChatModel,
-    SimulatedEndpoint,
     SkeletonResponder,
     Status,
     answer_skeleton_of_thought,
 )
+from tests.support.strict_endpoint import StrictEndpoint
 
 KEY = "canary-key-of-the-model"
 QUESTION = "Why does the zebrafinch canaryquestion sing at dawn?"
@@ -54,7 +54,7 @@ def quoting(request):
 @pytest.fixture
 def endpoint():
     responder = SkeletonResponder(titles=TITLES, text=lambda ask: "A canarytext of some words.")
-    with SimulatedEndpoint(responder, api_keys=[KEY]) as running:
+    with StrictEndpoint(responder, api_keys=[KEY]) as running:
         yield running
 
 
@@ -64,15 +64,15 @@ def model_of(endpoint):
 
 def fails_by_quoting(monkeypatch, endpoint, match):
     """The endpoint's 400 quotes what it got."""
-    from sot_graph.testing import delivery
+    from sot_graph.testing import simulated_endpoint
 
-    original = delivery.error_body
+    original = simulated_endpoint.error_body
 
     def body(message, **kwargs):
         last = endpoint.requests[-1].request
         return original(f"{message} {quoting(last)}", **kwargs)
 
-    monkeypatch.setattr(delivery, "error_body", body)
+    monkeypatch.setattr(simulated_endpoint, "error_body", body)
     endpoint.faults = [Fault(Status(400), match)]
 
 

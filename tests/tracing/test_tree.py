@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
@@ -83,6 +84,24 @@ async def test_the_tree_reads_like_the_answer_however_it_is_run(ways_to_run, end
         assert root.inputs == ASK
         assert root.outputs["answer"] == result["answer"]
         assert root.error is None
+
+
+def test_the_docs_show_a_tree_as_it_is(recorder, config):
+    write = answer_skeleton_of_thought(["Seed", "Soil", "Sun"], "About {title}.")
+    asked = []
+
+    def flaky(messages):
+        text = messages[-1].text
+        if "Which letter?" in text:
+            return '{"kind":"A"}'
+        if "2. Soil" in text and not asked:
+            asked.append(text)
+            return ConnectionError("the line went dead")
+        return ValueError("no word on this") if "3. Sun" in text else write(messages)
+
+    create_sot_graph(ScriptedChatModel(flaky), router=ModelRouter()).invoke(ASK, config)
+    page = Path(__file__).parents[2] / "docs" / "tracing.md"
+    assert f"```text\n{recorder.root().as_text()}```" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("dispatch", ["send", "pipelined"])

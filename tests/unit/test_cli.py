@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from sot_graph.cli.app import app
 from sot_graph.testing import CutOff, Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
+from tests.support.strict_endpoint import StrictEndpoint
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
 KEYS = {"answer", "finish_reason", "route", "route_reason", "skeleton", "expansions", "sources", "frame"}
@@ -21,9 +22,9 @@ KEYS |= {"usage", "timings", "messages"}
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
+def endpoint() -> Iterator[StrictEndpoint]:
     responder = SkeletonResponder(titles=TITLES, text=lambda ask: f"About {ask.title or 'all'} 😀.")
-    with SimulatedEndpoint(responder, physics=Physics.instant()) as running:
+    with StrictEndpoint(responder, physics=Physics.instant()) as running:
         yield running
 
 
@@ -147,7 +148,7 @@ def test_a_frame_stands_around_the_points_where_it_is_asked_for(
     assert list(json.loads(ask(endpoint, "How?", "--frame", frame, "--json").stdout)["frame"]) == parts
 
 
-def test_the_model_may_come_from_the_environment(endpoint: SimulatedEndpoint):
+def test_the_model_may_come_from_the_environment(endpoint: StrictEndpoint):
     endpoint.models = {"from-outside"}
     ran = run("ask", "How?", "--base-url", endpoint.base_url, "--json", SOT_GRAPH_MODEL="from-outside")
     assert ran.returncode == 0
@@ -258,7 +259,7 @@ def test_a_dead_base_url_is_a_failed_run():
     fails(ran, 1, "could not be reached", "base URL")
 
 
-def test_a_wrong_key_is_a_failed_run_and_the_key_is_not_shown(endpoint: SimulatedEndpoint):
+def test_a_wrong_key_is_a_failed_run_and_the_key_is_not_shown(endpoint: StrictEndpoint):
     endpoint.api_keys = {"sk-right-0123456789"}
     ran = ask(endpoint, "How?", OPENAI_API_KEY="sk-wrong-0123456789")
     fails(ran, 1, "HTTP 401", "Check the key")
@@ -266,7 +267,7 @@ def test_a_wrong_key_is_a_failed_run_and_the_key_is_not_shown(endpoint: Simulate
     assert "6789" not in ran.stderr
 
 
-def test_an_unknown_model_is_a_failed_run(endpoint: SimulatedEndpoint):
+def test_an_unknown_model_is_a_failed_run(endpoint: StrictEndpoint):
     endpoint.models = {"other"}
     fails(ask(endpoint, "How?"), 1, "The model `m` does not exist", "HTTP 404")
 
@@ -412,7 +413,7 @@ def test_a_report_that_cannot_be_written_is_bad_usage_before_the_model_is_asked(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
 
 
-def test_a_report_replaces_a_file_only_when_there_is_one_to_write(endpoint: SimulatedEndpoint, tmp_path: Path):
+def test_a_report_replaces_a_file_only_when_there_is_one_to_write(endpoint: StrictEndpoint, tmp_path: Path):
     report = tmp_path / "run.html"
     report.write_text("of yesterday")
     endpoint.api_keys = {"another"}

@@ -6,7 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sot_graph.cli.app import app
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from sot_graph.testing import Physics, SkeletonResponder
+from tests.support.strict_endpoint import StrictEndpoint
 
 LIST = "What are the most effective ways to deal with stress?"
 SUM = "What is 17 * 23?"
@@ -16,7 +17,7 @@ SUM = "What is 17 * 23?"
 def endpoint():
     write = SkeletonResponder(points=3, words_per_point=6)
     answer = lambda request: '{"kind":"A"}' if "Which letter?" in request.last_user else write(request)  # noqa: E731
-    with SimulatedEndpoint(answer, physics=Physics.instant()) as running:
+    with StrictEndpoint(answer, physics=Physics.instant()) as running:
         yield running
 
 

@@ -29,6 +29,7 @@ from sot_graph.testing import (
     Stall,
     Status,
 )
+from tests.support.strict_endpoint import StrictEndpoint
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
 JSON = '{"points":["Alpha one","Beta two","Gamma three"]}'
@@ -39,8 +40,8 @@ MakeRun = Callable[..., RunContext]
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
-    with SimulatedEndpoint(SkeletonResponder(titles=TITLES), physics=Physics.instant()) as running:
+def endpoint() -> Iterator[StrictEndpoint]:
+    with StrictEndpoint(SkeletonResponder(titles=TITLES), physics=Physics.instant()) as running:
         yield running
 
 
@@ -232,7 +233,7 @@ async def test_a_refusal_in_both_formats_leads_to_a_direct_answer(endpoint: Simu
 
 @pytest.mark.parametrize(("mode", "supports"), [("json_schema", {"tools"}), ("tools", {"json_schema"})])
 async def test_a_server_that_knows_no_schemas_is_asked_for_a_list(
-    mode: str, supports: Any, endpoint: SimulatedEndpoint, make_run: MakeRun, caplog: pytest.LogCaptureFixture
+    mode: str, supports: Any, endpoint: StrictEndpoint, make_run: MakeRun, caplog: pytest.LogCaptureFixture
 ):
     endpoint.supports = supports
     run = make_run(structured_mode=mode)
@@ -248,7 +249,7 @@ async def test_a_server_that_knows_no_schemas_is_asked_for_a_list(
 @pytest.mark.parametrize("skeleton_format", ["structured", "list"])
 @pytest.mark.parametrize(("code", "changes"), [(401, {"api_key": "sk-wrong"}), (404, {"model": "unknown"})])
 async def test_a_refused_key_or_model_name_is_a_config_error_after_exactly_one_request(
-    code: int, changes: dict[str, str], skeleton_format: str, endpoint: SimulatedEndpoint, make_run: MakeRun
+    code: int, changes: dict[str, str], skeleton_format: str, endpoint: StrictEndpoint, make_run: MakeRun
 ):
     endpoint.api_keys, endpoint.models = {"sk-right"}, {"known"}
     chat = endpoint.chat_model(**{"api_key": "sk-right", "model": "known", **changes})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import zstandard
 
-from sot_graph.testing.traces import RecordedRun, Runs
+from tests.support.recorded_runs import RecordedRun, Runs
 
 if TYPE_CHECKING:
     from langsmith import Client

@@ -1,29 +1,39 @@
-"""`EndpointProcess`: the endpoint in a process of its own, so that its CPU time isn't the client's."""
+"""`EndpointProcess`: the endpoint in a process of its own, so that its CPU time isn't the client's.
+
+This file is also what that process runs: the command `python -m sot_graph.testing` with two routes more, by which its
+log is read and forgotten, `GET /sim/log` and `POST /sim/reset`.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 import urllib.request
 from typing import Any, Self
 
-__all__ = ["EndpointProcess"]
+from aiohttp import web
+
+from sot_graph.testing import SimulatedEndpoint
+from sot_graph.testing.__main__ import main
+
+__all__ = ["ControlledEndpoint", "EndpointProcess"]
 
 _CALL_SECONDS = 30.0
 _STOP_SECONDS = 10.0
 
 
 class EndpointProcess:
-    """Runs `python -m sot_graph.testing`, which ends with this process, however that ends.
+    """Runs a simulated endpoint in a process that ends with this one, however this one ends.
 
     Args:
         ttft: Time to first token, in seconds.
         tps: Tokens per second of each stream; 0: instant answers.
         points: Points of a skeleton.
         words: Words of a point; `"20-120"`: spread over the points.
-        api_key: The only key that is accepted; `None`: any.
         port: To listen at; 0: any free one.
         start_timeout: Seconds that it may take to start.
 
@@ -43,16 +53,14 @@ class EndpointProcess:
         tps: float = 60.0,
         points: int = 8,
         words: int | str = 60,
-        api_key: str | None = None,
         port: int = 0,
         start_timeout: float = 60.0,
     ) -> None:
         self.base_url = ""
         self._start_timeout = start_timeout
         flags = {"port": port, "ttft": ttft, "tps": tps, "points": points, "words": words}
-        self._command = [sys.executable, "-m", "sot_graph.testing", "--until-stdin-closes"]
+        self._command = [sys.executable, __file__]
         self._command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-        self._command += [] if api_key is None else ["--api-key", api_key]
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -76,7 +84,7 @@ class EndpointProcess:
             self.stop()
             message = (
                 f"The simulated endpoint did not start within {self._start_timeout:g} s (exit code "
-                f"{process.returncode}). Its error output is above; on its own: {' '.join(self._command[:3])}"
+                f"{process.returncode}). Its error output is above; on its own: {' '.join(self._command)}"
             )
             raise RuntimeError(message)
         self.base_url = str(json.loads(line)["base_url"])
@@ -117,3 +125,35 @@ class EndpointProcess:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+
+class ControlledEndpoint(SimulatedEndpoint):
+    """A simulated endpoint whose log is read and forgotten over HTTP."""
+
+    def application(self) -> web.Application:
+        """The routes."""
+        app = super().application()
+        app.router.add_get("/sim/log", self._tell_log)
+        app.router.add_post("/sim/reset", self._forget)
+        return app
+
+    async def _tell_log(self, _http: web.Request) -> web.Response:
+        # Plain values; what the client sent, but for its key and headers.
+        requests = [{**vars(entry), "request": dict(entry.request.raw)} for entry in self.requests]
+        log = {"in_flight": self.in_flight, "max_in_flight": self.max_in_flight, "requests": requests}
+        return web.json_response(log)
+
+    async def _forget(self, _http: web.Request) -> web.Response:
+        self.reset()
+        return web.json_response({})
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)  # to the process: its main thread waits, and only a signal wakes it
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    main(ControlledEndpoint)

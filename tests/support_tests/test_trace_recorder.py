@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from sot_graph.testing import TraceRecorder
+from tests.support.trace_recorder import TraceRecorder
 
 
 def send(client, name="a", **more):

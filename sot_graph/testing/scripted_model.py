@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,10 +18,8 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import PrivateAttr
 
-from sot_graph.testing.asks import Ask
-from sot_graph.testing.requests import ChatRequest
-from sot_graph.testing.skeleton import SkeletonResponder
-from sot_graph.testing.tokens import count_tokens, cut_at_stop, split_tokens
+from sot_graph.testing.openai_wire import ChatRequest, compact_json, count_tokens, cut_at_stop, split_tokens
+from sot_graph.testing.skeleton_responder import Ask, SkeletonResponder
 
 __all__ = ["ScriptedCall", "ScriptedChatModel", "ScriptedResponder", "answer_skeleton_of_thought"]
 
@@ -84,7 +81,8 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _result(self._answer(messages, stop, kwargs))
+        message = self._answer(messages, stop, kwargs)
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(
         self,
@@ -93,7 +91,8 @@ class ScriptedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        return _result(await self._aanswer(messages, stop, kwargs))
+        message = await self._aanswer(messages, stop, kwargs)
+        return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
         self,
@@ -126,7 +125,11 @@ class ScriptedChatModel(BaseChatModel):
         if self.delay:
             time.sleep(self.delay)
         answer = self.responder(messages)
-        return _message(_run(answer) if inspect.isawaitable(answer) else answer, messages, stop)
+        if inspect.isawaitable(answer):
+            # In a thread of its own: this one may have a running event loop already.
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(asyncio.run, _awaited(answer)).result()
+        return _message(answer, messages, stop)
 
     async def _aanswer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
         self._calls.append(ScriptedCall(list(messages), stop, kwargs))
@@ -142,7 +145,7 @@ class ScriptedChatModel(BaseChatModel):
             piece = AIMessageChunk(content="".join(tokens[start : start + size]), id=message.id)
             yield ChatGenerationChunk(message=piece)
         calls = [
-            tool_call_chunk(name=call["name"], args=_json(call["args"]), id=call["id"], index=index)
+            tool_call_chunk(name=call["name"], args=compact_json(call["args"]), id=call["id"], index=index)
             for index, call in enumerate(message.tool_calls)
         ]
         last = AIMessageChunk(
@@ -156,12 +159,8 @@ class ScriptedChatModel(BaseChatModel):
         yield ChatGenerationChunk(message=last)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
-def _result(message: AIMessage) -> ChatResult:
-    return ChatResult(generations=[ChatGeneration(message=message)])
+async def _awaited(answer: Awaitable[Scripted]) -> Scripted:
+    return await answer
 
 
 def _message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] | None) -> AIMessage:
@@ -173,23 +172,11 @@ def _message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] 
     if answer.usage_metadata is not None:
         return answer.model_copy()
     prompt = sum(count_tokens(str(message.text)) for message in messages)
-    completion = len(split_tokens(str(answer.text))) + sum(count_tokens(_json(c["args"])) for c in answer.tool_calls)
+    completion = len(split_tokens(str(answer.text))) + sum(
+        count_tokens(compact_json(c["args"])) for c in answer.tool_calls
+    )
     usage = UsageMetadata(input_tokens=prompt, output_tokens=completion, total_tokens=prompt + completion)
     return answer.model_copy(update={"usage_metadata": usage})
-
-
-def _run(answer: Awaitable[Scripted]) -> Scripted:
-    """Wait for an awaitable in a call that isn't async, also inside of a running event loop."""
-
-    async def wait() -> Scripted:
-        return await answer
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(wait())
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, wait()).result()
 
 
 def answer_skeleton_of_thought(
@@ -199,14 +186,14 @@ def answer_skeleton_of_thought(
     points: int = 8,
     words_per_point: int | Callable[[int], int] = 60,
 ) -> Callable[[list[BaseMessage]], str]:
-    r"""A responder that answers any Skeleton-of-Thought client: see `SkeletonResponder`.
+    r"""A responder that answers each prompt of Skeleton-of-Thought: see `SkeletonResponder`.
 
     Args:
         titles: The skeleton's titles; `None`: made up.
         text: Of a point or an answer: a text in which `{number}` and `{title}` are filled in, or what makes
-            it of the `Ask`; `None`: made up prose.
+            it of the `Ask`; `None`: filler text.
         points: How many titles are made up.
-        words_per_point: Of the made up prose.
+        words_per_point: Of the filler text.
 
     Example:
         >>> model = ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil"], "About {title}."))
@@ -215,14 +202,14 @@ def answer_skeleton_of_thought(
         >>> model.invoke("Write this point: 2. Soil").content
         'About Soil.'
     """
-    write = text if text is None or callable(text) else _filled(text)
+
+    def filled(ask: Ask) -> str:
+        return str(text).replace("{number}", str(ask.number or "")).replace("{title}", ask.title)
+
+    write = text if text is None or callable(text) else filled
     respond = SkeletonResponder(points, words_per_point, titles, text=write)
 
     def answer(messages: list[BaseMessage]) -> str:
         return respond(ChatRequest({"messages": convert_to_openai_messages(messages)})).text
 
     return answer
-
-
-def _filled(template: str) -> Callable[[Ask], str]:
-    return lambda ask: template.replace("{number}", str(ask.number or "")).replace("{title}", ask.title)

@@ -1,15 +1,14 @@
-"""The token rule, and the responder that answers by what is asked."""
+"""The token rule, and the responder that answers each of the project's prompts by what it asks for."""
 
 import json
-from typing import Any
+from enum import Enum
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
 
 from sot_graph.errors import SotConfigError
 from sot_graph.testing import Ask, ChatRequest, SkeletonResponder, count_tokens, split_tokens
-from sot_graph.testing.asks import understand
-from sot_graph.testing.prose import make_prose, make_titles
 
 
 @pytest.mark.parametrize(
@@ -33,15 +32,14 @@ def asked(text: str, **raw: Any) -> ChatRequest:
 
 
 TITLES = ["Early origins", "Main causes", "Hidden costs"]
-PAPER_SKELETON = (
-    "You're an organizer responsible for only giving the skeleton (not the full content) for answering the "
-    "question. Provide the skeleton in a list of points (numbered 1., 2., 3., etc.). Generally, the skeleton should "
-    "have 3~10 points.\n\nQuestion: Why?\nSkeleton:"
+SKELETON = (
+    "<question>\nWhy?\n</question>\n\nDo not answer yet. First plan the answer as a skeleton: 3 to 10 points.\n"
+    "Reply with a numbered list only, one title a line."
 )
-PAPER_POINT = (
-    "You're responsible for continuing the writing of one and only one point in the overall answer to the following "
-    "question.\n\nWhy?\n\nThe skeleton of the answer is\n\n1. Early origins\n2. Main causes\n3. Hidden costs\n\n"
-    "Continue and only continue the writing of point 2. Do not continue with other points!"
+POINT = (
+    "The skeleton: Early origins, Main causes, Hidden costs.\n\n"
+    "Now write the text of this one point, and of no other:\n"
+    "<point>2. Main causes</point>\nLength: 2-4 sentences."
 )
 
 
@@ -56,56 +54,63 @@ PAPER_POINT = (
         ("<question>Why?</question> Reply with a numbered list only, one title a line.", Ask("skeleton")),
         ("Give me an outline as a list of short titles.", Ask("skeleton")),
         ("Plan it as a skeleton. Reply with JSON only.", Ask("skeleton")),
-        (PAPER_SKELETON, Ask("skeleton")),
-        (PAPER_POINT, Ask("point", 2, "Main causes")),
+        (SKELETON, Ask("skeleton")),
+        (POINT, Ask("point", 2, "Main causes")),
         ("Now write this one point: <point>3. Hidden costs</point>", Ask("point", 3, "Hidden costs")),
         ("Question: Why?\nPoint: Main causes", Ask("point", 2, "Main causes")),
         ("The list: Early origins, Main causes.\nWrite about Main causes.", Ask("point", 2, "Main causes")),
         ("Write the text of this one point:\n<point>4. Something given</point>", Ask("point", 4)),
     ],
 )
-def test_a_request_is_understood_however_it_is_worded(text: str, ask: Ask):
-    assert understand(asked(text), TITLES) == ask
+def test_a_prompt_is_understood_by_what_it_asks_for(text: str, ask: Ask):
+    assert Ask.of(asked(text), TITLES) == ask
 
 
 def test_a_point_is_known_beside_the_texts_of_those_that_it_needs():
     titles = ["Ground", "Walls (needs 1)", "Roof (needs 1, 2)"]
     needed = "<written>\n1. Ground\nGround, firm ground.\n\n2. Walls\nWalls on the ground.\n</written>\n\n"
     for told in ("Write only this point:\n<point>3. Roof</point>", "Question: How is a house built?\nPoint: Roof"):
-        assert understand(asked(needed + told), titles) == Ask("point", 3, "Roof")
+        assert Ask.of(asked(needed + told), titles) == Ask("point", 3, "Roof")
 
 
-def test_a_system_message_or_a_prefill_may_ask_for_the_list():
+def test_a_title_that_begins_another_one_is_not_taken_for_it():
+    titles = [f"Step {number}" for number in range(1, 12)]
+    assert Ask.of(asked("Write about Step 1."), titles) == Ask("point", 1, "Step 1")
+    assert Ask.of(asked("Write about Step 11."), titles) == Ask("point", 11, "Step 11")
+
+
+def test_a_system_message_may_ask_for_the_list():
     system = {"role": "system", "content": "Reply only with a numbered list of key points."}
     question = {"role": "user", "content": "Why?"}
-    for messages in ([system, question], [question, {"role": "assistant", "content": "1."}]):
-        assert understand(ChatRequest({"messages": messages}), TITLES) == Ask("skeleton")
+    assert Ask.of(ChatRequest({"messages": [system, question]}), TITLES) == Ask("skeleton")
 
 
-def test_titles_have_no_word_in_common_and_prose_no_two_sentences():
-    titles = make_titles(200)
-    words = [word.lower() for title in titles for word in title.split()]
-    sentences = make_prose(600, seed="x").split(". ")
+def test_titles_have_no_word_in_common_and_filler_text_no_two_sentences():
+    responder = SkeletonResponder(points=200, words_per_point=3)
+    words = [word.lower() for title in responder.titles for word in title.split()]
+    sentences = responder(asked("Why?")).text.split(". ")
 
     assert len(set(words)) == len(words)
     assert len(set(sentences)) == len(sentences) > 40
 
 
 @pytest.mark.parametrize("words", [1, 2, 7, 60, 233])
-def test_prose_has_exactly_its_words_and_a_full_stop(words: int):
-    text = make_prose(words, seed="x", title="Hidden costs")
+def test_filler_text_has_exactly_its_words_and_a_full_stop(words: int):
+    responder = SkeletonResponder(titles=TITLES, words_per_point=words)
+    text = responder(asked("<point>3. Hidden costs</point>")).text
 
     assert len(text.split()) == words == count_tokens(text)
     assert text.endswith(".")
     assert "hidden" in text.lower()
-    assert text == make_prose(words, seed="x", title="Hidden costs") != make_prose(words, seed="y")
+    assert text == responder(asked("<point>3. Hidden costs</point>")).text
+    assert text != responder(asked("<point>2. Main causes</point>")).text
 
 
 def test_points_have_their_lengths_and_an_answer_that_of_all():
     responder = SkeletonResponder(titles=TITLES, words_per_point=lambda number: 10 * number)
 
-    assert responder(asked(PAPER_SKELETON)).text == "1. Early origins\n2. Main causes\n3. Hidden costs"
-    point = responder(asked(PAPER_POINT)).text
+    assert responder(asked(SKELETON)).text == "1. Early origins\n2. Main causes\n3. Hidden costs"
+    point = responder(asked(POINT)).text
     assert len(point.split()) == 20
     assert "causes" in point
     assert len(responder(asked("Why?")).text.split()) == 60
@@ -123,13 +128,6 @@ STRINGS = {"type": "array", "items": {"type": "string"}}
 
 def test_an_array_of_strings_becomes_the_titles():
     assert fitted({"type": "object", "properties": {"points": STRINGS}}) == {"points": TITLES}
-
-
-@pytest.mark.parametrize(("limits", "count"), [({"maxItems": 2}, 2), ({"minItems": 5}, 5), ({}, 3)])
-def test_an_array_keeps_its_limits(limits: dict[str, int], count: int):
-    points = fitted({"type": "object", "properties": {"points": {**STRINGS, **limits}}})["points"]
-
-    assert len(set(points)) == len(points) == count
 
 
 def test_objects_in_an_array_are_numbered_and_titled():
@@ -153,44 +151,23 @@ def test_objects_in_an_array_are_numbered_and_titled():
 
 
 def test_a_lone_text_is_the_prose_of_the_point_that_is_asked_for():
-    made = fitted({"type": "object", "properties": {"text": {"type": "string"}}}, PAPER_POINT)
+    made = fitted({"type": "object", "properties": {"text": {"type": "string"}}}, POINT)
 
     assert len(made["text"].split()) == 5
     assert "causes" in made["text"]
 
 
-def test_an_enum_is_its_first_value_and_other_types_keep_their_limits():
-    schema = {
-        "type": "object",
-        "properties": {
-            "route": {"enum": ["skeleton", "direct"]},
-            "version": {"const": 2},
-            "count": {"type": "integer", "minimum": 4},
-            "share": {"type": "number", "maximum": 0.5},
-            "sure": {"type": "boolean"},
-            "title": {"type": "string", "maxLength": 5},
-            "choice": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/Kind"}]},
-            "nothing": {"type": "null"},
-        },
-        "$defs": {"Kind": {"allOf": [{"type": "string"}, {"enum": ["a", "b"]}]}},
-    }
+def test_an_enum_is_its_first_value_also_where_a_model_is_named_elsewhere():
+    class Kind(Enum):
+        A = "a"
+        B = "b"
 
-    assert fitted(schema) == {
-        "route": "skeleton",
-        "version": 2,
-        "count": 4,
-        "share": 0.5,
-        "sure": True,
-        "title": "Early",
-        "choice": "a",
-        "nothing": None,
-    }
+    class Decision(BaseModel):
+        kind: Kind
+        route: Literal["skeleton", "direct"]
+        count: int
 
-
-def test_a_schema_that_contains_itself_comes_to_an_end():
-    node = {"type": "object", "properties": {"child": {"$ref": "#/$defs/Node"}}}
-
-    assert "child" in fitted({"$ref": "#/$defs/Node", "$defs": {"Node": node}})
+    assert fitted(Decision.model_json_schema()) == {"kind": "a", "route": "skeleton", "count": 1}
 
 
 @pytest.mark.parametrize(
@@ -198,10 +175,9 @@ def test_a_schema_that_contains_itself_comes_to_an_end():
     [
         'Plan a skeleton. Reply with JSON only: {"points":["title","title"]}',
         "Plan a skeleton. Reply with JSON only.",
-        'Reply in json that fits {"properties": {"points": {"type": "array", "items": {"type": "string"}}}}',
     ],
 )
-def test_json_that_a_prompt_shows_is_answered_with_json(text: str):
+def test_a_skeleton_that_is_asked_for_as_json_is_json(text: str):
     assert json.loads(SkeletonResponder(titles=TITLES)(asked(text)).text) == {"points": TITLES}
 
 

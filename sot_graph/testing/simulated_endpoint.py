@@ -1,0 +1,479 @@
+"""`SimulatedEndpoint`: an OpenAI-compatible HTTP endpoint in a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+
+from sot_graph.errors import SotConfigError
+from sot_graph.testing.faults import (
+    CutOff,
+    Empty,
+    Fault,
+    FaultKind,
+    Garbage,
+    HangUp,
+    Physics,
+    Refusal,
+    Reset,
+    Stall,
+    Status,
+)
+from sot_graph.testing.openai_wire import ChatRequest, Generation, Reply, Responder, error_body
+from sot_graph.testing.rendezvous import Rendezvous, RendezvousError
+from sot_graph.testing.skeleton_responder import SkeletonResponder
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
+
+
+class MissingTestingExtraError(SotConfigError, ImportError):
+    """aiohttp is not installed: an `ImportError` that the caller can fix."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The simulated endpoint needs aiohttp, which is not installed: pip install 'sot-graph[testing]'"
+        )
+
+
+try:
+    from aiohttp import web
+except ModuleNotFoundError as missing:
+    raise MissingTestingExtraError from missing
+
+__all__ = ["LoggedRequest", "SimulatedEndpoint"]
+
+T = TypeVar("T")
+
+_HOST = "127.0.0.1"
+_BACKLOG = 4096  # a thousand clients may connect at once; a full queue costs each a second
+_SHUTDOWN_SECONDS = 0.05  # aiohttp takes 0 for "wait for ever"
+_LARGEST_BODY = 64 * 1024 * 1024
+_EVENT_STREAM = "text/event-stream"
+_ERROR_KINDS = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error"}
+_ERROR_KINDS |= {429: "rate_limit_error"}
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, with RST instead of FIN
+
+
+@dataclass
+class LoggedRequest:
+    """One request. Its fields fill while it is answered. Times are of `time.monotonic()`, in seconds."""
+
+    id: int
+    """From 1, in order of arrival."""
+    request: ChatRequest
+    arrived_at: float
+    first_byte_at: float | None = None
+    """When the first byte of an answer was sent."""
+    ended_at: float | None = None
+    """When the last byte was about to be sent, or the connection was lost."""
+    closed_at: float | None = None
+    """When the client left before the answer's end."""
+    status: int | None = None
+    """The HTTP status that was sent; `None`: none yet."""
+    outcome: str | None = None
+    """`None`: in flight. `"ok"`; `"fault:<name>"`; `"client_closed"`: the client left before the end,
+    whatever else went on; `"rejected"`: a bad request (400, 401, 404); `"held_too_long"`: a hold that
+    never filled (504); `"responder_error"`: the responder raised (500); `"stopped"`: the endpoint stopped
+    before the end."""
+    fault: str | None = None
+    """The name of the fault that hit it."""
+    tokens_sent: int = 0
+
+
+LogPredicate: TypeAlias = Callable[[list[LoggedRequest]], T]
+"""Looks at the requests so far; what it returns is waited for until it is truthy."""
+
+
+@dataclass(eq=False, repr=False)
+class SimulatedEndpoint:
+    """A simulated OpenAI-compatible HTTP endpoint on 127.0.0.1, with the latency of a hosted model.
+
+    It serves `POST /v1/chat/completions`, streamed or not, from a thread with an event loop of its own. All of its
+    arguments are attributes that may be changed while it runs.
+
+    Args:
+        responder: What it answers; by default `SkeletonResponder()`.
+        physics: How fast it writes; by default `Physics()`, a hosted model's.
+        faults: What goes wrong.
+        port: To listen at; 0: any free one.
+
+    Attributes:
+        in_flight: How many requests are being answered now.
+        max_in_flight: How many were being answered together at most, since the start or the last `reset()`.
+
+    Example:
+        >>> with SimulatedEndpoint(physics=Physics.instant()) as endpoint:
+        ...     reply = endpoint.chat_model().invoke("Why is the sky blue?")
+        >>> endpoint.requests[0].outcome
+        'ok'
+    """
+
+    responder: Responder = field(default_factory=SkeletonResponder)
+    physics: Physics = field(default_factory=Physics, kw_only=True)
+    faults: list[Fault] = field(default_factory=list, kw_only=True)
+    port: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.faults = list(self.faults)  # the caller's own stays as it is
+        self.in_flight = self.max_in_flight = 0
+        # The endpoint's thread writes the log, any thread reads it and waits for it.
+        self._log: list[LoggedRequest] = []
+        self._changed = threading.Condition(threading.RLock())
+        self._ids = itertools.count(1)
+        self._holds: list[tuple[Rendezvous, Callable[[ChatRequest], bool] | None]] = []
+        self._since = time.monotonic()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Such as `http://127.0.0.1:40123/v1`."""
+        return f"http://{_HOST}:{self.port}/v1"
+
+    @property
+    def requests(self) -> list[LoggedRequest]:
+        """Every chat request since the start or the last `reset()`, in order of arrival."""
+        with self._changed:
+            return list(self._log)
+
+    def reset(self) -> None:
+        """Forget the log, and begin with the faults anew: their hits, their random numbers, their time."""
+        with self._changed:
+            self._log.clear()
+            self.max_in_flight = self.in_flight
+        for fault in self.faults:
+            fault.reset()
+        self._since = time.monotonic()
+
+    def wait_for(self, predicate: LogPredicate[T], timeout: float = 10.0) -> T:
+        """Block until the log is as wanted.
+
+        Args:
+            predicate: Gets the list of requests whenever something changes in it; done when it returns a
+                truthy value.
+            timeout: Seconds.
+
+        Returns:
+            The truthy value.
+
+        Raises:
+            TimeoutError: It never was; the message lists the requests and their outcomes.
+        """
+        with self._changed:
+            result = self._changed.wait_for(lambda: predicate(self.requests), timeout)
+            if not result:
+                seen = ", ".join(f"{entry.id}: {entry.outcome or 'in flight'}" for entry in self.requests) or "none"
+                message = f"Nothing of the kind within {timeout:g} s. Requests: {seen}."
+                raise TimeoutError(message)
+            return result
+
+    async def wait_for_async(
+        self,
+        predicate: LogPredicate[T],
+        timeout: float = 10.0,  # noqa: ASYNC109 - as `wait_for`
+    ) -> T:
+        """The same without blocking the event loop: the predicate runs in another thread."""
+        return await asyncio.to_thread(self.wait_for, predicate, timeout)
+
+    @contextmanager
+    def hold(
+        self, n: int, match: Callable[[ChatRequest], bool] | None = None, *, timeout: float = 10.0
+    ) -> Iterator[Rendezvous]:
+        """Hold the first n matching requests until all of them are in flight together: proof of concurrency.
+
+        A held request's physics begin when it is let go. Later ones pass. The handle has `waiting`,
+        `complete` (true when all were there together) and `release()`, which lets them go by hand, as the
+        end of the block does.
+
+        Args:
+            n: How many.
+            match: Which requests; `None`: all.
+            timeout: Seconds that one waits; then all of them, and those that match later, are answered with
+                504.
+
+        Example:
+            >>> with SimulatedEndpoint(physics=Physics.instant()) as endpoint, endpoint.hold(1) as hold:
+            ...     reply = endpoint.chat_model().invoke("Why?")
+            >>> hold.complete
+            True
+        """
+        hold = Rendezvous(n, timeout)
+        self._holds.append((hold, match))
+        try:
+            yield hold
+        finally:
+            hold.release()
+            self._holds.remove((hold, match))
+
+    def chat_model(self, **kwargs: Any) -> ChatOpenAI:
+        """A `ChatOpenAI` for this endpoint.
+
+        Args:
+            **kwargs: Of `ChatOpenAI`; they win over the defaults.
+        """
+        from langchain_openai import ChatOpenAI
+
+        defaults: dict[str, Any] = {
+            "model": "simulated",
+            "base_url": self.base_url,
+            "api_key": "test",
+            "stream_usage": True,
+            "use_responses_api": False,
+        }
+        return ChatOpenAI(**{**defaults, **kwargs})
+
+    def start(self) -> None:
+        """Listen. After a `stop()`: at the same port, with the same log.
+
+        Raises:
+            OSError: The port is taken.
+        """
+        if self._thread is not None:
+            return
+        listener = socket.create_server((_HOST, self.port), backlog=_BACKLOG)
+        self.port = listener.getsockname()[1]
+        self._stop: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(listener, self._stop)), name="simulated-endpoint", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close every connection and the port. Requests in flight end with the outcome `"stopped"`."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._stop.set_result(None)
+            thread.join()
+
+    async def _serve(self, listener: socket.socket, stop: Future[None]) -> None:
+        runner = web.AppRunner(
+            self.application(), access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
+        )
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+            await asyncio.wrap_future(stop)
+        finally:
+            await runner.cleanup()
+
+    def application(self) -> web.Application:
+        """The routes. A subclass may add its own."""
+        app = web.Application(client_max_size=_LARGEST_BODY)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        return app
+
+    async def _chat(self, http: web.Request) -> web.StreamResponse:
+        request = ChatRequest.received(await http.read(), http.headers)
+        with self._changed:
+            entry = LoggedRequest(next(self._ids), request, time.monotonic())
+            self._log.append(entry)
+            self.in_flight += 1
+            self.max_in_flight = max(self.max_in_flight, self.in_flight)
+            self._changed.notify_all()
+        try:
+            return await self._answer(_Delivery(self, self.physics, http, entry, start=entry.arrived_at))
+        except asyncio.CancelledError:
+            self._close(entry, "stopped" if self._stop.done() else "client_closed")
+            raise
+        except ConnectionError:
+            self._close(entry, "client_closed")
+            return web.Response()  # goes nowhere
+
+    def _note(self, entry: LoggedRequest, **fields: Any) -> None:
+        with self._changed:
+            vars(entry).update(fields)
+            self._changed.notify_all()
+
+    def _close(self, entry: LoggedRequest, outcome: str) -> None:
+        """A client that leaves during the last write overrides the outcome."""
+        with self._changed:
+            if entry.outcome is None:
+                self.in_flight -= 1
+                entry.ended_at = time.monotonic()
+            entry.outcome = outcome
+            if outcome == "client_closed":
+                entry.closed_at = time.monotonic()
+            self._changed.notify_all()
+
+    async def _answer(self, delivery: _Delivery) -> web.StreamResponse:
+        request = delivery.entry.request
+        if rejection := self.rejection(request):
+            return delivery.at_once(*rejection, outcome="rejected")
+        try:
+            for hold, match in list(self._holds):
+                if not hold.is_open and (match is None or match(request)):
+                    await hold.arrive()
+                    delivery.start = time.monotonic()  # the model begins when it is let go
+        except RendezvousError as error:
+            body = error_body(f"Held too long: {error}", kind="server_error")
+            return delivery.at_once(504, body, outcome="held_too_long")
+        elapsed = time.monotonic() - self._since
+        if fault := next((fault for fault in list(self.faults) if fault.takes(request, elapsed)), None):
+            delivery.kind, delivery.entry.fault = fault.kind, fault.name
+        if isinstance(delivery.kind, Status | Reset | Garbage):
+            return delivery.broken(delivery.kind)
+        try:
+            reply = await self._reply(request, delivery.kind)
+        except Exception as error:  # noqa: BLE001 - the test's own code, which must not kill the server
+            body = error_body(f"The responder raised {error!r}.", kind="server_error")
+            return delivery.at_once(500, body, outcome="responder_error")
+        limit = delivery.kind.max_tokens if isinstance(delivery.kind, CutOff) else None
+        generation = Generation(reply, request, number=delivery.entry.id, limit=limit)
+        return await (delivery.stream(generation) if request.stream else delivery.whole(generation))
+
+    async def _reply(self, request: ChatRequest, kind: FaultKind | None) -> Reply | str:
+        match kind:
+            case Reply():
+                return kind
+            case Empty():
+                return ""
+            case Refusal(text):
+                return Reply(refusal=text)
+        answer = self.responder(request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def rejection(self, request: ChatRequest) -> tuple[int, dict[str, Any]] | None:
+        """Status and body for a request that is turned away; `None`: it is answered. A subclass may be stricter."""
+        if request.messages:
+            return None
+        message = "Missing required parameter: 'messages'."
+        return 400, error_body(message, kind=_ERROR_KINDS[400], param="messages")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+
+@dataclass
+class _Delivery:
+    """The way back of one request: each token at its time, broken off where a fault says so.
+
+    The log is told about an end just before the last bytes go out: whoever has read an answer finds it in
+    the log.
+    """
+
+    endpoint: SimulatedEndpoint
+    physics: Physics
+    http: web.Request
+    entry: LoggedRequest
+    start: float
+    """From when the physics count, in seconds of `time.monotonic()`."""
+    kind: FaultKind | None = None
+    """What goes wrong."""
+
+    def at_once(
+        self, status: int, body: Any, *, outcome: str, headers: dict[str, str] | None = None
+    ) -> web.StreamResponse:
+        """An error, or another whole body that is sent without a delay."""
+        self._begin(status)
+        self.endpoint._close(self.entry, outcome)
+        if isinstance(body, str):
+            return web.Response(status=status, text=body, headers=headers)
+        return web.json_response(body, status=status, headers=headers)
+
+    def broken(self, kind: Status | Reset | Garbage) -> web.StreamResponse:
+        """What a fault sends in place of an answer."""
+        if isinstance(kind, Status):
+            error_kind = _ERROR_KINDS.get(kind.code, "server_error")
+            code = "rate_limit_exceeded" if error_kind == "rate_limit_error" else None
+            body = error_body(kind.message or f"Simulated error {kind.code}.", kind=error_kind, code=code)
+            headers = {} if kind.retry_after is None else {"Retry-After": f"{kind.retry_after:g}"}
+            return self.at_once(
+                kind.code, body if kind.body is None else kind.body, outcome=self._outcome, headers=headers
+            )
+        if isinstance(kind, Garbage):
+            is_stream = self.entry.request.stream
+            text = f"data: {kind.text}\n\ndata: [DONE]\n\n" if is_stream else kind.text
+            headers = {"Content-Type": _EVENT_STREAM if is_stream else "application/json"}
+            return self.at_once(200, text, outcome=self._outcome, headers=headers)
+        self._end()
+        if (transport := self.http.transport) is not None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            transport.abort()
+        return web.Response()  # goes nowhere
+
+    async def whole(self, generation: Generation) -> web.StreamResponse:
+        """The answer as one JSON body."""
+        await self._until(self.physics.end(len(generation.tokens)))
+        if isinstance(self.kind, Stall):
+            await _forever()
+        body = generation.body()
+        self._begin(200)
+        if isinstance(self.kind, HangUp):
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            response.content_length = len(body)
+            await response.prepare(self.http)
+            await response.write(body[: len(body) // 2])
+            return self._hang_up(response)
+        self.endpoint._note(self.entry, tokens_sent=len(generation.tokens))
+        self._end()
+        return web.Response(body=body, content_type="application/json")
+
+    async def stream(self, generation: Generation) -> web.StreamResponse:
+        """The answer as server-sent events, one a token."""
+        count = len(generation.tokens)
+        if isinstance(self.kind, HangUp | Stall):
+            count = min(count, self.kind.after_tokens)
+        events = generation.events()
+        await self._until(self.physics.due(0))
+        self._begin(200)
+        response = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Cache-Control": "no-cache"})
+        await response.prepare(self.http)
+        await response.write(next(events))
+        sent = 0
+        while sent < count:
+            await self._until(self.physics.due(sent))
+            elapsed = time.monotonic() - self.start
+            due = sent + 1
+            while due < count and self.physics.due(due) <= elapsed:
+                due += 1
+            self.endpoint._note(self.entry, tokens_sent=due)
+            await response.write(b"".join(islice(events, due - sent)))
+            sent = due
+        await self._until(self.physics.end(count))
+        if isinstance(self.kind, HangUp):
+            return self._hang_up(response)
+        if isinstance(self.kind, Stall):
+            await _forever()
+        self._end()
+        await response.write_eof(generation.closing_events())
+        return response
+
+    @property
+    def _outcome(self) -> str:
+        return f"fault:{self.entry.fault}" if self.kind is not None else "ok"
+
+    def _begin(self, status: int) -> None:
+        self.endpoint._note(self.entry, status=status, first_byte_at=time.monotonic())
+
+    def _end(self) -> None:
+        self.endpoint._close(self.entry, self._outcome)
+
+    def _hang_up(self, response: web.StreamResponse) -> web.StreamResponse:
+        self._end()
+        if self.http.transport is not None:
+            self.http.transport.close()  # what was written before still goes out
+        return response
+
+    async def _until(self, moment: float) -> None:
+        """Sleep until so many seconds after the start, not a moment less."""
+        while (remaining := self.start + moment - time.monotonic()) > 0:  # noqa: ASYNC110 - no event to wait for
+            await asyncio.sleep(remaining)
+
+
+async def _forever() -> None:
+    await asyncio.get_running_loop().create_future()

@@ -1,0 +1,194 @@
+"""`SkeletonResponder`: answers each prompt of this project by what it asks for."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sot_graph.errors import SotConfigError
+from sot_graph.testing.openai_wire import ChatRequest, Reply, ToolCall, compact_json
+
+__all__ = ["Ask", "SkeletonResponder"]
+
+_FRAME = re.compile(
+    r"write the (introduction|conclusion) of the answer|^(introduction|conclusion)[^\n]{,20}:\s*\Z",
+    re.IGNORECASE | re.MULTILINE,
+)
+_POINT = re.compile(r"<point>(?:(?P<number>\d+)\. )?(?P<title>[^<]*)</point>|^Point: (?P<small>.*)$", re.MULTILINE)
+_SKELETON = re.compile(
+    r"\bnumbered (?:list|lines)\b|\b(?:skeleton|outline)\b.*\b(?:list|JSON)\b", re.IGNORECASE | re.DOTALL
+)
+_NEEDS = re.compile(r"\s*\(needs? [^()]*\)\s*\Z", re.IGNORECASE)
+
+# No two titles have a word in common: the graph may drop a title that says what another one says.
+_TITLES = (
+    "Early beginnings, Main causes, Daily practice, Hidden costs, Common mistakes, Useful tools, Local customs, "
+    "Future outlook, Public safety, Money matters, Family support, Legal questions, Healthy habits, Natural limits, "
+    "Famous examples, Technical basics"
+)
+_WORDS = (
+    "river market teacher garden village engine harbour letter window forest budget student island bridge library "
+    "winter builder kitchen signal meadow factory painter railway lantern orchard council ribbon compass doctor valley "
+    "calm bright narrow steady rural modern simple patient careful distant open broad gentle sturdy curious formal"
+)
+_SENTENCE_WORDS = 11
+_FRAME_WORDS = 40
+_SHORTEST_CONTENT_WORD = 4
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a request asks for."""
+
+    stage: Literal["skeleton", "point", "introduction", "conclusion", "answer"]
+    number: int | None = None
+    """Of the point, from 1; `None`: not said."""
+    title: str = ""
+    """Of the point, where it is one of the known titles."""
+
+    @classmethod
+    def of(cls, request: ChatRequest, titles: Sequence[str]) -> Ask:
+        """Look at the last user message, and for a skeleton also at the system message.
+
+        A point is known by its mark or, in prompts of a caller's own, by its title: of those in the message, the last.
+
+        Args:
+            request: The request.
+            titles: Of the points that may be asked for, in order.
+        """
+        asked = request.last_user
+        if frame := _FRAME.search(asked):
+            is_first = (frame[1] or frame[2]).lower() == "introduction"
+            return cls("introduction" if is_first else "conclusion")
+        titles = [_NEEDS.sub("", title) for title in titles]
+        if points := list(_POINT.finditer(asked)):
+            title = points[-1]["title"] or points[-1]["small"] or ""
+            if title in titles:
+                return cls("point", titles.index(title) + 1, title)
+            return cls("point", int(points[-1]["number"]) if points[-1]["number"] else None)
+        if _SKELETON.search(asked) or _SKELETON.search(request.system):
+            return cls("skeleton")
+        # Of "Step 1" and "Step 10" at the same place, the longer one is meant.
+        place, _, title = max((asked.rfind(title), len(title), title) for title in titles)
+        return cls("point", titles.index(title) + 1, title) if place >= 0 else cls("answer")
+
+
+class SkeletonResponder:
+    r"""Answers each prompt of Skeleton-of-Thought by what it asks for, never by the order of calls.
+
+    A request with a JSON schema, or with tools, gets compact JSON that fits: titles in its arrays, prose in its other
+    texts. A tool is called unless `tool_choice` is `"none"` or a tool's result has just come. Of the others, one for a
+    skeleton gets numbered lines, or JSON if it asks for that; everything else gets filler text, the same for the
+    same request, that holds a word of the title of the point that is asked for. An answer that is no point is as long
+    as all points together.
+
+    Args:
+        points: How many points a skeleton has; with `titles`, they decide.
+        words_per_point: Words (which are tokens) of a point's text, or what makes them of the point's number.
+        titles: The points' titles. Give different ones: a point is recognised by its title.
+        text: Makes the text of an `Ask` that is no skeleton, in place of the filler text.
+
+    Raises:
+        SotConfigError: No points.
+
+    Example:
+        >>> responder = SkeletonResponder(titles=["Seed", "Soil"])
+        >>> messages = [{"role": "user", "content": "Why? Give a numbered list."}]
+        >>> responder(ChatRequest({"messages": messages})).text
+        '1. Seed\n2. Soil'
+    """
+
+    def __init__(
+        self,
+        points: int = 8,
+        words_per_point: int | Callable[[int], int] = 60,
+        titles: Sequence[str] | None = None,
+        *,
+        text: Callable[[Ask], str] | None = None,
+    ) -> None:
+        self.titles = list(titles) if titles is not None else _made_titles(points)
+        if not self.titles:
+            message = "SkeletonResponder needs at least one point."
+            raise SotConfigError(message)
+        self.words_per_point = words_per_point
+        self._text = text
+
+    def __call__(self, request: ChatRequest) -> Reply:
+        """Answer a request."""
+        ask = Ask.of(request, self.titles)
+        if request.tools and request.raw.get("tool_choice") != "none" and not _has_fresh_result(request):
+            choice = request.raw.get("tool_choice")
+            functions = [tool["function"] for tool in request.tools]
+            wanted = choice["function"]["name"] if isinstance(choice, dict) else functions[0]["name"]
+            function = next(function for function in functions if function["name"] == wanted)
+            arguments = self._fill(function.get("parameters") or {}, ask, request)
+            return Reply(tool_calls=[ToolCall(wanted, arguments)])
+        return Reply(self._content(ask, request))
+
+    def _content(self, ask: Ask, request: ChatRequest) -> str:
+        form = request.response_format
+        if form.get("type") == "json_schema":
+            return compact_json(self._fill(form["json_schema"].get("schema") or {}, ask, request))
+        if form.get("type") == "json_object" or (ask.stage == "skeleton" and "json" in request.last_user.lower()):
+            return compact_json({"points": self.titles})
+        if ask.stage == "skeleton":
+            return "\n".join(f"{number}. {title}" for number, title in enumerate(self.titles, 1))
+        return self._prose(ask, request)
+
+    def _prose(self, ask: Ask, request: ChatRequest) -> str:
+        if self._text is not None:
+            return self._text(ask)
+        return _filler_text(self._words(ask), seed=ask.title or f"{ask.number} {request.last_user}", title=ask.title)
+
+    def _words(self, ask: Ask) -> int:
+        if ask.stage in ("introduction", "conclusion"):
+            return _FRAME_WORDS
+        numbers = [ask.number or 1] if ask.stage == "point" else range(1, len(self.titles) + 1)
+        words = self.words_per_point
+        return sum(words(number) if callable(words) else words for number in numbers)
+
+    def _fill(self, schema: Mapping[str, Any], ask: Ask, request: ChatRequest) -> Any:
+        """A value for the JSON schema of a plain Pydantic model: titles in its arrays, prose in its other texts."""
+
+        def value(part: Mapping[str, Any], number: int | None = None) -> Any:
+            if "$ref" in part:
+                part = schema["$defs"][part["$ref"].rpartition("/")[2]]
+            if "enum" in part:
+                return part["enum"][0]
+            if "properties" in part:
+                return {name: value(inner, number) for name, inner in part["properties"].items()}
+            if "items" in part:  # a list within a list stays empty
+                count = len(self.titles) if number is None else 0
+                return [value(part["items"], index) for index in range(1, count + 1)]
+            if part.get("type") == "integer":
+                return number or 1
+            if number is not None:
+                return self.titles[number - 1]
+            # A single text that a schema asks for is a point's.
+            return self._prose(ask if ask.stage == "point" else Ask("point", 1), request)
+
+        return value(schema)
+
+
+def _has_fresh_result(request: ChatRequest) -> bool:
+    """Whether a tool's result came after the assistant's last message, whatever was said behind it."""
+    roles = (message.get("role") for message in reversed(request.messages))
+    return next((role == "tool" for role in roles if role in ("tool", "assistant")), False)
+
+
+def _made_titles(count: int) -> list[str]:
+    return [*_TITLES.split(", "), *(f"Title{number} word{number}" for number in range(count))][:count]
+
+
+def _filler_text(words: int, *, seed: str, title: str = "") -> str:
+    """So many words in sentences, always the same for a seed. The longest word of the title is among the first ones."""
+    words = max(1, words)
+    text = random.Random(seed).choices(_WORDS.split(), k=words)
+    subject = max(re.findall(r"\w+", title), key=len, default="")
+    if len(subject) >= _SHORTEST_CONTENT_WORD:
+        text[min(2, words - 1)] = subject.lower()
+    sentences = [text[start : start + _SENTENCE_WORDS] for start in range(0, words, _SENTENCE_WORDS)]
+    return " ".join(" ".join(sentence).capitalize() + "." for sentence in sentences)

@@ -1,0 +1,1 @@
+"""What the tests and the benchmarks share, and users of the package have no use for."""
