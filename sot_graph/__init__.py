@@ -45,10 +45,9 @@ if TYPE_CHECKING:
     from sot_graph.prompts import SotPrompts
     from sot_graph.retrying import aretry_failed_points, retry_failed_points
     from sot_graph.routing.cascade import CascadeRouter
-    from sot_graph.routing.deciding import Router
-    from sot_graph.routing.decision import RouteDecision
-    from sot_graph.routing.learned import LearnedRouter
-    from sot_graph.routing.model import ModelRouter
+    from sot_graph.routing.learned.learned_router import LearnedRouter
+    from sot_graph.routing.model_router import ModelRouter
+    from sot_graph.routing.protocol import RouteDecision, Router
     from sot_graph.state import SotInput, SotOutput, SotState
     from sot_graph.streaming import AnswerReader, AnswerTransformer, astream_answer, stream_answer
     from sot_graph.timeline import RunFigures, measure_run, result_timeline
@@ -145,10 +144,9 @@ _HOMES = {
     "sot_graph.prompts": ("SotPrompts",),
     "sot_graph.retrying": ("aretry_failed_points", "retry_failed_points"),
     "sot_graph.routing.cascade": ("CascadeRouter",),
-    "sot_graph.routing.deciding": ("Router",),
-    "sot_graph.routing.decision": ("RouteDecision",),
-    "sot_graph.routing.learned": ("LearnedRouter",),
-    "sot_graph.routing.model": ("ModelRouter",),
+    "sot_graph.routing.learned.learned_router": ("LearnedRouter",),
+    "sot_graph.routing.model_router": ("ModelRouter",),
+    "sot_graph.routing.protocol": ("RouteDecision", "Router"),
     "sot_graph.state": ("SotInput", "SotOutput", "SotState"),
     "sot_graph.streaming": ("AnswerReader", "AnswerTransformer", "astream_answer", "stream_answer"),
     "sot_graph.timeline": ("RunFigures", "measure_run", "result_timeline"),

@@ -49,7 +49,7 @@ from sot_graph.nodes import (
 )
 from sot_graph.options import SotContext, SotOptions, frame_parts
 from sot_graph.prompts import SotPrompts, prompts_for
-from sot_graph.routing.deciding import ModelRouting, Router, check_router
+from sot_graph.routing.protocol import Router, check_router
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
 
@@ -69,7 +69,7 @@ def build_sot_graph(
     model: Runnable[Any, Any] | str,
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
-    router: Router | ModelRouting | None = None,
+    router: Router | None = None,
     expander: Expander | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
@@ -194,7 +194,7 @@ def create_sot_graph(
     model: Runnable[Any, Any] | str,
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
-    router: Router | ModelRouting | None = None,
+    router: Router | None = None,
     expander: Expander | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,

@@ -1,8 +1,16 @@
 """What tests of all kinds share."""
 
 import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from pytest_socket import enable_socket, socket_allow_hosts
+
+from sot_graph import SotOptions
+from sot_graph.runs import Task, open_task
+
+LOOPBACK = ["127.0.0.1", "localhost", "::1"]
 
 
 @pytest.fixture(params=["invoke", "ainvoke"])
@@ -16,3 +24,41 @@ def run(request):
         return await asyncio.to_thread(graph.invoke, given, config, **kwargs)
 
     return call
+
+
+@pytest.fixture
+def loopback_only() -> Iterator[None]:
+    """Sockets reach nothing beyond loopback."""
+    socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
+    yield
+    enable_socket()
+
+
+@pytest.fixture
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests mean the same on every machine."""
+    for name in (
+        "OPENAI_API_KEY",
+        "OPENAI_BASE_URL",
+        "OPENAI_API_BASE",
+        "OPENAI_PROXY",
+        "SOT_GRAPH_MODEL",
+        "SOT_GRAPH_BASE_URL",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANGSMITH_TRACING", "false")
+
+
+@pytest.fixture
+def make_task() -> Iterator[Callable[..., Task]]:
+    """Opens a task with these options; it is closed at the test's end."""
+    opened = []
+
+    def make(**options: Any) -> Task:
+        context = open_task(None, {}, SotOptions(**options))
+        opened.append(context)
+        return context.__enter__()
+
+    yield make
+    for context in opened:
+        context.__exit__(None, None, None)

@@ -17,13 +17,12 @@ from langgraph.constants import TAG_NOSTREAM
 from sot_graph.errors import RoutingError
 from sot_graph.models import LoopModel
 from sot_graph.nodes.inputs import identity_of, last_human, length_of, turns_of
-from sot_graph.routing.deciding import ModelRouting, after_failure, ask_in_time
-from sot_graph.routing.edges import NO_MODEL
+from sot_graph.routing.protocol import RunRouter, after_failure, ask_in_time
 from sot_graph.runs import open_task
 
 if TYPE_CHECKING:
     from sot_graph.options import SotOptions
-    from sot_graph.routing.deciding import Router
+    from sot_graph.routing.protocol import Router
     from sot_graph.types import ChatTurn, RouteName
 
 __all__ = ["AgentQuestion", "AgentRouting", "Recent", "read_agent_question"]
@@ -75,7 +74,7 @@ class AgentRouting:
         router: Decides. One of ours without a model of its own asks the agent's.
     """
 
-    def __init__(self, router: Router | ModelRouting) -> None:
+    def __init__(self, router: Router) -> None:
         self._router = router
         self._decided: Recent[str, RouteName] = Recent(_MOST_DECISIONS)
         self._models: Recent[int, LoopModel] = Recent(_MOST_MODELS)
@@ -109,9 +108,9 @@ class AgentRouting:
                 return after_failure(error, options).route
         return self._decided.put(key, decision.route)
 
-    def _model(self, model: Runnable[Any, Any]) -> LoopModel:
-        if not isinstance(self._router, ModelRouting):
-            return NO_MODEL
+    def _model(self, model: Runnable[Any, Any]) -> LoopModel | None:
+        if not isinstance(self._router, RunRouter):
+            return None
         kept = self._models.get(id(model))
         if kept is None:
             kept = self._models.put(id(model), LoopModel(model))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sot_graph.limiting import CallLimiter
     from sot_graph.options import SotOptions
     from sot_graph.prompts import SotPrompts
-    from sot_graph.routing.deciding import ModelRouting, Router
+    from sot_graph.routing.protocol import Router
 
 __all__ = ["Edge", "Kit", "Node", "NodeFunction", "Update"]
 
@@ -41,7 +41,7 @@ class Kit:
     join: Join
     cache: ResultCache
     limiter: CallLimiter | None = None
-    router: Router | ModelRouting | None = None
+    router: Router | None = None
     expander: Expander | None = None
 
 

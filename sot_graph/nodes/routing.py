@@ -15,7 +15,7 @@ from sot_graph.nodes.expanding import fan_out_points
 from sot_graph.nodes.inputs import Asked, read_question
 from sot_graph.nodes.names import ANSWER_DIRECTLY, DRAFT_SKELETON
 from sot_graph.nodes.settling import announced, draft_or_recall, fresh
-from sot_graph.routing.deciding import decide
+from sot_graph.routing.protocol import decide
 from sot_graph.state import SotState, add_usage
 from sot_graph.types import RouteName, StageTiming, Timings
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sot_graph.nodes.answering import DirectAnswer
     from sot_graph.nodes.kit import Kit, Update
     from sot_graph.options import FrameChoice
-    from sot_graph.routing.decision import RouteDecision
+    from sot_graph.routing.protocol import RouteDecision
     from sot_graph.runs import Task
     from sot_graph.skeleton import Draft
 

@@ -13,8 +13,7 @@ from sot_graph.errors import RoutingError
 from sot_graph.models import InvalidOutputError, LoopModel, ModelCall, ModelWords, ask_structured, resolve_model
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.routing.decision import RouteDecision
-from sot_graph.routing.mixins import RoutesEdges
+from sot_graph.routing.protocol import BaseRouter, RouteDecision
 from sot_graph.runs import open_task
 from sot_graph.types import ChatTurn
 
@@ -51,7 +50,7 @@ class _Kind(BaseModel):
     kind: Literal["A", "B", "C"]
 
 
-class ModelRouter(RoutesEdges):
+class ModelRouter(BaseRouter):
     """Routes by one short structured call: A, independent points; B, points that build on each other; C, no list.
 
     Only A takes the skeleton path, and with `SotOptions(dependent="graph")` B too (the paper's prompting router, Ning
@@ -82,22 +81,23 @@ class ModelRouter(RoutesEdges):
         Raises:
             RoutingError: It has no model of its own, or the model's reply is none of the letters.
         """
-        if self._model is None:
-            message = "a ModelRouter without a model uses its graph's; to call it alone, give it one"
-            raise RoutingError(message)
         with open_task(None, {}, SotOptions()) as task:
-            return await self.decide(question, history, task=task, model=self._model)
+            return await self.decide(question, history, task=task, model=None)
 
     async def decide(
-        self, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel
+        self, question: str, history: Sequence[ChatTurn], *, task: Task, model: LoopModel | None
     ) -> RouteDecision:
         """Decide within a run.
 
         Raises:
-            RoutingError: The model's reply is none of the letters.
+            RoutingError: Neither it nor the graph has a model, or the model's reply is none of the letters.
         """
+        asked = self._model or model
+        if asked is None:
+            message = "a ModelRouter without a model uses its graph's; to call it alone or as an edge, give it one"
+            raise RoutingError(message)
         config = task.child_config(run_name="choose a route", stage="route")
-        call = ModelCall(self._model or model, "route", task, config, {"max_tokens": _MAX_TOKENS})
+        call = ModelCall(asked, "route", task, config, {"max_tokens": _MAX_TOKENS})
         try:
             parsed, _ = await ask_structured(
                 call,
