@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         WRITE_INTRODUCTION,
     )
     from sot_graph.options import SotContext, SotOptions
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.retrying import aretry_failed_points, retry_failed_points
     from sot_graph.routing.cascade import CascadeRouter
     from sot_graph.routing.learned.learned_router import LearnedRouter
@@ -141,7 +141,7 @@ _HOMES = {
         "WRITE_INTRODUCTION",
     ),
     "sot_graph.options": ("SotContext", "SotOptions"),
-    "sot_graph.prompts": ("SotPrompts",),
+    "sot_graph.prompts.templates": ("SotPrompts",),
     "sot_graph.retrying": ("aretry_failed_points", "retry_failed_points"),
     "sot_graph.routing.cascade": ("CascadeRouter",),
     "sot_graph.routing.learned.learned_router": ("LearnedRouter",),

@@ -48,7 +48,7 @@ from sot_graph.nodes import (
     join as join_node,
 )
 from sot_graph.options import SotContext, SotOptions, frame_parts
-from sot_graph.prompts import SotPrompts, prompts_for
+from sot_graph.prompts.templates import SotPrompts, prompts_for
 from sot_graph.routing.protocol import Router, check_router
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer

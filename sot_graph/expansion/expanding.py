@@ -18,7 +18,7 @@ from sot_graph.expansion.outputs import Expanded, ExpanderError, read_output
 from sot_graph.expansion.sending import SendingWriter
 from sot_graph.expansion.watching import ExpanderWatcher
 from sot_graph.models import Patience, explain
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.tracing import with_first
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from sot_graph.types import FramePart
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.types import FramePartName
 
 __all__ = ["FrameWriter"]

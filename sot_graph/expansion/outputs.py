@@ -10,7 +10,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from sot_graph.citations import cited_keys, read_sources
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.types import Source
 
 __all__ = ["Expanded", "ExpanderError", "read_output"]

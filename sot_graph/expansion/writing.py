@@ -14,12 +14,12 @@ from sot_graph.expansion.replying import TextWriter
 from sot_graph.expansion.telling import Teller
 from sot_graph.expansion.timing import write_in_time
 from sot_graph.models import ModelCall, Prompt
-from sot_graph.prompts.rendering import expansion_prefill
+from sot_graph.prompts.messages import expansion_prefill
 from sot_graph.types import Expansion
 
 if TYPE_CHECKING:
     from sot_graph.expansion.expander import Expander, ExpanderInput
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.types import SkeletonPoint
 
 __all__ = ["PointWriter"]

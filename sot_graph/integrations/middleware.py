@@ -26,7 +26,7 @@ from sot_graph.routing.learned.learned_router import LearnedRouter
 
 if TYPE_CHECKING:
     from sot_graph.limiting import CallLimiter
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.routing.protocol import Router
     from sot_graph.types import RouteName
 

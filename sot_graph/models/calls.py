@@ -18,7 +18,7 @@ from sot_graph.models.failures import explain
 from sot_graph.models.gathering import Gathered, text_of
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.tracing import GIVEN_UP, CallTrace
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import add_usage
 
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 
 __all__ = ["Gathered", "as_chunk", "text_of"]
 

@@ -17,7 +17,7 @@ from sot_graph.joining import frame_answer, join_answer, joint_sources
 from sot_graph.models import ModelCall, explain, is_callers_to_fix
 from sot_graph.nodes.describing import describe_answer, describe_figures
 from sot_graph.options import frame_parts
-from sot_graph.prompts.rendering import direct_messages
+from sot_graph.prompts.messages import direct_messages
 from sot_graph.state import SotState, add_usage, merge_timings
 from sot_graph.types import ChatTurn, Expansion, FinishReason, StageTiming
 from sot_graph.usage import usage_metadata

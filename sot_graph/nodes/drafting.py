@@ -13,7 +13,7 @@ from sot_graph.nodes.inputs import Asked, read_question
 from sot_graph.nodes.names import ANSWER_DIRECTLY, REVIEW_SKELETON
 from sot_graph.nodes.pipelining import can_pipeline, draft_and_expand
 from sot_graph.nodes.settling import draft_or_recall, fresh, settle_skeleton, skeleton_keys
-from sot_graph.prompts.rendering import numbered_list
+from sot_graph.prompts.messages import numbered_list
 from sot_graph.skeleton import Draft, Revision
 from sot_graph.state import SotState, add_usage
 from sot_graph.types import StageTiming

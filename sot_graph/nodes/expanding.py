@@ -25,7 +25,7 @@ from sot_graph.nodes.names import (
 )
 from sot_graph.nodes.settling import skeleton_call_of
 from sot_graph.options import frame_parts
-from sot_graph.prompts.rendering import expansion_messages
+from sot_graph.prompts.messages import expansion_messages
 from sot_graph.types import Expansion, PointTiming
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from sot_graph.models import ModelCall
 from sot_graph.nodes.announcing import announce_frame_end, announce_whole_frame
 from sot_graph.nodes.describing import describe_frame, describe_frame_end
 from sot_graph.nodes.settling import skeleton_call_of
-from sot_graph.prompts.rendering import conclusion_messages, introduction_messages
+from sot_graph.prompts.messages import frame_messages
 from sot_graph.types import FramePart, StageTiming
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ logger = logging.getLogger("sot_graph")
 async def write_introduction(payload: WriteIntroductionInput, task: Task, kit: Kit) -> Update:
     """Write the introduction from the skeleton alone, beside the points."""
     describe_frame("introduction", task)
-    messages = introduction_messages(kit.prompts, **_given(payload, task, kit))
+    messages = frame_messages(kit.prompts, "introduction", **_given(payload, task, kit))
     return await _written("introduction", messages, task, kit)
 
 
@@ -48,7 +48,7 @@ async def write_conclusion(state: SotState, task: Task, kit: Kit) -> Update:
     elif not texts:
         given_up = FramePart(text="", status="failed", error="no point has a text that it could conclude")
     else:
-        messages = conclusion_messages(kit.prompts, expansions=texts, **_given(state, task, kit))
+        messages = frame_messages(kit.prompts, "conclusion", expansions=texts, **_given(state, task, kit))
         return await _written("conclusion", messages, task, kit)
     logger.warning("The conclusion is left out: %s", given_up["error"])
     announce_frame_end("conclusion", given_up, task, kit)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.options import frame_parts
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.skeleton import clean_title, given_points
 from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint
 

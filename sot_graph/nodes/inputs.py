@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMes
 
 from sot_graph.errors import SotConfigError
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.types import ChatTurn
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sot_graph.joining import Join
     from sot_graph.limiting import CallLimiter
     from sot_graph.options import SotOptions
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.routing.protocol import Router
 
 __all__ = ["Edge", "Kit", "Node", "NodeFunction", "Update"]

@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.models import ModelCall, explain, is_callers_to_fix, is_retryable
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.rendering import skeleton_messages
+from sot_graph.prompts.messages import skeleton_messages
 from sot_graph.skeleton.depending import PointSieve
 from sot_graph.skeleton.parsing import MOST_ITEMS, parse_skeleton
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from sot_graph.models import LoopModel, Reply
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.runs import Task
     from sot_graph.types import ChatTurn, SkeletonPoint
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.models import InvalidOutputError, ask_structured
-from sot_graph.prompts.rendering import numbered_list, skeleton_prefill
+from sot_graph.prompts.messages import numbered_list, skeleton_prefill
 from sot_graph.skeleton.asking import Draft, Drafting, NoSkeletonError, Revision, listed, without_prefill
 from sot_graph.skeleton.parsing import parse_skeleton
 from sot_graph.skeleton.scanning import TitleScanner
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sot_graph.models import LoopModel
     from sot_graph.models.structured import StructuredMode
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.runs import Task
     from sot_graph.types import ChatTurn
 

@@ -15,7 +15,7 @@ from openai import LengthFinishReasonError
 from sot_graph.errors import SkeletonError
 from sot_graph.models import BrokenStreamError, InvalidOutputError, ask_structured, explain
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.rendering import numbered_list, skeleton_prefill
+from sot_graph.prompts.messages import numbered_list, skeleton_prefill
 from sot_graph.skeleton.asking import Draft, Drafting, NoSkeletonError, listed, without_prefill
 from sot_graph.skeleton.parsing import parse_skeleton
 from sot_graph.skeleton.scanning import TitleScanner

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.models import LoopModel
-from sot_graph.prompts import SotPrompts
+from sot_graph.prompts.templates import SotPrompts
 from sot_graph.runs import Task
 from sot_graph.skeleton import Draft, NoSkeletonError, draft_skeleton, given_points
 from sot_graph.skeleton.schema import skeleton_schema
