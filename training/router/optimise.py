@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-__all__ = ["Row", "Vector", "fit_logistic"]
+__all__ = ["Vector", "fit_logistic"]
 
 Vector: TypeAlias = list[float]
 Row: TypeAlias = tuple[tuple[int, float], ...]
