@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         SotError,
     )
     from sot_graph.events import SotEvent
-    from sot_graph.writing.expander import Expander, ExpanderInput
     from sot_graph.graph import build_sot_graph, create_sot_graph
     from sot_graph.integrations.middleware import SkeletonOfThoughtMiddleware
     from sot_graph.integrations.tool import create_sot_tool
@@ -42,17 +41,17 @@ if TYPE_CHECKING:
         WRITE_INTRODUCTION,
     )
     from sot_graph.options import SotContext, SotOptions
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.retrying import aretry_failed_points, retry_failed_points
     from sot_graph.routing.cascade import CascadeRouter
-    from sot_graph.routing.deciding import Router
-    from sot_graph.routing.decision import RouteDecision
-    from sot_graph.routing.learned import LearnedRouter
-    from sot_graph.routing.model import ModelRouter
+    from sot_graph.routing.learned.learned_router import LearnedRouter
+    from sot_graph.routing.model_router import ModelRouter
+    from sot_graph.routing.protocol import RouteDecision, Router
     from sot_graph.state import SotInput, SotOutput, SotState
     from sot_graph.streaming import AnswerReader, AnswerTransformer, astream_answer, stream_answer
     from sot_graph.timeline import RunFigures, measure_run, result_timeline
     from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint, Source, StageUsage, Timings, Usage
+    from sot_graph.writing.expander import Expander, ExpanderInput
 
 __all__ = [
     "ANSWER_DIRECTLY",
@@ -142,13 +141,12 @@ _HOMES = {
         "WRITE_INTRODUCTION",
     ),
     "sot_graph.options": ("SotContext", "SotOptions"),
-    "sot_graph.prompts": ("SotPrompts",),
+    "sot_graph.prompts.templates": ("SotPrompts",),
     "sot_graph.retrying": ("aretry_failed_points", "retry_failed_points"),
     "sot_graph.routing.cascade": ("CascadeRouter",),
-    "sot_graph.routing.deciding": ("Router",),
-    "sot_graph.routing.decision": ("RouteDecision",),
-    "sot_graph.routing.learned": ("LearnedRouter",),
-    "sot_graph.routing.model": ("ModelRouter",),
+    "sot_graph.routing.learned.learned_router": ("LearnedRouter",),
+    "sot_graph.routing.model_router": ("ModelRouter",),
+    "sot_graph.routing.protocol": ("RouteDecision", "Router"),
     "sot_graph.state": ("SotInput", "SotOutput", "SotState"),
     "sot_graph.streaming": ("AnswerReader", "AnswerTransformer", "astream_answer", "stream_answer"),
     "sot_graph.timeline": ("RunFigures", "measure_run", "result_timeline"),

@@ -16,7 +16,7 @@ from uuid import UUID
 from langchain_core.documents import Document
 from pydantic import AnyUrl
 
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.types import Expansion, Source
 
 __all__ = ["Numbering", "cited_keys", "list_sources", "number_sources", "read_sources", "without_citations"]

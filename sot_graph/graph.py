@@ -43,8 +43,8 @@ from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.nodes.trace_summary import trace_policy
 from sot_graph.options import SotContext, SotOptions, frame_parts
-from sot_graph.prompts import SotPrompts, prompts_for
-from sot_graph.routing.deciding import ModelRouting, Router, check_router
+from sot_graph.prompts.templates import SotPrompts, prompts_for
+from sot_graph.routing.protocol import Router, check_router
 from sot_graph.run import GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
@@ -66,7 +66,7 @@ def build_sot_graph(
     model: Runnable[Any, Any] | str,
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
-    router: Router | ModelRouting | None = None,
+    router: Router | None = None,
     expander: Expander | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
@@ -175,7 +175,7 @@ def create_sot_graph(
     model: Runnable[Any, Any] | str,
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
-    router: Router | ModelRouting | None = None,
+    router: Router | None = None,
     expander: Expander | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,

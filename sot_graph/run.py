@@ -20,9 +20,9 @@ from langgraph.runtime import get_runtime
 from sot_graph._seams import has_checkpointer, somebody_listens
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.scrubbing import Scrubber
 from sot_graph.observability.run_trace import NodeTrace
 from sot_graph.options import SotOptions, apply_context
+from sot_graph.scrubbing import Scrubber
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.joining import Join
     from sot_graph.llm.loop_bound_model import LoopModel
-    from sot_graph.prompts.profiles import SotPrompts
-    from sot_graph.routing.deciding import ModelRouting, Router
+    from sot_graph.prompts.templates import SotPrompts
+    from sot_graph.routing.protocol import Router
     from sot_graph.types import Stage
     from sot_graph.writing.expander import Expander
 
@@ -58,7 +58,7 @@ class GraphParts:
     join: Join
     cache: ResultCache
     limiter: CallLimiter | None = None
-    router: Router | ModelRouting | None = None
+    router: Router | None = None
     expander: Expander | None = None
 
 

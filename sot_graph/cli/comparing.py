@@ -80,8 +80,8 @@ class Comparing:
 
     async def _both(self, chat: Runnable[Any, Any], console: Console, errors: Console) -> None:
         from sot_graph.graph import create_sot_graph
-        from sot_graph.prompts import prompts_for
-        from sot_graph.prompts.rendering import direct_messages
+        from sot_graph.prompts.messages import direct_messages
+        from sot_graph.prompts.templates import prompts_for
 
         graph = create_sot_graph(chat)
         prompts = prompts_for(chat)
@@ -104,7 +104,7 @@ class Comparing:
             errors.print(f"Answering {way.name} ...", style="dim")
 
     async def _directly(self, chat: Runnable[Any, Any], messages: list[Any], settings: Mapping[str, Any]) -> None:
-        from sot_graph.prompts.rendering import clean_text
+        from sot_graph.prompts.messages import clean_text
 
         started = time.monotonic()
         way = self.direct

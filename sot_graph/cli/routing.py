@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from rich.console import Console
 
-    from sot_graph.routing.decision import RouteDecision
+    from sot_graph.routing.protocol import RouteDecision
 
 __all__ = ["Routing", "make_router"]
 
 
 def make_router(kind: RouterKind, model: Runnable[Any, Any]) -> Any:
     """A router by its name. `model` is asked by the last two."""
-    from sot_graph.routing.learned import LearnedRouter
+    from sot_graph.routing.learned.learned_router import LearnedRouter
 
     if kind is RouterKind.LEARNED:
         return LearnedRouter()
     from sot_graph.routing.cascade import CascadeRouter
-    from sot_graph.routing.model import ModelRouter
+    from sot_graph.routing.model_router import ModelRouter
 
     if kind is RouterKind.MODEL:
         return ModelRouter(model)
@@ -83,7 +83,7 @@ class Routing:
         return questions
 
     def _decide_alone(self, questions: list[str]) -> None:
-        from sot_graph.routing.learned import LearnedRouter
+        from sot_graph.routing.learned.learned_router import LearnedRouter
 
         router = LearnedRouter()
         for question in questions:
@@ -100,13 +100,12 @@ class Routing:
 
     async def _decide(self, questions: list[str], router: Any) -> None:
         from sot_graph.options import SotOptions
-        from sot_graph.routing.deciding import ask_router
-        from sot_graph.routing.edges import NO_MODEL
+        from sot_graph.routing.protocol import ask_router
         from sot_graph.run import open_run
 
         for question in questions:
-            with open_run({}, SotOptions()) as task:
-                self._print(question, await ask_router(router, question, (), task=task, model=NO_MODEL))
+            with open_run({}, SotOptions()) as run:
+                self._print(question, await ask_router(router, question, (), run=run, model=None))
 
     def _print(self, question: str, decision: RouteDecision) -> None:
         if self.as_json:

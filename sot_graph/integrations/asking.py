@@ -21,10 +21,11 @@ from sot_graph.integrations.streams import HeldBack
 from sot_graph.llm.call import cleaner_of, scrubber_of, unbound
 from sot_graph.nodes.answer_directly import BREAKS_OFF
 from sot_graph.nodes.question_input import last_human, other_blocks
+from sot_graph.observability.run_trace import CallTrace, NodeTrace
 from sot_graph.options import SotContext
 from sot_graph.run import ANSWER_ID
 from sot_graph.scrubbing import secrets_of
-from sot_graph.observability.run_trace import GIVEN_UP, CallTrace, NodeTrace
+from sot_graph.tracing.hiding import GIVEN_UP
 
 if TYPE_CHECKING:
     from uuid import UUID

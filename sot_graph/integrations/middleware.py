@@ -22,12 +22,12 @@ from sot_graph.integrations.extra import AgentMiddleware, ModelRequest, ModelRes
 from sot_graph.integrations.routing import AgentQuestion, AgentRouting, Recent, read_agent_question
 from sot_graph.joining import Join, join_markdown
 from sot_graph.options import SotOptions, apply_context
-from sot_graph.routing.learned import LearnedRouter
+from sot_graph.routing.learned.learned_router import LearnedRouter
 
 if TYPE_CHECKING:
     from sot_graph.concurrency.call_limiter import CallLimiter
-    from sot_graph.prompts import SotPrompts
-    from sot_graph.routing.deciding import ModelRouting, Router
+    from sot_graph.prompts.templates import SotPrompts
+    from sot_graph.routing.protocol import Router
     from sot_graph.types import RouteName
 
 __all__ = ["SkeletonOfThoughtMiddleware"]
@@ -80,7 +80,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
     def __init__(
         self,
-        router: Router | ModelRouting | None = None,
+        router: Router | None = None,
         *,
         options: SotOptions | None = None,
         prompts: SotPrompts | None = None,

@@ -17,13 +17,12 @@ from langgraph.constants import TAG_NOSTREAM
 from sot_graph.errors import RoutingError
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.nodes.question_input import identity_of, last_human, length_of, turns_of
-from sot_graph.routing.deciding import ModelRouting, after_failure, ask_in_time
-from sot_graph.routing.edges import NO_MODEL
+from sot_graph.routing.protocol import RunRouter, after_failure, ask_in_time
 from sot_graph.run import open_run
 
 if TYPE_CHECKING:
     from sot_graph.options import SotOptions
-    from sot_graph.routing.deciding import Router
+    from sot_graph.routing.protocol import Router
     from sot_graph.types import ChatTurn, RouteName
 
 __all__ = ["AgentQuestion", "AgentRouting", "Recent", "read_agent_question"]
@@ -75,7 +74,7 @@ class AgentRouting:
         router: Decides. One of ours without a model of its own asks the agent's.
     """
 
-    def __init__(self, router: Router | ModelRouting) -> None:
+    def __init__(self, router: Router) -> None:
         self._router = router
         self._decided: Recent[str, RouteName] = Recent(_MOST_DECISIONS)
         self._models: Recent[int, LoopModel] = Recent(_MOST_MODELS)
@@ -98,20 +97,20 @@ class AgentRouting:
             return known
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
-        with open_run(config, options, reads_context=False) as task:
-            task.ended = True
-            task.given = {"question": question.text, "history": question.history}
+        with open_run(config, options, reads_context=False) as run:
+            run.ended = True
+            run.given = {"question": question.text, "history": question.history}
             try:
                 decision = await ask_in_time(
-                    self._router, question.text, question.history, task=task, model=self._model(model)
+                    self._router, question.text, question.history, run=run, model=self._model(model)
                 )
             except RoutingError as error:
                 return after_failure(error, options).route
         return self._decided.put(key, decision.route)
 
-    def _model(self, model: Runnable[Any, Any]) -> LoopModel:
-        if not isinstance(self._router, ModelRouting):
-            return NO_MODEL
+    def _model(self, model: Runnable[Any, Any]) -> LoopModel | None:
+        if not isinstance(self._router, RunRouter):
+            return None
         kept = self._models.get(id(model))
         if kept is None:
             kept = self._models.put(id(model), LoopModel(model))

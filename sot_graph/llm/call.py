@@ -18,9 +18,10 @@ from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.observability.run_trace import CallTrace
+from sot_graph.prompts.messages import clean_text
 from sot_graph.scrubbing import Scrubber
-from sot_graph.observability.run_trace import GIVEN_UP, CallTrace
+from sot_graph.tracing.hiding import GIVEN_UP
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from sot_graph.run import RunContext
     from sot_graph.observability.run_trace import NodeTrace, OnError
+    from sot_graph.run import RunContext
     from sot_graph.types import Stage
 
 __all__ = [
@@ -127,14 +128,14 @@ class ModelCall:
     Args:
         model: The model.
         stage: What for: the usage is counted there.
-        task: The node's execution.
+        run: The node's execution.
         config: The call's LangChain config.
         settings: Keyword arguments of the call, such as `max_tokens`.
     """
 
     model: LoopModel
     stage: Stage
-    task: RunContext
+    run: RunContext
     config: RunnableConfig
     settings: Mapping[str, Any]
     trace: CallTrace = field(default_factory=CallTrace)
@@ -161,20 +162,20 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         attempt = 1
-        retry_policy = RetryPolicy(self.task.options)
+        retry_policy = RetryPolicy(self.run.options)
         clean = cleaner_of(lambda: self.scrubber(messages))
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
             try:
-                async with self.task.slot(), self.model.gate:
+                async with self.run.slot(), self.model.gate:
                     asked = self.model.shape(made(messages))
                     runnable = await self.model.here()
                     if prepare is not None:
                         runnable = prepare(runnable)
                     call = unbound(runnable, self.config, self.settings)
                     call = replace(call, config=self.trace.begin(call.config, clean))
-                    self.task.meter.begin_call(self.stage)
+                    self.run.meter.begin_call(self.stage)
                     if on_text is None:
                         return await self._whole(call, asked)
                     return await self._streamed(call, asked, on_text, with_tools=prepare is not None)
@@ -185,7 +186,7 @@ class ModelCall:
                 await self.trace.end(asyncio.CancelledError(GIVEN_UP))
                 raise
             except Exception as error:
-                self.task.meter.add_tokens(self.stage, clean(error, None))
+                self.run.meter.add_tokens(self.stage, clean(error, None))
                 wait = retry_policy.wait_after(error)
                 if wait is None:
                     raise
@@ -195,7 +196,7 @@ class ModelCall:
 
     def scrubber(self, messages: Prompt) -> Scrubber:
         """Cleans what came of this prompt: of the model's keys, and of quotes where a trace hides content."""
-        return scrubber_of(self.model.secrets, self.task.trace, lambda: made(messages), self.task.given)
+        return scrubber_of(self.model.secrets, self.run.trace, lambda: made(messages), self.run.given)
 
     async def _whole(self, call: Prepared, messages: list[BaseMessage]) -> Reply:
         try:
@@ -204,7 +205,7 @@ class ModelCall:
             message = _unfinished(error)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
-        self.task.meter.add_message(self.stage, message)
+        self.run.meter.add_message(self.stage, message)
         return Reply(clean_text(str(message.text)), message)
 
     async def _streamed(
@@ -231,7 +232,7 @@ class ModelCall:
                 raise BrokenStreamError("".join(gathered.pieces)) from error
             raise
         finally:
-            self.task.meter.add_tokens(self.stage, gathered.usage)
+            self.run.meter.add_tokens(self.stage, gathered.usage)
         message = gathered.message()
         return Reply(str(message.content), message)
 

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from sot_graph.errors import SotConfigError, SotError, causes_of, field_of, status_code
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.scrubbing import without_keys
 
 __all__ = [

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.local.server import LocalServer
-from sot_graph.prompts import SotPrompts
+from sot_graph.prompts.templates import SotPrompts
 
 if TYPE_CHECKING:
     import os

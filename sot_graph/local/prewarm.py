@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 
 from langchain_core.messages import convert_to_openai_messages
 
-from sot_graph.prompts.rendering import expansion_messages, skeleton_messages
+from sot_graph.prompts.messages import expansion_messages, skeleton_messages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
 
-    from sot_graph.prompts import SotPrompts
+    from sot_graph.prompts.templates import SotPrompts
     from sot_graph.types import SkeletonPoint
 
 __all__ = ["Prewarm"]

@@ -1,4 +1,7 @@
-"""The graph's nodes: a module each, named as the node. Their names are constants here: people stream and interrupt by them."""
+"""The graph's nodes: a module each, named as the node.
+
+The names are constants, since people stream and interrupt by them.
+"""
 
 __all__ = [
     "ANSWER_DIRECTLY",

@@ -1,4 +1,4 @@
-"""`draft_skeleton`, the first node where there is no router: a skeleton is given, recalled from the cache, or drafted."""
+"""`draft_skeleton`, the first node without a router: a skeleton is given, recalled from the cache, or drafted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sot_graph.nodes.announcements import announce_skeleton
 from sot_graph.nodes.pipelined_dispatch import can_pipeline, draft_and_expand
 from sot_graph.nodes.question_input import Asked, kept_expansions, kept_frame, read_given, read_question
 from sot_graph.nodes.skeleton_cache import draft_or_recall, skeleton_keys
-from sot_graph.prompts.rendering import numbered_list
+from sot_graph.prompts.messages import numbered_list
 from sot_graph.run import ANSWER_ID
 from sot_graph.skeleton.drafter import Draft, Revision
 from sot_graph.state import SCHEMA_VERSION, SotState, add_usage

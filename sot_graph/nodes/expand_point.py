@@ -25,12 +25,7 @@ from sot_graph.nodes import (
 )
 from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
 from sot_graph.options import frame_parts
-from sot_graph.prompts.rendering import (
-    conclusion_messages,
-    expansion_messages,
-    expansion_prefill,
-    introduction_messages,
-)
+from sot_graph.prompts.messages import expansion_messages, expansion_prefill, frame_messages
 from sot_graph.skeleton.drafter import skeleton_call_messages
 from sot_graph.types import Expansion, FramePart, PointTiming, StageTiming
 from sot_graph.writing.cleaner import TextCleaner
@@ -188,7 +183,7 @@ def _expander_input(payload: ExpandPointInput) -> ExpanderInput:
 
 async def write_introduction(payload: WriteIntroductionInput, run: RunContext) -> Update:
     """Write the introduction from the skeleton alone, beside the points."""
-    messages = partial(introduction_messages, run.graph.prompts, **_prompt_basis(payload, run))
+    messages = partial(frame_messages, run.graph.prompts, "introduction", **_prompt_basis(payload, run))
     return await _write_frame_part("introduction", messages, run)
 
 
@@ -204,7 +199,9 @@ async def write_conclusion(state: SotState, run: RunContext) -> Update:
         given_up = WrittenText("", "timed_out", "there was no time left for it (deadline)")
     elif not texts:
         given_up = WrittenText("", "failed", "no point has a text that it could conclude")
-    messages = partial(conclusion_messages, run.graph.prompts, expansions=texts, **_prompt_basis(state, run))
+    messages = partial(
+        frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(state, run)
+    )
     return await _write_frame_part("conclusion", messages, run, given_up)
 
 

@@ -15,7 +15,7 @@ from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.options import frame_parts
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.skeleton.parser import clean_title, given_points
 from sot_graph.types import ChatTurn, Expansion, Frame, FramePart, SkeletonPoint
 

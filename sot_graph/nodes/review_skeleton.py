@@ -12,7 +12,7 @@ from langgraph.types import Overwrite, interrupt
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.nodes.announcements import announce_skeleton
 from sot_graph.nodes.question_input import kept_expansions
-from sot_graph.prompts.rendering import clean_text, numbered_list
+from sot_graph.prompts.messages import clean_text, numbered_list
 from sot_graph.skeleton.parser import given_points
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from sot_graph.nodes.expand_point import fan_out_points
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
 from sot_graph.nodes.skeleton_cache import draft_or_recall
-from sot_graph.routing.deciding import decide
+from sot_graph.routing.protocol import decide
 from sot_graph.state import SotState, add_usage
 from sot_graph.types import RouteName, StageTiming, Timings
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sot_graph.nodes.answer_directly import DirectAnswer
     from sot_graph.nodes.graph_node import Update
     from sot_graph.options import FrameChoice
-    from sot_graph.routing.decision import RouteDecision
+    from sot_graph.routing.protocol import RouteDecision
     from sot_graph.run import RunContext
     from sot_graph.skeleton.drafter import Draft
 
@@ -51,7 +51,7 @@ async def route(state: SotState, run: RunContext) -> Update:
     timings: Timings = {}
     chosen: Update = {}
     try:
-        decision = await decide(run.graph.router, asked.question, asked.history, task=run, model=run.graph.model)
+        decision = await decide(run.graph.router, asked.question, asked.history, run=run, model=run.graph.model)
         timings["route"] = StageTiming(start=0.0, end=run.elapsed())
         graph = run.options.dependent == "graph"
         goes: RouteName = "skeleton" if decision.dependent and graph else decision.route

@@ -7,9 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sot_graph.errors import SotConfigError
-from sot_graph.routing.deciding import ModelRouting, Router, ask_router, check_router
-from sot_graph.routing.decision import RouteDecision
-from sot_graph.routing.mixins import RoutesEdges
+from sot_graph.routing.protocol import BaseRouter, RouteDecision, Router, ask_router, check_router, is_share
 from sot_graph.types import ChatTurn
 
 if TYPE_CHECKING:
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["CascadeRouter"]
 
 
-class CascadeRouter(RoutesEdges):
+class CascadeRouter(BaseRouter):
     """Asks `first`, and `second` only where the first one's confidence is below a threshold.
 
     Args:
@@ -35,13 +33,13 @@ class CascadeRouter(RoutesEdges):
         SotConfigError: The threshold is no number from 0 to 1, or one of the two is no router.
 
     Example:
-        >>> from sot_graph.routing.decision import RouteDecision
+        >>> from sot_graph import RouteDecision
         >>> sure = lambda question, history: RouteDecision("direct", "too short", 0.99)
         >>> cascade = CascadeRouter(sure, lambda question, history: "skeleton", threshold=0.8)
     """
 
-    def __init__(self, first: Router | ModelRouting, second: Router | ModelRouting, *, threshold: float = 0.8) -> None:
-        if not 0 <= threshold <= 1:
+    def __init__(self, first: Router, second: Router, *, threshold: float = 0.8) -> None:
+        if not is_share(threshold):
             message = f"CascadeRouter's threshold is a confidence from 0 to 1, not {threshold!r}."
             raise SotConfigError(message)
         check_router(first, "first")
@@ -53,13 +51,13 @@ class CascadeRouter(RoutesEdges):
         self.asked = 0
 
     async def decide(
-        self, question: str, history: Sequence[ChatTurn], *, task: RunContext, model: LoopModel
+        self, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
     ) -> RouteDecision:
         """Decide within a run."""
         self.decided += 1
-        decision = await ask_router(self.first, question, history, task=task, model=model)
+        decision = await ask_router(self.first, question, history, run=run, model=model)
         if decision.confidence is not None and decision.confidence >= self.threshold:
             return decision
         self.asked += 1
-        second = await ask_router(self.second, question, history, task=task, model=model)
+        second = await ask_router(self.second, question, history, run=run, model=model)
         return replace(second, reason=f"{second.reason}; the first router was unsure")

@@ -21,7 +21,7 @@ from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.rendering import numbered_list, skeleton_messages, skeleton_prefill
+from sot_graph.prompts.messages import numbered_list, skeleton_messages, skeleton_prefill
 from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, parse_skeleton
 from sot_graph.skeleton.schema import SkeletonSchema, skeleton_schema
 from sot_graph.skeleton.stream_parser import TitleScanner

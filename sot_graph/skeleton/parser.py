@@ -1,4 +1,4 @@
-"""From what a model wrote, or a caller gave, to points: lists of any kind, JSON somewhere in a text, titles with markup."""
+"""From what a model wrote, or a caller gave, to points: lists of any kind, JSON in a text, titles with markup."""
 
 from __future__ import annotations
 

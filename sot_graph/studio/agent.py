@@ -10,7 +10,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 
 from sot_graph.graph import create_sot_graph
 from sot_graph.options import SotContext
-from sot_graph.routing.learned import LearnedRouter
+from sot_graph.routing.learned.learned_router import LearnedRouter
 
 if TYPE_CHECKING:
     from langgraph.graph.state import CompiledStateGraph

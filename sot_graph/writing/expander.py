@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 from sot_graph.citations import cited_keys, read_sources
 from sot_graph.concurrency.isolation import ContainedError, in_own_thread, without_exit
 from sot_graph.errors import SotConfigError
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.types import SkeletonPoint, Source
 
 __all__ = [

@@ -15,11 +15,11 @@ from langgraph.errors import GraphBubbleUp
 
 from sot_graph._seams import without_checkpointer
 from sot_graph.concurrency.isolation import ContainedError, run_isolated
-from sot_graph.llm.provider_errors import explain
 from sot_graph.errors import status_code
+from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.observability.run_trace import with_first
-from sot_graph.prompts.rendering import clean_text
+from sot_graph.prompts.messages import clean_text
 from sot_graph.writing.expander import (
     Expanded,
     Expander,
@@ -65,9 +65,9 @@ class ExpanderSource:
         self._expander = expander
         self._given = given
         self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
-        self._run = call.task
+        self._run = call.run
         self._scrubber = call.scrubber(self._given["messages"])
-        self._watcher = _ExpanderWatcher(call.task, given["point"]["index"], self._scrubber.error)
+        self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], self._scrubber.error)
         # A graph in it keeps no state of its own, since a point is resumed as a whole. With the parent's checkpointer
         # an agent would need an asynchronous one in a synchronous run, too.
         callbacks = with_first(call.config.get("callbacks"), self._watcher)

@@ -40,7 +40,7 @@ class ModelSource:
         Raises:
             Exception: Trying again and going on are used up.
         """
-        call, stream = self._call, self._call.task.stream
+        call, stream = self._call, self._call.run.stream
         restarts = 0
         while True:
             draft.restart()
@@ -58,7 +58,7 @@ class ModelSource:
                     text = _continuation(error.text, reply.text)
                     break
                 restarts += 1
-                if restarts > call.task.options.max_retries:
+                if restarts > call.run.options.max_retries:
                     raise
         if text:
             draft.write(text)

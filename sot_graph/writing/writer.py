@@ -138,8 +138,8 @@ async def _write_in_time(
     source: TextSource, draft: TextDraft, call: ModelCall
 ) -> tuple[ExpansionStatus, str | None]:
     """What became of a text, and why."""
-    options = call.task.options
-    limit = call.task.seconds_left(options.point_timeout)
+    options = call.run.options
+    limit = call.run.seconds_left(options.point_timeout)
     try:
         async with asyncio.timeout(limit) as timer:
             nothing = await write_something(source, draft, call)

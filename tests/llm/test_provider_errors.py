@@ -10,15 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.llm.provider_errors import (
-    backoff_seconds,
-    explain,
-    is_callers_to_fix,
-    is_retryable,
-    retry_after_seconds,
-    status_code,
-)
+from sot_graph.errors import SkeletonError, SotConfigError, status_code
+from sot_graph.llm.provider_errors import backoff_seconds, explain, is_callers_to_fix, is_retryable, retry_after_seconds
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import math
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sot_graph.routing.learned import DEFAULT_THRESHOLD, LearnedRouter
+from sot_graph.routing.learned.learned_router import DEFAULT_THRESHOLD, LearnedRouter
 from training.router.questions import Question, read_questions
 from training.router.train import FOLDS, train, weights_text
 
@@ -36,7 +35,6 @@ VICUNA_KINDS = (
 _KIND_SIZE = 10
 _THRESHOLDS = (0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)
 _SURE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-_MINIMA = (40, 60, 100, 150, 200, 300)
 
 
 class Judged(NamedTuple):
@@ -57,30 +55,29 @@ def accuracy(judged: Sequence[Judged], threshold: float = DEFAULT_THRESHOLD) -> 
     return sum((one.probability >= threshold) == one.skeleton for one in judged) / len(judged)
 
 
-def _judged_by_others(questions: Sequence[Question], groups: Sequence[object]) -> list[tuple[Question, Judged, int]]:
-    """Each question judged, and its answer's length estimated, by models that were trained without its group."""
-    results: list[tuple[Question, Judged, int]] = []
+def _judged_by_others(questions: Sequence[Question], groups: Sequence[object]) -> list[Judged]:
+    """Each question, in their order, judged by a model that was trained without its group."""
+    judged: dict[Question, Judged] = {}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.json"
         for group in dict.fromkeys(groups):
             kept = [one for one, its_group in zip(questions, groups, strict=True) if its_group != group]
-            file.write_text(weights_text(train(kept, with_spread=False)), encoding="ascii")
+            file.write_text(weights_text(train(kept)), encoding="ascii")
             router = LearnedRouter(weights=file)
             for one, its_group in zip(questions, groups, strict=True):
                 if its_group == group:
-                    judged = Judged(one.skeleton, router.probability(one.text))
-                    results.append((one, judged, router.expected_tokens(one.text)))
-    return results
+                    judged[one] = Judged(one.skeleton, router.probability(one.text))
+    return [judged[one] for one in questions]
 
 
 def _left_out(questions: Sequence[Question]) -> Iterator[str]:
-    results = _judged_by_others(questions, [one.kind for one in questions])
+    judged = _judged_by_others(questions, [one.kind for one in questions])
     yield "### The project's own questions, each file judged by a model that has not seen it"
     yield ""
-    yield f"All together: **{_percent(accuracy([judged for _, judged, _ in results]))}**."
+    yield f"All together: **{_percent(accuracy(judged))}**."
     yield ""
     kinds = list(dict.fromkeys(one.kind for one in questions))
-    parts = {kind: [judged for one, judged, _ in results if one.kind == kind] for kind in kinds}
+    parts = {kind: [its for one, its in zip(questions, judged, strict=True) if one.kind == kind] for kind in kinds}
     yield from _table(
         ("file", "questions", "lists", "routed right"),
         (
@@ -168,31 +165,6 @@ def _vicuna_kinds(judged: Sequence[Judged]) -> Iterator[str]:
     )
 
 
-def _lengths(pairs: Sequence[tuple[int, int]]) -> Iterator[str]:
-    yield "### Length of the answer (cross-validated on the project's own questions)"
-    yield ""
-    errors = [abs(math.log(guess / truth)) for truth, guess in pairs]
-    half = sum(error <= math.log(2) for error in errors) / len(errors)
-    median = math.exp(sorted(errors)[len(errors) // 2])
-    yield f"Within a factor of two: {_percent(half)} of {len(pairs)}; median factor {median:.2f}."
-    yield ""
-    kinds = sorted({truth for truth, _ in pairs})
-    yield from _table(
-        ("`min_expected_tokens`", *(f"sent direct of about {kind} tokens" for kind in kinds)),
-        (
-            (
-                least,
-                *(_percent(_share_below([guess for truth, guess in pairs if truth == kind], least)) for kind in kinds),
-            )
-            for least in _MINIMA
-        ),
-    )
-
-
-def _share_below(guesses: Sequence[int], least: int) -> float:
-    return sum(guess < least for guess in guesses) / len(guesses)
-
-
 def _speed(router: LearnedRouter) -> Iterator[str]:
     sample = "I have a garden with a slope and I'd like to know what the best ways are to keep the soil. "
     texts = {"80": sample[:80], "1,000": (sample * 20)[:1000], "10,000": (sample * 200)[:10_000]}
@@ -234,11 +206,9 @@ def main() -> None:
         if name == "Vicuna":
             print("\n".join(_vicuna_kinds(judged[name])))
     questions = read_questions()
-    results = _judged_by_others(questions, [at % FOLDS for at in range(len(questions))])
-    own = [judged for _, judged, _ in results]
+    own = _judged_by_others(questions, [at % FOLDS for at in range(len(questions))])
     print("\n".join(_routes(f"The project's own questions, {FOLDS}-fold cross-validated", own)))
     print("\n".join(_left_out(questions)))
-    print("\n".join(_lengths([(question.tokens, guess) for question, _, guess in results])))
     print("\n".join(_speed(router)))
 
 

@@ -1,4 +1,4 @@
-"""Fits linear models in plain Python: the same numbers on every machine, and nothing to install.
+"""Fits a linear model in plain Python: the same numbers on every machine, and nothing to install.
 
 `sum()` is avoided on purpose: Python 3.12 changed how it rounds.
 """
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-__all__ = ["Row", "Vector", "fit_logistic", "fit_squares", "score"]
+__all__ = ["Vector", "fit_logistic"]
 
 Vector: TypeAlias = list[float]
 Row: TypeAlias = tuple[tuple[int, float], ...]
@@ -33,49 +33,14 @@ def fit_logistic(rows: Sequence[Row], labels: Sequence[bool], size: int, penalty
         penalty: Half of it times the squared weights is added to the loss.
     """
 
-    def loss(score: float, label: float) -> tuple[float, float]:
-        margin = score if label else -score
-        if margin > 0:
-            small = math.exp(-margin)
-            value, share = math.log1p(small), small / (1.0 + small)
-        else:
-            small = math.exp(margin)
-            value, share = math.log1p(small) - margin, 1.0 / (1.0 + small)
-        return value, -share if label else share
-
-    return _minimise(_objective(rows, [float(label) for label in labels], size, penalty, loss), size)
-
-
-def fit_squares(rows: Sequence[Row], targets: Sequence[float], size: int, penalty: float) -> Vector:
-    """Least squares with a squared penalty on all weights but the bias. Arguments as in `fit_logistic`."""
-
-    def loss(score: float, target: float) -> tuple[float, float]:
-        error = score - target
-        return 0.5 * error * error, error
-
-    return _minimise(_objective(rows, targets, size, penalty, loss), size)
-
-
-def score(row: Row, weights: Vector) -> float:
-    """A row's weighted sum, the bias included."""
-    total = weights[0]
-    for index, value in row:
-        total += value * weights[index]
-    return total
-
-
-def _objective(
-    rows: Sequence[Row],
-    targets: Sequence[float],
-    size: int,
-    penalty: float,
-    loss: Callable[[float, float], tuple[float, float]],
-) -> _Objective:
     def evaluate(weights: Vector) -> tuple[float, Vector]:
         total = 0.0
         gradient = [0.0] * size
-        for row, target in zip(rows, targets, strict=True):
-            value, slope = loss(score(row, weights), target)
+        for row, label in zip(rows, labels, strict=True):
+            score = weights[0]
+            for index, amount in row:
+                score += amount * weights[index]
+            value, slope = _logistic_loss(score, label)
             total += value
             gradient[0] += slope
             for index, amount in row:
@@ -86,7 +51,19 @@ def _objective(
             gradient[index] += penalty * weight
         return total, gradient
 
-    return evaluate
+    return _minimise(evaluate, size)
+
+
+def _logistic_loss(score: float, label: bool) -> tuple[float, float]:
+    """One question's loss, and its slope by the score."""
+    margin = score if label else -score
+    if margin > 0:
+        small = math.exp(-margin)
+        value, share = math.log1p(small), small / (1.0 + small)
+    else:
+        small = math.exp(margin)
+        value, share = math.log1p(small) - margin, 1.0 / (1.0 + small)
+    return value, -share if label else share
 
 
 def _minimise(objective: _Objective, size: int) -> Vector:

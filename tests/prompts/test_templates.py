@@ -7,7 +7,7 @@ import pytest
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.errors import SotConfigError
-from sot_graph.prompts import SotPrompts
+from sot_graph.prompts.templates import SotPrompts
 from sot_graph.testing import ScriptedChatModel
 
 

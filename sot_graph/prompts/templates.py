@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
@@ -17,29 +20,25 @@ Example: TypeAlias = tuple[str, str]
 
 PromptLayout: TypeAlias = Literal["shared", "standalone"]
 
-_SKELETON_PLACEHOLDERS = frozenset({"question", "min_points", "max_points", "title_length", "relation"})
-_PLACEHOLDERS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = MappingProxyType(
-    {  # template: (required, allowed)
-        "system": (frozenset(), frozenset()),
-        "skeleton": (frozenset({"question"}), _SKELETON_PLACEHOLDERS),
-        "skeleton_list": (frozenset({"question"}), _SKELETON_PLACEHOLDERS),
-        "independent": (frozenset(), frozenset()),
-        "dependent": (frozenset(), frozenset()),
-        "skeleton_prefill": (frozenset(), frozenset()),
-        "expansion": (
-            frozenset({"title"}),
-            frozenset({"question", "skeleton", "index", "title", "point_length"}),
-        ),
-        "needed": (frozenset({"needed"}), frozenset({"needed"})),
-        "expansion_prefill": (frozenset(), frozenset({"index", "title"})),
-        "expansion_system": (frozenset(), frozenset()),
-        "introduction": (frozenset(), frozenset({"question", "skeleton"})),
-        "conclusion": (frozenset({"points"}), frozenset({"question", "skeleton", "points"})),
-        "frame_system": (frozenset(), frozenset()),
-        "direct": (frozenset({"question"}), frozenset({"question"})),
-        "direct_system": (frozenset(), frozenset()),
-    }
-)
+_SKELETON = ("question", "min_points", "max_points", "title_length", "relation")
+_PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    # template: (those that it must hold, those that it may hold)
+    "system": ((), ()),
+    "skeleton": (("question",), _SKELETON),
+    "skeleton_list": (("question",), _SKELETON),
+    "independent": ((), ()),
+    "dependent": ((), ()),
+    "skeleton_prefill": ((), ()),
+    "expansion": (("title",), ("question", "skeleton", "index", "title", "point_length")),
+    "needed": (("needed",), ("needed",)),
+    "expansion_prefill": ((), ("index", "title")),
+    "expansion_system": ((), ()),
+    "introduction": ((), ("question", "skeleton")),
+    "conclusion": (("points",), ("question", "skeleton", "points")),
+    "frame_system": ((), ()),
+    "direct": (("question",), ("question",)),
+    "direct_system": ((), ()),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +153,8 @@ class SotPrompts:
         "The points of your skeleton are written by now:\n"
         "<written>\n{points}\n</written>\n\n"
         "Now write the conclusion of the answer, and nothing else: 1-2 sentences that draw the points together. Add "
-        "nothing that is not in them, and do not list them again. Write in the language of the question. Begin with the "
-        "content at once, without a heading."
+        "nothing that is not in them, and do not list them again. Write in the language of the question. Begin with "
+        "the content at once, without a heading."
     )
     conclusion_examples: tuple[Example, ...] = ()
     frame_system: str = ""
@@ -175,33 +174,38 @@ class SotPrompts:
         if self.frame_layout == "standalone":
             standalone |= {"introduction", "conclusion"}
         for name, (required, allowed) in _PLACEHOLDERS.items():
-            if name in standalone:
-                required = required | {"question"}  # noqa: PLW2901
-            _check_template(name, getattr(self, name), required, allowed)
-        _check_choice("expansion_layout", self.expansion_layout, ("shared", "standalone"))
-        _check_choice("frame_layout", self.frame_layout, ("shared", "standalone"))
-        _check_choice("skeleton_format", self.skeleton_format, ("structured", "list", None))
-        _check_limit("max_title_words", self.max_title_words)
-        _check_limit("max_points", self.max_points)
+            must_hold = {*required, "question"} if name in standalone else set(required)
+            _check_template(name, getattr(self, name), must_hold, allowed)
+        for name, choices in (
+            ("expansion_layout", ("shared", "standalone")),
+            ("frame_layout", ("shared", "standalone")),
+            ("skeleton_format", ("structured", "list", None)),
+        ):
+            if getattr(self, name) not in choices:
+                message = f"SotPrompts.{name} is {' or '.join(map(repr, choices))}, not {getattr(self, name)!r}."
+                raise SotConfigError(message)
+        for name in ("max_title_words", "max_points"):
+            limit = getattr(self, name)
+            if limit is not None and (type(limit) is not int or limit < 1):
+                message = f"SotPrompts.{name} is a whole number of 1 or more, or None for no limit, not {limit!r}."
+                raise SotConfigError(message)
 
     @classmethod
     def small(cls) -> SotPrompts:
         """The profile for models of a few hundred million parameters, such as the embedded one."""
-        from sot_graph.prompts.small import SMALL_PROFILE
-
-        return cls(**SMALL_PROFILE)
+        return cls(**_small_model_profile())
 
 
-def _check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
-    if value not in choices:
-        message = f"SotPrompts.{name} is {' or '.join(map(repr, choices))}, not {value!r}."
-        raise SotConfigError(message)
-
-
-def _check_limit(name: str, value: object) -> None:
-    if value is not None and (type(value) is not int or value < 1):
-        message = f"SotPrompts.{name} is a whole number of 1 or more, or None for no limit, not {value!r}."
-        raise SotConfigError(message)
+@cache
+def _small_model_profile() -> Mapping[str, Any]:
+    """The arguments in `small_model.toml`. They are shared, so what could be changed in them is frozen."""
+    profile = tomllib.loads(Path(__file__).with_name("small_model.toml").read_text(encoding="utf-8"))
+    for name, value in profile.items():
+        if isinstance(value, list):
+            profile[name] = tuple((asked, answered) for asked, answered in value)
+        elif isinstance(value, dict):
+            profile[name] = MappingProxyType(value)
+    return profile
 
 
 def prompts_for(model: object) -> SotPrompts:
@@ -212,7 +216,7 @@ def prompts_for(model: object) -> SotPrompts:
     return SotPrompts.small() if metadata.get("sot_prompts") == "small" else SotPrompts()
 
 
-def _check_template(name: str, template: object, required: frozenset[str], allowed: frozenset[str]) -> None:
+def _check_template(name: str, template: object, required: set[str], allowed: Sequence[str]) -> None:
     """Raise `SotConfigError` unless the template's placeholders are plain names, all allowed, none missing."""
     if not isinstance(template, str):
         message = f"SotPrompts.{name} must be a string, not {type(template).__name__}."
@@ -223,15 +227,14 @@ def _check_template(name: str, template: object, required: frozenset[str], allow
         message = f"SotPrompts.{name} is malformed ({error}). Write a literal brace twice: {{{{ or }}}}."
         raise SotConfigError(message) from error
     found = {field_name for _, field_name, _, _ in parts if field_name is not None}
-    decorated = any(spec or conversion for _, _, spec, conversion in parts)
     known = ", ".join(f"{{{placeholder}}}" for placeholder in sorted(allowed)) or "none"
-    if unknown := sorted(found - allowed):
+    if unknown := sorted(found.difference(allowed)):
         message = (
             f"SotPrompts.{name} has the unknown placeholder {{{unknown[0]}}}; it may hold: {known}. "
             "Write a literal brace twice: {{ or }}."
         )
         raise SotConfigError(message)
-    if decorated:
+    if any(spec or conversion for _, _, spec, conversion in parts):
         message = f"SotPrompts.{name}: placeholders take no format or conversion; it may hold: {known}."
         raise SotConfigError(message)
     if missing := sorted(required - found):

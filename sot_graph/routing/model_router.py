@@ -16,8 +16,7 @@ from sot_graph.llm.resolve import ModelWords, resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.routing.decision import RouteDecision
-from sot_graph.routing.mixins import RoutesEdges
+from sot_graph.routing.protocol import BaseRouter, RouteDecision
 from sot_graph.run import open_run
 from sot_graph.types import ChatTurn
 
@@ -54,7 +53,7 @@ class _Kind(BaseModel):
     kind: Literal["A", "B", "C"]
 
 
-class ModelRouter(RoutesEdges):
+class ModelRouter(BaseRouter):
     """Routes by one short structured call: A, independent points; B, points that build on each other; C, no list.
 
     Only A takes the skeleton path, and with `SotOptions(dependent="graph")` B too (the paper's prompting router, Ning
@@ -85,33 +84,34 @@ class ModelRouter(RoutesEdges):
         Raises:
             RoutingError: It has no model of its own, or the model's reply is none of the letters.
         """
-        if self._model is None:
-            message = "a ModelRouter without a model uses its graph's; to call it alone, give it one"
-            raise RoutingError(message)
-        with open_run({}, SotOptions()) as task:
-            return await self.decide(question, history, task=task, model=self._model)
+        with open_run({}, SotOptions()) as run:
+            return await self.decide(question, history, run=run, model=None)
 
     async def decide(
-        self, question: str, history: Sequence[ChatTurn], *, task: RunContext, model: LoopModel
+        self, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
     ) -> RouteDecision:
         """Decide within a run.
 
         Raises:
-            RoutingError: The model's reply is none of the letters.
+            RoutingError: Neither it nor the graph has a model, or the model's reply is none of the letters.
         """
-        config = task.child_config(run_name="choose a route", stage="route")
-        call = ModelCall(self._model or model, "route", task, config, {"max_tokens": _MAX_TOKENS})
+        asked = self._model or model
+        if asked is None:
+            message = "a ModelRouter without a model uses its graph's; to call it alone or as an edge, give it one"
+            raise RoutingError(message)
+        config = run.child_config(run_name="choose a route", stage="route")
+        call = ModelCall(asked, "route", run, config, {"max_tokens": _MAX_TOKENS})
         try:
             parsed, _ = await ask_structured(
                 call,
                 _messages(question, history),
                 _Kind,
-                mode=task.options.structured_mode,
+                mode=run.options.structured_mode,
                 max_reasks=0,
                 repair=_letter,
             )
         except InvalidOutputError as error:
-            reply = f"{error.replies[-1:]!r:.80}" if task.trace.shows_content else "something else"
+            reply = f"{error.replies[-1:]!r:.80}" if run.trace.shows_content else "something else"
             message = f"the router's model replied {reply} in place of a letter"
             call.trace.reject(message)
             raise RoutingError(message) from error

@@ -11,17 +11,16 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from sot_graph.prompts import SotPrompts
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.rendering import (
+from sot_graph.prompts.messages import (
     clean_text,
-    conclusion_messages,
     direct_messages,
     expansion_messages,
-    introduction_messages,
+    frame_messages,
     numbered_list,
     skeleton_messages,
 )
+from sot_graph.prompts.templates import SotPrompts
 from sot_graph.skeleton.parser import number_points
 from sot_graph.types import ChatTurn
 
@@ -69,7 +68,7 @@ def introduction(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
         "question": QUESTION,
         "history": [],
     }
-    return introduction_messages(prompts, **{**settings, **changes})
+    return frame_messages(prompts, "introduction", **{**settings, **changes})
 
 
 def conclusion(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
@@ -83,7 +82,7 @@ def conclusion(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
             {**point, "text": f"About {point['title'].lower()}.", "status": "ok", "error": None} for point in POINTS
         ],
     }
-    return conclusion_messages(prompts, **{**settings, **changes})
+    return frame_messages(prompts, "conclusion", **{**settings, **changes})
 
 
 def texts(messages: Sequence[BaseMessage]) -> str:

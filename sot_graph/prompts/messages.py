@@ -12,16 +12,15 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from sot_graph.prompts.delimiters import escape_delimiters
 
 if TYPE_CHECKING:
-    from sot_graph.prompts.profiles import Example, SotPrompts
-    from sot_graph.types import ChatTurn, Expansion, SkeletonPoint
+    from sot_graph.prompts.templates import Example, SotPrompts
+    from sot_graph.types import ChatTurn, Expansion, FramePartName, SkeletonPoint
 
 __all__ = [
     "clean_text",
-    "conclusion_messages",
     "direct_messages",
     "expansion_messages",
     "expansion_prefill",
-    "introduction_messages",
+    "frame_messages",
     "numbered_list",
     "skeleton_messages",
     "skeleton_prefill",
@@ -135,43 +134,29 @@ def expansion_prefill(prompts: SotPrompts, point: SkeletonPoint) -> str:
     return prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
 
 
-def introduction_messages(
+def frame_messages(
     prompts: SotPrompts,
+    part: FramePartName,
     *,
     skeleton: Sequence[SkeletonPoint],
     skeleton_call: Sequence[BaseMessage],
     skeleton_text: str,
     question: str,
     history: Sequence[ChatTurn],
+    expansions: Sequence[Expansion] = (),
 ) -> list[BaseMessage]:
-    """The prompt for the introduction. The arguments are those of `expansion_messages`."""
-    asked = prompts.introduction.format(
-        question=escape_delimiters(question), skeleton=escape_delimiters(numbered_list(skeleton))
-    )
-    if prompts.frame_layout == "shared":
-        return _after_skeleton(skeleton_call, skeleton_text, asked)
-    return _standing_alone(prompts.frame_system or prompts.system, history, prompts.introduction_examples, asked)
-
-
-def conclusion_messages(
-    prompts: SotPrompts,
-    *,
-    skeleton: Sequence[SkeletonPoint],
-    skeleton_call: Sequence[BaseMessage],
-    skeleton_text: str,
-    question: str,
-    history: Sequence[ChatTurn],
-    expansions: Sequence[Expansion],
-) -> list[BaseMessage]:
-    """The prompt for the conclusion. The arguments are those of `expansion_messages`, and the points' texts."""
-    asked = prompts.conclusion.format(
+    """The prompt for the introduction or the conclusion. `expansions` are what the conclusion draws together."""
+    is_introduction = part == "introduction"
+    template = prompts.introduction if is_introduction else prompts.conclusion
+    asked = template.format(
         question=escape_delimiters(question),
         skeleton=escape_delimiters(numbered_list(skeleton)),
         points=_written(expansions),
     )
     if prompts.frame_layout == "shared":
         return _after_skeleton(skeleton_call, skeleton_text, asked)
-    return _standing_alone(prompts.frame_system or prompts.system, history, prompts.conclusion_examples, asked)
+    examples = prompts.introduction_examples if is_introduction else prompts.conclusion_examples
+    return _standing_alone(prompts.frame_system or prompts.system, history, examples, asked)
 
 
 def direct_messages(prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
@@ -183,23 +168,19 @@ def direct_messages(prompts: SotPrompts, *, question: str, history: Sequence[Cha
 def _opening(system: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
     """The system message, which a caller's own text joins (some providers take one only), and the conversation."""
     theirs = [turn["content"] for turn in history if turn["role"] == "system"]
-    opening: list[BaseMessage] = _system_messages([part for part in (*theirs, system.format()) if part])
+    parts: list[Any] = [part for part in (*theirs, system.format()) if part]
+    opening: list[BaseMessage] = []
+    if parts and all(isinstance(part, str) for part in parts):
+        opening.append(SystemMessage("\n\n".join(parts)))
+    elif parts:  # the caller's text comes in blocks, with marks for a provider's cache
+        blocks = [[{"type": "text", "text": part}] if isinstance(part, str) else part for part in parts]
+        opening.append(SystemMessage([block for part in blocks for block in part]))
     for turn in history:
         if turn["role"] == "assistant":
             opening.append(AIMessage(turn["content"]))
         elif turn["role"] != "system":
             opening.append(HumanMessage(turn["content"]))
     return opening
-
-
-def _system_messages(parts: Sequence[Any]) -> list[BaseMessage]:
-    """One message of texts, or, where the caller's has marks for a provider's cache, of blocks."""
-    if all(isinstance(part, str) for part in parts):
-        return [SystemMessage("\n\n".join(parts))] if parts else []
-    blocks: list[Any] = []
-    for part in parts:
-        blocks += [{"type": "text", "text": part}] if isinstance(part, str) else part
-    return [SystemMessage(blocks)]
 
 
 def _after_skeleton(skeleton_call: Sequence[BaseMessage], skeleton_text: str, asked: str) -> list[BaseMessage]:

@@ -6,21 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import HumanMessage
-from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SotConfigError
-from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.options import SotOptions
-from sot_graph.routing.deciding import decide
+from sot_graph.routing.protocol import Router, decide
 from sot_graph.run import open_run
 
 if TYPE_CHECKING:
-    from sot_graph.routing.deciding import ModelRouting, Router
     from sot_graph.types import RouteName
 
-__all__ = ["NO_MODEL", "RouterEdge"]
+__all__ = ["RouterEdge"]
 
 
 class RouterEdge(Runnable[Any, str]):
@@ -30,9 +28,7 @@ class RouterEdge(Runnable[Any, str]):
     the options say otherwise.
     """
 
-    def __init__(
-        self, router: Router | ModelRouting, targets: Mapping[RouteName, str], options: SotOptions | None = None
-    ) -> None:
+    def __init__(self, router: Router, targets: Mapping[RouteName, str], options: SotOptions | None = None) -> None:
         if set(targets) != {"skeleton", "direct"}:
             message = f'as_edge takes {{"skeleton": node, "direct": node}}, not the keys {sorted(map(str, targets))}.'
             raise SotConfigError(message)
@@ -47,24 +43,10 @@ class RouterEdge(Runnable[Any, str]):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> str:
         """Decide, and give the node's name."""
-        with open_run(ensure_config(config), self.options, reads_context=False) as task:
-            task.ended = True
-            decision = await decide(self.router, _question(input), (), task=task, model=NO_MODEL)
+        with open_run(ensure_config(config), self.options, reads_context=False) as run:
+            run.ended = True
+            decision = await decide(self.router, _question(input), (), run=run, model=None)
         return self.targets[decision.route]
-
-
-class _NoModel(LoopModel):
-    """Where a router without a model of its own would use its graph's, and there is none."""
-
-    def __init__(self) -> None:
-        super().__init__(RunnableLambda(str))
-
-    async def here(self) -> Runnable[Any, Any]:
-        message = "a ModelRouter without a model uses its graph's; as an edge of another graph, give it one"
-        raise SotConfigError(message)
-
-
-NO_MODEL = _NoModel()
 
 
 def _question(state: Any) -> str:

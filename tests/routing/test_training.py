@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from sot_graph.routing import LearnedRouter
-from sot_graph.routing.weights import MAX_BYTES, SHIPPED
+from sot_graph import LearnedRouter
+from sot_graph.routing.learned.weights import MAX_BYTES, SHIPPED
 from training.router.measure import FILES, SHARED, Judged, accuracy, read_labelled
 from training.router.questions import read_questions
 from training.router.train import train, weights_text
@@ -67,9 +67,9 @@ def _content(text: str) -> frozenset[str]:
 
 
 def test_training_questions_that_are_misshapen_are_named(tmp_path):
-    (tmp_path / "a.txt").write_text("# fine\nS l | What?\nX l | no\n")
+    (tmp_path / "a.txt").write_text("# fine\nS | What?\nX | no\n")
     with pytest.raises(ValueError, match=r"a\.txt:3"):
         read_questions(tmp_path)
-    (tmp_path / "a.txt").write_text("S l | What?\nD s | what?\n")
+    (tmp_path / "a.txt").write_text("S | What?\nD | what?\n")
     with pytest.raises(ValueError, match="twice"):
         read_questions(tmp_path)

@@ -1,0 +1,134 @@
+"""`LearnedRouter`: a small linear model says whether a question gains from a skeleton."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sot_graph.errors import SotConfigError
+from sot_graph.routing.learned.features import Features, extract, is_english
+from sot_graph.routing.learned.vocabulary import english
+from sot_graph.routing.learned.weights import read_weights, shipped_weights
+from sot_graph.routing.protocol import BaseRouter, RouteDecision, is_share
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from sot_graph.types import ChatTurn
+
+__all__ = ["DEFAULT_THRESHOLD", "LearnedRouter"]
+
+DEFAULT_THRESHOLD = 0.45
+"""On the flat top of the curve that cross-validation on the project's own questions gives. See docs/router.md."""
+_LARGEST_LOGIT = 30.0
+
+_WORTH_NAMING = 0.15
+"""A feature that moves the logit by less is no reason."""
+_MOST_QUOTES = 2
+_WITHOUT_A_MARK = {
+    True: "worded like questions with several independent points",
+    False: "worded like one-piece answers",
+}
+
+
+class LearnedRouter(BaseRouter):
+    """Routes by how a question is worded, without a model call: well under 2 ms on one core.
+
+    The trained router of the paper (Ning et al. 2024, section 4.2), as a linear model over phrases that ships
+    with the package. It reads English; a question in another language goes `"direct"` without a confidence. The
+    history is not read: a follow-up such as "and the second one?" is judged by its own words.
+
+    An instance keeps nothing between calls, so threads can share it.
+
+    Args:
+        threshold: The least probability, from 0 to 1, with which a question takes the skeleton.
+        weights: A weights file to use in place of the shipped one.
+
+    Raises:
+        SotConfigError: The threshold is out of range, or the weights file isn't one.
+
+    Example:
+        >>> from sot_graph import LearnedRouter
+        >>> router = LearnedRouter()
+        >>> router("What are the main benefits of learning a second language?").route
+        'skeleton'
+        >>> router("What is 17 * 23?").route
+        'direct'
+    """
+
+    is_instant = True
+
+    def __init__(self, threshold: float = DEFAULT_THRESHOLD, *, weights: str | PathLike[str] | None = None) -> None:
+        if not is_share(threshold):
+            message = f"LearnedRouter: threshold must be a number from 0 to 1, not {threshold!r}"
+            raise SotConfigError(message)
+        self.threshold = float(threshold)
+        self._weights = shipped_weights() if weights is None else read_weights(weights)
+        self._vocabulary = english()
+
+    def __call__(self, question: str, history: Sequence[ChatTurn] = ()) -> RouteDecision:
+        """Decides how a question is answered. The history is not read."""
+        _check_question(question)
+        if not question.strip():
+            return RouteDecision("direct", "there is no question", 1.0)
+        if not is_english(question, self._vocabulary):
+            return RouteDecision("direct", "not in English, which is all that this router reads", None)
+        features = extract(question, self._vocabulary)
+        probability = self._probability(features)
+        if probability >= self.threshold:
+            return RouteDecision("skeleton", self._reason(features, skeleton=True), round(probability, 4))
+        return RouteDecision("direct", self._reason(features, skeleton=False), round(1.0 - probability, 4))
+
+    def probability(self, question: str) -> float:
+        """How likely a question gains from a skeleton, from 0 to 1."""
+        _check_question(question)
+        return self._probability(extract(question, self._vocabulary))
+
+    def _probability(self, features: Features) -> float:
+        weights = self._weights.features
+        # fsum: the same to the last bit whatever the order, so the same on every Python.
+        logit = math.fsum(
+            [self._weights.bias, *(value * weights[name] for name, value in features.values.items() if name in weights)]
+        )
+        return 1.0 / (1.0 + math.exp(-max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, logit))))
+
+    def _reason(self, features: Features, *, skeleton: bool) -> str:
+        """Names the strongest features on the chosen side, such as `asks for several points: "ways to"`.
+
+        Only words of the vocabulary are quoted, never a topic's: a reason goes into traces and logs.
+        """
+        sign = 1.0 if skeleton else -1.0
+        weights = self._weights.features
+        pulls = {name: sign * value * weights.get(name, 0.0) for name, value in features.values.items()}
+        strongest = sorted(
+            (name for name in pulls if pulls[name] >= _WORTH_NAMING), key=lambda name: (-pulls[name], name)
+        )
+        descriptions = self._vocabulary.descriptions
+        said = next((descriptions[name] for name in strongest if name in descriptions), _WITHOUT_A_MARK[skeleton])
+        quotes: list[str] = []
+        for name in strongest:
+            phrase = features.phrases.get(name, "").removesuffix(" ...")
+            if not _means_something_alone(name) or any(set(phrase.split()) & set(other.split()) for other in quotes):
+                continue
+            quotes.append(phrase)
+            if len(quotes) == _MOST_QUOTES:
+                break
+        quoted = ", ".join(f'"{phrase}"' for phrase in quotes)
+        return f"{said}: {quoted}" if quoted else said
+
+
+def _means_something_alone(name: str) -> bool:
+    """Whether a person learns something from a feature's words: from "ways to", but not from "of the"."""
+    if name.startswith("w:"):
+        return True
+    words = name.removeprefix("n:").split()
+    if not name.startswith("n:") or len(words) == 1:
+        return False
+    return words[:2] == ["^", "how"] or any(word.isupper() and word.isalpha() for word in words)
+
+
+def _check_question(question: Any) -> None:
+    if not isinstance(question, str):
+        message = f"LearnedRouter: the question must be a text, not {type(question).__name__}"
+        raise SotConfigError(message)

@@ -1,0 +1,223 @@
+"""What a router is, what it may return, and how one is asked: its failures never fail a run."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
+
+from sot_graph.checking import check_call
+from sot_graph.concurrency.isolation import in_own_thread, run_isolated
+from sot_graph.errors import RoutingError, SotConfigError
+from sot_graph.types import ChatTurn, RouteName
+
+if TYPE_CHECKING:
+    from sot_graph.llm.loop_bound_model import LoopModel
+    from sot_graph.options import SotOptions
+    from sot_graph.routing.edge import RouterEdge
+    from sot_graph.run import RunContext
+
+__all__ = [
+    "BaseRouter",
+    "RouteDecision",
+    "Router",
+    "RunRouter",
+    "after_failure",
+    "ask_in_time",
+    "ask_router",
+    "check_router",
+    "decide",
+    "is_share",
+]
+
+logger = logging.getLogger("sot_graph")
+
+_ROUTES = get_args(RouteName)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """How one question is to be answered, and why.
+
+    Example:
+        >>> RouteDecision("direct", "asks for a translation", 0.97).route
+        'direct'
+    """
+
+    route: RouteName
+    """`"skeleton"` or `"direct"`."""
+    reason: str
+    """Why, in a few words that a person can read. Never empty."""
+    confidence: float | None = None
+    """How sure the router is of `route`, from 0 to 1. None: it can't say."""
+    dependent: bool | None = None
+    """Whether the answer is a list of points that build on each other: with `SotOptions(dependent="graph")` such a
+    question takes the skeleton, whatever `route` says. None: it can't say."""
+
+    def __post_init__(self) -> None:
+        """Checks the fields, because callers' own routers make these too.
+
+        Raises:
+            SotConfigError: An unknown route, an empty reason, or a confidence outside 0 to 1.
+        """
+        if self.route not in _ROUTES:
+            message = f'RouteDecision: route must be "skeleton" or "direct", not {self.route!r}'
+            raise SotConfigError(message)
+        reason: Any = self.reason
+        if not isinstance(reason, str) or not reason.strip():
+            message = f"RouteDecision: reason must be a text that says why, not {reason!r}"
+            raise SotConfigError(message)
+        if self.confidence is not None and not is_share(self.confidence):
+            message = f"RouteDecision: confidence must be None or a number from 0 to 1, not {self.confidence!r}"
+            raise SotConfigError(message)
+
+
+@runtime_checkable
+class RunRouter(Protocol):
+    """A router that calls models: it is handed the run, so that its calls are traced, bounded and counted."""
+
+    async def decide(
+        self, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
+    ) -> RouteDecision:
+        """Decide, by a call within the run. `model` is the graph's own; `None`: no graph asks."""
+
+
+Router: TypeAlias = (
+    Callable[[str, Sequence[ChatTurn]], RouteName | RouteDecision | Awaitable[RouteName | RouteDecision]] | RunRouter
+)
+"""`(question, history) -> "skeleton" | "direct" | RouteDecision`, synchronous or not, or a router of this package."""
+
+
+class BaseRouter:
+    """What the routers of this package have in common."""
+
+    is_instant = False
+    """Whether it is asked on the event loop: it blocks for no longer than starting a thread for it would take."""
+
+    def as_edge(self, targets: Mapping[RouteName, str]) -> RouterEdge:
+        """This router as a conditional edge.
+
+        Args:
+            targets: The node for each route, such as `{"skeleton": "long_answer", "direct": "chat"}`.
+
+        Raises:
+            SotConfigError: The targets aren't these two.
+
+        Example:
+            >>> from sot_graph import LearnedRouter
+            >>> edge = LearnedRouter().as_edge({"skeleton": "long_answer", "direct": "chat"})
+            >>> edge.invoke({"question": "What is 17 * 23?"})
+            'chat'
+        """
+        from sot_graph.routing.edge import RouterEdge  # imports LangChain, which a learned router alone does without
+
+        return RouterEdge(self, targets)  # type: ignore[arg-type]
+
+
+def is_share(value: Any) -> bool:
+    """Whether a value is a number from 0 to 1. `True` is none, and neither is NaN."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def check_router(router: object, name: str = "router") -> None:
+    """Check what is given as a router.
+
+    Args:
+        router: What was given.
+        name: The argument's.
+
+    Raises:
+        SotConfigError: It is none.
+    """
+    if isinstance(router, type) or not isinstance(router, RunRouter):
+        check_call(name, router, {"question": "", "history": []}, hint=", or one of ours")
+
+
+async def decide(
+    router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
+) -> RouteDecision:
+    """Ask a router within `router_timeout`; where it fails, do as `on_router_failure` says.
+
+    Raises:
+        RoutingError: As `after_failure`.
+    """
+    try:
+        return await ask_in_time(router, question, history, run=run, model=model)
+    except RoutingError as error:
+        return after_failure(error, run.options)
+
+
+def after_failure(error: RoutingError, options: SotOptions) -> RouteDecision:
+    """The route `"direct"`, with the reason and a WARNING.
+
+    Raises:
+        RoutingError: The error, where `on_router_failure` is `"raise"`.
+    """
+    if options.on_router_failure == "raise":
+        raise error
+    logger.warning("Answering directly: %s.", error)
+    return RouteDecision("direct", str(error))
+
+
+async def ask_in_time(
+    router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
+) -> RouteDecision:
+    """Ask a router within `router_timeout`.
+
+    Raises:
+        RoutingError: It failed, or was late.
+    """
+    limit = run.seconds_left(run.options.router_timeout)
+    try:
+        async with asyncio.timeout(limit) as timer:
+            return await ask_router(router, question, history, run=run, model=model)
+    except Exception as error:
+        # Imported here, because both import LangChain, which a learned router alone does without.
+        from sot_graph.llm.provider_errors import explain
+        from sot_graph.scrubbing import Scrubber
+
+        Scrubber(() if model is None else model.secrets).error(error)
+        run.scrub(error)
+        if isinstance(error, TimeoutError) and timer.expired():
+            reason = f"the router did not decide within {limit:.3g} s"
+        elif isinstance(error, RoutingError):
+            reason = str(error)
+        else:
+            reason = f"the router failed: {explain(error)}"
+        raise RoutingError(reason) from error
+
+
+async def ask_router(
+    router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
+) -> RouteDecision:
+    """Ask a router of any kind.
+
+    Raises:
+        RoutingError: It returned something else than a route.
+        Exception: Its own.
+    """
+    answer: Any
+    if isinstance(router, RunRouter):
+        answer = await router.decide(question, history, run=run, model=model)
+    elif getattr(router, "is_instant", False):
+        answer = router(question, history)
+    else:
+        answer = await run_isolated(_call(router, question, history), "The router")
+    if isinstance(answer, RouteDecision):
+        return answer
+    if answer in _ROUTES:
+        return RouteDecision(answer, "the router said so")
+    message = f'the router returned {answer!r:.80}; it must return "skeleton", "direct" or a RouteDecision'
+    raise RoutingError(message)
+
+
+async def _call(router: Callable[..., Any], question: str, history: Sequence[ChatTurn]) -> Any:
+    """What a user's router returns, whether it is asynchronous, synchronous, or returns an awaitable."""
+    if inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(type(router).__call__):
+        return await router(question, history)
+    # A synchronous one may block: it may read a file, make a request, or wait for a lock.
+    answer = await in_own_thread(lambda: router(question, history))
+    return await answer if inspect.isawaitable(answer) else answer

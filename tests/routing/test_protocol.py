@@ -1,0 +1,47 @@
+"""What a router may return, and what is a router."""
+
+import dataclasses
+import logging
+
+import pytest
+
+from sot_graph import CascadeRouter, LearnedRouter, ModelRouter, RouteDecision, RoutingError, SotConfigError
+
+
+@pytest.mark.parametrize(
+    ("route", "reason", "confidence"),
+    [("maybe", "so", None), ("direct", "", None), ("direct", " ", None), ("direct", None, None), ("direct", "so", 1.1),
+     ("direct", "so", -0.1), ("direct", "so", float("nan")), ("direct", "so", True), ("direct", "so", "0.5"),
+     ([], "so", None)],
+)  # fmt: skip
+def test_a_nonsensical_decision_is_refused(route, reason, confidence):
+    with pytest.raises(SotConfigError, match="RouteDecision"):
+        RouteDecision(route, reason, confidence)
+
+
+def test_a_decision_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RouteDecision("direct", "so").route = "skeleton"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), "0.8", True])
+def test_a_cascades_threshold_is_a_confidence(threshold):
+    with pytest.raises(SotConfigError, match="CascadeRouter's threshold is a confidence from 0 to 1"):
+        CascadeRouter(LearnedRouter(), LearnedRouter(), threshold=threshold)
+
+
+def test_a_cascade_is_made_of_routers():
+    with pytest.raises(SotConfigError, match="second is str; it must be a callable"):
+        CascadeRouter(LearnedRouter(), "model")
+
+
+async def test_a_model_router_without_a_model_says_so_outside_of_a_graph():
+    with pytest.raises(RoutingError, match="a ModelRouter without a model uses its graph's"):
+        await ModelRouter()("Why?")
+
+
+def test_a_model_router_without_a_model_goes_direct_as_an_edge(caplog):
+    edge = ModelRouter().as_edge({"skeleton": "long", "direct": "short"})
+    with caplog.at_level(logging.WARNING):
+        assert edge.invoke({"question": "Why?"}) == "short"
+    assert "a ModelRouter without a model uses its graph's" in caplog.text
