@@ -15,6 +15,8 @@ from importlib.util import find_spec as _find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sot_graph.agents.middleware import SkeletonOfThoughtMiddleware
+    from sot_graph.agents.tool import create_sot_tool
     from sot_graph.errors import (
         ExpansionError,
         ModelOutputError,
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.expansion import Expander, ExpanderInput
     from sot_graph.graph import build_sot_graph, create_sot_graph
-    from sot_graph.integrations.middleware import SkeletonOfThoughtMiddleware
-    from sot_graph.integrations.tool import create_sot_tool
     from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
     from sot_graph.limiting import CallLimiter
     from sot_graph.local import local_model
@@ -126,8 +126,8 @@ _HOMES = {
     "sot_graph.events": ("SotEvent",),
     "sot_graph.expansion": ("Expander", "ExpanderInput"),
     "sot_graph.graph": ("build_sot_graph", "create_sot_graph"),
-    "sot_graph.integrations.middleware": ("SkeletonOfThoughtMiddleware",),
-    "sot_graph.integrations.tool": ("create_sot_tool",),
+    "sot_graph.agents.middleware": ("SkeletonOfThoughtMiddleware",),
+    "sot_graph.agents.tool": ("create_sot_tool",),
     "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
     "sot_graph.limiting": ("CallLimiter",),
     "sot_graph.local": ("local_model",),

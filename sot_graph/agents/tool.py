@@ -31,7 +31,6 @@ _DESCRIPTION = (
     "the whole question, with every fact that the answer is to use: the writer sees nothing of this conversation. Not "
     "for short answers."
 )
-_KEPT_OUT_OF_THE_ARTIFACT = frozenset({"messages"})
 
 
 class _Arguments(BaseModel):
@@ -74,7 +73,15 @@ def create_sot_tool(
         >>> tool.invoke({"question": "How do plants grow?"}).startswith("**1. ")
         True
     """
-    _check(graph, name)
+    if not (isinstance(graph, Pregel) and {"question", "answer"} <= set(graph.channels)):
+        message = (
+            f"create_sot_tool takes a compiled graph of create_sot_graph, not {type(graph).__name__}. A parent of one "
+            "must have the keys `question` and `answer`."
+        )
+        raise SotConfigError(message)
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        message = f"create_sot_tool: the name {name!r} must be 1 to 64 letters, digits, _ or -, as providers want it."
+        raise SotConfigError(message)
 
     def write(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         with _readable_errors(name):
@@ -103,8 +110,7 @@ def _wrong_arguments(error: Any) -> str:
     return f"The arguments are wrong: {wrong}. Call again with the whole question as `question`."
 
 
-def _content_and_artifact(result: Any) -> tuple[str, dict[str, Any]]:
-    values: Mapping[str, Any] = result
+def _content_and_artifact(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if values.get("__interrupt__"):
         message = (
             "it waits for a person, and nobody can answer where the tool is called outside of a graph. Give the tool "
@@ -115,8 +121,7 @@ def _content_and_artifact(result: Any) -> tuple[str, dict[str, Any]]:
     if not (isinstance(answer, str) and answer.strip()):
         message = "the graph ended with nothing in its key `answer`."
         raise SotConfigError(message)
-    artifact = {key: value for key, value in values.items() if key not in _KEPT_OUT_OF_THE_ARTIFACT}
-    return answer, artifact
+    return answer, {key: value for key, value in values.items() if key != "messages"}
 
 
 @contextmanager
@@ -133,15 +138,3 @@ def _readable_errors(name: str) -> Iterator[None]:
         logger.warning("The tool %s failed: %s", name, said, exc_info=None if is_told else error)
         message = f"The answer could not be written: {said}"
         raise ToolException(message) from error
-
-
-def _check(graph: object, name: object) -> None:
-    if not (isinstance(graph, Pregel) and {"question", "answer"} <= set(graph.channels)):
-        message = (
-            f"create_sot_tool takes a compiled graph of create_sot_graph, not {type(graph).__name__}. A parent of one "
-            "must have the keys `question` and `answer`."
-        )
-        raise SotConfigError(message)
-    if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        message = f"create_sot_tool: the name {name!r} must be 1 to 64 letters, digits, _ or -, as providers want it."
-        raise SotConfigError(message)
