@@ -73,15 +73,7 @@ def create_sot_tool(
         >>> tool.invoke({"question": "How do plants grow?"}).startswith("**1. ")
         True
     """
-    if not (isinstance(graph, Pregel) and {"question", "answer"} <= set(graph.channels)):
-        message = (
-            f"create_sot_tool takes a compiled graph of create_sot_graph, not {type(graph).__name__}. A parent of one "
-            "must have the keys `question` and `answer`."
-        )
-        raise SotConfigError(message)
-    if not (isinstance(name, str) and _NAME.fullmatch(name)):
-        message = f"create_sot_tool: the name {name!r} must be 1 to 64 letters, digits, _ or -, as providers want it."
-        raise SotConfigError(message)
+    _check(graph, name)
 
     def write(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         with _readable_errors(name):
@@ -138,3 +130,15 @@ def _readable_errors(name: str) -> Iterator[None]:
         logger.warning("The tool %s failed: %s", name, said, exc_info=None if is_told else error)
         message = f"The answer could not be written: {said}"
         raise ToolException(message) from error
+
+
+def _check(graph: object, name: object) -> None:
+    if not (isinstance(graph, Pregel) and {"question", "answer"} <= set(graph.channels)):
+        message = (
+            f"create_sot_tool takes a compiled graph of create_sot_graph, not {type(graph).__name__}. A parent of one "
+            "must have the keys `question` and `answer`."
+        )
+        raise SotConfigError(message)
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        message = f"create_sot_tool: the name {name!r} must be 1 to 64 letters, digits, _ or -, as providers want it."
+        raise SotConfigError(message)
