@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     )
     from sot_graph.options import SotContext, SotOptions
     from sot_graph.prompts import SotPrompts
-    from sot_graph.retrying import aretry_failed_points, retry_failed_points
+    from sot_graph.retry_failed import aretry_failed_points, retry_failed_points
     from sot_graph.routing.cascade import CascadeRouter
     from sot_graph.routing.deciding import Router
     from sot_graph.routing.decision import RouteDecision
@@ -143,7 +143,7 @@ _HOMES = {
     ),
     "sot_graph.options": ("SotContext", "SotOptions"),
     "sot_graph.prompts": ("SotPrompts",),
-    "sot_graph.retrying": ("aretry_failed_points", "retry_failed_points"),
+    "sot_graph.retry_failed": ("aretry_failed_points", "retry_failed_points"),
     "sot_graph.routing.cascade": ("CascadeRouter",),
     "sot_graph.routing.deciding": ("Router",),
     "sot_graph.routing.decision": ("RouteDecision",),
