@@ -33,7 +33,7 @@ from sot_graph.nodes.inputs import last_human, other_blocks
 from sot_graph.options import SotContext
 from sot_graph.runs import ANSWER_ID
 from sot_graph.scrubbing import secrets_of
-from sot_graph.streaming import AnswerReader
+from sot_graph.streaming import AnswerReader, is_sot_event
 from sot_graph.tracing import GIVEN_UP, CallTrace, NodeTrace
 from sot_graph.usage import usage_metadata
 
@@ -379,7 +379,7 @@ class _GraphRun(_Part):
         if mode == "values":
             self._result = data
             return []
-        return self._read(data)
+        return self._read(data) if is_sot_event(data) else []
 
     def end(self) -> list[AIMessage]:
         """What is left of the answer's message.
