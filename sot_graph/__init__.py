@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     )
     from sot_graph.events import SotEvent
     from sot_graph.graph import build_sot_graph, create_sot_graph
-    from sot_graph.integrations.middleware import SkeletonOfThoughtMiddleware
-    from sot_graph.integrations.tool import create_sot_tool
     from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
     from sot_graph.local import local_model
     from sot_graph.nodes import (
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     )
     from sot_graph.options import SotContext, SotOptions
     from sot_graph.prompts.templates import SotPrompts
-    from sot_graph.retrying import aretry_failed_points, retry_failed_points
+    from sot_graph.retry_failed import aretry_failed_points, retry_failed_points
     from sot_graph.routing.cascade import CascadeRouter
     from sot_graph.routing.learned.learned_router import LearnedRouter
     from sot_graph.routing.model_router import ModelRouter
@@ -125,8 +123,8 @@ _HOMES = {
     "sot_graph.events": ("SotEvent",),
     "sot_graph.writing.expander": ("Expander", "ExpanderInput"),
     "sot_graph.graph": ("build_sot_graph", "create_sot_graph"),
-    "sot_graph.integrations.middleware": ("SkeletonOfThoughtMiddleware",),
-    "sot_graph.integrations.tool": ("create_sot_tool",),
+    "sot_graph.agents.middleware": ("SkeletonOfThoughtMiddleware",),
+    "sot_graph.agents.tool": ("create_sot_tool",),
     "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
     "sot_graph.concurrency.call_limiter": ("CallLimiter",),
     "sot_graph.local": ("local_model",),
@@ -142,7 +140,7 @@ _HOMES = {
     ),
     "sot_graph.options": ("SotContext", "SotOptions"),
     "sot_graph.prompts.templates": ("SotPrompts",),
-    "sot_graph.retrying": ("aretry_failed_points", "retry_failed_points"),
+    "sot_graph.retry_failed": ("aretry_failed_points", "retry_failed_points"),
     "sot_graph.routing.cascade": ("CascadeRouter",),
     "sot_graph.routing.learned.learned_router": ("LearnedRouter",),
     "sot_graph.routing.model_router": ("ModelRouter",),

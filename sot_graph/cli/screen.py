@@ -68,7 +68,7 @@ class _Plain(_Silence):
 
     def __init__(self, *, stream: bool) -> None:
         # Here, where the model is loaded: it imports seconds of LangGraph, before which something is to be seen.
-        from sot_graph.streaming.reading import AnswerReader
+        from sot_graph.streaming.answer_reader import AnswerReader
 
         self._stream = stream
         self._reader = AnswerReader()

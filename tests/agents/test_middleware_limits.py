@@ -20,7 +20,7 @@ from sot_graph import (
     SotPrompts,
     create_sot_graph,
 )
-from sot_graph.integrations.deciding import may_be_skeleton, skeleton_in
+from sot_graph.agents.draft_decision import may_be_skeleton, skeleton_in
 from sot_graph.testing import CutOff, Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, ToolCall
 
 ASK = {"messages": [HumanMessage("How do I start a garden in Oslo?", id="1")]}
@@ -151,7 +151,7 @@ async def test_of_an_own_answer_that_is_being_read_the_deadline_keeps_what_is_th
 
 async def test_what_deciding_has_taken_the_points_do_not_have(model, endpoint, monkeypatch, caplog):
     now = [0.0]
-    monkeypatch.setattr("sot_graph.integrations.bounding.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("sot_graph.agents.stand_in_model.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def respond(request):
         now[0] = 999.5  # of a thousand seconds

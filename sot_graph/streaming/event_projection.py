@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from langgraph.stream import StreamChannel, StreamTransformer
 
-from sot_graph.streaming.reading import AnswerReader
+from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 
 __all__ = ["AnswerTransformer"]
 
@@ -41,15 +40,11 @@ class AnswerTransformer(StreamTransformer):
 
     def process(self, event: Any) -> bool:
         """Take an event of the run; it goes on to everybody else in any case."""
-        if event["method"] == "custom":
-            self._take(tuple(event["params"]["namespace"]), event["params"]["data"])
+        params = event["params"]
+        if event["method"] == "custom" and is_sot_event(params["data"]):
+            namespace = tuple(params["namespace"])
+            if self._source is None and namespace[: len(self.scope)] == self.scope:
+                self._source = namespace
+            if namespace == self._source and (text := self._reader.feed(params["data"])):
+                self._channel.push(text)
         return True
-
-    def _take(self, namespace: tuple[str, ...], data: Any) -> None:
-        within = namespace[: len(self.scope)] == self.scope
-        if not (within and isinstance(data, Mapping) and str(data.get("type", "")).startswith("sot.")):
-            return
-        if self._source is None:
-            self._source = namespace
-        if namespace == self._source and (text := self._reader.feed(data)):
-            self._channel.push(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -13,7 +13,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import SotConfigError
-from sot_graph.streaming.reading import AnswerReader
+from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -66,7 +66,7 @@ async def astream_answer(
         ...             print(text, end="", flush=True)
     """
     reading = _Reading(node)
-    settings = _settings(config, context) | _remote_settings(graph)
+    settings = _settings(graph, config, context)
     async with aclosing(graph.astream(input, **settings)) as parts:  # type: ignore[type-var]
         async for part in parts:
             if text := reading.take(part):
@@ -89,7 +89,7 @@ def stream_answer(
     Closing the iterator (`contextlib.closing`), forgetting it, or Ctrl-C cancels the model calls.
     """
     reading = _Reading(node)
-    settings = _settings(config, context) | _remote_settings(graph)
+    settings = _settings(graph, config, context)
     with closing_once(closing_calls(graph.stream(input, **settings))) as parts:
         for part in parts:
             if text := reading.take(part):
@@ -113,15 +113,14 @@ def _tell_of_silence(graph: object) -> None:
     )
 
 
-def _settings(config: RunnableConfig | None, context: Any) -> dict[str, Any]:
+def _settings(graph: object, config: RunnableConfig | None, context: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"config": config, "stream_mode": ["custom"], "subgraphs": True}
-    return settings if context is None else {**settings, "context": context}
-
-
-def _remote_settings(graph: object) -> dict[str, Any]:
-    """What LangGraph's `RemoteGraph` wants besides: its server would go on, and pay, when the reader has left."""
-    module = sys.modules.get("langgraph.pregel.remote")  # where it isn't imported, nothing is one
-    return {"on_disconnect": "cancel"} if module is not None and isinstance(graph, module.RemoteGraph) else {}
+    if context is not None:
+        settings["context"] = context
+    module = sys.modules.get("langgraph.pregel.remote")  # where it isn't imported, no graph is a `RemoteGraph`
+    if module is not None and isinstance(graph, module.RemoteGraph):
+        settings["on_disconnect"] = "cancel"  # else its server goes on, and pays, when the reader has left
+    return settings
 
 
 class _Reading:
@@ -137,20 +136,20 @@ class _Reading:
 
     def take(self, part: Any) -> str:
         namespace, _mode, event = part
-        if not (isinstance(event, Mapping) and str(event.get("type", "")).startswith("sot.")):
+        if not is_sot_event(event):
             return ""
-        name, path = _node_of(namespace)
+        namespace = tuple(namespace)
+        path = _path_of(namespace)
+        name = "/".join(path)
         self._seen.add(name)
         if self._node is not None and self._node not in (name, *path):
             return ""
-        if self._source is None:
-            self._source = tuple(namespace)
-        elif tuple(namespace) != self._source:
-            if not self._reader.finished:
-                if _is_within(namespace, self._source):
-                    return ""  # a part of the answer that is read, such as a point that has a graph of its own
-                raise SotConfigError(self._two_at_once(name))
-            self._source = tuple(namespace)
+        if self._source not in (None, namespace) and not self._reader.finished:
+            assert self._source is not None
+            if namespace[: len(self._source)] == self._source:
+                return ""  # a part of the answer that is read, such as a point that has a graph of its own
+            raise SotConfigError(self._two_at_once(name))
+        self._source = namespace
         if self._reader.finished:
             self._reader = AnswerReader()
             self._is_further = True
@@ -161,8 +160,7 @@ class _Reading:
         return text
 
     def _two_at_once(self, name: str) -> str:
-        assert self._source is not None
-        known, _ = _node_of(self._source)
+        known = "/".join(_path_of(self._source or ()))
         if name == known:
             return (
                 f"The node {name!r} answers several times at once (a Send of the parent, perhaps): stream_answer "
@@ -185,11 +183,6 @@ class _Reading:
             raise SotConfigError(message)
 
 
-def _node_of(namespace: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The node whose subgraph speaks: its path as one name, and step by step."""
-    path = tuple(step.split(":", 1)[0] for step in namespace)
-    return "/".join(path), path
-
-
-def _is_within(namespace: Sequence[str], outer: Sequence[str]) -> bool:
-    return len(namespace) > len(outer) and tuple(namespace[: len(outer)]) == tuple(outer)
+def _path_of(namespace: Sequence[str]) -> tuple[str, ...]:
+    """The nodes that lead to the graph that speaks."""
+    return tuple(step.split(":", 1)[0] for step in namespace)

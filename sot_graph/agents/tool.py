@@ -31,7 +31,6 @@ _DESCRIPTION = (
     "the whole question, with every fact that the answer is to use: the writer sees nothing of this conversation. Not "
     "for short answers."
 )
-_KEPT_OUT_OF_THE_ARTIFACT = frozenset({"messages"})
 
 
 class _Arguments(BaseModel):
@@ -103,8 +102,7 @@ def _wrong_arguments(error: Any) -> str:
     return f"The arguments are wrong: {wrong}. Call again with the whole question as `question`."
 
 
-def _content_and_artifact(result: Any) -> tuple[str, dict[str, Any]]:
-    values: Mapping[str, Any] = result
+def _content_and_artifact(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if values.get("__interrupt__"):
         message = (
             "it waits for a person, and nobody can answer where the tool is called outside of a graph. Give the tool "
@@ -115,8 +113,7 @@ def _content_and_artifact(result: Any) -> tuple[str, dict[str, Any]]:
     if not (isinstance(answer, str) and answer.strip()):
         message = "the graph ended with nothing in its key `answer`."
         raise SotConfigError(message)
-    artifact = {key: value for key, value in values.items() if key not in _KEPT_OUT_OF_THE_ARTIFACT}
-    return answer, artifact
+    return answer, {key: value for key, value in values.items() if key != "messages"}
 
 
 @contextmanager

@@ -2,42 +2,67 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.messages.ai import add_usage
+from langchain_core.runnables.config import ensure_config
+from langgraph.constants import TAG_NOSTREAM
 
+from sot_graph.agents.stand_in_model import AgentTurn, StandInModel
 from sot_graph.concurrency.background_loop import run_sync
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.graph import check_parts, create_sot_graph
-from sot_graph.integrations.answering import AnsweringModel, Spent
-from sot_graph.integrations.bounding import Clock
-from sot_graph.integrations.extra import AgentMiddleware, ModelRequest, ModelResponse
-from sot_graph.integrations.routing import AgentQuestion, AgentRouting, Recent, read_agent_question
 from sot_graph.joining import Join, join_markdown
+from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.nodes.question_input import identity_of, last_human, length_of, turns_of
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.routing.learned.learned_router import LearnedRouter
+from sot_graph.routing.protocol import Router, RunRouter, after_failure, ask_in_time
+from sot_graph.run import open_run
 
 if TYPE_CHECKING:
     from sot_graph.concurrency.call_limiter import CallLimiter
     from sot_graph.prompts.templates import SotPrompts
-    from sot_graph.routing.protocol import Router
     from sot_graph.types import RouteName
 
-__all__ = ["SkeletonOfThoughtMiddleware"]
+__all__ = ["MissingAgentsExtraError", "SkeletonOfThoughtMiddleware"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+logger = logging.getLogger("sot_graph")
 
 _SETTINGS_OF_TOOLS = frozenset({"parallel_tool_calls", "strict", "tool_choice", "tools"})
 """Providers refuse them in a call without tools, such as a point's."""
-_MOST_GRAPHS = 16
+_MOST_DECISIONS = 256
+_MOST_MODELS = 16
 _RUN_NAME = "skeleton of thought"
 _works: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=False)
 """Whether one around this one has the model's call: two of them would each ask for a skeleton of the other's answer."""
+
+
+class MissingAgentsExtraError(SotConfigError, ImportError):
+    """LangChain is not installed: an `ImportError` that the caller can fix."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "SkeletonOfThoughtMiddleware is for LangChain's create_agent, and langchain is not installed: "
+            "pip install 'sot-graph[agents]'"
+        )
+
+
+try:
+    from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+except ModuleNotFoundError as missing:
+    raise MissingAgentsExtraError from missing
 
 
 class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
@@ -96,9 +121,12 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
                 "graph as a tool (create_sot_tool), which can."
             )
             raise SotConfigError(message)
-        self._routing = AgentRouting(LearnedRouter() if router is None else router)
+        self._router: Router = LearnedRouter() if router is None else router
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
-        self._graphs: Recent[tuple[int, str], tuple[Any, Any]] = Recent(_MOST_GRAPHS)
+        self._routes: dict[str, RouteName] = {}
+        # By their model's identity, which isn't given to another as long as they hold theirs.
+        self._models: dict[int, LoopModel] = {}
+        self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -107,9 +135,9 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         turn = self._begin(request)
         if turn is None:
             return handler(request)
-        route = run_sync(self._routing.route(turn.question, request.model, turn.options))
+        route = run_sync(self._route(request, turn))
         with _at_work():
-            return turn.finish(handler(self._request(turn, route)))
+            return _finished(handler(self._request(request, turn, route)), request, turn)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
@@ -118,33 +146,73 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         turn = self._begin(request)
         if turn is None:
             return await handler(request)
-        route = await self._routing.route(turn.question, request.model, turn.options)
+        route = await self._route(request, turn)
         with _at_work():
-            return turn.finish(await handler(self._request(turn, route)))
+            return _finished(await handler(self._request(request, turn, route)), request, turn)
 
-    def _begin(self, request: ModelRequest[Any]) -> _Turn | None:
-        """What is to be answered; `None`: the call isn't for an answer in free text, or another of us has it."""
+    def _begin(self, request: ModelRequest[Any]) -> AgentTurn | None:
+        """What is to be answered.
+
+        `None`: the call isn't for an answer in free text, or another of us has it; or there is nothing to answer in the
+        last thing that a person has said, or too much around it.
+        """
         if _works.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
             return None
+        messages, position = request.messages, last_human(request.messages)
+        if position is None or not (question := str(messages[position].text).strip()):
+            return None
         options = apply_context(self.options, request.runtime.context, embedded=True)
-        question = read_agent_question(request.messages, options)
-        return None if question is None else _Turn(request, question, options)
+        length = length_of(question, turns_of([*messages[:position], *messages[position + 1 :]]))
+        if length > options.max_question_chars:
+            logger.warning(
+                "The conversation has %s characters, options.max_question_chars allows %s: the agent answers by "
+                "itself.",
+                f"{length:,}",
+                f"{options.max_question_chars:,}",
+            )
+            return None
+        return AgentTurn(question, turns_of(messages[:position]), options)
 
-    def _request(self, turn: _Turn, route: RouteName) -> ModelRequest[Any]:
+    async def _route(self, request: ModelRequest[Any], turn: AgentTurn) -> RouteName:
+        """Ask the router, once a question, however many calls the agent makes for it. A failure is no decision.
+
+        Raises:
+            RoutingError: The router failed, and `on_router_failure` is `"raise"`.
+        """
+        key = identity_of(turn.question, turn.history)
+        if key in self._routes:
+            return self._routes[key]
+        # What a router's model says is no part of the agent's answer.
+        config = ensure_config({"tags": [TAG_NOSTREAM]})
+        with open_run(config, turn.options, reads_context=False) as run:
+            run.ended = True
+            run.given = {"question": turn.question, "history": turn.history}
+            try:
+                decision = await ask_in_time(
+                    self._router, turn.question, turn.history, run=run, model=self._routers_model(request.model)
+                )
+            except RoutingError as error:
+                return after_failure(error, turn.options).route
+        return _kept(self._routes, key, decision.route, _MOST_DECISIONS)
+
+    def _routers_model(self, model: BaseChatModel) -> LoopModel:
+        """What a router without a model of its own asks: the agent's."""
+        if not isinstance(self._router, RunRouter):
+            return None
+        return self._models.get(id(model)) or _kept(self._models, id(model), LoopModel(model), _MOST_MODELS)
+
+    def _request(self, request: ModelRequest[Any], turn: AgentTurn, route: RouteName) -> ModelRequest[Any]:
         """The call as it is made: of the agent's model, or of the one that stands in its place."""
-        request = turn.request
         if route == "direct":
             return request
-        _check_takes_tools(request)
-        model = AnsweringModel(
-            asked=request.model,
-            graph=self._graph_for(request),
-            options=turn.options,
-            clock=turn.clock,
-            spent=turn.spent,
-            name=_RUN_NAME,
-        )
-        return request.override(model=model)
+        if request.tools and getattr(type(request.model), "bind_tools", None) is BaseChatModel.bind_tools:
+            message = (
+                f"The agent has tools, and its model ({type(request.model).__name__}) takes none: use a model that "
+                "does, or an agent without tools."
+            )
+            raise SotConfigError(message)
+        stand_in = StandInModel(asked=request.model, graph=self._graph_for(request), turn=turn, name=_RUN_NAME)
+        return request.override(model=stand_in)
 
     def _graph_for(self, request: ModelRequest[Any]) -> Any:
         """The graph that writes with this model and these settings: made once, for making one opens connections."""
@@ -153,31 +221,28 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         kept = self._graphs.get(key)
         if kept is None:
             model = request.model.bind(**settings) if settings else request.model
-            # With the model, whose identity could otherwise be given to another.
-            kept = self._graphs.put(key, (request.model, self._make_graph(model)))
+            kept = _kept(self._graphs, key, (request.model, self._make_graph(model)), _MOST_MODELS)
         return kept[1]
 
 
-class _Turn:
-    """One call of the agent's model, from its request to its response."""
+def _finished(response: ModelResponse[Any], request: ModelRequest[Any], turn: AgentTurn) -> ModelResponse[Any]:
+    """The response with what it cost in its message. Those who listen are told a final answer of the agent's own."""
+    *before, last = response.result
+    if not isinstance(last, AIMessage):
+        return response
+    if turn.usage is not None:
+        last = last.model_copy(update={"usage_metadata": add_usage(turn.usage, last.usage_metadata)})
+    if not (last.tool_calls or turn.by_skeleton) and last.text:
+        request.runtime.stream_writer({"type": "sot.answer", "answer": str(last.text)})
+    return replace(response, result=[*before, last])
 
-    def __init__(self, request: ModelRequest[Any], question: AgentQuestion, options: SotOptions) -> None:
-        self.request = request
-        self.question = question
-        self.options = options
-        self.clock = Clock(options.deadline)
-        self.spent = Spent()
 
-    def finish(self, response: ModelResponse[Any]) -> ModelResponse[Any]:
-        """The response with what it cost in its message; a final answer is told to those who listen."""
-        *before, last = response.result
-        if not isinstance(last, AIMessage):
-            return response
-        if self.spent.usage is not None:
-            last = last.model_copy(update={"usage_metadata": add_usage(self.spent.usage, last.usage_metadata)})
-        if not (last.tool_calls or self.spent.by_skeleton) and last.text:
-            self.request.runtime.stream_writer({"type": "sot.answer", "answer": str(last.text)})
-        return replace(response, result=[*before, last])
+def _kept(values: dict[K, V], key: K, value: V, most: int) -> V:
+    """Keep a value in place of the oldest. Of two that are put under one key at once, the first stays."""
+    value = values.setdefault(key, value)
+    for old in list(values)[:-most]:  # the list is made in one step, so other threads may change the values
+        values.pop(old, None)
+    return value
 
 
 @contextmanager
@@ -187,13 +252,3 @@ def _at_work() -> Iterator[None]:
         yield
     finally:
         _works.reset(token)
-
-
-def _check_takes_tools(request: ModelRequest[Any]) -> None:
-    takes_none = getattr(type(request.model), "bind_tools", None) is BaseChatModel.bind_tools
-    if request.tools and takes_none:
-        message = (
-            f"The agent has tools, and its model ({type(request.model).__name__}) takes none: use a model that does, "
-            "or an agent without tools."
-        )
-        raise SotConfigError(message)

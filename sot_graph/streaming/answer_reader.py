@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,12 @@ from sot_graph.events import FRAME_SEPARATOR
 if TYPE_CHECKING:
     from sot_graph.types import Source
 
-__all__ = ["AnswerReader"]
+__all__ = ["AnswerReader", "is_sot_event"]
+
+
+def is_sot_event(data: Any) -> bool:
+    """Whether a piece of a `custom` stream is an event of this package. Joins and parents may write others."""
+    return isinstance(data, Mapping) and str(data.get("type", "")).startswith("sot.")
 
 
 @dataclass(slots=True)
@@ -33,8 +38,11 @@ class _Text:
     given: int = 0
     """How many characters of that have been given out."""
 
-    def readable(self, numbering: Numbering | None) -> Iterable[str]:
-        """What can be read of its text now. From the first citation on, that waits for the sources, at its end."""
+    def flow(self, numbering: Numbering | None = None) -> Iterator[str]:
+        """What has come of it since it was read last, and, once, what stands after it.
+
+        From its first citation on, a point that may cite waits for its end: only then are its sources known.
+        """
         if numbering is None:
             yield from self.waiting
         else:
@@ -43,6 +51,9 @@ class _Text:
             yield ready[self.given :]
             self.given = len(ready)
         self.waiting.clear()
+        if self.ended:
+            yield self.tail
+            self.tail = ""
 
 
 class AnswerReader:
@@ -75,8 +86,8 @@ class AnswerReader:
         self._separator = ""
         self._eager = True
         self._any_begun = False
-        self._section: int | None = None
-        """The section of the answer that the last text was of."""
+        self._part: str | None = None
+        """The part of the answer that the last text was of."""
         self._given: list[str] = []
         self._numbering: Numbering | None = None
         self._sources_head = ""
@@ -91,35 +102,29 @@ class AnswerReader:
             SotError: The closing event's answer doesn't begin with what was given back: a defect, never silent.
         """
         kind = event["type"]
-        if kind == "sot.skeleton":
-            self._settle(event)
-        elif kind == "sot.skeleton.delta":
-            self._grow(event)
-        elif kind in ("sot.point.delta", "sot.frame.delta"):
-            self._on_delta(event)
-        elif kind in ("sot.point.end", "sot.frame.end"):
-            self._on_end(event)
-        elif kind == "sot.answer.delta":
-            return self._give([event["text"]])
-        elif kind == "sot.answer":
+        if kind == "sot.answer":
             return self._finish(event["answer"])
+        if kind == "sot.answer.delta":
+            return self._give([event["text"]])
+        if kind in ("sot.skeleton", "sot.skeleton.delta"):
+            self._settle(event)
+        elif kind in ("sot.point.delta", "sot.point.end", "sot.frame.delta", "sot.frame.end"):
+            self._add(event)
         return self._give(self._readable())
 
     def _settle(self, event: Mapping[str, Any]) -> None:
-        # Without heads, the join needs all points: the closing event brings everything. Points that were told one by
-        # one are known, unless this reader came late: then it has missed some of their text, too.
+        """Take the skeleton, or its next point. Without heads, the join needs all points: the answer comes at once."""
         self._has_introduction = event.get("introduction", False)
-        if event.get("heads") is None:
-            return
-        self._count = len(event["points"])
-        if not event.get("grown"):
-            for point, head in zip(event["points"], event["heads"], strict=True):
-                self._expect(point["index"], head, event)
-
-    def _grow(self, event: Mapping[str, Any]) -> None:
-        self._has_introduction = event.get("introduction", False)
-        if event["head"] is not None:
-            self._expect(event["point"]["index"], event["head"], event)
+        if event["type"] == "sot.skeleton.delta":
+            if event["head"] is not None:
+                self._expect(event["point"]["index"], event["head"], event)
+        elif event.get("heads") is not None:
+            self._count = len(event["points"])
+            # Points that were told one by one are known. A reader that came too late for them has missed some of their
+            # text, too.
+            if not event.get("grown"):
+                for point, head in zip(event["points"], event["heads"], strict=True):
+                    self._expect(point["index"], head, event)
 
     def _expect(self, index: int, head: str, event: Mapping[str, Any]) -> None:
         self._separator = event["separator"]
@@ -129,58 +134,43 @@ class AnswerReader:
             self._sources_head = event["sources_head"]
         self._points.setdefault(index, _Text(head))
 
-    def _text_of(self, event: Mapping[str, Any]) -> _Text | None:
-        return self._frame[event["part"]] if "part" in event else self._points.get(event["index"])
-
-    def _on_delta(self, event: Mapping[str, Any]) -> None:
-        text = self._text_of(event)
-        if text is not None:
+    def _add(self, event: Mapping[str, Any]) -> None:
+        """Take the next piece of a text, or its end."""
+        text = self._frame[event["part"]] if "part" in event else self._points.get(event["index"])
+        if text is None:
+            return
+        if "text" in event:
             text.waiting.append(event["text"])
-
-    def _on_end(self, event: Mapping[str, Any]) -> None:
-        text = self._text_of(event)
-        if text is not None:
+        else:
             text.ended, text.shown, text.tail = True, event.get("shown", True), event["tail"]
             text.sources = event.get("sources") or []
 
     def _readable(self) -> Iterator[str]:
         """What can be read by now: of the introduction, then of the points, then of the conclusion."""
-        sections: tuple[tuple[Callable[[], Iterator[str]], Callable[[], bool]], ...] = (
-            (self._introduction, lambda: not self._has_introduction or self._frame["introduction"].ended),
-            (self._points_and_sources, self._points_are_over),
-            (self._conclusion, lambda: False),
-        )
-        for number, (read, is_over) in enumerate(sections):
-            for piece in filter(None, read()):
-                if self._section not in (None, number):
-                    yield FRAME_SEPARATOR
-                self._section = number
-                yield piece
-            if not is_over():
+        if self._has_introduction:
+            yield from self._part_of_answer("introduction", self._frame["introduction"].flow())
+            if not self._frame["introduction"].ended:
                 return
+        yield from self._part_of_answer("points", self._readable_points())
+        if self._count is not None and self._current > self._count:
+            yield from self._part_of_answer("points", self._list_of_sources())
+            yield from self._part_of_answer("conclusion", self._frame["conclusion"].flow())
 
-    def _points_are_over(self) -> bool:
-        return self._count is not None and self._current > self._count
+    def _part_of_answer(self, part: str, pieces: Iterable[str]) -> Iterator[str]:
+        for piece in filter(None, pieces):
+            if self._part not in (None, part):
+                yield FRAME_SEPARATOR
+            self._part = part
+            yield piece
 
-    def _introduction(self) -> Iterator[str]:
-        return _flow(self._frame["introduction"]) if self._has_introduction else iter(())
-
-    def _conclusion(self) -> Iterator[str]:
-        return _flow(self._frame["conclusion"])
-
-    def _points_and_sources(self) -> Iterator[str]:
-        yield from self._readable_points()
-        sources = self._numbering.sources if self._numbering is not None else []
-        if sources and self._points_are_over() and not self._sources_listed:
+    def _list_of_sources(self) -> Iterator[str]:
+        if self._numbering is not None and self._numbering.sources and not self._sources_listed:
             self._sources_listed = True
-            yield self._sources_head + list_sources(sources)
+            yield self._sources_head + list_sources(self._numbering.sources)
 
     def _readable_points(self) -> Iterator[str]:
         while (point := self._points.get(self._current)) is not None:
-            if not point.begun:
-                if point.ended and not point.shown:
-                    self._current += 1
-                    continue
+            if not point.begun and (point.shown or not point.ended):
                 if not (self._eager or point.ended or point.waiting):
                     return  # it may yet be left out of the answer
                 point.begun = True
@@ -188,7 +178,8 @@ class AnswerReader:
                     yield self._separator
                 self._any_begun = True
                 yield point.head
-            yield from _flow(point, self._numbering)
+            if point.begun:
+                yield from point.flow(self._numbering)
             if not point.ended:
                 return
             self._current += 1
@@ -209,11 +200,3 @@ class AnswerReader:
             )
             raise SotError(message)
         return self._give([answer[len(given) :]])
-
-
-def _flow(text: _Text, numbering: Numbering | None = None) -> Iterator[str]:
-    """What has come of a text since it was read last, and, once, what stands after it."""
-    yield from text.readable(numbering)
-    if text.ended:
-        yield text.tail
-        text.tail = ""

@@ -1,0 +1,231 @@
+"""Writing again, on the same thread, only the points that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from langgraph.graph import START
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Overwrite
+
+from sot_graph.errors import SotConfigError
+from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
+from sot_graph.state import add_usage, merge_timings
+from sot_graph.usage import usage_metadata
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+    from langgraph.types import StateSnapshot
+
+    from sot_graph.types import Timings
+
+__all__ = ["aretry_failed_points", "retry_failed_points"]
+
+_OTHERWISE = (
+    'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
+    '"given_expansions": result["expansions"]}) writes the same points and no others.'
+)
+
+
+def retry_failed_points(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    config: RunnableConfig,
+    context: Any = None,
+    *,
+    node: str | None = None,
+) -> dict[str, Any]:
+    """Expand the points of a thread's last run that are not `ok`, join again, and replace the answer's message.
+
+    So with an introduction and a conclusion; a conclusion is also written again where points are.
+
+    Nothing else is requested: neither a skeleton nor a point that is there. It also heals a run that ended in an
+    `ExpansionError` (`on_point_failure="raise"`).
+
+    Args:
+        graph: A graph of `create_sot_graph` with a checkpointer, or a parent with one whose SoT subgraph was made
+            with `checkpointer=True`.
+        config: The thread's config.
+        context: The run's context, as for `graph.invoke`.
+        node: In a parent with several SoT subgraphs: the node whose points are meant.
+
+    Returns:
+        The result as `graph.invoke` gives it, of the SoT graph itself; the parent's thread gets the new message.
+        `usage` counts the retry's calls on top of the earlier ones.
+
+    Raises:
+        SotConfigError: There is no checkpointer, no such run, or a subgraph whose state isn't kept: the message says
+            how to get the same by passing back the result. Or the thread's newest run is still before its points: it
+            waits for a review, or ended while its skeleton was drafted.
+        ExpansionError: Points failed again, with `on_point_failure="raise"`.
+    """
+    child = _child(graph, config, node)
+    if child is None:
+        healed = graph.update_state(*_healed(graph, graph.get_state(config)))
+        return dict(graph.invoke(None, _watched(config, healed), context=context))
+    name, subgraph, childs_config = child
+    kept = _kept(graph.get_state(childs_config), name)
+    retry = subgraph.invoke(_given(kept), _watched(config), context=context)
+    result, childs_update, parents_update = _merged(kept, retry, graph)
+    graph.update_state(childs_config, childs_update, as_node=JOIN)
+    graph.update_state(config, parents_update, as_node=name)
+    return result
+
+
+async def aretry_failed_points(
+    graph: CompiledStateGraph[Any, Any, Any, Any],
+    config: RunnableConfig,
+    context: Any = None,
+    *,
+    node: str | None = None,
+) -> dict[str, Any]:
+    """The same as `retry_failed_points`, asynchronously."""
+    child = _child(graph, config, node)
+    if child is None:
+        healed = await graph.aupdate_state(*_healed(graph, await graph.aget_state(config)))
+        return dict(await graph.ainvoke(None, _watched(config, healed), context=context))
+    name, subgraph, childs_config = child
+    kept = _kept(await graph.aget_state(childs_config), name)
+    retry = await subgraph.ainvoke(_given(kept), _watched(config), context=context)
+    result, childs_update, parents_update = _merged(kept, retry, graph)
+    await graph.aupdate_state(childs_config, childs_update, as_node=JOIN)
+    await graph.aupdate_state(config, parents_update, as_node=name)
+    return result
+
+
+def _watched(config: RunnableConfig, thread: RunnableConfig | None = None) -> RunnableConfig:
+    """A thread's config with the callbacks, tags and metadata that the caller gave; without a thread, only these."""
+    own = {key: value for key, value in config.items() if key != "configurable"}
+    return {**own, **(thread or {})}  # type: ignore[typeddict-item]
+
+
+def _is_sot(graph: Any) -> bool:
+    return {DRAFT_SKELETON, EXPAND_POINT, JOIN} <= set(getattr(graph, "nodes", ()))
+
+
+def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, RunnableConfig] | None:
+    """The SoT subgraph that is meant: its node, the graph, its thread. `None`: the graph is one itself."""
+    if not isinstance(graph, CompiledStateGraph):
+        message = (
+            f"retry_failed_points: pass a graph of create_sot_graph, or a parent of one, not {type(graph).__name__}."
+        )
+        raise SotConfigError(message)
+    name = None if _is_sot(graph) else _node(graph, node)
+    if not graph.checkpointer or graph.checkpointer is True:
+        message = (
+            f"retry_failed_points needs the thread of a graph with a checkpointer, and there is none. {_OTHERWISE}"
+        )
+        raise SotConfigError(message)
+    if not (isinstance(config, Mapping) and (config.get("configurable") or {}).get("thread_id")):
+        message = 'retry_failed_points needs the thread: config={"configurable": {"thread_id": ...}}.'
+        raise SotConfigError(message)
+    if name is None:
+        return None
+    child: Any = dict(graph.get_subgraphs())[name]
+    childs_config = {**config, "configurable": {**config["configurable"], "checkpoint_ns": name}}
+    return name, child.copy({"checkpointer": None}), cast("RunnableConfig", childs_config)
+
+
+def _node(graph: CompiledStateGraph[Any, Any, Any, Any], node: str | None) -> str:
+    """The node of the SoT subgraph that is meant."""
+    known: dict[str, Any] = {name: child for name, child in graph.get_subgraphs() if _is_sot(child)}
+    wanted = [name for name in known if node in (None, name)]
+    if len(wanted) != 1:
+        message = (
+            f"retry_failed_points: {'no SoT node ' + repr(node) if node else 'which SoT node is meant?'} "
+            f"The graph has: {sorted(known) or 'none'}. "
+            + ("Say node=..." if known else "Pass a graph of create_sot_graph, or a parent of one.")
+        )
+        raise SotConfigError(message)
+    if known[wanted[0]].checkpointer is not True:
+        message = (
+            f"retry_failed_points: what the subgraph {wanted[0]!r} did isn't kept after its parent has gone on; make "
+            f"it with create_sot_graph(..., checkpointer=True). {_OTHERWISE}"
+        )
+        raise SotConfigError(message)
+    return wanted[0]
+
+
+def _kept(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
+    """What is kept of the run that is to be mended. One that is before its points has nothing of its own there."""
+    waiting = set(snapshot.next)
+    if REVIEW_SKELETON in waiting:
+        message = (
+            "retry_failed_points: the thread's run waits for the review of its skeleton; no point has been written. "
+            "Resume it first: graph.invoke(Command(resume=True), config)."
+        )
+        raise SotConfigError(message)
+    if waiting & {START, ROUTE, DRAFT_SKELETON, ANSWER_DIRECTLY}:
+        message = (
+            "retry_failed_points: the thread's last question has no skeleton yet: its run ended before "
+            f"({', '.join(sorted(waiting))}). Go on with it by graph.invoke(None, config), or ask it again."
+        )
+        raise SotConfigError(message)
+    values = snapshot.values
+    if not (isinstance(values, Mapping) and values.get("skeleton")):
+        message = f"retry_failed_points: the thread holds no run with a skeleton ({where}): there is nothing to retry."
+        raise SotConfigError(message)
+    return values
+
+
+def _healed(
+    graph: CompiledStateGraph[Any, Any, Any, Any], snapshot: StateSnapshot
+) -> tuple[RunnableConfig, dict[str, Any], str]:
+    """For `update_state`: as if only what is good had been written. The rest is fanned out again, by its needs."""
+    kept = _kept(snapshot, "this graph")
+    good = [expansion for expansion in kept["expansions"] if expansion["status"] == "ok"]
+    frame = {name: part for name, part in kept.get("frame", {}).items() if part["status"] == "ok"}
+    if len(good) < len(kept["skeleton"]):  # a conclusion is written from all points
+        frame.pop("conclusion", None)
+    update = {"is_written": False, "expansions": Overwrite(good), "frame": Overwrite(frame)}
+    # Written by the node after which points are fanned out.
+    return snapshot.config, update, REVIEW_SKELETON if REVIEW_SKELETON in graph.nodes else DRAFT_SKELETON
+
+
+def _given(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """A child's kept state as the input of a run that writes only what is missing."""
+    # The messages are those from before the answer: the same question after them has the same ids.
+    messages = [message for message in kept.get("messages", []) if message.id != kept["answer_id"]]
+    return {
+        "question": kept["asked"],
+        "messages": messages,
+        "given_skeleton": kept["skeleton"],
+        "given_expansions": kept["expansions"],
+        "given_frame": kept.get("frame"),
+    }
+
+
+def _merged(
+    kept: Mapping[str, Any], retry: Mapping[str, Any], graph: CompiledStateGraph[Any, Any, Any, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """A child's retry, a run of its own, as a part of the run that it mends.
+
+    Returns:
+        The result as the child itself would have given it, with all that its question has cost; what changes in the
+        child's kept state; and what changes in the parent's.
+    """
+    # Nothing was drafted: when the skeleton was is kept.
+    timings = {key: value for key, value in retry["timings"].items() if key != "skeleton"}
+    usage = add_usage(kept.get("usage"), retry["usage"])
+    # Its id is that of the answer in the parent: the message is to be replaced.
+    changed = {"id": kept["answer_id"], "usage_metadata": usage_metadata(usage)}
+    answer = retry["messages"][-1].model_copy(update=changed)
+    result: dict[str, Any] = {
+        **retry,
+        "usage": usage,
+        "timings": merge_timings(kept.get("timings"), cast("Timings", timings)),
+        "messages": [*retry["messages"][:-1], answer],
+    }
+    childs = {
+        "expansions": result["expansions"],
+        "frame": Overwrite(result["frame"]),
+        "answer": result["answer"],
+        "messages": [answer],
+        # The child's reducers add these to what is there.
+        "usage": retry["usage"],
+        "timings": timings,
+    }
+    parents = {key: value for key, value in result.items() if key in graph.channels}
+    if "messages" in parents:
+        parents["messages"] = [answer]
+    return result, childs, parents
