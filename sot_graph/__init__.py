@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from sot_graph.options import SotContext, SotOptions
     from sot_graph.prompts import SotPrompts
+    from sot_graph.report import RunFigures, measure_run, result_timeline
     from sot_graph.retrying import aretry_failed_points, retry_failed_points
     from sot_graph.routing.cascade import CascadeRouter
     from sot_graph.routing.deciding import Router
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from sot_graph.routing.model import ModelRouter
     from sot_graph.state import SotInput, SotOutput, SotState
     from sot_graph.streaming import AnswerReader, AnswerTransformer, astream_answer, stream_answer
-    from sot_graph.timeline import RunFigures, measure_run, result_timeline
     from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint, Source, StageUsage, Timings, Usage
 
 __all__ = [
@@ -151,7 +151,7 @@ _HOMES = {
     "sot_graph.routing.model": ("ModelRouter",),
     "sot_graph.state": ("SotInput", "SotOutput", "SotState"),
     "sot_graph.streaming": ("AnswerReader", "AnswerTransformer", "astream_answer", "stream_answer"),
-    "sot_graph.timeline": ("RunFigures", "measure_run", "result_timeline"),
+    "sot_graph.report": ("RunFigures", "measure_run", "result_timeline"),
     "sot_graph.types": ("Expansion", "Frame", "FramePart", "SkeletonPoint", "Source", "StageUsage", "Timings", "Usage"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
