@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sot_graph.graph import build_sot_graph, create_sot_graph
     from sot_graph.integrations.middleware import SkeletonOfThoughtMiddleware
     from sot_graph.integrations.tool import create_sot_tool
-    from sot_graph.joining import Join, PointwiseJoin, join_headings, join_markdown, join_plain
+    from sot_graph.joiners import Join, PointwiseJoin, join_headings, join_markdown, join_plain
     from sot_graph.limiting import CallLimiter
     from sot_graph.local import local_model
     from sot_graph.nodes import (
@@ -128,7 +128,7 @@ _HOMES = {
     "sot_graph.graph": ("build_sot_graph", "create_sot_graph"),
     "sot_graph.integrations.middleware": ("SkeletonOfThoughtMiddleware",),
     "sot_graph.integrations.tool": ("create_sot_tool",),
-    "sot_graph.joining": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
+    "sot_graph.joiners": ("Join", "PointwiseJoin", "join_headings", "join_markdown", "join_plain"),
     "sot_graph.limiting": ("CallLimiter",),
     "sot_graph.local": ("local_model",),
     "sot_graph.nodes": (

@@ -14,7 +14,7 @@ from sot_graph.caching import ResultCache
 from sot_graph.checking import check_call, check_kind, check_returns_at_once
 from sot_graph.complaints import quiet_langsmith
 from sot_graph.expansion import Expander, check_expander
-from sot_graph.joining import Join, join_markdown
+from sot_graph.joiners import Join, join_markdown
 from sot_graph.limiting import CallLimiter, check_limiter
 from sot_graph.models import LoopModel, ModelWords, closing_calls, resolve_model
 from sot_graph.nodes import (

@@ -19,7 +19,7 @@ from sot_graph.integrations.answering import AnsweringModel, Spent
 from sot_graph.integrations.bounding import Clock
 from sot_graph.integrations.extra import AgentMiddleware, ModelRequest, ModelResponse
 from sot_graph.integrations.routing import AgentQuestion, AgentRouting, Recent, read_agent_question
-from sot_graph.joining import Join, join_markdown
+from sot_graph.joiners import Join, join_markdown
 from sot_graph.models import run_sync
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.routing.learned import LearnedRouter

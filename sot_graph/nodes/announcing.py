@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sot_graph.events import FrameEndEvent, PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
-from sot_graph.joining import PointwiseJoin, frame_tail, heads_and_separator, shown, tail_of
+from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, is_shown, tail_of
 from sot_graph.options import frame_parts
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def announce_end(expansion: Expansion, task: Task, kit: Kit) -> None:
         type="sot.point.end",
         index=expansion["index"],
         status=expansion["status"],
-        shown=shown(expansion, task.options.on_point_failure),
+        shown=is_shown(expansion, task.options.on_point_failure),
         tail=tail_of(kit.join, expansion),
     )
     if expansion.get("truncated"):

@@ -13,7 +13,7 @@ from langgraph.types import Overwrite
 
 from sot_graph.errors import ExpansionError, SkeletonError, SotConfigError
 from sot_graph.expansion import TextCleaner, TextWriter, write_something
-from sot_graph.joining import frame_answer, join_answer, joint_sources
+from sot_graph.joiners import frame_answer, join_answer, joint_sources
 from sot_graph.models import ModelCall, explain, is_callers_to_fix
 from sot_graph.nodes.describing import describe_answer, describe_figures
 from sot_graph.options import frame_parts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sot_graph.citations import number_sources
 from sot_graph.expansion import FrameWriter
-from sot_graph.joining import standing
+from sot_graph.joiners import shown_expansions
 from sot_graph.models import ModelCall
 from sot_graph.nodes.announcing import announce_frame_end, announce_whole_frame
 from sot_graph.nodes.describing import describe_frame, describe_frame_end
@@ -41,7 +41,7 @@ async def write_conclusion(state: SotState, task: Task, kit: Kit) -> Update:
     Where there are none, or no time is left, nothing is asked for.
     """
     describe_frame("conclusion", task)
-    numbered, _ = number_sources(standing(state["expansions"], task.options.on_point_failure))
+    numbered, _ = number_sources(shown_expansions(state["expansions"], task.options.on_point_failure))
     texts = [expansion for expansion in numbered if expansion["text"]]
     if task.seconds_left(None) == 0:
         given_up = FramePart(text="", status="timed_out", error="there was no time left for it (deadline)")

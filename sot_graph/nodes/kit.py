@@ -19,7 +19,7 @@ from sot_graph.state import SCHEMA_VERSION
 if TYPE_CHECKING:
     from sot_graph.caching import ResultCache
     from sot_graph.expansion.expander import Expander
-    from sot_graph.joining import Join
+    from sot_graph.joiners import Join
     from sot_graph.limiting import CallLimiter
     from sot_graph.options import SotOptions
     from sot_graph.prompts import SotPrompts
