@@ -27,10 +27,11 @@ _RANGE = re.compile(rf"(\d{{1,3}}){_DASH}(\d{{1,3}})")
 _PAGE = re.compile(r"(?:pp?\.|§)\s?\d.*")
 """Where in a source: `[1, p. 3]`."""
 _LONGEST = 200
-"""Characters between the brackets, beside ids that are longer."""
+"""Characters between the brackets. Only a known id may be longer."""
 _UNUSUAL = re.compile(rf"[\s,;\[\]^]|.{{{_LONGEST}}}")
-"""What only those who know an id can tell from what stands around it."""
-_LINKED = frozenset({"http", "https"})
+"""Ids that hold separators or brackets, or are very long: they are found only by their exact text."""
+_URL_SAFE = "/:?#@!$&'*+,;=%~-._"
+"""What an address may hold in a Markdown link. Brackets would end the link."""
 
 
 def read_sources(given: object) -> list[Source]:
@@ -47,9 +48,9 @@ def read_sources(given: object) -> list[Source]:
 
 def _source(item: object, position: int) -> Source:
     if text := _text(item):
-        return _of_text(text)
+        return Source(title=text, url=text) if _is_link(text) and " " not in text else Source(title=text)
     fields = _fields(item)
-    title, url = _text(fields.get("title")), _address(fields.get("url"))
+    title, url = _text(fields.get("title")), _text(fields.get("url"))
     if not (title or url):
         message = (
             f'source {position} is {item!r:.80}; it must be a text, or a mapping such as {{"title": ..., "url": ...}}'
@@ -58,7 +59,13 @@ def _source(item: object, position: int) -> Source:
     source = Source(title=title or url)
     if url:
         source["url"] = url
-    if key := _id(fields.get("id"), position):
+    key = fields.get("id")
+    if type(key) is int or isinstance(key, UUID):  # databases number their rows
+        key = str(key)
+    if key is not None and not isinstance(key, str):
+        message = f"source {position} has the id {key!r:.80}; it must be a text or a whole number"
+        raise ValueError(message)
+    if key := _text(key):
         source["id"] = key
     return source
 
@@ -69,30 +76,15 @@ def _fields(item: object) -> Mapping[str, Any]:
     if not isinstance(item, Document):
         return vars(item) if hasattr(item, "__dict__") else {}
     about = item.metadata
-    origin = _address(about.get("url") or about.get("source"))
+    origin = _text(about.get("url") or about.get("source"))
     named = {"title": about.get("title") or origin, "id": about.get("id") if item.id is None else item.id}
     return {**named, "url": origin} if _is_link(origin) else named
 
 
-def _address(value: object) -> str:
-    return _text(str(value) if isinstance(value, (PurePath, AnyUrl)) else value)
-
-
-def _id(value: object, position: int) -> str:
-    if value is None or isinstance(value, str):
-        return _text(value)
-    if type(value) is int or isinstance(value, UUID):  # databases number their rows
-        return str(value)
-    message = f"source {position} has the id {value!r:.80}; it must be a text or a whole number"
-    raise ValueError(message)
-
-
 def _text(value: object) -> str:
-    return " ".join(clean_text(value).split()) if isinstance(value, str) else ""
-
-
-def _of_text(text: str) -> Source:
-    return Source(title=text, url=text) if _is_link(text) and " " not in text else Source(title=text)
+    """A text, a path or an address on one line; of anything else nothing."""
+    text = str(value) if isinstance(value, (str, PurePath, AnyUrl)) else ""
+    return " ".join(clean_text(text).split())
 
 
 def _is_link(text: str) -> bool:
@@ -100,7 +92,7 @@ def _is_link(text: str) -> bool:
         parts = urlsplit(text)
     except ValueError:
         return False
-    return parts.scheme in _LINKED and bool(parts.netloc)
+    return parts.scheme in {"http", "https"} and bool(parts.netloc)
 
 
 class Numbering:
@@ -125,7 +117,12 @@ class Numbering:
             return text
         numbers = {str(place): self._number_of(source) for place, source in enumerate(sources, start=1)}
         numbers |= {source["id"]: self._number_of(source) for source in sources if source.get("id")}
-        return _Citations(numbers).replaced(text, lambda keys: "[" + ", ".join(_numbered(keys, numbers)) + "]")
+
+        def numbered(keys: list[str]) -> str:
+            found = (str(numbers[key]) if key in numbers else key if _PAGE.fullmatch(key) else "?" for key in keys)
+            return f"[{', '.join(dict.fromkeys(found))}]"  # however many of them are unknown, one `?` says so
+
+        return _Citations(numbers).replaced(text, numbered)
 
     def numbered(self, sources: Sequence[Source]) -> list[Source]:
         """A point's sources with their numbers."""
@@ -143,27 +140,27 @@ class _Citations:
     """Finds the citations in one point's text.
 
     Args:
-        known: The ids of its sources, and their places where what is cited by place must be among them.
-        before: A pattern of what is part of a citation before its bracket.
+        ids: Of its sources. Whatever looks like a place counts as one.
+        before: A pattern of what belongs to a citation before its bracket.
     """
 
-    def __init__(self, known: Collection[str], *, before: str = "") -> None:
-        self._known = known
-        unusual = sorted(filter(_UNUSUAL.search, known), key=len, reverse=True)
-        ids = "|".join(r"\s+".join(map(re.escape, key.split())) for key in unusual) or r"(?!)"
+    def __init__(self, ids: Collection[str], *, before: str = "") -> None:
+        self._ids = ids
+        unusual = sorted(filter(_UNUSUAL.search, ids), key=len, reverse=True)
+        exact = "|".join(r"\s+".join(map(re.escape, key.split())) for key in unusual) or r"(?!)"
         self._pattern = re.compile(
             rf"{before}(?:"
             # What stands in code is no citation, and [text](link) isn't one either.
-            rf"(?P<none>```.*?(?:```|\Z)|`[^`\n]*`|\[(?:{ids})\](?=\())"
+            rf"(?P<none>```.*?(?:```|\Z)|`[^`\n]*`|\[(?:{exact})\](?=\())"
             rf"|\[\^?(?P<first>\d{{1,3}})\]{_DASH}\[\^?(?P<last>\d{{1,3}})\](?!\()"
-            rf"|\[(?P<keys>(?:{ids}|[^\[\]\n]){{1,{_LONGEST}}}+)\](?!\()"
+            rf"|\[(?P<keys>(?:{exact}|[^\[\]\n]){{1,{_LONGEST}}}+)\](?!\()"
             r")",
             re.DOTALL,
         )
-        self._part = re.compile(rf"\s*((?:{ids})(?=\s*(?:[,;]|\Z))|[^,;]+)")
+        self._part = re.compile(rf"\s*((?:{exact})(?=\s*(?:[,;]|\Z))|[^,;]+)")
 
     def replaced(self, text: str, written: Callable[[list[str]], str]) -> str:
-        """The text with something else for each citation, made of the keys that it names."""
+        """The text with each citation replaced by what `written` makes of the keys that it names."""
 
         def instead(match: re.Match[str]) -> str:
             keys = self._keys(match)
@@ -172,11 +169,11 @@ class _Citations:
         return self._pattern.sub(instead, text)
 
     def keys_in(self, text: str) -> set[str]:
-        """What the text cites."""
+        """All keys that the text cites."""
         return {key for match in self._pattern.finditer(text) for key in self._keys(match)}
 
     def _keys(self, match: re.Match[str]) -> list[str]:
-        """The places and ids that a citation names, ranges written out, with pages as they are; none: it isn't one."""
+        """The places and ids that a citation names, ranges written out, with its pages; nothing if it is none."""
         if match["none"] is not None:
             return []
         if match["keys"] is None:
@@ -185,9 +182,9 @@ class _Citations:
         keys: list[str] = []
         for found in self._part.finditer(match["keys"]):
             part = " ".join(found[1].split())
-            key = part if part in self._known else part.removeprefix("^")
+            key = part if part in self._ids else part.removeprefix("^")
             span = _RANGE.fullmatch(key)
-            if key in self._known or _PLACE.fullmatch(key) or (keys and _PAGE.fullmatch(key)):
+            if key in self._ids or _PLACE.fullmatch(key) or (keys and _PAGE.fullmatch(key)):
                 keys.append(key)
             elif span is not None and (places := _written_out(*span.groups())):
                 keys += places
@@ -197,26 +194,21 @@ class _Citations:
 
 
 def _written_out(first: str, last: str) -> list[str]:
-    """The places of a range; none: it isn't one of places."""
+    """The places of a range; nothing if it begins at 0, for places are counted from 1."""
     return [str(place) for place in range(int(first), int(last) + 1)] if int(first) else []
 
 
-def _numbered(keys: Iterable[str], numbers: Mapping[str, int]) -> list[str]:
-    """The keys as the answer has them. However many of them are unknown, one mark says so."""
-    found = (str(numbers[key]) if key in numbers else key if _PAGE.fullmatch(key) else "?" for key in keys)
-    return list(dict.fromkeys(found))
-
-
 def without_citations(text: str, sources: Sequence[Source]) -> str:
-    """A point's text for one who writes another point: its numbers would mean others there.
+    """A point's text for the prompt of another point, whose own sources have the same numbers.
 
     Example:
         >>> without_citations("Loosen it [1].", [{"title": "Soil"}])
         'Loosen it.'
     """
-    places = [str(place) for place in range(1, len(sources) + 1)]
-    known = {*places, *(source["id"] for source in sources if source.get("id"))}
-    return _Citations(known, before=r"(?<![ \t])[ \t]*").replaced(text, lambda _: "") if sources else text
+    if not sources:
+        return text
+    ids = {source["id"] for source in sources if source.get("id")}
+    return _Citations(ids, before=r"(?<![ \t])[ \t]*").replaced(text, lambda _: "")
 
 
 def cited_keys(text: str, ids: Collection[str]) -> set[str]:
@@ -254,7 +246,3 @@ def _line(source: Source) -> str:
     if _is_link(url):
         return f"[{title}]({quote(url, safe=_URL_SAFE)})"
     return title if url == source["title"] else f"{title} ({quote(url, safe=_URL_SAFE)})"
-
-
-_URL_SAFE = "/:?#@!$&'*+,;=%~-._"
-"""What an address may hold; not brackets, which would end the link."""

@@ -15,7 +15,7 @@ from sot_graph.checking import check_call, check_kind, check_returns_at_once
 from sot_graph.complaints import quiet_langsmith
 from sot_graph.concurrency.call_limiter import CallLimiter, check_limiter
 from sot_graph.concurrency.sync_cancellation import closing_calls
-from sot_graph.joining import Join, join_markdown
+from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import ModelWords, resolve_model
 from sot_graph.nodes import (

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from sot_graph.cache import ResultCache
     from sot_graph.events import SotEvent
-    from sot_graph.joining import Join
+    from sot_graph.joiners import Join
     from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.prompts.templates import SotPrompts
     from sot_graph.routing.protocol import Router

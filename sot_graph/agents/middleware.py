@@ -20,7 +20,7 @@ from sot_graph.agents.stand_in_model import AgentTurn, StandInModel
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.graph import check_parts, create_sot_graph
-from sot_graph.joining import Join, join_markdown
+from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.nodes.question_input import identity_of, last_human, length_of, turns_of
 from sot_graph.options import SotOptions, apply_context

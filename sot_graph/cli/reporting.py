@@ -53,7 +53,7 @@ def write_report(path: Path, result: Mapping[str, Any], *, local: bool) -> None:
     Raises:
         OSError: With the file's name.
     """
-    from sot_graph.timeline import result_timeline
+    from sot_graph.report import result_timeline
 
     try:
         path.write_text(result_timeline(result, local=local), encoding="utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.events import FrameEndEvent, PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
-from sot_graph.joining import PointwiseJoin, frame_tail, heads_and_separator, shown, tail_of
+from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, is_shown, tail_of
 from sot_graph.options import frame_parts
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def announce_point_end(expansion: Expansion, run: RunContext) -> None:
         type="sot.point.end",
         index=expansion["index"],
         status=expansion["status"],
-        shown=shown(expansion, run.options.on_point_failure),
+        shown=is_shown(expansion, run.options.on_point_failure),
         tail=tail_of(run.graph.join, expansion),
     )
     if expansion.get("truncated"):

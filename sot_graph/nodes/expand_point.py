@@ -14,7 +14,7 @@ from langgraph.graph import END
 from langgraph.types import Send
 
 from sot_graph.citations import number_sources, without_citations
-from sot_graph.joining import standing
+from sot_graph.joiners import shown_expansions
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,
@@ -192,7 +192,7 @@ async def write_conclusion(state: SotState, run: RunContext) -> Update:
 
     Where there are none, or no time is left, nothing is asked for.
     """
-    numbered, _ = number_sources(standing(state["expansions"], run.options.on_point_failure))
+    numbered, _ = number_sources(shown_expansions(state["expansions"], run.options.on_point_failure))
     texts = [expansion for expansion in numbered if expansion["text"]]
     given_up = None
     if run.seconds_left(None) == 0:

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.types import Overwrite
 
 from sot_graph.errors import ExpansionError
-from sot_graph.joining import frame_answer, join_answer, joint_sources
+from sot_graph.joiners import frame_answer, join_answer, joint_sources
 from sot_graph.nodes.trace_summary import describe_result
 from sot_graph.options import frame_parts
 from sot_graph.state import SotState, merge_timings

@@ -20,7 +20,7 @@ from sot_graph.nodes import (
     WRITE_CONCLUSION,
     WRITE_INTRODUCTION,
 )
-from sot_graph.timeline import measure_run
+from sot_graph.report import measure_run
 
 if TYPE_CHECKING:
     from sot_graph.run import RunContext

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from sot_graph.timeline import result_timeline
+from sot_graph.report import result_timeline
 
 SECONDS = 150
 """For one start of the browser: it takes one or two, and hangs only if something is broken."""

@@ -247,7 +247,7 @@ async def test_the_run_takes_as_many_expansions_as_the_longest_chain_has(run, en
     figures = measure_run(await run(graph_of(endpoint, dispatch, titles)))
     assert figures.complete
     chain = figures.critical_points
-    needs = {point.index: point.depends_on for point in figures.points}
+    needs = {point.id: point.depends_on for point in figures.points}
     assert all(need in needs[index] for need, index in pairwise(chain))
     assert not any(chain[-1] in others for others in needs.values())
     # A title that came after all that its point needs: what the point waited for last is the skeleton.

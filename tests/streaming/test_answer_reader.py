@@ -3,16 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sot_graph.joining import (
+from sot_graph.joiners import (
     PointwiseJoin,
     frame_answer,
     frame_tail,
     heads_and_separator,
+    is_shown,
     join_answer,
     join_headings,
     join_markdown,
     join_plain,
-    shown,
     tail_of,
 )
 from sot_graph.streaming import AnswerReader
@@ -58,7 +58,7 @@ def runs(draw):
             "type": "sot.point.end",
             "index": point["index"],
             "status": status,
-            "shown": shown(expansion, on_point_failure),
+            "shown": is_shown(expansion, on_point_failure),
             "tail": tail_of(join, expansion),
         }
         start = {"type": "sot.point.start", "index": point["index"], "title": point["title"], "attempt": 1}

@@ -12,7 +12,7 @@ from pydantic import HttpUrl
 
 from sot_graph import AnswerReader, join_headings, join_markdown, join_plain
 from sot_graph.citations import Numbering, cited_keys, list_sources, number_sources, read_sources, without_citations
-from sot_graph.joining import join_answer, joint_sources
+from sot_graph.joiners import join_answer, joint_sources
 
 SUN, SOIL, WATER = {"title": "Sun"}, {"title": "Soil", "id": "soil.md"}, {"title": "Water", "url": "https://w.org/a"}
 

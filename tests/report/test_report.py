@@ -10,15 +10,13 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
 from sot_graph import SotConfigError, SotOptions, create_sot_graph
+from sot_graph.report import measure_run, result_timeline
+from sot_graph.report.page import clean, seconds, shorten, with_bold
+from sot_graph.report.steps import Scale
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
-from sot_graph.timeline import measure_run, result_timeline
-from sot_graph.timeline.drawing import draw_comparison, draw_timeline
-from sot_graph.timeline.legend import draw_legend
-from sot_graph.timeline.markup import clean, element, shorten, with_bold
-from sot_graph.timeline.scale import Scale
-from sot_graph.timeline.wording import NOT_KNOWN, seconds
 
 QUESTION = "How can I sleep better?"
 HOSTILE = [
@@ -135,6 +133,15 @@ def assert_sound(page):
     }
     assert referred <= set(ids)
     return seen
+
+
+def picture_of(page):
+    """The timeline, as it stands in the page."""
+    return re.search(r'<svg [^>]*aria-labelledby="timeline-title".*?(?=</section>)', page, re.DOTALL)[0]
+
+
+def legend_of(page):
+    return re.search(r'<ul class="legend">.*?</ul>', page, re.DOTALL)[0]
 
 
 # The figures
@@ -375,7 +382,7 @@ async def test_a_real_run_has_the_figures_of_its_own_timings():
 @pytest.mark.parametrize("count", [1, 2, 10, 100])
 def test_every_point_is_in_the_picture_and_in_the_table(count):
     result = a_result(count)
-    body = ElementTree.fromstring(draw_timeline(measure_run(result)))
+    body = ElementTree.fromstring(picture_of(result_timeline(result)))
     rows = [found for found in body.iter() if found.attrib.get("class") == "label"]
     titles = [f"{index}. Title {index}" for index in range(1, count + 1)]
     assert [row.text for row in rows] == ["Skeleton", *titles, "Join"]
@@ -383,7 +390,7 @@ def test_every_point_is_in_the_picture_and_in_the_table(count):
 
 
 def test_a_bar_is_as_long_as_what_it_stands_for():
-    drawn = ElementTree.fromstring(draw_timeline(measure_run(a_result())))
+    drawn = ElementTree.fromstring(picture_of(result_timeline(a_result())))
     bars = [found.attrib for found in drawn.iter() if found.attrib.get("class", "").startswith("bar ")]
 
     def second(bar, key):
@@ -398,7 +405,7 @@ def test_a_bar_is_as_long_as_what_it_stands_for():
 
 def test_the_picture_has_a_name_and_a_description_for_those_who_do_not_see_it():
     result = with_point(a_result(), 2, status="failed", error="refused")
-    drawn = ElementTree.fromstring(draw_timeline(measure_run(result)))
+    drawn = ElementTree.fromstring(picture_of(result_timeline(result)))
     assert drawn.attrib["role"] == "img"
     names = {found.attrib.get("id"): found.text for found in drawn}
     assert names[drawn.attrib["aria-labelledby"]] == "When each stage and point ran"
@@ -410,22 +417,21 @@ def test_the_picture_has_a_name_and_a_description_for_those_who_do_not_see_it():
 def test_a_broken_point_is_told_by_words_pattern_and_mark_not_by_colour_alone():
     result = with_point(a_result(), 2, status="failed", error="refused", timing={"start": 1.0, "end": 2.0})
     with_point(result, 3, status="timed_out", error="the deadline passed")
-    run = measure_run(result)
-    drawn, legend = draw_timeline(run), draw_legend(run)
+    page = result_timeline(result)
+    drawn, legend = picture_of(page), legend_of(page)
     for style, mark, words in (("failed", "cross", "failed · 1.00 s"), ("late", "cut", "timed out · 1.50 s")):
         assert f'class="bar {style}"' in drawn
         assert f'<pattern id="{style}"' in drawn
         assert f'class="{mark}"' in drawn
         assert words in drawn
         assert f'class="bar {style}"' in legend
-    page = result_timeline(result)
     assert "4 points, written in parallel; 1 failed; 1 cut off by the deadline." in page
     assert "refused" in page
     assert "the deadline passed" in page
 
 
 def test_the_legend_explains_what_is_drawn_and_nothing_else():
-    streamed, whole = (draw_legend(measure_run(a_result(streamed=streamed))) for streamed in (True, False))
+    streamed, whole = (legend_of(result_timeline(a_result(streamed=streamed))) for streamed in (True, False))
     assert "Writing" in streamed
     assert "not streamed" not in streamed
     assert "not streamed" in whole
@@ -434,9 +440,17 @@ def test_the_legend_explains_what_is_drawn_and_nothing_else():
 
 def test_points_that_wait_for_others_have_a_line_to_their_start():
     result = with_point(a_result(2), 2, timing={"start": 2.5, "first_token": 3.0, "end": 3.2})
-    run = measure_run(result)
-    assert draw_timeline(run).count('class="queue"') == 1
-    assert "Waiting for its turn" in draw_legend(run)
+    page = result_timeline(result)
+    assert picture_of(page).count('class="queue"') == 1
+    assert "Waiting for its turn" in legend_of(page)
+
+
+def test_a_pipelined_points_line_begins_with_its_own_title():
+    result = with_point(a_result(2), 2, timing={"titled": 0.5, "start": 0.8, "first_token": 1.0, "end": 3.5})
+    drawn = ElementTree.fromstring(picture_of(result_timeline(result)))
+    [line] = [found.attrib for found in drawn.iter() if found.attrib.get("class") == "queue"]
+    scale = Scale(measure_run(result).end)
+    assert (line["x1"], line["x2"]) == (scale.at(0.5), scale.at(0.8))
 
 
 def test_the_estimates_are_named_as_such():
@@ -451,7 +465,8 @@ def test_the_estimates_are_named_as_such():
 def test_nothing_is_compared_with_a_run_that_is_not_complete():
     result = a_result()
     del result["timings"]["points"][0]
-    assert draw_comparison(measure_run(result)) == ""
+    assert 'aria-labelledby="comparison-title"' in result_timeline(a_result())
+    assert 'aria-labelledby="comparison-title"' not in result_timeline(result)
     assert "Beside one sequential answer" not in result_timeline(result)
 
 
@@ -539,7 +554,7 @@ def test_a_question_that_is_too_long_for_a_heading_can_be_unfolded():
 
 def test_a_title_takes_the_place_of_the_question_in_the_heading():
     page = result_timeline(a_result(), title="Tuesday's <run>")
-    assert "<title>Tuesday&#x27;s &lt;run&gt;</title>" in page
+    assert "<title>Tuesday&#39;s &lt;run&gt;</title>" in page
     assert QUESTION in page
 
 
@@ -558,15 +573,23 @@ def test_a_text_is_shortened_to_one_line():
     assert shorten("abcdefghijk", 10) == "abcdefghi…"
 
 
-def test_children_and_attributes_of_an_element_are_escaped_once():
-    inner = element("i", "<&")
-    assert element("b", inner, "<", title='"', data_x=None, y=0) == '<b title="&quot;" y="0"><i>&lt;&amp;</i>&lt;</b>'
+def test_text_that_calls_itself_safe_is_escaped_once_like_any_other():
+    text = Markup("<b>1 < 2</b>")
+    result = a_result(2, answer=text, route_reason=text)
+    result["skeleton"][0]["title"] = result["expansions"][0]["title"] = text
+    with_point(result, 1, status="failed", error=text)
+    page = result_timeline(result, question=text, title=text)
+    assert_sound(page)
+    assert "<b>" not in page
+    assert "&amp;lt;" not in page
+    assert "<title>&lt;b&gt;1 &lt; 2&lt;/b&gt;</title>" in page
+    assert "<b>" not in result_timeline({**result, "messages": [{"type": "human", "content": text}]})
 
 
 @pytest.mark.parametrize(
     ("value", "written"),
     [
-        (None, NOT_KNOWN),
+        (None, "–"),  # noqa: RUF001
         (0, "0 s"),
         (0.0001, "<1 ms"),
         (0.0123, "12 ms"),
@@ -594,13 +617,12 @@ def test_times_are_written_with_the_digits_that_count(value, written):
     ],
 )
 def test_the_axis_has_round_numbers_of_seconds(end, labels):
-    texts = [ElementTree.fromstring(drawn).text for drawn in Scale(end).axis(22, 100)]
-    assert [text for text in texts if text] == labels
+    assert [tick.label for tick in Scale(end).ticks()] == labels
 
 
 @given(end=st.floats(min_value=1e-9, max_value=1e9))
 def test_the_axis_never_has_more_than_seven_labels(end):
-    assert 2 <= len(list(Scale(end).axis(22, 100))) / 2 <= 7
+    assert 2 <= len(list(Scale(end).ticks())) <= 7
 
 
 @pytest.mark.parametrize("odd", [[], {}, 10**400, 1e308, float("nan"), object(), None])

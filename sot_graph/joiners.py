@@ -1,4 +1,4 @@
-"""From expansions to one answer: three joins, and `PointwiseJoin` to make others that can be streamed."""
+"""Joins, which make one answer of the expansions: three of them, and `PointwiseJoin` to make others that stream."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = [
     "frame_answer",
     "frame_tail",
     "heads_and_separator",
+    "is_shown",
     "join_answer",
     "join_headings",
     "join_markdown",
     "join_plain",
     "joint_sources",
-    "shown",
-    "standing",
+    "shown_expansions",
     "tail_of",
 ]
 
@@ -114,14 +114,14 @@ join_headings = PointwiseJoin(head="## {title}\n\n", sources="\n\n## Sources\n\n
 """A Markdown heading for each point."""
 
 
-def shown(expansion: Expansion, on_point_failure: _OnPointFailure) -> bool:
+def is_shown(expansion: Expansion, on_point_failure: _OnPointFailure) -> bool:
     """Whether a point stands in the answer: `"skip"` leaves out those that have no text at all."""
     return expansion["status"] == "ok" or on_point_failure != "skip" or bool(expansion["text"])
 
 
-def standing(expansions: Iterable[Expansion], on_point_failure: _OnPointFailure) -> list[Expansion]:
+def shown_expansions(expansions: Iterable[Expansion], on_point_failure: _OnPointFailure) -> list[Expansion]:
     """The points that stand in the answer."""
-    return [expansion for expansion in expansions if shown(expansion, on_point_failure)]
+    return [expansion for expansion in expansions if is_shown(expansion, on_point_failure)]
 
 
 def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[list[str] | None, str]:
@@ -150,7 +150,7 @@ def join_answer(
     """
     # Copies: a join may do what it wants with them, and the result stays what it is.
     points = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
-    numbered, _ = number_sources(standing(expansions, on_point_failure))
+    numbered, _ = number_sources(shown_expansions(expansions, on_point_failure))
     texts = [Expansion(**expansion) for expansion in numbered]
     answer = join(question, points, texts)
     if not isinstance(answer, str):
@@ -161,7 +161,7 @@ def join_answer(
 
 def joint_sources(expansions: Sequence[Expansion], on_point_failure: _OnPointFailure) -> list[Source]:
     """The one list of the sources of those points that stand in the answer."""
-    return number_sources(standing(expansions, on_point_failure))[1]
+    return number_sources(shown_expansions(expansions, on_point_failure))[1]
 
 
 def frame_tail(join: Join, part: FramePart) -> str:

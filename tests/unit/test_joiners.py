@@ -7,7 +7,7 @@ import pytest
 
 from sot_graph import create_sot_graph
 from sot_graph.errors import SotConfigError
-from sot_graph.joining import PointwiseJoin, join_answer, join_headings, join_markdown, join_plain, shown
+from sot_graph.joiners import PointwiseJoin, is_shown, join_answer, join_headings, join_markdown, join_plain
 from sot_graph.skeleton.parser import number_points
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 from sot_graph.types import Expansion
@@ -72,7 +72,7 @@ def test_the_error_of_a_point_never_stands_in_the_answer():
 
 @pytest.mark.parametrize("mode", ["mark", "raise"])
 def test_every_point_is_shown_unless_skipping(mode: Any):
-    assert shown(expansion(1, "Alpha", "", "failed"), mode)
+    assert is_shown(expansion(1, "Alpha", "", "failed"), mode)
 
 
 def test_skipping_leaves_out_points_without_any_text_and_marks_those_with_some():
