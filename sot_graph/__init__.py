@@ -15,7 +15,8 @@ from importlib.util import find_spec as _find_spec
 import lazy_loader as _lazy_loader
 
 _load, __dir__, __all__ = _lazy_loader.attach_stub(__name__, __file__)
-__all__ = sorted([*__all__, "__version__"])  # noqa: PLE0605  (a list, but made here)
+# Constants first, then classes, then functions.
+__all__ = sorted([*__all__, "__version__"], key=lambda name: (not name.isupper(), not name[0].isupper(), name))  # noqa: PLE0605
 if _find_spec("langchain") is None:
     # The middleware needs the extra `agents`. Whoever asks for it is told so; `import *` goes without it.
     __all__.remove("SkeletonOfThoughtMiddleware")

@@ -138,9 +138,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
             expander_input=_expander_input(payload) if run.graph.expander is not None else None,
         )
         written = await write_text(section, run)
-    expansion = Expansion(
-        index=index, title=title, text=written.text, status=written.status, error=written.error
-    )
+    expansion = Expansion(index=index, title=title, text=written.text, status=written.status, error=written.error)
     if written.truncated:
         expansion["truncated"] = True
     if written.sources:
@@ -199,9 +197,7 @@ async def write_conclusion(state: SotState, run: RunContext) -> Update:
         given_up = WrittenText("", "timed_out", "there was no time left for it (deadline)")
     elif not texts:
         given_up = WrittenText("", "failed", "no point has a text that it could conclude")
-    messages = partial(
-        frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(state, run)
-    )
+    messages = partial(frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(state, run))
     return await _write_frame_part("conclusion", messages, run, given_up)
 
 

@@ -97,9 +97,7 @@ class _Speculation:
                 draft_or_recall(run, asked.question, asked.history, may_depend=run.options.dependent == "graph")
             )
         if run.options.speculative == "both":
-            self._direct = asyncio.create_task(
-                write_directly(asked.question, asked.history, run, send=self._send)
-            )
+            self._direct = asyncio.create_task(write_directly(asked.question, asked.history, run, send=self._send))
 
     async def skeleton(self, timings: Timings, why: str) -> Update:
         """The skeleton's keys, if it was begun."""

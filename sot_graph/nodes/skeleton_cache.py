@@ -52,9 +52,7 @@ def skeleton_key(
     if not graph.cache.keeps:
         return None
     prompts = graph.prompts
-    messages = skeleton_call_messages(
-        run, question, history, options.skeleton_format, revision, may_depend=may_depend
-    )
+    messages = skeleton_call_messages(run, question, history, options.skeleton_format, revision, may_depend=may_depend)
     settings = {
         **prompts.skeleton_settings,
         "format": options.skeleton_format,

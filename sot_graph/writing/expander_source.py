@@ -59,9 +59,7 @@ class ExpanderSource:
 
     who = "the expander"
 
-    def __init__(
-        self, expander: Expander, given: ExpanderInput, messages: list[BaseMessage], call: ModelCall
-    ) -> None:
+    def __init__(self, expander: Expander, given: ExpanderInput, messages: list[BaseMessage], call: ModelCall) -> None:
         self._expander = expander
         self._given = given
         self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages

@@ -134,9 +134,7 @@ def _outcome(section: Section, status: ExpansionStatus, draft: TextDraft) -> str
     return "breaks off" if draft.text else "is left out"
 
 
-async def _write_in_time(
-    source: TextSource, draft: TextDraft, call: ModelCall
-) -> tuple[ExpansionStatus, str | None]:
+async def _write_in_time(source: TextSource, draft: TextDraft, call: ModelCall) -> tuple[ExpansionStatus, str | None]:
     """What became of a text, and why."""
     options = call.run.options
     limit = call.run.seconds_left(options.point_timeout)

@@ -7,8 +7,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sot_graph.errors import SkeletonError, SotConfigError, status_code
 from sot_graph.llm.provider_errors import backoff_seconds, explain, is_callers_to_fix, is_retryable, retry_after_seconds

@@ -10,8 +10,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel, field_validator
 
-from sot_graph.llm.call import ModelCall
-from sot_graph.llm.call import Reply as ModelReply
+from sot_graph.llm.call import ModelCall, Reply as ModelReply
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured, pick_mode, to_completion
 from sot_graph.run import RunContext
@@ -225,9 +224,7 @@ async def test_a_models_own_value_error_is_not_taken_for_an_invalid_reply(make_r
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_what_the_caller_bound_to_the_model_goes_along(
-    mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun
-):
+async def test_what_the_caller_bound_to_the_model_goes_along(mode: Any, endpoint: SimulatedEndpoint, make_run: MakeRun):
     endpoint.responder = as_asked('{"names":["a","b","c"]}')
     model = endpoint.chat_model().bind(temperature=0.25).with_config(tags=["mine"])
     await ask_structured(call(make_run(), model, max_tokens=99), ASK, Names, mode=mode, max_reasks=0)

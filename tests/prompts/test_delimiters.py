@@ -6,8 +6,7 @@ import unicodedata
 from collections import defaultdict
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sot_graph.prompts.delimiters import escape_delimiters
 

@@ -1,7 +1,6 @@
 """Reading order, whatever order the events come in."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sot_graph.joiners import (
     PointwiseJoin,

@@ -1,8 +1,7 @@
 """Where a continuation repeats the end of what it continues."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sot_graph.writing.model_source import _overlap
 

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sot_graph.skeleton.parser import PointSieve, parse_skeleton, split_needs
 from sot_graph.skeleton.stream_parser import TitleScanner

@@ -4,8 +4,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sot_graph.state import add_usage, empty_usage, merge_expansions, merge_timings
 from sot_graph.types import Expansion, Usage
