@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_stream_writer
 from pydantic import BaseModel
 
 from sot_graph import (
@@ -228,6 +229,18 @@ async def test_who_reads_the_subgraphs_too_gets_no_text_twice(model, join):
     messages = (await agent.aget_state(THREAD)).values["messages"]
     assert texts == {message.id: message.text for message in messages if message.type != "human"}
     assert within == {message.id for message in messages}
+
+
+async def test_events_of_a_joins_own_do_not_disturb_the_answer(model):
+    def join(question, skeleton, expansions):
+        for event in ({"progress": 1}, {"type": "mine", "text": "Not the answer."}, "joined"):
+            get_stream_writer()(event)
+        return join_markdown(question, skeleton, expansions)
+
+    agent = agent_of(model, join=join, checkpointer=InMemorySaver())
+    parts = [data async for data, _ in agent.astream(LONG, THREAD, stream_mode="messages")]
+    answer = (await agent.aget_state(THREAD)).values["messages"][-1]
+    assert "".join(chunk.text for chunk in parts if chunk.id == answer.id) == answer.text
 
 
 async def test_the_first_point_streams_while_the_others_are_held(model, endpoint):
