@@ -14,7 +14,7 @@ from importlib.util import find_spec as _find_spec
 
 import lazy_loader as _lazy_loader
 
-_load, __dir__, __all__ = _lazy_loader.attach_stub(__name__, __file__)
+_load, _, __all__ = _lazy_loader.attach_stub(__name__, __file__)
 # Constants first, then classes, then functions.
 __all__ = sorted([*__all__, "__version__"], key=lambda name: (not name.isupper(), not name[0].isupper(), name))  # noqa: PLE0605
 if _find_spec("langchain") is None:
@@ -27,4 +27,12 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("sot-graph")
-    return _load(name)
+    try:
+        return _load(name)
+    except AttributeError:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message) from None
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
