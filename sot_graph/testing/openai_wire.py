@@ -26,6 +26,8 @@ __all__ = [
 _JSON_START = re.compile(r'\s*(?:\{\s*["}]|\[\s*["\[{\]])')
 _WORD = re.compile(r"\s*\S+(?:\s+\Z)?|\s+\Z")
 _JSON_TOKEN_CHARACTERS = 4
+_ERROR_KINDS = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error"}
+_ERROR_KINDS |= {429: "rate_limit_error"}
 _SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 
 compact_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -283,6 +285,8 @@ class Generation:
         return self._event_head + b',"choices":[' + _wire_json(choice).encode() + b"]}\n\n"
 
 
-def error_body(message: str, *, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> dict[str, Any]:
     """An error as OpenAI sends it."""
+    kind = _ERROR_KINDS.get(status, "server_error")
+    code = code or ("rate_limit_exceeded" if kind == "rate_limit_error" else None)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -61,8 +61,6 @@ _BACKLOG = 4096  # a thousand clients may connect at once; a full queue costs ea
 _SHUTDOWN_SECONDS = 0.05  # aiohttp takes 0 for "wait for ever"
 _LARGEST_BODY = 64 * 1024 * 1024
 _EVENT_STREAM = "text/event-stream"
-_ERROR_KINDS = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error"}
-_ERROR_KINDS |= {429: "rate_limit_error"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, with RST instead of FIN
 
 
@@ -316,7 +314,7 @@ class SimulatedEndpoint:
                     await hold.arrive()
                     delivery.start = time.monotonic()  # the model begins when it is let go
         except RendezvousError as error:
-            body = error_body(f"Held too long: {error}", kind="server_error")
+            body = error_body(f"Held too long: {error}", status=504)
             return delivery.at_once(504, body, outcome="held_too_long")
         elapsed = time.monotonic() - self._since
         if fault := next((fault for fault in list(self.faults) if fault.takes(request, elapsed)), None):
@@ -326,7 +324,7 @@ class SimulatedEndpoint:
         try:
             reply = await self._reply(request, delivery.kind)
         except Exception as error:  # noqa: BLE001 - the test's own code, which must not kill the server
-            body = error_body(f"The responder raised {error!r}.", kind="server_error")
+            body = error_body(f"The responder raised {error!r}.", status=500)
             return delivery.at_once(500, body, outcome="responder_error")
         limit = delivery.kind.max_tokens if isinstance(delivery.kind, CutOff) else None
         generation = Generation(reply, request, number=delivery.entry.id, limit=limit)
@@ -347,8 +345,7 @@ class SimulatedEndpoint:
         """Status and body for a request that is turned away; `None`: it is answered. A subclass may be stricter."""
         if request.messages:
             return None
-        message = "Missing required parameter: 'messages'."
-        return 400, error_body(message, kind=_ERROR_KINDS[400], param="messages")
+        return 400, error_body("Missing required parameter: 'messages'.", status=400, param="messages")
 
     def __enter__(self) -> Self:
         self.start()
@@ -376,11 +373,11 @@ class _Delivery:
     """What goes wrong."""
 
     def at_once(
-        self, status: int, body: Any, *, outcome: str, headers: dict[str, str] | None = None
+        self, status: int, body: Any, *, outcome: str = "", headers: dict[str, str] | None = None
     ) -> web.StreamResponse:
         """An error, or another whole body that is sent without a delay."""
         self._begin(status)
-        self.endpoint._close(self.entry, outcome)
+        self.endpoint._close(self.entry, outcome or self._outcome)
         if isinstance(body, str):
             return web.Response(status=status, text=body, headers=headers)
         return web.json_response(body, status=status, headers=headers)
@@ -388,18 +385,16 @@ class _Delivery:
     def broken(self, kind: Status | Reset | Garbage) -> web.StreamResponse:
         """What a fault sends in place of an answer."""
         if isinstance(kind, Status):
-            error_kind = _ERROR_KINDS.get(kind.code, "server_error")
-            code = "rate_limit_exceeded" if error_kind == "rate_limit_error" else None
-            body = error_body(kind.message or f"Simulated error {kind.code}.", kind=error_kind, code=code)
+            body = kind.body
+            if body is None:
+                body = error_body(kind.message or f"Simulated error {kind.code}.", status=kind.code)
             headers = {} if kind.retry_after is None else {"Retry-After": f"{kind.retry_after:g}"}
-            return self.at_once(
-                kind.code, body if kind.body is None else kind.body, outcome=self._outcome, headers=headers
-            )
+            return self.at_once(kind.code, body, headers=headers)
         if isinstance(kind, Garbage):
             is_stream = self.entry.request.stream
             text = f"data: {kind.text}\n\ndata: [DONE]\n\n" if is_stream else kind.text
             headers = {"Content-Type": _EVENT_STREAM if is_stream else "application/json"}
-            return self.at_once(200, text, outcome=self._outcome, headers=headers)
+            return self.at_once(200, text, headers=headers)
         self._end()
         if (transport := self.http.transport) is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

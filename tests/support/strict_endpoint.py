@@ -16,7 +16,6 @@ from sot_graph.testing.openai_wire import error_body
 __all__ = ["StrictEndpoint"]
 
 _FEATURES = frozenset({"tools", "json_schema", "json_object"})
-_INVALID = "invalid_request_error"
 _SHOWN_START, _SHOWN_END, _LONG_KEY = 3, 4, 16
 
 _Rejection = tuple[int, dict[str, Any]] | None
@@ -76,20 +75,20 @@ class StrictEndpoint(SimulatedEndpoint):
         shown = "*" * len(key)
         if len(key) >= _LONG_KEY:
             shown = key[:_SHOWN_START] + shown[_SHOWN_START:-_SHOWN_END] + key[-_SHOWN_END:]
-        return 401, error_body(f"Incorrect API key provided: {shown}.", kind=_INVALID, code="invalid_api_key")
+        return 401, error_body(f"Incorrect API key provided: {shown}.", status=401, code="invalid_api_key")
 
     def _model_rejection(self, request: ChatRequest) -> _Rejection:
         if self.models is not None and request.model not in self.models:
             message = f"The model `{request.model}` does not exist or you do not have access to it."
-            return 404, error_body(message, kind=_INVALID, code="model_not_found", param="model")
+            return 404, error_body(message, status=404, code="model_not_found", param="model")
         if request.raw.get("n") not in (None, 1):
             message = "This server gives one choice only: 'n' must be 1."
-            return 400, error_body(message, kind=_INVALID, param="n")
+            return 400, error_body(message, status=400, param="n")
         wanted = request.response_format.get("type", "text")
         if wanted not in {"text", *self.supports}:
             message = f"This server does not support the response_format '{wanted}'."
-            return 400, error_body(message, kind=_INVALID, param="response_format")
+            return 400, error_body(message, status=400, param="response_format")
         if request.tools and "tools" not in self.supports:
             message = "This server does not support the parameter 'tools'."
-            return 400, error_body(message, kind=_INVALID, param="tools")
+            return 400, error_body(message, status=400, param="tools")
         return None
