@@ -2,7 +2,7 @@
 
 | function | what of whom | the public thing that is missing | without it |
 |---|---|---|---|
-| `somebody_listens` | LangGraph's stream writer that does nothing, LangChain's streaming handlers | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time |
+| `somebody_listens` | LangGraph's stream writer that does nothing, LangChain's streaming handlers | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
 | `has_checkpointer`, `without_checkpointer` | LangGraph's key in a config | the same two, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state |
 | `hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
 | `abandon_tasks` | asyncio's register of tasks; in Python 3.11 their contexts | a task that a loop's end doesn't wait for | the loop's end waits for code that takes no cancellation |
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["abandon_tasks", "has_checkpointer", "hides_content", "somebody_listens", "without_checkpointer"]
 
 _CHECKPOINTER = "__pregel_checkpointer"
+_STREAMS = "tap_output_aiter"
+"""The method that makes a handler one of LangChain's private protocol, for which it streams inside `ainvoke`."""
 
 
 def somebody_listens(config: RunnableConfig, runtime: Runtime[Any] | None) -> bool:
@@ -41,8 +43,7 @@ def somebody_listens(config: RunnableConfig, runtime: Runtime[Any] | None) -> bo
         return True
     callbacks = config.get("callbacks")
     handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None) or []
-    # LangChain streams inside `ainvoke` for handlers of a protocol that is private. This method makes one.
-    return any(hasattr(handler, "tap_output_aiter") for handler in handlers)
+    return any(hasattr(handler, _STREAMS) for handler in handlers)
 
 
 def has_checkpointer(config: RunnableConfig) -> bool:

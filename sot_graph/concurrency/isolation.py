@@ -69,7 +69,7 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
             if running.done():
                 _hear(running)
             else:
-                _leave(mark)
+                _leave(mark, running)
                 logger.warning(_GOES_ON, whose, _GRACE_SECONDS)
         raise
     try:
@@ -141,9 +141,9 @@ _left: set[asyncio.Task[Any]] = set()
 """Loops hold their tasks weakly."""
 
 
-def _leave(call: object) -> None:
-    """Leave a call's tasks, and those that they began, to themselves until they end, or their loop does."""
-    for task in abandon_tasks(lambda context: call in context.get(_calls, ())):
+def _leave(call: object, running: asyncio.Task[Any]) -> None:
+    """Leave a call's task, and those that it began, to themselves until they end, or their loop does."""
+    for task in {running, *abandon_tasks(lambda context: call in context.get(_calls, ()))}:
         _left.add(task)
         task.add_done_callback(_hear)
 
