@@ -12,7 +12,6 @@ from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph.caching import ResultCache
 from sot_graph.checking import check_call, check_kind, check_returns_at_once
-from sot_graph.complaints import quiet_langsmith
 from sot_graph.expansion import Expander, check_expander
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.limiting import CallLimiter, check_limiter
@@ -95,7 +94,6 @@ def build_sot_graph(
     check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
     if expander is not None:
         check_expander(expander)
-    quiet_langsmith()
     loop_model = LoopModel(resolved)
     kit = Kit(
         model=loop_model,

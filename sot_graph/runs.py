@@ -20,8 +20,8 @@ from langgraph.runtime import get_runtime
 from sot_graph.forking import reset_after_fork
 from sot_graph.limiting import CallLimiter
 from sot_graph.listening import somebody_listens
+from sot_graph.observability.redaction import Redactor
 from sot_graph.options import SotOptions, apply_context
-from sot_graph.scrubbing import Scrubber
 from sot_graph.tracing import NodeTrace, tag_of
 from sot_graph.usage import UsageMeter
 
@@ -145,8 +145,6 @@ class Task:
     """The nodes of the parents that lead to this graph, such as `"team/writer"`; empty: it is the root."""
     ended: bool = False
     """Set by the run's last node: the run is forgotten."""
-    given: Any = None
-    """What the node got: where a trace hides content, no error may quote it."""
     trace: NodeTrace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -162,10 +160,10 @@ class Task:
         """Whether the run, or a parent of it, is kept: only then can it stop and go on later."""
         return self.config.get("configurable", {}).get("__pregel_checkpointer") is not None
 
-    def scrub(self, error: BaseException) -> None:
-        """Clean an error, in place, of what it quotes where a trace hides content."""
+    def redact(self, error: BaseException) -> None:
+        """Hide an error's words, in place, where a trace hides content."""
         if not self.trace.shows_content:
-            Scrubber((), content=self.given).error(error)
+            Redactor(hides_content=True).error(error)
 
     def child_config(self, *, run_name: str, stage: Stage, **metadata: Any) -> RunnableConfig:
         """The config for a model call: readable in a trace, told apart in `stream_mode="messages"`."""

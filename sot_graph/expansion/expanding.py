@@ -18,6 +18,7 @@ from sot_graph.expansion.outputs import Expanded, ExpanderError, read_output
 from sot_graph.expansion.sending import SendingWriter
 from sot_graph.expansion.watching import ExpanderWatcher
 from sot_graph.models import Patience, explain
+from sot_graph.observability.redaction import Redactor
 from sot_graph.prompts.rendering import clean_text
 from sot_graph.tracing import with_first
 
@@ -62,8 +63,9 @@ class ExpanderWriter(SendingWriter):
         super().__init__(call, make_cleaner=make_cleaner, send=send)
         self._expander = expander
         self._given = given
-        self._scrubber = call.scrubber(given["messages"])
-        self._watcher = ExpanderWatcher(call.task, given["point"]["index"], self._scrubber.error)
+        self._redactor = call.redactor
+        # What goes on below the expander keeps its words: it may depend on them. Its traces are discreet already.
+        self._watcher = ExpanderWatcher(call.task, given["point"]["index"], Redactor(call.model.secrets).error)
         self._config = _config(call.config, self._watcher)
         self._on_attempt = on_attempt
         self._is_left = False
@@ -83,14 +85,14 @@ class ExpanderWriter(SendingWriter):
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
                 raise ExpanderError(message) from error
             except ContainedError as error:
-                self._scrubber.error(error)
-                message = f"the expander {self._scrubber.text(error.what)}"
+                self._redactor.error(error)
+                message = f"the expander {self._redactor.text(error.what)}"
                 raise ExpanderError(message) from error
             except ExpanderError as error:
-                self._scrubber.error(error)  # it shows what was returned
+                self._redactor.error(error)  # it shows what was returned
                 raise
             except Exception as error:
-                self._scrubber.error(error)
+                self._redactor.error(error)
                 wait = None if self.text else patience.wait_after(error)
                 if wait is None:
                     raise self._told(error) from error
@@ -140,7 +142,7 @@ class ExpanderWriter(SendingWriter):
         if status_code(error) is not None or isinstance(error, (ConnectionError, TimeoutError)):
             return error
         # Not every class lets its errors be cleaned in place.
-        return ExpanderError(f"the expander raised {type(error).__name__}: {self._scrubber.text(str(error))}")
+        return ExpanderError(f"the expander raised {type(error).__name__}: {self._redactor.text(str(error))}")
 
 
 def _config(config: RunnableConfig, watcher: ExpanderWatcher) -> RunnableConfig:

@@ -18,13 +18,13 @@ from sot_graph.errors import SkeletonError
 from sot_graph.integrations.bounding import Clock, OutOfTimeError, ain_time, in_time
 from sot_graph.integrations.deciding import instruction
 from sot_graph.integrations.streams import HeldBack
-from sot_graph.models import cleaner_of, scrubber_of, unbound
+from sot_graph.models import cleaner_of, unbound
 from sot_graph.nodes import BREAKS_OFF
 from sot_graph.nodes.inputs import last_human, other_blocks
+from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
 from sot_graph.options import SotContext
 from sot_graph.runs import ANSWER_ID
-from sot_graph.scrubbing import secrets_of
-from sot_graph.tracing import GIVEN_UP, CallTrace, NodeTrace
+from sot_graph.tracing import CallTrace, NodeTrace
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -68,9 +68,7 @@ class AgentCall:
         self._prompt = list(prompt)
         self._trace = CallTrace()
         trace = NodeTrace(config)
-        self._clean = cleaner_of(
-            lambda: scrubber_of(secrets_of(asked), trace, lambda: prompt, {"messages": self._prompt})
-        )
+        self._clean = cleaner_of(lambda: Redactor(secrets_of(asked), hides_content=not trace.shows_content))
         call = unbound(asked, {**config, "callbacks": trace.callbacks_below(config.get("callbacks"))}, settings)
         self._asked: Any = call.runnable
         self._config = self._trace.begin(call.config, self._clean)

@@ -100,7 +100,6 @@ class AgentRouting:
         config = ensure_config({"tags": [TAG_NOSTREAM]})
         with open_task(None, config, options, reads_context=False) as task:
             task.ended = True
-            task.given = {"question": question.text, "history": question.history}
             try:
                 decision = await ask_in_time(
                     self._router, question.text, question.history, task=task, model=self._model(model)

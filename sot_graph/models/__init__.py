@@ -1,7 +1,7 @@
 """Models as the graph uses them: named, called, repeated, validated, on any event loop."""
 
 from sot_graph.models.calls import BrokenStreamError, ModelCall, Prompt, Reply, made, unbound
-from sot_graph.models.cleaning import cleaner_of, scrubber_of
+from sot_graph.models.cleaning import cleaner_of
 from sot_graph.models.failures import explain, is_callers_to_fix, is_retryable
 from sot_graph.models.gathering import as_chunk
 from sot_graph.models.leaving import closing_calls, closing_once
@@ -33,6 +33,5 @@ __all__ = [
     "resolve_model",
     "run_in_own_thread",
     "run_sync",
-    "scrubber_of",
     "unbound",
 ]

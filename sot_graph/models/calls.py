@@ -13,20 +13,20 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 
-from sot_graph.models.cleaning import cleaner_of, scrubber_of
+from sot_graph.models.cleaning import cleaner_of
 from sot_graph.models.failures import explain
 from sot_graph.models.gathering import Gathered, text_of
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
+from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.prompts.rendering import clean_text
-from sot_graph.tracing import GIVEN_UP, CallTrace
+from sot_graph.tracing import CallTrace
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from sot_graph.runs import Task
-    from sot_graph.scrubbing import Scrubber
     from sot_graph.types import Stage
 
 __all__ = ["BrokenStreamError", "ModelCall", "Prepared", "Prompt", "Reply", "made", "unbound"]
@@ -148,7 +148,7 @@ class ModelCall:
         """
         attempt = 1
         patience = Patience(self.task.options)
-        clean = cleaner_of(lambda: self.scrubber(messages))
+        clean = cleaner_of(lambda: self.redactor)
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
@@ -165,7 +165,7 @@ class ModelCall:
                         return await self._whole(call, asked)
                     return await self._streamed(call, asked, on_text, with_tools=prepare is not None)
             except BrokenStreamError as error:
-                clean(error, None)
+                clean(error.__cause__ or error, None)
                 raise
             except asyncio.CancelledError:
                 await self.trace.end(asyncio.CancelledError(GIVEN_UP))
@@ -179,9 +179,10 @@ class ModelCall:
             await asyncio.sleep(wait)
             attempt += 1
 
-    def scrubber(self, messages: Prompt) -> Scrubber:
-        """Cleans what came of this prompt: of the model's keys, and of quotes where a trace hides content."""
-        return scrubber_of(self.model.secrets, self.task.trace, lambda: made(messages), self.task.given)
+    @property
+    def redactor(self) -> Redactor:
+        """Takes the model's keys out of what comes back, and all words where a trace hides content."""
+        return Redactor(self.model.secrets, hides_content=not self.task.trace.shows_content)
 
     async def _whole(self, call: Prepared, messages: list[BaseMessage]) -> Reply:
         message = await call.runnable.ainvoke(messages, call.config, **call.settings)

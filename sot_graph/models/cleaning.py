@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from openai import LengthFinishReasonError
 
-from sot_graph.scrubbing import Scrubber
-from sot_graph.tracing import GIVEN_UP
+from sot_graph.observability.redaction import GIVEN_UP, Redactor
 
 if TYPE_CHECKING:
-    from langchain_core.messages import BaseMessage
     from langchain_core.messages.ai import UsageMetadata
     from langchain_core.outputs import LLMResult
 
-    from sot_graph.tracing import NodeTrace, OnError
+    from sot_graph.tracing import OnError
 
-__all__ = ["cleaner_of", "scrubber_of"]
-
-
-def scrubber_of(
-    secrets: Iterable[str], trace: NodeTrace, prompt: Callable[[], Sequence[BaseMessage]], given: Any
-) -> Scrubber:
-    """Cleans what came of a prompt: of the model's keys, and of quotes where a trace hides content.
-
-    Args:
-        secrets: The model's keys.
-        trace: Of the run that the call is made in.
-        prompt: Makes what was sent.
-        given: What that run got.
-    """
-    if trace.shows_content:
-        return Scrubber(secrets)
-    return Scrubber(secrets, "\n".join(str(message.text) for message in prompt()), given)
+__all__ = ["cleaner_of"]
 
 
-def cleaner_of(make: Callable[[], Scrubber]) -> OnError:
+def cleaner_of(make: Callable[[], Redactor]) -> OnError:
     """Cleans what a failed call left behind, and tells the tokens that it reports.
 
     Args:
-        make: Makes the scrubber, for most calls don't fail.
+        make: Makes the redactor, for most calls don't fail.
     """
 
     def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:

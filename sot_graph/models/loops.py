@@ -24,7 +24,7 @@ from sot_graph.models.clients import MOST_CONNECTIONS, for_one_loop
 from sot_graph.models.completions import Replies
 from sot_graph.models.inlining import reading_in_place
 from sot_graph.models.shaping import shape_for
-from sot_graph.scrubbing import secrets_of
+from sot_graph.observability.redaction import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping

@@ -49,7 +49,6 @@ def describe_run(task: Task, kit: Kit, state: Mapping[str, Any]) -> None:
     if not task.trace.is_watched or task.shared.is_described:
         return
     task.shared.is_described = True
-    task.trace.know_clients()
     task.trace.describe_graph(
         {"sot_version": _version(), "sot_fingerprint": fingerprint(kit.prompts, task.options)},
         inputs=None if task.shared.begun_here else {"question": state["asked"]},

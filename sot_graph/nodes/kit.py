@@ -10,7 +10,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langgraph.errors import GraphBubbleUp
 
-from sot_graph.errors import SotConfigError, SotError
+from sot_graph.errors import SotConfigError
 from sot_graph.models import LoopModel, run_sync
 from sot_graph.nodes.describing import describe_run
 from sot_graph.runs import Task, open_task
@@ -80,15 +80,14 @@ class Node(Runnable[Any, Update]):
         # LangGraph's config is whole: completing it would copy it, which is 2 kB a point.
         config = ensure_config() if config is None else config
         with open_task(key, config, kit.options, kit.limiter, threaded=threaded) as task:
-            task.given = input
             describe_run(task, kit, input)
             try:
                 return await self.function(input, task, kit)
-            except (SotError, GraphBubbleUp):
+            except GraphBubbleUp:
                 raise
             except Exception as error:
                 # A callable of the caller's, such as a join, may quote what it got.
-                task.scrub(error)
+                task.redact(error)
                 raise
 
 

@@ -258,7 +258,6 @@ class _Pipeline:
             threaded=self._task.threaded,
             emit=self._emit,
         ) as task:
-            task.given = given
             yield task
 
     async def _follow(self, point: SkeletonPoint, titled: float, writing: Awaitable[Update]) -> Update:

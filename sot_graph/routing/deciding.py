@@ -12,8 +12,8 @@ from sot_graph.checking import check_call
 from sot_graph.containing import contained, in_own_thread
 from sot_graph.errors import RoutingError
 from sot_graph.models import explain
+from sot_graph.observability.redaction import Redactor
 from sot_graph.routing.decision import RouteDecision
-from sot_graph.scrubbing import Scrubber
 from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ async def ask_in_time(
         async with asyncio.timeout(limit) as timer:
             return await ask_router(router, question, history, task=task, model=model)
     except Exception as error:
-        Scrubber(model.secrets).error(error)
-        task.scrub(error)
+        Redactor(model.secrets, hides_content=not task.trace.shows_content).error(error)
         if isinstance(error, TimeoutError) and timer.expired():
             reason = f"the router did not decide within {limit:.3g} s"
         elif isinstance(error, RoutingError):
@@ -116,9 +115,16 @@ async def ask_router(
     """
     if isinstance(router, ModelRouting):
         return _checked(await router.decide(question, history, task=task, model=model))
-    if getattr(router, "is_instant", False):
-        return _checked(router(question, history))
-    return _checked(await contained(_asked(router, question, history), "The router"))
+    try:
+        if getattr(router, "is_instant", False):
+            return _checked(router(question, history))
+        return _checked(await contained(_asked(router, question, history), "The router"))
+    except RoutingError:
+        if task.trace.shows_content:
+            raise
+        # A router of the caller's may quote the question, in what it raises and in what it returns.
+        message = "the router returned no route, or raised a RoutingError; the trace hides which"
+        raise RoutingError(message) from None
 
 
 async def _asked(router: Router, question: str, history: Sequence[ChatTurn]) -> Any:

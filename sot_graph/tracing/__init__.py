@@ -5,7 +5,6 @@ that keeps LangChain's tree of runs, and a model call's name, tags and metadata 
 """
 
 from sot_graph.tracing.calls import CallTrace, OnError, with_first
-from sot_graph.tracing.hiding import GIVEN_UP
 from sot_graph.tracing.nodes import NodeTrace, tag_of
 
-__all__ = ["GIVEN_UP", "CallTrace", "NodeTrace", "OnError", "tag_of", "with_first"]
+__all__ = ["CallTrace", "NodeTrace", "OnError", "tag_of", "with_first"]

@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackManager
-from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 
-from sot_graph.complaints import quiet_langsmith
-from sot_graph.tracing.hiding import discreet, hides_content, replicas_hide_content
+from sot_graph.observability.redaction import discreet, hides_content, replicas_hide_content
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -53,12 +51,6 @@ class NodeTrace:
     def is_watched(self) -> bool:
         """Whether there is any tracer to describe something to."""
         return bool(self._tracers)
-
-    def know_clients(self) -> None:
-        """Have what LangSmith's clients log be understood."""
-        for tracer in self._tracers:
-            if isinstance(tracer, LangChainTracer):
-                quiet_langsmith().know(tracer.client)
 
     def name(self, name: str, title: str) -> str:
         """A run's name: with its title, where content isn't hidden."""
