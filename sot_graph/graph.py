@@ -12,7 +12,6 @@ from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph.cache import ResultCache
 from sot_graph.checking import check_call, check_kind, check_returns_at_once
-from sot_graph.complaints import quiet_langsmith
 from sot_graph.concurrency.call_limiter import CallLimiter, check_limiter
 from sot_graph.concurrency.sync_cancellation import closing_calls
 from sot_graph.joiners import Join, join_markdown
@@ -92,7 +91,6 @@ def build_sot_graph(
     check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
     if expander is not None:
         check_expander(expander)
-    quiet_langsmith()
     loop_model = LoopModel(resolved)
     graph = GraphParts(
         model=loop_model,

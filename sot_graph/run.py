@@ -20,9 +20,9 @@ from langgraph.runtime import get_runtime
 from sot_graph._seams import has_checkpointer, somebody_listens
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import NodeTrace
 from sot_graph.options import SotOptions, apply_context
-from sot_graph.scrubbing import Scrubber
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
@@ -142,7 +142,6 @@ class RunContext:
         threaded: Whether the graph runs synchronously. LangGraph then runs nodes in threads.
         place: The parents' nodes that lead to this graph, such as `"team/writer"`; empty at the root.
         meter: Counts the calls and tokens of this execution.
-        given: The node's input. Where a trace hides content, no error may quote it.
         ended: Set by the run's last node, so that the run is forgotten.
         trace: Says what the node's run in the trace, and the graph's, is about.
     """
@@ -159,7 +158,6 @@ class RunContext:
     place: str = ""
     limiter: CallLimiter | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
-    given: Any = None
     ended: bool = False
     trace: NodeTrace = field(init=False)
 
@@ -175,10 +173,10 @@ class RunContext:
         """Whether the run, or a parent of it, is kept. Only then can it stop and go on later."""
         return has_checkpointer(self.config)
 
-    def scrub(self, error: BaseException) -> None:
-        """Clean an error, in place, of what it quotes where a trace hides content."""
+    def redact(self, error: BaseException) -> None:
+        """Hide an error's words, in place, where a trace hides content."""
         if not self.trace.shows_content:
-            Scrubber((), content=self.given).error(error)
+            Redactor(hides_content=True).error(error)
 
     def child_config(self, *, run_name: str, stage: Stage, **metadata: Any) -> RunnableConfig:
         """The config of a model call: readable in a trace, told apart in `stream_mode="messages"`."""

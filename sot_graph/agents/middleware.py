@@ -186,7 +186,6 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         config = ensure_config({"tags": [TAG_NOSTREAM]})
         with open_run(config, turn.options, reads_context=False) as run:
             run.ended = True
-            run.given = {"question": turn.question, "history": turn.history}
             try:
                 decision = await ask_in_time(
                     self._router, turn.question, turn.history, run=run, model=self._routers_model(request.model)

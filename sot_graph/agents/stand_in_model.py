@@ -28,15 +28,14 @@ from pydantic import Field
 from sot_graph.agents.draft_decision import DraftDecision, decision_instruction
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import ExpansionError, SkeletonError
-from sot_graph.llm.call import as_chunk, cleaner_of, scrubber_of, unbound
+from sot_graph.llm.call import as_chunk, cleaner_of, unbound
 from sot_graph.nodes.answer_directly import BREAKS_OFF
 from sot_graph.nodes.question_input import last_human, other_blocks
+from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
 from sot_graph.options import SotContext
 from sot_graph.run import ANSWER_ID
-from sot_graph.scrubbing import secrets_of
 from sot_graph.streaming import AnswerReader, is_sot_event
-from sot_graph.tracing.hiding import GIVEN_UP
 from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
@@ -262,9 +261,7 @@ class _ModelCall(_Part):
         self._trace = CallTrace()
         config: RunnableConfig = {"tags": [TAG_NOSTREAM], "run_name": name, "callbacks": model.run.callbacks_below()}
         trace = NodeTrace(config)
-        self._clean = cleaner_of(
-            lambda: scrubber_of(secrets_of(model.asked), trace, lambda: prompt, {"messages": prompt})
-        )
+        self._clean = cleaner_of(lambda: Redactor(secrets_of(model.asked), hides_content=not trace.shows_content))
         config["callbacks"] = trace.callbacks_below(config["callbacks"])
         call = unbound(model.asked, config, settings)
         config = self._trace.begin(call.config, self._clean)

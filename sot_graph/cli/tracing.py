@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from langsmith import Client
     from rich.console import Console
 
-    from sot_graph.complaints import Complaints
+    from sot_graph.observability.langsmith_log_filter import OutageFilter
 
 __all__ = ["CommandTracing"]
 
@@ -27,12 +27,12 @@ class CommandTracing:
 
     def __init__(self) -> None:
         self._client: Client | None = None
-        self._complaints: Complaints | None = None
+        self._outages: OutageFilter | None = None
         self._problem = ""
 
     def start(self) -> None:
         """Before the first run: the environment says whether it is traced, and where to."""
-        from sot_graph.complaints import is_switched_on, one_line, quiet_langsmith
+        from sot_graph.observability.langsmith_log_filter import is_switched_on, one_line, quiet_langsmith
 
         if not is_switched_on():
             return
@@ -41,7 +41,7 @@ class CommandTracing:
         from langsmith.utils import LangSmithMissingAPIKeyWarning
 
         # What the client logs is said by the command's own line.
-        self._complaints = quiet_langsmith()
+        self._outages = quiet_langsmith()
         logger = logging.getLogger("langsmith")
         logger.addHandler(logging.NullHandler())
         logger.propagate = False
@@ -67,8 +67,8 @@ class CommandTracing:
             flushing.start()
             patience = _patience()
             flushing.join(patience)
-            if self._complaints is not None and self._complaints.first:
-                self._problem = f"LangSmith did not take this run's trace, or not all of it: {self._complaints.first}"
+            if self._outages is not None and self._outages.first:
+                self._problem = f"LangSmith did not take this run's trace, or not all of it: {self._outages.first}"
             elif flushing.is_alive():
                 self._problem = (
                     f"LangSmith did not take this run's trace within {patience:g} s; it may be missing there."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,10 +18,9 @@ from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
+from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace
 from sot_graph.prompts.messages import clean_text
-from sot_graph.scrubbing import Scrubber
-from sot_graph.tracing.hiding import GIVEN_UP
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from sot_graph.observability.run_trace import NodeTrace, OnError
+    from sot_graph.observability.run_trace import OnError
     from sot_graph.run import RunContext
     from sot_graph.types import Stage
 
@@ -42,7 +41,6 @@ __all__ = [
     "as_chunk",
     "cleaner_of",
     "made",
-    "scrubber_of",
     "unbound",
 ]
 
@@ -163,7 +161,7 @@ class ModelCall:
         """
         attempt = 1
         retry_policy = RetryPolicy(self.run.options)
-        clean = cleaner_of(lambda: self.scrubber(messages))
+        clean = cleaner_of(lambda: self.redactor)
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
@@ -180,7 +178,7 @@ class ModelCall:
                         return await self._whole(call, asked)
                     return await self._streamed(call, asked, on_text, with_tools=prepare is not None)
             except BrokenStreamError as error:
-                clean(error, None)
+                clean(error.__cause__ or error, None)
                 raise
             except asyncio.CancelledError:
                 await self.trace.end(asyncio.CancelledError(GIVEN_UP))
@@ -194,9 +192,10 @@ class ModelCall:
             await asyncio.sleep(wait)
             attempt += 1
 
-    def scrubber(self, messages: Prompt) -> Scrubber:
-        """Cleans what came of this prompt: of the model's keys, and of quotes where a trace hides content."""
-        return scrubber_of(self.model.secrets, self.run.trace, lambda: made(messages), self.run.given)
+    @property
+    def redactor(self) -> Redactor:
+        """Takes the model's keys out of what comes back, and all words where a trace hides content."""
+        return Redactor(self.model.secrets, hides_content=not self.run.trace.shows_content)
 
     async def _whole(self, call: Prepared, messages: list[BaseMessage]) -> Reply:
         try:
@@ -307,27 +306,11 @@ class Gathered:
         )
 
 
-def scrubber_of(
-    secrets: Iterable[str], trace: NodeTrace, prompt: Callable[[], Sequence[BaseMessage]], given: Any
-) -> Scrubber:
-    """Cleans what came of a prompt: of the model's keys, and of quotes where a trace hides content.
-
-    Args:
-        secrets: The model's keys.
-        trace: Of the run that the call is made in.
-        prompt: Makes what was sent.
-        given: What that run got.
-    """
-    if trace.shows_content:
-        return Scrubber(secrets)
-    return Scrubber(secrets, "\n".join(str(message.text) for message in prompt()), given)
-
-
-def cleaner_of(make: Callable[[], Scrubber]) -> OnError:
+def cleaner_of(make: Callable[[], Redactor]) -> OnError:
     """Cleans what a failed call left behind, and tells the tokens that it reports.
 
     Args:
-        make: Makes the scrubber, for most calls don't fail.
+        make: Makes the redactor, for most calls don't fail.
     """
 
     def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:

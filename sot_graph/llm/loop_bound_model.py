@@ -25,7 +25,7 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.scrubbing import secrets_of
+from sot_graph.observability.redaction import secrets_of
 
 __all__ = ["LoopModel", "PromptForm", "prompt_form"]
 

@@ -12,8 +12,8 @@ from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from sot_graph.errors import SotConfigError, SotError, causes_of, field_of, status_code
+from sot_graph.observability.redaction import is_hidden, without_keys
 from sot_graph.prompts.messages import clean_text
-from sot_graph.scrubbing import without_keys
 
 __all__ = [
     "backoff_seconds",
@@ -44,11 +44,12 @@ _LONG_TOKEN = re.compile(r"(?<![\w/.-])(?=[\w.-]*\d)(?=[\w.-]*[A-Za-z])[\w-]{32,
 
 
 def _said(error: BaseException) -> str:
-    """What an error says; nothing, if its class can't."""
+    """What an error says; nothing, if its class can't, or if that is hidden."""
     try:
-        return str(error)
+        said = str(error)
     except Exception:  # noqa: BLE001
         return ""
+    return "" if is_hidden(said) else said
 
 
 def _connection_trouble(error: BaseException) -> Literal["silent", "lost"] | None:
@@ -156,7 +157,7 @@ def _provider_message(error: BaseException) -> str | None:
         if isinstance(body, dict):
             inner = body.get("error", body)
             message = inner.get("message") if isinstance(inner, dict) else inner
-            if isinstance(message, str):
+            if isinstance(message, str) and not is_hidden(message):
                 return message
     return None
 

@@ -10,7 +10,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.errors import GraphBubbleUp
 
 from sot_graph.concurrency.background_loop import run_sync
-from sot_graph.errors import SotConfigError, SotError
+from sot_graph.errors import SotConfigError
 from sot_graph.nodes.trace_summary import describe_run
 from sot_graph.run import open_run
 from sot_graph.state import SCHEMA_VERSION
@@ -72,15 +72,14 @@ class GraphNode(Runnable[Any, Update]):
         # LangGraph's config is whole. Completing it would copy it, which takes 2 kB a point.
         config = ensure_config() if config is None else config
         with open_run(config, graph.options, graph=graph, key=key, limiter=graph.limiter, threaded=threaded) as run:
-            run.given = input
             describe_run(run, input)
             try:
                 return await self.function(input, run)
-            except (SotError, GraphBubbleUp):
+            except GraphBubbleUp:
                 raise
             except Exception as error:
                 # A callable of the caller's, such as a join, may quote what it got.
-                run.scrub(error)
+                run.redact(error)
                 raise
 
 

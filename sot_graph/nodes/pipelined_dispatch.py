@@ -255,7 +255,6 @@ class _Pipeline:
             threaded=self._run.threaded,
             emit=self._emit,
         ) as run:
-            run.given = given
             yield run
 
     async def _follow(self, point: SkeletonPoint, titled: float, writing: Awaitable[Update]) -> Update:

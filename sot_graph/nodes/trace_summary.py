@@ -38,7 +38,6 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
     if not run.trace.is_watched or run.invocation.is_described:
         return
     run.invocation.is_described = True
-    run.trace.know_clients()
     run.trace.describe_graph(
         {"sot_version": _version(), "sot_fingerprint": fingerprint(run.graph.prompts, run.options)},
         inputs=None if run.invocation.begun_here else {"question": state["asked"]},

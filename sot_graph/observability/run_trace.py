@@ -15,8 +15,7 @@ from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langsmith import get_tracing_context
 
-from sot_graph.complaints import quiet_langsmith
-from sot_graph.tracing.hiding import GIVEN_UP, discreet, replicas_hide_content, tracer_hides_content
+from sot_graph.observability.redaction import discreet, replicas_hide_content, tracer_hides_content
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from sot_graph.types import Stage
 
-__all__ = ["GIVEN_UP", "CallTrace", "NodeTrace", "OnError", "with_first"]
+__all__ = ["CallTrace", "NodeTrace", "OnError", "with_first"]
 
 OnError: TypeAlias = "Callable[[BaseException, LLMResult | None], UsageMetadata | None]"
 
@@ -62,12 +61,6 @@ class NodeTrace:
     def is_watched(self) -> bool:
         """Whether there is any tracer to describe something to."""
         return bool(self._tracers)
-
-    def know_clients(self) -> None:
-        """Have what LangSmith's clients log be understood."""
-        for tracer in self._tracers:
-            if isinstance(tracer, LangChainTracer):
-                quiet_langsmith().know(tracer.client)
 
     def name(self, name: str, title: str) -> str:
         """A run's name: with its title, where content isn't hidden."""

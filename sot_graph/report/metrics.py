@@ -5,6 +5,7 @@ The result may be incomplete, or come from a JSON file: what isn't there, or mak
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -70,7 +71,10 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
         before = Span(routing.start, min(routing.end, begins)) if routing and skeleton and spans else routing
         critical_path = _covered([before, None if spans else skeleton, direct, join]) + chain
 
-    first_token = _first_token(sections) if sections else _first_token_of_direct(direct, routing)
+    first_token = _first_token(sections)
+    if not sections and direct and direct.first_token is not None:
+        # An answer that was begun while the router decided is held back until it has.
+        first_token = max(direct.first_token, routing.end if routing else 0.0)
     sequential, streamed = (None, True) if local else _sequential_estimate(sections)
     return RunFigures(
         route="skeleton" if sections else "direct" if direct or result.get("route") == "direct" else None,
@@ -117,10 +121,9 @@ def _sections(result: Mapping[str, Any], skeleton: Span | None) -> Iterator[Sect
     indices = sorted(key for key in {*planned, *written, *timed} if isinstance(key, int))
     keys: list[SectionId] = ["introduction", *indices, "conclusion"]
     for key in keys:
-        text, timing = written.get(key, {}), timed.get(key, {})
+        point, text, timing = (source.get(key, {}) for source in (planned, written, timed))
         if key in _FRAME and not text and not timing:
             continue
-        point = planned.get(key, {})
         ready, titled = skeleton.end if skeleton else None, _number(timing, "titled")
         if skeleton and titled is not None:
             ready = max(titled, skeleton.start)
@@ -148,10 +151,9 @@ def _shares(output_tokens: int | None, lengths: Mapping[SectionId, int]) -> dict
 
 def _is_of_one_clock(section: SectionFigures, total: float | None) -> bool:
     """Nothing can start before that from which it is written is there, nor end after its answer."""
-    if section.span is None:
-        return True
-    starts_late_enough = section.span.start >= (section.ready or 0.0) - _CLOCK_TOLERANCE
-    return starts_late_enough and (total is None or section.span.end <= total + _CLOCK_TOLERANCE)
+    span, ready = section.span, section.ready or 0.0
+    latest = math.inf if total is None else total
+    return span is None or (span.start >= ready - _CLOCK_TOLERANCE and span.end <= latest + _CLOCK_TOLERANCE)
 
 
 def _longest_chain(sections: Sequence[SectionFigures], begins: float) -> tuple[float, tuple[SectionId, ...]]:
@@ -186,18 +188,10 @@ def _first_token(sections: Iterable[SectionFigures]) -> float | None:
     for section in sections:
         readable = max(readable, section.ready or 0.0)
         if section.text:
-            return readable if section.span is None else _later(readable, section.span.first_token)
+            first_token = section.span.first_token if section.span else readable
+            return None if first_token is None else max(readable, first_token)
         readable = max(readable, section.span.end if section.span else 0.0)
     return None
-
-
-def _first_token_of_direct(direct: Span | None, routing: Span | None) -> float | None:
-    """An answer that was begun while the router decided is held back until it has."""
-    return _later(routing.end if routing else 0.0, direct.first_token) if direct else None
-
-
-def _later(readable: float, first_token: float | None) -> float | None:
-    return None if first_token is None else max(readable, first_token)
 
 
 def _sequential_estimate(sections: Iterable[SectionFigures]) -> tuple[float | None, bool]:

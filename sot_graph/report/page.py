@@ -20,7 +20,6 @@ from sot_graph.report.steps import Scale, legend_of, steps_of
 __all__ = ["clean", "result_timeline", "seconds", "shorten", "with_bold"]
 
 _HEADING_LENGTH = 160
-_REASON_LENGTH = 300
 _NOT_KNOWN = "–"  # noqa: RUF001 - a dash, as tables have it
 _SECONDS = ((0.0005, "<1 ms"), (0.0995, "{ms:.0f} ms"), (9.995, "{s:.2f} s"), (59.95, "{s:.1f} s"))
 """Below the first number of seconds, the second is how they are written."""
@@ -74,7 +73,7 @@ def result_timeline(
 
 def _summary(run: RunFigures) -> str:
     if run.route == "direct":
-        reason = f": {shorten(run.route_reason, _REASON_LENGTH)}" if run.route_reason else ""
+        reason = f": {shorten(run.route_reason, 300)}" if run.route_reason else ""
         return f"Answered directly, without a skeleton{reason}."
     if run.route is None:
         return "The result names neither points nor a route."
@@ -98,14 +97,8 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {
-        "count": count,
-        "counted": counted,
-        "seconds": seconds,
-        "shorten": shorten,
-        "times": times,
-        "with_bold": with_bold,
-    }
+    for wording in (count, counted, seconds, shorten, times, with_bold):
+        templates.filters[wording.__name__] = wording
     return templates
 
 

@@ -90,16 +90,12 @@ def legend_of(run: RunFigures, steps: Sequence[Step]) -> Iterator[tuple[str, str
     """The styles that are in the picture, and nothing else, each with what it means."""
     drawn = [step for step in steps if step.span]
     styles = {step.style for step in drawn}
-    for style in ("routing", "skeleton"):
-        if style in styles:
-            yield style, style.capitalize()
+    yield from ((style, style.capitalize()) for style in ("routing", "skeleton") if style in styles)
     if any(step.queued_from is not None for step in drawn):
         yield "queue", "Waiting for its turn"
     if any(step.span.first_token is not None for step in drawn if step.span):
         yield "waiting", "Waiting for the first token"
-    for style, words in _BARS.items():
-        if style in styles:
-            yield style, words
+    yield from ((style, words) for style, words in _BARS.items() if style in styles)
     if run.join:
         yield "diamond", "Join"
     if run.streamed:

@@ -177,10 +177,10 @@ async def ask_in_time(
     except Exception as error:
         # Imported here, because both import LangChain, which a learned router alone does without.
         from sot_graph.llm.provider_errors import explain
-        from sot_graph.scrubbing import Scrubber
+        from sot_graph.observability.redaction import Redactor
 
-        Scrubber(() if model is None else model.secrets).error(error)
-        run.scrub(error)
+        secrets = () if model is None else model.secrets
+        Redactor(secrets, hides_content=not run.trace.shows_content).error(error)
         if isinstance(error, TimeoutError) and timer.expired():
             reason = f"the router did not decide within {limit:.3g} s"
         elif isinstance(error, RoutingError):
@@ -199,13 +199,21 @@ async def ask_router(
         RoutingError: It returned something else than a route.
         Exception: Its own.
     """
-    answer: Any
     if isinstance(router, RunRouter):
-        answer = await router.decide(question, history, run=run, model=model)
-    elif getattr(router, "is_instant", False):
-        answer = router(question, history)
-    else:
-        answer = await run_isolated(_call(router, question, history), "The router")
+        return _checked(await router.decide(question, history, run=run, model=model))
+    try:
+        if getattr(router, "is_instant", False):
+            return _checked(router(question, history))
+        return _checked(await run_isolated(_call(router, question, history), "The router"))
+    except RoutingError:
+        if run.trace.shows_content:
+            raise
+        # A router of the caller's may quote the question, in what it raises and in what it returns.
+        message = "the router returned no route, or raised a RoutingError; the trace hides which"
+        raise RoutingError(message) from None
+
+
+def _checked(answer: Any) -> RouteDecision:
     if isinstance(answer, RouteDecision):
         return answer
     if answer in _ROUTES:

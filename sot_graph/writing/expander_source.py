@@ -18,6 +18,7 @@ from sot_graph.concurrency.isolation import ContainedError, run_isolated
 from sot_graph.errors import status_code
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
+from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
 from sot_graph.writing.expander import (
@@ -64,8 +65,9 @@ class ExpanderSource:
         self._given = given
         self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
         self._run = call.run
-        self._scrubber = call.scrubber(self._given["messages"])
-        self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], self._scrubber.error)
+        self._redactor = call.redactor
+        # What goes on below the expander keeps its words: it may depend on them. Its traces are discreet already.
+        self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], Redactor(call.model.secrets).error)
         # A graph in it keeps no state of its own, since a point is resumed as a whole. With the parent's checkpointer
         # an agent would need an asynchronous one in a synchronous run, too.
         callbacks = with_first(call.config.get("callbacks"), self._watcher)
@@ -89,14 +91,14 @@ class ExpanderSource:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
                 raise ExpanderError(message) from error
             except ContainedError as error:
-                self._scrubber.error(error)
-                message = f"the expander {self._scrubber.text(error.what)}"
+                self._redactor.error(error)
+                message = f"the expander {self._redactor.text(error.what)}"
                 raise ExpanderError(message) from error
             except ExpanderError as error:
-                self._scrubber.error(error)  # it shows what was returned
+                self._redactor.error(error)  # it shows what was returned
                 raise
             except Exception as error:
-                self._scrubber.error(error)
+                self._redactor.error(error)
                 wait = None if draft.text else retries.wait_after(error)
                 if wait is None:
                     raise self._named(error) from error
@@ -137,7 +139,7 @@ class ExpanderSource:
         if status_code(error) is not None or isinstance(error, (ConnectionError, TimeoutError)):
             return error
         # Not every class lets its errors be cleaned in place.
-        return ExpanderError(f"the expander raised {type(error).__name__}: {self._scrubber.text(str(error))}")
+        return ExpanderError(f"the expander raised {type(error).__name__}: {self._redactor.text(str(error))}")
 
 
 def _take(expanded: Expanded, draft: TextDraft) -> None:

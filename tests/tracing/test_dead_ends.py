@@ -132,8 +132,11 @@ SCRIPT = """
 import json, logging, sys
 import langsmith
 from sot_graph import create_sot_graph
-from sot_graph.llm.resolve import resolve_model
+from sot_graph.models import resolve_model
+from sot_graph.observability.langsmith_log_filter import quiet_langsmith
 
+if "quiet" in sys.argv:
+    quiet_langsmith()
 logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
 graph = create_sot_graph(resolve_model("simulated", base_url=sys.argv[1]))
 client = langsmith.Client(retry_config=0)
@@ -145,10 +148,10 @@ client.close(timeout=0)
 """
 
 
-def script(endpoint, environment):
+def script(endpoint, environment, *, quiet=True):
     """A program that uses the library, and waits until LangSmith's client has tried everything."""
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, endpoint.base_url],
+        [sys.executable, "-c", SCRIPT, endpoint.base_url, "quiet" if quiet else "as it is"],
         env={**os.environ, "OPENAI_API_KEY": "sk-canary", **environment},
         capture_output=True,
         text=True,
@@ -184,9 +187,9 @@ def test_a_program_without_a_key_is_warned_once_that_it_lacks_one(endpoint):
     assert "LangSmithMissingAPIKeyWarning: API key must be provided" in warning
 
 
-def test_who_wants_langsmiths_own_log_has_all_of_it(endpoint):
+def test_a_program_that_does_not_ask_for_quiet_has_all_of_langsmiths_own_log(endpoint):
     with TraceRecorder(status=401) as recorder:
-        ran = script(endpoint, {**settings(recorder.url), "SOT_GRAPH_LANGSMITH_LOG": "all"})
+        ran = script(endpoint, settings(recorder.url), quiet=False)
     warnings = [line for line in warnings_of(ran) if line.startswith("WARNING")]
     assert len(warnings) > 2
     assert not any("LangSmith does not take traces" in line for line in warnings)

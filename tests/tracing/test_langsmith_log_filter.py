@@ -1,13 +1,15 @@
-"""What LangSmith's client logs, once a graph has been made: one WARNING an hour and address, the rest as DEBUG."""
+"""What LangSmith's client logs once it is quieted: one WARNING an hour and address, the rest as DEBUG."""
 
 import logging
 from types import SimpleNamespace
 
 import pytest
+from langchain_core.tracers import LangChainTracer
+from langsmith import Client
 
 from sot_graph import create_sot_graph
-from sot_graph.complaints import Complaints, quiet_langsmith
-from sot_graph.testing import ScriptedChatModel
+from sot_graph.observability.langsmith_log_filter import OutageFilter, quiet_langsmith
+from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 
 HERE = "Failed to get info from http://langsmith.here:1984: LangSmithAuthError('Authentication failed')"
 BATCH = "Failed to multipart ingest runs: Authentication failed for http://langsmith.here:1984/runs/multipart"
@@ -39,7 +41,7 @@ def logger(now):
     """A logger as LangSmith's client has one, with the filter."""
     logger = logging.Logger("langsmith.client.of_the_test", logging.WARNING)
     logging.Logger.manager.loggerDict[logger.name] = logger
-    logger.addFilter(Complaints(lambda: now.seconds))
+    logger.addFilter(OutageFilter(lambda: now.seconds))
     yield logger
     del logging.Logger.manager.loggerDict[logger.name]
 
@@ -124,23 +126,42 @@ def test_that_a_key_is_missing_has_been_said_as_the_client_was_made(logger, log,
 
 
 def test_a_client_that_was_given_its_key_is_warned_of(logger, log, without_key):
-    [complaints] = logger.filters
-    complaints.know(SimpleNamespace(api_url="https://api.smith.langchain.com", api_key="lsv2", _profile_auth=None))
+    [quiet] = logger.filters
+    quiet.know(Client(api_url="https://api.smith.langchain.com", api_key="lsv2", auto_batch_tracing=False))
     logger.warning(HOSTED)
     assert len(log.lines) == 1
 
 
-def test_the_switch_leaves_the_log_as_it_is(logger, log, monkeypatch):
-    monkeypatch.setenv("SOT_GRAPH_LANGSMITH_LOG", "all")
-    for message in (HERE, BATCH):
-        logger.warning(message)
-    assert log.lines == [f"WARNING {HERE}", f"WARNING {BATCH}"]
+@pytest.fixture
+def client_logger():
+    """The real one, without the filter that these tests put there."""
+    logger = logging.getLogger("langsmith.client")
+    before = list(logger.filters)
+    logger.filters.clear()
+    yield logger
+    logger.filters[:] = before
 
 
-def test_making_graphs_puts_one_filter_on_the_clients_logger_and_touches_no_other():
-    before = [list(logging.getLogger(name).filters) for name in ("", "langsmith")]
-    for _ in range(2):
-        create_sot_graph(ScriptedChatModel(lambda messages: ""))
-    there = [each for each in logging.getLogger("langsmith.client").filters if isinstance(each, Complaints)]
-    assert there == [quiet_langsmith()]
-    assert [list(logging.getLogger(name).filters) for name in ("", "langsmith")] == before
+def test_neither_making_a_graph_nor_a_traced_run_touches_the_clients_log(client_logger, recorder):
+    names = ("", "langsmith")
+    before = [list(logging.getLogger(name).filters) for name in names]
+    graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought()))
+    graph.invoke({"question": "Why?"}, {"callbacks": [LangChainTracer(client=recorder.client())]})
+    assert client_logger.filters == []
+    assert [list(logging.getLogger(name).filters) for name in names] == before
+
+
+def test_a_program_that_asks_for_it_has_one_filter(client_logger):
+    client = Client(api_url="https://api.smith.langchain.com", api_key="lsv2", auto_batch_tracing=False)
+    quiet = quiet_langsmith()
+    assert client_logger.filters == [quiet]
+    assert quiet_langsmith(client) is quiet
+    assert client_logger.filters == [quiet]
+    client_logger.handle(client_logger.makeRecord("langsmith.client", logging.WARNING, "", 0, HOSTED, (), None))
+    assert "Connection error" in quiet.first
+
+
+def test_a_very_long_message_takes_no_long_time(logger, log):
+    logger.warning("%s %s%s", HERE, " " * 1_000_000, "trace=a" * 100_000)
+    assert len(log.lines) == 1
+    assert len(log.lines[0]) < 400

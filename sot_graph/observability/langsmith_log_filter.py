@@ -1,4 +1,7 @@
-"""What LangSmith's client says when it can't send: one WARNING for an outage, in place of one for every batch."""
+"""`quiet_langsmith`: one WARNING for an outage of LangSmith, in place of one for every batch that it did not take.
+
+The library never calls it. The command does, and a program may.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.scrubbing import without_keys
+from sot_graph.observability.redaction import without_keys
 
-__all__ = ["Complaints", "is_switched_on", "one_line", "quiet_langsmith"]
+if TYPE_CHECKING:
+    from langsmith import Client
 
-SWITCH = "SOT_GRAPH_LANGSMITH_LOG"
-"""`all`: LangSmith's log is left as it is."""
+__all__ = ["OutageFilter", "is_switched_on", "one_line", "quiet_langsmith"]
 
 _OUTAGE_SECONDS = 3600.0
+_LONGEST_MESSAGE = 8_192
 _LONGEST_REASON = 160
 _ADDRESS = re.compile(r"https?://(?:\[[\da-fA-F:]+\]|[\w.-]+)(?::\d+)?")
-_RUN_IDS = re.compile(r"\s*(?:trace=[\w-]+,id=[\w-]+(?:; )?)+.*", re.DOTALL)
+_RUN_IDS = re.compile(r"(?:trace=[\w-]+,id=[\w-]+(?:; )?)+.*", re.DOTALL)
 _HOSTED = ".langchain.com"
 _SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2")
 _KEYS = ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
@@ -35,7 +39,7 @@ class _Outage:
     more: int = 0
 
 
-class Complaints(logging.Filter):
+class OutageFilter(logging.Filter):
     """Lets the first WARNING about an address through, in one line; those of the next hour become DEBUG.
 
     Args:
@@ -58,20 +62,17 @@ class Complaints(logging.Filter):
         self._said: dict[str, float] = {}
         """What is about no address, such as one that isn't valid, and when it was last said."""
 
-    def know(self, client: Any) -> None:
-        """Take note of a client that has a key, wherever it got that."""
-        if getattr(client, "api_key", True) or getattr(client, "_profile_auth", True) is not None:
-            self._keyed.add(_address_in(str(getattr(client, "api_url", ""))))
+    def know(self, client: Client) -> None:
+        """Take note of a client that was given its key: that the environment has none is no explanation then."""
+        self._keyed.add(_address_in(client.api_url))
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether, and as what, a record is logged."""
         if record.levelno < logging.WARNING:
             return True
-        message = record.getMessage()
+        message = record.getMessage()[:_LONGEST_MESSAGE]
         reason = one_line(message)
         self.first = self.first or reason
-        if os.environ.get(SWITCH) == "all":
-            return True
         passes, more = self._count(_address_in(message), reason)
         if not passes:
             record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
@@ -105,15 +106,28 @@ class Complaints(logging.Filter):
             return True, outage.more if outage is not None else 0
 
 
-def quiet_langsmith() -> Complaints:
-    """Put the filter on the logger of LangSmith's client, once in a process."""
+def quiet_langsmith(client: Client | None = None) -> OutageFilter:
+    """Put the filter on the logger of LangSmith's client, `langsmith.client`, once in a process.
+
+    Args:
+        client: One that was given its key by the program. Else, where the environment has no key, it is taken for one
+            without: of that, Python's own warning tells when the client is made, and the log says nothing.
+
+    Returns:
+        The filter.
+
+    Example:
+        >>> quiet_langsmith() is quiet_langsmith()
+        True
+    """
     logger = logging.getLogger("langsmith.client")
-    for there in logger.filters:
-        if isinstance(there, Complaints):
-            return there
-    complaints = Complaints()
-    logger.addFilter(complaints)
-    return complaints
+    quiet = next((there for there in logger.filters if isinstance(there, OutageFilter)), None)
+    if quiet is None:
+        quiet = OutageFilter()
+        logger.addFilter(quiet)
+    if client is not None:
+        quiet.know(client)
+    return quiet
 
 
 def is_switched_on() -> bool:

@@ -1,0 +1,245 @@
+"""What must not be told: keys, anywhere; and where a trace hides content, the words of errors.
+
+A provider's error goes into traces, logs and checkpoints as it is, and some quote the key or the prompt that they got.
+So it is redacted where it comes in, before anybody sees it. Of an error whose words are hidden, its class and its HTTP
+status are left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable
+from langchain_core.tracers import LangChainTracer
+from pydantic import BaseModel, SecretStr
+
+from sot_graph._seams import hides_content
+from sot_graph.errors import SotError, causes_of, status_code
+
+if TYPE_CHECKING:
+    from langchain_core.outputs import LLMResult
+
+__all__ = [
+    "GIVEN_UP",
+    "Redactor",
+    "discreet",
+    "is_hidden",
+    "replicas_hide_content",
+    "secrets_of",
+    "tracer_hides_content",
+    "without_keys",
+]
+
+GIVEN_UP = "given up: its time was over, or its reply was no longer wanted"
+"""What a cancelled call says of itself."""
+_DISCREET = "sot_graph_discreet"
+"""Marks the tracers that `discreet` has made."""
+
+_MASK = "***"
+_SHORTEST_SECRET = 8
+"""Shorter ones are placeholders, such as `none`, and words of ordinary messages."""
+_LONGEST_TEXT = 8_192
+"""Characters of an error's text that are searched. The rest is dropped: nobody reads it, and it may hold a key."""
+_CUT = " … (cut off)"
+_KEY = re.compile(r"(?<![^\W_])sk-\S+|(?<=://)[^/@\s]+(?=@)|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+")
+_AFTER_BEARER = re.compile(r"(?<=Bearer )\S+")
+_HOLDERS = ("args", "message", "strerror", "body", "__notes__", "filename", "filename2")
+"""Where errors, of Python's own, of OpenAI's client and of others, keep what they say."""
+_OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+"""Headers of a response's body as it was sent."""
+_WRAPPED = ("bound", "runnable", "fallbacks", "default", "alternatives", "steps", "steps__")
+"""Where LangChain's runnables hold those that they wrap."""
+_KEY_HEADERS = re.compile(r"authorization|cookie|key|token", re.IGNORECASE)
+
+
+def without_keys(text: str) -> str:
+    """A text without what stands where keys stand, or begins as OpenAI's do; of a very long one, its beginning."""
+    cut = ""
+    if len(text) > _LONGEST_TEXT:
+        # Up to a space: half of a key would not be known as one.
+        text, cut = text[:_LONGEST_TEXT].rpartition(" ")[0], _CUT
+    # A word with three asterisks in it is a key that its server has shown half of.
+    words = re.sub(r"\S+", lambda word: _MASK if _MASK in word[0] else _KEY.sub(_MASK, word[0]), text)
+    return _AFTER_BEARER.sub(_MASK, words) + cut
+
+
+def secrets_of(model: Runnable[Any, Any]) -> tuple[str, ...]:
+    """A model's keys: what its class declares as a secret, and its headers that hold one."""
+    found: list[Any] = []
+    for part in _parts_of(model):
+        for name in type(part).model_fields if isinstance(part, BaseModel) else ():
+            value = getattr(part, name, None)
+            if isinstance(value, SecretStr):
+                found.append(value.get_secret_value())
+            elif isinstance(value, Mapping):
+                found += [inner for key, inner in value.items() if _KEY_HEADERS.search(str(key))]
+    return tuple(dict.fromkeys(text for text in found if isinstance(text, str) and len(text) >= _SHORTEST_SECRET))
+
+
+def _parts_of(model: object) -> list[object]:
+    """A model and what it wraps: by `bind`, `with_retry`, `with_fallbacks`, `configurable_alternatives`, `|`."""
+    parts: list[object] = []
+    todo = [model]
+    while todo:
+        part = todo.pop()
+        if any(part is known for known in parts):
+            continue
+        parts.append(part)
+        for name in _WRAPPED:
+            inner = getattr(part, name, None) if isinstance(part, Runnable) else None
+            if isinstance(inner, Runnable):
+                todo.append(inner)
+            elif isinstance(inner, Mapping):
+                todo += [each for each in inner.values() if isinstance(each, Runnable)]
+            elif isinstance(inner, Sequence) and not isinstance(inner, str):
+                todo += [each for each in inner if isinstance(each, Runnable)]
+    return parts
+
+
+class Redactor:
+    """Takes out of what comes back from a failed call what must not be told.
+
+    Args:
+        secrets: The model's keys.
+        hides_content: Whether a trace hides content: then nothing that the error says is left.
+    """
+
+    __slots__ = ("_hides_content", "_secrets")
+
+    def __init__(self, secrets: Iterable[str] = (), *, hides_content: bool = False) -> None:
+        self._secrets = tuple(secrets)
+        self._hides_content = hides_content
+
+    def text(self, text: str) -> str:
+        """A text with `***` for every key; where content is hidden, `***` alone."""
+        if self._hides_content:
+            return _MASK
+        for secret in self._secrets:
+            text = text.replace(secret, _MASK)
+        return without_keys(text)
+
+    def error(self, error: BaseException) -> None:
+        """Redact an error and what caused it, in place: the same object is what every log and trace renders."""
+        for link in causes_of(error):
+            if isinstance(link, SotError) or _is_given_up(link):
+                continue  # what the library says itself is made of what is redacted already
+            for name in _HOLDERS:
+                with suppress(Exception):  # an error of whoever's class: it may let nobody read or change it
+                    value = getattr(link, name, None)
+                    clean = self._said(link, value) if name in {"args", "message"} else self._data(value)
+                    if clean != value:
+                        setattr(link, name, clean)
+            with suppress(Exception):
+                self._response(link)
+
+    def failure(self, error: BaseException, response: LLMResult | None) -> None:
+        """Redact an error, and the body and headers that LangChain keeps of its response, in place."""
+        self.error(error)
+        for generations in response.generations if response is not None else ():
+            for generation in generations:
+                message = getattr(generation, "message", None)
+                if message is not None:
+                    message.response_metadata = self._data(message.response_metadata)
+
+    def _data(self, value: Any) -> Any:
+        """JSON-like data, with every text of it redacted."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {key: _MASK if "cookie" in str(key).lower() else self._data(inner) for key, inner in value.items()}
+        return type(value)(map(self._data, value)) if type(value) in {list, tuple} else value
+
+    def _said(self, link: BaseException, value: Any) -> Any:
+        """What an error says. Where that is hidden, its HTTP status takes its place."""
+        if isinstance(value, tuple):
+            return tuple(self._said(link, each) for each in value)
+        if not self._hides_content:
+            return self._data(value)
+        return value if value is None or isinstance(value, (int, float)) else _hidden_words(link)
+
+    def _response(self, error: Any) -> None:
+        """The HTTP response that an error holds: LangChain copies it into the run around the call, too."""
+        response = error.response
+        body, headers = response.text, dict(response.headers)
+        clean_body = self.text(body)
+        if self._hides_content:  # how long to wait before the next try is all that is read later
+            clean_headers = {name: value for name, value in headers.items() if name.startswith("retry-after")}
+        else:
+            clean_headers = self._data(headers)
+        if (clean_body, clean_headers) == (body, headers):
+            return
+        told = {name: value for name, value in clean_headers.items() if name not in _OF_THE_BYTES}
+        error.response = type(response)(
+            response.status_code, headers=told, content=clean_body.encode(), request=response.request
+        )
+
+
+def is_hidden(text: str) -> bool:
+    """Whether these are the words of an error whose words are hidden."""
+    return text == _MASK or text.startswith(f"{_MASK} (HTTP ")
+
+
+def _hidden_words(error: BaseException) -> str:
+    code = status_code(error)
+    return _MASK if code is None else f"{_MASK} (HTTP {code})"
+
+
+def _is_given_up(error: BaseException) -> bool:
+    """Whether its words, if any, are ours."""
+    return isinstance(error, (asyncio.CancelledError, GeneratorExit)) and error.args in {(), (GIVEN_UP,)}
+
+
+def tracer_hides_content(tracer: Any) -> bool:
+    """Whether anything of a run's content is hidden from where this tracer sends it."""
+    client = getattr(tracer, "client", None)
+    return client is not None and hides_content(client)
+
+
+def replicas_hide_content(runs: Iterable[Any]) -> bool:
+    """The same for the further clients that a run is sent to."""
+    return any(
+        hides_content(replica["client"])
+        for run in runs
+        for replica in getattr(run, "replicas", None) or ()
+        if replica.get("client") is not None
+    )
+
+
+def discreet(tracer: Any) -> Any:
+    """A tracer of the same runs, which tells of an error its class and its HTTP status, and nothing that it quotes.
+
+    LangChain writes an error's text and its whole traceback into a run, past the client's own hiding. Not every error
+    can be redacted in place: Pydantic's, for one, quote their input for ever.
+    """
+    if not isinstance(tracer, LangChainTracer) or hasattr(tracer, _DISCREET):
+        return tracer
+    quiet = tracer.copy_with_metadata_defaults()
+    for event in ("on_llm_error", "on_chain_error", "on_tool_error", "on_retriever_error"):
+        setattr(quiet, event, partial(_with_reduced_error, getattr(quiet, event)))
+
+    def copy_with_metadata_defaults(**defaults: Any) -> Any:
+        return discreet(type(quiet).copy_with_metadata_defaults(quiet, **defaults))
+
+    # LangChain copies tracers by this method, and a copy has to be discreet, too.
+    quiet.copy_with_metadata_defaults = copy_with_metadata_defaults  # type: ignore[method-assign]
+    setattr(quiet, _DISCREET, True)
+    return quiet
+
+
+def _with_reduced_error(tell: Callable[..., Any], error: BaseException, **kwargs: Any) -> Any:
+    if kwargs.get("response") is not None:
+        # It holds the body of the provider's reply, which may quote the prompt.
+        Redactor(hides_content=True).failure(_reduced(error), kwargs["response"])
+    return tell(_reduced(error), **kwargs)
+
+
+def _reduced(error: BaseException) -> BaseException:
+    if _is_given_up(error):
+        return error
+    kind: type[Exception] = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
+    return kind(_hidden_words(error))

@@ -1,0 +1,146 @@
+"""What is taken out of what comes back from a failed call: keys, and where content is hidden, all words."""
+
+import time
+import traceback
+
+import httpx
+import pytest
+from langchain_core.messages import HumanMessage
+from langchain_core.runnables import ConfigurableField, RunnableLambda
+from langchain_openai import ChatOpenAI
+
+from sot_graph import SkeletonError
+from sot_graph.llm.provider_errors import explain, retry_after_seconds
+from sot_graph.observability.redaction import Redactor, secrets_of, without_keys
+
+KEY, OTHER = "abcd-efgh-ijkl", "mnop-qrst-uvwx"
+
+
+def chat(key=KEY):
+    return ChatOpenAI(model="simulated", api_key=key)
+
+
+WRAPPED = {
+    "alone": chat(),
+    "bound": chat().bind(stop=["."]),
+    "configured": chat().with_config(tags=["a"]),
+    "tried again": chat().with_retry(),
+    "a fallback's": RunnableLambda(str).with_fallbacks([chat()]),
+    "with fields": chat().configurable_fields(temperature=ConfigurableField("temperature")),
+    "an alternative": (RunnableLambda(str) | str.strip).configurable_alternatives(
+        ConfigurableField("model"), other=chat()
+    ),
+    "in a chain": RunnableLambda(str) | chat(),
+    "beside others": {"a": chat()} | RunnableLambda(str),
+    "deep inside": RunnableLambda(str) | chat().bind(stop=["."]).with_retry().with_fallbacks([RunnableLambda(str)]),
+}
+
+
+@pytest.mark.parametrize("where", WRAPPED)
+def test_a_key_is_found_wherever_its_model_stands(where):
+    assert secrets_of(WRAPPED[where]) == (KEY,)
+
+
+def test_every_models_key_is_found_once():
+    assert set(secrets_of(chat().with_fallbacks([chat(OTHER), chat()]))) == {KEY, OTHER}
+
+
+def test_what_has_no_model_has_no_key():
+    assert secrets_of(RunnableLambda(str)) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (f"the key {KEY} is wrong", "the key *** is wrong"),
+        ("the key sk-0123 is wrong", "the key *** is wrong"),
+        ("the key abcd***wxyz, is wrong", "the key *** is wrong"),
+        ("https://user:hunter2@host/v1?key=abc&a=b", "https://***@host/v1?key=***&a=b"),
+        ("Authorization: Bearer abcdef", "Authorization: Bearer ***"),
+        ("maximum context length is 8192 tokens", "maximum context length is 8192 tokens"),
+        ("", ""),
+    ],
+)
+def test_keys_are_masked_and_the_rest_stays(text, clean):
+    assert Redactor([KEY]).text(text) == clean
+    assert Redactor([KEY], hides_content=True).text(text) == "***"
+
+
+@pytest.mark.parametrize("word", ["*", "**a", "sk", "://a", "key", "key=", "https://", "a@", "Bearer ", "\t", "x\n"])
+def test_a_very_long_text_is_cut_and_takes_no_long_time(word):
+    clean = without_keys(f"begins {word * 1_000_000} ends")
+    assert len(clean) < 9_000
+    assert clean.startswith("begins ")
+    assert clean.endswith("… (cut off)")
+
+
+@pytest.mark.parametrize("word", ["*", "**a", "sk", "://a", "key", "https://", "a@", "-", "a.", "\t"])
+def test_a_text_as_long_as_is_searched_takes_no_long_time(word):
+    started = time.process_time()
+    for _ in range(10):
+        without_keys((word * 8_192)[:8_192])
+    assert time.process_time() - started < 2  # quadratic patterns take some ten times as long
+
+
+def test_no_half_of_a_key_is_left_where_a_text_is_cut():
+    text = "a " * 4_000 + "b" * 180 + f" {KEY} password"
+    for length in range(len(KEY)):
+        assert KEY[:5] not in Redactor([KEY]).text("c" * length + text)
+        assert KEY[:5] not in without_keys("c" * length + text.replace(KEY, f"{KEY[:6]}***{KEY[-4:]}"))
+
+
+class ProviderError(Exception):
+    def __init__(self, message, body=None, response=None):
+        super().__init__(message)
+        self.message, self.body, self.response = message, body, response
+        self.status_code = 429
+
+
+def provider_error():
+    request = httpx.Request("POST", "http://127.0.0.1/v1")
+    headers = {"retry-after": "3", "x-question": "Why?", "set-cookie": KEY}
+    response = httpx.Response(429, headers=headers, text=f"Why? {KEY}", request=request)
+    error = ProviderError(f"Why? {KEY}", {"error": {"message": f"Why? {KEY}", "code": 7}}, response)
+    error.__cause__ = FileNotFoundError(2, f"Why? {KEY}", f"/data/Why?/{KEY}")
+    error.add_note(f"Why? {KEY}")
+    return error
+
+
+def everything_of(error):
+    held = [error.message, error.body, error.response.text, dict(error.response.headers), error.__cause__.filename]
+    return "".join(traceback.format_exception(error)) + repr(held)
+
+
+def test_keys_are_taken_out_of_an_error_in_place_and_its_words_stay():
+    error = provider_error()
+    Redactor([KEY]).error(error)
+    assert KEY not in everything_of(error)
+    assert str(error) == error.body["error"]["message"] == error.response.text == "Why? ***"
+    assert error.response.headers["x-question"] == "Why?"
+
+
+def test_of_an_error_whose_words_are_hidden_its_class_its_status_and_its_wait_are_left():
+    error = provider_error()
+    Redactor(hides_content=True).error(error)
+    assert "Why?" not in everything_of(error)
+    assert KEY not in everything_of(error)
+    assert repr(error) == "ProviderError('*** (HTTP 429)')"
+    assert repr(error.__cause__) == "FileNotFoundError(2, '***')"
+    assert str(error.__cause__) == "[Errno 2] ***: '***'"
+    assert error.body == {"error": {"message": "***", "code": 7}}
+    assert explain(error) == "ProviderError (HTTP 429)"
+    assert retry_after_seconds(error) == 3
+
+
+def test_an_object_that_an_error_holds_is_hidden_too():
+    error = KeyError(HumanMessage("Why?"), {"question": "Why?"}, 7, None)
+    Redactor(hides_content=True).error(error)
+    assert error.args == ("***", "***", 7, None)
+
+
+def test_what_the_library_says_itself_is_not_hidden():
+    error = SkeletonError("No skeleton: ValueError.")
+    error.__cause__ = ValueError("Why?")
+    Redactor(hides_content=True).error(error)
+    assert str(error) == "No skeleton: ValueError."
+    assert str(error.__cause__) == "***"
