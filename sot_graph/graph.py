@@ -16,7 +16,7 @@ from sot_graph.complaints import quiet_langsmith
 from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
 from sot_graph.limiting import CallLimiter, check_limiter
-from sot_graph.models import LoopModel, ModelWords, closing_calls, resolve_model
+from sot_graph.models import LoopModel, closing_calls, resolve_model
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,
@@ -89,9 +89,7 @@ def build_sot_graph(
         >>> graph = builder.compile(name="answer")
     """
     resolved = resolve_model(model)
-    drafting = (
-        resolved if skeleton_model is None else resolve_model(skeleton_model, words=ModelWords(model="skeleton_model"))
-    )
+    drafting = resolved if skeleton_model is None else resolve_model(skeleton_model, argument="skeleton_model")
     check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
     if expander is not None:
         check_expander(expander)

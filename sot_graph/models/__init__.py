@@ -7,7 +7,7 @@ from sot_graph.models.gathering import as_chunk
 from sot_graph.models.leaving import closing_calls, closing_once
 from sot_graph.models.loops import LoopModel
 from sot_graph.models.patience import Patience
-from sot_graph.models.resolve import ModelWords, resolve_model
+from sot_graph.models.resolve import resolve_model
 from sot_graph.models.running import run_in_own_thread, run_sync
 from sot_graph.models.structured import InvalidOutputError, ask_structured, pick_mode
 
@@ -16,7 +16,6 @@ __all__ = [
     "InvalidOutputError",
     "LoopModel",
     "ModelCall",
-    "ModelWords",
     "Patience",
     "Prompt",
     "Reply",

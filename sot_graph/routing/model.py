@@ -10,7 +10,7 @@ from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict
 
 from sot_graph.errors import RoutingError
-from sot_graph.models import InvalidOutputError, LoopModel, ModelCall, ModelWords, ask_structured, resolve_model
+from sot_graph.models import InvalidOutputError, LoopModel, ModelCall, ask_structured, resolve_model
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.routing.decision import RouteDecision
@@ -72,9 +72,7 @@ class ModelRouter(RoutesEdges):
     """
 
     def __init__(self, model: Runnable[Any, Any] | str | None = None) -> None:
-        self._model = (
-            None if model is None else LoopModel(resolve_model(model, words=ModelWords(model="ModelRouter's model")))
-        )
+        self._model = None if model is None else LoopModel(resolve_model(model, argument="ModelRouter's model"))
 
     async def __call__(self, question: str, history: Sequence[ChatTurn] = ()) -> RouteDecision:
         """Decide outside of a graph.
