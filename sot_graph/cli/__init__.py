@@ -8,11 +8,11 @@ __all__ = ["main"]
 def main() -> None:
     """The entry point of the command."""
     try:
-        from sot_graph.cli.signals import end_at_sigterm, interrupted_status
+        from sot_graph.cli.exit_codes import interrupt_at_sigterm, interrupted_status
     except KeyboardInterrupt:
         sys.exit(130)
     try:
-        end_at_sigterm()
+        interrupt_at_sigterm()
         status = _run()
     except KeyboardInterrupt:
         status = interrupted_status()
@@ -21,13 +21,10 @@ def main() -> None:
 
 def _run() -> int:
     from sot_graph.cli.app import app
-    from sot_graph.cli.failing import exit_status, owns_process
-    from sot_graph.cli.streams import prepare_streams
-    from sot_graph.cli.wording import say_warnings
-    from sot_graph.local.leaving import ends_at_interrupt
+    from sot_graph.cli.exit_codes import exit_status, owns_process, print_warnings
+    from sot_graph.cli.terminal import prepare_streams
 
     prepare_streams()
-    say_warnings()
+    print_warnings()
     owns_process.set(True)
-    ends_at_interrupt.set(True)
     return exit_status(app)

@@ -11,12 +11,12 @@ import os
 import socket
 import sys
 
-from sot_graph.choosing import choose_from_environment
+from sot_graph.default_model import choose_from_environment
 from sot_graph.errors import SotConfigError
 
 __all__ = ["main"]
 
-JOBS = 100
+_JOBS = 100
 """Runs at once. The server's own default is one; a run here waits for its model, and costs the server little."""
 
 _QUIET = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
@@ -42,7 +42,7 @@ def main() -> None:
         sys.stderr.write("Ctrl-C ends the server; LOG_LEVEL=INFO shows everything that it does.\n")
     from langgraph_cli.cli import cli
 
-    cli(["dev", "--no-browser", "--n-jobs-per-worker", str(JOBS), *arguments], prog_name="langgraph")
+    cli(["dev", "--no-browser", "--n-jobs-per-worker", str(_JOBS), *arguments], prog_name="langgraph")
 
 
 def _check() -> None:
@@ -68,23 +68,17 @@ def _free_port(arguments: list[str]) -> int:
     if not known.port.isdecimal() or "--help" in rest:  # for the server to answer
         return 0
     port = int(known.port)
-    if not _is_free(known.host, port):
-        message = (
-            f"port {port} is taken, by another program or by a server that was started earlier. End that one, or "
-            f"choose another port: make studio PORT={port + 1}, or --port {port + 1}."
-        )
-        raise SotConfigError(message)
-    return port
-
-
-def _is_free(host: str, port: int) -> bool:
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((host, port))
-        except (OSError, OverflowError):
-            return False
-    return True
+            listening.bind((known.host, port))
+        except (OSError, OverflowError) as error:
+            message = (
+                f"port {port} is taken, by another program or by a server that was started earlier. End that one, or "
+                f"choose another port: make studio PORT={port + 1}, or --port {port + 1}."
+            )
+            raise SotConfigError(message) from error
+    return port
 
 
 if __name__ == "__main__":

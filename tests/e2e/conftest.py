@@ -20,5 +20,5 @@ def local_chat():
     """
     from sot_graph.local import local_model
 
-    with local_model(threads=1, prewarm=False) as chat:
+    with local_model(threads=1) as chat:
         yield chat

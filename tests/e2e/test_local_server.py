@@ -82,13 +82,13 @@ def test_a_proxy_in_the_environment_is_not_asked(monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    with local_model(**TINY, prewarm=False, max_retries=0) as chat:
+    with local_model(**TINY, max_retries=0) as chat:
         assert chat.invoke("Hi", max_tokens=2).usage_metadata["output_tokens"]
 
 
 def test_it_ends_with_its_block_and_can_be_had_again():
     for _ in range(2):
-        with local_model(**TINY, prewarm=False) as chat:
+        with local_model(**TINY) as chat:
             address = chat.openai_api_base
             assert _listens(address)
         assert not _listens(address)
@@ -196,7 +196,7 @@ import sys, time
 from sot_graph.local import local_model
 
 try:
-    with local_model(parallel=2, threads=1, prewarm=False) as chat:
+    with local_model(parallel=2, threads=1) as chat:
         for number, chunk in enumerate(chat.stream("Write a long story.", extra_body={"ignore_eos": True})):
             if number == 1:
                 print(chat.openai_api_base, flush=True)

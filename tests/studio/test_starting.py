@@ -107,8 +107,8 @@ import asyncio, sys
 from blockbuster import BlockBuster
 from langgraph.cache.memory import InMemoryCache
 from sot_graph import CascadeRouter, LearnedRouter, ModelRouter, SotOptions, create_sot_graph
-from sot_graph.llm.resolve import resolve_model
-from sot_graph.studio.agent import build_agent
+from sot_graph.models import resolve_model
+from sot_graph.studio import build_agent
 
 def model():
     return resolve_model("m", base_url=sys.argv[1])

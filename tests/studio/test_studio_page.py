@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sot_graph.studio.agent import build_agent
+from sot_graph.studio import build_agent
 from sot_graph.testing import ScriptedChatModel, SkeletonResponder, answer_skeleton_of_thought
 
 PAGE = Path(__file__).parents[2] / "docs" / "studio.md"

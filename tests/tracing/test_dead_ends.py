@@ -13,7 +13,7 @@ import pytest
 from langchain_core.tracers import LangChainTracer
 
 from sot_graph import create_sot_graph
-from sot_graph.cli.tracing import _patience
+from sot_graph.cli.model_session import trace_patience
 from tests.support.trace_recorder import TraceRecorder
 
 ASK = {"question": "How do plants grow?"}
@@ -125,7 +125,7 @@ def test_settings_that_contradict_each_other_are_a_warning_too(endpoint):
 @pytest.mark.parametrize("patience", ["", "soon", "-1", "nan"])
 def test_a_patience_that_is_no_time_is_two_seconds(patience, monkeypatch):
     monkeypatch.setenv("SOT_GRAPH_TRACE_PATIENCE", patience)
-    assert _patience() == 2.0
+    assert trace_patience() == 2.0
 
 
 SCRIPT = """

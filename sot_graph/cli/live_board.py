@@ -1,19 +1,29 @@
-"""The points of an answer, side by side on a terminal, while they are written."""
+"""What the command shows of a run: live on a terminal, as plain text in a pipe, nothing where JSON is wanted."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.markdown import Markdown
 from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Board", "tail_of_text"]
+if TYPE_CHECKING:
+    from sot_graph.types import SkeletonPoint
+
+__all__ = ["FRAMES_PER_SECOND", "Board", "Screen", "screen_for", "tail_of_text"]
+
+FRAMES_PER_SECOND = 12
 
 _NARROWEST_PANEL = 36
 _MOST_COLUMNS = 4
@@ -28,6 +38,32 @@ _LOOKS = {  # state: (mark, style)
     "failed": ("✗", "red"),
 }
 _ENDS = {"ok": "done", "timed_out": "late", "failed": "failed"}
+
+
+def screen_for(console: Console, *, stream: bool, silent: bool) -> Screen:
+    """The screen that fits where standard output goes."""
+    if silent:
+        return Screen()
+    if not console.is_terminal:
+        return _Plain(stream=stream)
+    if not stream or os.environ.get("TERM") == "dumb":
+        return _AtTheEnd(console)
+    return _LiveBoard(console)
+
+
+class Screen:
+    """Shows a run while it goes on, and its answer at the end. This one shows nothing."""
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """A context in which events are shown."""
+        yield
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Take an event of the run."""
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Show the answer, as far as it isn't there yet."""
 
 
 @dataclass(slots=True)
@@ -184,3 +220,82 @@ def tail_of_text(text: str, width: int, lines: int) -> Text:
     console = Console(width=max(width, 8), color_system=None)
     wrapped = Text(text).wrap(console, max(width, 8))
     return Text("\n").join(wrapped[-lines:]) if lines else Text()
+
+
+class _Plain(Screen):
+    """For a pipe: the skeleton, then the answer in reading order as it is written."""
+
+    def __init__(self, *, stream: bool) -> None:
+        # Here, where the model is loaded: it imports seconds of LangGraph, before which something is to be seen.
+        from sot_graph.streaming.answer_reader import AnswerReader
+
+        self._stream = stream
+        self._reader = AnswerReader()
+        self._has_begun = False
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == "sot.skeleton" and not self._has_begun:  # pipelined, it is whole when points are there
+            self._write(f"Skeleton\n\n{_skeleton_text(event['points'])}\n\n")
+        if self._stream and (text := self._reader.feed(event)):
+            self._write_answer(text)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        if not self._has_begun:
+            self._write_answer(result["answer"])
+        self._write("\n")
+
+    def _write_answer(self, text: str) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._write("Answer\n\n")
+        self._write(text)
+
+    @staticmethod
+    def _write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+class _AtTheEnd(Screen):
+    """For a terminal that is to stay still: the skeleton when it is there, then the answer, as Markdown."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        if event["type"] == "sot.skeleton":
+            self._show("Skeleton", _skeleton_text(event["points"]))
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        self._show("Answer", result["answer"])
+
+    def _show(self, heading: str, text: str) -> None:
+        self._console.rule(heading, align="left", style="dim")
+        self._console.print(Markdown(text))
+
+
+class _LiveBoard(_AtTheEnd):
+    """For a terminal: the points fill in side by side; at the end the answer takes their place."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._board = Board()
+
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        with Live(self._board, console=self._console, refresh_per_second=FRAMES_PER_SECOND, transient=True):
+            yield
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        self._board.feed(event)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        if result["skeleton"]:
+            self._show("Skeleton", _skeleton_text(result["skeleton"]))
+        self._show("Answer", result["answer"])
+        self._board.finish(result)
+        self._console.print(self._board.summary, style="dim", markup=False)
+
+
+def _skeleton_text(points: list[SkeletonPoint]) -> str:
+    return "\n".join(f"{point['index']}. {point['title']}" for point in points)

@@ -2,17 +2,18 @@
 
 import json
 import re
+import typing
 from dataclasses import fields
-from typing import get_args, get_type_hints
+from inspect import signature
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 from typer.testing import CliRunner
 
 from sot_graph import SotConfigError, SotOptions
-from sot_graph.cli import kinds
-from sot_graph.cli.app import app
-from sot_graph.cli.asking import Asking
-from sot_graph.cli.wording import in_flags
+from sot_graph.cli.app import app, ask as ask_command
+from sot_graph.cli.ask_command import ask_options
+from sot_graph.cli.exit_codes import LIBRARY_OPTIONS, in_flags
 from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Stall
 
 
@@ -31,39 +32,41 @@ def ask(endpoint, *arguments):
 
 
 def test_what_is_not_asked_for_is_as_in_the_library():
-    assert Asking(question="How?").options == SotOptions()
+    assert ask_options() == SotOptions()
 
 
 @pytest.mark.parametrize(
     ("given", "changed"),
     [
-        ({"dispatch": kinds.DispatchKind.PIPELINED}, {"dispatch": "pipelined"}),
-        ({"dependent": kinds.DependentKind.GRAPH}, {"dependent": "graph"}),
-        ({"skeleton_format": kinds.SkeletonFormatKind.LIST}, {"skeleton_format": "list"}),
+        ({"dispatch": "pipelined"}, {"dispatch": "pipelined"}),
+        ({"dependent": "graph"}, {"dependent": "graph"}),
+        ({"skeleton_format": "list"}, {"skeleton_format": "list"}),
         ({"deadline": 2.5, "point_timeout": 1.0}, {"deadline": 2.5, "point_timeout": 1.0}),
         ({"max_concurrency": 2}, {"max_concurrency": 2}),
         ({"max_points": 2, "point_length": "a word"}, {"max_points": 2, "min_points": 2, "point_length": "a word"}),
-        ({"frame": kinds.FrameKind.INTRO, "review": True}, {"frame": "intro", "review_skeleton": True}),
+        ({"frame": "intro", "review": True}, {"frame": "intro", "review_skeleton": True}),
         ({"stream": False}, {"stream": False}),
         ({"stream": False, "deadline": 3.0}, {"deadline": 3.0}),  # what has come by then is kept, shown or not
     ],
     ids=str,
 )
 def test_what_is_asked_for_reaches_the_graph_and_nothing_else_changes(given, changed):
-    assert Asking(question="How?", **given).options == SotOptions(**changed)
+    assert ask_options(**given) == SotOptions(**changed)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        (kinds.FrameKind, "frame"),
-        (kinds.DispatchKind, "dispatch"),
-        (kinds.DependentKind, "dependent"),
-        (kinds.SkeletonFormatKind, "skeleton_format"),
-    ],
-)
-def test_a_choice_has_the_values_that_the_library_has(kind, name):
-    assert [str(value) for value in kind] == list(get_args(get_type_hints(SotOptions)[name]))
+def choices(annotation):
+    """The strings that an option takes; none: any."""
+    if get_origin(annotation) is typing.Literal:
+        return [value for value in get_args(annotation) if isinstance(value, str)]
+    inner = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return [value for each in inner for value in choices(each)]
+
+
+def test_a_choice_has_the_values_that_the_library_has():
+    ours, librarys = get_type_hints(ask_command), get_type_hints(SotOptions)
+    found = {name: values for name in LIBRARY_OPTIONS if (values := choices(ours[name]))}
+    assert found.keys() == {"frame", "dispatch", "dependent", "skeleton_format"}
+    assert found == {name: choices(librarys[name]) for name in found}
 
 
 def test_a_point_that_takes_longer_than_it_may_is_marked_and_the_reason_names_the_option(endpoint):
@@ -100,10 +103,14 @@ def test_a_bad_value_is_told_by_its_option_before_the_model_is_asked(endpoint, a
     assert endpoint.requests == []
 
 
-SHARED = {field.name for field in fields(Asking)} & {field.name for field in fields(SotOptions)} - {"stream"}
+ARGUMENTS = signature(ask_command).parameters.keys() - {"context"}
 
 
-@pytest.mark.parametrize("name", sorted(SHARED))
+def test_options_of_the_same_name_are_known():
+    assert set(LIBRARY_OPTIONS) == ARGUMENTS & {field.name for field in fields(SotOptions)} - {"stream"}
+
+
+@pytest.mark.parametrize("name", LIBRARY_OPTIONS)
 def test_messages_of_the_library_name_the_commands_options(name):
     flag = f"--{name.replace('_', '-')}"
     assert in_flags(f"SotOptions.{name}=0: too few.") == f"{flag} 0: too few."
@@ -118,14 +125,14 @@ def test_the_help_of_ask_has_its_options_in_groups(monkeypatch, columns):
     told = command("ask", "--help").stdout
     groups = re.findall(r"^([A-Z][\w ]+):$", told, re.MULTILINE)
     assert groups == ["Arguments", "Model", "Answer", "Speed and limits", "Output", "Options"]
-    for field in fields(Asking):
-        flag = {"as_json": "--json"}.get(field.name, f"--{field.name.replace('_', '-')}")
-        assert field.name == "question" or f" {flag} " in told
+    for name in ARGUMENTS - {"question"}:
+        flag = {"as_json": "--json"}.get(name, f"--{name.replace('_', '-')}")
+        assert f" {flag} " in told
 
 
 def test_a_point_length_that_is_too_long_is_refused_in_the_librarys_words():
     with pytest.raises(SotConfigError, match="point_length"):
-        _ = Asking(question="How?", point_length="x" * 201).options
+        ask_options(point_length="x" * 201)
 
 
 def test_a_skeleton_that_is_late_says_which_option_to_raise(endpoint):
@@ -133,7 +140,9 @@ def test_a_skeleton_that_is_late_says_which_option_to_raise(endpoint):
     done = ask(endpoint, "--deadline", "0.5")
     assert done.exit_code == 1
     said = " ".join(done.stderr.split())
-    assert said == "sot-graph: The skeleton was not there after 0.5 s: raise --deadline, or use a faster model."
+    assert (
+        said == "sot-graph: The skeleton was not there after 0.5 s: raise --deadline, or use a faster skeleton_model."
+    )
 
 
 @pytest.mark.parametrize(

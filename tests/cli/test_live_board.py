@@ -5,10 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from sot_graph.cli.comparing import Way, comparison
-from sot_graph.cli.live import Board
-from sot_graph.cli.reviewing import ReviewAbandonedError, review_on_terminal
-from sot_graph.cli.waiting import waiting
+from sot_graph.cli.ask_command import ReviewAbandonedError, review_on_terminal
+from sot_graph.cli.compare_command import Way, figures
+from sot_graph.cli.live_board import Board
+from sot_graph.cli.terminal import waiting
 
 POINTS = [{"index": 1, "title": "Sun"}, {"index": 2, "title": "Soil"}, {"index": 3, "title": "Rain"}]
 
@@ -155,7 +155,7 @@ def test_points_that_failed_or_were_late_are_told_by_more_than_their_colour(boar
 
 def compared(direct, skeleton):
     console = Console(width=100, color_system=None, file=io.StringIO())
-    console.print(comparison(direct, skeleton))
+    console.print(figures(direct, skeleton))
     return {line[:20].strip(): line[20:].split() for line in console.file.getvalue().splitlines()}
 
 

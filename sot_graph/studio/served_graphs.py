@@ -8,32 +8,21 @@ from __future__ import annotations
 import atexit
 import logging
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
 
-from sot_graph.choosing import choose_from_environment
+from sot_graph.default_model import choose_from_environment
 from sot_graph.graph import create_sot_graph
 from sot_graph.options import SotOptions
-from sot_graph.studio.agent import build_agent
-
-if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
+from sot_graph.studio import build_agent
 
 __all__ = ["agent", "sot_graph", "sot_graph_with_review"]
 
-logger = logging.getLogger("sot_graph")
+_choice = choose_from_environment()
+if _choice.notice:
+    logging.getLogger("sot_graph").info(_choice.notice)
 
-
-def _started_model() -> Runnable[Any, Any]:
-    """The model, for as long as the process lasts."""
-    choice = choose_from_environment()
-    if choice.notice:
-        logger.info(choice.notice)
-    stack = ExitStack()
-    atexit.register(stack.close)
-    return stack.enter_context(choice.opened())
-
-
-_model = _started_model()
+_until_exit = ExitStack()
+atexit.register(_until_exit.close)
+_model = _until_exit.enter_context(_choice.opened())
 
 sot_graph = create_sot_graph(_model)
 """The graph as `create_sot_graph(model)` makes it."""

@@ -1,0 +1,119 @@
+"""Which model answers where no code chooses one: in the command, and in the graphs of Studio.
+
+Messages name the two environment variables. The command, whose options are called otherwise, puts those in their place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sot_graph.errors import SotConfigError
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
+__all__ = ["DEFAULT_OPENAI_MODEL", "ModelChoice", "choose_from_environment", "choose_model"]
+
+DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
+"""Where only a key is there. The library itself has no default model."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelChoice:
+    """A model that is going to be used."""
+
+    name: str | None
+    """A name, the path of a `.gguf` file, or `None`: the embedded model's own weights."""
+    base_url: str | None = None
+    """An OpenAI-compatible endpoint."""
+    notice: str = ""
+    """What the user has to know about a choice that they didn't make; empty: nothing."""
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it runs inside this process."""
+        return self.base_url is None and (self.name is None or self.name.lower().endswith(".gguf"))
+
+    def check(self) -> None:
+        """Find out whether it can be had, without starting or asking it.
+
+        Raises:
+            SotConfigError: There is no such model, or something that it needs is missing.
+        """
+        if not self.is_embedded:
+            self._resolve()
+            return
+        from sot_graph.local import LocalServer
+
+        try:
+            LocalServer(self.name)
+        except SotConfigError as error:
+            if self.name is not None:
+                raise
+            message = f"{error} Or choose another model: OPENAI_API_KEY, SOT_GRAPH_MODEL."
+            raise SotConfigError(message) from error
+
+    @contextmanager
+    def opened(self) -> Iterator[Runnable[Any, Any]]:
+        """The chat model, as long as the block lasts.
+
+        Raises:
+            SotConfigError: As `check`, or the embedded model could not be started.
+        """
+        if self.is_embedded:
+            from sot_graph.local import local_model
+
+            with local_model(self.name) as chat:
+                yield chat
+        else:
+            yield self._resolve()
+
+    def _resolve(self) -> Runnable[Any, Any]:
+        from sot_graph.llm.resolve import resolve_model
+
+        try:
+            return resolve_model(self.name, base_url=self.base_url)
+        except SotConfigError as error:
+            message = f"{error} Here, model is SOT_GRAPH_MODEL, and base_url is SOT_GRAPH_BASE_URL."
+            raise SotConfigError(message) from error
+
+
+def choose_model(model: str | None = None, base_url: str | None = None) -> ModelChoice:
+    """What the arguments and the environment ask for.
+
+    In this order: the name given, OpenAI's default where `OPENAI_API_KEY` is set, the embedded model.
+
+    Args:
+        model: A name, or a path that ends in `.gguf`.
+        base_url: An OpenAI-compatible endpoint.
+
+    Raises:
+        SotConfigError: A base URL without a name.
+    """
+    if model is not None:
+        choice = ModelChoice(name=model, base_url=base_url)
+        return ModelChoice(name=model, notice=f"Using {model} on this CPU.") if choice.is_embedded else choice
+    if base_url is not None:
+        message = "SOT_GRAPH_BASE_URL needs SOT_GRAPH_MODEL: which of that server's models is to answer?"
+        raise SotConfigError(message)
+    if os.environ.get("OPENAI_API_KEY"):
+        notice = f"Using {DEFAULT_OPENAI_MODEL}, since OPENAI_API_KEY is set. SOT_GRAPH_MODEL chooses another."
+        return ModelChoice(name=DEFAULT_OPENAI_MODEL, notice=notice)
+    notice = (
+        "Using the embedded model SmolLM2-135M on this CPU, since neither OPENAI_API_KEY nor SOT_GRAPH_MODEL is set. "
+        "Its form is good, its facts are often wrong: it is here to show the graph at work."
+    )
+    return ModelChoice(name=None, notice=notice)
+
+
+def choose_from_environment() -> ModelChoice:
+    """What the environment alone asks for: `SOT_GRAPH_MODEL` and `SOT_GRAPH_BASE_URL`; an empty one is not set.
+
+    Raises:
+        SotConfigError: A base URL without a name.
+    """
+    return choose_model(os.environ.get("SOT_GRAPH_MODEL") or None, os.environ.get("SOT_GRAPH_BASE_URL") or None)
