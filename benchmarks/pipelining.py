@@ -18,7 +18,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import SecretStr
 
 from sot_graph import SotOptions, astream_answer, create_sot_graph
-from sot_graph.nodes import pipelining
+from sot_graph.nodes import pipelined_dispatch
 from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 
 ROUNDS = 5
@@ -33,7 +33,7 @@ WAYS: dict[str, tuple[SotOptions, bool]] = {
 }
 
 
-class _OnlyTheFirst(pipelining._Pipeline):
+class _OnlyTheFirst(pipelined_dispatch._Pipeline):
     """The choice that was not made: later points wait for the whole skeleton."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -58,12 +58,12 @@ class _OnlyTheFirst(pipelining._Pipeline):
 @contextmanager
 def waiting_for_the_whole(wanted: bool) -> Iterator[None]:
     """The variant, for the length of the block."""
-    usual = pipelining._Pipeline
-    pipelining._Pipeline = _OnlyTheFirst if wanted else usual  # type: ignore[misc]
+    usual = pipelined_dispatch._Pipeline
+    pipelined_dispatch._Pipeline = _OnlyTheFirst if wanted else usual  # type: ignore[misc]
     try:
         yield
     finally:
-        pipelining._Pipeline = usual  # type: ignore[misc]
+        pipelined_dispatch._Pipeline = usual  # type: ignore[misc]
 
 
 async def read(graph: Any) -> tuple[float, float]:

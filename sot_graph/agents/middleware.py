@@ -194,7 +194,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
                 return after_failure(error, turn.options).route
         return _kept(self._routes, key, decision.route, _MOST_DECISIONS)
 
-    def _routers_model(self, model: BaseChatModel) -> LoopModel:
+    def _routers_model(self, model: BaseChatModel) -> LoopModel | None:
         """What a router without a model of its own asks: the agent's."""
         if not isinstance(self._router, RunRouter):
             return None

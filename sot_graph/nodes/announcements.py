@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from sot_graph.events import FrameEndEvent, PointEndEvent, SkeletonDeltaEvent, SkeletonEvent
+from sot_graph.events import FrameEndEvent, PointEndEvent
 from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, is_shown, tail_of
 from sot_graph.options import frame_parts
 
 if TYPE_CHECKING:
+    from sot_graph.events import SkeletonDeltaEvent, SkeletonEvent
     from sot_graph.run import RunContext
     from sot_graph.types import Expansion, Frame, FramePart, FramePartName, SkeletonPoint
 
@@ -27,31 +28,17 @@ def announce_skeleton(
     """The skeleton is settled, and these of its points, and of what stands around them, need not be written."""
     heads, separator = heads_and_separator(run.graph.join, points)
     cites = run.graph.expander is not None or any(expansion.get("sources") for expansion in kept)
-    run.emit(
-        SkeletonEvent(
-            type="sot.skeleton",
-            points=points,
-            heads=heads,
-            separator=separator,
-            grown=grown,
-            **_layout(run, cites=cites),
-        )
-    )
+    settled = {"type": "sot.skeleton", "points": points, "heads": heads, "separator": separator, "grown": grown}
+    run.emit(cast("SkeletonEvent", {**settled, **_layout(run, cites=cites)}))
     announce_kept(kept, frame or {}, run)
 
 
 def announce_point(point: SkeletonPoint, run: RunContext) -> None:
     """The next point of a skeleton that is still being written."""
     heads, separator = heads_and_separator(run.graph.join, [point])
-    run.emit(
-        SkeletonDeltaEvent(
-            type="sot.skeleton.delta",
-            point=point,
-            head=heads[0] if heads else None,
-            separator=separator,
-            **_layout(run, cites=run.graph.expander is not None),
-        )
-    )
+    head = heads[0] if heads else None
+    grown = {"type": "sot.skeleton.delta", "point": point, "head": head, "separator": separator}
+    run.emit(cast("SkeletonDeltaEvent", {**grown, **_layout(run, cites=run.graph.expander is not None)}))
 
 
 def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext) -> None:
@@ -90,7 +77,8 @@ def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) ->
     run.emit(ended)
 
 
-def _layout(run: RunContext, *, cites: bool) -> Any:
+def _layout(run: RunContext, *, cites: bool) -> dict[str, Any]:
+    """What a reader must know of the whole answer."""
     layout: dict[str, Any] = {
         "eager": run.options.on_point_failure != "skip",
         "introduction": "introduction" in frame_parts(run.graph.options.frame),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Overwrite
 
@@ -42,6 +43,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     check_review_is_possible(run)
     if state.get("review_comment"):
         return await _draft_again(state, run)
+    known: Mapping[str, Any]
     if run.graph.router is not None:
         start, known = run.elapsed(), state
     else:

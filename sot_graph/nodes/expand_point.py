@@ -237,8 +237,8 @@ async def _write_frame_part(
 
 def _describe_end(written: WrittenText, run: RunContext, *, status_key: str) -> None:
     """A section that failed is an error in the trace, though its node ended well."""
-    cache_hit = True if written.is_cached else None
-    run.trace.describe_node(error=written.error, sot_cache_hit=cache_hit, **{status_key: written.status})
+    about: dict[str, Any] = {status_key: written.status, "sot_cache_hit": True if written.is_cached else None}
+    run.trace.describe_node(error=written.error, **about)
 
 
 def _prompt_basis(given: WriteIntroductionInput | SotState, run: RunContext) -> dict[str, Any]:
