@@ -93,18 +93,9 @@ class ModelChoice:
             yield self._resolve()
 
     def _resolve(self) -> Runnable[Any, Any]:
-        from sot_graph.llm.resolve import ModelWords, resolve_model
+        from sot_graph.llm.resolve import resolve_model
 
-        model, base_url = self.settings.model, self.settings.base_url
-        words = ModelWords(
-            model=model,
-            base_url=base_url,
-            examples="Give a name such as gpt-4o-mini or openai:gpt-4o-mini, or the path of a .gguf file.",
-            without_key=f"name a server of your own by {base_url}, or leave {model} out for the embedded model",
-            without_langchain=f"name a server that speaks OpenAI's protocol by {base_url}",
-            own_server=f"give {base_url} too",
-        )
-        return resolve_model(self.name, base_url=self.base_url, words=words)
+        return resolve_model(self.name, base_url=self.base_url)
 
 
 def choose_model(model: str | None = None, base_url: str | None = None, *, settings: Settings = COMMAND) -> ModelChoice:

@@ -18,7 +18,7 @@ from sot_graph.concurrency.sync_cancellation import closing_calls
 from sot_graph.expansion import Expander, check_expander
 from sot_graph.joining import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.resolve import ModelWords, resolve_model
+from sot_graph.llm.resolve import resolve_model
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,
@@ -91,9 +91,7 @@ def build_sot_graph(
         >>> graph = builder.compile(name="answer")
     """
     resolved = resolve_model(model)
-    drafting = (
-        resolved if skeleton_model is None else resolve_model(skeleton_model, words=ModelWords(model="skeleton_model"))
-    )
+    drafting = resolved if skeleton_model is None else resolve_model(skeleton_model, argument="skeleton_model")
     check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
     if expander is not None:
         check_expander(expander)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,25 +14,14 @@ from langchain_openai import ChatOpenAI
 from sot_graph.errors import SotConfigError, brief
 from sot_graph.llm.provider_errors import explain
 
-__all__ = ["ModelWords", "resolve_model"]
+__all__ = ["resolve_model"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelWords:
-    """What error messages call the things that a caller gives, and what they advise: in code, unless said otherwise."""
-
-    model: str = "model"
-    base_url: str = "The base URL"
-    examples: str = (
-        'Pass a LangChain chat model such as ChatOpenAI(model="gpt-4o-mini"), or a name such as "gpt-4o-mini" or '
-        '"openai:gpt-4o-mini".'
-    )
-    without_key: str = "pass ChatOpenAI(model=..., api_key=...)"
-    """Beside setting the key's environment variable."""
-    without_langchain: str = "pass a chat model object"
-    """Beside installing LangChain."""
-    own_server: str = 'pass ChatOpenAI(model=..., base_url="http://...", api_key=...)'
-
+_EXAMPLES = (
+    'Pass a LangChain chat model such as ChatOpenAI(model="gpt-4o-mini"), or a name such as "gpt-4o-mini" or '
+    '"openai:gpt-4o-mini".'
+)
+_OWN_SERVER = 'pass ChatOpenAI(model=..., base_url="http://...", api_key=...)'
 
 _PROVIDERS = frozenset(
     {
@@ -46,7 +34,7 @@ _PROVIDERS = frozenset(
 
 
 def resolve_model(
-    model: object, *, base_url: str | None = None, api_key: str | None = None, words: ModelWords | None = None
+    model: object, *, base_url: str | None = None, api_key: str | None = None, argument: str = "model"
 ) -> Runnable[Any, Any]:
     """A chat model from an object or a name.
 
@@ -56,48 +44,47 @@ def resolve_model(
             `init_chat_model`, where that is installed.
         base_url: An OpenAI-compatible endpoint. Beside it a name is taken as it stands (`qwen3:4b`).
         api_key: The key for a named model; by default the provider's own environment variable.
-        words: For error messages.
+        argument: What the caller knows `model` as, for error messages.
 
     Raises:
         SotConfigError: Not a chat model, no such provider, a missing package or key.
     """
-    words = words or ModelWords()
     if isinstance(model, str):
-        return _from_name(model.strip(), base_url, api_key, words)
+        return _from_name(model.strip(), base_url, api_key, argument)
     if isinstance(model, Runnable):
         return model
-    message = f"{words.model} is a {type(model).__name__}, not a chat model. {words.examples}"
+    message = f"{argument} is a {type(model).__name__}, not a chat model. {_EXAMPLES}"
     raise SotConfigError(message)
 
 
-def _from_name(name: str, base_url: str | None, api_key: str | None, words: ModelWords) -> Runnable[Any, Any]:
+def _from_name(name: str, base_url: str | None, api_key: str | None, argument: str) -> Runnable[Any, Any]:
     provider, colon, rest = name.partition(":")
     if not name.isprintable() or not name or (colon and not (provider and rest)):
-        message = f"{words.model} is {brief(name)}, which names no model. {words.examples}"
+        message = f"{argument} is {brief(name)}, which names no model. {_EXAMPLES}"
         raise SotConfigError(message)
     if base_url is not None:
-        return _chat_openai(name, base_url, api_key, words)
-    _check_no_other_thing(name, words)
+        return _chat_openai(name, base_url, api_key)
+    _check_no_other_thing(name, argument)
     if not colon:
-        return _chat_openai(name, None, api_key, words)
+        return _chat_openai(name, None, api_key)
     if provider == "openai":
-        return _chat_openai(rest, None, api_key, words)
-    return _from_provider(provider, rest, api_key, words)
+        return _chat_openai(rest, None, api_key)
+    return _from_provider(provider, rest, api_key, argument)
 
 
-def _check_no_other_thing(name: str, words: ModelWords) -> None:
+def _check_no_other_thing(name: str, argument: str) -> None:
     """Refuse what people give in a model's place, and what would be told as a missing key."""
     lower = name.lower()
     if lower in _PROVIDERS:
         message = (
-            f"{words.model} is {brief(name)}, which names a provider and none of its models: write both, as in "
+            f"{argument} is {brief(name)}, which names a provider and none of its models: write both, as in "
             "openai:gpt-4o-mini."
         )
     elif "://" in name:
-        message = f"{words.model} is {brief(name)}, an address and not a model's name: {words.own_server}."
+        message = f"{argument} is {brief(name)}, an address and not a model's name: {_OWN_SERVER}."
     elif lower.endswith(".gguf"):
         message = (
-            f"{words.model} is {brief(name)}, a file, which sot_graph.local_model runs: "
+            f"{argument} is {brief(name)}, a file, which sot_graph.local_model runs: "
             "`with local_model(path) as chat:`, and pass that."
         )
     else:
@@ -105,12 +92,12 @@ def _check_no_other_thing(name: str, words: ModelWords) -> None:
     raise SotConfigError(message)
 
 
-def _chat_openai(name: str, base_url: str | None, api_key: str | None, words: ModelWords) -> ChatOpenAI:
+def _chat_openai(name: str, base_url: str | None, api_key: str | None) -> ChatOpenAI:
     settings: dict[str, Any] = {"model": name, "stream_usage": True}
     if base_url is not None:
         if not _is_http_url(base_url):
             message = (
-                f"{words.base_url} is {brief(base_url)}; it must be an http:// or https:// address, such as "
+                f"base_url is {brief(base_url)}; it must be an http:// or https:// address, such as "
                 "http://localhost:11434/v1."
             )
             raise SotConfigError(message)
@@ -124,8 +111,8 @@ def _chat_openai(name: str, base_url: str | None, api_key: str | None, words: Mo
         if base_url is not None:  # local servers want no key
             return ChatOpenAI(**settings, api_key="not-needed")  # type: ignore[arg-type]
         message = (
-            f"No key for {brief(name)}, which is taken for a model of OpenAI's: set OPENAI_API_KEY, or "
-            f"{words.without_key}. Another provider's model is named with it, as in anthropic:its-name."
+            f"No key for {brief(name)}, which is taken for a model of OpenAI's: set OPENAI_API_KEY, or pass "
+            "ChatOpenAI(model=..., api_key=...). Another provider's model is named with it, as in anthropic:its-name."
         )
         raise SotConfigError(message) from error
 
@@ -139,13 +126,13 @@ def _is_http_url(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
 
 
-def _from_provider(provider: str, name: str, api_key: str | None, words: ModelWords) -> BaseChatModel:
+def _from_provider(provider: str, name: str, api_key: str | None, argument: str) -> BaseChatModel:
     full = brief(f"{provider}:{name}")
-    local_hint = f" If {full} is the name of a model on a server of your own, {words.own_server}."
+    local_hint = f" If {full} is the name of a model on a server of your own, {_OWN_SERVER}."
     if importlib.util.find_spec("langchain") is None:
         message = (
-            f"{words.model} is {full}: for other providers than OpenAI install LangChain and the provider's package "
-            f"(pip install langchain langchain-{provider.replace('_', '-')}), or {words.without_langchain}.{local_hint}"
+            f"{argument} is {full}: for other providers than OpenAI install LangChain and the provider's package "
+            f"(pip install langchain langchain-{provider.replace('_', '-')}), or pass a chat model object.{local_hint}"
         )
         raise SotConfigError(message)
     from langchain.chat_models import init_chat_model
@@ -155,13 +142,13 @@ def _from_provider(provider: str, name: str, api_key: str | None, words: ModelWo
             return init_chat_model(name, model_provider=provider)
         return init_chat_model(name, model_provider=provider, api_key=api_key)
     except ImportError as error:
-        message = f"{words.model} is {full}: {explain(error)}"
+        message = f"{argument} is {full}: {explain(error)}"
         raise SotConfigError(message) from error
     except Exception as error:  # of the provider's own class: a missing key, mostly
         if isinstance(error, ValueError) and str(error).startswith("Unsupported provider"):
             message = (
-                f"{words.model} is {full}: LangChain's init_chat_model knows no provider {brief(provider)}.{local_hint}"
+                f"{argument} is {full}: LangChain's init_chat_model knows no provider {brief(provider)}.{local_hint}"
             )
         else:
-            message = f"{words.model} is {full}: no model could be made of it: {explain(error)}"
+            message = f"{argument} is {full}: no model could be made of it: {explain(error)}"
         raise SotConfigError(message) from error

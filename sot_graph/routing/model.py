@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from sot_graph.errors import RoutingError
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.resolve import ModelWords, resolve_model
+from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
@@ -75,9 +75,7 @@ class ModelRouter(RoutesEdges):
     """
 
     def __init__(self, model: Runnable[Any, Any] | str | None = None) -> None:
-        self._model = (
-            None if model is None else LoopModel(resolve_model(model, words=ModelWords(model="ModelRouter's model")))
-        )
+        self._model = None if model is None else LoopModel(resolve_model(model, argument="ModelRouter's model"))
 
     async def __call__(self, question: str, history: Sequence[ChatTurn] = ()) -> RouteDecision:
         """Decide outside of a graph.

@@ -9,26 +9,26 @@ from typing import Any
 
 from langchain_core.tracers import LangChainTracer
 
-from sot_graph._seams import hides_content
+from sot_graph._seams import client_hides_content
 from sot_graph.errors import status_code
 
-__all__ = ["GIVEN_UP", "discreet", "replicas_hide_content", "tracer_hides_content"]
+__all__ = ["GIVEN_UP", "discreet", "hides_content", "replicas_hide_content"]
 
 GIVEN_UP = "given up: its time was over, or its reply was no longer wanted"
 """What a cancelled call says of itself."""
 _DISCREET = "sot_graph_discreet"
 
 
-def tracer_hides_content(tracer: Any) -> bool:
+def hides_content(tracer: Any) -> bool:
     """Whether anything of a run's content is hidden from where this tracer sends it."""
     client = getattr(tracer, "client", None)
-    return client is not None and hides_content(client)
+    return client is not None and client_hides_content(client)
 
 
 def replicas_hide_content(runs: Iterable[Any]) -> bool:
     """The same for the further clients that a run is sent to."""
     return any(
-        hides_content(replica["client"])
+        client_hides_content(replica["client"])
         for run in runs
         for replica in getattr(run, "replicas", None) or ()
         if replica.get("client") is not None

@@ -10,7 +10,7 @@ from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 
 from sot_graph.complaints import quiet_langsmith
-from sot_graph.tracing.hiding import discreet, replicas_hide_content, tracer_hides_content
+from sot_graph.tracing.hiding import discreet, hides_content, replicas_hide_content
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -46,9 +46,7 @@ class NodeTrace:
             if isinstance(handler, (BaseTracer, AsyncBaseTracer))
         ]
         self._node_id = getattr(manager, "parent_run_id", None)
-        self.shows_content = not any(map(tracer_hides_content, self._tracers)) and not replicas_hide_content(
-            self._nodes()
-        )
+        self.shows_content = not any(map(hides_content, self._tracers)) and not replicas_hide_content(self._nodes())
         """Whether names and metadata may hold what was asked or written."""
 
     @property

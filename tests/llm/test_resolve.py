@@ -11,7 +11,7 @@ from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from sot_graph.errors import SotConfigError
-from sot_graph.llm.resolve import ModelWords, resolve_model
+from sot_graph.llm.resolve import resolve_model
 from sot_graph.testing import ScriptedChatModel
 
 
@@ -109,7 +109,7 @@ def test_what_is_no_chat_model_is_refused_with_what_to_pass(model: Any):
 
 def test_the_message_says_which_argument_is_wrong():
     with pytest.raises(SotConfigError, match=r"^skeleton_model is a int"):
-        resolve_model(5, words=ModelWords(model="skeleton_model"))
+        resolve_model(5, argument="skeleton_model")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_message_says_which_argument_is_wrong():
     ],
 )
 def test_a_bad_base_url_is_refused_with_a_good_one(url: str):
-    with pytest.raises(SotConfigError, match=r"The base URL is .* such as http://localhost:11434/v1"):
+    with pytest.raises(SotConfigError, match=r"^base_url is .* such as http://localhost:11434/v1"):
         resolve_model("m", base_url=url)
 
 
