@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `somebody_listens` | LangGraph's stream writer that does nothing, LangChain's streaming handlers | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
 | `has_checkpointer`, `without_checkpointer` | LangGraph's key in a config | the same two, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state |
-| `hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
+| `client_hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
 | `abandon_tasks` | asyncio's register of tasks; in Python 3.11 their contexts | a task that a loop's end doesn't wait for | the loop's end waits for code that takes no cancellation |
 
 Each function does without its private thing where that is gone; tests/unit/test_seams.py takes it away.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.runtime import Runtime
 
-__all__ = ["abandon_tasks", "has_checkpointer", "hides_content", "somebody_listens", "without_checkpointer"]
+__all__ = ["abandon_tasks", "client_hides_content", "has_checkpointer", "somebody_listens", "without_checkpointer"]
 
 _CHECKPOINTER = "__pregel_checkpointer"
 _STREAMS = "tap_output_aiter"
@@ -59,7 +59,7 @@ def without_checkpointer(config: RunnableConfig) -> RunnableConfig:
     return {**config, "configurable": {**config.get("configurable", {}), _CHECKPOINTER: None}}
 
 
-def hides_content(client: Any) -> bool:
+def client_hides_content(client: Any) -> bool:
     """Whether a LangSmith client hides anything of what goes in or comes out.
 
     One that hides a part, by a function or an anonymizer, counts as one that hides all: names don't pass through

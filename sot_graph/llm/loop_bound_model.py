@@ -25,6 +25,7 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.llm.openai_fast_path import FastCompletions
 from sot_graph.observability.redaction import secrets_of
 
 __all__ = ["LoopModel", "PromptForm", "prompt_form"]
@@ -32,6 +33,8 @@ __all__ = ["LoopModel", "PromptForm", "prompt_form"]
 PromptForm: TypeAlias = Callable[[Sequence[BaseMessage]], list[BaseMessage]]
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
+_READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
+"""Of these it is known that they need no typed replies; a class below them may read fields of its provider's."""
 _MOST_CONNECTIONS = 1000
 """As many as the OpenAI client's own pool: one process has no CPU for more calls at once."""
 _DESCRIPTORS_SHARE = 0.75
@@ -104,9 +107,10 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
         return model, None
     http_client = _http_client(model) if model.http_async_client is None else None
     root = model.root_async_client.copy(max_retries=0, http_client=http_client)
+    completions = FastCompletions(root) if type(model) in _READ_DICTIONARIES else root.chat.completions
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-    changes = {"root_async_client": root, "async_client": root.chat.completions, "stream_chunk_timeout": None}
+    changes = {"root_async_client": root, "async_client": completions, "stream_chunk_timeout": None}
     return model.model_copy(update=changes), None if http_client is None else root
 
 
@@ -213,7 +217,7 @@ async def _close_left_behind() -> None:
 
 def prompt_form(model: Runnable[Any, Any]) -> PromptForm:
     """How a prompt's messages are handed to this model: as they are, or in the form that costs it least."""
-    return _for_openai if type(_innermost(model)) in {ChatOpenAI, AzureChatOpenAI} else list
+    return _for_openai if type(_innermost(model)) in _READ_DICTIONARIES else list
 
 
 def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:

@@ -18,7 +18,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tracers import LangChainTracer
 from pydantic import BaseModel, SecretStr
 
-from sot_graph._seams import hides_content
+from sot_graph._seams import client_hides_content
 from sot_graph.errors import SotError, causes_of, status_code
 
 if TYPE_CHECKING:
@@ -197,13 +197,13 @@ def _is_given_up(error: BaseException) -> bool:
 def tracer_hides_content(tracer: Any) -> bool:
     """Whether anything of a run's content is hidden from where this tracer sends it."""
     client = getattr(tracer, "client", None)
-    return client is not None and hides_content(client)
+    return client is not None and client_hides_content(client)
 
 
 def replicas_hide_content(runs: Iterable[Any]) -> bool:
     """The same for the further clients that a run is sent to."""
     return any(
-        hides_content(replica["client"])
+        client_hides_content(replica["client"])
         for run in runs
         for replica in getattr(run, "replicas", None) or ()
         if replica.get("client") is not None

@@ -97,18 +97,18 @@ async def test_where_it_can_not_be_taken_away_an_agent_in_a_point_works_all_the_
     assert [point["text"] for point in result["expansions"]] == [f"By an agent: {title}." for title in TITLES]
 
 
-# --- hides_content ---
+# --- client_hides_content ---
 
 
 def test_a_client_that_says_nothing_of_hiding_counts_as_one_that_hides():
     client = Client(api_key="any", api_url="http://127.0.0.1:9", auto_batch_tracing=False)
-    assert not _seams.hides_content(client)
-    assert _seams.hides_content(SimpleNamespace())
+    assert not _seams.client_hides_content(client)
+    assert _seams.client_hides_content(SimpleNamespace())
     for name in ("_hide_inputs", "_hide_outputs", "_anonymizer"):
         said = {"_hide_inputs": False, "_hide_outputs": False, "_anonymizer": None}
-        assert not _seams.hides_content(SimpleNamespace(**said))
+        assert not _seams.client_hides_content(SimpleNamespace(**said))
         del said[name]
-        assert _seams.hides_content(SimpleNamespace(**said))
+        assert _seams.client_hides_content(SimpleNamespace(**said))
 
 
 # --- abandon_tasks ---
