@@ -45,7 +45,8 @@ _INTERRUPTED = 130
 _TERMINATED = 143
 
 _OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
-_ARGUMENT = re.compile(rf"(?:\bSotOptions\.|(?<=\())({'|'.join(LIBRARY_OPTIONS)})\b(=?)")
+# "SotOptions.deadline=0", "SotOptions.deadline" and "(deadline)".
+_ARGUMENT = re.compile(rf"(?:\bSotOptions\.|(?<=\()(?=\w+\)))({'|'.join(LIBRARY_OPTIONS)})\b(=?)")
 _VARIABLE = re.compile(r"\bSOT_GRAPH_(MODEL|BASE_URL)\b")
 
 owns_process: ContextVar[bool] = ContextVar("sot_graph_owns_process", default=False)

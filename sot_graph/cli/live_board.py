@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
-from rich.measure import Measurement
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -175,9 +174,6 @@ class Board:
             yield Group(tail_of_text(self.direct, options.max_width, height), Text(self.summary, style="dim"))
             return
         yield Group(self._grid(console, options), Text(self.summary, style="dim"))
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        return Measurement(min(_NARROWEST_PANEL, options.max_width), options.max_width)
 
     def _grid(self, console: Console, options: ConsoleOptions) -> Table:
         columns = max(1, min(_MOST_COLUMNS, options.max_width // _NARROWEST_PANEL, len(self._texts) or 1))
