@@ -17,8 +17,7 @@ from sot_graph.state import SotState, add_usage
 from sot_graph.types import ChatTurn, FinishReason, StageTiming
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.model_source import ModelSource
-from sot_graph.writing.text_draft import TextDraft
-from sot_graph.writing.writer import write_something
+from sot_graph.writing.writer import TextDraft, write_something
 
 if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update

@@ -22,9 +22,8 @@ from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryab
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import numbered_list, skeleton_messages, skeleton_prefill
-from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, parse_skeleton
-from sot_graph.skeleton.schema import SkeletonSchema, skeleton_schema
-from sot_graph.skeleton.stream_parser import TitleScanner
+from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton, skeleton_schema
+from sot_graph.skeleton.stream_parser import EarlyTitles, EnoughError, TitleScanner
 
 if TYPE_CHECKING:
     from sot_graph.llm.call import Reply
@@ -52,10 +51,6 @@ _End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "refused"]
 
 class NoSkeletonError(Exception):
     """The model answers, but not with a skeleton: the question is to be answered directly."""
-
-
-class _EnoughError(Exception):
-    """Ends a stream that goes on though nothing more of it is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,28 +270,13 @@ class Drafter:
         """One call, and what was read from its reply. Points that are given out early are given out."""
         options, graph, is_early = self._run.options, self._run.graph, self._on_point is not None
         prefill = skeleton_prefill(graph.prompts) if isinstance(messages[-1], AIMessage) else ""
-        titles = _EarlyTitles(self._take, self._has_enough, prefill)
+        titles = EarlyTitles(self._take, self._has_enough, prefill)
         on_text = titles.feed if is_early and options.stream is not False else None
         self._given_out.begin_list()
         self._repeats = 0
         try:
             if skeleton_format == "structured":
-                schema = SkeletonSchema
-                if not is_early:
-                    prompts = graph.prompts
-                    schema = skeleton_schema(
-                        self._fewest, max_words=prompts.max_title_words, drop_similar=prompts.drop_similar_titles
-                    )
-                parsed, text = await ask_structured(
-                    call,
-                    messages,
-                    schema,
-                    mode=options.structured_mode,
-                    max_reasks=0 if is_early else options.max_reasks,
-                    repair=self._json_from_list,
-                    on_text=on_text,
-                )
-                reading = _Reading(parsed.points, text)
+                reading = await self._ask_structured(call, messages, on_text)
             else:
                 reply = await call.ask(messages, on_text=on_text)
                 text = _whole_list(reply, prefill)
@@ -308,7 +288,7 @@ class Drafter:
         except InvalidOutputError as error:
             reading = self._reading_of_invalid(error)
         except BrokenStreamError as error:  # only a stream that was given out
-            if isinstance(error.__cause__, _EnoughError):
+            if isinstance(error.__cause__, EnoughError):
                 return _Reading([])
             reason = f"the reply broke off ({explain(error.__cause__ or error)})"
             return _Reading([], end="broken", reason=reason)
@@ -319,6 +299,27 @@ class Drafter:
         if is_early:
             titles.finish(reading.titles)
         return reading
+
+    async def _ask_structured(
+        self, call: ModelCall, messages: list[BaseMessage], on_text: Callable[[str], None] | None
+    ) -> _Reading:
+        options, prompts = self._run.options, self._run.graph.prompts
+        schema, reasks = SkeletonSchema, 0
+        if self._on_point is None:
+            schema = skeleton_schema(
+                self._fewest, max_words=prompts.max_title_words, drop_similar=prompts.drop_similar_titles
+            )
+            reasks = options.max_reasks
+        parsed, text = await ask_structured(
+            call,
+            messages,
+            schema,
+            mode=options.structured_mode,
+            max_reasks=reasks,
+            repair=self._json_from_list,
+            on_text=on_text,
+        )
+        return _Reading(parsed.points, text)
 
     def _reading_of_invalid(self, error: InvalidOutputError) -> _Reading:
         """What can be had of replies that aren't the JSON that was asked for: some models write a fine list."""
@@ -445,48 +446,6 @@ class Drafter:
         # A profile whose models aren't told how many points they may write has them cut as a matter of course.
         level, whose = (logging.WARNING, "max_points") if by_options else (logging.INFO, "the prompts' max_points")
         logger.log(level, "The skeleton has %s points; the first %d are kept (%s).", how_many, self._most, whose)
-
-
-class _EarlyTitles:
-    """One reply's titles: first those that were whole while it was written, then the others.
-
-    Args:
-        take: Takes a title.
-        has_enough: Given how many characters came since the last title: whether no more of the reply is wanted.
-        prefill: What was put into the model's mouth.
-    """
-
-    def __init__(self, take: Callable[[str], None], has_enough: Callable[[int], bool], prefill: str) -> None:
-        self._take = take
-        self._has_enough = has_enough
-        self._prefill = prefill
-        self._behind = 0
-        self._held = ""
-        self._scanner = TitleScanner()
-        self._titles: list[str] = []
-
-    def feed(self, piece: str) -> None:
-        """Take the next piece of the reply."""
-        if self._prefill:  # some servers repeat what was put into the model's mouth
-            self._held += piece
-            start = self._held.lstrip()
-            if len(start) < len(self._prefill):
-                return
-            piece = self._held if start.startswith(self._prefill) else f"{self._prefill} {start}"
-            self._prefill = ""
-        titles = self._scanner.feed(piece)
-        for raw in titles:
-            self._titles.append(raw)
-            self._take(raw)
-        self._behind = 0 if titles else self._behind + len(piece)
-        if self._has_enough(self._behind):
-            raise _EnoughError
-
-    def finish(self, titles: Sequence[str]) -> None:
-        """The titles of the whole reply: those that weren't seen yet are new."""
-        seen = len(self._titles)
-        for title in titles[seen:] if list(titles[:seen]) == self._titles else titles:
-            self._take(title)
 
 
 def _whole_list(reply: Reply, prefill: str) -> str:

@@ -6,21 +6,26 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.types import SkeletonPoint
 
 __all__ = [
     "PointSieve",
+    "SkeletonSchema",
     "clean_title",
     "clean_titles",
     "given_points",
     "number_points",
     "numbered_item",
     "parse_skeleton",
+    "skeleton_schema",
     "split_needs",
     "title_of",
     "titles_from_json",
@@ -362,3 +367,44 @@ def _places(given: Sequence[Any]) -> dict[int, int]:
     if all(type(index) is int for index in named) and len(set(named)) == len(named):
         return {index: place for place, index in enumerate(named, start=1)}  # type: ignore[misc]
     return {place: place for place in range(1, len(named) + 1)}
+
+
+class SkeletonSchema(BaseModel):
+    """The compact reply: every token of a skeleton is latency."""
+
+    model_config = ConfigDict(extra="forbid", title="Skeleton")
+
+    points: list[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_bare_lists(cls, value: Any) -> Any:
+        return {"points": value} if isinstance(value, list) else value
+
+    @field_validator("points", mode="before")
+    @classmethod
+    def _titles_only(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [title for item in value if (title := title_of(item)) is not None]
+
+
+@lru_cache(maxsize=64)
+def skeleton_schema(
+    min_points: int, *, max_words: int | None = None, drop_similar: bool = False
+) -> type[SkeletonSchema]:
+    """The reply's schema, whose validation counts the points that are usable."""
+
+    def enough_points(_cls: type[BaseModel], value: list[str]) -> list[str]:
+        usable = clean_titles(value, max_words=max_words, drop_similar=drop_similar)
+        if len(usable) < min_points:
+            message = f"Write at least {min_points} different points; {len(usable)} are usable."
+            raise ValueError(message)
+        return value
+
+    namespace: dict[str, Any] = {
+        "__module__": __name__,
+        "__doc__": None,
+        "enough_points": field_validator("points")(classmethod(enough_points)),
+    }
+    return type("Skeleton", (SkeletonSchema,), namespace)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from sot_graph.llm.call import ModelCall
     from sot_graph.run import RunContext
-    from sot_graph.writing.text_draft import TextDraft
+    from sot_graph.writing.writer import TextDraft
 
 __all__ = ["ExpanderSource"]
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, made
-from sot_graph.writing.text_draft import TextDraft
+
+if TYPE_CHECKING:
+    from sot_graph.writing.writer import TextDraft
 
 __all__ = ["ModelSource"]
 
