@@ -80,7 +80,7 @@ async def write_directly(
         now=run.elapsed if run.stream else None,
     )
     source = ModelSource(call, direct_messages(graph.prompts, question=question, history=history))
-    nothing, end = "", ""
+    nothing, end = None, ""
     try:
         async with asyncio.timeout(run.seconds_left(None)) as timer:
             nothing = await write_something(source, draft, call)
@@ -89,7 +89,7 @@ async def write_directly(
             message = f"The model refused the call: {explain(error)}. Check the key, the model's name and the base URL."
             raise SotConfigError(message) from error
         is_late = isinstance(error, TimeoutError) and timer.expired()
-        if not (is_late and draft.text):
+        if not (is_late and draft.cleaner.text):
             reason = f"it was not there at the deadline ({run.options.deadline:.3g} s)" if is_late else explain(error)
             message = f"There is no skeleton, and the direct answer failed too: {reason}."
             raise SkeletonError(message) from error
@@ -105,4 +105,4 @@ async def write_directly(
     if draft.first_text_at is not None:
         timing["first_token"] = draft.first_text_at
     timing["end"] = run.elapsed()
-    return DirectAnswer(draft.text + end, timing, "length" if draft.truncated else "stop")
+    return DirectAnswer(draft.cleaner.text + end, timing, "length" if draft.truncated else "stop")

@@ -99,7 +99,7 @@ class ExpanderSource:
                 raise
             except Exception as error:
                 self._redactor.error(error)
-                wait = None if draft.text else retries.wait_after(error)
+                wait = None if draft.cleaner.text else retries.wait_after(error)
                 if wait is None:
                     raise self._named(error) from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)

@@ -54,7 +54,7 @@ class ModelSource:
                 text = "" if stream else reply.text
                 break
             except BrokenStreamError as error:
-                if draft.text:
+                if draft.cleaner.text:
                     logger.info("A streamed reply broke off after %d characters; going on from there", len(error.text))
                     messages = [*made(self._messages), AIMessage(error.text), HumanMessage(_GO_ON)]
                     reply = await call.ask(messages, on_attempt=draft.begin_attempt)

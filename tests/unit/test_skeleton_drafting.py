@@ -295,7 +295,7 @@ async def test_a_models_own_timeout_is_not_taken_for_ours(make_run: MakeRun):
 
 async def test_a_cancelled_draft_stays_cancelled(endpoint: SimulatedEndpoint, make_run: MakeRun):
     endpoint.faults = [Fault(Stall())]
-    running = asyncio.create_run(draft(make_run(), endpoint.chat_model()))
+    running = asyncio.create_task(draft(make_run(), endpoint.chat_model()))
     await endpoint.wait_for_async(lambda entries: len(entries) == 1)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
