@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -22,7 +23,7 @@ from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryab
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import numbered_list, skeleton_messages, skeleton_prefill
-from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton, skeleton_schema
+from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton
 from sot_graph.skeleton.stream_parser import EarlyTitles, EnoughError, TitleScanner
 
 if TYPE_CHECKING:
@@ -181,6 +182,8 @@ class Drafter:
         self._is_over = False
         """Whether there were more points than may be."""
         self._repeats = 0
+        self._read: tuple[Sequence[str], list[SkeletonPoint]] | None = None
+        """The titles that were read last, and the points that they make."""
         prompts, options = run.graph.prompts, run.options
         self._most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
         self._fewest = min(options.min_points, self._most)
@@ -376,21 +379,18 @@ class Drafter:
     async def _ask_structured(
         self, call: ModelCall, messages: list[BaseMessage], on_text: Callable[[str], None] | None
     ) -> _Reading:
-        options, prompts = self._run.options, self._run.graph.prompts
-        schema, reasks = SkeletonSchema, 0
-        if self._on_point is None:
-            schema = skeleton_schema(
-                self._fewest, max_words=prompts.max_title_words, drop_similar=prompts.drop_similar_titles
-            )
-            reasks = options.max_reasks
+        options = self._run.options
+        # Points that were given out early can't be asked for again.
+        is_whole = self._on_point is None
         parsed, text = await ask_structured(
             call,
             messages,
-            schema,
+            SkeletonSchema,
             mode=options.structured_mode,
-            max_reasks=reasks,
+            max_reasks=options.max_reasks if is_whole else 0,
             repair=self._json_from_list,
             on_text=on_text,
+            context={"points": self._points, "fewest": self._fewest} if is_whole else None,
         )
         return _Reading(parsed.points, text)
 
@@ -462,13 +462,19 @@ class Drafter:
         )
 
     def _points(self, titles: Sequence[str]) -> list[SkeletonPoint]:
-        sieve = self._sieve()
-        for title in islice(titles, MOST_ITEMS):
-            sieve.take(title)
-        return sieve.points
+        if self._read is None or self._read[0] != titles:
+            sieve = self._sieve()
+            for title in islice(titles, MOST_ITEMS):
+                sieve.take(title)
+            self._read = (list(titles), sieve.points)
+        return self._read[1]
 
     def _json_from_list(self, text: str) -> str | None:
-        """A list in place of the JSON that was asked for is as good: no need to ask again."""
+        """JSON made of a list in its place, which is as good: no need to ask again."""
+        if text.lstrip().startswith("{"):
+            with suppress(ValueError):
+                json.loads(text)
+                return None
         titles = parse_skeleton(text)
         return json.dumps({"points": titles}) if len(self._points(titles)) >= self._fewest else None
 
