@@ -25,7 +25,7 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.llm.openai_fast_path import FastCompletions
+from sot_graph.llm.openai_fast_path import fast_client
 from sot_graph.observability.redaction import secrets_of
 
 __all__ = ["LoopModel", "PromptForm", "prompt_form"]
@@ -107,10 +107,10 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
         return model, None
     http_client = _http_client(model) if model.http_async_client is None else None
     root = model.root_async_client.copy(max_retries=0, http_client=http_client)
-    completions = FastCompletions(root) if type(model) in _READ_DICTIONARIES else root.chat.completions
+    used = fast_client(root) if type(model) in _READ_DICTIONARIES else root
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-    changes = {"root_async_client": root, "async_client": completions, "stream_chunk_timeout": None}
+    changes = {"root_async_client": used, "async_client": used.chat.completions, "stream_chunk_timeout": None}
     return model.model_copy(update=changes), None if http_client is None else root
 
 

@@ -37,6 +37,7 @@ _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 8.0
 _LONGEST_MESSAGE = 300
 _LOST_CONNECTIONS = frozenset({"TransportError", "APIConnectionError", "IncompleteRead", "ClientConnectionError"})
+_BROKEN_REPLIES = frozenset({"ClientPayloadError"})
 _TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
 
 # A long word of letters and digits, as keys of all kinds are; dates and names of models don't look like it.
@@ -142,8 +143,10 @@ def explain(error: BaseException) -> str:
     if trouble == "silent":
         return "the model did not answer in time"
     if trouble == "lost":
-        root = list(causes_of(error))[-1]
-        return f"the model could not be reached ({_one_line(_said(root) or type(root).__name__)})"
+        links = list(causes_of(error))
+        if any(_is_a(link, _BROKEN_REPLIES) for link in links):  # what aiohttp says of them are a parser's own words
+            return "the model could not be reached (its reply broke off)"
+        return f"the model could not be reached ({_one_line(_said(links[-1]) or type(links[-1]).__name__)})"
     if any(isinstance(link, json.JSONDecodeError) for link in causes_of(error)):
         return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"
     text = _one_line(_provider_message(error) or _said(error)) or type(error).__name__
