@@ -1,7 +1,7 @@
-"""`LoopModel`: a chat model that may be used on any number of event loops.
+"""`LoopModel`: a chat model that may be used on any number of event loops, and is asked in the way that costs least.
 
 An asynchronous HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its
-own for every loop.
+own for every loop, and `FastCompletions` before it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import asyncio
 import ssl
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 from urllib.request import getproxies
 
@@ -21,16 +23,14 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
+from openai import not_given
+from openai.types.chat import ChatCompletion
 
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.llm.openai_fast_path import FastCompletions
 from sot_graph.observability.redaction import secrets_of
 
-__all__ = ["LoopModel", "PromptForm", "prompt_form"]
-
-PromptForm: TypeAlias = Callable[[Sequence[BaseMessage]], list[BaseMessage]]
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
@@ -42,6 +42,7 @@ _DESCRIPTORS_SHARE = 0.75
 _KEEPALIVE_SECONDS = 2.0
 """Local servers close idle connections after about five: let go of ours before a request can meet that."""
 _LONG_CHARS = 1000
+_NOT_IN_THE_BODY = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
 
 
 class LoopModel:
@@ -60,7 +61,7 @@ class LoopModel:
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
         self.gate = CallLimiter(_connection_limit())
-        innermost = _innermost(model)
+        innermost = innermost_model(model)
         self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self.secrets = secrets_of(model)
@@ -91,7 +92,7 @@ class LoopModel:
         return copy
 
 
-def _innermost(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """The model below whatever was bound to it."""
     while isinstance(model, RunnableBinding):
         model = model.bound
@@ -215,9 +216,9 @@ async def _close_left_behind() -> None:
             await client.close()
 
 
-def prompt_form(model: Runnable[Any, Any]) -> PromptForm:
+def prompt_form(model: Runnable[Any, Any]) -> Callable[[Sequence[BaseMessage]], list[BaseMessage]]:
     """How a prompt's messages are handed to this model: as they are, or in the form that costs it least."""
-    return _for_openai if type(_innermost(model)) in _READ_DICTIONARIES else list
+    return _for_openai if type(innermost_model(model)) in _READ_DICTIONARIES else list
 
 
 def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
@@ -239,3 +240,90 @@ def _is_long_text(message: BaseMessage) -> bool:
         and len(message.content) > _LONG_CHARS
         and not (message.tool_calls or message.invalid_tool_calls or message.additional_kwargs or message.name)
     )
+
+
+class FastCompletions:
+    """What a `ChatOpenAI` holds as its `async_client`: requests as they are and replies as they came.
+
+    The client's own `chat.completions` looks up each field of a request in its type, down to each message's, for names
+    to translate, of which chat completions have none; and it builds typed objects of a reply and of each streamed
+    piece, of which LangChain makes dictionaries again before it reads them. The client's `post`, which is public, does
+    neither. docs/benchmarks.md has what that costs. A model that doesn't call what stands here is slower, and nothing
+    else: all but `create` is the client's own.
+
+    Args:
+        client: Sends the requests.
+    """
+
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client.chat.completions, name)
+
+    @property
+    def with_raw_response(self) -> Any:
+        """The same, for those who want a response's headers beside its content, as LangChain does of whole replies."""
+        return SimpleNamespace(create=self._create_raw)
+
+    async def create(self, *, stream: bool | None = None, **asked: Any) -> Any:
+        """Ask for a completion."""
+        if not stream:
+            return (await self._create_raw(**asked)).parse()
+        pieces = await self._post({**asked, "stream": True}, cast_to=object, stream_cls=openai.AsyncStream[object])
+        return _reading(pieces)
+
+    async def _create_raw(self, **asked: Any) -> Any:
+        if asked.get("stream"):
+            return await self._client.chat.completions.with_raw_response.create(**asked)
+        return _RawReply(await self._post(asked, cast_to=httpx2.Response))
+
+    async def _post(self, body: dict[str, Any], **how: Any) -> Any:
+        options: dict[str, Any] = {"security": {"bearer_auth": True}}  # not the key of an administrator
+        for name, option in _NOT_IN_THE_BODY.items():
+            value = body.pop(name, None)
+            if value is not None:
+                options[option] = value
+        timeout = body.pop("timeout", not_given)
+        if timeout is not not_given:
+            options["timeout"] = timeout
+        post: Any = self._client.post
+        return await post("/chat/completions", body=body, options=options, stream=bool(body.get("stream")), **how)
+
+
+class _RawReply:
+    """A whole reply."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self.http_response = response
+        self.headers = response.headers
+
+    def parse(self) -> Any:
+        """The reply; the text of one that isn't JSON, of which LangChain says what is wrong."""
+        if not self.headers.get("content-type", "json").partition(";")[0].endswith("json"):
+            return self.http_response.text
+        data = self.http_response.json()
+        try:
+            is_refused = bool(data["choices"][0]["message"]["refusal"])
+        except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
+            is_refused = False
+        # Only of an object does LangChain tell that the model declines.
+        return ChatCompletion.construct(**data) if is_refused else data
+
+
+@asynccontextmanager
+async def _reading(pieces: openai.AsyncStream[Any]) -> AsyncIterator[AsyncIterator[Any]]:
+    """A streamed reply as it comes."""
+
+    async def each() -> AsyncIterator[Any]:
+        async for piece in pieces:
+            if isinstance(piece, dict):
+                for choice in piece.get("choices") or ():
+                    if isinstance(choice, dict):  # Azure's content filter sends choices without a `delta`
+                        choice.setdefault("delta", None)
+            yield piece
+
+    try:
+        yield each()
+    finally:
+        await pieces.close()

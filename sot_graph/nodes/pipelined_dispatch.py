@@ -27,8 +27,9 @@ from sot_graph.nodes.skeleton_cache import DRAFTED, IN_THE_CACHE, no_skeleton, r
 from sot_graph.options import frame_parts
 from sot_graph.run import open_run
 from sot_graph.skeleton.drafter import Draft, Drafter, NoSkeletonError, skeleton_as_written
-from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, add_usage, merge_timings
+from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, merge_timings
 from sot_graph.types import ChatTurn, StageTiming, Timings
+from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent

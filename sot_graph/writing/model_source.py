@@ -6,7 +6,7 @@ import logging
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, made
+from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
 from sot_graph.writing.text_draft import TextDraft
 
 __all__ = ["ModelSource"]
@@ -53,7 +53,8 @@ class ModelSource:
             except BrokenStreamError as error:
                 if draft.text:
                     logger.info("A streamed reply broke off after %d characters; going on from there", len(error.text))
-                    messages = [*made(self._messages), AIMessage(error.text), HumanMessage(_GO_ON)]
+                    prompt = self._messages() if callable(self._messages) else self._messages
+                    messages = [*prompt, AIMessage(error.text), HumanMessage(_GO_ON)]
                     reply = await call.ask(messages, on_attempt=draft.begin_attempt)
                     text = _continuation(error.text, reply.text)
                     break
