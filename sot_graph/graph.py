@@ -12,9 +12,9 @@ from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph._seams import in_class
 from sot_graph.cache import ResultCache
-from sot_graph.checking import check_call, check_kind, check_returns_at_once
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.sync_cancellation import closing_calls
+from sot_graph.errors import check_call, check_kind, check_returns_at_once
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model

@@ -18,8 +18,7 @@ from sot_graph.types import ChatTurn, FinishReason, StageTiming
 from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.model_source import ModelSource
-from sot_graph.writing.text_draft import TextDraft
-from sot_graph.writing.writer import write_something
+from sot_graph.writing.writer import TextDraft, write_something
 
 if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
@@ -82,7 +81,7 @@ async def write_directly(
         now=run.elapsed if run.stream else None,
     )
     source = ModelSource(call, direct_messages(graph.prompts, question=question, history=history))
-    nothing, end = "", ""
+    nothing, end = None, ""
     try:
         async with asyncio.timeout(run.seconds_left(None)) as timer:
             nothing = await write_something(source, draft, call)
@@ -91,7 +90,7 @@ async def write_directly(
             message = f"The model refused the call: {explain(error)}. Check the key, the model's name and the base URL."
             raise SotConfigError(message) from error
         is_late = isinstance(error, TimeoutError) and timer.expired()
-        if not (is_late and draft.text):
+        if not (is_late and draft.cleaner.text):
             reason = f"it was not there at the deadline ({run.options.deadline:.3g} s)" if is_late else explain(error)
             message = f"There is no skeleton, and the direct answer failed too: {reason}."
             raise SkeletonError(message) from error
@@ -107,4 +106,4 @@ async def write_directly(
     if draft.first_text_at is not None:
         timing["first_token"] = draft.first_text_at
     timing["end"] = run.elapsed()
-    return DirectAnswer(draft.text + end, timing, "length" if draft.truncated else "stop")
+    return DirectAnswer(draft.cleaner.text + end, timing, "length" if draft.truncated else "stop")

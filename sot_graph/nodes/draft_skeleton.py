@@ -10,12 +10,11 @@ from langgraph.types import Overwrite
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_skeleton
-from sot_graph.nodes.pipelined_dispatch import can_pipeline, draft_and_expand
+from sot_graph.nodes.pipelined_dispatch import draft_and_expand, skeleton_keys
 from sot_graph.nodes.question_input import Asked, kept_expansions, kept_frame, read_given, read_question
-from sot_graph.nodes.skeleton_cache import draft_or_recall, skeleton_keys
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.run import ANSWER_ID
-from sot_graph.skeleton.drafter import Draft, Revision
+from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, SotState
 from sot_graph.types import StageTiming
 from sot_graph.usage import add_usage
@@ -56,10 +55,13 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     question, history = known["asked"], known["history"]
     may_depend = known.get("may_depend", False)  # not there in a run that an earlier version began
     why = state["route_reason"] if run.graph.router is not None else None
-    if can_pipeline(run):
+    # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
+    # time: theirs would wait for the place that this node holds.
+    is_pipelined = run.options.dispatch == "pipelined" and not run.graph.options.review_skeleton
+    if is_pipelined and run.config.get("max_concurrency") != 1:
         update = await draft_and_expand(question, history, run, why=why, start=start, may_depend=may_depend)
     else:
-        draft, reason = await draft_or_recall(run, question, history, may_depend=may_depend)
+        draft, reason = await Drafter(run, question, history, may_depend=may_depend).settle()
         update = {
             **announced_keys(draft, reason, run, why=why),
             "expansions": [],
@@ -143,9 +145,9 @@ def announced_keys(draft: Draft, reason: str, run: RunContext, *, why: str | Non
 async def _draft_again(state: SotState, run: RunContext) -> Update:
     start = run.elapsed()
     revision = Revision(state["skeleton_text"], state["review_comment"])
-    draft, reason = await draft_or_recall(
-        run, state["asked"], state["history"], revision, may_depend=state.get("may_depend", False)
-    )
+    may_depend = state.get("may_depend", False)
+    drafter = Drafter(run, state["asked"], state["history"], revision=revision, may_depend=may_depend)
+    draft, reason = await drafter.settle()
     return {
         **skeleton_keys(draft, reason),
         "expansions": Overwrite(kept_expansions(draft.points, state["expansions"])),

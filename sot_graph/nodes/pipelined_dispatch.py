@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables.config import ensure_config
@@ -23,10 +22,17 @@ from sot_graph.concurrency.background_loop import run_in_own_thread
 from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_skeleton
 from sot_graph.nodes.expand_point import expand_point, write_introduction
-from sot_graph.nodes.skeleton_cache import DRAFTED, IN_THE_CACHE, no_skeleton, recall, skeleton_key, skeleton_keys
 from sot_graph.options import frame_parts
 from sot_graph.run import open_run
-from sot_graph.skeleton.drafter import Draft, Drafter, NoSkeletonError, skeleton_as_written
+from sot_graph.skeleton.drafter import (
+    DRAFTED,
+    IN_THE_CACHE,
+    Draft,
+    Drafter,
+    NoSkeletonError,
+    no_skeleton,
+    skeleton_as_written,
+)
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, merge_timings
 from sot_graph.types import ChatTurn, StageTiming, Timings
 from sot_graph.usage import add_usage
@@ -37,7 +43,7 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
     from sot_graph.types import SkeletonPoint, Usage
 
-__all__ = ["can_pipeline", "draft_and_expand"]
+__all__ = ["draft_and_expand", "skeleton_keys"]
 
 NEXT_POINT = "next_point"
 """The name of the tasks that keep the titles, in traces and in `stream_mode="updates"`."""
@@ -56,16 +62,6 @@ class _Step(TypedDict, total=False):
     reason: str
     usage: Usage
     end: float
-
-
-def can_pipeline(run: RunContext) -> bool:
-    """Whether points may be begun before the skeleton is whole.
-
-    Not before somebody has approved it, and not where LangGraph runs one task at a time: ours would wait for the
-    place that their own node holds.
-    """
-    wanted = run.options.dispatch == "pipelined" and not run.graph.options.review_skeleton
-    return wanted and run.config.get("max_concurrency") != 1
 
 
 async def draft_and_expand(
@@ -103,13 +99,24 @@ async def draft_and_expand(
     }
 
 
+def skeleton_keys(draft: Draft, reason: str) -> Update:
+    """The state's keys of a settled skeleton."""
+    return {
+        "skeleton": draft.points,
+        "skeleton_text": draft.text,
+        "skeleton_format": draft.skeleton_format,
+        "is_written": False,
+        "route": "skeleton" if draft.points else "direct",
+        "route_reason": reason,
+    }
+
+
 class _Pipeline:
     def __init__(self, question: str, history: list[ChatTurn], run: RunContext, *, may_depend: bool) -> None:
         self._question = question
         self._history = history
         self._run = run
         self._may_depend = may_depend
-        self._key = skeleton_key(run, question, history, may_depend=may_depend)
         self._points: list[SkeletonPoint] = []
         self._recalled: Draft | None = None
         self._drafter: Drafter | None = None
@@ -166,10 +173,6 @@ class _Pipeline:
 
     async def _open(self) -> None:
         """Recall the skeleton from the cache, or begin to draft it."""
-        kept = await recall(self._run, self._key)
-        if kept is not None and kept.points[: len(self._points)] == self._points:
-            self._recalled = kept
-            return
         self._drafter = Drafter(
             self._run,
             self._question,
@@ -178,6 +181,10 @@ class _Pipeline:
             on_point=self._titled.put_nowait,
             known=self._points,
         )
+        kept = await self._drafter.recall()
+        if kept is not None and kept.points[: len(self._points)] == self._points:
+            self._recalled = kept
+            return
         self._drafting = asyncio.create_task(self._drafter.draft())
         self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
 
@@ -192,7 +199,7 @@ class _Pipeline:
             except NoSkeletonError as error:
                 draft, reason = no_skeleton(error)
             if self._drafter.is_whole:
-                await self._run.graph.cache.put(self._key, asdict(draft))
+                await self._drafter.remember(draft)
         return _Step(
             skeleton=draft.points,
             text=draft.text,

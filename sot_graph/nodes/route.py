@@ -21,8 +21,8 @@ from sot_graph.nodes.draft_skeleton import (
 from sot_graph.nodes.expand_point import fan_out_points
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
-from sot_graph.nodes.skeleton_cache import draft_or_recall
 from sot_graph.routing.protocol import decide
+from sot_graph.skeleton.drafter import Drafter
 from sot_graph.state import SotState
 from sot_graph.types import RouteName, StageTiming, Timings
 from sot_graph.usage import add_usage
@@ -94,9 +94,8 @@ class _Speculation:
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
         self._direct: asyncio.Task[DirectAnswer] | None = None
         if run.options.speculative:
-            self._draft = asyncio.create_task(
-                draft_or_recall(run, asked.question, asked.history, may_depend=run.options.dependent == "graph")
-            )
+            drafter = Drafter(run, asked.question, asked.history, may_depend=run.options.dependent == "graph")
+            self._draft = asyncio.create_task(drafter.settle())
         if run.options.speculative == "both":
             self._direct = asyncio.create_task(write_directly(asked.question, asked.history, run, send=self._send))
 

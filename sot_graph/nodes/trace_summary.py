@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from sot_graph.nodes import (
     EXPAND_POINT,
     JOIN,
     REVIEW_SKELETON,
-    ROUTE,
     WRITE_CONCLUSION,
     WRITE_INTRODUCTION,
 )
@@ -58,13 +57,8 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
         has_answer: Whether the result is whole: then it is shown in place of what LangGraph alone would record of a
             streamed run, which is every channel.
     """
-    if run.trace.is_watched:
-        # Without the question among the messages: who hides inputs may well show outputs.
-        outputs = {**result, "messages": result["messages"][-1:]} if has_answer else None
-        run.trace.describe_graph(_figures(result, run), outputs=outputs)
-
-
-def _figures(result: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
+    if not run.trace.is_watched:
+        return
     figures = measure_run(result, question="")
     seconds: dict[str, float | None] = {"sot_seconds": figures.total}
     if run.invocation.begun_here:  # the times of a run that goes on are of several clocks
@@ -73,13 +67,31 @@ def _figures(result: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
             "sot_critical_path": figures.critical_path,
             "sot_speed_up_estimate": figures.speed_up_estimate,
         }
-    return {
-        "sot_route": result["route"],
-        "sot_points": len(figures.points),
-        "sot_failed_points": sum(point.status != "ok" for point in figures.points),
-        "sot_streamed": figures.streamed,
-        **{name: None if value is None else round(value, _DIGITS) for name, value in seconds.items()},
-    }
+    # Without the question among the messages: who hides inputs may well show outputs.
+    outputs = {**result, "messages": result["messages"][-1:]} if has_answer else None
+    run.trace.describe_graph(
+        {
+            "sot_route": result["route"],
+            "sot_points": len(figures.points),
+            "sot_failed_points": sum(point.status != "ok" for point in figures.points),
+            "sot_streamed": figures.streamed,
+            **{name: None if value is None else round(value, _DIGITS) for name, value in seconds.items()},
+        },
+        outputs=outputs,
+    )
+
+
+_INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
+    DRAFT_SKELETON: ("asked", "history"),
+    REVIEW_SKELETON: ("skeleton",),
+    EXPAND_POINT: ("point",),
+    WRITE_INTRODUCTION: ("asked", "history", "skeleton"),
+    WRITE_CONCLUSION: ("asked", "history", "expansions"),
+    JOIN: ("expansions",),
+    ANSWER_DIRECTLY: ("asked", "history"),
+}
+_GIVEN_KEYS = ("question", "messages", "given_skeleton", "given_expansions")
+_OUTPUT_KEYS = ("answer", "skeleton", "route", "route_reason", "review_comment")
 
 
 def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
@@ -89,52 +101,24 @@ def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
         node: Its name.
         begins: Whether it is the graph's first: it reads the question from what the caller gave.
     """
-    inputs = _given if begins else _INPUTS[node]
-    return TracePolicy(process_inputs=inputs, process_outputs=_OUTPUTS.get(node, _settled))
+    is_section = node in {EXPAND_POINT, WRITE_INTRODUCTION, WRITE_CONCLUSION}
+    return TracePolicy(
+        process_inputs=partial(_inputs, _GIVEN_KEYS if begins else _INPUT_KEYS[node]),
+        process_outputs=_section if is_section else partial(_inputs, _OUTPUT_KEYS),
+    )
 
 
-def _given(state: Mapping[str, Any]) -> dict[str, Any]:
-    return _present(state, "question", "messages", "given_skeleton", "given_expansions")
+def _inputs(keys: Sequence[str], state: Mapping[str, Any]) -> dict[str, Any]:
+    shown = {key: state[key] for key in keys if state.get(key)}
+    if "asked" in shown:
+        shown = {"question": shown.pop("asked"), **shown}
+    if "expansions" in shown:
+        statuses = [{"index": each["index"], "status": each["status"]} for each in shown.pop("expansions")]
+        shown["points"] = statuses
+    return shown
 
 
-def _asked(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {"question": state["asked"], **_present(state, "history")}
-
-
-def _settled(update: Mapping[str, Any]) -> dict[str, Any]:
-    return _present(update, "answer", "skeleton", "route", "route_reason", "review_comment")
-
-
-def _written(update: Mapping[str, Any]) -> dict[str, Any]:
-    (expansion,) = update["expansions"]
-    return _present(expansion, "text", "status", "error")
-
-
-def _written_around(update: Mapping[str, Any]) -> dict[str, Any]:
-    (part,) = update["frame"].values()
-    return _present(part, "text", "status", "error")
-
-
-def _statuses(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {"points": [_present(expansion, "index", "status") for expansion in state["expansions"]]}
-
-
-def _present(source: Mapping[str, Any], *keys: str) -> dict[str, Any]:
-    return {key: source[key] for key in keys if source.get(key)}
-
-
-_INPUTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    ROUTE: _given,
-    DRAFT_SKELETON: _asked,
-    REVIEW_SKELETON: lambda state: _present(state, "skeleton"),
-    EXPAND_POINT: lambda payload: {"point": payload["point"]},
-    WRITE_INTRODUCTION: lambda payload: {**_asked(payload), **_present(payload, "skeleton")},
-    WRITE_CONCLUSION: lambda state: {**_asked(state), **_statuses(state)},
-    JOIN: _statuses,
-    ANSWER_DIRECTLY: _asked,
-}
-_OUTPUTS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    EXPAND_POINT: _written,
-    WRITE_INTRODUCTION: _written_around,
-    WRITE_CONCLUSION: _written_around,
-}
+def _section(update: Mapping[str, Any]) -> dict[str, Any]:
+    """What was written, of a node that writes one section."""
+    sections: list[Any] = [*update.get("expansions", ()), *update.get("frame", {}).values()]
+    return {key: sections[0][key] for key in ("text", "status", "error") if sections[0][key]}

@@ -9,9 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
-from sot_graph.checking import check_call
 from sot_graph.concurrency.isolation import in_own_thread, run_isolated
-from sot_graph.errors import RoutingError, SotConfigError
+from sot_graph.errors import RoutingError, SotConfigError, check_call
 from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`Drafter`: gets a skeleton from a model, in one format and then in the other.
+"""`Drafter`: gets a skeleton from the cache or from a model, in one format and then in the other.
 
 Points may be given out while the model still writes (`dispatch="pipelined"`), or only the whole skeleton counts. The
 way is the same: what was given out stays, and is what a further call goes on from.
@@ -10,7 +10,8 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -23,16 +24,28 @@ from sot_graph.llm.retry_policy import is_retryable
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import numbered_list, skeleton_messages, skeleton_prefill
-from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, parse_skeleton
-from sot_graph.skeleton.schema import SkeletonSchema, skeleton_schema
-from sot_graph.skeleton.stream_parser import TitleScanner
+from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton
+from sot_graph.skeleton.stream_parser import EarlyTitles, EnoughError, TitleScanner
 
 if TYPE_CHECKING:
     from sot_graph.llm.call import Reply
     from sot_graph.run import RunContext
     from sot_graph.types import ChatTurn, SkeletonPoint
 
-__all__ = ["Draft", "Drafter", "NoSkeletonError", "Revision", "skeleton_as_written", "skeleton_call_messages"]
+__all__ = [
+    "DRAFTED",
+    "IN_THE_CACHE",
+    "Draft",
+    "Drafter",
+    "NoSkeletonError",
+    "Revision",
+    "no_skeleton",
+    "skeleton_as_written",
+    "skeleton_call_messages",
+]
+
+IN_THE_CACHE = "a skeleton was in the cache"
+DRAFTED = "a skeleton could be had"
 
 logger = logging.getLogger("sot_graph")
 
@@ -55,8 +68,9 @@ class NoSkeletonError(Exception):
     """The model answers, but not with a skeleton: the question is to be answered directly."""
 
 
-class _EnoughError(Exception):
-    """Ends a stream that goes on though nothing more of it is wanted."""
+def no_skeleton(error: NoSkeletonError) -> tuple[Draft, str]:
+    """An empty skeleton, and why: the question is to be answered directly."""
+    return Draft([], "", ""), f"no skeleton could be had: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,26 +183,76 @@ class Drafter:
         self._is_over = False
         """Whether there were more points than may be."""
         self._repeats = 0
+        self._read: tuple[Sequence[str], list[SkeletonPoint]] | None = None
+        """The titles that were read last, and the points that they make."""
         prompts, options = run.graph.prompts, run.options
         self._most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
         self._fewest = min(options.min_points, self._most)
 
+    async def settle(self) -> tuple[Draft, str]:
+        """The skeleton and why there is one, from the cache or from a model. An empty one sends the question direct.
+
+        Raises:
+            SkeletonError: The model could not be asked, or not in time.
+            SotConfigError: The provider refused the key or the model's name.
+        """
+        kept = await self.recall()
+        if kept is not None:
+            return kept, IN_THE_CACHE
+        try:
+            draft = await self.draft()
+        except NoSkeletonError as error:
+            return no_skeleton(error)
+        await self.remember(draft)
+        return draft, DRAFTED
+
+    async def recall(self) -> Draft | None:
+        """The skeleton that the cache has; `None` for nothing, or for what this version did not put there."""
+        if not self._run.graph.cache.keeps:
+            return None
+        kept = await self._run.graph.cache.get(self._key())
+        try:
+            found: Any = Draft(**kept)
+            points_are_good = all(
+                type(point["index"]) is int
+                and isinstance(point["title"], str)
+                and isinstance(point["depends_on"], list)
+                for point in found.points
+            )
+        except (TypeError, KeyError):
+            return None
+        if not (found.points and points_are_good and isinstance(found.text, str)):
+            return None
+        self._run.meter.add_cache_hit("skeleton")
+        self._run.trace.describe_node(sot_cache_hit=True)
+        return found  # type: ignore[no-any-return]
+
+    async def remember(self, draft: Draft) -> None:
+        """Put a good skeleton into the cache."""
+        if self._run.graph.cache.keeps:
+            await self._run.graph.cache.put(self._key(), asdict(draft))
+
+    def _key(self) -> str | None:
+        graph, options = self._run.graph, self._run.options
+        prompts = graph.prompts
+        settings = {
+            **prompts.skeleton_settings,
+            "format": options.skeleton_format,
+            "mode": options.structured_mode,
+            "points": [options.min_points, options.max_points, prompts.max_points],
+            "titles": [prompts.max_title_words, prompts.drop_similar_titles],
+        }
+        messages = self._messages(options.skeleton_format, is_whole=True)
+        return graph.cache.key("skeleton", graph.skeleton_model.fingerprint, messages, settings)
+
     async def draft(self) -> Draft:
-        """Get the skeleton.
+        """Get the skeleton from the model, in one format and then in the other.
 
         Raises:
             NoSkeletonError: The model answers, but in neither format with enough points.
             SkeletonError: The model could not be asked, or not in time.
             SotConfigError: The provider refused the key or the model's name.
         """
-        try:
-            return await self._in_each_format()
-        except (NoSkeletonError, SkeletonError) as error:
-            if not self._given_out.points:
-                raise
-            return self._settle_given_out(self._run.options.skeleton_format, str(error))
-
-    async def _in_each_format(self) -> Draft:
         run, own_format = self._run, self._run.graph.prompts.skeleton_format
         own_limit = run.options.skeleton_timeout
         limit = run.seconds_left(own_limit)
@@ -196,6 +260,7 @@ class Drafter:
         if run.options.skeleton_format == "list":
             formats.reverse()
         reasons: list[str] = []
+        failure: SkeletonError | NoSkeletonError
         try:
             async with asyncio.timeout(limit) as timer:
                 for position, name in enumerate(formats):
@@ -206,17 +271,23 @@ class Drafter:
                         last = position == len(formats) - 1
                         following = "answering directly" if last else f"asking in the {formats[position + 1]} format"
                         logger.warning("No skeleton in the %s format (%s); %s.", name, error, following)
+            failure = NoSkeletonError("; ".join(reasons))
+        except SkeletonError as error:
+            failure = error
         except TimeoutError as error:
-            if limit is None or not timer.expired():  # the model's own
-                raise SkeletonError(f"The skeleton could not be had: {explain(error)}.") from error  # noqa: EM102
-            is_own = limit == own_limit
-            which, seconds = ("skeleton_timeout", limit) if is_own else ("deadline", run.options.deadline)
-            message = (
-                f"The skeleton was not there after {seconds:.3g} s: raise SotOptions.{which}, or use a faster "
-                "skeleton_model."
-            )
-            raise SkeletonError(message) from error
-        raise NoSkeletonError("; ".join(reasons))
+            message = f"The skeleton could not be had: {explain(error)}."  # it is the model's own timeout
+            if timer.expired():
+                is_own = limit == own_limit
+                which, seconds = ("skeleton_timeout", limit) if is_own else ("deadline", run.options.deadline)
+                message = (
+                    f"The skeleton was not there after {seconds:.3g} s: raise SotOptions.{which}, or use a faster "
+                    "skeleton_model."
+                )
+            failure = SkeletonError(message)
+            failure.__cause__ = error
+        if not self._given_out.points:
+            raise failure
+        return self._settle_given_out(run.options.skeleton_format, str(failure))
 
     async def _in_format(self, skeleton_format: str) -> Draft:
         """Ask in one format, and again where the reply is of no use."""
@@ -276,28 +347,13 @@ class Drafter:
         """One call, and what was read from its reply. Points that are given out early are given out."""
         options, graph, is_early = self._run.options, self._run.graph, self._on_point is not None
         prefill = skeleton_prefill(graph.prompts) if isinstance(messages[-1], AIMessage) else ""
-        titles = _EarlyTitles(self._take, self._has_enough, prefill)
-        on_text = titles.feed if is_early and options.stream is not False else None
+        titles = EarlyTitles(self._take, self._has_enough, prefill) if is_early else None
+        on_text = titles.feed if titles is not None and options.stream is not False else None
         self._given_out.begin_list()
         self._repeats = 0
         try:
             if skeleton_format == "structured":
-                schema = SkeletonSchema
-                if not is_early:
-                    prompts = graph.prompts
-                    schema = skeleton_schema(
-                        self._fewest, max_words=prompts.max_title_words, drop_similar=prompts.drop_similar_titles
-                    )
-                parsed, text = await ask_structured(
-                    call,
-                    messages,
-                    schema,
-                    mode=options.structured_mode,
-                    max_reasks=0 if is_early else options.max_reasks,
-                    repair=self._json_from_list,
-                    on_text=on_text,
-                )
-                reading = _Reading(parsed.points, text)
+                reading = await self._ask_structured(call, messages, on_text)
             else:
                 reply = await call.ask(messages, on_text=on_text)
                 text = _whole_list(reply, prefill)
@@ -309,7 +365,7 @@ class Drafter:
         except InvalidOutputError as error:
             reading = self._reading_of_invalid(error)
         except BrokenStreamError as error:  # only a stream that was given out
-            if isinstance(error.__cause__, _EnoughError):
+            if isinstance(error.__cause__, EnoughError):
                 return _Reading([])
             reason = f"the reply broke off ({explain(error.__cause__ or error)})"
             return _Reading([], end="broken", reason=reason)
@@ -317,9 +373,27 @@ class Drafter:
             if not self._given_out.points:
                 raise
             return _Reading([], end="refused", reason=explain(error))
-        if is_early:
+        if titles is not None:
             titles.finish(reading.titles)
         return reading
+
+    async def _ask_structured(
+        self, call: ModelCall, messages: list[BaseMessage], on_text: Callable[[str], None] | None
+    ) -> _Reading:
+        options = self._run.options
+        # Points that were given out early can't be asked for again.
+        is_whole = self._on_point is None
+        parsed, text = await ask_structured(
+            call,
+            messages,
+            SkeletonSchema,
+            mode=options.structured_mode,
+            max_reasks=options.max_reasks if is_whole else 0,
+            repair=self._json_from_list,
+            on_text=on_text,
+            context={"points": self._points, "fewest": self._fewest} if is_whole else None,
+        )
+        return _Reading(parsed.points, text)
 
     def _reading_of_invalid(self, error: InvalidOutputError) -> _Reading:
         """What can be had of replies that aren't the JSON that was asked for: some models write a fine list."""
@@ -342,13 +416,13 @@ class Drafter:
 
     # --- the prompts
 
-    def _messages(self, skeleton_format: str) -> list[BaseMessage]:
-        """The prompt: for a skeleton, or for what is missing beside the points that were given out."""
+    def _messages(self, skeleton_format: str, *, is_whole: bool = False) -> list[BaseMessage]:
+        """The prompt: for a whole skeleton, or for what is missing beside the points that were given out."""
         messages = skeleton_call_messages(
             self._run, self._question, self._history, skeleton_format, self._revision, may_depend=self._may_depend
         )
         points = self._given_out.points
-        if not points:
+        if is_whole or not points:
             return messages
         fewest, most = self._fewest - len(points), self._most - len(points)
         how_many = f"{fewest} to {most} of them" if fewest > 0 else f"{most} at most, none if nothing is missing"
@@ -389,13 +463,19 @@ class Drafter:
         )
 
     def _points(self, titles: Sequence[str]) -> list[SkeletonPoint]:
-        sieve = self._sieve()
-        for title in islice(titles, MOST_ITEMS):
-            sieve.take(title)
-        return sieve.points
+        if self._read is None or self._read[0] != titles:
+            sieve = self._sieve()
+            for title in islice(titles, MOST_ITEMS):
+                sieve.take(title)
+            self._read = (list(titles), sieve.points)
+        return self._read[1]
 
     def _json_from_list(self, text: str) -> str | None:
-        """A list in place of the JSON that was asked for is as good: no need to ask again."""
+        """JSON made of a list in its place, which is as good: no need to ask again."""
+        if text.lstrip().startswith("{"):
+            with suppress(ValueError):
+                json.loads(text)
+                return None
         titles = parse_skeleton(text)
         return json.dumps({"points": titles}) if len(self._points(titles)) >= self._fewest else None
 
@@ -446,48 +526,6 @@ class Drafter:
         # A profile whose models aren't told how many points they may write has them cut as a matter of course.
         level, whose = (logging.WARNING, "max_points") if by_options else (logging.INFO, "the prompts' max_points")
         logger.log(level, "The skeleton has %s points; the first %d are kept (%s).", how_many, self._most, whose)
-
-
-class _EarlyTitles:
-    """One reply's titles: first those that were whole while it was written, then the others.
-
-    Args:
-        take: Takes a title.
-        has_enough: Given how many characters came since the last title: whether no more of the reply is wanted.
-        prefill: What was put into the model's mouth.
-    """
-
-    def __init__(self, take: Callable[[str], None], has_enough: Callable[[int], bool], prefill: str) -> None:
-        self._take = take
-        self._has_enough = has_enough
-        self._prefill = prefill
-        self._behind = 0
-        self._held = ""
-        self._scanner = TitleScanner()
-        self._titles: list[str] = []
-
-    def feed(self, piece: str) -> None:
-        """Take the next piece of the reply."""
-        if self._prefill:  # some servers repeat what was put into the model's mouth
-            self._held += piece
-            start = self._held.lstrip()
-            if len(start) < len(self._prefill):
-                return
-            piece = self._held if start.startswith(self._prefill) else f"{self._prefill} {start}"
-            self._prefill = ""
-        titles = self._scanner.feed(piece)
-        for raw in titles:
-            self._titles.append(raw)
-            self._take(raw)
-        self._behind = 0 if titles else self._behind + len(piece)
-        if self._has_enough(self._behind):
-            raise _EnoughError
-
-    def finish(self, titles: Sequence[str]) -> None:
-        """The titles of the whole reply: those that weren't seen yet are new."""
-        seen = len(self._titles)
-        for title in titles[seen:] if list(titles[:seen]) == self._titles else titles:
-            self._take(title)
 
 
 def _whole_list(reply: Reply, prefill: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 
 from sot_graph.skeleton.parser import numbered_item, title_of
 
-__all__ = ["TitleScanner"]
+__all__ = ["EarlyTitles", "EnoughError", "TitleScanner"]
 
 _MOST_PREFACE = 2000
 """Characters before the list: a reply that hasn't come to it by then is read when it is whole."""
@@ -118,3 +119,49 @@ def _entry_end(text: str) -> int | None:
         return None
     comma = _COMMA.match(text, end)
     return comma.end() if comma else None
+
+
+class EnoughError(Exception):
+    """Ends a stream that goes on though nothing more of it is wanted."""
+
+
+class EarlyTitles:
+    """One reply's titles: first those that were whole while it was written, then the others.
+
+    Args:
+        take: Takes a title.
+        has_enough: Given how many characters came since the last title: whether no more of the reply is wanted.
+        prefill: What was put into the model's mouth.
+    """
+
+    def __init__(self, take: Callable[[str], None], has_enough: Callable[[int], bool], prefill: str) -> None:
+        self._take = take
+        self._has_enough = has_enough
+        self._prefill = prefill
+        self._behind = 0
+        self._held = ""
+        self._scanner = TitleScanner()
+        self._titles: list[str] = []
+
+    def feed(self, piece: str) -> None:
+        """Take the next piece of the reply."""
+        if self._prefill:  # some servers repeat what was put into the model's mouth
+            self._held += piece
+            start = self._held.lstrip()
+            if len(start) < len(self._prefill):
+                return
+            piece = self._held if start.startswith(self._prefill) else f"{self._prefill} {start}"
+            self._prefill = ""
+        titles = self._scanner.feed(piece)
+        for raw in titles:
+            self._titles.append(raw)
+            self._take(raw)
+        self._behind = 0 if titles else self._behind + len(piece)
+        if self._has_enough(self._behind):
+            raise EnoughError
+
+    def finish(self, titles: Sequence[str]) -> None:
+        """The titles of the whole reply: those that weren't seen yet are new."""
+        seen = len(self._titles)
+        for title in titles[seen:] if list(titles[:seen]) == self._titles else titles:
+            self._take(title)

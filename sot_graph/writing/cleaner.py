@@ -41,15 +41,17 @@ class TextCleaner:
     """
 
     def __init__(self, index: int = 0, title: str = "", *, prefill: str = "", trim_to_sentence: bool = False) -> None:
-        self._given: list[str] = []
+        self.text = ""
+        """What has been given back so far."""
+        self.says_something = False
+        """Whether there is a word in it, or a picture."""
         self._index = index
         self._title = title
         self._prefill = prefill.strip()
         self._trim = trim_to_sentence
         self._held = ""
-        self._marks: list[str] = []
-        """Pieces before the first that says something."""
-        self._says_something = False
+        self._marks = ""
+        """What has come before the first word. Marks alone are no text: the point would be written again."""
         self._at_start = True
         self._layers = 0
 
@@ -60,15 +62,17 @@ class TextCleaner:
             if not self._settle_start(final=False):
                 return ""
             piece, self._held = self._held, ""
-        if not self._says_something:
-            self._marks.append(piece)
+        if not self.says_something:
+            self._marks += piece
             if not _SAYING.search(piece):
-                return ""  # marks without a word are no text: the point would be written again
-            self._says_something = True
-            piece = "".join(self._marks)
-            self._marks.clear()
+                return ""
+            self.says_something = True
+            piece, self._marks = self._marks, ""
         self._held += piece
-        return self._release(self._safe_length())
+        length = self._safe_length()
+        piece, self._held = self._held[:length], self._held[length:]
+        self.text += piece
+        return piece
 
     def finish(self, *, cut_off: bool = False) -> str:
         """Take the end of the text; give back the rest of it."""
@@ -78,27 +82,10 @@ class TextCleaner:
         if cut_off and self._trim:
             rest = self._whole_sentences(rest)
         self._held = ""
-        rest = rest.rstrip() if self._given or _SAYING.search(rest) else ""
-        return self._give(rest)
-
-    @property
-    def text(self) -> str:
-        """What has been given back so far."""
-        return "".join(self._given)
-
-    @property
-    def says_something(self) -> bool:
-        """Whether there is a word in the text, or a picture."""
-        return _SAYING.search(self.text) is not None
-
-    def _release(self, length: int) -> str:
-        piece, self._held = self._held[:length], self._held[length:]
-        return self._give(piece)
-
-    def _give(self, piece: str) -> str:
-        if piece:
-            self._given.append(piece)
-        return piece
+        rest = rest.rstrip() if self.text or _SAYING.search(rest) else ""
+        self.text += rest
+        self.says_something = _SAYING.search(self.text) is not None
+        return rest
 
     def _safe_length(self) -> int:
         if self._trim:
@@ -111,7 +98,7 @@ class TextCleaner:
         ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
         if ends:
             return rest[: ends[-1]]
-        return "" if self._given else rest  # no whole sentence at all: half of one is better than nothing
+        return "" if self.text else rest  # no whole sentence at all: half of one is better than nothing
 
     def _settle_start(self, *, final: bool) -> bool:
         """Take away what echoes at the start. False: it can't be told yet."""
@@ -147,7 +134,11 @@ class _Start:
         if prefill and self._has(0, prefill, exact=True):
             return len(prefill)
         opening = self._run(_OPENING, 0)
-        number = self._number(opening)
+        number = _NUMBER.match(self.text, opening)
+        if number:
+            self._must_go_on_after(number.end())
+        elif _UNFINISHED_NUMBER.match(self.text, opening):
+            self._must_go_on_after(len(self.text))
         start = self._run(_OPENING, number.end()) if number else opening
         if title and self._has(start, title) and (end := self._title_end(start, start + len(title))):
             return end
@@ -175,14 +166,6 @@ class _Start:
             self._must_go_on_after(len(self.text))
             return False
         return same
-
-    def _number(self, position: int) -> re.Match[str] | None:
-        number = _NUMBER.match(self.text, position)
-        if number:
-            self._must_go_on_after(number.end())
-        elif _UNFINISHED_NUMBER.match(self.text, position):
-            self._must_go_on_after(len(self.text))
-        return number
 
     def _title_end(self, start: int, position: int) -> int:
         """Where the echo of a title ends, with all that sets it off from the text; 0: it is part of a sentence."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from sot_graph.llm.call import ModelCall
     from sot_graph.run import RunContext
-    from sot_graph.writing.text_draft import TextDraft
+    from sot_graph.writing.writer import TextDraft
 
 __all__ = ["ExpanderSource"]
 
@@ -99,7 +99,7 @@ class ExpanderSource:
                 raise
             except Exception as error:
                 self._redactor.error(error)
-                wait = None if draft.text else retries.wait_after(error)
+                wait = None if draft.cleaner.text else retries.wait_after(error)
                 if wait is None:
                     raise self._named(error) from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)

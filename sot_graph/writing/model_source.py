@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
-from sot_graph.writing.text_draft import TextDraft
+
+if TYPE_CHECKING:
+    from sot_graph.writing.writer import TextDraft
 
 __all__ = ["ModelSource"]
 
@@ -51,7 +54,7 @@ class ModelSource:
                 text = "" if stream else reply.text
                 break
             except BrokenStreamError as error:
-                if draft.text:
+                if draft.cleaner.text:
                     logger.info("A streamed reply broke off after %d characters; going on from there", len(error.text))
                     prompt = self._messages() if callable(self._messages) else self._messages
                     messages = [*prompt, AIMessage(error.text), HumanMessage(_GO_ON)]

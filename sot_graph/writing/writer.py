@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +16,6 @@ from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.provider_errors import explain
 from sot_graph.writing.expander_source import ExpanderSource
 from sot_graph.writing.model_source import ModelSource
-from sot_graph.writing.text_draft import TextDraft
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from sot_graph.writing.cleaner import TextCleaner
     from sot_graph.writing.expander import ExpanderInput
 
-__all__ = ["Section", "TextSource", "WrittenText", "write_something", "write_text"]
+__all__ = ["Section", "TextDraft", "TextSource", "WrittenText", "write_something", "write_text"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -36,7 +35,7 @@ _TRIES_FOR_A_TEXT = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """Whatever is written in one go: a point, the introduction, the conclusion. They differ in nothing but this data."""
+    """Whatever is written in one go: a point, the introduction, the conclusion. They differ in this data only."""
 
     label: str
     """For the log, such as `"Point 3"`."""
@@ -120,42 +119,36 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
         source = ModelSource(call, section.messages)
     else:
         source = ExpanderSource(graph.expander, expander_input, section.messages(), call)
-    status, error = await _write_in_time(source, draft, call)
-    if status != "ok":
-        logger.warning("%s %s: %s", section.label, _outcome(section, status, draft), error)
-    elif not draft.truncated:
-        await graph.cache.put(key, draft.text)
-    return WrittenText(draft.text, status, error, draft.truncated, list(draft.sources), draft.first_text_at)
-
-
-def _outcome(section: Section, status: ExpansionStatus, draft: TextDraft) -> str:
-    if section.stage == "expansion":
-        return "failed" if status == "failed" else "is not whole"
-    return "breaks off" if draft.text else "is left out"
-
-
-async def _write_in_time(source: TextSource, draft: TextDraft, call: ModelCall) -> tuple[ExpansionStatus, str | None]:
-    """What became of a text, and why."""
-    options = call.run.options
-    limit = call.run.seconds_left(options.point_timeout)
+    options = run.options
+    limit = run.seconds_left(options.point_timeout)
+    status: ExpansionStatus = "ok"
+    why: str | None = None
     try:
         async with asyncio.timeout(limit) as timer:
-            nothing = await write_something(source, draft, call)
+            why = await write_something(source, draft, call)
+        status = "failed" if why else "ok"
     except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
         if isinstance(error, TimeoutError) and timer.expired():
-            if options.point_timeout is not None and limit == options.point_timeout:
-                return "timed_out", f"not finished after {limit:.3g} s (point_timeout)"
-            return "timed_out", f"not finished {options.deadline:.3g} s after the run's start (deadline)"
-        cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
-        return "failed", explain(cause or error)
-    return ("failed", nothing) if nothing else ("ok", None)
+            status, why = "timed_out", f"not finished after {limit:.3g} s (point_timeout)"
+            if limit != options.point_timeout:
+                why = f"not finished {options.deadline:.3g} s after the run's start (deadline)"
+        else:
+            cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
+            status, why = "failed", explain(cause or error)
+    text = draft.cleaner.text
+    if status != "ok":
+        outcomes = ("breaks off" if text else "is left out", "failed" if status == "failed" else "is not whole")
+        logger.warning("%s %s: %s", section.label, outcomes[section.stage == "expansion"], why)
+    elif key is not None and not draft.truncated:
+        await graph.cache.put(key, text)
+    return WrittenText(text, status, why, draft.truncated, list(draft.sources), draft.first_text_at)
 
 
-async def write_something(source: TextSource, draft: TextDraft, call: ModelCall) -> str:
+async def write_something(source: TextSource, draft: TextDraft, call: ModelCall) -> str | None:
     """Have a text written, and once more if there is no word in it.
 
     Returns:
-        Why there is still none, in one line; empty: there is a text.
+        Why there is still none, in one line; `None`: there is a text.
 
     Raises:
         Exception: Trying again and going on are used up.
@@ -165,8 +158,91 @@ async def write_something(source: TextSource, draft: TextDraft, call: ModelCall)
             await source.write(draft)
         finally:
             draft.flush()
-        if draft.says_something:
-            return ""
+        if draft.cleaner.says_something:
+            return None
         call.trace.reject(f"{source.who} wrote nothing")
     why = ": its tokens ran out before the first word (thinking takes some, too)" if draft.truncated else ""
     return f"{source.who} wrote nothing for it, twice{why}"
+
+
+class TextDraft:
+    """A text while it is being written: cleaned, and sent in pieces. What was sent of it is never taken back.
+
+    The first piece is sent at once, later ones together when they come close on each other: each costs a queue entry
+    and a wake-up of the reader, and at sixty tokens a second and ten points nobody can read them one by one.
+
+    Args:
+        make_cleaner: Makes a cleaner for each try that begins at the beginning.
+        send: Takes the pieces of the cleaned text. A text that isn't streamed is one piece.
+        longest_delay: Seconds that a piece may wait for the next; 0: none.
+        on_attempt: Called as each try begins, with 1, 2, ... over all calls for this text.
+        now: Tells the time at the first piece; `None` where nothing is streamed.
+    """
+
+    def __init__(
+        self,
+        make_cleaner: Callable[[], TextCleaner],
+        send: Callable[[str], None],
+        *,
+        longest_delay: float,
+        on_attempt: Callable[[int], None] | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        self.sources: Sequence[Source] = ()
+        """What the text rests on."""
+        self.truncated = False
+        """Whether the text ends where the model ran into a token limit."""
+        self.first_text_at: float | None = None
+        self.cleaner = make_cleaner()
+        """Holds the text as far as it has been cleaned, also that of a try that broke off."""
+        self._make_cleaner = make_cleaner
+        self._send = send
+        self._longest_delay = longest_delay
+        self._on_attempt = on_attempt
+        self._now = now
+        self._attempts = 0
+        self._waiting: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent_any = False
+
+    def restart(self) -> None:
+        """A try begins at the beginning. Nothing was sent before."""
+        self.cleaner = self._make_cleaner()
+        self.sources = ()
+
+    def begin_attempt(self, _number: int) -> None:
+        """A call begins, whatever its number within one try."""
+        self._attempts += 1
+        if self._on_attempt is not None:
+            self._on_attempt(self._attempts)
+
+    def write(self, piece: str) -> None:
+        """The next piece, as it comes from the source."""
+        self._add(self.cleaner.feed(piece))
+
+    def end(self, *, cut_off: bool = False) -> None:
+        """The text is whole, or ends at a token limit."""
+        self.truncated = cut_off
+        self._add(self.cleaner.finish(cut_off=cut_off))
+
+    def _add(self, text: str) -> None:
+        if not text:
+            return
+        if self._now is not None and self.first_text_at is None:
+            self.first_text_at = self._now()
+        self._waiting.append(text)
+        if not self._sent_any or not self._longest_delay:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._longest_delay, self.flush)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            text = "".join(self._waiting)
+            self._waiting.clear()
+            self._sent_any = True
+            self._send(text)

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 from contextlib import asynccontextmanager
 
+import httpx
 import httpx2
 import pytest
 from langchain_core.messages import HumanMessage
@@ -312,8 +313,9 @@ async def test_a_certificate_authority_of_the_environment_is_trusted(monkeypatch
     loop_bound_model._ssl_context.cache_clear()
 
 
-async def test_an_http_client_of_the_callers_is_used_as_it_is(server):
-    async with httpx2.AsyncClient(headers={"x-mine": "yes"}) as mine:
+@pytest.mark.parametrize("library", [httpx2, httpx], ids=["httpx2", "httpx"])
+async def test_an_http_client_of_the_callers_is_used_as_it_is(server, library):
+    async with library.AsyncClient(headers={"x-mine": "yes"}) as mine:
         assert await ask(LoopModel(chat(server.address, http_async_client=mine))) == "1"
         assert not mine.is_closed
     assert "x-mine: yes" in server.heads[0]

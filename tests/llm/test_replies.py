@@ -1,5 +1,6 @@
 """Requests and replies go through the graph's copy of a client: what comes out is what the caller's own model gives."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,3 +174,33 @@ async def test_every_request_is_the_one_that_the_callers_model_sends(endpoint, m
     ours, theirs = endpoint.requests[:4], endpoint.requests[4:]
     assert [logged.request.raw for logged in ours] == [logged.request.raw for logged in theirs]
     assert all(logged.request.headers["x-team"] == "a" for logged in ours)
+
+
+async def test_pieces_without_a_delta_as_azures_content_filter_sends_them_are_passed_over():
+    pieces = [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "Be"}}]},
+        {"choices": [{"index": 0, "content_filter_offsets": {"check_offset": 44}}]},
+        {"choices": [{"index": 0, "delta": {"content": "cause."}, "finish_reason": "stop"}]},
+    ]
+    body = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + "data: [DONE]\n\n"
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, text=body, headers={"Content-Type": "text/event-stream"})
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+        model = ChatOpenAI(model="m", base_url="http://localhost/v1", api_key="any", http_async_client=http)
+        loop_model = LoopModel(model)
+        here = await loop_model.here()
+        assert (await streamed(here)).content == (await streamed(model)).content == "Because."
+
+
+async def test_the_client_that_a_model_is_given_can_all_that_the_openai_clients_own_can(endpoint, model):
+    endpoint.responder = lambda _: "Because."
+    loop_model = LoopModel(model)
+    here: Any = await loop_model.here()
+    message: Any = {"role": "user", "content": "Why?"}
+    whole = await here.async_client.create(model="m", messages=[message])
+    assert whole["choices"][0]["message"]["content"] == "Because."
+    raw = await here.async_client.with_raw_response.create(model="m", messages=[message], stream=True)
+    assert [piece async for piece in raw.parse()]
+    assert here.async_client.parse is not None

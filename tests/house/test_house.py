@@ -1,0 +1,117 @@
+"""The house's bounds: an issue that adds a capability may raise them by what it needs, saying so in its commit."""
+
+import inspect
+import re
+import sys
+import threading
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+from langchain_core.tracers.base import BaseTracer
+
+import sot_graph
+from sot_graph import SotOptions, _seams, create_sot_graph
+from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+
+PACKAGE = Path(sot_graph.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+MOST_LINES = 14_500
+MOST_FILES = 90
+MOST_FUNCTIONS = 150
+MOST_FILES_ON_A_PATH = 28
+MOST_SEAMS = 6
+LONGEST_MODULE = 500
+
+
+class Tracer(BaseTracer):
+    """Keeps a tree of runs, as LangSmith's does, and sends it nowhere."""
+
+    def _persist_run(self, run):
+        pass
+
+
+def test_the_package_keeps_its_size():
+    lines = sum(len(path.read_text().splitlines()) for path in MODULES)
+    print(f"{lines} lines in {len(MODULES)} files")
+    assert lines <= MOST_LINES
+    assert len(MODULES) <= MOST_FILES
+
+
+def test_no_module_name_stands_twice():
+    names = Counter(path.name for path in MODULES if path.name not in {"__init__.py", "__main__.py"})
+    assert [name for name, times in names.items() if times > 1] == []
+
+
+def test_no_module_is_two_ideas():
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_MODULE} == {}
+
+
+def test_the_private_things_of_others_are_few_and_in_one_place():
+    functions = [name for name, value in vars(_seams).items() if inspect.isfunction(value) and not name.startswith("_")]
+    assert sorted(functions) == sorted(_seams.__all__)
+    assert len(functions) <= MOST_SEAMS
+    pattern = re.compile(
+        r"__pregel|langgraph\._internal|langchain_core\.tracers\._|\.__class__ = |__code__|_unregister_task"
+    )
+    others = [path for path in MODULES if path.name != "_seams.py"]
+    assert [path.name for path in others if pattern.search(path.read_text())] == []
+
+
+@pytest.fixture
+def called():
+    """The package's own functions that are called, in every thread, by their files."""
+    seen = defaultdict(set)
+
+    def profile(frame, event, _argument):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(str(PACKAGE)) and not code.co_name.startswith("<"):
+            path = Path(code.co_filename).relative_to(PACKAGE)
+            if path.parts[0] != "testing":
+                seen[str(path)].add(
+                    code.co_qualname if hasattr(code, "co_qualname") else (code.co_name, code.co_firstlineno)
+                )
+
+    async def begin_on_the_loop(on):
+        sys.setprofile(profile if on else None)
+
+    def switch(*, on):
+        from sot_graph.concurrency.background_loop import run_sync
+
+        threading.setprofile(profile if on else None)
+        run_sync(begin_on_the_loop(on))
+        sys.setprofile(profile if on else None)
+        seen.clear()
+
+    switch(on=True)
+    try:
+        yield seen
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+        from sot_graph.concurrency.background_loop import run_sync
+
+        run_sync(begin_on_the_loop(False))
+
+
+@pytest.fixture
+def graph():
+    responder = SkeletonResponder(titles=["Light", "Water", "Soil"])
+    with SimulatedEndpoint(responder, physics=Physics.instant()) as endpoint:
+        made = create_sot_graph(endpoint.chat_model(), options=SotOptions(min_points=3))
+        made.invoke({"question": "How do plants grow?"})  # what is made once isn't on the path
+        yield made
+
+
+def test_the_path_of_a_question_is_short(graph, called):
+    called.clear()
+    result = graph.invoke({"question": "How do plants grow?"}, {"callbacks": [Tracer()]})
+    functions = sum(map(len, called.values()))
+    for path in sorted(called):
+        print(f"{len(called[path]):4} {path}")
+    print(f"{functions} functions in {len(called)} files")
+    assert len(result["expansions"]) == 3
+    assert functions <= MOST_FUNCTIONS
+    assert len(called) <= MOST_FILES_ON_A_PATH
