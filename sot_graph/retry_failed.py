@@ -11,8 +11,8 @@ from langgraph.types import Overwrite
 
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
-from sot_graph.state import add_usage, merge_timings
-from sot_graph.usage import usage_metadata
+from sot_graph.state import merge_timings
+from sot_graph.usage import add_usage, usage_metadata
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

@@ -19,7 +19,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
-from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
+from sot_graph.llm.provider_errors import explain, is_callers_to_fix
+from sot_graph.llm.retry_policy import is_retryable
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import numbered_list, skeleton_messages, skeleton_prefill
