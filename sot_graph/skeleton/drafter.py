@@ -23,7 +23,7 @@ from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.retry_policy import is_retryable
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.messages import numbered_list, skeleton_messages, skeleton_prefill
+from sot_graph.prompts.messages import numbered_list, skeleton_messages
 from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton
 from sot_graph.skeleton.stream_parser import EarlyTitles, EnoughError, TitleScanner
 
@@ -346,7 +346,7 @@ class Drafter:
     async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> _Reading:
         """One call, and what was read from its reply. Points that are given out early are given out."""
         options, graph, is_early = self._run.options, self._run.graph, self._on_point is not None
-        prefill = skeleton_prefill(graph.prompts) if isinstance(messages[-1], AIMessage) else ""
+        prefill = graph.prompts.skeleton_prefill.format() if isinstance(messages[-1], AIMessage) else ""
         titles = EarlyTitles(self._take, self._has_enough, prefill) if is_early else None
         on_text = titles.feed if titles is not None and options.stream is not False else None
         self._given_out.begin_list()
@@ -438,7 +438,7 @@ class Drafter:
             f"That list has {usable} usable points. Write it again with at least {self._fewest} different points, as "
             "a numbered list only, one title a line."
         )
-        prefill = skeleton_prefill(self._run.graph.prompts)
+        prefill = self._run.graph.prompts.skeleton_prefill.format()
         following = [AIMessage(prefill)] if prefill else []
         return [*_without_prefill(messages), AIMessage(text), again, *following]
 
