@@ -12,22 +12,6 @@ from sot_graph.events import FRAME_SEPARATOR
 from sot_graph.options import OnPointFailure
 from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint, Source
 
-__all__ = [
-    "Join",
-    "PointwiseJoin",
-    "frame_answer",
-    "frame_tail",
-    "heads_and_separator",
-    "is_shown",
-    "join_answer",
-    "join_headings",
-    "join_markdown",
-    "join_plain",
-    "joint_sources",
-    "shown_expansions",
-    "tail_of",
-]
-
 Join: TypeAlias = Callable[[str, Sequence[SkeletonPoint], Sequence[Expansion]], str]
 """`(question, skeleton, expansions) -> answer`. The expansions are sorted by index; look at their `status`.
 

@@ -13,8 +13,6 @@ from typing_extensions import TypedDict
 from sot_graph.errors import SotConfigError, brief
 from sot_graph.types import FramePartName
 
-__all__ = ["FrameChoice", "OnPointFailure", "SotContext", "SotOptions", "apply_context", "frame_parts"]
-
 _Points: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=1000)]
 _Words: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 _Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]

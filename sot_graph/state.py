@@ -30,18 +30,6 @@ from sot_graph.types import (
 )
 from sot_graph.usage import add_usage
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "ExpandPointInput",
-    "SotInput",
-    "SotOutput",
-    "SotState",
-    "WriteIntroductionInput",
-    "merge_expansions",
-    "merge_frame",
-    "merge_timings",
-]
-
 SCHEMA_VERSION = 1
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 

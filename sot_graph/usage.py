@@ -10,8 +10,6 @@ from sot_graph.types import Stage, StageUsage, Usage
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
-__all__ = ["UsageMeter", "add_usage", "empty_usage", "usage_metadata"]
-
 _STAGES: tuple[Stage, ...] = ("route", "skeleton", "expansion", "frame", "direct")
 _NOTHING = StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
 

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
     from sot_graph.types import SkeletonPoint, Usage
 
-__all__ = ["draft_and_expand", "skeleton_keys"]
-
 NEXT_POINT = "next_point"
 """The name of the tasks that keep the titles, in traces and in `stream_mode="updates"`."""
 

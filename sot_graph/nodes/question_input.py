@@ -23,19 +23,6 @@ if TYPE_CHECKING:
     from sot_graph.options import FrameChoice, SotOptions
     from sot_graph.state import SotState
 
-__all__ = [
-    "Asked",
-    "identity_of",
-    "kept_expansions",
-    "kept_frame",
-    "last_human",
-    "length_of",
-    "other_blocks",
-    "read_given",
-    "read_question",
-    "turns_of",
-]
-
 logger = logging.getLogger("sot_graph")
 
 

@@ -32,18 +32,6 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
     from sot_graph.types import ChatTurn, SkeletonPoint
 
-__all__ = [
-    "DRAFTED",
-    "IN_THE_CACHE",
-    "Draft",
-    "Drafter",
-    "NoSkeletonError",
-    "Revision",
-    "no_skeleton",
-    "skeleton_as_written",
-    "skeleton_call_messages",
-]
-
 IN_THE_CACHE = "a skeleton was in the cache"
 DRAFTED = "a skeleton could be had"
 
