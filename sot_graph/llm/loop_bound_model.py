@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, MutableMapping, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 from urllib.request import getproxies
@@ -227,19 +227,14 @@ def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     LangChain looks through an `AIMessage` for audio, and through its text character by character: for a skeleton of a
     thousand points, which every point's prompt holds, that is as much work as all the rest of the call.
     """
-    return [
-        ChatMessage(role="assistant", content=message.content) if _is_long_text(message) else message
-        for message in messages
-    ]
-
-
-def _is_long_text(message: BaseMessage) -> bool:
-    return (
-        type(message) is AIMessage
-        and isinstance(message.content, str)
-        and len(message.content) > _LONG_CHARS
-        and not (message.tool_calls or message.invalid_tool_calls or message.additional_kwargs or message.name)
-    )
+    shaped = list(messages)
+    for place, message in enumerate(messages):
+        if type(message) is not AIMessage or not isinstance(message.content, str):
+            continue
+        is_text = not (message.tool_calls or message.invalid_tool_calls or message.additional_kwargs or message.name)
+        if is_text and len(message.content) > _LONG_CHARS:
+            shaped[place] = ChatMessage(role="assistant", content=message.content)
+    return shaped
 
 
 class FastCompletions:
@@ -276,7 +271,8 @@ class FastCompletions:
     async def _create_raw(self, **asked: Any) -> Any:
         if asked.get("stream"):
             return await self._client.chat.completions.with_raw_response.create(**asked)
-        return _RawReply(await self._post(asked, cast_to=httpx2.Response))
+        response = await self._post(asked, cast_to=httpx2.Response)
+        return SimpleNamespace(http_response=response, headers=response.headers, parse=partial(_parsed, response))
 
     async def _post(self, body: dict[str, Any], **how: Any) -> Any:
         options: dict[str, Any] = {"security": {"bearer_auth": True}}  # not the key of an administrator
@@ -291,24 +287,17 @@ class FastCompletions:
         return await post("/chat/completions", body=body, options=options, stream=bool(body.get("stream")), **how)
 
 
-class _RawReply:
-    """A whole reply."""
-
-    def __init__(self, response: httpx2.Response) -> None:
-        self.http_response = response
-        self.headers = response.headers
-
-    def parse(self) -> Any:
-        """The reply; the text of one that isn't JSON, of which LangChain says what is wrong."""
-        if not self.headers.get("content-type", "json").partition(";")[0].endswith("json"):
-            return self.http_response.text
-        data = self.http_response.json()
-        try:
-            is_refused = bool(data["choices"][0]["message"]["refusal"])
-        except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
-            is_refused = False
-        # Only of an object does LangChain tell that the model declines.
-        return ChatCompletion.construct(**data) if is_refused else data
+def _parsed(response: httpx2.Response) -> Any:
+    """A whole reply; the text of one that isn't JSON, of which LangChain says what is wrong."""
+    if not response.headers.get("content-type", "json").partition(";")[0].endswith("json"):
+        return response.text
+    data = response.json()
+    try:
+        is_refused = bool(data["choices"][0]["message"]["refusal"])
+    except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
+        is_refused = False
+    # Only of an object does LangChain tell that the model declines.
+    return ChatCompletion.construct(**data) if is_refused else data
 
 
 @asynccontextmanager

@@ -10,7 +10,8 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from sot_graph import astream_answer
 from sot_graph.observability.langsmith_log_filter import quiet_langsmith
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder, TraceRecorder
+from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from tests.support.trace_recorder import TraceRecorder
 
 _OUTSIDE = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_PROXY", "SOT_GRAPH_MODEL")
 
