@@ -226,7 +226,7 @@ class _Pipeline:
                 return await node(payload, run)
 
         async def follow() -> Update:
-            update = await writing
+            update: Update = await writing
             if not is_begun_here:
                 # An earlier process wrote it: those who listen to this one have seen nothing of it.
                 announce_kept(update.get("expansions", ()), update.get("frame", {}), self._run)

@@ -492,7 +492,7 @@ class Drafter:
 def _draft_in(kept: Any) -> Draft | None:
     """The skeleton that a cache holds; `None` for nothing, or for what this version did not put there."""
     try:
-        found = Draft(**kept)
+        found: Any = Draft(**kept)
         is_good = all(
             type(point["index"]) is int and isinstance(point["title"], str) and isinstance(point["depends_on"], list)
             for point in found.points
