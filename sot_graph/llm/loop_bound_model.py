@@ -1,18 +1,23 @@
 """`LoopModel`: a chat model that may be used on any number of event loops, and is asked in the way that costs least.
 
 An asynchronous HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its
-own for every loop.
+own for every loop. Its chat completions go through the client's public `post`, requests as they are and replies as they
+came: the client's own `chat.completions` looks up each field of a request in its type, down to each message's, for
+names to translate, of which chat completions have none; and it builds typed objects of what comes, of which LangChain
+makes dictionaries again. A model that doesn't call what stands here is slower, and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
-from functools import cache
-from typing import Any, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any, Self, TypeAlias
 from urllib.request import getproxies
 
 import httpx2
@@ -21,11 +26,12 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
+from openai import not_given
+from openai.types.chat import ChatCompletion
 
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.llm.openai_fast_path import fast_client
 from sot_graph.observability.redaction import secrets_of
 
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
@@ -105,7 +111,7 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
         return model, None
     http_client = _http_client(model) if model.http_async_client is None else None
     root = model.root_async_client.copy(max_retries=0, http_client=http_client)
-    used = fast_client(root) if type(model) in _READ_DICTIONARIES else root
+    used = _fast_client(root) if type(model) in _READ_DICTIONARIES else root
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
     changes = {"root_async_client": used, "async_client": used.chat.completions, "stream_chunk_timeout": None}
@@ -232,3 +238,124 @@ def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
         if is_text and len(message.content) > _LONG_CHARS:
             shaped[place] = ChatMessage(role="assistant", content=message.content)
     return shaped
+
+
+def _fast_client(client: openai.AsyncOpenAI) -> Any:
+    """An OpenAI client with other chat completions. A `ChatOpenAI` takes it as its `root_async_client`."""
+    completions = _Completions(client)
+    # LangChain streams a reply to a schema by `beta`.
+    beta = _Over(client.beta, chat=_Over(client.beta.chat, completions=completions))
+    return _Over(client, chat=_Over(client.chat, completions=completions), beta=beta)
+
+
+class _Over:
+    """An object, but for some of its attributes."""
+
+    def __init__(self, below: Any, **own: Any) -> None:
+        self._below = below
+        self.__dict__.update(own)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+
+class _Completions(_Over):
+    """What LangChain's models call of `chat.completions`; the rest is the client's own."""
+
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        super().__init__(client.chat.completions, with_raw_response=_WithRawResponse(client))
+        self._client = client
+
+    async def create(self, *, stream: bool | None = None, **asked: Any) -> Any:
+        """Ask for a completion."""
+        if stream:
+            return _Pieces(await _post(self._client, asked, stream=True))
+        return (await self.with_raw_response.create(**asked)).parse()
+
+    def stream(self, **asked: Any) -> Any:
+        """Ask for a streamed completion in a form that the client checks; a JSON schema leaves it nothing to check."""
+        if not isinstance(asked.get("response_format"), Mapping):
+            return self._below.stream(**asked)
+        return _Pieces(_post(self._client, asked, stream=True))
+
+
+class _WithRawResponse(_Over):
+    """The same, for those who want the response's headers too. LangChain asks for whole replies here."""
+
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        super().__init__(client.chat.completions.with_raw_response)
+        self._client = client
+
+    async def create(self, **asked: Any) -> Any:
+        if asked.get("stream"):
+            return await self._below.create(**asked)
+        response = await _post(self._client, asked)
+        return SimpleNamespace(http_response=response, headers=response.headers, parse=partial(_parsed, response))
+
+    async def parse(self, **asked: Any) -> Any:
+        if isinstance(asked.get("response_format"), Mapping):
+            return await self.create(**asked, stream=False)
+        return await self._below.parse(**asked)
+
+
+async def _post(client: openai.AsyncOpenAI, asked: Mapping[str, Any], *, stream: bool = False) -> Any:
+    """The HTTP response, or an `openai.AsyncStream` of what comes."""
+    options: Any = {"security": {"bearer_auth": True}}  # not the key of an administrator
+    body = {**asked, "stream": True} if stream else dict(asked)
+    for name, option in _NOT_IN_THE_BODY.items():
+        value = body.pop(name, None)
+        if value is not None:
+            options[option] = value
+    timeout = body.pop("timeout", not_given)
+    if timeout is not not_given:
+        options["timeout"] = timeout
+    if not stream:
+        return await client.post("/chat/completions", cast_to=httpx2.Response, body=body, options=options)
+    kind = openai.AsyncStream[object]
+    return await client.post(
+        "/chat/completions", cast_to=object, body=body, options=options, stream=True, stream_cls=kind
+    )
+
+
+def _parsed(response: httpx2.Response) -> Any:
+    """A whole reply; the text of one that isn't JSON, of which LangChain says what is wrong."""
+    if not response.headers.get("content-type", "json").partition(";")[0].endswith("json"):
+        return response.text
+    data = response.json()
+    try:
+        is_refused = bool(data["choices"][0]["message"]["refusal"])
+    except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
+        is_refused = False
+    # Only of an object does LangChain tell that the model declines.
+    return ChatCompletion.construct(**data) if is_refused else data
+
+
+class _Pieces:
+    """A streamed reply as it comes, and in the end what it has refused, which is in no message that LangChain makes."""
+
+    def __init__(self, pieces: openai.AsyncStream[Any] | Awaitable[openai.AsyncStream[Any]]) -> None:
+        self._pieces: Any = pieces
+        self._refusal = ""
+
+    async def __aenter__(self) -> Self:
+        if inspect.isawaitable(self._pieces):
+            self._pieces = await self._pieces
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pieces.close()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for piece in self._pieces:
+            for choice in (piece.get("choices") or ()) if isinstance(piece, dict) else ():
+                if isinstance(choice, dict):
+                    # Azure's content filter sends choices without a `delta`, which LangChain passes over if it is null.
+                    delta = choice.setdefault("delta", None)
+                    if isinstance(delta, dict):
+                        self._refusal += delta.get("refusal") or ""
+            yield piece
+
+    async def get_final_completion(self) -> ChatCompletion:
+        """What LangChain asks for when all pieces of a reply to a schema have come."""
+        message = {"role": "assistant", "content": "", "refusal": self._refusal or None}
+        return ChatCompletion.construct(choices=[{"index": 0, "message": message}])

@@ -48,9 +48,7 @@ def explain(error: BaseException) -> str:
         return "the model did not answer in time"
     if trouble == "lost":
         links = list(causes_of(error))
-        if any(
-            type(link).__name__ == "ClientPayloadError" for link in links
-        ):  # what aiohttp says of them are a parser's own words
+        if any(type(link).__name__ == "ClientPayloadError" for link in links):  # aiohttp says it in a parser's words
             return "the model could not be reached (its reply broke off)"
         return f"the model could not be reached ({_one_line(_said(links[-1]) or type(links[-1]).__name__)})"
     if any(isinstance(link, json.JSONDecodeError) for link in causes_of(error)):

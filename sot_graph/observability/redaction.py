@@ -120,10 +120,14 @@ class Redactor:
                 self._response(link)
 
     def failure(self, error: BaseException, response: LLMResult | None = None) -> None:
-        """Redact a call's error, and the body and headers that LangChain keeps of its response, in place."""
+        """Redact a call's error, and what had come of its reply, in place."""
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
             error.args = (GIVEN_UP,)
         self.error(error)
+        self.reply(response)
+
+    def reply(self, response: LLMResult | None) -> None:
+        """Redact what LangChain keeps of a response's body and headers, in place."""
         for message in messages_of(response):
             message.response_metadata = self._data(message.response_metadata)
 
@@ -207,7 +211,6 @@ def _with_reduced_error(tell: Callable[..., Any], error: BaseException, **kwargs
     if not _is_given_up(error):
         kind: type[Exception] = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
         error = kind(_hidden_words(error))
-    if kwargs.get("response") is not None:
-        # It holds the body of the provider's reply, which may quote the prompt.
-        Redactor(hides_content=True).failure(error, kwargs["response"])
+    # The body of the provider's reply may quote the prompt.
+    Redactor(hides_content=True).reply(kwargs.get("response"))
     return tell(error, **kwargs)

@@ -335,12 +335,10 @@ def _places(given: Sequence[Any]) -> dict[int, int]:
     return {place: place for place in range(1, len(named) + 1)}
 
 
-class SkeletonSchema(BaseModel):
-    """The reply that a structured skeleton has to be. It is compact: every token of a skeleton is latency.
-
-    Validated with a context of `fewest` and `points`, which makes points of titles, it also wants enough of them.
-    """
-
+# The reply that a structured skeleton has to be. It is compact: every token of a skeleton is latency. Validated with a
+# context of `fewest` and `points`, which makes points of titles, it also wants enough of them.
+# A docstring would be the schema's description, which every model is sent.
+class SkeletonSchema(BaseModel):  # noqa: D101
     model_config = ConfigDict(extra="forbid", title="Skeleton")
 
     points: list[str]
