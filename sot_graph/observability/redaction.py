@@ -204,10 +204,10 @@ def discreet(tracer: Any) -> Any:
 
 def _with_reduced_error(tell: Callable[..., Any], error: BaseException, **kwargs: Any) -> Any:
     """Tell a tracer of an error that has nothing of this one but its class and its status."""
+    if kwargs.get("response") is not None:
+        # It holds the body of the provider's reply, which may quote the prompt.
+        Redactor(hides_content=True).failure(Exception(), kwargs["response"])
     if not _is_given_up(error):
         kind: type[Exception] = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
         error = kind(_hidden_words(error))
-    if kwargs.get("response") is not None:
-        # It holds the body of the provider's reply, which may quote the prompt.
-        Redactor(hides_content=True).failure(error, kwargs["response"])
     return tell(error, **kwargs)

@@ -335,11 +335,9 @@ def _places(given: Sequence[Any]) -> dict[int, int]:
     return {place: place for place in range(1, len(named) + 1)}
 
 
-class SkeletonSchema(BaseModel):
-    """The reply that a structured skeleton has to be. It is compact: every token of a skeleton is latency.
-
-    Validated with a context of `fewest` and `points`, which makes points of titles, it also wants enough of them.
-    """
+class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the model, and every token is latency)
+    # The reply that a structured skeleton has to be. Validated with a context of `fewest`, and of `points`, which makes
+    # points of titles, it also wants enough of them.
 
     model_config = ConfigDict(extra="forbid", title="Skeleton")
 
