@@ -60,13 +60,11 @@ from .retry_failed import (
     aretry_failed_points as aretry_failed_points,
     retry_failed_points as retry_failed_points,
 )
-from .routing.cascade import (
-    CascadeRouter as CascadeRouter,
-)
-from .routing.learned.learned_router import (
+from .routing.learned_router import (
     LearnedRouter as LearnedRouter,
 )
 from .routing.model_router import (
+    CascadeRouter as CascadeRouter,
     ModelRouter as ModelRouter,
 )
 from .routing.protocol import (

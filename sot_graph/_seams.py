@@ -5,6 +5,7 @@
 | `somebody_listens` | LangGraph's stream writer that does nothing, LangChain's streaming handlers | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
 | `has_checkpointer`, `without_checkpointer` | LangGraph's key in a config | the same two, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state |
 | `client_hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
+| `in_class` | assignment to an object's `__class__` | a LangGraph `compile` that makes a class of one's own | who leaves a synchronous run waits until its model calls end |
 | `abandon_tasks` | asyncio's register of tasks; in Python 3.11 their contexts | a task that a loop's end doesn't wait for | the loop's end waits for code that takes no cancellation |
 
 Each function does without its private thing where that is gone; tests/unit/test_seams.py takes it away.
@@ -16,14 +17,15 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.runtime import Runtime
 
-__all__ = ["abandon_tasks", "client_hides_content", "has_checkpointer", "somebody_listens", "without_checkpointer"]
+T = TypeVar("T")
 
 _CHECKPOINTER = "__pregel_checkpointer"
 _STREAMS = "tap_output_aiter"
@@ -69,6 +71,13 @@ def client_hides_content(client: Any) -> bool:
     return any(value is not False for value in hidden) or getattr(client, "_anonymizer", True) is not None
 
 
+def in_class(instance: T, kind: type[T]) -> T:
+    """The same object, in a subclass of its class; where Python refuses that, as it is."""
+    with suppress(TypeError):
+        instance.__class__ = kind
+    return instance
+
+
 def abandon_tasks(belongs: Callable[[Context], bool]) -> list[asyncio.Task[Any]]:
     """Have the running loop's end not wait for these tasks: `asyncio.run` would, for ever if they never end.
 
@@ -78,16 +87,14 @@ def abandon_tasks(belongs: Callable[[Context], bool]) -> list[asyncio.Task[Any]]
     Returns:
         The tasks. Whoever asked has to hold them: their loop does so only weakly.
     """
-    tasks = [task for task in asyncio.all_tasks() if belongs(_context_of(task))]
+    if sys.version_info >= (3, 12):
+        tasks = [task for task in asyncio.all_tasks() if belongs(task.get_context())]
+    else:
+        held = {task: gc.get_referents(task) for task in asyncio.all_tasks()}
+        tasks = [task for task, things in held.items() if any(isinstance(it, Context) and belongs(it) for it in things)]
     unregister = getattr(asyncio, "_unregister_task", None)
     if unregister is not None:
         for task in tasks:
             unregister(task)
             task._log_destroy_pending = False  # type: ignore[attr-defined]
     return tasks
-
-
-def _context_of(task: asyncio.Task[Any]) -> Context:
-    if sys.version_info >= (3, 12):
-        return task.get_context()
-    return next((held for held in gc.get_referents(task) if isinstance(held, Context)), Context())

@@ -50,11 +50,8 @@ class ResultCache:
 
     def __init__(self, cache: BaseCache[Any] | None) -> None:
         self._cache = cache
-
-    @property
-    def keeps(self) -> bool:
+        self.keeps = cache is not None
         """Whether anything is kept: without a cache, a key's prompt need not be made."""
-        return self._cache is not None
 
     def key(self, kind: str, model: str, messages: Sequence[BaseMessage], settings: Mapping[str, Any]) -> str | None:
         """The key of a result; `None` if nothing is kept.

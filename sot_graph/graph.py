@@ -10,8 +10,9 @@ from langchain_core.runnables import Runnable
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from sot_graph._seams import in_class
 from sot_graph.cache import ResultCache
-from sot_graph.concurrency.call_limiter import CallLimiter, check_limiter
+from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.sync_cancellation import closing_calls
 from sot_graph.errors import check_call, check_kind, check_returns_at_once
 from sot_graph.joiners import Join, join_markdown
@@ -160,7 +161,7 @@ def check_parts(
     """
     if router is not None:
         check_router(router)
-    check_limiter(limiter)
+    check_kind("limiter", limiter, CallLimiter)
     check_call("join", join, {"question": "", "skeleton": [], "expansions": []})
     check_returns_at_once("join", join, "returns the answer as a string")
     check_kind("prompts", prompts, SotPrompts)
@@ -237,9 +238,7 @@ def create_sot_graph(
     graph: CompiledStateGraph[SotState, SotContext, SotInput, SotOutput] = builder.compile(
         checkpointer=checkpointer, cache=cache, store=store, name=name, transformers=[AnswerTransformer]
     )
-    # LangGraph's `compile` names the class that it makes, and that class's constructor is not for others.
-    graph.__class__ = _SotGraph
-    return graph.with_config(max_concurrency=_SYNC_WIDTH)
+    return in_class(graph, _SotGraph).with_config(max_concurrency=_SYNC_WIDTH)
 
 
 class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):

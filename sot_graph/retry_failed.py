@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from langgraph.graph import START
 from langgraph.graph.state import CompiledStateGraph
@@ -11,17 +11,18 @@ from langgraph.types import Overwrite
 
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
-from sot_graph.state import add_usage, merge_timings
-from sot_graph.usage import usage_metadata
+from sot_graph.state import merge_timings
+from sot_graph.usage import add_usage, usage_metadata
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateSnapshot
 
-    from sot_graph.types import Timings
-
 __all__ = ["aretry_failed_points", "retry_failed_points"]
 
+AnyGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
+
+_SOT_NODES = {DRAFT_SKELETON, EXPAND_POINT, JOIN}
 _OTHERWISE = (
     'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
     '"given_expansions": result["expansions"]}) writes the same points and no others.'
@@ -29,11 +30,7 @@ _OTHERWISE = (
 
 
 def retry_failed_points(
-    graph: CompiledStateGraph[Any, Any, Any, Any],
-    config: RunnableConfig,
-    context: Any = None,
-    *,
-    node: str | None = None,
+    graph: AnyGraph, config: RunnableConfig, context: Any = None, *, node: str | None = None
 ) -> dict[str, Any]:
     """Expand the points of a thread's last run that are not `ok`, join again, and replace the answer's message.
 
@@ -73,11 +70,7 @@ def retry_failed_points(
 
 
 async def aretry_failed_points(
-    graph: CompiledStateGraph[Any, Any, Any, Any],
-    config: RunnableConfig,
-    context: Any = None,
-    *,
-    node: str | None = None,
+    graph: AnyGraph, config: RunnableConfig, context: Any = None, *, node: str | None = None
 ) -> dict[str, Any]:
     """The same as `retry_failed_points`, asynchronously."""
     child = _child(graph, config, node)
@@ -99,36 +92,29 @@ def _watched(config: RunnableConfig, thread: RunnableConfig | None = None) -> Ru
     return {**own, **(thread or {})}  # type: ignore[typeddict-item]
 
 
-def _is_sot(graph: Any) -> bool:
-    return {DRAFT_SKELETON, EXPAND_POINT, JOIN} <= set(getattr(graph, "nodes", ()))
-
-
 def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, RunnableConfig] | None:
     """The SoT subgraph that is meant: its node, the graph, its thread. `None`: the graph is one itself."""
     if not isinstance(graph, CompiledStateGraph):
-        message = (
-            f"retry_failed_points: pass a graph of create_sot_graph, or a parent of one, not {type(graph).__name__}."
-        )
+        message = f"retry_failed_points takes a graph of create_sot_graph, or its parent, not {type(graph).__name__}."
         raise SotConfigError(message)
-    name = None if _is_sot(graph) else _node(graph, node)
+    name, child = (None, graph) if graph.nodes.keys() >= _SOT_NODES else _subgraph(graph, node)
     if not graph.checkpointer or graph.checkpointer is True:
-        message = (
-            f"retry_failed_points needs the thread of a graph with a checkpointer, and there is none. {_OTHERWISE}"
-        )
+        message = f"retry_failed_points needs a thread of a graph with a checkpointer; this one has none. {_OTHERWISE}"
         raise SotConfigError(message)
     if not (isinstance(config, Mapping) and (config.get("configurable") or {}).get("thread_id")):
         message = 'retry_failed_points needs the thread: config={"configurable": {"thread_id": ...}}.'
         raise SotConfigError(message)
     if name is None:
         return None
-    child: Any = dict(graph.get_subgraphs())[name]
     childs_config = {**config, "configurable": {**config["configurable"], "checkpoint_ns": name}}
     return name, child.copy({"checkpointer": None}), cast("RunnableConfig", childs_config)
 
 
-def _node(graph: CompiledStateGraph[Any, Any, Any, Any], node: str | None) -> str:
-    """The node of the SoT subgraph that is meant."""
-    known: dict[str, Any] = {name: child for name, child in graph.get_subgraphs() if _is_sot(child)}
+def _subgraph(graph: AnyGraph, node: str | None) -> tuple[str, Any]:
+    """The SoT subgraph that is meant, after its node."""
+    children: Any = graph.get_subgraphs()
+    # A remote graph is a child, too, and tells no nodes.
+    known = {name: child for name, child in children if {*getattr(child, "nodes", ())} >= _SOT_NODES}
     wanted = [name for name in known if node in (None, name)]
     if len(wanted) != 1:
         message = (
@@ -143,7 +129,7 @@ def _node(graph: CompiledStateGraph[Any, Any, Any, Any], node: str | None) -> st
             f"it with create_sot_graph(..., checkpointer=True). {_OTHERWISE}"
         )
         raise SotConfigError(message)
-    return wanted[0]
+    return wanted[0], known[wanted[0]]
 
 
 def _kept(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
@@ -161,16 +147,14 @@ def _kept(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
             f"({', '.join(sorted(waiting))}). Go on with it by graph.invoke(None, config), or ask it again."
         )
         raise SotConfigError(message)
-    values = snapshot.values
-    if not (isinstance(values, Mapping) and values.get("skeleton")):
+    values: Mapping[str, Any] = snapshot.values
+    if not values.get("skeleton"):
         message = f"retry_failed_points: the thread holds no run with a skeleton ({where}): there is nothing to retry."
         raise SotConfigError(message)
     return values
 
 
-def _healed(
-    graph: CompiledStateGraph[Any, Any, Any, Any], snapshot: StateSnapshot
-) -> tuple[RunnableConfig, dict[str, Any], str]:
+def _healed(graph: AnyGraph, snapshot: StateSnapshot) -> tuple[RunnableConfig, dict[str, Any], str]:
     """For `update_state`: as if only what is good had been written. The rest is fanned out again, by its needs."""
     kept = _kept(snapshot, "this graph")
     good = [expansion for expansion in kept["expansions"] if expansion["status"] == "ok"]
@@ -196,36 +180,23 @@ def _given(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged(
-    kept: Mapping[str, Any], retry: Mapping[str, Any], graph: CompiledStateGraph[Any, Any, Any, Any]
+    kept: Mapping[str, Any], retry: Mapping[str, Any], graph: AnyGraph
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A child's retry, a run of its own, as a part of the run that it mends.
 
-    Returns:
-        The result as the child itself would have given it, with all that its question has cost; what changes in the
-        child's kept state; and what changes in the parent's.
+    The result as the child would have given it, with all that its question has cost; what changes in the child's kept
+    state; and what changes in the parent's.
     """
     # Nothing was drafted: when the skeleton was is kept.
-    timings = {key: value for key, value in retry["timings"].items() if key != "skeleton"}
+    timings: Any = {key: value for key, value in retry["timings"].items() if key != "skeleton"}
     usage = add_usage(kept.get("usage"), retry["usage"])
     # Its id is that of the answer in the parent: the message is to be replaced.
     changed = {"id": kept["answer_id"], "usage_metadata": usage_metadata(usage)}
     answer = retry["messages"][-1].model_copy(update=changed)
-    result: dict[str, Any] = {
-        **retry,
-        "usage": usage,
-        "timings": merge_timings(kept.get("timings"), cast("Timings", timings)),
-        "messages": [*retry["messages"][:-1], answer],
-    }
-    childs = {
-        "expansions": result["expansions"],
-        "frame": Overwrite(result["frame"]),
-        "answer": result["answer"],
-        "messages": [answer],
-        # The child's reducers add these to what is there.
-        "usage": retry["usage"],
-        "timings": timings,
-    }
-    parents = {key: value for key, value in result.items() if key in graph.channels}
-    if "messages" in parents:
-        parents["messages"] = [answer]
+    result = {**retry, "usage": usage, "timings": merge_timings(kept.get("timings"), timings)}
+    parents = {key: value for key, value in {**result, "messages": [answer]}.items() if key in graph.channels}
+    result["messages"] = [*retry["messages"][:-1], answer]
+    # The child's reducers add its usage and timings to what is there.
+    childs = {"messages": [answer], "usage": retry["usage"], "timings": timings, "frame": Overwrite(retry["frame"])}
+    childs |= {key: retry[key] for key in ("expansions", "answer")}
     return result, childs, parents

@@ -26,10 +26,10 @@ from sot_graph.types import (
     RouteName,
     SkeletonPoint,
     Source,
-    StageUsage,
     Timings,
     Usage,
 )
+from sot_graph.usage import add_usage
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -38,50 +38,15 @@ __all__ = [
     "SotOutput",
     "SotState",
     "WriteIntroductionInput",
-    "add_usage",
-    "empty_usage",
     "merge_expansions",
     "merge_frame",
     "merge_timings",
-    "no_usage",
 ]
 
 SCHEMA_VERSION = 1
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 
-_STAGES = ("route", "skeleton", "expansion", "frame", "direct")
 _STATUS_RANK = {"failed": 0, "timed_out": 0, "ok": 1}
-
-
-def empty_usage() -> Usage:
-    """A usage of nothing."""
-    return Usage(
-        route=no_usage(),
-        skeleton=no_usage(),
-        expansion=no_usage(),
-        frame=no_usage(),
-        direct=no_usage(),
-        total=no_usage(),
-    )
-
-
-def no_usage() -> StageUsage:
-    """A stage's usage of nothing."""
-    return StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
-
-
-def add_usage(left: Usage | None, right: Usage | None) -> Usage:
-    """Reducer: the sum, stage by stage, and its total."""
-    result = empty_usage()
-    total = result["total"]
-    for usage in (left, right):
-        if not usage:
-            continue
-        for stage in _STAGES:
-            for key, value in usage.get(stage, {}).items():  # type: ignore[attr-defined]
-                result[stage][key] += value  # type: ignore[literal-required]
-                total[key] += value  # type: ignore[literal-required]
-    return result
 
 
 def merge_expansions(left: list[Expansion] | None, right: list[Expansion] | None) -> list[Expansion]:

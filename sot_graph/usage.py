@@ -1,27 +1,48 @@
-"""Counting what model calls cost."""
+"""What model calls cost: counted in one node's execution, added up over a run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, cast
 
-from sot_graph.state import add_usage, no_usage
+from sot_graph.types import Stage, StageUsage, Usage
 
 if TYPE_CHECKING:
-    from langchain_core.messages import AIMessage
     from langchain_core.messages.ai import UsageMetadata
 
-    from sot_graph.types import Stage, StageUsage, Usage
+__all__ = ["UsageMeter", "add_usage", "empty_usage", "usage_metadata"]
 
-__all__ = ["UsageMeter", "usage_metadata"]
+_STAGES: tuple[Stage, ...] = ("route", "skeleton", "expansion", "frame", "direct")
+_NOTHING = StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
 
 
-@dataclass(slots=True)
+def empty_usage() -> Usage:
+    """A usage of nothing."""
+    return cast("Usage", {stage: _NOTHING.copy() for stage in (*_STAGES, "total")})
+
+
+def add_usage(left: Usage | None, right: Usage | None) -> Usage:
+    """Reducer: the sum, stage by stage, and its total."""
+    result = empty_usage()
+    total = result["total"]
+    for usage in (left, right):
+        if not usage:
+            continue
+        for stage in _STAGES:
+            for key, value in usage.get(stage, {}).items():
+                result[stage][key] += value  # type: ignore[literal-required]
+                total[key] += value  # type: ignore[literal-required]
+    return result
+
+
 class UsageMeter:
     """Collects one task's usage: a call is counted when it begins, its tokens when they are known."""
 
-    _stages: dict[Stage, StageUsage] = field(default_factory=dict)
-    """Those that there was anything of: thousands of tasks may wait with theirs."""
+    __slots__ = ("_stages",)
+
+    def __init__(self) -> None:
+        # Only the stages that there was anything of: thousands of tasks may wait with theirs.
+        self._stages: defaultdict[Stage, StageUsage] = defaultdict(_NOTHING.copy)
 
     @property
     def usage(self) -> Usage:
@@ -30,28 +51,20 @@ class UsageMeter:
 
     def begin_call(self, stage: Stage) -> None:
         """Count a call, whatever becomes of it."""
-        self._of(stage)["calls"] += 1
+        self._stages[stage]["calls"] += 1
 
     def add_cache_hit(self, stage: Stage) -> None:
         """Count a result taken from the graph's own cache: it costs neither a call nor a token."""
-        self._of(stage)["cache_hits"] += 1
+        self._stages[stage]["cache_hits"] += 1
 
     def add_tokens(self, stage: Stage, metadata: Any) -> None:
         """Add a reply's tokens, from LangChain's `usage_metadata` (may be `None`)."""
         if not metadata:
             return
-        cached = (metadata.get("input_token_details") or {}).get("cache_read") or 0
-        part = self._of(stage)
-        part["input_tokens"] += metadata.get("input_tokens") or 0
-        part["output_tokens"] += metadata.get("output_tokens") or 0
-        part["cached_tokens"] += cached
-
-    def add_message(self, stage: Stage, message: AIMessage) -> None:
-        """Add the tokens that a whole reply reports."""
-        self.add_tokens(stage, message.usage_metadata)
-
-    def _of(self, stage: Stage) -> StageUsage:
-        return self._stages.setdefault(stage, no_usage())
+        used = self._stages[stage]
+        used["input_tokens"] += metadata.get("input_tokens") or 0
+        used["output_tokens"] += metadata.get("output_tokens") or 0
+        used["cached_tokens"] += (metadata.get("input_token_details") or {}).get("cache_read") or 0
 
 
 def usage_metadata(usage: Usage) -> UsageMetadata:

@@ -49,6 +49,18 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGSMITH_TRACING", "false")
 
 
+WITH_REAL_PARTS = {"e2e", "studio"}
+"""Folders whose tests start real servers, with an environment of their own."""
+
+
+@pytest.fixture(autouse=True)
+def same_on_every_machine(request: pytest.FixtureRequest) -> None:
+    """The tests mean the same everywhere: they reach nothing beyond loopback, and read no setting from outside."""
+    if request.path.parent.name not in WITH_REAL_PARTS:
+        request.getfixturevalue("loopback_only")
+        request.getfixturevalue("no_settings_from_outside")
+
+
 @pytest.fixture
 def make_run() -> Iterator[Callable[..., RunContext]]:
     """Opens a run with these options; it is closed at the test's end."""

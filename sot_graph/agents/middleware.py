@@ -24,7 +24,7 @@ from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.nodes.question_input import identity_of, last_human, length_of, turns_of
 from sot_graph.options import SotOptions, apply_context
-from sot_graph.routing.learned.learned_router import LearnedRouter
+from sot_graph.routing.learned_router import LearnedRouter
 from sot_graph.routing.protocol import Router, RunRouter, after_failure, ask_in_time
 from sot_graph.run import open_run
 

@@ -28,7 +28,7 @@ from pydantic import Field
 from sot_graph.agents.draft_decision import DraftDecision, decision_instruction
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import ExpansionError, SkeletonError
-from sot_graph.llm.call import as_chunk, cleaner_of, unbound
+from sot_graph.llm.call import as_chunk, unbound
 from sot_graph.nodes.answer_directly import BREAKS_OFF
 from sot_graph.nodes.question_input import last_human, other_blocks
 from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
@@ -261,11 +261,10 @@ class _ModelCall(_Part):
         self._trace = CallTrace()
         config: RunnableConfig = {"tags": [TAG_NOSTREAM], "run_name": name, "callbacks": model.run.callbacks_below()}
         trace = NodeTrace(config)
-        self._clean = cleaner_of(lambda: Redactor(secrets_of(model.asked), hides_content=not trace.shows_content))
+        self._redactor = Redactor(secrets_of(model.asked), hides_content=not trace.shows_content)
         config["callbacks"] = trace.callbacks_below(config["callbacks"])
-        call = unbound(model.asked, config, settings)
-        config = self._trace.begin(call.config, self._clean)
-        super().__init__(call.runnable, prompt, config, call.settings, streamed)
+        runnable, config, settings = unbound(model.asked, config, settings)
+        super().__init__(runnable, prompt, self._trace.begin(config, self._redactor), settings, streamed)
 
     def pieces(self) -> Iterator[AIMessage]:
         """The reply. Where there is a deadline, threads read it. They can't be ended: one that is late is given up."""
@@ -317,7 +316,7 @@ class _ModelCall(_Part):
             )
             raise SkeletonError(message) from None
         except Exception as error:
-            self._clean(error, None)
+            self._redactor.failure(error)
             raise
 
     def take(self, piece: AIMessage) -> list[AIMessage]:

@@ -23,9 +23,8 @@ RouterName: TypeAlias = Literal["learned", "model", "cascade"]
 
 def make_router(name: RouterName, model: Runnable[Any, Any]) -> Any:
     """A router by its name. `model` is asked by the last two."""
-    from sot_graph.routing.cascade import CascadeRouter
-    from sot_graph.routing.learned.learned_router import LearnedRouter
-    from sot_graph.routing.model_router import ModelRouter
+    from sot_graph.routing.learned_router import LearnedRouter
+    from sot_graph.routing.model_router import CascadeRouter, ModelRouter
 
     if name == "learned":
         return LearnedRouter()
@@ -59,7 +58,7 @@ def decide_routes(
         sys.stdout.write(f"{decision.route}{sure}\t{decision.reason}{about}\n")
 
     if router == "learned":  # without a model, seconds of imports are spared
-        from sot_graph.routing.learned.learned_router import LearnedRouter
+        from sot_graph.routing.learned_router import LearnedRouter
 
         learned = LearnedRouter()
         for each in questions:

@@ -15,11 +15,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from sot_graph.concurrency.fork_reset import reset_after_fork
-
-__all__ = ["CancelScope", "DaemonThreads", "run_in_own_thread", "run_sync", "tell_loops"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,50 +35,26 @@ class _LibraryLoop:
     """One event loop in a daemon thread, started when it is first needed; a forked child starts its own."""
 
     def __init__(self, name: str = "sot_graph-loop") -> None:
+        self.running: asyncio.AbstractEventLoop | None = None
         self._name = name
         self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._parents: list[asyncio.AbstractEventLoop] = []
         reset_after_fork(self)
 
     def reset_in_child(self) -> None:
         self._lock = threading.Lock()
-        if self._loop is not None:
-            self._parents.append(self._loop)  # held: letting go of it would close what the parent still uses
-            self._loop = None
+        if self.running is not None:
+            self._parents.append(self.running)  # held: letting go of it would close what the parent still uses
+            self.running = None
 
     def get(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            if self.running is None:
                 # In a context of its own: the loop keeps the one that it is made in, and with it the first run's graph.
-                self._loop = Context().run(asyncio.new_event_loop)
-                self._loop.set_default_executor(DaemonThreads(_BLOCKING_CALLS))
-                threading.Thread(target=_run, args=(self._loop,), name=self._name, daemon=True).start()
-            return self._loop
-
-    def tell(self, callback: Callable[[], object]) -> None:
-        """Have the loop's thread call this soon. Takes no lock: a signal may come while its thread holds one."""
-        loop = self._loop
-        if loop is not None:
-            loop.call_soon_threadsafe(callback)
-
-    def close(self) -> None:
-        """End what runs on the loop, and close what was opened there: at the process's end nothing is left behind."""
-        loop = self._loop
-        if loop is None or not loop.is_running():
-            return
-        with suppress(TimeoutError, RuntimeError):
-            asyncio.run_coroutine_threadsafe(_end_all(), loop).result(timeout=_CLOSING_SECONDS)
-
-
-async def _end_all() -> None:
-    """As `asyncio.run` does at its end: a generator that a task is still reading can't be shut down."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
-    await asyncio.get_running_loop().shutdown_asyncgens()
+                self.running = Context().run(asyncio.new_event_loop)
+                self.running.set_default_executor(DaemonThreads(_BLOCKING_CALLS))
+                threading.Thread(target=_run, args=(self.running,), name=self._name, daemon=True).start()
+            return self.running
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -97,76 +72,70 @@ _loops: list[_LibraryLoop] = [_LibraryLoop()]
 from there goes to the next, because waiting for its own loop would never end."""
 
 
-def _loop_at(depth: int) -> _LibraryLoop:
-    while len(_loops) <= depth:
-        _loops.append(_LibraryLoop(f"sot_graph-loop-{len(_loops)}"))
-    return _loops[depth]
-
-
 @atexit.register
 def _close_loops() -> None:
-    for loop in _loops:
-        loop.close()
+    """End what runs on the loops, and close what was opened there: at the process's end nothing is left behind."""
+    for loop in [each.running for each in _loops]:
+        if loop is not None and loop.is_running():
+            with suppress(TimeoutError, RuntimeError):
+                asyncio.run_coroutine_threadsafe(_end_all(), loop).result(timeout=_CLOSING_SECONDS)
+
+
+async def _end_all() -> None:
+    """As `asyncio.run` does at its end: a generator that a task is still reading can't be shut down."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 def tell_loops(callback: Callable[[], object]) -> None:
-    """Have this called soon, in another thread; may be called by a signal handler."""
-    for loop in _loops:
-        loop.tell(callback)
+    """Have this called soon, in another thread.
+
+    A signal handler may call this. So it takes no lock: the thread that the signal came to may hold it.
+    """
+    for loop in [each.running for each in _loops]:
+        if loop is not None:
+            loop.call_soon_threadsafe(callback)
 
 
 class CancelScope:
     """Cancels what `run_sync` runs for one synchronous caller, who can't reach the threads that wait for it.
 
-    A scope that is made within another one is cancelled with it.
+    A scope that is made within another one is cancelled with it. It has no lock, for a finalizer may cancel it at any
+    moment: whoever adds a future looks at the reason afterwards, whoever cancels sets the reason first.
     """
 
     def __init__(self) -> None:
-        self._outer = _cancel_scope.get()
-        self._lock = threading.RLock()  # a scope may be cancelled by a finalizer that runs while it is being used
-        self._futures: set[Future[Any]] = set()
+        self.futures: set[Future[Any]] = set()
+        self._around: tuple[CancelScope, ...] = _cancel_scopes.get()
         self._reason: type[BaseException] | None = None
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """In here, calls of `run_sync` belong to the scope: those of threads that are given this context too."""
-        token = _cancel_scope.set(self)
+        token = _cancel_scopes.set((self, *self._around))
         try:
             yield
         finally:
-            _cancel_scope.reset(token)
+            _cancel_scopes.reset(token)
 
     @property
     def reason(self) -> type[BaseException] | None:
         """What `run_sync` raises for what was cancelled; `None`: it wasn't."""
-        return self._reason or (self._outer.reason if self._outer is not None else None)
-
-    def add(self, future: Future[Any]) -> None:
-        """Take in a running coroutine; it is cancelled at once if the scope is."""
-        with self._lock:
-            self._futures.add(future)
-        if self._outer is not None:
-            self._outer.add(future)
-        if self._reason is not None:
-            future.cancel()
-
-    def discard(self, future: Future[Any]) -> None:
-        """Let go of a coroutine that has ended."""
-        with self._lock:
-            self._futures.discard(future)
-        if self._outer is not None:
-            self._outer.discard(future)
+        return next((scope._reason for scope in (self, *self._around) if scope._reason is not None), None)
 
     def cancel(self, reason: type[BaseException] = asyncio.CancelledError) -> None:
         """Cancel everything that runs, and whatever begins later."""
-        with self._lock:
-            self._reason = self._reason or reason
-            futures = list(self._futures)
-        for future in futures:
+        self._reason = self._reason or reason
+        for future in self.futures.copy():
             future.cancel()
 
 
-_cancel_scope: ContextVar[CancelScope | None] = ContextVar("sot_graph_cancel_scope", default=None)
+_cancel_scopes: ContextVar[tuple[CancelScope, ...]] = ContextVar("sot_graph_cancel_scopes", default=())
+"""Those that the running code is in, the innermost first."""
 
 
 def run_in_own_thread(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -182,22 +151,27 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     """
     context = copy_context()
     depth = _depth.get()
+    while len(_loops) <= depth:
+        _loops.append(_LibraryLoop(f"sot_graph-loop-{len(_loops)}"))
     context.run(_depth.set, depth + 1)
-    future = context.run(asyncio.run_coroutine_threadsafe, coroutine, _loop_at(depth).get())
-    scope = _cancel_scope.get()
-    if scope is not None:
-        scope.add(future)
+    future = context.run(asyncio.run_coroutine_threadsafe, coroutine, _loops[depth].get())
+    scopes = _cancel_scopes.get()
+    for scope in scopes:
+        scope.futures.add(future)
     try:
+        if scopes and scopes[0].reason is not None:
+            future.cancel()
         return future.result()
     except BaseException as error:
         future.cancel()
-        if scope is not None and scope.reason is not None and isinstance(error, concurrent.futures.CancelledError):
+        reason = scopes[0].reason if scopes else None
+        if reason is not None and isinstance(error, concurrent.futures.CancelledError):
             # Not as it is: it is an `Exception`, after which a retry policy would have the node run again.
-            raise scope.reason from None
+            raise reason from None
         raise
     finally:
-        if scope is not None:
-            scope.discard(future)
+        for scope in scopes:
+            scope.futures.discard(future)
 
 
 _IDLE_SECONDS = 5.0
@@ -226,7 +200,7 @@ class DaemonThreads(ThreadPoolExecutor):
         """Run this in a thread: an idle one, else a new one."""
         future: Future[T] = Future()
         with self._changed:
-            self._waiting.append((future, lambda: fn(*args, **kwargs)))
+            self._waiting.append((future, partial(fn, *args, **kwargs)))
             if self._idle >= len(self._waiting):
                 self._changed.notify()
             elif self._running < self._width:
@@ -235,28 +209,19 @@ class DaemonThreads(ThreadPoolExecutor):
         return future
 
     def _work(self) -> None:
-        while (work := self._next()) is not None:
-            _do(*work)
-            del work  # nothing of it is held while the thread is idle
-
-    def _next(self) -> tuple[Future[Any], Callable[[], Any]] | None:
-        with self._changed:
-            while not self._waiting:
-                self._idle += 1
-                was_told = self._changed.wait(_IDLE_SECONDS)
-                self._idle -= 1
-                if not (was_told or self._waiting):
-                    self._running -= 1
-                    return None
-            return self._waiting.popleft()
-
-
-def _do(future: Future[Any], call: Callable[[], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = call()
-    except BaseException as error:  # noqa: BLE001  (raised again in whoever waits for it)
-        future.set_exception(error)
-    else:
-        future.set_result(result)
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._idle += 1
+                    was_told = self._changed.wait(_IDLE_SECONDS)
+                    self._idle -= 1
+                    if not (was_told or self._waiting):
+                        self._running -= 1
+                        return
+                future, call = self._waiting.popleft()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(call())
+                except BaseException as error:  # noqa: BLE001  (raised again in whoever waits for it)
+                    future.set_exception(error)
+            del future, call  # nothing of it is held while the thread is idle

@@ -10,8 +10,6 @@ from types import TracebackType
 from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.errors import SotConfigError
 
-__all__ = ["CallLimiter", "check_limiter"]
-
 
 class CallLimiter:
     """At most so many model calls in flight at once, first come, first served.
@@ -87,17 +85,6 @@ class CallLimiter:
                     continue
                 return
             self._in_flight -= 1
-
-
-def check_limiter(limiter: object) -> None:
-    """Check what is given as a limiter, if anything is.
-
-    Raises:
-        SotConfigError: It is none.
-    """
-    if limiter is not None and not isinstance(limiter, CallLimiter):
-        message = f"limiter is {type(limiter).__name__}; it must be a CallLimiter, such as CallLimiter(20)."
-        raise SotConfigError(message)
 
 
 def _grant(turn: asyncio.Future[None]) -> None:

@@ -6,8 +6,6 @@ import os
 import weakref
 from typing import Protocol
 
-__all__ = ["ForkAware", "reset_after_fork"]
-
 
 class ForkAware(Protocol):
     """Has something of one process."""

@@ -12,20 +12,22 @@ from typing import Any, TypeVar
 
 from sot_graph._seams import abandon_tasks
 
-__all__ = ["ContainedError", "in_own_thread", "run_isolated", "without_exit"]
-
 T = TypeVar("T")
 
 logger = logging.getLogger("sot_graph")
 
 _GRACE_SECONDS = 0.2
 """What a call that is cancelled has to clean up in. Then nobody waits for it any more."""
-
-
 _GOES_ON = (
     "%s goes on %.3g s after it was cancelled. It is left to itself; nothing that it still does counts. Where it "
     "catches asyncio.CancelledError, have it raise that again, or clean up faster."
 )
+
+_calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_contained_calls", default=())
+"""The calls that the running code is part of: an expander may call a graph that has one, too. What it begins inherits
+this."""
+_left: set[asyncio.Task[Any]] = set()
+"""Loops hold their tasks weakly."""
 
 
 class ContainedError(Exception):
@@ -35,14 +37,9 @@ class ContainedError(Exception):
         what: What became of it, such as "raised SystemExit(1)".
     """
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"it {what}")
-        self.what = what
-
-    @classmethod
-    def of_raised(cls, error: BaseException) -> ContainedError:
-        """In place of what can't be raised again: it would end a task, a loop or the process."""
-        return cls(f"raised {error!r}")
+    def __init__(self, what: str | BaseException) -> None:
+        self.what = what if isinstance(what, str) else f"raised {what!r}"
+        super().__init__(f"it {self.what}")
 
 
 async def run_isolated(call: Awaitable[T], whose: str) -> T:
@@ -69,7 +66,9 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
             if running.done():
                 _hear(running)
             else:
-                _leave(mark, running)
+                for task in {running, *abandon_tasks(lambda context: mark in context.get(_calls, ()))}:
+                    _left.add(task)
+                    task.add_done_callback(_hear)
                 logger.warning(_GOES_ON, whose, _GRACE_SECONDS)
         raise
     try:
@@ -80,7 +79,7 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ContainedError.of_raised(error) from error
+        raise ContainedError(error) from error
 
 
 async def without_exit(call: Awaitable[T]) -> T:
@@ -93,7 +92,7 @@ async def without_exit(call: Awaitable[T]) -> T:
     try:
         return await call
     except SystemExit as error:
-        raise ContainedError.of_raised(error) from error
+        raise ContainedError(error) from error
 
 
 def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
@@ -110,42 +109,22 @@ def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
     done: asyncio.Future[T] = loop.create_future()
     context = copy_context()
 
-    def settle(result: Any, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
+    def settle(set_outcome: Callable[[Any], None], outcome: Any) -> None:
+        if not done.done():
+            set_outcome(outcome)
 
     def run() -> None:
-        result, failure = None, None
         try:
-            result = context.run(work)
+            settled: tuple[Callable[[Any], None], Any] = done.set_result, context.run(work)
         except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
             # A future takes no StopIteration, and what ends a process or a task is only its failure here.
             can_be_raised = isinstance(error, (Exception, KeyboardInterrupt)) and not isinstance(error, StopIteration)
-            failure = error if can_be_raised else ContainedError.of_raised(error)
+            settled = done.set_exception, error if can_be_raised else ContainedError(error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, failure)
+            loop.call_soon_threadsafe(settle, *settled)
 
     threading.Thread(target=run, name="sot_graph-own", daemon=True).start()
     return done
-
-
-_calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_contained_calls", default=())
-"""The calls that the running code is part of: an expander may call a graph that has one, too. What it begins inherits
-this."""
-
-_left: set[asyncio.Task[Any]] = set()
-"""Loops hold their tasks weakly."""
-
-
-def _leave(call: object, running: asyncio.Task[Any]) -> None:
-    """Leave a call's task, and those that it began, to themselves until they end, or their loop does."""
-    for task in {running, *abandon_tasks(lambda context: call in context.get(_calls, ()))}:
-        _left.add(task)
-        task.add_done_callback(_hear)
 
 
 def _hear(task: asyncio.Task[Any]) -> None:

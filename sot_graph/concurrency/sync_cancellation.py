@@ -18,8 +18,6 @@ from typing import Any, TypeVar
 from sot_graph.concurrency.background_loop import CancelScope, tell_loops
 from sot_graph.concurrency.fork_reset import reset_after_fork
 
-__all__ = ["closing_calls", "closing_once"]
-
 T = TypeVar("T")
 
 
@@ -87,11 +85,8 @@ def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
             tell_loops(scope.cancel)
             raise
 
-    try:
+    with suppress(ValueError):  # not the main interpreter
         signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not the main interpreter
-        yield
-        return
     try:
         yield
     finally:
@@ -107,15 +102,13 @@ class _ExitWatch:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a generator that is forgotten may be finalized while it is held
-        self._runs: weakref.WeakKeyDictionary[Generator[Any], CancelScope] = weakref.WeakKeyDictionary()
-        self._idle: ThreadPoolExecutor | None = None
+        self.reset_in_child()
         reset_after_fork(self)
 
     def reset_in_child(self) -> None:
-        self._lock = threading.RLock()
-        self._runs = weakref.WeakKeyDictionary()
-        self._idle = None
+        self._lock = threading.RLock()  # a generator that is forgotten may be finalized while it is held
+        self._runs: weakref.WeakKeyDictionary[Generator[Any], CancelScope] = weakref.WeakKeyDictionary()
+        self._idle: ThreadPoolExecutor | None = None
 
     def add(self, run: Generator[Any], scope: CancelScope) -> None:
         """Watch over a run, unless its thread is one that keeps the interpreter alive until it has ended."""
@@ -128,9 +121,8 @@ class _ExitWatch:
                 self._idle = ThreadPoolExecutor(1, thread_name_prefix="sot_graph-exit")
                 with suppress(RuntimeError):  # the interpreter is ending already
                     worker = self._idle.submit(threading.current_thread).result()
-                    threading.Thread(
-                        target=self._wait_for, args=(worker,), name="sot_graph-exit-watch", daemon=True
-                    ).start()
+                    name = "sot_graph-exit-watch"
+                    threading.Thread(target=self._wait_for, args=(worker,), name=name, daemon=True).start()
 
     def _wait_for(self, worker: threading.Thread) -> None:
         worker.join()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -19,36 +19,21 @@ from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.observability.redaction import GIVEN_UP, Redactor
-from sot_graph.observability.run_trace import CallTrace
+from sot_graph.observability.run_trace import CallTrace, usage_of_failure
 from sot_graph.prompts.messages import clean_text
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
-    from langchain_core.messages.ai import UsageMetadata
-    from langchain_core.outputs import LLMResult
     from langchain_core.runnables import Runnable, RunnableConfig
 
-    from sot_graph.observability.run_trace import OnError
     from sot_graph.run import RunContext
     from sot_graph.types import Stage
 
-__all__ = [
-    "BrokenStreamError",
-    "ModelCall",
-    "Prepared",
-    "Prompt",
-    "Reply",
-    "as_chunk",
-    "cleaner_of",
-    "made",
-    "unbound",
-]
-
 logger = logging.getLogger("sot_graph")
-
 
 Prompt: TypeAlias = "Sequence[BaseMessage] | Callable[[], Sequence[BaseMessage]]"
 """A prompt, or what makes it."""
+Binder: TypeAlias = "Callable[[Runnable[Any, Any]], Runnable[Any, Any]]"
 
 
 class BrokenStreamError(Exception):
@@ -88,27 +73,9 @@ class Reply:
         return bool(self.message.additional_kwargs.get("refusal")) or self.finish_reason == "content_filter"
 
 
-def made(prompt: Prompt) -> Sequence[BaseMessage]:
-    """The prompt itself."""
-    return prompt() if callable(prompt) else prompt
-
-
-def _times_cancelled() -> int:
-    """How many cancellations of the running task are under way, noticed or not."""
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A model, and everything that it is called with."""
-
-    runnable: Runnable[Any, Any]
-    config: RunnableConfig
-    settings: Mapping[str, Any]
-
-
-def unbound(runnable: Runnable[Any, Any], config: RunnableConfig, settings: Mapping[str, Any]) -> Prepared:
+def unbound(
+    runnable: Runnable[Any, Any], config: RunnableConfig, settings: Mapping[str, Any]
+) -> tuple[Runnable[Any, Any], RunnableConfig, Mapping[str, Any]]:
     """A model beside what was bound to it: a binding's own call would put the callbacks into another order."""
     while isinstance(runnable, RunnableBinding) and type(runnable).ainvoke is RunnableBinding.ainvoke:
         if runnable.config or runnable.config_factories:
@@ -116,7 +83,7 @@ def unbound(runnable: Runnable[Any, Any], config: RunnableConfig, settings: Mapp
             config = merge_configs(config, *(factory(config) for factory in runnable.config_factories))
         settings = {**runnable.kwargs, **settings}
         runnable = runnable.bound
-    return Prepared(runnable, config, settings)
+    return runnable, config, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +111,7 @@ class ModelCall:
         messages: Prompt,
         *,
         on_text: Callable[[str], None] | None = None,
-        prepare: Callable[[Runnable[Any, Any]], Runnable[Any, Any]] | None = None,
+        prepare: Binder | None = None,
         on_attempt: Callable[[int], None] | None = None,
     ) -> Reply:
         """Ask, and ask again where the way to the model failed and that can help.
@@ -161,30 +128,32 @@ class ModelCall:
         """
         attempt = 1
         retry_policy = RetryPolicy(self.run.options)
-        clean = cleaner_of(lambda: self.redactor)
+        redactor = self.redactor
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
             try:
                 async with self.run.slot(), self.model.gate:
-                    asked = self.model.shape(made(messages))
+                    asked = self.model.shape(messages() if callable(messages) else messages)
                     runnable = await self.model.here()
                     if prepare is not None:
                         runnable = prepare(runnable)
-                    call = unbound(runnable, self.config, self.settings)
-                    call = replace(call, config=self.trace.begin(call.config, clean))
+                    runnable, config, settings = unbound(runnable, self.config, self.settings)
+                    config = self.trace.begin(config, redactor)
                     self.run.meter.begin_call(self.stage)
                     if on_text is None:
-                        return await self._whole(call, asked)
-                    return await self._streamed(call, asked, on_text, with_tools=prepare is not None)
+                        return await self._whole(runnable.ainvoke(asked, config, **settings))
+                    chunks: Any = runnable.astream(asked, config, **settings)
+                    return await self._streamed(chunks, on_text, with_tools=prepare is not None)
             except BrokenStreamError as error:
-                clean(error.__cause__ or error, None)
+                redactor.failure(error.__cause__ or error)
                 raise
             except asyncio.CancelledError:
                 await self.trace.end(asyncio.CancelledError(GIVEN_UP))
                 raise
             except Exception as error:
-                self.run.meter.add_tokens(self.stage, clean(error, None))
+                redactor.failure(error)
+                self.run.meter.add_tokens(self.stage, usage_of_failure(error))
                 wait = retry_policy.wait_after(error)
                 if wait is None:
                     raise
@@ -197,29 +166,29 @@ class ModelCall:
         """Takes the model's keys out of what comes back, and all words where a trace hides content."""
         return Redactor(self.model.secrets, hides_content=not self.run.trace.shows_content)
 
-    async def _whole(self, call: Prepared, messages: list[BaseMessage]) -> Reply:
+    async def _whole(self, reply: Awaitable[Any]) -> Reply:
         try:
-            message = await call.runnable.ainvoke(messages, call.config, **call.settings)
+            message = await reply
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
             message = _unfinished(error)
         if not isinstance(message, AIMessage):
-            message = AIMessage(content=text_of(message))
-        self.run.meter.add_message(self.stage, message)
+            message = AIMessage(content=_text_of(message))
+        self.run.meter.add_tokens(self.stage, message.usage_metadata)
         return Reply(clean_text(str(message.text)), message)
 
     async def _streamed(
-        self, call: Prepared, messages: list[BaseMessage], on_text: Callable[[str], None], *, with_tools: bool
+        self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], *, with_tools: bool
     ) -> Reply:
-        gathered = Gathered(with_tools=with_tools)
-        cancelled_before = _times_cancelled()
+        gathered = _StreamedReply(with_tools=with_tools)
+        times_cancelled = asyncio.current_task().cancelling  # type: ignore[union-attr]
+        cancelled_before = times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
-        chunks = call.runnable.astream(messages, call.config, **call.settings)
         try:
-            async with asyncio.timeout(limit) as timer, aclosing(chunks):  # type: ignore[type-var]
+            async with asyncio.timeout(limit) as timer, aclosing(chunks):
                 async for chunk in chunks:
                     if limit is not None:
                         timer.reschedule(now() + limit)
-                    if _times_cancelled() > cancelled_before:
+                    if times_cancelled() > cancelled_before:
                         # A model's own `wait_for` may forget, in Python 3.11, a cancellation that comes with a piece.
                         raise asyncio.CancelledError
                     if piece := gathered.add(chunk):
@@ -236,7 +205,7 @@ class ModelCall:
         return Reply(str(message.content), message)
 
 
-def text_of(chunk: Any) -> str:
+def _text_of(chunk: Any) -> str:
     """A streamed piece's text: of a message, or of a chain that ends in plain strings."""
     content = chunk if isinstance(chunk, str) else getattr(chunk, "content", None)
     return content if isinstance(content, str) else str(getattr(chunk, "text", chunk))
@@ -249,12 +218,7 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
     return AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last")
 
 
-def _whole_characters(text: str) -> tuple[str, str]:
-    """A text, and the half of a surrogate pair at its end whose other half is still to come."""
-    return (text[:-1], text[-1:]) if "\ud800" <= text[-1:] <= "\udbff" else (text, "")
-
-
-class Gathered:
+class _StreamedReply:
     """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop."""
 
     def __init__(self, *, with_tools: bool) -> None:
@@ -265,10 +229,13 @@ class Gathered:
         self._additional_kwargs: dict[str, Any] = {}
         self._tool_calls: AIMessageChunk | None = None
         self._half = ""
+        """The first half of a surrogate pair whose other half is still to come."""
 
     def add(self, chunk: Any) -> str:
         """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
-        text, self._half = _whole_characters(self._half + text_of(chunk))
+        text, self._half = self._half + _text_of(chunk), ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
         text = clean_text(text)
         if text:
             self.pieces.append(text)
@@ -306,38 +273,10 @@ class Gathered:
         )
 
 
-def cleaner_of(make: Callable[[], Redactor]) -> OnError:
-    """Cleans what a failed call left behind, and tells the tokens that it reports.
-
-    Args:
-        make: Makes the redactor, for most calls don't fail.
-    """
-
-    def clean(error: BaseException, response: LLMResult | None) -> UsageMetadata | None:
-        if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
-            error.args = (GIVEN_UP,)
-        make().failure(error, response)
-        return _usage_of(error)
-
-    return clean
-
-
 def _unfinished(error: Exception) -> AIMessage:
     """A reply to a schema that the OpenAI client raises in place of returning it: it has no whole JSON."""
     if not isinstance(error, LengthFinishReasonError):
         return AIMessage("", response_metadata={"finish_reason": "content_filter"})
     text = error.completion.choices[0].message.content if error.completion.choices else ""
     metadata = {"finish_reason": "length", "model_name": error.completion.model}
-    return AIMessage(text or "", response_metadata=metadata, usage_metadata=_usage_of(error))
-
-
-def _usage_of(error: BaseException) -> UsageMetadata | None:
-    """What a reply cost that came as an exception: OpenAI's client raises for one that is cut off."""
-    usage = error.completion.usage if isinstance(error, LengthFinishReasonError) else None
-    if usage is None:
-        return None
-    return {
-        "input_tokens": usage.prompt_tokens,
-        "output_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-    }
+    return AIMessage(text or "", response_metadata=metadata, usage_metadata=usage_of_failure(error))

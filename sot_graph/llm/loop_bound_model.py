@@ -1,4 +1,4 @@
-"""`LoopModel`: a chat model that may be used on any number of event loops.
+"""`LoopModel`: a chat model that may be used on any number of event loops, and is asked in the way that costs least.
 
 An asynchronous HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its
 own for every loop.
@@ -25,12 +25,9 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
-from sot_graph.llm.openai_fast_path import FastCompletions
+from sot_graph.llm.openai_fast_path import fast_client
 from sot_graph.observability.redaction import secrets_of
 
-__all__ = ["LoopModel", "PromptForm", "prompt_form"]
-
-PromptForm: TypeAlias = Callable[[Sequence[BaseMessage]], list[BaseMessage]]
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
@@ -42,6 +39,7 @@ _DESCRIPTORS_SHARE = 0.75
 _KEEPALIVE_SECONDS = 2.0
 """Local servers close idle connections after about five: let go of ours before a request can meet that."""
 _LONG_CHARS = 1000
+_NOT_IN_THE_BODY = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
 
 
 class LoopModel:
@@ -60,7 +58,7 @@ class LoopModel:
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
         self.gate = CallLimiter(_connection_limit())
-        innermost = _innermost(model)
+        innermost = innermost_model(model)
         self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self.secrets = secrets_of(model)
@@ -91,7 +89,7 @@ class LoopModel:
         return copy
 
 
-def _innermost(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """The model below whatever was bound to it."""
     while isinstance(model, RunnableBinding):
         model = model.bound
@@ -107,10 +105,10 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
         return model, None
     http_client = _http_client(model) if model.http_async_client is None else None
     root = model.root_async_client.copy(max_retries=0, http_client=http_client)
-    completions = FastCompletions(root) if type(model) in _READ_DICTIONARIES else root.chat.completions
+    used = fast_client(root) if type(model) in _READ_DICTIONARIES else root
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-    changes = {"root_async_client": root, "async_client": completions, "stream_chunk_timeout": None}
+    changes = {"root_async_client": used, "async_client": used.chat.completions, "stream_chunk_timeout": None}
     return model.model_copy(update=changes), None if http_client is None else root
 
 
@@ -215,9 +213,9 @@ async def _close_left_behind() -> None:
             await client.close()
 
 
-def prompt_form(model: Runnable[Any, Any]) -> PromptForm:
+def prompt_form(model: Runnable[Any, Any]) -> Callable[[Sequence[BaseMessage]], list[BaseMessage]]:
     """How a prompt's messages are handed to this model: as they are, or in the form that costs it least."""
-    return _for_openai if type(_innermost(model)) in _READ_DICTIONARIES else list
+    return _for_openai if type(innermost_model(model)) in _READ_DICTIONARIES else list
 
 
 def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:

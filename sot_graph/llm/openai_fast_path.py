@@ -1,4 +1,4 @@
-"""`FastCompletions`: chat completions through the OpenAI client, requests as they are and replies as they came.
+"""`fast_client`: chat completions through the OpenAI client, requests as they are and replies as they came.
 
 The client's own `chat.completions` looks up each field of a request in its type, down to each message's, for names to
 translate, of which chat completions have none; and it builds typed objects of a reply and of each streamed piece, of
@@ -8,7 +8,8 @@ docs/benchmarks.md has what that costs. A model that doesn't call what stands he
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -20,31 +21,50 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["FastCompletions"]
+__all__ = ["fast_client"]
 
 _NOT_IN_THE_BODY = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
 
 
-class FastCompletions:
-    """What a `ChatOpenAI` holds as its `async_client`; all but `create` is the client's own.
+def fast_client(client: openai.AsyncOpenAI) -> Any:
+    """An OpenAI client with other chat completions. A `ChatOpenAI` takes it as its `root_async_client`."""
+    completions = _Completions(client)
+    # LangChain streams a reply to a schema by `beta`.
+    beta = _Over(client.beta, chat=_Over(client.beta.chat, completions=completions))
+    return _Over(client, chat=_Over(client.chat, completions=completions), beta=beta)
 
-    Args:
-        client: Sends the requests.
-    """
 
-    def __init__(self, client: openai.AsyncOpenAI) -> None:
-        self._client = client
-        self.with_raw_response = _WithRawResponse(client)
+class _Over:
+    """An object, but for some of its attributes."""
+
+    def __init__(self, below: Any, **own: Any) -> None:
+        self._below = below
+        self.__dict__.update(own)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._client.chat.completions, name)
+        return getattr(self._below, name)
+
+
+class _Completions(_Over):
+    """What LangChain's models call of `chat.completions`; the rest is the client's own."""
+
+    def __init__(self, client: openai.AsyncOpenAI) -> None:
+        super().__init__(client.chat.completions, with_raw_response=_WithRawResponse(client))
+        self._client = client
 
     async def create(self, *, stream: bool | None = None, **asked: Any) -> Any:
         """Ask for a completion."""
-        if not stream:
-            return (await self.with_raw_response.create(**asked)).parse()
+        if stream:
+            return _Pieces(await self._opened(asked))
+        return (await self.with_raw_response.create(**asked)).parse()
+
+    def stream(self, **asked: Any) -> Any:
+        """Ask for a streamed completion in a form that the client checks; a JSON schema leaves it nothing to check."""
+        return _Pieces(self._opened(asked)) if _asks_for_plain_json(asked) else self._below.stream(**asked)
+
+    async def _opened(self, asked: Mapping[str, Any]) -> openai.AsyncStream[object]:
         body, options = _request({**asked, "stream": True})
-        pieces = await self._client.post(
+        return await self._client.post(
             "/chat/completions",
             cast_to=object,
             body=body,
@@ -52,20 +72,30 @@ class FastCompletions:
             stream=True,
             stream_cls=openai.AsyncStream[object],
         )
-        return _Pieces(pieces)
 
 
-class _WithRawResponse:
-    """The same, for those who want the response's headers beside its content, as LangChain does of whole replies."""
+class _WithRawResponse(_Over):
+    """The same, for those who want the response's headers too. LangChain asks for whole replies here."""
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
+        super().__init__(client.chat.completions.with_raw_response)
         self._client = client
 
     async def create(self, **asked: Any) -> Any:
         if asked.get("stream"):
-            return await self._client.chat.completions.with_raw_response.create(**asked)
+            return await self._below.create(**asked)
         body, options = _request(asked)
-        return _Whole(await self._client.post("/chat/completions", cast_to=httpx2.Response, body=body, options=options))
+        response = await self._client.post("/chat/completions", cast_to=httpx2.Response, body=body, options=options)
+        return _Whole(response)
+
+    async def parse(self, **asked: Any) -> Any:
+        if _asks_for_plain_json(asked):
+            return await self.create(**asked, stream=False)
+        return await self._below.parse(**asked)
+
+
+def _asks_for_plain_json(asked: Mapping[str, Any]) -> bool:
+    return isinstance(asked.get("response_format"), Mapping)
 
 
 def _request(asked: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
@@ -106,12 +136,15 @@ def _is_refused(data: Any) -> bool:
 
 
 class _Pieces:
-    """A streamed reply as it comes."""
+    """A streamed reply as it comes, and in the end what it has refused, which is in no message that LangChain makes."""
 
-    def __init__(self, pieces: openai.AsyncStream[Any]) -> None:
-        self._pieces = pieces
+    def __init__(self, pieces: openai.AsyncStream[Any] | Awaitable[openai.AsyncStream[Any]]) -> None:
+        self._pieces: Any = pieces
+        self._refusal = ""
 
     async def __aenter__(self) -> Self:
+        if inspect.isawaitable(self._pieces):
+            self._pieces = await self._pieces
         return self
 
     async def __aexit__(
@@ -121,8 +154,15 @@ class _Pieces:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for piece in self._pieces:
-            if isinstance(piece, dict):
-                for choice in piece.get("choices") or ():
-                    if isinstance(choice, dict):  # Azure's content filter sends choices without a `delta`
-                        choice.setdefault("delta", None)
+            for choice in (piece.get("choices") or ()) if isinstance(piece, dict) else ():
+                if isinstance(choice, dict):
+                    # Azure's content filter sends choices without a `delta`, which LangChain passes over if it is null.
+                    delta = choice.setdefault("delta", None)
+                    if isinstance(delta, dict):
+                        self._refusal += delta.get("refusal") or ""
             yield piece
+
+    async def get_final_completion(self) -> ChatCompletion:
+        """What LangChain asks for when all pieces of a reply to a schema have come."""
+        message = {"role": "assistant", "content": "", "refusal": self._refusal or None}
+        return ChatCompletion.construct(choices=[{"index": 0, "message": message}])

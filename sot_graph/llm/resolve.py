@@ -14,9 +14,6 @@ from langchain_openai import ChatOpenAI
 from sot_graph.errors import SotConfigError, brief
 from sot_graph.llm.provider_errors import explain
 
-__all__ = ["resolve_model"]
-
-
 _EXAMPLES = (
     'Pass a LangChain chat model such as ChatOpenAI(model="gpt-4o-mini"), or a name such as "gpt-4o-mini" or '
     '"openai:gpt-4o-mini".'
@@ -49,47 +46,37 @@ def resolve_model(
     Raises:
         SotConfigError: Not a chat model, no such provider, a missing package or key.
     """
-    if isinstance(model, str):
-        return _from_name(model.strip(), base_url, api_key, argument)
     if isinstance(model, Runnable):
         return model
-    message = f"{argument} is a {type(model).__name__}, not a chat model. {_EXAMPLES}"
-    raise SotConfigError(message)
-
-
-def _from_name(name: str, base_url: str | None, api_key: str | None, argument: str) -> Runnable[Any, Any]:
+    if not isinstance(model, str):
+        message = f"{argument} is a {type(model).__name__}, not a chat model. {_EXAMPLES}"
+        raise SotConfigError(message)
+    name = model.strip()
     provider, colon, rest = name.partition(":")
     if not name.isprintable() or not name or (colon and not (provider and rest)):
         message = f"{argument} is {brief(name)}, which names no model. {_EXAMPLES}"
         raise SotConfigError(message)
     if base_url is not None:
         return _chat_openai(name, base_url, api_key)
-    _check_no_other_thing(name, argument)
-    if not colon:
-        return _chat_openai(name, None, api_key)
-    if provider == "openai":
-        return _chat_openai(rest, None, api_key)
+    mistake = _mistake_in(name)
+    if mistake:
+        message = f"{argument} is {brief(name)}, {mistake}."
+        raise SotConfigError(message)
+    if not colon or provider == "openai":
+        return _chat_openai(rest or name, None, api_key)
     return _from_provider(provider, rest, api_key, argument)
 
 
-def _check_no_other_thing(name: str, argument: str) -> None:
-    """Refuse what people give in a model's place, and what would be told as a missing key."""
+def _mistake_in(name: str) -> str:
+    """What people give in a model's place, and what would be told as a missing key."""
     lower = name.lower()
     if lower in _PROVIDERS:
-        message = (
-            f"{argument} is {brief(name)}, which names a provider and none of its models: write both, as in "
-            "openai:gpt-4o-mini."
-        )
-    elif "://" in name:
-        message = f"{argument} is {brief(name)}, an address and not a model's name: {_OWN_SERVER}."
-    elif lower.endswith(".gguf"):
-        message = (
-            f"{argument} is {brief(name)}, a file, which sot_graph.local_model runs: "
-            "`with local_model(path) as chat:`, and pass that."
-        )
-    else:
-        return
-    raise SotConfigError(message)
+        return "which names a provider and none of its models: write both, as in openai:gpt-4o-mini"
+    if "://" in name:
+        return f"an address and not a model's name: {_OWN_SERVER}"
+    if lower.endswith(".gguf"):
+        return "a file, which sot_graph.local_model runs: `with local_model(path) as chat:`, and pass that"
+    return ""
 
 
 def _chat_openai(name: str, base_url: str | None, api_key: str | None) -> ChatOpenAI:
@@ -137,18 +124,16 @@ def _from_provider(provider: str, name: str, api_key: str | None, argument: str)
         raise SotConfigError(message)
     from langchain.chat_models import init_chat_model
 
+    key: dict[str, Any] = {} if api_key is None else {"api_key": api_key}
     try:
-        if api_key is None:
-            return init_chat_model(name, model_provider=provider)
-        return init_chat_model(name, model_provider=provider, api_key=api_key)
-    except ImportError as error:
-        message = f"{argument} is {full}: {explain(error)}"
-        raise SotConfigError(message) from error
+        model: BaseChatModel = init_chat_model(name, model_provider=provider, **key)
     except Exception as error:  # of the provider's own class: a missing key, mostly
-        if isinstance(error, ValueError) and str(error).startswith("Unsupported provider"):
-            message = (
-                f"{argument} is {full}: LangChain's init_chat_model knows no provider {brief(provider)}.{local_hint}"
-            )
+        if isinstance(error, ImportError):
+            why = explain(error)
+        elif isinstance(error, ValueError) and str(error).startswith("Unsupported provider"):
+            why = f"LangChain's init_chat_model knows no provider {brief(provider)}.{local_hint}"
         else:
-            message = f"{argument} is {full}: no model could be made of it: {explain(error)}"
+            why = f"no model could be made of it: {explain(error)}"
+        message = f"{argument} is {full}: {why}"
         raise SotConfigError(message) from error
+    return model

@@ -19,14 +19,14 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages, convert_to_openai_messages
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai.chat_models.base import BaseChatOpenAI
-from openai.types.chat import ChatCompletion, ChatCompletionMessageFunctionToolCall
+from openai.types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 from openai.types.chat.chat_completion_message_function_tool_call import Function
 from pydantic import BaseModel
 
+from sot_graph.llm.loop_bound_model import innermost_model
+
 if TYPE_CHECKING:
     from sot_graph.llm.call import ModelCall, Reply
-
-__all__ = ["InvalidOutputError", "StructuredMode", "ask_structured", "pick_mode", "to_completion"]
 
 StructuredMode: TypeAlias = Literal["auto", "json_schema", "tools", "md_json"]
 M = TypeVar("M", bound=BaseModel)
@@ -37,6 +37,7 @@ _MODES = {
     "md_json": instructor.Mode.MD_JSON,
 }
 _FINISH_REASONS = {
+    **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter")},
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -65,8 +66,7 @@ def pick_mode(model: Runnable[Any, Any], mode: StructuredMode) -> StructuredMode
     """`mode`, or for `"auto"` the one that fits the model."""
     if mode != "auto":
         return mode
-    while isinstance(model, RunnableBinding):
-        model = model.bound
+    model = innermost_model(model)
     if isinstance(model, BaseChatOpenAI):
         return "json_schema"
     takes_tools = isinstance(model, BaseChatModel) and type(model).bind_tools is not BaseChatModel.bind_tools
@@ -82,6 +82,7 @@ async def ask_structured(
     max_reasks: int,
     repair: Callable[[str], str | None] | None = None,
     on_text: Callable[[str], None] | None = None,
+    context: dict[str, Any] | None = None,
 ) -> tuple[M, str]:
     """Ask for a reply that validates as `schema`, again with the errors where it does not.
 
@@ -93,6 +94,7 @@ async def ask_structured(
         max_reasks: How often an invalid reply is asked for again.
         repair: Given a reply that isn't JSON, may give JSON for it: saves asking again.
         on_text: Streams the replies: called with each piece as it comes.
+        context: For the schema's validators, as Pydantic's `info.context`.
 
     Returns:
         The validated reply, and its text to the letter as the model wrote it.
@@ -101,13 +103,17 @@ async def ask_structured(
         InvalidOutputError: No attempt validated, or the reply was cut off or refused.
         Exception: The provider's own, when the call itself failed.
     """
-    exchange = _Exchange(call, pick_mode(call.model.model, mode), max_reasks, repair, on_text)
+    instructors_mode = _MODES[pick_mode(call.model.model, mode)]
+    exchange = _Exchange(call, max_reasks, repair, on_text)
+    create = instructor.patch(create=exchange.create, mode=instructors_mode)
+    client = instructor.AsyncInstructor(client=None, create=create, mode=instructors_mode)
     try:
-        parsed = await exchange.client().chat.completions.create(
+        parsed = await client.chat.completions.create(
             model="",
             messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
             response_model=_with_instructors_methods(schema),
             max_retries=max_reasks + 1,
+            context=context,
         )
     except InstructorError:
         if exchange.failure is None:
@@ -138,20 +144,12 @@ class _Exchange:
     """One `ask_structured`: instructor's request and re-asks as calls of a LangChain model."""
 
     call: ModelCall
-    mode: StructuredMode
     max_reasks: int
     repair: Callable[[str], str | None] | None
     on_text: Callable[[str], None] | None
     replies: list[str] = field(default_factory=list)
     failure: Exception | None = None
     was_cut_off: bool = False
-
-    def client(self) -> instructor.AsyncInstructor:
-        """An instructor client whose requests are this exchange's."""
-        mode = _MODES[self.mode]
-        return instructor.AsyncInstructor(
-            client=None, create=instructor.patch(create=self.create, mode=mode), mode=mode
-        )
 
     async def create(
         self,
@@ -173,9 +171,12 @@ class _Exchange:
             if tools:
                 choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
                 return _bind_tools(runnable, tools, choice)
-            if response_format:
-                return runnable.bind(response_format=_strict(response_format))
-            return runnable
+            if not response_format:
+                return runnable
+            if isinstance(schema := response_format.get("json_schema"), dict):
+                # Enforced by grammar where the provider offers it: `json_schema` alone is only a hint.
+                return runnable.bind(response_format={**response_format, "json_schema": {**schema, "strict": True}})
+            return runnable.bind(response_format=response_format)
 
         try:
             reply = await self.call.ask(convert_to_messages(messages), prepare=prepare, on_text=self.on_text)
@@ -183,28 +184,26 @@ class _Exchange:
             self.failure = error
             raise _ExchangeEndedError from error
         completion = to_completion(reply)
+        message = completion.choices[0].message
         self.was_cut_off = reply.was_cut_off
-        unfinished = ""
-        for call in reply.message.invalid_tool_calls[:1]:  # as the arguments are that a token limit cut off
-            unfinished = call["args"] or ""
-        self.replies.append(_written(completion) or unfinished)
-        self._repair(completion, tools)
+        if message.tool_calls:
+            self.replies.append(message.tool_calls[0].function.arguments)  # type: ignore[union-attr]
+            return completion
+        # Arguments that a token limit has cut off are those of an invalid call.
+        unfinished = [call["args"] or "" for call in reply.message.invalid_tool_calls]
+        self.replies.append(message.content or "".join(unfinished[:1]))
+        if self.repair is not None and message.content and completion.choices[0].finish_reason != "length":
+            _use_repaired(self.repair(message.content), message, tools)
         return completion
 
-    def _repair(self, completion: ChatCompletion, tools: list[dict[str, Any]] | None) -> None:
-        choice = completion.choices[0]
-        message = choice.message
-        if self.repair is None or not message.content or message.tool_calls or choice.finish_reason == "length":
-            return
-        repaired = self.repair(message.content)
-        if repaired is None:
-            return
-        message.content = repaired
-        if tools:  # where a tool's arguments are looked for, and the model wrote text
-            function = Function(name=tools[0]["function"]["name"], arguments=repaired)
-            message.tool_calls = [
-                ChatCompletionMessageFunctionToolCall(id="repaired", type="function", function=function)
-            ]
+
+def _use_repaired(repaired: str | None, message: ChatCompletionMessage, tools: list[dict[str, Any]] | None) -> None:
+    if repaired is None:
+        return
+    message.content = repaired
+    if tools:  # where a tool's arguments are looked for, and the model wrote text
+        function = Function(name=tools[0]["function"]["name"], arguments=repaired)
+        message.tool_calls = [ChatCompletionMessageFunctionToolCall(id="repaired", type="function", function=function)]
 
 
 def _bind_tools(runnable: Runnable[Any, Any], tools: list[dict[str, Any]], choice: Any) -> Runnable[Any, Any]:
@@ -214,28 +213,12 @@ def _bind_tools(runnable: Runnable[Any, Any], tools: list[dict[str, Any]], choic
     return runnable.bind_tools(tools, tool_choice=choice)  # type: ignore[attr-defined,no-any-return]
 
 
-def _strict(response_format: dict[str, Any]) -> dict[str, Any]:
-    """Ask for enforcement by grammar where the provider offers it: `json_schema` alone is only a hint."""
-    schema = response_format.get("json_schema")
-    if not isinstance(schema, dict):
-        return response_format
-    return {**response_format, "json_schema": {**schema, "strict": True}}
-
-
-def _written(completion: ChatCompletion) -> str:
-    """The text that the model wrote, be it content or a tool's arguments."""
-    message = completion.choices[0].message
-    if message.tool_calls:
-        return message.tool_calls[0].function.arguments  # type: ignore[union-attr]
-    return message.content or ""
-
-
 def to_completion(reply: Reply) -> ChatCompletion:
     """LangChain's reply as OpenAI's `ChatCompletion`, as far as instructor looks at it."""
     message: AIMessage = reply.message
     tool_calls = convert_to_openai_messages(message).get("tool_calls")
     usage = message.usage_metadata or {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-    finish_reason = reply.finish_reason or "stop"
+    finish_reason = _FINISH_REASONS.get(reply.finish_reason or "stop")
     return ChatCompletion.model_validate(
         {
             "id": message.id or "",
@@ -245,7 +228,7 @@ def to_completion(reply: Reply) -> ChatCompletion:
             "choices": [
                 {
                     "index": 0,
-                    "finish_reason": _finish_reason(finish_reason, bool(tool_calls)),
+                    "finish_reason": finish_reason or ("tool_calls" if tool_calls else "stop"),
                     "message": {
                         "role": "assistant",
                         "content": reply.text or None,
@@ -261,10 +244,3 @@ def to_completion(reply: Reply) -> ChatCompletion:
             },
         }
     )
-
-
-def _finish_reason(reason: str, has_tool_calls: bool) -> str:
-    mapped = _FINISH_REASONS.get(reason, reason)
-    if mapped not in {"stop", "length", "tool_calls", "content_filter"}:
-        return "tool_calls" if has_tool_calls else "stop"
-    return mapped

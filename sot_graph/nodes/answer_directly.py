@@ -13,8 +13,9 @@ from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.nodes.join import finish_run
 from sot_graph.prompts.messages import direct_messages
-from sot_graph.state import SotState, add_usage
+from sot_graph.state import SotState
 from sot_graph.types import ChatTurn, FinishReason, StageTiming
+from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.model_source import ModelSource
 from sot_graph.writing.writer import TextDraft, write_something

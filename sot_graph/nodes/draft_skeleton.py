@@ -15,8 +15,9 @@ from sot_graph.nodes.question_input import Asked, kept_expansions, kept_frame, r
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.run import ANSWER_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
-from sot_graph.state import SCHEMA_VERSION, SotState, add_usage
+from sot_graph.state import SCHEMA_VERSION, SotState
 from sot_graph.types import StageTiming
+from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update

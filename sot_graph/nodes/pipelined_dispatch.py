@@ -33,8 +33,9 @@ from sot_graph.skeleton.drafter import (
     no_skeleton,
     skeleton_as_written,
 )
-from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, add_usage, merge_timings
+from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, merge_timings
 from sot_graph.types import ChatTurn, StageTiming, Timings
+from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent

@@ -23,8 +23,9 @@ from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
 from sot_graph.routing.protocol import decide
 from sot_graph.skeleton.drafter import Drafter
-from sot_graph.state import SotState, add_usage
+from sot_graph.state import SotState
 from sot_graph.types import RouteName, StageTiming, Timings
+from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
     from langgraph.types import Send

@@ -11,7 +11,6 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -21,8 +20,6 @@ from sot_graph.observability.redaction import without_keys
 if TYPE_CHECKING:
     from langsmith import Client
 
-__all__ = ["OutageFilter", "is_switched_on", "one_line", "quiet_langsmith"]
-
 _OUTAGE_SECONDS = 3600.0
 _LONGEST_MESSAGE = 8_192
 _LONGEST_REASON = 160
@@ -31,12 +28,6 @@ _RUN_IDS = re.compile(r"(?:trace=[\w-]+,id=[\w-]+(?:; )?)+.*", re.DOTALL)
 _HOSTED = ".langchain.com"
 _SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2")
 _KEYS = ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
-
-
-@dataclass(slots=True)
-class _Outage:
-    since: float
-    more: int = 0
 
 
 class OutageFilter(logging.Filter):
@@ -58,7 +49,8 @@ class OutageFilter(logging.Filter):
     def reset_in_child(self) -> None:
         """Locks don't survive a fork."""
         self._lock = threading.Lock()
-        self._outages: dict[str, _Outage] = {}
+        self._outages: dict[str, tuple[float, int]] = {}
+        """By address: when the latest one began, and how many warnings of it were not shown."""
         self._said: dict[str, float] = {}
         """What is about no address, such as one that isn't valid, and when it was last said."""
 
@@ -73,37 +65,40 @@ class OutageFilter(logging.Filter):
         message = record.getMessage()[:_LONGEST_MESSAGE]
         reason = one_line(message)
         self.first = self.first or reason
-        passes, more = self._count(_address_in(message), reason)
+        address = _address_in(message)
+        passes, more = self._count(address, reason)
         if not passes:
             record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
             return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
-        if more is not None:
+        if address:
             before = f" ({more} more since the last warning)" if more else ""
             record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
             record.msg = f"LangSmith does not take traces{before}: {reason} (More of it is logged as DEBUG.)"
             record.args = record.exc_info = record.exc_text = record.stack_info = None
         return True
 
-    def _count(self, address: str, reason: str) -> tuple[bool, int | None]:
-        """Whether a record passes; and if it begins an outage, how many of the last one didn't."""
+    def _count(self, address: str, reason: str) -> tuple[bool, int]:
+        """Whether a record passes; and if it begins another outage, how many of the last one didn't."""
         with self._lock:
             now = self._clock()
-            if address not in self._keyed and _lacks_its_key(address):
-                self._outages[address] = _Outage(now)
-                return False, None  # Python's own warning has said it as the client was made
+            host = urlsplit(address).hostname or ""
+            is_explained = address not in self._keyed and f".{host}".endswith(_HOSTED) and is_switched_on()
+            if is_explained and not any(os.environ.get(name, "").strip() for name in _KEYS):
+                self._outages[address] = (now, 0)
+                return False, 0  # there is no key, which Python's own warning has said as the client was made
             if not address:  # what follows from an outage, such as a full queue; or something else
-                if any(now - outage.since < _OUTAGE_SECONDS for outage in self._outages.values()):
-                    return False, None
+                if any(now - since < _OUTAGE_SECONDS for since, _ in self._outages.values()):
+                    return False, 0
                 self._said = {each: when for each, when in self._said.items() if now - when < _OUTAGE_SECONDS}
                 is_new = reason not in self._said
                 self._said.setdefault(reason, now)
-                return is_new, None
-            outage = self._outages.get(address)
-            if outage is not None and now - outage.since < _OUTAGE_SECONDS:
-                outage.more += 1
-                return False, None
-            self._outages[address] = _Outage(now)
-            return True, outage.more if outage is not None else 0
+                return is_new, 0
+            since, more = self._outages.get(address, (float("-inf"), 0))
+            if now - since < _OUTAGE_SECONDS:
+                self._outages[address] = (since, more + 1)
+                return False, 0
+            self._outages[address] = (now, 0)
+            return True, more
 
 
 def quiet_langsmith(client: Client | None = None) -> OutageFilter:
@@ -133,12 +128,6 @@ def quiet_langsmith(client: Client | None = None) -> OutageFilter:
 def is_switched_on() -> bool:
     """Whether the environment asks for traces."""
     return any(os.environ.get(name, "").lower() in {"true", "1"} for name in _SWITCHES)
-
-
-def _lacks_its_key(address: str) -> bool:
-    host = urlsplit(address).hostname or ""
-    has_key = any(os.environ.get(name, "").strip() for name in _KEYS)
-    return f".{host}".endswith(_HOSTED) and is_switched_on() and not has_key
 
 
 def _address_in(text: str) -> str:

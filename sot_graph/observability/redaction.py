@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +19,10 @@ from langchain_core.runnables import Runnable
 from langchain_core.tracers import LangChainTracer
 from pydantic import BaseModel, SecretStr
 
-from sot_graph._seams import client_hides_content
 from sot_graph.errors import SotError, causes_of, status_code
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
-
-__all__ = [
-    "GIVEN_UP",
-    "Redactor",
-    "discreet",
-    "is_hidden",
-    "replicas_hide_content",
-    "secrets_of",
-    "tracer_hides_content",
-    "without_keys",
-]
 
 GIVEN_UP = "given up: its time was over, or its reply was no longer wanted"
 """What a cancelled call says of itself."""
@@ -69,38 +58,34 @@ def without_keys(text: str) -> str:
 
 
 def secrets_of(model: Runnable[Any, Any]) -> tuple[str, ...]:
-    """A model's keys: what its class declares as a secret, and its headers that hold one."""
+    """A model's keys: what its class declares as a secret, and its headers that hold one.
+
+    Those of what it wraps are among them: by `bind`, `with_retry`, `with_fallbacks`, `configurable_alternatives`, `|`.
+    """
     found: list[Any] = []
-    for part in _parts_of(model):
+    done: list[object] = []
+    todo = [model]
+    while todo:
+        part = todo.pop()
+        if any(part is known for known in done):
+            continue
+        done.append(part)
         for name in type(part).model_fields if isinstance(part, BaseModel) else ():
             value = getattr(part, name, None)
             if isinstance(value, SecretStr):
                 found.append(value.get_secret_value())
             elif isinstance(value, Mapping):
                 found += [inner for key, inner in value.items() if _KEY_HEADERS.search(str(key))]
+        for name in _WRAPPED:
+            inner = getattr(part, name, None)
+            if isinstance(inner, Mapping):
+                inner = list(inner.values())
+            wrapped = inner if isinstance(inner, list | tuple) else [inner]
+            todo += [each for each in wrapped if isinstance(each, Runnable)]
     return tuple(dict.fromkeys(text for text in found if isinstance(text, str) and len(text) >= _SHORTEST_SECRET))
 
 
-def _parts_of(model: object) -> list[object]:
-    """A model and what it wraps: by `bind`, `with_retry`, `with_fallbacks`, `configurable_alternatives`, `|`."""
-    parts: list[object] = []
-    todo = [model]
-    while todo:
-        part = todo.pop()
-        if any(part is known for known in parts):
-            continue
-        parts.append(part)
-        for name in _WRAPPED:
-            inner = getattr(part, name, None) if isinstance(part, Runnable) else None
-            if isinstance(inner, Runnable):
-                todo.append(inner)
-            elif isinstance(inner, Mapping):
-                todo += [each for each in inner.values() if isinstance(each, Runnable)]
-            elif isinstance(inner, Sequence) and not isinstance(inner, str):
-                todo += [each for each in inner if isinstance(each, Runnable)]
-    return parts
-
-
+@dataclass(frozen=True, slots=True)
 class Redactor:
     """Takes out of what comes back from a failed call what must not be told.
 
@@ -109,17 +94,14 @@ class Redactor:
         hides_content: Whether a trace hides content: then nothing that the error says is left.
     """
 
-    __slots__ = ("_hides_content", "_secrets")
-
-    def __init__(self, secrets: Iterable[str] = (), *, hides_content: bool = False) -> None:
-        self._secrets = tuple(secrets)
-        self._hides_content = hides_content
+    secrets: Sequence[str] = field(default=(), repr=False)
+    hides_content: bool = False
 
     def text(self, text: str) -> str:
         """A text with `***` for every key; where content is hidden, `***` alone."""
-        if self._hides_content:
+        if self.hides_content:
             return _MASK
-        for secret in self._secrets:
+        for secret in self.secrets:
             text = text.replace(secret, _MASK)
         return without_keys(text)
 
@@ -137,8 +119,10 @@ class Redactor:
             with suppress(Exception):
                 self._response(link)
 
-    def failure(self, error: BaseException, response: LLMResult | None) -> None:
-        """Redact an error, and the body and headers that LangChain keeps of its response, in place."""
+    def failure(self, error: BaseException, response: LLMResult | None = None) -> None:
+        """Redact a call's error, and the body and headers that LangChain keeps of its response, in place."""
+        if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
+            error.args = (GIVEN_UP,)
         self.error(error)
         for generations in response.generations if response is not None else ():
             for generation in generations:
@@ -158,7 +142,7 @@ class Redactor:
         """What an error says. Where that is hidden, its HTTP status takes its place."""
         if isinstance(value, tuple):
             return tuple(self._said(link, each) for each in value)
-        if not self._hides_content:
+        if not self.hides_content:
             return self._data(value)
         return value if value is None or isinstance(value, (int, float)) else _hidden_words(link)
 
@@ -167,7 +151,7 @@ class Redactor:
         response = error.response
         body, headers = response.text, dict(response.headers)
         clean_body = self.text(body)
-        if self._hides_content:  # how long to wait before the next try is all that is read later
+        if self.hides_content:  # how long to wait before the next try is all that is read later
             clean_headers = {name: value for name, value in headers.items() if name.startswith("retry-after")}
         else:
             clean_headers = self._data(headers)
@@ -194,22 +178,6 @@ def _is_given_up(error: BaseException) -> bool:
     return isinstance(error, (asyncio.CancelledError, GeneratorExit)) and error.args in {(), (GIVEN_UP,)}
 
 
-def tracer_hides_content(tracer: Any) -> bool:
-    """Whether anything of a run's content is hidden from where this tracer sends it."""
-    client = getattr(tracer, "client", None)
-    return client is not None and client_hides_content(client)
-
-
-def replicas_hide_content(runs: Iterable[Any]) -> bool:
-    """The same for the further clients that a run is sent to."""
-    return any(
-        client_hides_content(replica["client"])
-        for run in runs
-        for replica in getattr(run, "replicas", None) or ()
-        if replica.get("client") is not None
-    )
-
-
 def discreet(tracer: Any) -> Any:
     """A tracer of the same runs, which tells of an error its class and its HTTP status, and nothing that it quotes.
 
@@ -232,14 +200,11 @@ def discreet(tracer: Any) -> Any:
 
 
 def _with_reduced_error(tell: Callable[..., Any], error: BaseException, **kwargs: Any) -> Any:
+    """Tell a tracer of an error that has nothing of this one but its class and its status."""
+    if not _is_given_up(error):
+        kind: type[Exception] = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
+        error = kind(_hidden_words(error))
     if kwargs.get("response") is not None:
         # It holds the body of the provider's reply, which may quote the prompt.
-        Redactor(hides_content=True).failure(_reduced(error), kwargs["response"])
-    return tell(_reduced(error), **kwargs)
-
-
-def _reduced(error: BaseException) -> BaseException:
-    if _is_given_up(error):
-        return error
-    kind: type[Exception] = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
-    return kind(_hidden_words(error))
+        Redactor(hides_content=True).failure(error, kwargs["response"])
+    return tell(error, **kwargs)

@@ -6,16 +6,18 @@ that keeps LangChain's tree of runs, and a model call's name, tags and metadata 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseCallbackHandler, BaseCallbackManager
 from langchain_core.messages.ai import add_usage
 from langchain_core.tracers import LangChainTracer
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langsmith import get_tracing_context
+from openai import LengthFinishReasonError
 
-from sot_graph.observability.redaction import discreet, replicas_hide_content, tracer_hides_content
+from sot_graph._seams import client_hides_content
+from sot_graph.observability.redaction import Redactor, discreet
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -27,40 +29,33 @@ if TYPE_CHECKING:
 
     from sot_graph.types import Stage
 
-__all__ = ["CallTrace", "NodeTrace", "OnError", "with_first"]
-
-OnError: TypeAlias = "Callable[[BaseException, LLMResult | None], UsageMetadata | None]"
-
 
 class NodeTrace:
     """Says, where there are tracers, what a node's run is about.
 
-    LangGraph names the run of a `Send` after its node, and posts it before the node begins; what is changed here goes
-    out when the run ends.
+    LangGraph posts a node's run before the node begins; what is changed here goes out when the run ends.
 
     Args:
         config: The node's config.
     """
 
-    __slots__ = ("_node_id", "_tracers", "shows_content")
+    __slots__ = ("_runs", "is_watched", "shows_content")
 
     def __init__(self, config: RunnableConfig) -> None:
         manager: Any = config.get("callbacks")
-        self._tracers = [
-            handler
-            for handler in getattr(manager, "handlers", ())
-            if isinstance(handler, (BaseTracer, AsyncBaseTracer))
+        node_id = str(getattr(manager, "parent_run_id", None))
+        handlers = getattr(manager, "handlers", ())
+        tracers: list[Any] = [each for each in handlers if isinstance(each, (BaseTracer, AsyncBaseTracer))]
+        self._runs: list[tuple[Any, Run]] = [
+            (tracer, run) for tracer in tracers if (run := tracer.run_map.get(node_id)) is not None
         ]
-        self._node_id = getattr(manager, "parent_run_id", None)
-        self.shows_content = not any(map(tracer_hides_content, self._tracers)) and not replicas_hide_content(
-            self._nodes()
-        )
+        self.is_watched = bool(self._runs)
+        """Whether there is any run to describe."""
+        clients = [getattr(tracer, "client", None) for tracer in tracers]
+        for _, run in self._runs:
+            clients += [replica.get("client") for replica in getattr(run, "replicas", None) or ()]
+        self.shows_content = not any(client_hides_content(client) for client in clients if client is not None)
         """Whether names and metadata may hold what was asked or written."""
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether there is any tracer to describe something to."""
-        return bool(self._tracers)
 
     def name(self, name: str, title: str) -> str:
         """A run's name: with its title, where content isn't hidden."""
@@ -86,7 +81,7 @@ class NodeTrace:
             error: Marks the run as failed, though the node ended well: one failed point doesn't fail the graph.
             **metadata: To filter by. A value of `None` isn't told.
         """
-        for run in self._nodes():
+        for _, run in self._runs:
             run.name = name or run.name
             run.error = error or run.error
             if stage is not None:
@@ -107,25 +102,15 @@ class NodeTrace:
             inputs: Shown beside what LangGraph was given: of a resumed run, that is no question.
             outputs: Shown in place of what LangGraph returns: of a streamed run, that is all of its channels.
         """
-        for run in self._graphs():
-            _add_metadata(run, metadata)
+        for tracer, node in self._runs:
+            graph: Run | None = tracer.run_map.get(str(node.parent_run_id))
+            if graph is None:
+                continue
+            _add_metadata(graph, metadata)
             if inputs is not None:
-                run.add_inputs(dict(inputs))
+                graph.add_inputs(dict(inputs))
             if outputs is not None:
-                run.set(outputs=outputs)
-
-    def _nodes(self) -> Iterator[Run]:
-        for tracer in self._tracers:
-            run = tracer.run_map.get(str(self._node_id))
-            if run is not None:
-                yield run
-
-    def _graphs(self) -> Iterator[Run]:
-        for tracer in self._tracers:
-            node = tracer.run_map.get(str(self._node_id))
-            graph = tracer.run_map.get(str(node.parent_run_id)) if node is not None else None
-            if graph is not None:
-                yield graph
+                graph.set(outputs=outputs)
 
 
 def _add_metadata(run: Run, metadata: Mapping[str, Any]) -> None:
@@ -134,80 +119,47 @@ def _add_metadata(run: Run, metadata: Mapping[str, Any]) -> None:
     run.extra = {**(run.extra or {}), "metadata": {**run.metadata, **known}}
 
 
-class CallTrace:
-    """Numbers the tries of one purpose, and follows each through the callbacks."""
+class CallTrace(BaseCallbackHandler):
+    """Numbers the tries of one purpose, and follows each as the first of its callbacks."""
 
-    __slots__ = ("_follower", "_tries")
+    run_inline = True
+    """In the order in which things happen, and before any tracer is told."""
 
     def __init__(self) -> None:
         self._tries = 0
-        self._follower: _Follower | None = None
+        self._others: list[BaseCallbackHandler] = []
+        self._redactor = Redactor()
+        self._open: set[UUID] = set()
+        self._answered: list[Run] = []
 
-    def begin(self, config: RunnableConfig, on_error: OnError) -> RunnableConfig:
+    def begin(self, config: RunnableConfig, redactor: Redactor) -> RunnableConfig:
         """The config of the next try.
 
         Args:
             config: That of the first, with its name.
-            on_error: Gets an error, and what had come of the reply, before any tracer does; returns the tokens that the
-                failed call is known to have used.
+            redactor: Gets an error, and what had come of the reply, before any tracer does.
         """
         self._tries += 1
         if self._tries > 1:
             name = f"{config.get('run_name') or 'call'}, try {self._tries}"
             config = {**config, "run_name": name, "metadata": {**config.get("metadata", {}), "sot_try": self._tries}}
-        handlers = _handlers(config)
-        if not handlers:  # nobody traces: nothing to follow
-            self._follower = None
+        callbacks = config.get("callbacks")
+        self._others = list(callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ())
+        self._redactor = redactor
+        self._answered = []
+        if not self._others:  # nobody traces: nothing to follow
             return config
-        self._follower = _Follower(handlers, on_error)
-        return {**config, "callbacks": with_first(config.get("callbacks"), self._follower)}
+        return {**config, "callbacks": with_first(callbacks, self)}
 
     async def end(self, error: BaseException) -> None:
         """Tell the end of a try that was given up: LangChain leaves the run of a cancelled `ainvoke` open for ever."""
-        if self._follower is not None:
-            await self._follower.end(error)
-
-    def reject(self, reason: str) -> None:
-        """Mark the latest try as failed, though the model answered: its reply was of no use."""
-        if self._follower is not None:
-            self._follower.reject(reason)
-
-
-class _Follower(BaseCallbackHandler):
-    """Stands before a call's other handlers."""
-
-    run_inline = True
-
-    def __init__(self, others: list[BaseCallbackHandler], on_error: OnError) -> None:
-        self._others = others
-        self._on_error = on_error
-        self._open: set[UUID] = set()
-        self._answered: list[Run] = []
-
-    def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
-        self._open.add(run_id)
-
-    on_llm_start = on_chat_model_start
-
-    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
-        self._open.discard(run_id)
-        self._answered = [run for _, run in self._runs(run_id)]
-
-    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        self._open.discard(run_id)
-        response: LLMResult | None = kwargs.get("response")
-        usage = self._on_error(error, response) or _usage_of(response)
-        if usage is not None:
-            for _, run in self._runs(run_id):
-                run.add_metadata({"usage_metadata": usage})
-
-    async def end(self, error: BaseException) -> None:
         while self._open:
             run_id = self._open.pop()
             manager = AsyncCallbackManagerForLLMRun(run_id=run_id, handlers=self._others, inheritable_handlers=[])
             await manager.on_llm_error(error)
 
     def reject(self, reason: str) -> None:
+        """Mark the latest try as failed, though the model answered: its reply was of no use."""
         runs, self._answered = self._answered, []
         if get_tracing_context().get("enabled") is False:
             return
@@ -215,14 +167,30 @@ class _Follower(BaseCallbackHandler):
             run.error = reason
             run.patch()
 
-    def _runs(self, run_id: UUID) -> list[tuple[LangChainTracer, Run]]:
+    def on_chat_model_start(self, *_: Any, run_id: UUID, **__: Any) -> None:
+        """A try begins."""
+        self._open.add(run_id)
+
+    on_llm_start = on_chat_model_start
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
+        """A try has its reply."""
+        self._open.discard(run_id)
+        self._answered = self._runs(run_id)
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        """A try has failed."""
+        self._open.discard(run_id)
+        response: LLMResult | None = kwargs.get("response")
+        self._redactor.failure(error, response)
+        usage = usage_of_failure(error, response)
+        if usage is not None:
+            for run in self._runs(run_id):
+                run.add_metadata({"usage_metadata": usage})
+
+    def _runs(self, run_id: UUID) -> list[Run]:
         tracers = [handler for handler in self._others if isinstance(handler, LangChainTracer)]
-        return [(tracer, run) for tracer in tracers if (run := tracer.run_map.get(str(run_id))) is not None]
-
-
-def _handlers(config: RunnableConfig) -> list[BaseCallbackHandler]:
-    callbacks = config.get("callbacks")
-    return list(callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ())
+        return [run for tracer in tracers if (run := tracer.run_map.get(str(run_id))) is not None]
 
 
 def with_first(callbacks: Any, handler: BaseCallbackHandler) -> Any:
@@ -235,8 +203,19 @@ def with_first(callbacks: Any, handler: BaseCallbackHandler) -> Any:
     return manager
 
 
-def _usage_of(response: LLMResult | None) -> UsageMetadata | None:
-    """What a reply that broke off had told of its tokens."""
+def usage_of_failure(error: BaseException, response: LLMResult | None = None) -> UsageMetadata | None:
+    """The tokens that a failed call is known to have used: of a reply that broke off, or that OpenAI's client raises.
+
+    Args:
+        error: Why it failed.
+        response: What had come of its reply.
+    """
+    if isinstance(error, LengthFinishReasonError) and (told := error.completion.usage) is not None:
+        return {
+            "input_tokens": told.prompt_tokens,
+            "output_tokens": told.completion_tokens,
+            "total_tokens": told.total_tokens,
+        }
     usage: UsageMetadata | None = None
     for generations in response.generations if response is not None else ():
         for generation in generations:

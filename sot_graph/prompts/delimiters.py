@@ -10,8 +10,6 @@ import re
 import unicodedata
 from functools import lru_cache
 
-__all__ = ["escape_delimiters"]
-
 _NAMES = ("question", "point", "skeleton", "history", "comment", "tool_result", "written")
 _DELIMITER = re.compile(
     # One gap before the name that holds the slashes too: two side by side would try every split of a long run.

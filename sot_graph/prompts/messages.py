@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from sot_graph.prompts.templates import Example, SotPrompts
     from sot_graph.types import ChatTurn, Expansion, FramePartName, SkeletonPoint
 
-__all__ = [
-    "clean_text",
-    "direct_messages",
-    "expansion_messages",
-    "expansion_prefill",
-    "frame_messages",
-    "numbered_list",
-    "skeleton_messages",
-    "skeleton_prefill",
-]
-
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 """Control characters, also the upper ones (a terminal's too), but for white space."""
@@ -68,19 +57,10 @@ def skeleton_messages(
     )
     if may_depend and "{relation}" not in template:
         asked = f"{asked}\n{relation}"
-    messages = [
-        *_opening(prompts.system, history),
-        *_turns(prompts.skeleton_examples if as_list else ()),
-        HumanMessage(asked),
-    ]
-    if as_list and (prefill := skeleton_prefill(prompts)):
-        messages.append(AIMessage(prefill))
+    messages = _conversation(prompts.system, history, prompts.skeleton_examples if as_list else (), asked)
+    if as_list and prompts.skeleton_prefill:
+        messages.append(AIMessage(prompts.skeleton_prefill.format()))
     return messages
-
-
-def skeleton_prefill(prompts: SotPrompts) -> str:
-    """The beginning of a listed skeleton that is put into the model's mouth; often empty."""
-    return prompts.skeleton_prefill.format()
 
 
 def expansion_messages(
@@ -97,17 +77,9 @@ def expansion_messages(
 ) -> list[BaseMessage]:
     """The prompt for one point.
 
-    Args:
-        prompts: The templates.
-        point: The one to write.
-        skeleton: All of them.
-        skeleton_call: The messages that asked for the skeleton: in the shared layout they are repeated to the
-            letter, so that a prompt cache can serve them.
-        skeleton_text: The skeleton as the model wrote it.
-        question: The question.
-        history: The conversation before it.
-        point_length: How long the text is to be, as the model is told.
-        needed: The points that this one builds on.
+    In the shared layout it repeats `skeleton_call`, the messages that asked for the skeleton, to the letter, so that a
+    prompt cache can serve them, and `skeleton_text`, the skeleton as the model wrote it. `needed` are the points that
+    this one builds on.
     """
     asked = prompts.expansion.format(
         index=point["index"],
@@ -120,10 +92,10 @@ def expansion_messages(
     if needed:
         asked = prompts.needed.format(needed=_written(needed)) + asked
     if prompts.expansion_layout == "shared":
-        messages = _after_skeleton(skeleton_call, skeleton_text, asked)
+        messages = [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(asked)]
     else:
         system = prompts.expansion_system or prompts.system
-        messages = _standing_alone(system, history, prompts.expansion_examples, asked)
+        messages = _conversation(system, history, prompts.expansion_examples, asked)
     if prefill := expansion_prefill(prompts, point):
         messages.append(AIMessage(prefill))
     return messages
@@ -154,38 +126,37 @@ def frame_messages(
         points=_written(expansions),
     )
     if prompts.frame_layout == "shared":
-        return _after_skeleton(skeleton_call, skeleton_text, asked)
+        return [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(asked)]
     examples = prompts.introduction_examples if is_introduction else prompts.conclusion_examples
-    return _standing_alone(prompts.frame_system or prompts.system, history, examples, asked)
+    return _conversation(prompts.frame_system or prompts.system, history, examples, asked)
 
 
 def direct_messages(prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
     """The prompt for an ordinary answer."""
     asked = prompts.direct.format(question=escape_delimiters(question))
-    return [*_opening(prompts.direct_system or prompts.system, history), HumanMessage(asked)]
+    return _conversation(prompts.direct_system or prompts.system, history, (), asked)
 
 
-def _opening(system: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
-    """The system message, which a caller's own text joins (some providers take one only), and the conversation."""
+def _conversation(
+    system: str, history: Sequence[ChatTurn], examples: Iterable[Example], asked: str
+) -> list[BaseMessage]:
+    """The system message, which a caller's own text joins (some providers take one only), and the turns up to now."""
     theirs = [turn["content"] for turn in history if turn["role"] == "system"]
     parts: list[Any] = [part for part in (*theirs, system.format()) if part]
-    opening: list[BaseMessage] = []
+    messages: list[BaseMessage] = []
     if parts and all(isinstance(part, str) for part in parts):
-        opening.append(SystemMessage("\n\n".join(parts)))
+        messages.append(SystemMessage("\n\n".join(parts)))
     elif parts:  # the caller's text comes in blocks, with marks for a provider's cache
         blocks = [[{"type": "text", "text": part}] if isinstance(part, str) else part for part in parts]
-        opening.append(SystemMessage([block for part in blocks for block in part]))
+        messages.append(SystemMessage([block for part in blocks for block in part]))
     for turn in history:
         if turn["role"] == "assistant":
-            opening.append(AIMessage(turn["content"]))
+            messages.append(AIMessage(turn["content"]))
         elif turn["role"] != "system":
-            opening.append(HumanMessage(turn["content"]))
-    return opening
-
-
-def _after_skeleton(skeleton_call: Sequence[BaseMessage], skeleton_text: str, asked: str) -> list[BaseMessage]:
-    """The shared layout: the skeleton's conversation, to the letter, and one more turn."""
-    return [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(asked)]
+            messages.append(HumanMessage(turn["content"]))
+    for question, answer in examples:
+        messages += [HumanMessage(question), AIMessage(answer)]
+    return [*messages, HumanMessage(asked)]
 
 
 @lru_cache(maxsize=4)
@@ -194,16 +165,6 @@ def _skeleton_message(text: str) -> AIMessage:
     return AIMessage(escape_delimiters(text))
 
 
-def _standing_alone(
-    system: str, history: Sequence[ChatTurn], examples: Iterable[Example], asked: str
-) -> list[BaseMessage]:
-    return [*_opening(system, history), *_turns(examples), HumanMessage(asked)]
-
-
 def _written(expansions: Iterable[Expansion]) -> str:
     """Points as they stand in the answer, as data."""
     return escape_delimiters("\n\n".join(f"{one['index']}. {one['title']}\n{one['text']}" for one in expansions))
-
-
-def _turns(examples: Iterable[Example]) -> list[BaseMessage]:
-    return [message for asked, answered in examples for message in (HumanMessage(asked), AIMessage(answered))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import HumanMessage
@@ -24,17 +24,15 @@ __all__ = ["RouterEdge"]
 class RouterEdge(Runnable[Any, str]):
     """Goes where a router says. Made by `router.as_edge({...})`.
 
-    Reads `question` from the parent's state, else its last human message. A router that fails goes `"direct"`, unless
-    the options say otherwise.
+    Reads `question` from the parent's state, else its last human message. A router that fails goes `"direct"`.
     """
 
-    def __init__(self, router: Router, targets: Mapping[RouteName, str], options: SotOptions | None = None) -> None:
+    def __init__(self, router: Router, targets: Mapping[RouteName, str]) -> None:
         if set(targets) != {"skeleton", "direct"}:
             message = f'as_edge takes {{"skeleton": node, "direct": node}}, not the keys {sorted(map(str, targets))}.'
             raise SotConfigError(message)
         self.router = router
         self.targets = dict(targets)
-        self.options = options or SotOptions()
         self.name = "route"
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> str:
@@ -43,7 +41,7 @@ class RouterEdge(Runnable[Any, str]):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> str:
         """Decide, and give the node's name."""
-        with open_run(ensure_config(config), self.options, reads_context=False) as run:
+        with open_run(ensure_config(config), SotOptions(), reads_context=False) as run:
             run.ended = True
             decision = await decide(self.router, _question(input), (), run=run, model=None)
         return self.targets[decision.route]
@@ -54,8 +52,7 @@ def _question(state: Any) -> str:
     question = values.get("question")
     if isinstance(question, str) and question.strip():
         return question
-    messages: Sequence[Any] = values.get("messages") or []
-    for message in reversed(messages):
+    for message in reversed(values.get("messages") or []):
         if isinstance(message, HumanMessage):
             return str(message.text)
     message = "The state has neither a question nor a human message to route by."

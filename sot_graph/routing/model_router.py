@@ -1,29 +1,30 @@
-"""`ModelRouter`: a model says what kind of answer a question wants."""
+"""`ModelRouter` asks a model what kind of answer a question wants; `CascadeRouter` does where a cheap one is unsure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
+from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict
 
-from sot_graph.errors import RoutingError
+from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.routing.protocol import BaseRouter, RouteDecision
+from sot_graph.routing.protocol import BaseRouter, RouteDecision, Router, ask_router, check_router, is_share
 from sot_graph.run import open_run
 from sot_graph.types import ChatTurn
 
 if TYPE_CHECKING:
     from sot_graph.run import RunContext
 
-__all__ = ["ModelRouter"]
+__all__ = ["CascadeRouter", "ModelRouter"]
 
 _MAX_TOKENS = 16
 _HISTORY_TURNS = 4
@@ -97,12 +98,16 @@ class ModelRouter(BaseRouter):
         if asked is None:
             message = "a ModelRouter without a model uses its graph's; to call it alone or as an edge, give it one"
             raise RoutingError(message)
+        before = "\n".join(
+            f"{turn['role']}: {turn['content']!s:.{_HISTORY_CHARS}}" for turn in history[-_HISTORY_TURNS:]
+        )
+        context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
         config = run.child_config(run_name="choose a route", stage="route")
         call = ModelCall(asked, "route", run, config, {"max_tokens": _MAX_TOKENS})
         try:
             parsed, _ = await ask_structured(
                 call,
-                _messages(question, history),
+                [SystemMessage(_SYSTEM), HumanMessage(context + _ASK.format(question=escape_delimiters(question)))],
                 _Kind,
                 mode=run.options.structured_mode,
                 max_reasks=0,
@@ -122,7 +127,47 @@ def _letter(text: str) -> str | None:
     return f'{{"kind":"{bare}"}}' if bare in _MEANING else None
 
 
-def _messages(question: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
-    before = "\n".join(f"{turn['role']}: {turn['content']!s:.{_HISTORY_CHARS}}" for turn in history[-_HISTORY_TURNS:])
-    context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
-    return [SystemMessage(_SYSTEM), HumanMessage(context + _ASK.format(question=escape_delimiters(question)))]
+class CascadeRouter(BaseRouter):
+    """Asks `first`, and `second` only where the first one's confidence is below a threshold.
+
+    Args:
+        first: Such as `LearnedRouter()`: its decisions carry a confidence.
+        second: Such as `ModelRouter(model)`.
+        threshold: Confidence from which the first decision stands, from 0.5 (never ask) to 1 (always ask).
+
+    Attributes:
+        decided: How many questions it has decided.
+        asked: How many of them the second router was asked for.
+
+    Raises:
+        SotConfigError: The threshold is no number from 0 to 1, or one of the two is no router.
+
+    Example:
+        >>> from sot_graph import RouteDecision
+        >>> sure = lambda question, history: RouteDecision("direct", "too short", 0.99)
+        >>> cascade = CascadeRouter(sure, lambda question, history: "skeleton", threshold=0.8)
+    """
+
+    def __init__(self, first: Router, second: Router, *, threshold: float = 0.8) -> None:
+        if not is_share(threshold):
+            message = f"CascadeRouter's threshold is a confidence from 0 to 1, not {threshold!r}."
+            raise SotConfigError(message)
+        check_router(first, "first")
+        check_router(second, "second")
+        self.first = first
+        self.second = second
+        self.threshold = threshold
+        self.decided = 0
+        self.asked = 0
+
+    async def decide(
+        self, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
+    ) -> RouteDecision:
+        """Decide within a run."""
+        self.decided += 1
+        decision = await ask_router(self.first, question, history, run=run, model=model)
+        if decision.confidence is not None and decision.confidence >= self.threshold:
+            return decision
+        self.asked += 1
+        second = await ask_router(self.second, question, history, run=run, model=model)
+        return replace(second, reason=f"{second.reason}; the first router was unsure")

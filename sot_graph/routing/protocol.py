@@ -19,19 +19,6 @@ if TYPE_CHECKING:
     from sot_graph.routing.edge import RouterEdge
     from sot_graph.run import RunContext
 
-__all__ = [
-    "BaseRouter",
-    "RouteDecision",
-    "Router",
-    "RunRouter",
-    "after_failure",
-    "ask_in_time",
-    "ask_router",
-    "check_router",
-    "decide",
-    "is_share",
-]
-
 logger = logging.getLogger("sot_graph")
 
 _ROUTES = get_args(RouteName)
@@ -81,7 +68,7 @@ class RunRouter(Protocol):
     async def decide(
         self, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
     ) -> RouteDecision:
-        """Decide, by a call within the run. `model` is the graph's own; `None`: no graph asks."""
+        """Decide. `model` is the graph's own; `None`: no graph asks."""
 
 
 Router: TypeAlias = (
@@ -122,15 +109,7 @@ def is_share(value: Any) -> bool:
 
 
 def check_router(router: object, name: str = "router") -> None:
-    """Check what is given as a router.
-
-    Args:
-        router: What was given.
-        name: The argument's.
-
-    Raises:
-        SotConfigError: It is none.
-    """
+    """Raise `SotConfigError` unless this, the argument of that name, is a router."""
     if isinstance(router, type) or not isinstance(router, RunRouter):
         check_call(name, router, {"question": "", "history": []}, hint=", or one of ours")
 
@@ -138,11 +117,7 @@ def check_router(router: object, name: str = "router") -> None:
 async def decide(
     router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
 ) -> RouteDecision:
-    """Ask a router within `router_timeout`; where it fails, do as `on_router_failure` says.
-
-    Raises:
-        RoutingError: As `after_failure`.
-    """
+    """Ask a router within `router_timeout`; where it fails, do as `on_router_failure` says."""
     try:
         return await ask_in_time(router, question, history, run=run, model=model)
     except RoutingError as error:
@@ -150,11 +125,7 @@ async def decide(
 
 
 def after_failure(error: RoutingError, options: SotOptions) -> RouteDecision:
-    """The route `"direct"`, with the reason and a WARNING.
-
-    Raises:
-        RoutingError: The error, where `on_router_failure` is `"raise"`.
-    """
+    """The route `"direct"`, with the reason and a WARNING. Where `on_router_failure` is `"raise"`, raise the error."""
     if options.on_router_failure == "raise":
         raise error
     logger.warning("Answering directly: %s.", error)
@@ -164,11 +135,7 @@ def after_failure(error: RoutingError, options: SotOptions) -> RouteDecision:
 async def ask_in_time(
     router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
 ) -> RouteDecision:
-    """Ask a router within `router_timeout`.
-
-    Raises:
-        RoutingError: It failed, or was late.
-    """
+    """Ask a router within `router_timeout`. `RoutingError` where it failed, or was late."""
     limit = run.seconds_left(run.options.router_timeout)
     try:
         async with asyncio.timeout(limit) as timer:
@@ -192,12 +159,7 @@ async def ask_in_time(
 async def ask_router(
     router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
 ) -> RouteDecision:
-    """Ask a router of any kind.
-
-    Raises:
-        RoutingError: It returned something else than a route.
-        Exception: Its own.
-    """
+    """Ask a router of any kind. It may raise what it likes; `RoutingError` where it returns no route."""
     if isinstance(router, RunRouter):
         return _checked(await router.decide(question, history, run=run, model=model))
     try:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -18,11 +19,12 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
-from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
+from sot_graph.llm.provider_errors import explain, is_callers_to_fix
+from sot_graph.llm.retry_policy import is_retryable
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.messages import numbered_list, skeleton_messages, skeleton_prefill
-from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton, skeleton_schema
+from sot_graph.prompts.messages import numbered_list, skeleton_messages
+from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton
 from sot_graph.skeleton.stream_parser import EarlyTitles, EnoughError, TitleScanner
 
 if TYPE_CHECKING:
@@ -181,6 +183,8 @@ class Drafter:
         self._is_over = False
         """Whether there were more points than may be."""
         self._repeats = 0
+        self._read: tuple[Sequence[str], list[SkeletonPoint]] | None = None
+        """The titles that were read last, and the points that they make."""
         prompts, options = run.graph.prompts, run.options
         self._most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
         self._fewest = min(options.min_points, self._most)
@@ -342,7 +346,7 @@ class Drafter:
     async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> _Reading:
         """One call, and what was read from its reply. Points that are given out early are given out."""
         options, graph, is_early = self._run.options, self._run.graph, self._on_point is not None
-        prefill = skeleton_prefill(graph.prompts) if isinstance(messages[-1], AIMessage) else ""
+        prefill = graph.prompts.skeleton_prefill.format() if isinstance(messages[-1], AIMessage) else ""
         titles = EarlyTitles(self._take, self._has_enough, prefill) if is_early else None
         on_text = titles.feed if titles is not None and options.stream is not False else None
         self._given_out.begin_list()
@@ -376,21 +380,18 @@ class Drafter:
     async def _ask_structured(
         self, call: ModelCall, messages: list[BaseMessage], on_text: Callable[[str], None] | None
     ) -> _Reading:
-        options, prompts = self._run.options, self._run.graph.prompts
-        schema, reasks = SkeletonSchema, 0
-        if self._on_point is None:
-            schema = skeleton_schema(
-                self._fewest, max_words=prompts.max_title_words, drop_similar=prompts.drop_similar_titles
-            )
-            reasks = options.max_reasks
+        options = self._run.options
+        # Points that were given out early can't be asked for again.
+        is_whole = self._on_point is None
         parsed, text = await ask_structured(
             call,
             messages,
-            schema,
+            SkeletonSchema,
             mode=options.structured_mode,
-            max_reasks=reasks,
+            max_reasks=options.max_reasks if is_whole else 0,
             repair=self._json_from_list,
             on_text=on_text,
+            context={"points": self._points, "fewest": self._fewest} if is_whole else None,
         )
         return _Reading(parsed.points, text)
 
@@ -437,7 +438,7 @@ class Drafter:
             f"That list has {usable} usable points. Write it again with at least {self._fewest} different points, as "
             "a numbered list only, one title a line."
         )
-        prefill = skeleton_prefill(self._run.graph.prompts)
+        prefill = self._run.graph.prompts.skeleton_prefill.format()
         following = [AIMessage(prefill)] if prefill else []
         return [*_without_prefill(messages), AIMessage(text), again, *following]
 
@@ -462,13 +463,19 @@ class Drafter:
         )
 
     def _points(self, titles: Sequence[str]) -> list[SkeletonPoint]:
-        sieve = self._sieve()
-        for title in islice(titles, MOST_ITEMS):
-            sieve.take(title)
-        return sieve.points
+        if self._read is None or self._read[0] != titles:
+            sieve = self._sieve()
+            for title in islice(titles, MOST_ITEMS):
+                sieve.take(title)
+            self._read = (list(titles), sieve.points)
+        return self._read[1]
 
     def _json_from_list(self, text: str) -> str | None:
-        """A list in place of the JSON that was asked for is as good: no need to ask again."""
+        """JSON made of a list in its place, which is as good: no need to ask again."""
+        if text.lstrip().startswith("{"):
+            with suppress(ValueError):
+                json.loads(text)
+                return None
         titles = parse_skeleton(text)
         return json.dumps({"points": titles}) if len(self._points(titles)) >= self._fewest else None
 

@@ -6,12 +6,11 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.types import SkeletonPoint
@@ -25,7 +24,6 @@ __all__ = [
     "number_points",
     "numbered_item",
     "parse_skeleton",
-    "skeleton_schema",
     "split_needs",
     "title_of",
     "titles_from_json",
@@ -119,20 +117,13 @@ def titles_from_json(text: str) -> list[str] | None:
             value, _ = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
-        titles = _titles_in(value)
-        if titles:
+        if isinstance(value, dict):
+            lists = [item for item in value.values() if isinstance(item, list)]
+            value = value.get("points") if isinstance(value.get("points"), list) else next(iter(lists), None)
+        items = value[:MOST_ITEMS] if isinstance(value, list) else ()
+        if titles := [title for item in items if (title := title_of(item)) is not None]:
             return titles
     return None
-
-
-def _titles_in(value: Any) -> list[str] | None:
-    if isinstance(value, dict):
-        lists = [item for item in value.values() if isinstance(item, list)]
-        value = value.get("points") if isinstance(value.get("points"), list) else next(iter(lists), None)
-    if not isinstance(value, list):
-        return None
-    titles = [title for item in value[:MOST_ITEMS] if (title := title_of(item)) is not None]
-    return titles or None
 
 
 def title_of(item: Any) -> str | None:
@@ -149,25 +140,25 @@ def title_of(item: Any) -> str | None:
 def clean_title(raw: str, *, max_words: int | None = None) -> str:
     """One line of plain words: no numbering, markup, quotes, invisible characters, or description behind it."""
     title = _SPACES.sub(" ", _INVISIBLE.sub(" ", raw[:_LONGEST_ITEM])).strip()
-    title = _bold_head(title)
+    # What is bold at the start is the title where the rest is about it: "**Title**: and more". But "**Eat** more
+    # vegetables" is a title with a bold word in it; a long one is a title and a sentence.
+    bold = _BOLD_HEAD.match(_LEADING_NUMBER.sub("", title.lstrip("#> ")))
+    if bold and (bold["colon"] or bold["dash"] or len(title.split()) > _LONG_TITLE_WORDS):
+        title = bold["title"]
     previous = None
     while title != previous:  # "**1. "Title"**" wears several layers
         previous = title
         title = _LEADING_NUMBER.sub("", title.lstrip(_LEADING_MARKUP))
         title = _unquoted(title.rstrip(_TRAILING_MARKUP))
         title = _SPACES.sub(" ", title.replace("**", "").replace("__", "").replace("`", ""))
-    title = _shortened(title, max_words)
+    # The description behind a long title goes, and what is above the limits of words and characters.
+    if len(title.split()) > (max_words or _LONG_TITLE_WORDS) or (max_words and _DESCRIPTION.search(title)):
+        title = _DESCRIPTION.split(title, maxsplit=1)[0].rstrip(_TRAILING_MARKUP) or title
+    if max_words:
+        title = " ".join(title.split()[:max_words]).rstrip(_TRAILING_MARKUP)
+    if len(title) > MAX_TITLE_CHARS:
+        title = title[: MAX_TITLE_CHARS - 1].rstrip(_TRAILING_MARKUP) + "…"
     return title if _WORD.search(title) or any(ord(char) > 0x2FFF for char in title) else ""  # noqa: PLR2004
-
-
-def _bold_head(title: str) -> str:
-    """What is bold at the start, where the rest is about it: "**Title**: and more"."""
-    bold = _BOLD_HEAD.match(_LEADING_NUMBER.sub("", title.lstrip("#> ")))
-    if bold is None:
-        return title
-    # "**Eat** more vegetables" is a title with a bold word in it; a long one is a title and a sentence.
-    is_head = bold["colon"] or bold["dash"] or len(title.split()) > _LONG_TITLE_WORDS
-    return bold["title"] if is_head else title
 
 
 def _unquoted(title: str) -> str:
@@ -177,17 +168,6 @@ def _unquoted(title: str) -> str:
     inner = title[1:-1]
     is_whole = title[0] not in (re.sub(r"\b'\b", "", inner) if title[0] == "'" else inner)
     return inner.strip() if is_whole else title
-
-
-def _shortened(title: str, max_words: int | None) -> str:
-    """Without the description behind it where it is long, and within the limits of words and characters."""
-    if len(title.split()) > (max_words or _LONG_TITLE_WORDS) or (max_words and _DESCRIPTION.search(title)):
-        title = _DESCRIPTION.split(title, maxsplit=1)[0].rstrip(_TRAILING_MARKUP) or title
-    if max_words:
-        title = " ".join(title.split()[:max_words]).rstrip(_TRAILING_MARKUP)
-    if len(title) > MAX_TITLE_CHARS:
-        title = title[: MAX_TITLE_CHARS - 1].rstrip(_TRAILING_MARKUP) + "…"
-    return title
 
 
 _NEEDS = re.compile(
@@ -370,7 +350,10 @@ def _places(given: Sequence[Any]) -> dict[int, int]:
 
 
 class SkeletonSchema(BaseModel):
-    """The compact reply: every token of a skeleton is latency."""
+    """The reply that a structured skeleton has to be. It is compact: every token of a skeleton is latency.
+
+    Validated with a context of `fewest` and `points`, which makes points of titles, it also wants enough of them.
+    """
 
     model_config = ConfigDict(extra="forbid", title="Skeleton")
 
@@ -378,33 +361,20 @@ class SkeletonSchema(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _accept_bare_lists(cls, value: Any) -> Any:
-        return {"points": value} if isinstance(value, list) else value
-
-    @field_validator("points", mode="before")
-    @classmethod
     def _titles_only(cls, value: Any) -> Any:
-        if not isinstance(value, list):
-            return value
-        return [title for item in value if (title := title_of(item)) is not None]
-
-
-@lru_cache(maxsize=64)
-def skeleton_schema(
-    min_points: int, *, max_words: int | None = None, drop_similar: bool = False
-) -> type[SkeletonSchema]:
-    """The reply's schema, whose validation counts the points that are usable."""
-
-    def enough_points(_cls: type[BaseModel], value: list[str]) -> list[str]:
-        usable = clean_titles(value, max_words=max_words, drop_similar=drop_similar)
-        if len(usable) < min_points:
-            message = f"Write at least {min_points} different points; {len(usable)} are usable."
-            raise ValueError(message)
+        if isinstance(value, list):
+            value = {"points": value}
+        if isinstance(value, dict) and isinstance(value.get("points"), list):
+            titles = [title for item in value["points"] if (title := title_of(item)) is not None]
+            value = {**value, "points": titles}
         return value
 
-    namespace: dict[str, Any] = {
-        "__module__": __name__,
-        "__doc__": None,
-        "enough_points": field_validator("points")(classmethod(enough_points)),
-    }
-    return type("Skeleton", (SkeletonSchema,), namespace)
+    @field_validator("points")
+    @classmethod
+    def _enough_points(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        context = info.context or {}
+        usable, fewest = context.get("points", list)(value), context.get("fewest", 0)
+        if len(usable) < fewest:
+            message = f"Write at least {fewest} different points; {len(usable)} are usable."
+            raise ValueError(message)
+        return value

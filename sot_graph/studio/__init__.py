@@ -44,7 +44,7 @@ def build_agent(
 
     from sot_graph.graph import create_sot_graph
     from sot_graph.options import SotContext
-    from sot_graph.routing.learned.learned_router import LearnedRouter
+    from sot_graph.routing.learned_router import LearnedRouter
 
     reply: Runnable[Any, Any] = (
         RunnableLambda(itemgetter("messages")) | model | RunnableLambda(lambda message: {"messages": [message]})

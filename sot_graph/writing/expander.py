@@ -136,7 +136,7 @@ def _over(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], Asy
                         async for piece in made:
                             yield piece
                     except SystemExit as error:
-                        raise ContainedError.of_raised(error) from error
+                        raise ContainedError(error) from error
             else:
                 async with aclosing(_from_thread(made)) as others:
                     async for piece in others:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, HumanMessage
 
-from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, made
+from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
 
 if TYPE_CHECKING:
     from sot_graph.writing.writer import TextDraft
@@ -56,7 +56,8 @@ class ModelSource:
             except BrokenStreamError as error:
                 if draft.cleaner.text:
                     logger.info("A streamed reply broke off after %d characters; going on from there", len(error.text))
-                    messages = [*made(self._messages), AIMessage(error.text), HumanMessage(_GO_ON)]
+                    prompt = self._messages() if callable(self._messages) else self._messages
+                    messages = [*prompt, AIMessage(error.text), HumanMessage(_GO_ON)]
                     reply = await call.ask(messages, on_attempt=draft.begin_attempt)
                     text = _continuation(error.text, reply.text)
                     break

@@ -194,7 +194,7 @@ UNUSABLE = {
     "join: a word": ({"join": "plain"}, r"join is str; it must be a callable of \(question, skeleton, expansions\)"),
     "join: arity": ({"join": lambda question: ""}, r"can't be called as join\(question, skeleton, expansions\)"),
     "join: a class": ({"join": PointwiseJoin}, r"join is the class PointwiseJoin; pass an instance of it"),
-    "limiter": ({"limiter": 5}, r"limiter is int; it must be a CallLimiter"),
+    "limiter": ({"limiter": 5}, r"limiter is int; pass CallLimiter"),
     "router: a word": (
         {"router": "skeleton"},
         r"router is str; it must be a callable of \(question, history\), or one",

@@ -1,6 +1,5 @@
 """The house's bounds: an issue that adds a capability may raise them by what it needs, saying so in its commit."""
 
-import asyncio
 import inspect
 import re
 import sys
@@ -54,7 +53,9 @@ def test_the_private_things_of_others_are_few_and_in_one_place():
     functions = [name for name, value in vars(_seams).items() if inspect.isfunction(value) and not name.startswith("_")]
     assert sorted(functions) == sorted(_seams.__all__)
     assert len(functions) <= MOST_SEAMS
-    pattern = re.compile(r"__pregel|langgraph\._internal|langchain_core\.tracers\._|\.__class__ = |__code__|_unregister_task")
+    pattern = re.compile(
+        r"__pregel|langgraph\._internal|langchain_core\.tracers\._|\.__class__ = |__code__|_unregister_task"
+    )
     others = [path for path in MODULES if path.name != "_seams.py"]
     assert [path.name for path in others if pattern.search(path.read_text())] == []
 
@@ -69,7 +70,9 @@ def called():
         if event == "call" and code.co_filename.startswith(str(PACKAGE)) and not code.co_name.startswith("<"):
             path = Path(code.co_filename).relative_to(PACKAGE)
             if path.parts[0] != "testing":
-                seen[str(path)].add(code.co_qualname if hasattr(code, "co_qualname") else (code.co_name, code.co_firstlineno))
+                seen[str(path)].add(
+                    code.co_qualname if hasattr(code, "co_qualname") else (code.co_name, code.co_firstlineno)
+                )
 
     async def begin_on_the_loop(on):
         sys.setprofile(profile if on else None)

@@ -15,7 +15,8 @@ from langchain_openai import ChatOpenAI
 
 from sot_graph.llm import loop_bound_model
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.provider_errors import explain, is_retryable
+from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.retry_policy import is_retryable
 
 ASK = [HumanMessage("Why is the sky blue?")]
 
@@ -214,7 +215,7 @@ def test_the_end_of_the_loop_closes_what_is_in_use_too():
     [
         pytest.param([], "could not be reached", id="nothing"),
         pytest.param([b"What?\r\n\r\n"], "could not be reached", id="no HTTP"),
-        pytest.param([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"], "could not be reached", id="half a body"),
+        pytest.param([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"], "its reply broke off", id="half a body"),
     ],
 )
 async def test_a_broken_answer_is_worth_another_try_and_explained(parts, told, two_connections):

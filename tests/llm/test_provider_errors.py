@@ -1,7 +1,5 @@
 """What went wrong on the way to a model."""
 
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from typing import Any
 
 import httpx2
@@ -9,8 +7,9 @@ import openai
 import pytest
 from hypothesis import given, strategies as st
 
-from sot_graph.errors import SkeletonError, SotConfigError, status_code
-from sot_graph.llm.provider_errors import backoff_seconds, explain, is_callers_to_fix, is_retryable, retry_after_seconds
+from sot_graph.errors import status_code
+from sot_graph.llm.provider_errors import explain, is_callers_to_fix
+from sot_graph.llm.retry_policy import is_retryable, retry_after_seconds
 
 REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
 
@@ -25,54 +24,6 @@ def wrapped(error: BaseException) -> Exception:
         raise RuntimeError("outer") from error
     except RuntimeError as outer:
         return outer
-
-
-@pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503, 504, 520, 524, 529])
-def test_a_passing_status_is_worth_another_try(code: int):
-    assert is_retryable(http_error(code))
-    assert is_retryable(wrapped(http_error(code)))
-
-
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422])
-def test_a_lasting_status_is_not(code: int):
-    assert not is_retryable(http_error(code))
-    assert not is_retryable(wrapped(http_error(code)))
-
-
-def test_a_used_up_quota_is_no_rate_limit():
-    error = http_error(429, {"code": "insufficient_quota", "message": "You exceeded your current quota."})
-    assert error.code == "insufficient_quota"
-    assert not is_retryable(error)
-    assert not is_retryable(wrapped(error))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        openai.APIConnectionError(request=REQUEST),
-        openai.APITimeoutError(request=REQUEST),
-        httpx2.ConnectError("refused"),
-        httpx2.ReadTimeout("slow"),
-        httpx2.RemoteProtocolError("peer closed connection"),
-        ConnectionResetError("reset"),
-        TimeoutError(),
-    ],
-)
-def test_a_lost_connection_is_worth_another_try(error: Exception):
-    assert is_retryable(error)
-    assert is_retryable(wrapped(error))
-    assert status_code(error) is None
-
-
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), SkeletonError("x"), SotConfigError("x")])
-def test_any_other_error_is_not(error: Exception):
-    assert not is_retryable(error)
-
-
-def test_our_own_errors_are_never_retried_whatever_caused_them():
-    error = SkeletonError("no skeleton")
-    error.__cause__ = http_error(503)
-    assert not is_retryable(error)
 
 
 @pytest.mark.parametrize(("code", "callers"), [(400, False), (401, True), (403, True), (404, True), (429, False)])
@@ -120,48 +71,6 @@ def test_a_circle_of_causes_ends():
     first.__cause__, second.__cause__ = second, first
     assert status_code(first) is None
     assert explain(first) == "a"
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7.0),
-        ({"Retry-After": "0.5"}, 0.5),
-        ({"Retry-After": "0"}, 0.0),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after-ms": "soon", "retry-after": "9"}, 9.0),
-        ({"retry-after": "-3"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": ""}, None),
-        ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
-        ({"retry-after": "Mon, 01 Jan 99999999999999 00:00:00 GMT"}, None),
-        ({"retry-after": "Mon, 01 Jan 2024 00:00:00 +99999999"}, None),
-        ({}, None),
-    ],
-)
-def test_the_wait_that_the_provider_asks_for_is_read(headers: dict[str, str], seconds: float | None):
-    assert retry_after_seconds(http_error(429, headers=headers)) == seconds
-    assert retry_after_seconds(wrapped(http_error(429, headers=headers))) == seconds
-
-
-def test_a_date_to_wait_for_becomes_seconds():
-    later = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-    wait = retry_after_seconds(http_error(503, headers={"retry-after": later}))
-    assert wait is not None
-    assert 3000 < wait <= 3600
-
-
-def test_an_error_without_a_response_asks_for_no_wait():
-    assert retry_after_seconds(TimeoutError()) is None
-
-
-@pytest.mark.parametrize("attempt", [2, 3, 4, 10, 100])
-def test_waits_grow_and_are_bounded(attempt: int):
-    waits = [backoff_seconds(attempt) for _ in range(50)]
-    longest = min(8.0, 0.5 * 2 ** (attempt - 2))
-    assert all(longest / 2 <= wait <= longest for wait in waits)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from sot_graph import SkeletonError
-from sot_graph.llm.provider_errors import explain, retry_after_seconds
+from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.retry_policy import retry_after_seconds
 from sot_graph.observability.redaction import Redactor, secrets_of, without_keys
 
 KEY, OTHER = "abcd-efgh-ijkl", "mnop-qrst-uvwx"

@@ -9,9 +9,8 @@ import threading
 import pytest
 
 from sot_graph import LearnedRouter, RouteDecision, SotConfigError
-from sot_graph.routing.learned.features import MAX_CHARS, MAX_WORDS, extract, shortened
-from sot_graph.routing.learned.vocabulary import english
-from sot_graph.routing.learned.weights import MAX_BYTES
+from sot_graph.routing.learned_features import MAX_CHARS, MAX_WORDS, english, extract, shortened
+from sot_graph.routing.learned_router import MAX_BYTES
 from training.router.questions import read_questions
 
 # Written after the training and never trained on: a change that breaks several of them is a worse router.

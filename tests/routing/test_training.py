@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sot_graph import LearnedRouter
-from sot_graph.routing.learned.weights import MAX_BYTES, SHIPPED
+from sot_graph.routing.learned_router import MAX_BYTES, SHIPPED
 from training.router.measure import FILES, SHARED, Judged, accuracy, read_labelled
 from training.router.questions import read_questions
 from training.router.train import train, weights_text

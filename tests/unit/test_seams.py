@@ -10,6 +10,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 from langsmith import Client
@@ -109,6 +110,25 @@ def test_a_client_that_says_nothing_of_hiding_counts_as_one_that_hides():
         assert not _seams.client_hides_content(SimpleNamespace(**said))
         del said[name]
         assert _seams.client_hides_content(SimpleNamespace(**said))
+
+
+# --- in_class ---
+
+
+class OfAnotherLayout(dict[str, Any]):
+    """A class that Python gives to no other object."""
+
+
+async def test_where_its_class_can_not_be_set_a_graph_works_as_it_was_compiled(
+    monkeypatch: pytest.MonkeyPatch, run: Any
+):
+    assert type(graph_of()) is not CompiledStateGraph
+    monkeypatch.setattr("sot_graph.graph._SotGraph", OfAnotherLayout)
+    graph = graph_of()
+    assert type(graph) is CompiledStateGraph
+    result = await run(graph, ASK)
+    assert [point["status"] for point in result["expansions"]] == ["ok"] * 3
+    assert any(graph.stream(ASK, stream_mode="custom"))
 
 
 # --- abandon_tasks ---

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from sot_graph.state import add_usage, empty_usage, merge_expansions, merge_timings
+from sot_graph.state import merge_expansions, merge_timings
 from sot_graph.types import Expansion, Usage
+from sot_graph.usage import add_usage, empty_usage
 
 
 def expansion(index: int, status: Any = "ok", text: str = "text") -> Expansion:

@@ -5,8 +5,8 @@ from typing import get_args
 
 from pydantic import TypeAdapter
 
-from sot_graph.state import empty_usage
 from sot_graph.types import Expansion, ExpansionStatus, SkeletonPoint, Stage, Timings, Usage
+from sot_graph.usage import empty_usage
 
 
 def test_points_and_expansions_have_the_keys_of_the_contract():

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from sot_graph.state import empty_usage
-from sot_graph.usage import UsageMeter, usage_metadata
+from sot_graph.usage import UsageMeter, empty_usage, usage_metadata
 
 
 def test_a_call_is_counted_when_it_begins_for_its_stage_and_in_total():
@@ -21,7 +20,7 @@ def test_a_call_is_counted_when_it_begins_for_its_stage_and_in_total():
 def test_tokens_of_a_message_are_counted_cached_ones_too():
     meter = UsageMeter()
     metadata: Any = {"input_tokens": 7, "output_tokens": 2, "total_tokens": 9, "input_token_details": {"cache_read": 4}}
-    meter.add_message("direct", AIMessage("x", usage_metadata=metadata))
+    meter.add_tokens("direct", AIMessage("x", usage_metadata=metadata).usage_metadata)
     assert meter.usage["direct"] == {
         "input_tokens": 7,
         "output_tokens": 2,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sot_graph.routing.learned.learned_router import DEFAULT_THRESHOLD, LearnedRouter
+from sot_graph.routing.learned_router import DEFAULT_THRESHOLD, LearnedRouter
 from training.router.questions import Question, read_questions
 from training.router.train import FOLDS, train, weights_text
 

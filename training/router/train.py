@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sot_graph.routing.learned.features import extract
-from sot_graph.routing.learned.vocabulary import english
-from sot_graph.routing.learned.weights import FORMAT, SHIPPED
+from sot_graph.routing.learned_features import english, extract
+from sot_graph.routing.learned_router import SHIPPED, WEIGHTS_FORMAT
 from training.router.optimise import Vector, fit_logistic
 from training.router.questions import Question, read_questions
 
@@ -48,7 +47,7 @@ def weights_text(model: Model) -> str:
     """The weights file: one feature a line, sorted, so that a change can be read."""
     bias, *weights = (round(weight, DIGITS) + 0.0 for weight in model.weights)
     lines = [f"{json.dumps(name)}: {weight}" for name, weight in zip(model.names, weights, strict=True) if weight]
-    return f'{{\n"format": {FORMAT},\n"bias": {bias},\n"features": {{\n' + ",\n".join(lines) + "\n}\n}\n"
+    return f'{{\n"format": {WEIGHTS_FORMAT},\n"bias": {bias},\n"features": {{\n' + ",\n".join(lines) + "\n}\n}\n"
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
-"""From a question to features: how it asks, not what about.
+"""From a question to the learned router's features: how it asks, not what about.
 
 Three kinds, all read by the same weights:
 
 - `n:` phrases of one to four words in which a topic's words are blanks (`what are the SEVERAL POINTS`), from
   the sentences that ask: the first, the last, and those with a question mark
-- `c:` classes of words that occur there (see `vocabulary`), and `w:` their words
+- `c:` classes of words that occur there (`english.toml` lists them), and `w:` their words
 - `h:` hand-made ones: length, marks of code and formulas, who speaks, what is to be written
 
 Long texts are cut to their beginning and end first, so that the cost has a bound.
@@ -13,13 +13,14 @@ Long texts are cut to their beginning and end first, so that the cost has a boun
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from sot_graph.routing.learned.vocabulary import Vocabulary
-
-__all__ = ["MAX_CHARS", "MAX_WORDS", "Features", "extract", "is_english", "shortened"]
+__all__ = ["MAX_CHARS", "MAX_WORDS", "Features", "Vocabulary", "english", "extract", "is_english", "shortened"]
 
 MAX_CHARS = 1000
 """Of a longer question, half of this is read from its beginning and half from its end."""
@@ -52,6 +53,51 @@ _FEW = 2
 _LAST_LATIN_LETTER = "\u024f"
 
 
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The words and turns of phrase of one language that say what kind of answer is wanted."""
+
+    function_words: frozenset[str]
+    """Words that may stand in a learned phrase as they are; every other word is a blank in it."""
+    foreign_words: frozenset[str]
+    """Common words of other languages that are none in this one."""
+    spellings: Mapping[str, str]
+    """Common misspellings, and what is meant."""
+    word_classes: Mapping[str, tuple[str, ...]]
+    """The classes of a word; in a learned phrase, the first of them stands for it."""
+    marks: Mapping[str, re.Pattern[str]]
+    """Turns of phrase by their names."""
+    descriptions: Mapping[str, str]
+    """What a hand-made feature, such as `h:why`, says of a question to a person: "asks why"."""
+
+
+@cache
+def english() -> Vocabulary:
+    """The vocabulary of `english.toml`. Read once: its regular expressions take some 20 ms to compile."""
+    data = tomllib.loads(Path(__file__).with_name("english.toml").read_text(encoding="utf-8"))
+    classes = {name: sorted(set(words.split())) for name, words in data["word_classes"].items()}
+    classes_of: dict[str, tuple[str, ...]] = {}
+    for name, words in classes.items():
+        for word in words:
+            classes_of[word] = (*classes_of.get(word, ()), name)
+    fragments = {**{name: "|".join(words) for name, words in classes.items()}, **data["fragments"]}
+
+    def compiled(regex: str) -> re.Pattern[str]:
+        one_line = "".join(line.lstrip() for line in regex.splitlines())
+        filled = re.sub(r"<([A-Z_]+)>", lambda fragment: fragments[fragment[1]], one_line)
+        return re.compile(filled, re.IGNORECASE)
+
+    said = {mark["name"]: mark["says"] for mark in data["marks"]} | data["other_marks"]
+    return Vocabulary(
+        function_words=frozenset(data["function_words"].split()),
+        foreign_words=frozenset(data["foreign_words"].split()),
+        spellings=data["spellings"],
+        word_classes=classes_of,
+        marks={mark["name"]: compiled(mark["regex"]) for mark in data["marks"]},
+        descriptions={f"h:{name}": says for name, says in said.items()},
+    )
+
+
 class Features(NamedTuple):
     """What `extract` found."""
 
@@ -62,12 +108,7 @@ class Features(NamedTuple):
 
 
 def extract(question: str, vocabulary: Vocabulary) -> Features:
-    """Reads a question's features.
-
-    Args:
-        question: Any text, also an empty or a huge one.
-        vocabulary: The words and turns of phrase of the question's language.
-    """
+    """The features of a question: any text, also an empty or a huge one."""
     text = shortened(question)
     plain = _FORMULA.sub(" formulamark ", _INLINE_CODE.sub(" codemark ", _CODE_BLOCK.sub(" codemark. ", text)))
     sentences = [_split_words(sentence, vocabulary) for sentence in _asking_sentences(plain)]
@@ -99,22 +140,20 @@ def extract(question: str, vocabulary: Vocabulary) -> Features:
 
 
 def is_english(question: str, vocabulary: Vocabulary) -> bool:
-    """Tells whether a question has signs of English, or at least none of another language.
+    """Whether a question has signs of English, or at least none of another language.
 
-    Args:
-        question: Any text. Only its beginning is read, so that a foreign text to translate doesn't count.
-        vocabulary: The English one.
+    Only its beginning is read, so that a foreign text to translate doesn't count.
     """
     beginning = question.strip()[:_BEGINNING_CHARS]
     letters = "".join(_LETTERS.findall(beginning))
     latin = len([letter for letter in letters if letter <= _LAST_LATIN_LETTER])
     words = _split_words(beginning, vocabulary)[:_BEGINNING_WORDS]
-    english = len([word for word in words if word in vocabulary.function_words or word in vocabulary.word_classes])
+    known = len([word for word in words if word in vocabulary.function_words or word in vocabulary.word_classes])
     if latin * 2 < len(letters):
-        return english >= _FEW
+        return known >= _FEW
     lower_words = _LETTERS.findall(beginning.lower())[:_BEGINNING_WORDS]
     foreign = len([word for word in lower_words if word in vocabulary.foreign_words])
-    return foreign < _FEW or english >= foreign
+    return foreign < _FEW or known >= foreign
 
 
 def shortened(question: str) -> str:
@@ -126,7 +165,7 @@ def shortened(question: str) -> str:
 
 
 def _split_words(sentence: str, vocabulary: Vocabulary) -> list[str]:
-    """The words of a sentence, in lower case and with common misspellings put right."""
+    """A sentence's words, in lower case, with common misspellings put right."""
     found = _WORD.findall(sentence.lower().replace("\u2019", "'"))
     return [vocabulary.spellings.get(word, word) for word in found]
 

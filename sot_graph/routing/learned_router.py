@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SotConfigError
-from sot_graph.routing.learned.features import Features, extract, is_english
-from sot_graph.routing.learned.vocabulary import english
-from sot_graph.routing.learned.weights import read_weights, shipped_weights
+from sot_graph.routing.learned_features import Features, english, extract, is_english
 from sot_graph.routing.protocol import BaseRouter, RouteDecision, is_share
 
 if TYPE_CHECKING:
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
 
     from sot_graph.types import ChatTurn
 
-__all__ = ["DEFAULT_THRESHOLD", "LearnedRouter"]
+__all__ = ["DEFAULT_THRESHOLD", "MAX_BYTES", "SHIPPED", "WEIGHTS_FORMAT", "LearnedRouter"]
 
 DEFAULT_THRESHOLD = 0.45
 """On the flat top of the curve that cross-validation on the project's own questions gives. See docs/router.md."""
-_LARGEST_LOGIT = 30.0
+WEIGHTS_FORMAT = 2
+"""The layout of a weights file. Counted up when a file of before can't be read any more."""
+MAX_BYTES = 1_000_000
+SHIPPED = Path(__file__).with_name("learned_weights.json")
 
+_LARGEST_WEIGHT = 1e6
+_LARGEST_LOGIT = 30.0
 _WORTH_NAMING = 0.15
 """A feature that moves the logit by less is no reason."""
 _MOST_QUOTES = 2
@@ -64,7 +70,7 @@ class LearnedRouter(BaseRouter):
             message = f"LearnedRouter: threshold must be a number from 0 to 1, not {threshold!r}"
             raise SotConfigError(message)
         self.threshold = float(threshold)
-        self._weights = shipped_weights() if weights is None else read_weights(weights)
+        self._bias, self._weights = _shipped_weights() if weights is None else _read_weights(weights)
         self._vocabulary = english()
 
     def __call__(self, question: str, history: Sequence[ChatTurn] = ()) -> RouteDecision:
@@ -86,10 +92,10 @@ class LearnedRouter(BaseRouter):
         return self._probability(extract(question, self._vocabulary))
 
     def _probability(self, features: Features) -> float:
-        weights = self._weights.features
+        weights = self._weights
         # fsum: the same to the last bit whatever the order, so the same on every Python.
         logit = math.fsum(
-            [self._weights.bias, *(value * weights[name] for name, value in features.values.items() if name in weights)]
+            [self._bias, *(value * weights[name] for name, value in features.values.items() if name in weights)]
         )
         return 1.0 / (1.0 + math.exp(-max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, logit))))
 
@@ -99,8 +105,7 @@ class LearnedRouter(BaseRouter):
         Only words of the vocabulary are quoted, never a topic's: a reason goes into traces and logs.
         """
         sign = 1.0 if skeleton else -1.0
-        weights = self._weights.features
-        pulls = {name: sign * value * weights.get(name, 0.0) for name, value in features.values.items()}
+        pulls = {name: sign * value * self._weights.get(name, 0.0) for name, value in features.values.items()}
         strongest = sorted(
             (name for name in pulls if pulls[name] >= _WORTH_NAMING), key=lambda name: (-pulls[name], name)
         )
@@ -132,3 +137,53 @@ def _check_question(question: Any) -> None:
     if not isinstance(question, str):
         message = f"LearnedRouter: the question must be a text, not {type(question).__name__}"
         raise SotConfigError(message)
+
+
+def _read_weights(path: str | PathLike[str]) -> tuple[float, Mapping[str, float]]:
+    """The bias, and what each feature adds, from a file that `python -m training.router.train` wrote.
+
+    Raises:
+        SotConfigError: It can't be read, is too large, or isn't such a file.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        message = f"The router's weights {file} can't be read: {error.strerror or error}"
+        raise SotConfigError(message) from error
+    try:
+        return _parsed(content)
+    except (ValueError, RecursionError) as error:
+        message = (
+            f"{file} isn't a weights file of the learned router: {error}. Install sot-graph again, or make one with "
+            "`python -m training.router.train`."
+        )
+        raise SotConfigError(message) from error
+
+
+@cache
+def _shipped_weights() -> tuple[float, Mapping[str, float]]:
+    return _read_weights(SHIPPED)
+
+
+def _parsed(content: bytes) -> tuple[float, Mapping[str, float]]:
+    """The weights in a file's content; a `ValueError` says what is wrong with it."""
+    if len(content) > MAX_BYTES:
+        message = f"it is larger than {MAX_BYTES} bytes"
+        raise ValueError(message)
+    data: Any = json.loads(content.decode())
+    if not isinstance(data, dict) or data.get("format") != WEIGHTS_FORMAT:
+        message = f'it has no "format": {WEIGHTS_FORMAT}'
+        raise ValueError(message)
+    bias: Any = data.get("bias")
+    features = data.get("features")
+    if not isinstance(features, dict) or not features:
+        message = 'it has no "features"'
+        raise ValueError(message)
+    for name, value in [("bias", bias), *features.items()]:
+        # NaN is in no range, and a bool's type is neither of the two.
+        if type(value) not in (int, float) or not -_LARGEST_WEIGHT <= value <= _LARGEST_WEIGHT:
+            message = f"{name[:40]!r} is not a number from {-_LARGEST_WEIGHT:.0f} to {_LARGEST_WEIGHT:.0f}"
+            raise ValueError(message)
+    return bias, features
