@@ -1,5 +1,4 @@
-"""Under which conditions calls are answered: how fast (`Physics`), with which faults (`Fault`), and all at once or not at
-all (`Rendezvous`)."""
+"""How calls are answered: how fast (`Physics`), with which faults (`Fault`), and only all together (`Rendezvous`)."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class ChatRequest:
     @cached_property
     def system(self) -> str:
         """The text of all system and developer messages."""
-        return self._texts("system", "developer")
+        return "\n\n".join(_content_text(one) for one in self.messages if one.get("role") in ("system", "developer"))
 
     @cached_property
     def last_user(self) -> str:
@@ -119,16 +119,12 @@ class ChatRequest:
     @cached_property
     def text(self) -> str:
         """The text of all messages."""
-        return self._texts()
+        return "\n\n".join(filter(None, map(_content_text, self.messages)))
 
     @cached_property
     def prompt_tokens(self) -> int:
         """The tokens of all messages by the token rule, each message for itself."""
         return sum(count_tokens(_content_text(message)) for message in self.messages)
-
-    def _texts(self, *roles: str) -> str:
-        texts = (_content_text(message) for message in self.messages if not roles or message.get("role") in roles)
-        return "\n\n".join(text for text in texts if text)
 
 
 def _content_text(message: Mapping[str, Any]) -> str:
@@ -183,14 +179,7 @@ class Reply:
 
 
 class Generation:
-    """A reply as a model writes it: token by token, with stop strings and limits of tokens respected.
-
-    Args:
-        reply: What is to be answered.
-        request: What was asked.
-        number: The request's number, for the ids.
-        limit: Tokens after which the answer is cut, beside the request's own limit.
-    """
+    """A reply as a model writes it, token by token: it ends at the request's stop strings and limits of tokens."""
 
     def __init__(self, reply: Reply | str, request: ChatRequest, *, number: int, limit: int | None = None) -> None:
         reply = Reply(reply) if isinstance(reply, str) else reply
@@ -209,6 +198,7 @@ class Generation:
             self._finish_reason = "length"
         model = request.model or "simulated"
         self._head = {"id": f"chatcmpl-sim-{number}", "created": int(time.time()), "model": model}
+        self._event_head = b"data: " + _wire_json({**self._head, "object": "chat.completion.chunk"})[:-1].encode()
         self._usage = reply.usage or {
             "prompt_tokens": request.prompt_tokens,
             "completion_tokens": len(self.tokens),
@@ -255,10 +245,6 @@ class Generation:
         if self._includes_usage:
             events += self._event_head + b',"choices":[],"usage":' + _wire_json(self._usage).encode() + b"}\n\n"
         return events + b"data: [DONE]\n\n"
-
-    @cached_property
-    def _event_head(self) -> bytes:
-        return b"data: " + _wire_json({**self._head, "object": "chat.completion.chunk"})[:-1].encode()
 
     def _event(self, delta: Mapping[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

@@ -104,7 +104,7 @@ class ScriptedChatModel(BaseChatModel):
         answer = self.responder(messages)
         if inspect.isawaitable(answer):
 
-            async def awaited() -> Scripted:
+            async def awaited(answer: Awaitable[Scripted] = answer) -> Scripted:
                 return await answer
 
             # In a thread of its own: this one may have a running event loop already.

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 from sot_graph.errors import SotConfigError
 from sot_graph.testing.conditions import (
@@ -81,10 +81,6 @@ class LoggedRequest:
     tokens_sent: int = 0
 
 
-Responder: TypeAlias = Callable[[ChatRequest], Reply | str | Awaitable[Reply | str]]
-"""Answers a request. Runs in the endpoint's event loop: it may await, but must not block."""
-
-
 @dataclass(eq=False, repr=False)
 class SimulatedEndpoint:
     """A simulated OpenAI-compatible HTTP endpoint on 127.0.0.1, with the latency of a hosted model.
@@ -93,7 +89,8 @@ class SimulatedEndpoint:
     arguments are attributes that may be changed while it runs.
 
     Args:
-        responder: What it answers; by default `SkeletonResponder()`.
+        responder: What it answers; by default `SkeletonResponder()`. It runs in the endpoint's event loop, so it may
+            await, but must not block.
         physics: How fast it writes; by default `Physics()`, a hosted model's.
         faults: What goes wrong.
         port: To listen at; 0: any free one.
@@ -109,7 +106,7 @@ class SimulatedEndpoint:
         'ok'
     """
 
-    responder: Responder = field(default_factory=SkeletonResponder)
+    responder: Callable[[ChatRequest], Reply | str | Awaitable[Reply | str]] = field(default_factory=SkeletonResponder)
     physics: Physics = field(default_factory=Physics, kw_only=True)
     faults: list[Fault] = field(default_factory=list, kw_only=True)
     port: int = field(default=0, kw_only=True)

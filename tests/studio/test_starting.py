@@ -107,7 +107,7 @@ import asyncio, sys
 from blockbuster import BlockBuster
 from langgraph.cache.memory import InMemoryCache
 from sot_graph import CascadeRouter, LearnedRouter, ModelRouter, SotOptions, create_sot_graph
-from sot_graph.models import resolve_model
+from sot_graph.llm.resolve import resolve_model
 from sot_graph.studio import build_agent
 
 def model():

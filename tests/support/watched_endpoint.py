@@ -48,6 +48,6 @@ class WatchedEndpoint(SimulatedEndpoint):
             raise TimeoutError(message)
         return result
 
-    async def wait_for_async(self, predicate: Callable[[list[LoggedRequest]], T], timeout: float = 10.0) -> T:
+    async def wait_for_async(self, predicate: Callable[[list[LoggedRequest]], T], timeout: float = 10.0) -> T:  # noqa: ASYNC109
         """The same without blocking the event loop: the predicate runs in another thread."""
         return await asyncio.to_thread(self.wait_for, predicate, timeout)

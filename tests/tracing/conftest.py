@@ -10,7 +10,9 @@ from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from sot_graph import astream_answer
 from sot_graph.observability.langsmith_log_filter import quiet_langsmith
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder, TraceRecorder
+from sot_graph.testing import Physics, SkeletonResponder
+from tests.support.trace_recorder import TraceRecorder
+from tests.support.watched_endpoint import WatchedEndpoint
 
 _OUTSIDE = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_PROXY", "SOT_GRAPH_MODEL")
 
@@ -38,9 +40,9 @@ def no_outages_of_before() -> None:
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
+def endpoint() -> Iterator[WatchedEndpoint]:
     responder = SkeletonResponder(points=3, words_per_point=8)
-    with SimulatedEndpoint(responder, physics=Physics.instant()) as running:
+    with WatchedEndpoint(responder, physics=Physics.instant()) as running:
         yield running
 
 

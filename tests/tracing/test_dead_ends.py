@@ -132,7 +132,7 @@ SCRIPT = """
 import json, logging, sys
 import langsmith
 from sot_graph import create_sot_graph
-from sot_graph.models import resolve_model
+from sot_graph.llm.resolve import resolve_model
 from sot_graph.observability.langsmith_log_filter import quiet_langsmith
 
 if "quiet" in sys.argv:
