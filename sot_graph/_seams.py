@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.runtime import Runtime
 
+__all__ = [
+    "abandon_tasks",
+    "client_hides_content",
+    "has_checkpointer",
+    "in_class",
+    "somebody_listens",
+    "without_checkpointer",
+]
+
 T = TypeVar("T")
 
 _CHECKPOINTER = "__pregel_checkpointer"

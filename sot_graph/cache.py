@@ -19,8 +19,6 @@ from langchain_core.runnables import Runnable
 if TYPE_CHECKING:
     from langgraph.cache.base import BaseCache
 
-__all__ = ["ResultCache", "fingerprint", "model_fingerprint"]
-
 logger = logging.getLogger("sot_graph")
 
 _NAMESPACE = ("sot_graph", "1")

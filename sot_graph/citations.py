@@ -19,8 +19,6 @@ from pydantic import AnyUrl
 from sot_graph.prompts.messages import clean_text
 from sot_graph.types import Expansion, Source
 
-__all__ = ["Numbering", "cited_keys", "list_sources", "number_sources", "read_sources", "without_citations"]
-
 _DASH = r"\s?[-\u2010-\u2015]\s?"
 _PLACE = re.compile(r"\d{1,3}")
 _RANGE = re.compile(rf"(\d{{1,3}}){_DASH}(\d{{1,3}})")

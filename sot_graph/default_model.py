@@ -16,8 +16,6 @@ from sot_graph.errors import SotConfigError
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-__all__ = ["DEFAULT_OPENAI_MODEL", "ModelChoice", "choose_from_environment", "choose_model"]
-
 DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
 """Where only a key is there. The library itself has no default model."""
 

@@ -8,24 +8,6 @@ from typing_extensions import TypedDict
 
 from sot_graph.types import ExpansionStatus, FramePartName, RouteName, SkeletonPoint, Source
 
-__all__ = [
-    "FRAME_SEPARATOR",
-    "AnswerDeltaEvent",
-    "AnswerEvent",
-    "FrameDeltaEvent",
-    "FrameEndEvent",
-    "FrameStartEvent",
-    "PointDeltaEvent",
-    "PointEndEvent",
-    "PointStartEvent",
-    "PointToolEvent",
-    "RouteEvent",
-    "SkeletonDeltaEvent",
-    "SkeletonEvent",
-    "SotEvent",
-]
-
-
 FRAME_SEPARATOR = "\n\n"
 """What stands in the answer between the introduction, the points and the conclusion."""
 

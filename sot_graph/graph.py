@@ -55,8 +55,6 @@ if TYPE_CHECKING:
     from langgraph.store.base import BaseStore
     from langgraph.types import Checkpointer
 
-__all__ = ["build_sot_graph", "check_parts", "create_sot_graph"]
-
 logger = logging.getLogger("sot_graph")
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""

@@ -4,30 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from sot_graph.citations import list_sources, number_sources
 from sot_graph.errors import SotConfigError
 from sot_graph.events import FRAME_SEPARATOR
+from sot_graph.options import OnPointFailure
 from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint, Source
-
-__all__ = [
-    "Join",
-    "PointwiseJoin",
-    "frame_answer",
-    "frame_tail",
-    "heads_and_separator",
-    "is_shown",
-    "join_answer",
-    "join_headings",
-    "join_markdown",
-    "join_plain",
-    "joint_sources",
-    "shown_expansions",
-    "tail_of",
-]
-
-_OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
 
 Join: TypeAlias = Callable[[str, Sequence[SkeletonPoint], Sequence[Expansion]], str]
 """`(question, skeleton, expansions) -> answer`. The expansions are sorted by index; look at their `status`.
@@ -114,12 +97,12 @@ join_headings = PointwiseJoin(head="## {title}\n\n", sources="\n\n## Sources\n\n
 """A Markdown heading for each point."""
 
 
-def is_shown(expansion: Expansion, on_point_failure: _OnPointFailure) -> bool:
+def is_shown(expansion: Expansion, on_point_failure: OnPointFailure) -> bool:
     """Whether a point stands in the answer: `"skip"` leaves out those that have no text at all."""
     return expansion["status"] == "ok" or on_point_failure != "skip" or bool(expansion["text"])
 
 
-def shown_expansions(expansions: Iterable[Expansion], on_point_failure: _OnPointFailure) -> list[Expansion]:
+def shown_expansions(expansions: Iterable[Expansion], on_point_failure: OnPointFailure) -> list[Expansion]:
     """The points that stand in the answer."""
     return [expansion for expansion in expansions if is_shown(expansion, on_point_failure)]
 
@@ -141,7 +124,7 @@ def join_answer(
     question: str,
     skeleton: Sequence[SkeletonPoint],
     expansions: Sequence[Expansion],
-    on_point_failure: _OnPointFailure,
+    on_point_failure: OnPointFailure,
 ) -> str:
     """Join those points that stand in the answer, their sources renumbered into one list.
 
@@ -159,7 +142,7 @@ def join_answer(
     return answer
 
 
-def joint_sources(expansions: Sequence[Expansion], on_point_failure: _OnPointFailure) -> list[Source]:
+def joint_sources(expansions: Sequence[Expansion], on_point_failure: OnPointFailure) -> list[Source]:
     """The one list of the sources of those points that stand in the answer."""
     return number_sources(shown_expansions(expansions, on_point_failure))[1]
 

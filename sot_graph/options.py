@@ -8,12 +8,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
-from typing_extensions import Doc, TypedDict
+from typing_extensions import TypedDict
 
 from sot_graph.errors import SotConfigError, brief
 from sot_graph.types import FramePartName
-
-__all__ = ["FrameChoice", "OnPointFailure", "SotContext", "SotOptions", "apply_context", "frame_parts"]
 
 _Points: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=1000)]
 _Words: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
@@ -29,9 +27,62 @@ _SET_WITH_THE_GRAPH = frozenset({"frame", "on_router_failure", "review_skeleton"
 """The options that a run can't change."""
 
 
+_ABOUT: Mapping[str, str] = {
+    "min_points": "A skeleton with fewer points is asked for again.",
+    "max_points": "A skeleton is cut after so many points, with one warning a run.",
+    "title_length": "How long a title is to be, as the model is told.",
+    "point_length": "How long a point's text is to be, as the model is told.",
+    "skeleton_format": (
+        "How the skeleton is asked for: validated JSON (structured), or numbered lines (list); each is "
+        "the other's fallback."
+    ),
+    "dispatch": (
+        "When points are begun: when the skeleton is whole (send), or each as soon as its title is (pipelined)."
+    ),
+    "dependent": (
+        "Points that build on each other: answered directly, or each written once those that it needs are (graph)."
+    ),
+    "structured_mode": (
+        "How JSON is asked for. auto: json_schema for OpenAI-compatible models, tools for others that "
+        "take them, else md_json."
+    ),
+    "max_reasks": "How often an invalid structured skeleton is asked for again, with what was wrong.",
+    "max_retries": (
+        "How often a call that failed on the way to the model is repeated, in place of the client's own retries."
+    ),
+    "rate_limit_patience": (
+        "Seconds that a call waits for a provider that says it is busy (429); these tries are no max_retries."
+    ),
+    "max_concurrency": "Model calls of this run in flight at once; empty: no limit.",
+    "router_timeout": "Seconds for the router; then the question is answered directly. Empty: no limit.",
+    "on_router_failure": (
+        "What a router that fails, is late or says nonsense leads to: a direct answer, or a RoutingError."
+    ),
+    "speculative": "Begin the skeleton (true), or the direct answer too (both), while the router decides.",
+    "skeleton_timeout": "Seconds for the skeleton, all attempts included; then a SkeletonError. Empty: no limit.",
+    "point_timeout": "Seconds for one point, all attempts included; then it is timed_out. Empty: no limit.",
+    "deadline": (
+        "Seconds from the run's start in which the answer must be there; what isn't is timed_out. Empty: no limit."
+    ),
+    "review_skeleton": "Whether a run stops at its skeleton until somebody has approved it. Needs a checkpointer.",
+    "frame": "What is written around the points: nothing, an introduction beside them, and a conclusion after them.",
+    "on_point_failure": (
+        "What a point that could not be written becomes: a mark in its place, nothing, or an ExpansionError at the end."
+    ),
+    "stream": "Whether the model's replies are streamed; auto: when somebody listens, or with a deadline.",
+    "stream_max_delay": (
+        "Seconds that a piece of text may wait to be sent together with the next; the first never waits."
+    ),
+    "max_question_chars": "Characters of the question and its history together; more is refused.",
+}
+"""What each option does. Studio shows it in its form. Times are in seconds."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SotOptions:
     """Every limit and switch of a graph. Frozen; checked when it is made.
+
+    What each does stands in `_ABOUT` above, and at length in docs/options.md.
 
     Times are in seconds, per invocation; a resumed run starts new ones.
 
@@ -43,133 +94,30 @@ class SotOptions:
         6
     """
 
-    min_points: Annotated[_Points, Doc("A skeleton with fewer points is asked for again.")] = 3
-    max_points: Annotated[
-        _Points,
-        Doc("A skeleton is cut after so many points, with one warning a run in the log."),
-    ] = 10
-    title_length: Annotated[_Words, Doc("How long a title is to be, as the model is told.")] = "3-5 words"
-    point_length: Annotated[_Words, Doc("How long a point's text is to be, as the model is told.")] = "1-2 sentences"
-    skeleton_format: Annotated[
-        Literal["structured", "list"],
-        Doc(
-            "How the skeleton is asked for: JSON that is validated and asked for again (structured), or numbered "
-            "lines, which take the fewest tokens and work with every model (list). Each is the other's fallback."
-        ),
-    ] = "structured"
-    dispatch: Annotated[
-        Literal["send", "pipelined"],
-        Doc(
-            "When points are begun: all at once, when the skeleton is whole (send), or each as soon as its title is, "
-            "with a prompt that knows the titles up to its own (pipelined)."
-        ),
-    ] = "send"
-    dependent: Annotated[
-        Literal["direct", "graph"],
-        Doc(
-            "Points that build on each other: answered directly, where a router sees it (direct), or each written "
-            "once those that it needs are, with their text at hand (graph; Plato, arXiv 2402.12280)."
-        ),
-    ] = "direct"
-    structured_mode: Annotated[
-        Literal["auto", "json_schema", "tools", "md_json"],
-        Doc(
-            "How JSON is asked for. auto: json_schema for OpenAI-compatible models, tools for others that take tools, "
-            "a fenced block (md_json) for the rest."
-        ),
-    ] = "auto"
-    max_reasks: Annotated[
-        _Count,
-        Doc("How often an invalid structured skeleton is asked for again, with what was wrong."),
-    ] = 1
-    max_retries: Annotated[
-        _Count,
-        Doc(
-            "How often a model call is repeated that failed on the way: a server error, a lost connection. The graph "
-            "does this in place of the OpenAI client's own retries, so that every call is counted."
-        ),
-    ] = 2
-    rate_limit_patience: Annotated[
-        _Delay,
-        Doc(
-            "Seconds that one call keeps asking a provider that says it is busy (429), at the times that it names "
-            "(Retry-After) or at doubling intervals. These attempts are no max_retries. It bounds the waits that "
-            "other errors ask for, too."
-        ),
-    ] = 60.0
-    max_concurrency: Annotated[
-        _Positive | None,
-        Doc("Model calls of this run in flight at once; empty: no limit."),
-    ] = None
-    router_timeout: Annotated[
-        _Seconds | None,
-        Doc("Seconds for the router; then the question is answered directly. Empty: no limit."),
-    ] = 10.0
-    on_router_failure: Annotated[
-        Literal["direct", "raise"],
-        Doc(
-            "What becomes of a run whose router fails, is late, or says nonsense: a direct answer with the reason and "
-            "a WARNING (direct), or a RoutingError (raise)."
-        ),
-    ] = "direct"
-    speculative: Annotated[
-        Literal[False, True, "both"],
-        Doc(
-            "Begin the skeleton (true), or the direct answer too (both), while the router decides. What isn't chosen "
-            "is cancelled; what it has cost by then is in usage."
-        ),
-    ] = False
-    skeleton_timeout: Annotated[
-        _Seconds | None,
-        Doc("Seconds for the skeleton, all attempts included; then a SkeletonError. Empty: no limit."),
-    ] = 300.0
-    point_timeout: Annotated[
-        _Seconds | None,
-        Doc("Seconds for one point, all attempts included; then it is timed_out. Empty: no limit."),
-    ] = 300.0
-    deadline: Annotated[
-        _Seconds | None,
-        Doc(
-            "Seconds from the run's start: what is there by then is joined, the rest is timed_out. For that, replies "
-            "are streamed, unless stream is false. Empty: no limit."
-        ),
-    ] = None
-    review_skeleton: Annotated[
-        _Switch,
-        Doc(
-            "Whether a run stops at its skeleton until somebody has approved, edited or rejected it (an interrupt of "
-            "LangGraph's). Needs a checkpointer."
-        ),
-    ] = False
-    frame: Annotated[
-        FrameChoice,
-        Doc(
-            "What is written around the points: an introduction, from the skeleton alone and beside the points "
-            "(intro), and a conclusion, from their texts and after them."
-        ),
-    ] = "none"
-    on_point_failure: Annotated[
-        OnPointFailure,
-        Doc(
-            "What a point that could not be written becomes: a mark in its place (mark), nothing (skip), or an "
-            "ExpansionError after all its siblings have finished (raise)."
-        ),
-    ] = "mark"
-    stream: Annotated[
-        Literal["auto", True, False],
-        Doc(
-            "Whether the model's replies are streamed; auto: when somebody listens (astream_answer, run.answer, the "
-            "stream modes custom and messages), or with a deadline."
-        ),
-    ] = "auto"
-    stream_max_delay: Annotated[
-        _Delay,
-        Doc("Seconds that a piece of streamed text may wait to be sent together with the next; the first never waits."),
-    ] = 0.03
-    max_question_chars: Annotated[
-        _Positive,
-        Doc("Characters of the question and its history together; more is refused."),
-    ] = 200_000
+    min_points: _Points = 3
+    max_points: _Points = 10
+    title_length: _Words = "3-5 words"
+    point_length: _Words = "1-2 sentences"
+    skeleton_format: Literal["structured", "list"] = "structured"
+    dispatch: Literal["send", "pipelined"] = "send"
+    dependent: Literal["direct", "graph"] = "direct"
+    structured_mode: Literal["auto", "json_schema", "tools", "md_json"] = "auto"
+    max_reasks: _Count = 1
+    max_retries: _Count = 2
+    rate_limit_patience: _Delay = 60.0
+    max_concurrency: _Positive | None = None
+    router_timeout: _Seconds | None = 10.0
+    on_router_failure: Literal["direct", "raise"] = "direct"
+    speculative: Literal[False, True, "both"] = False
+    skeleton_timeout: _Seconds | None = 300.0
+    point_timeout: _Seconds | None = 300.0
+    deadline: _Seconds | None = None
+    review_skeleton: _Switch = False
+    frame: FrameChoice = "none"
+    on_point_failure: OnPointFailure = "mark"
+    stream: Literal["auto", True, False] = "auto"
+    stream_max_delay: _Delay = 0.03
+    max_question_chars: _Positive = 200_000
 
     def __post_init__(self) -> None:
         for name, adapter in _adapters().items():
@@ -221,13 +169,11 @@ else:
         The defaults are those of `SotOptions()`. They are never applied over a graph's settings.
         """
         hints = get_type_hints(SotOptions, include_extras=True)
-        keys = {}
-        for field in fields(SotOptions):
-            if field.name not in _SET_WITH_THE_GRAPH:
-                (description,) = (doc for doc in hints[field.name].__metadata__ if isinstance(doc, Doc))
-                shown = Field(default=field.default, description=description.documentation)
-                keys[field.name] = Annotated[hints[field.name], shown]
-        return keys
+        return {
+            field.name: Annotated[hints[field.name], Field(default=field.default, description=_ABOUT[field.name])]
+            for field in fields(SotOptions)
+            if field.name not in _SET_WITH_THE_GRAPH
+        }
 
     SotContext = TypedDict("SotContext", _context_keys(), total=False)
     SotContext.__doc__ = "What one run may set, by `graph.invoke(..., context={...})`: laid over the graph's options."

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.types import StateSnapshot
 
-__all__ = ["aretry_failed_points", "retry_failed_points"]
-
 AnyGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 
 _SOT_NODES = {DRAFT_SKELETON, EXPAND_POINT, JOIN}

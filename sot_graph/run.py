@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from sot_graph.types import Stage
     from sot_graph.writing.expander import Expander
 
-__all__ = ["ANSWER_ID", "GraphParts", "Invocation", "RunContext", "open_run"]
-
 ANSWER_ID = "sot_answer_id"
 """In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as his own."""
 

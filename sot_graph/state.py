@@ -22,7 +22,6 @@ from sot_graph.types import (
     FinishReason,
     Frame,
     FramePartName,
-    PointTiming,
     RouteName,
     SkeletonPoint,
     Source,
@@ -31,22 +30,8 @@ from sot_graph.types import (
 )
 from sot_graph.usage import add_usage
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "ExpandPointInput",
-    "SotInput",
-    "SotOutput",
-    "SotState",
-    "WriteIntroductionInput",
-    "merge_expansions",
-    "merge_frame",
-    "merge_timings",
-]
-
 SCHEMA_VERSION = 1
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
-
-_STATUS_RANK = {"failed": 0, "timed_out": 0, "ok": 1}
 
 
 def merge_expansions(left: list[Expansion] | None, right: list[Expansion] | None) -> list[Expansion]:
@@ -60,7 +45,7 @@ def merge_expansions(left: list[Expansion] | None, right: list[Expansion] | None
     merged = {expansion["index"]: expansion for expansion in left}
     for expansion in right:
         known = merged.get(expansion["index"])
-        if known is None or _STATUS_RANK[expansion["status"]] >= _STATUS_RANK[known["status"]]:
+        if known is None or expansion["status"] == "ok" or known["status"] != "ok":
             merged[expansion["index"]] = expansion
     return [merged[index] for index in sorted(merged)]
 
@@ -70,11 +55,8 @@ def merge_frame(left: Frame | None, right: Frame | None) -> Frame:
     merged: Frame = {**left} if left else {}
     names: tuple[FramePartName, ...] = ("introduction", "conclusion")
     for name in names:
-        part = (right or {}).get(name)
-        if part is None:
-            continue
-        known = merged.get(name)
-        if known is None or _STATUS_RANK[part["status"]] >= _STATUS_RANK[known["status"]]:
+        part, known = (right or {}).get(name), merged.get(name)
+        if part is not None and (known is None or part["status"] == "ok" or known["status"] != "ok"):
             merged[name] = part
     return merged
 
@@ -87,15 +69,9 @@ def merge_timings(left: Timings | None, right: Timings | None) -> Timings:
         return right
     result: Timings = {**left, **right}
     if "points" in left and "points" in right:
-        result["points"] = _merge_points(left["points"], right["points"])
+        points = {point["index"]: point for point in (*left["points"], *right["points"])}
+        result["points"] = [points[index] for index in sorted(points)]
     return result
-
-
-def _merge_points(left: list[PointTiming], right: list[PointTiming]) -> list[PointTiming]:
-    if left and right and left[-1]["index"] < right[0]["index"]:
-        return [*left, *right]
-    points = {point["index"]: point for point in (*left, *right)}
-    return [points[index] for index in sorted(points)]
 
 
 class TextChannel(EphemeralValue[Any]):
@@ -106,13 +82,14 @@ class TextChannel(EphemeralValue[Any]):
 
     def update(self, values: Sequence[Any]) -> bool:
         """Take the text; what isn't one is refused later, by the node that reads it."""
-        return super().update([_storable(value) for value in values])
-
-
-def _storable(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+        return super().update(
+            [
+                value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+                if isinstance(value, str)
+                else value
+                for value in values
+            ]
+        )
 
 
 class SotInput(TypedDict, total=False):

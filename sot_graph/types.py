@@ -6,25 +6,6 @@ from typing import Any, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-__all__ = [
-    "ChatTurn",
-    "Expansion",
-    "ExpansionStatus",
-    "FinishReason",
-    "Frame",
-    "FramePart",
-    "FramePartName",
-    "PointTiming",
-    "RouteName",
-    "SkeletonPoint",
-    "Source",
-    "Stage",
-    "StageTiming",
-    "StageUsage",
-    "Timings",
-    "Usage",
-]
-
 RouteName: TypeAlias = Literal["skeleton", "direct"]
 """How a question is answered: by a skeleton and its expansions, or by one ordinary call."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from sot_graph.types import Stage, StageUsage, Usage
 
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
-
-__all__ = ["UsageMeter", "add_usage", "empty_usage", "usage_metadata"]
 
 _STAGES: tuple[Stage, ...] = ("route", "skeleton", "expansion", "frame", "direct")
 _NOTHING = StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
@@ -35,14 +35,12 @@ def add_usage(left: Usage | None, right: Usage | None) -> Usage:
     return result
 
 
+@dataclass(slots=True)
 class UsageMeter:
     """Collects one task's usage: a call is counted when it begins, its tokens when they are known."""
 
-    __slots__ = ("_stages",)
-
-    def __init__(self) -> None:
-        # Only the stages that there was anything of: thousands of tasks may wait with theirs.
-        self._stages: defaultdict[Stage, StageUsage] = defaultdict(_NOTHING.copy)
+    _stages: defaultdict[Stage, StageUsage] = field(default_factory=partial(defaultdict, _NOTHING.copy))
+    """Those that there was anything of: thousands of tasks may wait with theirs."""
 
     @property
     def usage(self) -> Usage:

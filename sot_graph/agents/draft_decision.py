@@ -6,19 +6,28 @@ paid only to decide between them.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langgraph.constants import TAG_NOSTREAM
 
-from sot_graph.llm.call import Reply
+from sot_graph.concurrency.background_loop import run_sync
+from sot_graph.errors import SkeletonError
+from sot_graph.llm.call import Reply, unbound
+from sot_graph.nodes.answer_directly import BREAKS_OFF
+from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
+from sot_graph.observability.run_trace import CallTrace, NodeTrace
 from sot_graph.skeleton.parser import clean_titles, parse_skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from langchain_core.runnables import RunnableConfig
 
+    from sot_graph.agents.stand_in_model import AgentTurn, StandInModel
     from sot_graph.options import SotOptions
-
-__all__ = ["DraftDecision", "decision_instruction", "may_be_skeleton", "skeleton_in"]
 
 _INSTRUCTION = (
     "Decide how to go on:\n"
@@ -34,14 +43,6 @@ _AROUND = 120
 """Characters that may stand around the titles: "Here is the skeleton:"."""
 _NUMBERING = 8
 """Characters of a number, marks and a line's end."""
-_ABOUT_MODEL = ("model_name", "model_provider")
-
-
-def decision_instruction(options: SotOptions) -> str:
-    """What the model is told after the conversation."""
-    return _INSTRUCTION.format(
-        min_points=options.min_points, max_points=options.max_points, title_length=options.title_length
-    )
 
 
 def may_be_skeleton(text: str, options: SotOptions) -> bool:
@@ -52,23 +53,17 @@ def may_be_skeleton(text: str, options: SotOptions) -> bool:
         return True
     raw = parse_skeleton(text)
     # Each title that is still to come may make up for so much.
-    return _around(text, raw) <= _AROUND + options.max_points * _NUMBERING and _are_titles(raw)
+    return _are_titles(raw, text, _AROUND + options.max_points * _NUMBERING)
 
 
 def skeleton_in(text: str, options: SotOptions, *, was_cut_off: bool = False) -> list[str] | None:
-    """The titles of a reply that is a skeleton.
+    """The titles of a reply that is a skeleton; none of them where it was cut off too soon to be of use.
 
-    Args:
-        text: The reply's.
-        options: For how many points it has.
-        was_cut_off: Whether the reply ran into a token limit: what stands last may be half a title.
-
-    Returns:
-        The titles, as many as there may be; none where the skeleton was cut off too soon to be of use. `None`: it is an
-        answer, such as a short list that says it all.
+    `None`: it is an answer, such as a short list that says it all. What stands last in a reply that was cut off, by a
+    token limit, may be half a title.
     """
     raw = parse_skeleton(text)
-    if not raw or not _are_titles(raw) or _around(text, raw) > _AROUND:
+    if not raw or not _are_titles(raw, text, _AROUND):
         return None
     titles = clean_titles(parse_skeleton(text.rpartition("\n")[0]) if was_cut_off else raw)
     if len(titles) < options.min_points:
@@ -76,76 +71,177 @@ def skeleton_in(text: str, options: SotOptions, *, was_cut_off: bool = False) ->
     return titles[: options.max_points]
 
 
-def _are_titles(raw: Sequence[str]) -> bool:
-    return all(len(item) <= _LONGEST_TITLE for item in raw)
+def _are_titles(raw: Sequence[str], text: str, most_around: int) -> bool:
+    """Whether these, the items of a text, are short enough for titles, and nearly all that it holds."""
+    around = len(text.strip()) - sum(len(item) + _NUMBERING for item in raw)
+    return around <= most_around and all(len(item) <= _LONGEST_TITLE for item in raw)
 
 
-def _around(text: str, raw: Sequence[str]) -> int:
-    """How many characters stand around the titles."""
-    return len(text.strip()) - sum(len(item) + _NUMBERING for item in raw)
+@dataclass
+class AnswerPart:
+    """A part of an agent's answer: what is run for it, the agent's model or the graph, and with what."""
+
+    turn: AgentTurn
+    message_id: str | None
+    """Of the answer's message."""
+    runnable: Any
+    given: Any
+    config: RunnableConfig
+    settings: Mapping[str, Any]
+    streamed: bool
+
+    def pieces(self) -> Iterator[Any]:
+        """What comes: all at once, or as it is written."""
+        if self.streamed:
+            yield from self.runnable.stream(self.given, self.config, **self.settings)
+        else:
+            yield self.runnable.invoke(self.given, self.config, **self.settings)
+
+    async def apieces(self) -> AsyncGenerator[Any]:
+        """The same, asynchronously."""
+        if self.streamed:
+            async with aclosing(self.runnable.astream(self.given, self.config, **self.settings)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        else:
+            yield await self.runnable.ainvoke(self.given, self.config, **self.settings)
 
 
-class DraftDecision:
-    """Reads a model's reply, and holds it back as long as it may be a skeleton.
+class _OutOfTimeError(Exception):
+    """The deadline is over, and the next piece isn't there."""
 
-    Args:
-        options: For how many points a skeleton has.
-        may_draft: Whether the reply may be a skeleton at all. Otherwise nothing is held back.
 
-    Attributes:
-        titles: Once the reply is whole, those of the skeleton that it is. None of them: it was cut off too soon to be
-            one. `None`: the reply is the model's own turn.
-        was_cut_off: Whether the skeleton ran into a token limit.
-        usage: The tokens of a reply that is a skeleton, and so is never shown.
-        about_model: Which model has written it.
+class ModelReply(AnswerPart):
+    """A reply of the agent's model, within the turn's deadline.
+
+    With `may_draft`, the model is told that it may write a skeleton, and the reply is held back as long as it may be
+    one.
     """
 
-    def __init__(self, options: SotOptions, *, may_draft: bool) -> None:
+    def __init__(
+        self,
+        model: StandInModel,
+        prompt: list[BaseMessage],
+        settings: Mapping[str, Any],
+        *,
+        streamed: bool,
+        may_draft: bool,
+    ) -> None:
         self.titles: list[str] | None = None
+        """Once the reply is whole, those of the skeleton that it is; none of them where it was cut off too soon to be
+        one. `None`: the reply is the model's own turn."""
         self.was_cut_off = False
-        self.usage: Any = None
-        self.about_model: dict[str, Any] = {}
-        self._shows_text = False
-        self._calls_tools = False
-        self._options = options
+        """Whether the skeleton ran into a token limit."""
+        self.whole: Any = None
+        """The reply as far as it has come, while it may be a skeleton."""
         self._is_open = may_draft
         self._held: list[AIMessage] = []
-        self._whole: Any = None
+        self._shows_text = False
+        self._calls_tools = False
+        self._trace = CallTrace()
+        if may_draft:
+            options = model.turn.options
+            told = _INSTRUCTION.format(
+                min_points=options.min_points, max_points=options.max_points, title_length=options.title_length
+            )
+            prompt = [*prompt, HumanMessage(told)]
+        name = "decide" if may_draft else "answer"
+        config: RunnableConfig = {"tags": [TAG_NOSTREAM], "run_name": name, "callbacks": model.run.callbacks_below()}
+        trace = NodeTrace(config)
+        # What the call raises is clean of keys and hidden content.
+        self._redactor = Redactor(secrets_of(model.asked), hides_content=not trace.shows_content)
+        config["callbacks"] = trace.callbacks_below(config["callbacks"])
+        runnable, config, settings = unbound(model.asked, config, settings)
+        config = self._trace.begin(config, self._redactor)
+        super().__init__(model.turn, model.run.message_id, runnable, prompt, config, settings, streamed)
+
+    def pieces(self) -> Iterator[AIMessage]:
+        """The reply. Where there is a deadline, threads read it. They can't be ended: one that is late is given up."""
+        reply = super().pieces()
+        if self.turn.options.deadline is None:
+            yield from reply
+            return
+        while (piece := run_sync(self._in_time(asyncio.to_thread(next, reply, None)))) is not None:
+            yield piece
+
+    async def apieces(self) -> AsyncGenerator[AIMessage]:
+        """The same, asynchronously: on an event loop, a reply that is late is cancelled."""
+        async with aclosing(super().apieces()) as reply:
+            try:
+                while True:
+                    yield await self._in_time(anext(reply))
+            except StopAsyncIteration:
+                return
+            except (_OutOfTimeError, asyncio.CancelledError):
+                await self._trace.end(asyncio.CancelledError(GIVEN_UP))
+                raise
+
+    async def _in_time(self, piece: Awaitable[Any]) -> Any:
+        """Wait for one piece, not for all of them: between two of them the reader's own code runs."""
+        try:
+            async with asyncio.timeout(self.turn.seconds_left()) as timer:
+                return await piece
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise _OutOfTimeError from None
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Around the pieces.
+
+        Raises:
+            SkeletonError: The reply was late. Of a text that is being read, what is there is the answer, marked as cut.
+        """
+        try:
+            yield
+        except _OutOfTimeError:
+            if self._shows_text and not self._calls_tools:
+                self._held.append(AIMessageChunk(content=BREAKS_OFF))
+                return
+            message = (
+                f"The agent's model had not answered at the deadline ({self.turn.options.deadline:.3g} s). Give it "
+                "more time (SotOptions.deadline), or put LangChain's ModelRetryMiddleware or ModelFallbackMiddleware "
+                "before SkeletonOfThoughtMiddleware."
+            )
+            raise SkeletonError(message) from None
+        except Exception as error:
+            self._redactor.failure(error)
+            raise
 
     def take(self, piece: AIMessage) -> list[AIMessage]:
         """Take the next piece, or all of it at once; give back what may be shown."""
         self._held.append(piece)
         if self._is_open:
-            self._whole = piece if self._whole is None else self._whole + piece
+            self.whole = piece if self.whole is None else self.whole + piece
             text_decides = isinstance(piece, AIMessageChunk)
-            if _has_calls(self._whole) or (text_decides and not may_be_skeleton(str(self._whole.text), self._options)):
+            if _has_calls(self.whole) or (
+                text_decides and not may_be_skeleton(str(self.whole.text), self.turn.options)
+            ):
                 self._is_open = False
         return [] if self._is_open else self._show()
 
-    def break_off(self, mark: str) -> bool:
-        """End the text that is being read with a mark: no more of it will come. `False`: none is being read."""
-        self._held.append(AIMessageChunk(content=mark))
-        return self._shows_text and not self._calls_tools
-
     def end(self) -> list[AIMessage]:
         """The reply is whole: give back what is still to be shown, of a skeleton nothing."""
-        if self._is_open and self._whole is not None:
-            reply = Reply(str(self._whole.text), self._whole)
-            self.titles = skeleton_in(reply.text, self._options, was_cut_off=reply.was_cut_off)
-            if self.titles is not None:
-                self.was_cut_off = reply.was_cut_off
-                self.usage = self._whole.usage_metadata
-                said = self._whole.response_metadata
-                self.about_model = {key: said[key] for key in _ABOUT_MODEL if key in said}
-                return []
-        return self._show()
+        if self._is_open and self.whole is not None:
+            reply = Reply(str(self.whole.text), self.whole)
+            self.was_cut_off = reply.was_cut_off
+            self.titles = skeleton_in(reply.text, self.turn.options, was_cut_off=self.was_cut_off)
+        if self.titles is None:
+            return self._show()
+        self.turn.add_usage(self.whole.usage_metadata)
+        # An empty chunk begins the answer's message. LangGraph shows what subgraphs write, too; by the chunk it knows
+        # that this message is shown here.
+        return [AIMessageChunk(content="", id=self.message_id)] if self.titles and self.streamed else []
 
     def _show(self) -> list[AIMessage]:
+        """What was held back, without its usage: this call's own run tells it, and at the end the agent's message."""
         shown, self._held = self._held, []
         for message in shown:
             self._shows_text |= bool(message.text)
             self._calls_tools |= _has_calls(message)
-        return shown
+            self.turn.add_usage(message.usage_metadata)
+        return [message.model_copy(update={"usage_metadata": None}) for message in shown]
 
 
 def _has_calls(message: AIMessage) -> bool:

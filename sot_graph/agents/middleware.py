@@ -44,7 +44,6 @@ _SETTINGS_OF_TOOLS = frozenset({"parallel_tool_calls", "strict", "tool_choice", 
 """Providers refuse them in a call without tools, such as a point's."""
 _MOST_DECISIONS = 256
 _MOST_MODELS = 16
-_RUN_NAME = "skeleton of thought"
 _works: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=False)
 """Whether one around this one has the model's call: two of them would each ask for a skeleton of the other's answer."""
 
@@ -52,17 +51,15 @@ _works: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=Fals
 class MissingAgentsExtraError(SotConfigError, ImportError):
     """LangChain is not installed: an `ImportError` that the caller can fix."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "SkeletonOfThoughtMiddleware is for LangChain's create_agent, and langchain is not installed: "
-            "pip install 'sot-graph[agents]'"
-        )
-
 
 try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 except ModuleNotFoundError as missing:
-    raise MissingAgentsExtraError from missing
+    message = (
+        "SkeletonOfThoughtMiddleware is for LangChain's create_agent, and langchain is not installed: "
+        "pip install 'sot-graph[agents]'"
+    )
+    raise MissingAgentsExtraError(message) from missing
 
 
 class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
@@ -151,11 +148,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
             return _finished(await handler(self._request(request, turn, route)), request, turn)
 
     def _begin(self, request: ModelRequest[Any]) -> AgentTurn | None:
-        """What is to be answered.
-
-        `None`: the call isn't for an answer in free text, or another of us has it; or there is nothing to answer in the
-        last thing that a person has said, or too much around it.
-        """
+        """What is to be answered. `None`: the call is left alone."""
         if _works.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
             return None
         messages, position = request.messages, last_human(request.messages)
@@ -182,23 +175,18 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         key = identity_of(turn.question, turn.history)
         if key in self._routes:
             return self._routes[key]
+        model = None
+        if isinstance(self._router, RunRouter):  # one without a model of its own asks the agent's
+            model = _kept(self._models, id(request.model), partial(LoopModel, request.model), _MOST_MODELS)
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
         with open_run(config, turn.options, reads_context=False) as run:
             run.ended = True
             try:
-                decision = await ask_in_time(
-                    self._router, turn.question, turn.history, run=run, model=self._routers_model(request.model)
-                )
+                decision = await ask_in_time(self._router, turn.question, turn.history, run=run, model=model)
             except RoutingError as error:
                 return after_failure(error, turn.options).route
-        return _kept(self._routes, key, decision.route, _MOST_DECISIONS)
-
-    def _routers_model(self, model: BaseChatModel) -> LoopModel | None:
-        """What a router without a model of its own asks: the agent's."""
-        if not isinstance(self._router, RunRouter):
-            return None
-        return self._models.get(id(model)) or _kept(self._models, id(model), LoopModel(model), _MOST_MODELS)
+        return _kept(self._routes, key, lambda: decision.route, _MOST_DECISIONS)
 
     def _request(self, request: ModelRequest[Any], turn: AgentTurn, route: RouteName) -> ModelRequest[Any]:
         """The call as it is made: of the agent's model, or of the one that stands in its place."""
@@ -210,18 +198,13 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
                 "does, or an agent without tools."
             )
             raise SotConfigError(message)
-        stand_in = StandInModel(asked=request.model, graph=self._graph_for(request), turn=turn, name=_RUN_NAME)
-        return request.override(model=stand_in)
-
-    def _graph_for(self, request: ModelRequest[Any]) -> Any:
-        """The graph that writes with this model and these settings: made once, for making one opens connections."""
         settings = {key: value for key, value in request.model_settings.items() if key not in _SETTINGS_OF_TOOLS}
+        model = request.model.bind(**settings) if settings else request.model
         key = (id(request.model), repr(sorted(settings.items())))
-        kept = self._graphs.get(key)
-        if kept is None:
-            model = request.model.bind(**settings) if settings else request.model
-            kept = _kept(self._graphs, key, (request.model, self._make_graph(model)), _MOST_MODELS)
-        return kept[1]
+        # Made once a model and settings, for making one opens connections.
+        _, graph = _kept(self._graphs, key, lambda: (request.model, self._make_graph(model)), _MOST_MODELS)
+        stand_in = StandInModel(asked=request.model, graph=graph, turn=turn, name="skeleton of thought")
+        return request.override(model=stand_in)
 
 
 def _finished(response: ModelResponse[Any], request: ModelRequest[Any], turn: AgentTurn) -> ModelResponse[Any]:
@@ -236,9 +219,12 @@ def _finished(response: ModelResponse[Any], request: ModelRequest[Any], turn: Ag
     return replace(response, result=[*before, last])
 
 
-def _kept(values: dict[K, V], key: K, value: V, most: int) -> V:
-    """Keep a value in place of the oldest. Of two that are put under one key at once, the first stays."""
-    value = values.setdefault(key, value)
+def _kept(values: dict[K, V], key: K, make: Callable[[], V], most: int) -> V:
+    """What is kept under a key, or else made now, in place of the oldest. Of two made at once, the first stays."""
+    kept = values.get(key)
+    if kept is not None:
+        return kept
+    value = values.setdefault(key, make())
     for old in list(values)[:-most]:  # the list is made in one step, so other threads may change the values
         values.pop(old, None)
     return value

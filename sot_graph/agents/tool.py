@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import StructuredTool, ToolException
@@ -25,7 +25,6 @@ __all__ = ["create_sot_tool"]
 
 logger = logging.getLogger("sot_graph")
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DESCRIPTION = (
     "Writes a long, well-organised answer: explanations, guides, overviews, comparisons with several points. Hand over "
     "the whole question, with every fact that the answer is to use: the writer sees nothing of this conversation. Not "
@@ -36,10 +35,9 @@ _DESCRIPTION = (
 class _Arguments(BaseModel):
     """What the agent's model fills in."""
 
-    question: Annotated[
-        str,
-        Field(min_length=1, description="The question, complete in itself, with every fact that the answer is to use."),
-    ]
+    question: str = Field(
+        min_length=1, description="The question, complete in itself, with every fact that the answer is to use."
+    )
 
 
 def create_sot_tool(
@@ -139,6 +137,6 @@ def _check(graph: object, name: object) -> None:
             "must have the keys `question` and `answer`."
         )
         raise SotConfigError(message)
-    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+    if not (isinstance(name, str) and re.fullmatch("[A-Za-z0-9_-]{1,64}", name)):
         message = f"create_sot_tool: the name {name!r} must be 1 to 64 letters, digits, _ or -, as providers want it."
         raise SotConfigError(message)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -101,6 +102,11 @@ def tell_loops(callback: Callable[[], object]) -> None:
             loop.call_soon_threadsafe(callback)
 
 
+_cancel_scopes: ContextVar[tuple[CancelScope, ...]] = ContextVar("sot_graph_cancel_scopes", default=())
+"""Those that the running code is in, the innermost first."""
+
+
+@dataclass(eq=False)
 class CancelScope:
     """Cancels what `run_sync` runs for one synchronous caller, who can't reach the threads that wait for it.
 
@@ -108,10 +114,9 @@ class CancelScope:
     moment: whoever adds a future looks at the reason afterwards, whoever cancels sets the reason first.
     """
 
-    def __init__(self) -> None:
-        self.futures: set[Future[Any]] = set()
-        self._around: tuple[CancelScope, ...] = _cancel_scopes.get()
-        self._reason: type[BaseException] | None = None
+    futures: set[Future[Any]] = field(default_factory=set)
+    _around: tuple[CancelScope, ...] = field(default_factory=_cancel_scopes.get)
+    _reason: type[BaseException] | None = None
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -132,10 +137,6 @@ class CancelScope:
         self._reason = self._reason or reason
         for future in self.futures.copy():
             future.cancel()
-
-
-_cancel_scopes: ContextVar[tuple[CancelScope, ...]] = ContextVar("sot_graph_cancel_scopes", default=())
-"""Those that the running code is in, the innermost first."""
 
 
 def run_in_own_thread(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from types import TracebackType
 
 from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.errors import SotConfigError
@@ -66,15 +65,10 @@ class CallLimiter:
                 if still_waiting:
                     self._waiting.remove((loop, turn))
             if not still_waiting:
-                self._leave()  # the place was already ours
+                await self.__aexit__()  # the place was already ours
             raise
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._leave()
-
-    def _leave(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Hand the place to whoever has waited longest; a waiter whose loop is closed is passed over."""
         with self._lock:
             while self._waiting:

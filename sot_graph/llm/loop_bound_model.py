@@ -224,16 +224,11 @@ def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     LangChain looks through an `AIMessage` for audio, and through its text character by character: for a skeleton of a
     thousand points, which every point's prompt holds, that is as much work as all the rest of the call.
     """
-    return [
-        ChatMessage(role="assistant", content=message.content) if _is_long_text(message) else message
-        for message in messages
-    ]
-
-
-def _is_long_text(message: BaseMessage) -> bool:
-    return (
-        type(message) is AIMessage
-        and isinstance(message.content, str)
-        and len(message.content) > _LONG_CHARS
-        and not (message.tool_calls or message.invalid_tool_calls or message.additional_kwargs or message.name)
-    )
+    shaped = list(messages)
+    for place, message in enumerate(messages):
+        if type(message) is not AIMessage or not isinstance(message.content, str):
+            continue
+        is_text = not (message.tool_calls or message.invalid_tool_calls or message.additional_kwargs or message.name)
+        if is_text and len(message.content) > _LONG_CHARS:
+            shaped[place] = ChatMessage(role="assistant", content=message.content)
+    return shaped

@@ -192,17 +192,17 @@ class _Exchange:
         # Arguments that a token limit has cut off are those of an invalid call.
         unfinished = [call["args"] or "" for call in reply.message.invalid_tool_calls]
         self.replies.append(message.content or "".join(unfinished[:1]))
-        if self.repair is not None and message.content and completion.choices[0].finish_reason != "length":
-            _use_repaired(self.repair(message.content), message, tools)
+        repair = None if reply.was_cut_off else self.repair
+        repaired = repair(message.content) if repair is not None and message.content else None
+        if repaired is not None:
+            _replace_content(message, repaired, tools)
         return completion
 
 
-def _use_repaired(repaired: str | None, message: ChatCompletionMessage, tools: list[dict[str, Any]] | None) -> None:
-    if repaired is None:
-        return
-    message.content = repaired
+def _replace_content(message: ChatCompletionMessage, json: str, tools: list[dict[str, Any]] | None) -> None:
+    message.content = json
     if tools:  # where a tool's arguments are looked for, and the model wrote text
-        function = Function(name=tools[0]["function"]["name"], arguments=repaired)
+        function = Function(name=tools[0]["function"]["name"], arguments=json)
         message.tool_calls = [ChatCompletionMessageFunctionToolCall(id="repaired", type="function", function=function)]
 
 

@@ -3,17 +3,6 @@
 The names are constants, since people stream and interrupt by them.
 """
 
-__all__ = [
-    "ANSWER_DIRECTLY",
-    "DRAFT_SKELETON",
-    "EXPAND_POINT",
-    "JOIN",
-    "REVIEW_SKELETON",
-    "ROUTE",
-    "WRITE_CONCLUSION",
-    "WRITE_INTRODUCTION",
-]
-
 ROUTE = "route"
 DRAFT_SKELETON = "draft_skeleton"
 REVIEW_SKELETON = "review_skeleton"

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
     from sot_graph.types import Expansion, Frame, FramePart, FramePartName, SkeletonPoint
 
-__all__ = ["announce_frame_end", "announce_kept", "announce_point", "announce_point_end", "announce_skeleton"]
-
 
 def announce_skeleton(
     points: list[SkeletonPoint],

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
 
-__all__ = ["BREAKS_OFF", "DirectAnswer", "answer_directly", "write_directly"]
-
 logger = logging.getLogger("sot_graph")
 
 BREAKS_OFF = " … *(The answer breaks off here.)*"

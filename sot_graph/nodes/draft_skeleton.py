@@ -23,15 +23,6 @@ if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
 
-__all__ = [
-    "announced_keys",
-    "check_review_is_possible",
-    "draft_skeleton",
-    "given_skeleton",
-    "reset_keys",
-    "to_review",
-]
-
 
 async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     """Settles the skeleton. Without a router it is the first node: it reads the question, too.

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from sot_graph.state import ExpandPointInput, SotState, WriteIntroductionInput
     from sot_graph.types import FramePartName
 
-__all__ = ["expand_point", "fan_out_points", "fan_out_rest", "write_conclusion", "write_introduction"]
-
 logger = logging.getLogger("sot_graph")
 
 _SHARED_KEYS = ("run_key", "schema_version", "asked", "history", "skeleton", "skeleton_text", "skeleton_format")

@@ -18,8 +18,6 @@ from sot_graph.state import SCHEMA_VERSION
 if TYPE_CHECKING:
     from sot_graph.run import GraphParts, RunContext
 
-__all__ = ["GraphEdge", "GraphNode", "Update"]
-
 Update: TypeAlias = dict[str, Any]
 
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
     from sot_graph.types import Usage
 
-__all__ = ["finish_run", "join"]
-
 logger = logging.getLogger("sot_graph")
 
 

@@ -9,8 +9,7 @@ of its own, too: titles that an earlier process has begun to write points for mu
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -24,15 +23,7 @@ from sot_graph.nodes.announcements import announce_kept, announce_point, announc
 from sot_graph.nodes.expand_point import expand_point, write_introduction
 from sot_graph.options import frame_parts
 from sot_graph.run import open_run
-from sot_graph.skeleton.drafter import (
-    DRAFTED,
-    IN_THE_CACHE,
-    Draft,
-    Drafter,
-    NoSkeletonError,
-    no_skeleton,
-    skeleton_as_written,
-)
+from sot_graph.skeleton.drafter import Draft, Drafter, skeleton_as_written
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, merge_timings
 from sot_graph.types import ChatTurn, StageTiming, Timings
 from sot_graph.usage import add_usage
@@ -42,8 +33,6 @@ if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
     from sot_graph.types import SkeletonPoint, Usage
-
-__all__ = ["draft_and_expand", "skeleton_keys"]
 
 NEXT_POINT = "next_point"
 """The name of the tasks that keep the titles, in traces and in `stream_mode="updates"`."""
@@ -118,13 +107,9 @@ class _Pipeline:
         self._run = run
         self._may_depend = may_depend
         self._points: list[SkeletonPoint] = []
-        self._recalled: Draft | None = None
-        self._drafter: Drafter | None = None
-        self._drafting: asyncio.Task[Draft] | None = None
+        self._drafting: asyncio.Task[tuple[Draft, str]] | None = None
         self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
         self._writing: list[asyncio.Task[Update]] = []
-        self._begun_here: set[int] = set()
-        self._introduced_here = False
         self._context = copy_context()
 
     async def draft(self) -> _Step:
@@ -133,11 +118,13 @@ class _Pipeline:
             point = step["point"]
             self._points.append(point)
             announce_point(point, self._run)
-            self._writing.append(asyncio.create_task(self._follow(point, step["titled"], self._begin(point))))
+            payload = ExpandPointInput(**self._known(), point=point, needed=[])
+            self._begin(EXPAND_POINT, expand_point, payload, shown=point, titled=step["titled"])
         if self._points:
             announce_skeleton(self._points, [], self._run, grown=True)
             if "introduction" in frame_parts(self._run.graph.options.frame):
-                self._writing.append(asyncio.create_task(self._follow_introduction(self._introduce())))
+                known = self._known()
+                self._begin(WRITE_INTRODUCTION, write_introduction, known, shown=known)
         return step
 
     async def written(self) -> list[Update]:
@@ -151,8 +138,6 @@ class _Pipeline:
             work.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
 
-    # --- the skeleton
-
     async def _next_step(self) -> _Step:
         if not self._run.has_checkpointer:
             return await self._step(len(self._points) + 1)
@@ -161,45 +146,21 @@ class _Pipeline:
 
     async def _step(self, _index: int) -> _Step:
         """The next point that isn't known yet: those of an earlier process never come by here."""
-        if self._recalled is None and self._drafting is None:
-            await self._open()
-        known = len(self._points)
-        point: SkeletonPoint | None
-        if self._recalled is not None:
-            point = self._recalled.points[known] if known < len(self._recalled.points) else None
-        else:
-            point = await self._titled.get()
-        return await self._whole() if point is None else _Step(point=point, titled=self._run.elapsed())
-
-    async def _open(self) -> None:
-        """Recall the skeleton from the cache, or begin to draft it."""
-        self._drafter = Drafter(
-            self._run,
-            self._question,
-            self._history,
-            may_depend=self._may_depend,
-            on_point=self._titled.put_nowait,
-            known=self._points,
-        )
-        kept = await self._drafter.recall()
-        if kept is not None and kept.points[: len(self._points)] == self._points:
-            self._recalled = kept
-            return
-        self._drafting = asyncio.create_task(self._drafter.draft())
-        self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
-
-    async def _whole(self) -> _Step:
-        if self._recalled is not None:
-            draft, reason = self._recalled, IN_THE_CACHE
-        else:
-            assert self._drafter is not None
-            assert self._drafting is not None
-            try:
-                draft, reason = await self._drafting, DRAFTED
-            except NoSkeletonError as error:
-                draft, reason = no_skeleton(error)
-            if self._drafter.is_whole:
-                await self._drafter.remember(draft)
+        if self._drafting is None:
+            drafter = Drafter(
+                self._run,
+                self._question,
+                self._history,
+                may_depend=self._may_depend,
+                on_point=self._titled.put_nowait,
+                known=self._points,
+            )
+            self._drafting = asyncio.create_task(drafter.settle())
+            self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
+        point = await self._titled.get()
+        if point is not None:
+            return _Step(point=point, titled=self._run.elapsed())
+        draft, reason = await self._drafting
         return _Step(
             skeleton=draft.points,
             text=draft.text,
@@ -209,10 +170,8 @@ class _Pipeline:
             end=self._run.elapsed(),
         )
 
-    # --- the points and the introduction
-
     def _known(self) -> WriteIntroductionInput:
-        """What a text is written from that begins now."""
+        """What a section is written from that begins now."""
         skeleton_format = self._run.options.skeleton_format
         points = list(self._points)
         return WriteIntroductionInput(
@@ -226,58 +185,57 @@ class _Pipeline:
             may_depend=self._may_depend,
         )
 
-    def _begin(self, point: SkeletonPoint) -> Awaitable[Update]:
-        payload = ExpandPointInput(**self._known(), point=point, needed=[])
-        # What it needs stands before it, and LangGraph lets those who wait for a place in by their order: theirs are
-        # taken before this one waits for them.
-        needed = [self._writing[index - 1] for index in point["depends_on"]]
+    def _begin(
+        self,
+        name: str,
+        node: Callable[[Any, RunContext], Awaitable[Update]],
+        payload: Any,
+        *,
+        shown: Any,
+        titled: float | None = None,
+    ) -> None:
+        """Have a section written by a LangGraph task of its own.
 
-        async def write(point: SkeletonPoint) -> Update:
-            self._begun_here.add(point["index"])
+        Args:
+            name: The node's.
+            node: Writes it.
+            payload: What the node gets.
+            shown: What the task's input is in traces.
+            titled: When a point's title was there.
+        """
+        graph, is_begun_here = self._run.graph, False
+        # What a point needs stands before it, and LangGraph lets those who wait for a place in by their order: theirs
+        # are taken before this one waits for them.
+        needed = [self._writing[index - 1] for index in payload.get("point", {}).get("depends_on", ())]
+
+        async def write(_shown: Any) -> Update:
+            nonlocal is_begun_here
+            is_begun_here = True
             if needed:
                 updates = await asyncio.gather(*map(asyncio.shield, needed))
                 payload["needed"] = [expansion for update in updates for expansion in update["expansions"]]
-            with self._opened(payload) as run:
-                return await expand_point(payload, run)
+            with open_run(
+                ensure_config(),
+                graph.options,
+                graph=graph,
+                key=self._run.key,
+                limiter=graph.limiter,
+                threaded=self._run.threaded,
+                emit=self._emit,
+            ) as run:
+                return await node(payload, run)
 
-        return self._start(EXPAND_POINT, write, point)
+        async def follow() -> Update:
+            update: Update = await writing
+            if not is_begun_here:
+                # An earlier process wrote it: those who listen to this one have seen nothing of it.
+                announce_kept(update.get("expansions", ()), update.get("frame", {}), self._run)
+            elif titled is not None:
+                update["timings"]["points"][0]["titled"] = titled
+            return update
 
-    def _introduce(self) -> Awaitable[Update]:
-        async def write(payload: WriteIntroductionInput) -> Update:
-            self._introduced_here = True
-            with self._opened(payload) as run:
-                return await write_introduction(payload, run)
-
-        return self._start(WRITE_INTRODUCTION, write, self._known())
-
-    @contextmanager
-    def _opened(self, given: Any) -> Iterator[RunContext]:
-        """The execution of a LangGraph task of ours, on what it was given."""
-        graph = self._run.graph
-        with open_run(
-            ensure_config(),
-            graph.options,
-            graph=graph,
-            key=self._run.key,
-            limiter=graph.limiter,
-            threaded=self._run.threaded,
-            emit=self._emit,
-        ) as run:
-            yield run
-
-    async def _follow(self, point: SkeletonPoint, titled: float, writing: Awaitable[Update]) -> Update:
-        update = await writing
-        if point["index"] in self._begun_here:
-            update["timings"]["points"][0]["titled"] = titled
-        else:  # an earlier process wrote it: those who listen to this one have seen nothing of it
-            announce_kept(update["expansions"], {}, self._run)
-        return update
-
-    async def _follow_introduction(self, writing: Awaitable[Update]) -> Update:
-        update = await writing
-        if not self._introduced_here:
-            announce_kept([], update["frame"], self._run)
-        return update
+        writing = self._start(name, write, shown)
+        self._writing.append(asyncio.create_task(follow()))
 
     def _emit(self, event: SotEvent) -> None:
         """As the node does: a task's own events would come from one namespace deeper."""

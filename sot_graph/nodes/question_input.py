@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
@@ -22,19 +22,6 @@ from sot_graph.types import ChatTurn, Expansion, Frame, FramePart, SkeletonPoint
 if TYPE_CHECKING:
     from sot_graph.options import FrameChoice, SotOptions
     from sot_graph.state import SotState
-
-__all__ = [
-    "Asked",
-    "identity_of",
-    "kept_expansions",
-    "kept_frame",
-    "last_human",
-    "length_of",
-    "other_blocks",
-    "read_given",
-    "read_question",
-    "turns_of",
-]
 
 logger = logging.getLogger("sot_graph")
 
@@ -79,13 +66,24 @@ def read_question(state: SotState, options: SotOptions, place: str = "") -> Aske
             )
             raise SotConfigError(message)
         question = _checked("the last human message", _text(messages[position]))
-        if not isinstance(messages[position].content, str):
-            _warn_of_lost_blocks(messages[position])
+        if lost := {str(block.get("type")) for block in other_blocks(messages[position])}:
+            logger.warning("Only the text of the last human message is used; left out: %s.", ", ".join(lost))
         at_end, before = False, messages[:position]
     if position is not None and not at_end:
-        before = [*before, *_tool_turns(messages[position + 1 :])]
+        # Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there.
+        before = before + [
+            message
+            for message in messages[position + 1 :]
+            if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls)
+        ]
     history = turns_of(before)
-    _check_length(question, history, options)
+    length = length_of(question, history)
+    if length > options.max_question_chars:
+        message = (
+            f"The question and its history have {length:,} characters; options.max_question_chars allows "
+            f"{options.max_question_chars:,}. Shorten them, or raise the option."
+        )
+        raise SotConfigError(message)
     identity = identity_of(question, history, place)
     return Asked(
         question=clean_text(question),
@@ -108,13 +106,12 @@ def turns_of(messages: Sequence[BaseMessage]) -> list[ChatTurn]:
 
 def length_of(question: str, history: Sequence[ChatTurn]) -> int:
     """Characters of a question and its history. What isn't text, such as a picture, doesn't count."""
-    return len(question) + sum(map(_characters, (turn["content"] for turn in history)))
-
-
-def _characters(content: Any) -> int:
-    if isinstance(content, str):
-        return len(content)
-    return sum(len(block if isinstance(block, str) else str(block.get("text", ""))) for block in content)
+    length = len(question)
+    for turn in history:
+        content = turn["content"]
+        blocks = [content] if isinstance(content, str) else content
+        length += sum(len(block if isinstance(block, str) else str(block.get("text", ""))) for block in blocks)
+    return length
 
 
 def last_human(messages: Sequence[BaseMessage]) -> int | None:
@@ -123,15 +120,6 @@ def last_human(messages: Sequence[BaseMessage]) -> int | None:
         if isinstance(messages[position], HumanMessage):
             return position
     return None
-
-
-def _tool_turns(messages: Sequence[AnyMessage]) -> list[AnyMessage]:
-    """Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there."""
-    return [
-        message
-        for message in messages
-        if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls)
-    ]
 
 
 def _text(message: BaseMessage) -> str:
@@ -146,22 +134,6 @@ def _checked(what: str, question: Any) -> str:
         message = f"{what} is empty: there is nothing to answer."
         raise SotConfigError(message)
     return question
-
-
-def _check_length(question: str, history: Sequence[ChatTurn], options: SotOptions) -> None:
-    length = length_of(question, history)
-    if length > options.max_question_chars:
-        message = (
-            f"The question and its history have {length:,} characters; options.max_question_chars allows "
-            f"{options.max_question_chars:,}. Shorten them, or raise the option."
-        )
-        raise SotConfigError(message)
-
-
-def _warn_of_lost_blocks(message: BaseMessage) -> None:
-    kinds = {block.get("type") for block in other_blocks(message)}
-    if kinds:
-        logger.warning("Only the text of the last human message is used; left out: %s.", ", ".join(map(str, kinds)))
 
 
 def _turn(message: BaseMessage) -> ChatTurn | None:
@@ -179,7 +151,8 @@ def _turn(message: BaseMessage) -> ChatTurn | None:
         content = _instructions(message.content) or clean_text(_text(message))  # the application's own
         role = "system"
     else:
-        content = _blocks_as_data(message.content)
+        given = message.content
+        content = _as_data(given) if isinstance(given, str) else [_block_as_data(block) for block in given]
         role = "user"
     return ChatTurn(role=role, content=content) if content else None
 
@@ -202,12 +175,6 @@ def _instructions(content: Any) -> Any:
 def _as_data(text: str) -> str:
     """Text that any provider takes, and in which our delimiters neither open nor close."""
     return escape_delimiters(clean_text(text))
-
-
-def _blocks_as_data(content: Any) -> Any:
-    if isinstance(content, str):
-        return _as_data(content)
-    return [_block_as_data(block) for block in content]
 
 
 def _block_as_data(block: Any) -> Any:

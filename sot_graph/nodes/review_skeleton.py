@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from sot_graph.state import SotState
     from sot_graph.types import SkeletonPoint
 
-__all__ = ["Verdict", "read_verdict", "review_skeleton"]
-
 _HOW = (
     'Resume with Command(resume=...) of True or "approve"; of a list of titles or points, as they are to be; or of '
     '{"reject": "what is wrong with it"}.'

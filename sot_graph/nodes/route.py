@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
     from sot_graph.skeleton.drafter import Draft
 
-__all__ = ["after_route", "after_route_to_review", "route"]
-
 
 async def route(state: SotState, run: RunContext) -> Update:
     """Reads the question and has the router decide; with speculation, what it may choose is begun meanwhile."""

@@ -24,8 +24,6 @@ from sot_graph.report import measure_run
 if TYPE_CHECKING:
     from sot_graph.run import RunContext
 
-__all__ = ["describe_result", "describe_run", "trace_policy"]
-
 _DIGITS = 3
 
 

@@ -124,11 +124,8 @@ class Redactor:
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
             error.args = (GIVEN_UP,)
         self.error(error)
-        for generations in response.generations if response is not None else ():
-            for generation in generations:
-                message = getattr(generation, "message", None)
-                if message is not None:
-                    message.response_metadata = self._data(message.response_metadata)
+        for message in messages_of(response):
+            message.response_metadata = self._data(message.response_metadata)
 
     def _data(self, value: Any) -> Any:
         """JSON-like data, with every text of it redacted."""
@@ -161,6 +158,12 @@ class Redactor:
         error.response = type(response)(
             response.status_code, headers=told, content=clean_body.encode(), request=response.request
         )
+
+
+def messages_of(response: LLMResult | None) -> list[Any]:
+    """The messages in what has come of a call."""
+    alternatives = response.generations if response is not None else []
+    return [each.message for generations in alternatives for each in generations if hasattr(each, "message")]
 
 
 def is_hidden(text: str) -> bool:

@@ -17,7 +17,7 @@ from langsmith import get_tracing_context
 from openai import LengthFinishReasonError
 
 from sot_graph._seams import client_hides_content
-from sot_graph.observability.redaction import Redactor, discreet
+from sot_graph.observability.redaction import Redactor, discreet, messages_of
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -217,8 +217,6 @@ def usage_of_failure(error: BaseException, response: LLMResult | None = None) ->
             "total_tokens": told.total_tokens,
         }
     usage: UsageMetadata | None = None
-    for generations in response.generations if response is not None else ():
-        for generation in generations:
-            message = getattr(generation, "message", None)
-            usage = add_usage(usage, getattr(message, "usage_metadata", None)) if message is not None else usage
+    for message in messages_of(response):
+        usage = add_usage(usage, getattr(message, "usage_metadata", None))
     return usage if usage and usage["total_tokens"] else None

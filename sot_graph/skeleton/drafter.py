@@ -32,21 +32,6 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
     from sot_graph.types import ChatTurn, SkeletonPoint
 
-__all__ = [
-    "DRAFTED",
-    "IN_THE_CACHE",
-    "Draft",
-    "Drafter",
-    "NoSkeletonError",
-    "Revision",
-    "no_skeleton",
-    "skeleton_as_written",
-    "skeleton_call_messages",
-]
-
-IN_THE_CACHE = "a skeleton was in the cache"
-DRAFTED = "a skeleton could be had"
-
 logger = logging.getLogger("sot_graph")
 
 _SETTINGS_OF_LISTS = frozenset({"stop"})
@@ -66,11 +51,6 @@ _End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "refused"]
 
 class NoSkeletonError(Exception):
     """The model answers, but not with a skeleton: the question is to be answered directly."""
-
-
-def no_skeleton(error: NoSkeletonError) -> tuple[Draft, str]:
-    """An empty skeleton, and why: the question is to be answered directly."""
-    return Draft([], "", ""), f"no skeleton could be had: {error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,41 +176,22 @@ class Drafter:
             SkeletonError: The model could not be asked, or not in time.
             SotConfigError: The provider refused the key or the model's name.
         """
-        kept = await self.recall()
-        if kept is not None:
-            return kept, IN_THE_CACHE
+        cache, known = self._run.graph.cache, self._given_out.points
+        kept = _draft_in(await cache.get(self._key())) if cache.keeps else None
+        if kept is not None and kept.points[: len(known)] == known:
+            self._run.meter.add_cache_hit("skeleton")
+            self._run.trace.describe_node(sot_cache_hit=True)
+            if self._on_point is not None:
+                for point in kept.points[len(known) :]:
+                    self._on_point(point)
+            return kept, "a skeleton was in the cache"
         try:
             draft = await self.draft()
         except NoSkeletonError as error:
-            return no_skeleton(error)
-        await self.remember(draft)
-        return draft, DRAFTED
-
-    async def recall(self) -> Draft | None:
-        """The skeleton that the cache has; `None` for nothing, or for what this version did not put there."""
-        if not self._run.graph.cache.keeps:
-            return None
-        kept = await self._run.graph.cache.get(self._key())
-        try:
-            found: Any = Draft(**kept)
-            points_are_good = all(
-                type(point["index"]) is int
-                and isinstance(point["title"], str)
-                and isinstance(point["depends_on"], list)
-                for point in found.points
-            )
-        except (TypeError, KeyError):
-            return None
-        if not (found.points and points_are_good and isinstance(found.text, str)):
-            return None
-        self._run.meter.add_cache_hit("skeleton")
-        self._run.trace.describe_node(sot_cache_hit=True)
-        return found  # type: ignore[no-any-return]
-
-    async def remember(self, draft: Draft) -> None:
-        """Put a good skeleton into the cache."""
-        if self._run.graph.cache.keeps:
-            await self._run.graph.cache.put(self._key(), asdict(draft))
+            return Draft([], "", ""), f"no skeleton could be had: {error}"
+        if self.is_whole and cache.keeps:
+            await cache.put(self._key(), asdict(draft))
+        return draft, "a skeleton could be had"
 
     def _key(self) -> str | None:
         graph, options = self._run.graph, self._run.options
@@ -526,6 +487,19 @@ class Drafter:
         # A profile whose models aren't told how many points they may write has them cut as a matter of course.
         level, whose = (logging.WARNING, "max_points") if by_options else (logging.INFO, "the prompts' max_points")
         logger.log(level, "The skeleton has %s points; the first %d are kept (%s).", how_many, self._most, whose)
+
+
+def _draft_in(kept: Any) -> Draft | None:
+    """The skeleton that a cache holds; `None` for nothing, or for what this version did not put there."""
+    try:
+        found: Any = Draft(**kept)
+        is_good = all(
+            type(point["index"]) is int and isinstance(point["title"], str) and isinstance(point["depends_on"], list)
+            for point in found.points
+        )
+    except (TypeError, KeyError):
+        return None
+    return found if found.points and is_good and isinstance(found.text, str) else None
 
 
 def _whole_list(reply: Reply, prefill: str) -> str:

@@ -15,20 +15,6 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, mod
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.types import SkeletonPoint
 
-__all__ = [
-    "PointSieve",
-    "SkeletonSchema",
-    "clean_title",
-    "clean_titles",
-    "given_points",
-    "number_points",
-    "numbered_item",
-    "parse_skeleton",
-    "split_needs",
-    "title_of",
-    "titles_from_json",
-]
-
 logger = logging.getLogger("sot_graph")
 
 MAX_TITLE_CHARS = 120

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 
 from sot_graph.skeleton.parser import numbered_item, title_of
 
-__all__ = ["EarlyTitles", "EnoughError", "TitleScanner"]
-
 _MOST_PREFACE = 2000
 """Characters before the list: a reply that hasn't come to it by then is read when it is whole."""
 _LONGEST_ITEM = 2000

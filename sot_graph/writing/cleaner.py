@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["TextCleaner"]
-
 _OPENING = re.compile(r"(?:[\s#>*_\"“„‘«「'•-]|`{1,2}(?!`)){0,40}")
 """What may stand before an echo: marks of all kinds, but no code fence."""
 _NUMBER = re.compile(r"[(\[]?(\d{1,3})\s?[.)\]:、](?!\d)")

@@ -6,7 +6,6 @@ import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any, TypeAlias
 
@@ -30,21 +29,7 @@ from sot_graph.errors import SotConfigError
 from sot_graph.prompts.messages import clean_text
 from sot_graph.types import SkeletonPoint, Source
 
-__all__ = [
-    "Expanded",
-    "Expander",
-    "ExpanderError",
-    "ExpanderInput",
-    "call_expander",
-    "check_expander",
-    "read_output",
-    "stream_expander",
-    "streams_text",
-]
-
 logger = logging.getLogger("sot_graph")
-
-_WANTED = 'a text, an AIMessage, {"text": ..., "sources": [...]}, or an agent\'s state with messages'
 
 
 class ExpanderInput(TypedDict):
@@ -156,7 +141,9 @@ async def call_expander(expander: Expander, given: ExpanderInput, config: Runnab
     """Call it, whatever it is."""
     if not isinstance(expander, Runnable):
         expander = RunnableLambda(_exiting_never(expander) if is_async_callable(expander) else expander)
-    if _is_synchronous(expander):
+    # Its `ainvoke` would put its `invoke` into one of the event loop's few threads.
+    has_no_async = type(expander).ainvoke is Runnable.ainvoke
+    if (not hasattr(expander, "afunc")) if isinstance(expander, RunnableLambda) else has_no_async:
         result = await in_own_thread(lambda: expander.invoke(given, config))
         return await result if inspect.isawaitable(result) else result
     return await expander.ainvoke(given, config)
@@ -172,44 +159,32 @@ def _exiting_never(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awa
     return call
 
 
-def _is_synchronous(runnable: Runnable[Any, Any]) -> bool:
-    """Whether its `ainvoke` would put its `invoke` into one of the event loop's few threads."""
-    if isinstance(runnable, RunnableLambda):
-        return not hasattr(runnable, "afunc")
-    return type(runnable).ainvoke is Runnable.ainvoke
-
-
 class ExpanderError(Exception):
     """An expander failed, or gave what is no text: the point's error says which."""
 
 
-@dataclass(slots=True)
-class Expanded:
-    """What an expander wrote."""
-
-    text: str
-    sources: list[Source] = field(default_factory=list)
-
-
-def read_output(output: Any) -> Expanded:
-    """What an expander returned, in any of its forms.
+def read_output(output: Any) -> tuple[str, list[Source]]:
+    """The text and the sources in what an expander returned, in any of its forms.
 
     Raises:
         ExpanderError: It is none of them.
     """
     if isinstance(output, str):
-        return Expanded(clean_text(output))
+        return clean_text(output), []
     if isinstance(output, AIMessage):
-        return Expanded(clean_text(str(output.text)))
+        return clean_text(str(output.text)), []
     known = _fields(output)
     for fields in (known, _fields(known.get("structured_response"))):
         if isinstance(fields.get("text"), str):
-            return Expanded(clean_text(fields["text"]), _sources(fields.get("sources") or []))
+            return clean_text(fields["text"]), _sources(fields.get("sources") or [])
     if isinstance(output, Mapping):
         messages = output.get("messages")
         if isinstance(messages, Sequence) and messages and isinstance(messages[-1], (AIMessage, ToolMessage)):
             return _of_agent(messages)
-    message = f"the expander returned {_shown(output)}; it must return {_WANTED}"
+    message = (
+        f"the expander returned {type(output).__name__} ({output!r:.60}); it must return a text, an AIMessage, "
+        '{"text": ..., "sources": [...]}, or an agent\'s state with messages'
+    )
     raise ExpanderError(message)
 
 
@@ -228,11 +203,7 @@ def _sources(given: Any) -> list[Source]:
         raise ExpanderError(message) from error
 
 
-def _shown(output: Any) -> str:
-    return f"{type(output).__name__} ({output!r:.60})"
-
-
-def _of_agent(messages: Sequence[BaseMessage]) -> Expanded:
+def _of_agent(messages: Sequence[BaseMessage]) -> tuple[str, list[Source]]:
     """An agent's last word, and what its tools found: the artifacts of their messages, where these are sources.
 
     Of these, the ones that the text cites; all of them where it cites none.
@@ -246,8 +217,8 @@ def _of_agent(messages: Sequence[BaseMessage]) -> Expanded:
     keys = cited_keys(text, ids)
     # Where it also cites by places in the list, none may be left out.
     if not keys or not keys <= ids:
-        return Expanded(text, found)
-    return Expanded(text, [source for source in found if source.get("id") in keys])
+        return text, found
+    return text, [source for source in found if source.get("id") in keys]
 
 
 def _of_artifact(artifact: Any) -> list[Source]:

@@ -22,7 +22,6 @@ from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
 from sot_graph.writing.expander import (
-    Expanded,
     Expander,
     ExpanderError,
     ExpanderInput,
@@ -37,9 +36,8 @@ if TYPE_CHECKING:
 
     from sot_graph.llm.call import ModelCall
     from sot_graph.run import RunContext
+    from sot_graph.types import Source
     from sot_graph.writing.writer import TextDraft
-
-__all__ = ["ExpanderSource"]
 
 T = TypeVar("T")
 
@@ -142,12 +140,12 @@ class ExpanderSource:
         return ExpanderError(f"the expander raised {type(error).__name__}: {self._redactor.text(str(error))}")
 
 
-def _take(expanded: Expanded, draft: TextDraft) -> None:
+def _take(expanded: tuple[str, list[Source]], draft: TextDraft) -> None:
+    text, sources = expanded
     known = list(draft.sources)
     # Some expanders tell the sources that are new, others all that there are by now.
-    is_whole = expanded.sources[: len(known)] == known
-    draft.sources = expanded.sources if is_whole else known + expanded.sources
-    draft.write(expanded.text)
+    draft.sources = sources if sources[: len(known)] == known else known + sources
+    draft.write(text)
 
 
 class _ExpanderWatcher(BaseCallbackHandler):

@@ -12,8 +12,6 @@ from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
 if TYPE_CHECKING:
     from sot_graph.writing.writer import TextDraft
 
-__all__ = ["ModelSource"]
-
 logger = logging.getLogger("sot_graph")
 
 _GO_ON = (

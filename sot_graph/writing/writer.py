@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from sot_graph.writing.cleaner import TextCleaner
     from sot_graph.writing.expander import ExpanderInput
 
-__all__ = ["Section", "TextDraft", "TextSource", "WrittenText", "write_something", "write_text"]
-
 logger = logging.getLogger("sot_graph")
 
 _TRIES_FOR_A_TEXT = 2
