@@ -13,8 +13,7 @@ from markupsafe import Markup
 
 from sot_graph import SotConfigError, SotOptions, create_sot_graph
 from sot_graph.report import measure_run, result_timeline
-from sot_graph.report.page import clean, seconds, shorten, with_bold
-from sot_graph.report.steps import Scale
+from sot_graph.report.page import Scale, clean, seconds, shorten, with_bold
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 
 QUESTION = "How can I sleep better?"
