@@ -137,6 +137,10 @@ class RunFigures:
         """The sections that are points, sorted by index."""
         return tuple(section for section in self.sections if isinstance(section.id, int))
 
+    def section(self, id: SectionId) -> SectionFigures | None:
+        """The section of this id, such as `"conclusion"`, where there is one."""
+        return next((section for section in self.sections if section.id == id), None)
+
     @property
     def critical_points(self) -> tuple[int, ...]:
         """Indices of the points on the critical path; empty where the introduction took longer than all of them."""
@@ -308,11 +312,9 @@ def _first_token(sections: Iterable[SectionFigures]) -> float | None:
 
 
 def _sequential_estimate(sections: Iterable[SectionFigures]) -> tuple[float | None, bool]:
-    """One wait for a first token, then all the text, one character after the other, at this run's speed.
+    """The shortest wait for a first token, then all the text at the speed of those that were streamed.
 
-    Streamed: `shortest wait + characters / speed`, where `speed` is the characters of all streamed texts over the
-    sum of their writing seconds. If all were streamed, that is the shortest wait plus the sum of their writing
-    seconds. Not streamed: the speed is over the texts' whole seconds, and the wait is in it: the estimate is too high.
+    Where none was, the speed is over the texts' whole seconds, and the wait is in it: the estimate is too high.
 
     Returns:
         The seconds, and whether the speed is that of first to last token. `(None, True)` if there is no speed.

@@ -81,7 +81,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for wording in (count, counted, seconds, shorten, times, with_bold):
+    for wording in (count, counted, seconds, shorten, with_bold):
         templates.filters[wording.__name__] = wording
     return templates
 
@@ -122,11 +122,19 @@ def steps_of(run: RunFigures) -> list[Step]:
 
 
 def _step_of(section: SectionFigures, run: RunFigures) -> Step:
+    state = _STATES[section.status]
+    if section.status == "ok" and section.span is None:
+        state = "kept from an earlier run"
+    elif section.status == "ok" and section.truncated:
+        state = "done, but cut off at a token limit"
+    if section.depends_on:  # "done, after 1, 2 and 3"
+        *others, last = map(str, section.depends_on)
+        state += f", after {', '.join(others)} and {last}" if others else f", after {last}"
     return Step(
         name=section.title,
         style=_BROKEN.get(section.status) or _style_of(section.span),
         span=section.span,
-        state=_state(section),
+        state=state,
         number=f"{section.id}. " if isinstance(section.id, int) else "",
         queued_from=section.ready if (section.queued or 0.0) > _LEAST_QUEUE * run.end else None,
         section=section,
@@ -135,18 +143,6 @@ def _step_of(section: SectionFigures, run: RunFigures) -> Step:
 
 def _style_of(span: Span | None) -> str:
     return "whole" if span is None or span.first_token is None else "write"
-
-
-def _state(section: SectionFigures) -> str:
-    """What became of a section, and what it waited for: `done, after 1, 2 and 3`."""
-    state = _STATES[section.status]
-    if section.status == "ok" and section.span is None:
-        state = "kept from an earlier run"
-    elif section.status == "ok" and section.truncated:
-        state = "done, but cut off at a token limit"
-    *others, last = map(str, section.depends_on or ("",))
-    waiting = f"{', '.join(others)} and {last}" if others else last
-    return f"{state}, after {waiting}" if waiting else state
 
 
 class Tick(NamedTuple):
@@ -220,8 +216,3 @@ def count(value: int | None) -> str:
 def counted(number: int, one: str) -> str:
     """`1 point`, `3 points`."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
-
-
-def times(value: float | None) -> str:
-    """A ratio, to one digit."""
-    return _NOT_KNOWN if value is None else f"{value:.1f}×"  # noqa: RUF001 - a multiplication sign
