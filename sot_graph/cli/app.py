@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,12 +102,10 @@ class _Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        """As Typer."""
         with _own_exit_codes():
             return super().make_context(*arguments, **settings)
 
     def invoke(self, *arguments: Any, **settings: Any) -> Any:
-        """As Typer."""
         with _own_exit_codes():
             return super().invoke(*arguments, **settings)
 
@@ -278,6 +275,8 @@ def route(
             for each in questions:
                 show(each, learned(each))
         else:
+            import asyncio
+
             with opened_model(model, base_url) as (chat, _), running():
                 asyncio.run(ask_model(questions, make_router(router, chat)))
 

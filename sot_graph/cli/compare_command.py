@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, tail_of_text
@@ -129,20 +129,13 @@ class Comparison:
         way.calls = total["calls"]
 
     def _columns(self, *, whole: bool = False) -> Table:
-        direct: Any = Text(self._direct.text)
-        skeleton: Any = self._board
+        direct, skeleton = Text(self._direct.text), Text(self._skeleton.text)
         if not whole:
             direct = tail_of_text(direct.plain, self._console.width // 2 - 4, max(4, self._console.height - 8))
-        if whole or self._board is None:
-            skeleton = Text(self._skeleton.text)
-        grid = Table.grid(expand=True)
-        grid.add_column(ratio=1)
-        grid.add_column(ratio=1)
+        grid = Table.grid(Column(ratio=1), Column(ratio=1), expand=True)
         grid.add_row(
-            *(
-                Panel(text, title=way.name, title_align="left")
-                for text, way in ((direct, self._direct), (skeleton, self._skeleton))
-            )
+            Panel(direct, title=self._direct.name, title_align="left"),
+            Panel(skeleton if whole else self._board or skeleton, title=self._skeleton.name, title_align="left"),
         )
         return grid
 

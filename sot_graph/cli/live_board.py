@@ -14,7 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -161,9 +161,7 @@ class Board:
         columns = max(1, min(_MOST_COLUMNS, width // _NARROWEST_PANEL, len(self._texts) or 1))
         rows = -(-len(self._texts) // columns) or 1
         lines = max(0, min(6, height // rows - 2))
-        grid = Table.grid(expand=True)
-        for _ in range(columns):
-            grid.add_column(ratio=1)
+        grid = Table.grid(*(Column(ratio=1) for _ in range(columns)), expand=True)
         cells = [text.drawn(width // columns - 4, lines) for text in self._texts]
         for start in range(0, len(cells), columns):
             grid.add_row(*cells[start : start + columns])

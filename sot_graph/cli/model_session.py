@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _PATIENCE_SECONDS = 2.0
 _PATIENCE = "SOT_GRAPH_TRACE_PATIENCE"
 """Seconds that the command waits for its traces, where two are too few."""
-_NO_KEY = "LANGSMITH_TRACING is set, but LANGSMITH_API_KEY is not: this run is not traced."
 
 
 @contextmanager
@@ -88,7 +87,7 @@ class CommandTracing:
                 warnings.simplefilter("error", LangSmithMissingAPIKeyWarning)
                 self._client = langsmith.Client()
         except LangSmithMissingAPIKeyWarning:
-            self._problem = _NO_KEY
+            self._problem = "LANGSMITH_TRACING is set, but LANGSMITH_API_KEY is not: this run is not traced."
         except Exception as error:  # noqa: BLE001  (a setting of LangSmith's is never worth the answer)
             self._problem = f"LangSmith's settings are wrong, so this run is not traced: {one_line(str(error))}"
         langsmith.configure(client=self._client, enabled=None if self._client is not None else False)
