@@ -11,8 +11,6 @@ from typing import Any, Literal, TypeAlias
 
 from sot_graph.errors import SotConfigError
 
-__all__ = ["RunFigures", "SectionFigures", "Span", "measure_run"]
-
 SectionId: TypeAlias = int | Literal["introduction", "conclusion"]
 """A point's index, or the name of what stands around the points."""
 
