@@ -46,18 +46,18 @@ class Limit:
     @property
     def whole(self) -> float:
         """Time to the first token, the skeleton, time to the first token, and the longest point; in seconds."""
-        return self.physics.end(self.skeleton_tokens) + self._points_seconds()
+        return self.physics.due(self.skeleton_tokens) + self._points_seconds()
 
     @property
     def first_words(self) -> float:
         """Until the first characters can be read where points wait for the whole skeleton; in seconds."""
-        return self.physics.end(self.skeleton_tokens) + self._first_of_a_point()
+        return self.physics.due(self.skeleton_tokens) + self._first_of_a_point()
 
     @property
     def first_words_pipelined(self) -> float:
         """Until the first characters can be read where a point begins as soon as its title is complete; in seconds."""
         opening = count_tokens('{"points":["' + self.titles[0] + '"')
-        return self.physics.end(opening) + self._first_of_a_point()
+        return self.physics.due(opening) + self._first_of_a_point()
 
     def _first_of_a_point(self) -> float:
         # A title and the blank line below it can be read at once; what is missing of the first characters is words.
@@ -66,7 +66,7 @@ class Limit:
         return self.physics.due(max(0, words - 1))
 
     def _points_seconds(self) -> float:
-        seconds = [self.physics.end(words) for words in self.words]
+        seconds = [self.physics.due(words) for words in self.words]
         if self.max_concurrency is None:
             return max(seconds)
         return _makespan(seconds, self.max_concurrency)

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from sot_graph.prompts.templates import SotPrompts
     from sot_graph.types import RouteName
 
-__all__ = ["MissingAgentsExtraError", "SkeletonOfThoughtMiddleware"]
-
 K = TypeVar("K")
 V = TypeVar("V")
 

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from sot_graph.options import SotOptions
     from sot_graph.types import ChatTurn
 
-__all__ = ["AgentTurn", "StandInModel"]
-
 logger = logging.getLogger("sot_graph")
 
 _IN_METADATA = ("skeleton", "usage", "timings")

@@ -21,8 +21,6 @@ from sot_graph.llm.provider_errors import explain
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
-__all__ = ["create_sot_tool"]
-
 logger = logging.getLogger("sot_graph")
 
 _DESCRIPTION = (

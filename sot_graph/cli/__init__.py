@@ -1,30 +1,39 @@
 """The command `sot-graph`. Importing this package imports nothing else of it: the command begins in `main`."""
 
+import signal
 import sys
+from types import FrameType
 
-__all__ = ["main"]
+__all__ = ["interruption", "main"]
+
+_terminations: list[int] = []
+"""The SIGTERMs that came."""
 
 
 def main() -> None:
     """The entry point of the command."""
     try:
-        from sot_graph.cli.exit_codes import interrupt_at_sigterm, interrupted_status
+        signal.signal(signal.SIGTERM, _interrupt)
+        from sot_graph.cli.app import app
+        from sot_graph.cli.process import exit_status, take_over_process
+
+        take_over_process()
+        status = exit_status(app)
     except KeyboardInterrupt:
-        sys.exit(130)
-    try:
-        interrupt_at_sigterm()
-        status = _run()
-    except KeyboardInterrupt:
-        status = interrupted_status()
+        status, _ = interruption()
     sys.exit(status)
 
 
-def _run() -> int:
-    from sot_graph.cli.app import app
-    from sot_graph.cli.exit_codes import exit_status, owns_process, print_warnings
-    from sot_graph.cli.terminal import prepare_streams
+def interruption() -> tuple[int, str]:
+    """The exit status of an interrupted command, and its last word: what ended it says which."""
+    return (143, "Terminated.") if _terminations else (130, "Interrupted.")
 
-    prepare_streams()
-    print_warnings()
-    owns_process.set(True)
-    return exit_status(app)
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Let SIGTERM do what Ctrl-C does: what was opened is closed, and the terminal is left as it was found."""
+    _terminations.append(number)
+    handler = signal.getsignal(signal.SIGINT)
+    if callable(handler):  # of an event loop, or of what must not be interrupted just then
+        handler(signal.SIGINT, frame)
+    else:  # a shell's background jobs ignore Ctrl-C, and end at SIGTERM
+        raise KeyboardInterrupt

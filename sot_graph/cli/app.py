@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from sot_graph.cli.model_session import CommandTracing, make_router, opened_model
+from sot_graph.cli.process import drop_output, exit_status, interrupted, leave, print_json, read_question, running
+from sot_graph.errors import SotConfigError
+from sot_graph.options import SotOptions
 
-__all__ = ["app", "ask", "compare", "route"]
+if TYPE_CHECKING:
+    from sot_graph.routing.protocol import RouteDecision, Router
 
 _MODEL = "Model"
 _ANSWER = "Answer"
@@ -35,36 +40,30 @@ Examples:
 
 # The choices are written out: importing the library's own would cost `--help` half a second. A test holds them equal.
 _Router: TypeAlias = Literal["learned", "model", "cascade"]
-_QUESTION_HELP = "The question; - reads it from standard input."
-_Question: TypeAlias = Annotated[str, typer.Argument(help=_QUESTION_HELP, show_default=False)]
 
 
-def _option(
-    panel: str, text: str, *flags: str, metavar: str | None = None, show_default: bool = False, **more: Any
-) -> Any:
-    return typer.Option(*flags, help=text, metavar=metavar, show_default=show_default, rich_help_panel=panel, **more)
+def _option(panel: str, text: str, *flags: str, default: Any = None, show_default: bool = False, **more: Any) -> Any:
+    return typer.Option(default, *flags, help=text, show_default=show_default, rich_help_panel=panel, **more)
 
 
-_Model: TypeAlias = Annotated[
-    str | None,
-    _option(
-        _MODEL,
-        "gpt-4o-mini, provider:name, or path/to/model.gguf. If not given: gpt-4o-mini where OPENAI_API_KEY is set, "
-        "else the small embedded model.",
-        "--model",
-        "-m",
-        envvar="SOT_GRAPH_MODEL",
-    ),
-]
-_BaseUrl: TypeAlias = Annotated[
-    str | None,
-    _option(
-        _MODEL,
-        "An OpenAI-compatible endpoint, such as http://localhost:11434/v1. Needs --model; its key, if it wants one, "
-        "is OPENAI_API_KEY.",
-        envvar="SOT_GRAPH_BASE_URL",
-    ),
-]
+def _question(default: Any = ...) -> Any:
+    return typer.Argument(default, help="The question; - reads it from standard input.", show_default=False)
+
+
+_MODEL_OPTION = _option(
+    _MODEL,
+    "gpt-4o-mini, provider:name, or path/to/model.gguf. If not given: gpt-4o-mini where OPENAI_API_KEY is set, "
+    "else the small embedded model.",
+    "--model",
+    "-m",
+    envvar="SOT_GRAPH_MODEL",
+)
+_BASE_URL_OPTION = _option(
+    _MODEL,
+    "An OpenAI-compatible endpoint, such as http://localhost:11434/v1. Needs --model; its key, if it wants one, "
+    "is OPENAI_API_KEY.",
+    envvar="SOT_GRAPH_BASE_URL",
+)
 
 
 class _Command(TyperCommand):
@@ -103,20 +102,16 @@ class _Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        """As Typer."""
         with _own_exit_codes():
             return super().make_context(*arguments, **settings)
 
     def invoke(self, *arguments: Any, **settings: Any) -> Any:
-        """As Typer."""
         with _own_exit_codes():
             return super().invoke(*arguments, **settings)
 
 
 @contextmanager
 def _own_exit_codes() -> Iterator[None]:
-    from sot_graph.cli.exit_codes import drop_output, interrupted
-
     try:
         yield
     except BrokenPipeError:
@@ -146,9 +141,7 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Skeleton-of-Thought: long answers sooner, by writing their points in parallel.
 
@@ -159,164 +152,169 @@ def _options(
 @app.command(cls=_Command, short_help="Answer a question, its points written in parallel.", epilog=_EXAMPLES)
 def ask(
     context: typer.Context,
-    question: _Question,
-    model: _Model = None,
-    base_url: _BaseUrl = None,
-    max_points: Annotated[
-        int | None,
-        _option(
-            _ANSWER,
-            "The answer has so many points at most: the model is told, and more are left out. If not given: 10. "
-            "The embedded model's answers have 6 at most.",
-            metavar="N",
-        ),
-    ] = None,
-    point_length: Annotated[
-        str | None,
-        _option(
-            _ANSWER,
-            'How long each point is to be, in words for the model. If not given: "1-2 sentences". The embedded model '
-            "keeps to its own.",
-            metavar="WORDS",
-        ),
-    ] = None,
-    frame: Annotated[
-        Literal["none", "intro", "intro+conclusion"],
-        _option(_ANSWER, "Write an introduction before the points, and a conclusion after them.", show_default=True),
-    ] = "none",
-    router: Annotated[
-        _Router | None,
-        _option(_ANSWER, "Have a router decide whether a skeleton is worth it; if not, the answer is direct."),
-    ] = None,
-    dependent: Annotated[
-        Literal["direct", "graph"] | None,
-        _option(
-            _ANSWER,
-            "Points that build on each other. graph: each is written once those that it needs are. direct (if not "
-            "given): a --router that sees them has the answer written in one go.",
-        ),
-    ] = None,
-    review: Annotated[
-        bool, _option(_ANSWER, "Show the skeleton first, to be approved, edited or rejected.", "--review")
-    ] = False,
-    dispatch: Annotated[
-        Literal["send", "pipelined"] | None,
-        _option(
-            _RUN,
-            "When points are begun. pipelined: each with its own title, while the model still writes the others. send "
-            "(if not given): all when the skeleton is whole.",
-        ),
-    ] = None,
-    skeleton_format: Annotated[
-        Literal["structured", "list"] | None,
-        _option(
-            _RUN,
-            "How the skeleton is asked for. list: numbered lines, which every model can write. structured (if not "
-            "given): checked JSON. Each is the other's fallback. The embedded model writes lists.",
-        ),
-    ] = None,
-    deadline: Annotated[
-        float | None,
-        _option(
-            _RUN,
-            "Show the answer after so long: what is unfinished by then is marked. If not given: none.",
-            metavar="SECONDS",
-        ),
-    ] = None,
-    point_timeout: Annotated[
-        float | None,
-        _option(
-            _RUN,
-            "The longest that one point may take, its repeated calls included. If not given: 300.",
-            metavar="SECONDS",
-        ),
-    ] = None,
-    max_concurrency: Annotated[
-        int | None,
-        _option(_RUN, "Model calls at once. If not given: as many as there are points.", metavar="N"),
-    ] = None,
-    as_json: Annotated[
-        bool, _option(_OUTPUT, "Print one JSON object with everything known about the run.", "--json")
-    ] = False,
-    stream: Annotated[
-        bool,
-        _option(_OUTPUT, "Show the points while they are written.", "--stream/--no-stream", show_default=True),
-    ] = True,
-    report: Annotated[
-        Path | None,
-        _option(_OUTPUT, "Write a picture of the run to this file, as one HTML page; replaces it.", metavar="FILE"),
-    ] = None,
+    question: str = _question(),
+    model: str | None = _MODEL_OPTION,
+    base_url: str | None = _BASE_URL_OPTION,
+    max_points: int | None = _option(
+        _ANSWER,
+        "The answer has so many points at most: the model is told, and more are left out. If not given: 10. "
+        "The embedded model's answers have 6 at most.",
+        metavar="N",
+    ),
+    point_length: str | None = _option(
+        _ANSWER,
+        'How long each point is to be, in words for the model. If not given: "1-2 sentences". The embedded model '
+        "keeps to its own.",
+        metavar="WORDS",
+    ),
+    frame: Literal["none", "intro", "intro+conclusion"] = _option(
+        _ANSWER,
+        "Write an introduction before the points, and a conclusion after them.",
+        default="none",
+        show_default=True,
+    ),
+    router: _Router | None = _option(
+        _ANSWER, "Have a router decide whether a skeleton is worth it; if not, the answer is direct."
+    ),
+    dependent: Literal["direct", "graph"] | None = _option(
+        _ANSWER,
+        "Points that build on each other. graph: each is written once those that it needs are. direct (if not "
+        "given): a --router that sees them has the answer written in one go.",
+    ),
+    review: bool = _option(
+        _ANSWER, "Show the skeleton first, to be approved, edited or rejected.", "--review", default=False
+    ),
+    dispatch: Literal["send", "pipelined"] | None = _option(
+        _RUN,
+        "When points are begun. pipelined: each with its own title, while the model still writes the others. send "
+        "(if not given): all when the skeleton is whole.",
+    ),
+    skeleton_format: Literal["structured", "list"] | None = _option(
+        _RUN,
+        "How the skeleton is asked for. list: numbered lines, which every model can write. structured (if not "
+        "given): checked JSON. Each is the other's fallback. The embedded model writes lists.",
+    ),
+    deadline: float | None = _option(
+        _RUN,
+        "Show the answer after so long: what is unfinished by then is marked. If not given: none.",
+        metavar="SECONDS",
+    ),
+    point_timeout: float | None = _option(
+        _RUN,
+        "The longest that one point may take, its repeated calls included. If not given: 300.",
+        metavar="SECONDS",
+    ),
+    max_concurrency: int | None = _option(
+        _RUN, "Model calls at once. If not given: as many as there are points.", metavar="N"
+    ),
+    as_json: bool = _option(
+        _OUTPUT, "Print one JSON object with everything known about the run.", "--json", default=False
+    ),
+    stream: bool = _option(
+        _OUTPUT, "Show the points while they are written.", "--stream/--no-stream", default=True, show_default=True
+    ),
+    report: Path | None = _option(
+        _OUTPUT, "Write a picture of the run to this file, as one HTML page; replaces it.", metavar="FILE"
+    ),
 ) -> None:
     """Answer a question: first its skeleton, then all points in parallel, then one answer."""
-    from sot_graph.cli.ask_command import answer_question, ask_options
-    from sot_graph.cli.exit_codes import LIBRARY_OPTIONS
-    from sot_graph.cli.terminal import read_question
+    from sot_graph.cli.ask_command import answer_question
 
-    def run(errors: Console) -> None:
-        given = {name: context.params[name] for name in LIBRARY_OPTIONS}
-        answer_question(
-            read_question(question, reviewed=review),
-            ask_options(review=review, stream=stream, **given),
-            errors,
-            model=model,
-            base_url=base_url,
-            router=router,
-            as_json=as_json,
-            stream=stream,
-            report=report,
-        )
-
-    _run(run)
+    _run(lambda: answer_question(**context.params))
 
 
 @app.command(cls=_Command, short_help="Answer it directly and by its skeleton: times and tokens of both.")
-def compare(question: _Question, model: _Model = None, base_url: _BaseUrl = None) -> None:
+def compare(
+    question: str = _question(), model: str | None = _MODEL_OPTION, base_url: str | None = _BASE_URL_OPTION
+) -> None:
     """Answer a question twice, directly and by its skeleton, and show what each way took.
 
     Example: sot-graph compare "How can I sleep better?"
     """
     from sot_graph.cli.compare_command import Comparison
-    from sot_graph.cli.terminal import read_question
 
-    _run(lambda errors: Comparison(read_question(question)).run(errors, model=model, base_url=base_url))
+    _run(lambda: Comparison(read_question(question)).run(model, base_url))
 
 
 @app.command(cls=_Command, short_help="Say whether a question gains by a skeleton, without a model.")
 def route(
-    question: Annotated[str | None, typer.Argument(help=_QUESTION_HELP, show_default=False)] = None,
-    file: Annotated[Path | None, _option(_ROUTING, "A file of questions, one a line.", metavar="FILE")] = None,
-    router: Annotated[_Router, _option(_ROUTING, "Who decides.", show_default=True)] = "learned",
-    as_json: Annotated[bool, _option(_ROUTING, "Print one JSON object a question.", "--json")] = False,
-    model: _Model = None,
-    base_url: _BaseUrl = None,
+    question: str | None = _question(None),
+    file: Path | None = _option(_ROUTING, "A file of questions, one a line.", metavar="FILE"),
+    router: _Router = _option(_ROUTING, "Who decides.", default="learned", show_default=True),
+    as_json: bool = _option(_ROUTING, "Print one JSON object a question.", "--json", default=False),
+    model: str | None = _MODEL_OPTION,
+    base_url: str | None = _BASE_URL_OPTION,
 ) -> None:
     """Say whether a question gains by a skeleton, and why. The learned router needs no model.
 
     Example: sot-graph route "What is 17 * 23?"
     """
-    from sot_graph.cli.route_command import decide_routes
 
-    def run(errors: Console) -> None:
-        decide_routes(question, file, errors, router=router, model=model, base_url=base_url, as_json=as_json)
+    def show(question: str, decision: RouteDecision) -> None:
+        if as_json:
+            print_json({"question": question, **asdict(decision)})
+            return
+        sure = "" if decision.confidence is None else f" {decision.confidence:.2f}"
+        about = f"\t{question}" if file is not None else ""
+        sys.stdout.write(f"{decision.route}{sure}\t{decision.reason}{about}\n")
+
+    async def ask_model(questions: list[str], chosen: Router) -> None:
+        from sot_graph.routing.protocol import ask_router
+        from sot_graph.run import open_run
+
+        for each in questions:
+            with open_run({}, SotOptions()) as opened:
+                show(each, await ask_router(chosen, each, (), run=opened, model=None))
+
+    def run() -> None:
+        questions = _questions(question, file)
+        if router == "learned":  # without a model, seconds of imports are spared
+            from sot_graph.routing.learned_router import LearnedRouter
+
+            learned = LearnedRouter()
+            for each in questions:
+                show(each, learned(each))
+        else:
+            import asyncio
+
+            with opened_model(model, base_url) as (chat, _), running():
+                asyncio.run(ask_model(questions, make_router(router, chat)))
 
     _run(run, asks_model=router != "learned")
 
 
-def _run(command: Callable[[Console], None], *, asks_model: bool = True) -> NoReturn:
-    """Run a command, and end with the exit status that says how it went."""
-    from sot_graph.cli.exit_codes import exit_status, leave
-    from sot_graph.cli.model_session import CommandTracing
-    from sot_graph.cli.terminal import check_output, error_console
+def _questions(question: str | None, file: Path | None) -> list[str]:
+    if (question is None) == (file is None):
+        message = "give one question, or --file with one a line."
+        raise SotConfigError(message)
+    if file is None:
+        return [read_question(question or "")]
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        message = f"--file {file} can't be read: {reason}."
+        raise SotConfigError(message) from error
+    questions = [line for line in lines if line.strip()]
+    if not questions:
+        message = f"--file {file} holds no question."
+        raise SotConfigError(message)
+    return questions
 
+
+def _run(command: Callable[[], None], *, asks_model: bool = True) -> NoReturn:
+    """Run a command, and end with the exit status that says how it went."""
     tracing = CommandTracing()
 
     def run() -> None:
-        check_output()
+        if sys.stdout is None:
+            message = "standard output is closed, so there is nowhere to print to. Send it to a file, or to /dev/null."
+            raise SotConfigError(message)
         if asks_model:
             tracing.start()
-        command(error_console())
+        command()
 
     status = exit_status(run)
-    if tracing.finish(error_console()):
+    if tracing.finish():
         leave(status)
     raise typer.Exit(status)

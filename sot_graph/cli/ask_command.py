@@ -9,33 +9,20 @@ from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from sot_graph.cli.exit_codes import running
 from sot_graph.cli.live_board import Screen, screen_for
-from sot_graph.cli.model_session import opened_model
-from sot_graph.cli.route_command import RouterName, make_router
-from sot_graph.cli.terminal import output_console, print_json, waiting
+from sot_graph.cli.model_session import make_router, opened_model
+from sot_graph.cli.process import error_console, output_console, print_json, read_question, running, waiting
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sot_graph.types import SkeletonPoint
 
-__all__ = ["ReviewAbandonedError", "answer_question", "ask_options", "review_on_terminal"]
-
-_KEYS = (
-    "answer",
-    "route",
-    "route_reason",
-    "skeleton",
-    "expansions",
-    "sources",
-    "finish_reason",
-    "frame",
-    "usage",
-    "timings",
-    "messages",
+_JSON_KEYS = (
+    *("answer", "route", "route_reason", "skeleton", "expansions", "sources", "finish_reason", "frame"),
+    *("usage", "timings", "messages"),
 )
 _THREAD = {"configurable": {"thread_id": "ask"}}
 _REVIEW_HELP = (
@@ -52,16 +39,7 @@ class ReviewAbandonedError(SotError):
 
 
 def ask_options(*, review: bool = False, stream: bool = True, **given: Any) -> SotOptions:
-    """What the command line asks for.
-
-    Args:
-        review: Whether the skeleton is shown first.
-        stream: Whether texts are shown while they are written.
-        **given: Options by their names in `SotOptions`; those that are `None` are left to it.
-
-    Raises:
-        SotConfigError: A value is out of its bounds.
-    """
+    """What the command line asks for: options by their names in `SotOptions`; those that are `None` are left to it."""
     changes = {name: value for name, value in given.items() if value is not None}
     if "max_points" in changes:
         changes["min_points"] = max(1, min(SotOptions().min_points, changes["max_points"]))
@@ -72,25 +50,23 @@ def ask_options(*, review: bool = False, stream: bool = True, **given: Any) -> S
 
 def answer_question(
     question: str,
-    options: SotOptions,
-    errors: Console,
     *,
-    model: str | None = None,
-    base_url: str | None = None,
-    router: RouterName | None = None,
-    as_json: bool = False,
-    stream: bool = True,
-    report: Path | None = None,
+    model: str | None,
+    base_url: str | None,
+    router: str | None,
+    review: bool,
+    as_json: bool,
+    stream: bool,
+    report: Path | None,
+    **given: Any,
 ) -> None:
-    """Ask and print.
-
-    Raises:
-        SotConfigError: Before anything was asked: bad usage.
-        Exception: The run failed, or its answer could not be printed.
-    """
+    """Ask and print. The arguments are those of the command; those that aren't named here go to `ask_options`."""
+    errors = error_console()
+    question = read_question(question, reviewed=review)
+    options = ask_options(review=review, stream=stream, **given)
     if report is not None:
         _check_report(report)
-    with opened_model(model, base_url, errors) as (chat, is_embedded), running():
+    with opened_model(model, base_url) as (chat, is_embedded), running():
         from langgraph.checkpoint.memory import InMemorySaver
 
         from sot_graph.graph import create_sot_graph
@@ -99,17 +75,17 @@ def answer_question(
             chat,
             options=options,
             router=None if router is None else make_router(router, chat),
-            checkpointer=InMemorySaver() if options.review_skeleton else None,
+            checkpointer=InMemorySaver() if review else None,
         )
         result, screen = _run_with_reviews(graph, question, errors, as_json=as_json, stream=stream)
         if as_json:
             from langchain_core.messages import messages_to_dict
 
             plain = {**result, "messages": messages_to_dict(result["messages"])}
-            print_json({key: plain[key] for key in _KEYS})
+            print_json({key: plain[key] for key in _JSON_KEYS})
         screen.finish(result)
     if report is not None:
-        from sot_graph.report.page import result_timeline
+        from sot_graph.report import result_timeline
 
         try:
             report.write_text(result_timeline(result, local=is_embedded), encoding="utf-8")
@@ -118,116 +94,8 @@ def answer_question(
         errors.print(f"Wrote {report}.", style="dim", markup=False)
 
 
-def review_on_terminal(
-    points: Sequence[SkeletonPoint], *, read: Callable[[str], str], show: Callable[[str], None]
-) -> Any:
-    """Have a skeleton reviewed, one line a change, until there is a verdict.
-
-    Args:
-        points: The skeleton.
-        read: Asks for a line; raises `EOFError` at the end of input.
-        show: Shows a text.
-
-    Returns:
-        What `Command(resume=...)` takes: `True`, the titles as they are to be, or a rejection.
-
-    Raises:
-        ReviewAbandonedError: The reviewer left.
-    """
-    titles = [point["title"] for point in points]
-    show(_REVIEW_HELP)
-    while True:
-        show("\n".join(f"{number}. {title}" for number, title in enumerate(titles, start=1)))
-        try:
-            line = read("> ").strip()
-        except EOFError:
-            raise ReviewAbandonedError from None
-        command, _, rest = line.partition(" ")
-        if command in {"", "y", "yes", "ok"}:
-            return True if titles == [point["title"] for point in points] else titles
-        if command == "q":
-            raise ReviewAbandonedError
-        if command == "r" and rest.strip():
-            return {"reject": rest.strip()}
-        changed = _changed(titles, command, rest.strip())
-        if changed is None:
-            show(f"That was not understood: {line!r}. {_REVIEW_HELP}")
-        else:
-            titles = changed
-
-
-def _run_with_reviews(
-    graph: Any, question: str, errors: Console, *, as_json: bool, stream: bool
-) -> tuple[Mapping[str, Any], Screen]:
-    """Run to the end, with a review wherever the graph stops for one. Returns the result and the last run's screen."""
-    from langgraph.types import Command
-
-    given: Any = {"question": question}
-    while True:
-        screen = screen_for(output_console(), stream=stream, silent=as_json)
-        # JSON comes in one piece at the end: until then there is nothing else to look at.
-        with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext():
-            result = asyncio.run(_watch(graph, given, screen))
-        if not (interrupts := result.get("__interrupt__")):
-            return result, screen
-        verdict = review_on_terminal(
-            interrupts[0].value["points"],
-            read=lambda prompt: _read_line(prompt, errors),
-            show=lambda text: errors.print(text, markup=False),
-        )
-        given = Command(resume=verdict)
-
-
-async def _watch(graph: Any, given: Any, screen: Screen) -> Mapping[str, Any]:
-    result: Mapping[str, Any] = {}
-    with screen.watch():
-        async with aclosing(graph.astream(given, _THREAD, stream_mode=["custom", "values"])) as parts:
-            async for mode, data in parts:
-                if mode == "custom":
-                    screen.feed(data)
-                else:
-                    result = {**result, **data}
-    return result
-
-
-def _read_line(prompt: str, errors: Console) -> str:
-    errors.print(prompt, end="")
-    try:
-        return input()
-    except (EOFError, KeyboardInterrupt):
-        errors.print()  # what is said next is to begin a line
-        raise
-
-
-def _changed(titles: list[str], command: str, rest: str) -> list[str] | None:
-    """The titles after one command; `None`: no such command, or nothing would be left."""
-    if command == "a" and rest:
-        return [*titles, rest]
-    words = rest.split(maxsplit=1)
-    position = _position(words[0], titles) if words else None
-    if position is None:
-        return None
-    others = titles[:position] + titles[position + 1 :]
-    if command == "d" and others:
-        return others
-    if command == "e" and len(words) > 1:
-        return [*titles[:position], words[1], *titles[position + 1 :]]
-    to = _position(words[1], titles) if len(words) > 1 else None
-    if command == "m" and to is not None:
-        return [*others[:to], titles[position], *others[to:]]
-    return None
-
-
-def _position(number: str, titles: list[str]) -> int | None:
-    return int(number) - 1 if number.isdecimal() and 1 <= int(number) <= len(titles) else None
-
-
 def _check_report(path: Path) -> None:
-    """Find out whether a report can be written there, before the run is paid for. Leaves no file behind.
-
-    Raises:
-        SotConfigError: It can't.
-    """
+    """Find out whether a report can be written there, before the run is paid for. Leaves no file behind."""
     try:
         if path.is_dir():
             message = f"--report {path}: that is a folder. Name a file, such as {path / 'run.html'}."
@@ -244,3 +112,96 @@ def _check_report(path: Path) -> None:
     except OSError as error:
         message = f"--report {path}: can't be written: {error.strerror}."
         raise SotConfigError(message) from error
+
+
+def _run_with_reviews(
+    graph: Any, question: str, errors: Console, *, as_json: bool, stream: bool
+) -> tuple[Mapping[str, Any], Screen]:
+    """Run to the end, with a review wherever the graph stops for one. Returns the result and the last run's screen."""
+    from langgraph.types import Command
+
+    def read_line(prompt: str) -> str:
+        errors.print(prompt, end="")
+        try:
+            return input()
+        except (EOFError, KeyboardInterrupt):
+            errors.print()  # what is said next is to begin a line
+            raise
+
+    given: Any = {"question": question}
+    while True:
+        screen = screen_for(output_console(), stream=stream, silent=as_json)
+        # JSON comes in one piece at the end: until then there is nothing else to look at.
+        with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext():
+            result = asyncio.run(_watch(graph, given, screen))
+        if not (interrupts := result.get("__interrupt__")):
+            return result, screen
+        points = interrupts[0].value["points"]
+        verdict = review_on_terminal(points, read=read_line, show=lambda text: errors.print(text, markup=False))
+        given = Command(resume=verdict)
+
+
+async def _watch(graph: Any, given: Any, screen: Screen) -> Mapping[str, Any]:
+    result: Mapping[str, Any] = {}
+    with screen.watch():
+        async with aclosing(graph.astream(given, _THREAD, stream_mode=["custom", "values"])) as parts:
+            async for mode, data in parts:
+                if mode == "custom":
+                    screen.feed(data)
+                else:
+                    result = {**result, **data}
+    return result
+
+
+def review_on_terminal(
+    points: Sequence[SkeletonPoint], *, read: Callable[[str], str], show: Callable[[str], None]
+) -> Any:
+    """Have a skeleton reviewed, one line a change, until there is a verdict.
+
+    Args:
+        points: The skeleton.
+        read: Asks for a line; raises `EOFError` at the end of input.
+        show: Shows a text.
+
+    Returns:
+        What `Command(resume=...)` takes: `True`, the titles as they are to be, or a rejection.
+    """
+    given = titles = [point["title"] for point in points]
+    show(_REVIEW_HELP)
+    while True:
+        show("\n".join(f"{number}. {title}" for number, title in enumerate(titles, start=1)))
+        try:
+            line = read("> ").strip()
+        except EOFError:
+            raise ReviewAbandonedError from None
+        command, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if command in {"", "y", "yes", "ok"}:
+            return True if titles == given else titles
+        if command == "q":
+            raise ReviewAbandonedError
+        if command == "r" and rest:
+            return {"reject": rest}
+        changed = _changed(titles, command, rest)
+        if changed is None:
+            show(f"That was not understood: {line!r}. {_REVIEW_HELP}")
+        else:
+            titles = changed
+
+
+def _changed(titles: list[str], command: str, rest: str) -> list[str] | None:
+    """The titles after one command; `None`: no such command, or nothing would be left."""
+    if command == "a" and rest:
+        return [*titles, rest]
+    first, second = [*rest.split(maxsplit=1), "", ""][:2]
+    at, to = (int(word) - 1 if word.isdecimal() else -1 for word in (first, second))
+    if at not in range(len(titles)):
+        return None
+    others = titles[:at] + titles[at + 1 :]
+    if command == "d" and others:
+        return others
+    if command == "e" and second:
+        return [*titles[:at], second, *titles[at + 1 :]]
+    if command == "m" and to in range(len(titles)):
+        return [*others[:to], titles[at], *others[to:]]
+    return None

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from sot_graph.cli.exit_codes import running
 from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, tail_of_text
 from sot_graph.cli.model_session import opened_model
-from sot_graph.cli.terminal import output_console
+from sot_graph.cli.process import error_console, output_console, running
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
-
-__all__ = ["Comparison", "Way", "figures"]
 
 _SHARED_CPU = "On one CPU the points share the cores: what is gained with a hosted model does not show here."
 
@@ -39,6 +35,12 @@ class Way:
     input_tokens: int = 0
     output_tokens: int = 0
     calls: int = 0
+    started: float = 0.0
+
+    def note_word(self) -> None:
+        """Something of the answer can be read."""
+        if self.first_word is None:
+            self.first_word = time.monotonic() - self.started
 
     @property
     def seconds_per_token(self) -> float | None:
@@ -46,111 +48,94 @@ class Way:
         return self.total / self.output_tokens if self.total is not None and self.output_tokens else None
 
 
-@dataclass(slots=True)
 class Comparison:
     """One question answered directly first, then by its skeleton, so that neither takes from the other."""
 
-    question: str
-    direct: Way = field(default_factory=lambda: Way("directly"))
-    skeleton: Way = field(default_factory=lambda: Way("by its skeleton"))
-    _board: Board | None = None
+    def __init__(self, question: str) -> None:
+        self._question = question
+        self._direct, self._skeleton = Way("directly"), Way("by its skeleton")
+        self._board: Board | None = None
+        self._console, self._errors = output_console(), error_console()
 
-    def run(self, errors: Console, *, model: str | None, base_url: str | None) -> None:
-        """Answer both ways and print.
-
-        Raises:
-            SotConfigError: Before anything was asked: bad usage.
-            Exception: One of the ways failed, or could not be printed.
-        """
-        with opened_model(model, base_url, errors) as (chat, is_embedded):
-            console = output_console()
-            with running():
-                asyncio.run(self._both(chat, console, errors))
-        if not console.is_terminal:
-            for way in (self.direct, self.skeleton):
-                console.print(f"Answered {way.name}\n\n{way.text}\n", markup=False, soft_wrap=True)
+    def run(self, model: str | None, base_url: str | None) -> None:
+        """Answer both ways and print."""
+        with opened_model(model, base_url) as (chat, is_embedded), running():
+            asyncio.run(self._both(chat))
+        if self._console.is_terminal:
+            self._console.print(self._columns(whole=True))
         else:
-            console.print(self._columns(console, whole=True))
-        console.print(figures(self.direct, self.skeleton))
+            for way in (self._direct, self._skeleton):
+                self._console.print(f"Answered {way.name}\n\n{way.text}\n", markup=False, soft_wrap=True)
+        self._console.print(figures(self._direct, self._skeleton))
         if is_embedded:
-            errors.print(_SHARED_CPU, style="dim")
+            self._errors.print(_SHARED_CPU, style="dim")
 
-    async def _both(self, chat: Runnable[Any, Any], console: Console, errors: Console) -> None:
+    async def _both(self, chat: Runnable[Any, Any]) -> None:
         from sot_graph.graph import create_sot_graph
         from sot_graph.prompts.messages import direct_messages
         from sot_graph.prompts.templates import prompts_for
 
-        graph = create_sot_graph(chat)
-        prompts = prompts_for(chat)
-        asked = direct_messages(prompts, question=self.question, history=[])
+        graph, prompts = create_sot_graph(chat), prompts_for(chat)
+        messages = direct_messages(prompts, question=self._question, history=[])
         live = Live(
-            console=console,
+            console=self._console,
             refresh_per_second=FRAMES_PER_SECOND,
             transient=True,
-            get_renderable=lambda: self._columns(console),
+            get_renderable=self._columns,
         )
-        with live if console.is_terminal else nullcontext():
-            self._announce(self.direct, console, errors)
-            await self._directly(chat, asked, prompts.direct_settings)
-            self._announce(self.skeleton, console, errors)
-            await self._by_skeleton(graph)
+        with live if self._console.is_terminal else nullcontext():
+            with self._timed(self._direct):
+                await self._read_direct(chat.astream(messages, **prompts.direct_settings))
+            with self._timed(self._skeleton):
+                await self._read_graph(graph.astream({"question": self._question}, stream_mode=["custom", "values"]))
 
-    @staticmethod
-    def _announce(way: Way, console: Console, errors: Console) -> None:
-        if not console.is_terminal:  # a terminal shows the answers themselves
-            errors.print(f"Answering {way.name} ...", style="dim")
+    @contextmanager
+    def _timed(self, way: Way) -> Iterator[None]:
+        if not self._console.is_terminal:  # a terminal shows the answers themselves
+            self._errors.print(f"Answering {way.name} ...", style="dim")
+        way.started = time.monotonic()
+        yield
+        way.total = time.monotonic() - way.started
 
-    async def _directly(self, chat: Runnable[Any, Any], messages: list[Any], settings: Mapping[str, Any]) -> None:
+    async def _read_direct(self, chunks: Any) -> None:
         from sot_graph.prompts.messages import clean_text
 
-        started = time.monotonic()
-        way = self.direct
+        way = self._direct
         way.calls = 1
-        async with aclosing(chat.astream(messages, **settings)) as chunks:  # type: ignore[type-var]
+        async with aclosing(chunks):
             async for chunk in chunks:
-                text = clean_text(str(chunk.text))
-                if text and way.first_word is None:
-                    way.first_word = time.monotonic() - started
+                if text := clean_text(str(chunk.text)):
+                    way.note_word()
                 way.text += text
                 if chunk.usage_metadata:
                     way.input_tokens += chunk.usage_metadata["input_tokens"]
                     way.output_tokens += chunk.usage_metadata["output_tokens"]
-        way.total = time.monotonic() - started
 
-    async def _by_skeleton(self, graph: Any) -> None:
-        started = time.monotonic()
-        way, board = self.skeleton, Board()
-        self._board = board
+    async def _read_graph(self, parts: Any) -> None:
+        way = self._skeleton
+        self._board = Board()
         result: Mapping[str, Any] = {}
-        async with aclosing(graph.astream({"question": self.question}, stream_mode=["custom", "values"])) as parts:
+        async with aclosing(parts):
             async for mode, data in parts:
                 if mode == "values":
                     result = data
                     continue
-                board.feed(data)
-                if way.first_word is None and data["type"] in {
-                    "sot.skeleton.delta",
-                    "sot.skeleton",
-                    "sot.answer.delta",
-                }:
-                    way.first_word = time.monotonic() - started
-        way.total = time.monotonic() - started
+                self._board.feed(data)
+                if data["type"] in {"sot.skeleton.delta", "sot.skeleton", "sot.answer.delta"}:
+                    way.note_word()
         way.text = result["answer"]
         total = result["usage"]["total"]
         way.input_tokens, way.output_tokens = total["input_tokens"], total["output_tokens"]
         way.calls = total["calls"]
 
-    def _columns(self, console: Console, *, whole: bool = False) -> Table:
-        width = console.width // 2 - 4
-        lines = max(4, console.height - 8)
-        left: Any = Text(self.direct.text) if whole else tail_of_text(self.direct.text, width, lines)
-        right: Any = Text(self.skeleton.text) if whole or self._board is None else self._board
-        grid = Table.grid(expand=True)
-        grid.add_column(ratio=1)
-        grid.add_column(ratio=1)
+    def _columns(self, *, whole: bool = False) -> Table:
+        direct, skeleton = Text(self._direct.text), Text(self._skeleton.text)
+        if not whole:
+            direct = tail_of_text(direct.plain, self._console.width // 2 - 4, max(4, self._console.height - 8))
+        grid = Table.grid(Column(ratio=1), Column(ratio=1), expand=True)
         grid.add_row(
-            Panel(left, title=self.direct.name, title_align="left"),
-            Panel(Group(right), title=self.skeleton.name, title_align="left"),
+            Panel(direct, title=self._direct.name, title_align="left"),
+            Panel(skeleton if whole else self._board or skeleton, title=self._skeleton.name, title_align="left"),
         )
         return grid
 

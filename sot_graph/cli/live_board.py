@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from sot_graph.types import SkeletonPoint
-
-__all__ = ["FRAMES_PER_SECOND", "Board", "Screen", "screen_for", "tail_of_text"]
 
 FRAMES_PER_SECOND = 12
 
@@ -39,32 +37,6 @@ _LOOKS = {  # state: (mark, style)
 _ENDS = {"ok": "done", "timed_out": "late", "failed": "failed"}
 
 
-def screen_for(console: Console, *, stream: bool, silent: bool) -> Screen:
-    """The screen that fits where standard output goes."""
-    if silent:
-        return Screen()
-    if not console.is_terminal:
-        return _Plain(stream=stream)
-    if not stream or os.environ.get("TERM") == "dumb":
-        return _AtTheEnd(console)
-    return _LiveBoard(console)
-
-
-class Screen:
-    """Shows a run while it goes on, and its answer at the end. This one shows nothing."""
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        """A context in which events are shown."""
-        yield
-
-    def feed(self, event: Mapping[str, Any]) -> None:
-        """Take an event of the run."""
-
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Show the answer, as far as it isn't there yet."""
-
-
 @dataclass(slots=True)
 class _Text:
     """A point, or what frames the points."""
@@ -73,6 +45,32 @@ class _Text:
     state: str = "waiting"
     text: str = ""
     attempt: int = 1
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        step = event["type"].rpartition(".")[2]
+        if step == "start":
+            self.state, self.attempt = "writing", event["attempt"]
+        elif step == "delta":
+            self.state = "writing"
+            self.text += event["text"]
+        else:
+            self.state = "cut off" if event.get("truncated") else _ENDS[event["status"]]
+
+    def drawn(self, width: int, lines: int) -> Panel | Text:
+        mark, style = _LOOKS[self.state]
+        state = self.state if self.attempt == 1 or self.state != "writing" else f"writing, try {self.attempt}"
+        heading = Text(f"{mark} {self.name} ", style=style, overflow="ellipsis", no_wrap=True)
+        if lines == 0:  # no room for texts: one line a point
+            return heading + Text(f"({state})", style="dim")
+        return Panel(
+            tail_of_text(self.text, width, lines),
+            title=heading,
+            title_align="left",
+            subtitle=Text(state, style="dim"),
+            subtitle_align="right",
+            border_style=style,
+            height=lines + 2,
+        )
 
 
 @dataclass(slots=True)
@@ -101,20 +99,22 @@ class Board:
     def feed(self, event: Mapping[str, Any]) -> None:
         """Take an event of the run."""
         kind = event["type"]
+        if kind.endswith(".delta") and "text" in event and self._first_text_at is None:
+            self._first_text_at = self.clock()
         if kind in ("sot.skeleton", "sot.skeleton.delta"):
             for point in event["points"] if kind == "sot.skeleton" else [event["point"]]:
-                self.points.setdefault(point["index"], _named(point))
+                self.points.setdefault(point["index"], _Text(f"{point['index']}. {point['title']}"))
             if event.get("introduction"):
                 self.frame.setdefault("introduction", _Text("Introduction"))
         elif kind == "sot.answer.delta":
-            self._note_text()
             self.direct = (self.direct or "") + event["text"]
         elif kind == "sot.answer":
             self._ended_at = self.clock()
         elif kind.startswith("sot.point."):
-            self._write(self.points.setdefault(event["index"], _named(event)), event)
+            name = f"{event['index']}. {event.get('title', '')}"
+            self.points.setdefault(event["index"], _Text(name)).feed(event)
         elif kind.startswith("sot.frame."):
-            self._write(self.frame.setdefault(event["part"], _Text(event["part"].capitalize())), event)
+            self.frame.setdefault(event["part"], _Text(event["part"].capitalize())).feed(event)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Take what the run returned: its tokens are counted, where the provider reports them."""
@@ -122,31 +122,15 @@ class Board:
         stages = [result["usage"][stage] for stage in ("expansion", "frame", "direct")]
         tokens = sum(stage["output_tokens"] for stage in stages)
         # A call that breaks off reports nothing, so what it has written is not among them.
-        is_whole = all(text["status"] == "ok" for text in texts) and sum(stage["calls"] for stage in stages) == len(
-            texts
-        )
-        self._tokens = tokens if is_whole and tokens else None
-
-    def _write(self, text: _Text, event: Mapping[str, Any]) -> None:
-        step = event["type"].rpartition(".")[2]
-        if step == "start":
-            text.state, text.attempt = "writing", event["attempt"]
-        elif step == "delta":
-            self._note_text()
-            text.state = "writing"
-            text.text += event["text"]
-        else:
-            text.state = "cut off" if event.get("truncated") else _ENDS[event["status"]]
+        calls = sum(stage["calls"] for stage in stages)
+        if tokens and calls == len(texts) and all(text["status"] == "ok" for text in texts):
+            self._tokens = tokens
 
     @property
     def _texts(self) -> list[_Text]:
         """As they stand in the answer."""
         before, after = self.frame.get("introduction"), self.frame.get("conclusion")
         return [text for text in (before, *self.points.values(), after) if text]
-
-    def _note_text(self) -> None:
-        if self._first_text_at is None:
-            self._first_text_at = self.clock()
 
     @property
     def summary(self) -> str:
@@ -159,56 +143,29 @@ class Board:
         elif self.direct is None:
             parts.append("drafting the skeleton")
         if self._first_text_at is not None and now > self._first_text_at:
-            parts.append(self._speed(now - self._first_text_at))
+            chars = sum(len(text.text) for text in self._texts) + len(self.direct or "")
+            tokens = chars / _CHARS_PER_TOKEN if self._tokens is None else self._tokens
+            about = "about " if self._tokens is None else ""
+            parts.append(f"{about}{tokens / (now - self._first_text_at):.0f} tokens/s")
         return "  ".join(parts)
 
-    def _speed(self, seconds: float) -> str:
-        if self._tokens is not None:
-            return f"{self._tokens / seconds:.0f} tokens/s"
-        chars = sum(len(text.text) for text in self._texts) + len(self.direct or "")
-        return f"about {chars / _CHARS_PER_TOKEN / seconds:.0f} tokens/s"
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if self.direct is not None:
-            height = max(3, (options.height or console.height) - _SUMMARY_LINES)
-            yield Group(tail_of_text(self.direct, options.max_width, height), Text(self.summary, style="dim"))
-            return
-        yield Group(self._grid(console, options), Text(self.summary, style="dim"))
-
-    def _grid(self, console: Console, options: ConsoleOptions) -> Table:
-        columns = max(1, min(_MOST_COLUMNS, options.max_width // _NARROWEST_PANEL, len(self._texts) or 1))
-        rows = -(-len(self._texts) // columns) or 1
         room = (options.height or console.height) - _SUMMARY_LINES
-        lines = max(0, min(6, room // rows - 2))
-        grid = Table.grid(expand=True)
-        for _ in range(columns):
-            grid.add_column(ratio=1)
-        cells = [self._cell(text, options.max_width // columns - 4, lines) for text in self._texts]
+        if self.direct is None:
+            yield self._grid(options.max_width, room)
+        else:
+            yield tail_of_text(self.direct, options.max_width, max(3, room))
+        yield Text(self.summary, style="dim")
+
+    def _grid(self, width: int, height: int) -> Table:
+        columns = max(1, min(_MOST_COLUMNS, width // _NARROWEST_PANEL, len(self._texts) or 1))
+        rows = -(-len(self._texts) // columns) or 1
+        lines = max(0, min(6, height // rows - 2))
+        grid = Table.grid(*(Column(ratio=1) for _ in range(columns)), expand=True)
+        cells = [text.drawn(width // columns - 4, lines) for text in self._texts]
         for start in range(0, len(cells), columns):
             grid.add_row(*cells[start : start + columns])
         return grid
-
-    @staticmethod
-    def _cell(text: _Text, width: int, lines: int) -> Panel | Text:
-        mark, style = _LOOKS[text.state]
-        state = text.state if text.attempt == 1 or text.state != "writing" else f"writing, try {text.attempt}"
-        heading = Text(f"{mark} {text.name} ", style=style, overflow="ellipsis", no_wrap=True)
-        if lines == 0:  # no room for texts: one line a point
-            return heading + Text(f"({state})", style="dim")
-        body = tail_of_text(text.text, width, lines)
-        return Panel(
-            body,
-            title=heading,
-            title_align="left",
-            subtitle=Text(state, style="dim"),
-            subtitle_align="right",
-            border_style=style,
-            height=lines + 2,
-        )
-
-
-def _named(point: Mapping[str, Any]) -> _Text:
-    return _Text(f"{point['index']}. {point.get('title', '')}")
 
 
 def tail_of_text(text: str, width: int, lines: int) -> Text:
@@ -218,12 +175,35 @@ def tail_of_text(text: str, width: int, lines: int) -> Text:
     return Text("\n").join(wrapped[-lines:]) if lines else Text()
 
 
-class _Plain(Screen):
-    """For a pipe: the skeleton, then the answer in reading order as it is written."""
+def screen_for(console: Console, *, stream: bool, silent: bool) -> Screen:
+    """The screen that fits where standard output goes."""
+    if silent:
+        return Screen()
+    if not console.is_terminal:
+        return _Pipe(stream=stream)
+    return _Terminal(console, live=stream and os.environ.get("TERM") != "dumb")
+
+
+class Screen:
+    """Shows a run while it goes on, and its answer at the end. This one shows nothing."""
+
+    def watch(self) -> AbstractContextManager[object]:
+        """A context in which events are shown."""
+        return nullcontext()
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Take an event of the run."""
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Show the answer, as far as it isn't there yet."""
+
+
+class _Pipe(Screen):
+    """The skeleton, then the answer in reading order as it is written."""
 
     def __init__(self, *, stream: bool) -> None:
         # Here, where the model is loaded: it imports seconds of LangGraph, before which something is to be seen.
-        from sot_graph.streaming.answer_reader import AnswerReader
+        from sot_graph.streaming import AnswerReader
 
         self._stream = stream
         self._reader = AnswerReader()
@@ -241,10 +221,8 @@ class _Plain(Screen):
         self._write("\n")
 
     def _write_answer(self, text: str) -> None:
-        if not self._has_begun:
-            self._has_begun = True
-            self._write("Answer\n\n")
-        self._write(text)
+        self._write(text if self._has_begun else f"Answer\n\n{text}")
+        self._has_begun = True
 
     @staticmethod
     def _write(text: str) -> None:
@@ -252,45 +230,39 @@ class _Plain(Screen):
         sys.stdout.flush()
 
 
-class _AtTheEnd(Screen):
-    """For a terminal that is to stay still: the skeleton when it is there, then the answer, as Markdown."""
+class _Terminal(Screen):
+    """The points fill in side by side, and at the end the answer takes their place, as Markdown.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        live: Or else nothing moves: the skeleton comes when it is there, then the answer.
+    """
+
+    def __init__(self, console: Console, *, live: bool) -> None:
         self._console = console
+        self._board = Board() if live else None
+
+    def watch(self) -> AbstractContextManager[object]:
+        if self._board is None:
+            return nullcontext()
+        return Live(self._board, console=self._console, refresh_per_second=FRAMES_PER_SECOND, transient=True)
 
     def feed(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "sot.skeleton":
+        if self._board is not None:
+            self._board.feed(event)
+        elif event["type"] == "sot.skeleton":
             self._show("Skeleton", _skeleton_text(event["points"]))
 
     def finish(self, result: Mapping[str, Any]) -> None:
+        if self._board is not None and result["skeleton"]:
+            self._show("Skeleton", _skeleton_text(result["skeleton"]))
         self._show("Answer", result["answer"])
+        if self._board is not None:
+            self._board.finish(result)
+            self._console.print(self._board.summary, style="dim", markup=False)
 
     def _show(self, heading: str, text: str) -> None:
         self._console.rule(heading, align="left", style="dim")
         self._console.print(Markdown(text))
-
-
-class _LiveBoard(_AtTheEnd):
-    """For a terminal: the points fill in side by side; at the end the answer takes their place."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(console)
-        self._board = Board()
-
-    @contextmanager
-    def watch(self) -> Iterator[None]:
-        with Live(self._board, console=self._console, refresh_per_second=FRAMES_PER_SECOND, transient=True):
-            yield
-
-    def feed(self, event: Mapping[str, Any]) -> None:
-        self._board.feed(event)
-
-    def finish(self, result: Mapping[str, Any]) -> None:
-        if result["skeleton"]:
-            self._show("Skeleton", _skeleton_text(result["skeleton"]))
-        self._show("Answer", result["answer"])
-        self._board.finish(result)
-        self._console.print(self._board.summary, style="dim", markup=False)
 
 
 def _skeleton_text(points: list[SkeletonPoint]) -> str:

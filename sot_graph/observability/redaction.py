@@ -208,9 +208,9 @@ def discreet(tracer: Any) -> Any:
 
 def _with_reduced_error(tell: Callable[..., Any], error: BaseException, **kwargs: Any) -> Any:
     """Tell a tracer of an error that has nothing of this one but its class and its status."""
+    # The body of the provider's reply may quote the prompt.
+    Redactor(hides_content=True).reply(kwargs.get("response"))
     if not _is_given_up(error):
         kind: type[Exception] = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
         error = kind(_hidden_words(error))
-    # The body of the provider's reply may quote the prompt.
-    Redactor(hides_content=True).reply(kwargs.get("response"))
     return tell(error, **kwargs)

@@ -13,8 +13,6 @@ from typing import Any, Literal, TypeAlias
 
 from sot_graph.errors import SotConfigError
 
-__all__ = ["Example", "SotPrompts", "prompts_for"]
-
 Example: TypeAlias = tuple[str, str]
 """A worked example, shown as two chat turns: what the user says, what the assistant answers."""
 

@@ -5,15 +5,14 @@ The result may be incomplete, or come from a JSON file: what isn't there, or mak
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 from sot_graph.errors import SotConfigError
-from sot_graph.report.figures import RunFigures, SectionFigures, SectionId, SectionStatus, Span
 
-__all__ = ["measure_run"]
+SectionId: TypeAlias = int | Literal["introduction", "conclusion"]
+"""A point's index, or the name of what stands around the points."""
 
 _CLOCK_TOLERANCE = 1e-6
 _LONGEST = 1e15
@@ -21,7 +20,129 @@ _LONGEST = 1e15
 _FRAME: tuple[Literal["introduction", "conclusion"], ...] = ("introduction", "conclusion")
 _ONE_PIECE = 0.02
 """A text that was written in less than this share of its time came in one piece: nothing was streamed."""
-_STATUSES: Mapping[str, SectionStatus] = {"ok": "ok", "failed": "failed", "timed_out": "timed_out"}
+_STATUSES = ("ok", "failed", "timed_out")
+_EMPTY: Mapping[type, Any] = {Mapping: {}, Sequence: (), str: ""}
+"""What is read where the result holds nothing of a kind; `None` of a number."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """When something ran. In seconds from the run's start; a time that wasn't measured is `None`."""
+
+    start: float
+    end: float
+    first_token: float | None = None
+    """Only where the model's answer was streamed."""
+
+    @property
+    def seconds(self) -> float:
+        """From start to end."""
+        return self.end - self.start
+
+    @property
+    def waiting(self) -> float | None:
+        """Seconds from the start to the first token."""
+        return None if self.first_token is None else self.first_token - self.start
+
+    @property
+    def writing(self) -> float | None:
+        """Seconds from the first token to the end."""
+        return None if self.first_token is None else self.end - self.first_token
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionFigures:
+    """Whatever was written in one go: a point, the introduction, the conclusion. Seconds, from the run's start."""
+
+    id: SectionId
+    title: str
+    status: Literal["ok", "failed", "timed_out", "missing"]
+    """The status in the result; `"missing"` where the result holds no text for the section."""
+    error: str
+    """Why it is not `ok`; empty if it is."""
+    text: str
+    truncated: bool
+    """Whether the text ends where the model ran into a token limit."""
+    span: Span | None
+    """`None` if it wasn't written in this run, but kept from an earlier one."""
+    ready: float | None
+    """When it could have begun: at the skeleton's end, or, of a pipelined point, with its title."""
+    depends_on: tuple[int, ...] = ()
+    """The points that it waited for. A conclusion waits for all of them, which is not listed here."""
+    tokens_estimate: int | None = None
+    """Output tokens of a point: its share of the expansions' tokens, by the length of its text."""
+    critical: bool = False
+    """Whether it is on the critical path."""
+
+    @property
+    def queued(self) -> float | None:
+        """Seconds between when it could have begun and when it did."""
+        if self.span is None or self.ready is None or self.span.start < self.ready:
+            return None
+        return self.span.start - self.ready
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFigures:
+    """What a run took. Seconds, from the run's start where they are times; `None` is what the result doesn't tell."""
+
+    route: Literal["skeleton", "direct"] | None
+    route_reason: str
+    question: str
+    answer: str
+    routing: Span | None
+    skeleton: Span | None
+    sections: tuple[SectionFigures, ...]
+    """In reading order."""
+    direct: Span | None
+    join: Span | None
+    total: float | None
+    """When the answer was there."""
+    end: float
+    """The latest time there is: where a drawing ends."""
+    time_to_first_word: float | None
+    """When the first word of the introduction, or else of the first point, could be read; of a run that wasn't
+    streamed: `total`."""
+    streamed: bool
+    """Whether `time_to_first_word` is that of a first token."""
+    one_clock: bool
+    """`False` if times can't be of one run: it was resumed, and what was finished before has its first run's times."""
+    complete: bool
+    """Whether `total` covers all the texts: timed, on one clock, none from a cache."""
+    critical_path: float | None
+    """Seconds of routing, skeleton, longest chain of points (or the introduction, if it took longer), conclusion and
+    join: what no further overlap could save."""
+    critical_sections: tuple[SectionId, ...]
+    """Those of the critical path, in the order in which they waited for one another."""
+    sequential_estimate: float | None
+    """Seconds that one ordinary answer with the same text would have taken, had it been written at the speed of this
+    run's points; `None` of a local model, whose points slow each other down."""
+    sequential_is_upper_bound: bool
+    """Whether that estimate is too high, because nothing was streamed."""
+    speed_up_estimate: float | None
+    """`sequential_estimate / total`; only of a complete run."""
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    """Those of `input_tokens` that the provider read from its prompt cache."""
+    calls: int | None
+    cache_hits: int | None
+    local: bool
+    """Whether the model ran on this machine."""
+
+    @property
+    def points(self) -> tuple[SectionFigures, ...]:
+        """The sections that are points, sorted by index."""
+        return tuple(section for section in self.sections if isinstance(section.id, int))
+
+    def section(self, id: SectionId) -> SectionFigures | None:
+        """The section of this id, such as `"conclusion"`, where there is one."""
+        return next((section for section in self.sections if section.id == id), None)
+
+    @property
+    def critical_points(self) -> tuple[int, ...]:
+        """Indices of the points on the critical path; empty where the introduction took longer than all of them."""
+        return tuple(each for each in self.critical_sections if isinstance(each, int))
 
 
 def measure_run(result: Mapping[str, Any], *, question: str | None = None, local: bool = False) -> RunFigures:
@@ -49,27 +170,35 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
     if not isinstance(result, Mapping):
         message = f"A timeline is drawn from the dict that a graph returned, not from {type(result).__name__}."
         raise SotConfigError(message)
-    timings = _mapping(result, "timings")
-    usage = _mapping(_mapping(result, "usage"), "total")
-    routing, skeleton, direct, join = (
-        _span(_mapping(timings, stage)) for stage in ("route", "skeleton", "direct", "join")
-    )
-    sections = list(_sections(result, skeleton))
+    timings = _known(result, "timings", Mapping)
+    usage = _known(_known(result, "usage", Mapping), "total", Mapping)
+    routing, skeleton, direct, join = (_span(timings, stage) for stage in ("route", "skeleton", "direct", "join"))
+    sections = list(_sections(result, timings, skeleton))
     spans = [section.span for section in sections if section.span]
     latest = max((span.end for span in (routing, skeleton, direct, join, *spans) if span), default=None)
-    total = _number(timings, "total")
+    total = _known(timings, "total", float)
     total = latest if total is None else total
 
-    one_clock = all(_is_of_one_clock(section, total) for section in sections)
-    complete = one_clock and len(spans) == len(sections) and not _count(usage, "cache_hits")
+    # On one clock, nothing starts before that from which it is written is there, nor ends after the answer.
+    one_clock = all(
+        section.span.start >= (section.ready or 0.0) - _CLOCK_TOLERANCE
+        and section.span.end <= (total or 0.0) + _CLOCK_TOLERANCE
+        for section in sections
+        if section.span
+    )
+    complete = one_clock and len(spans) == len(sections) and not _known(usage, "cache_hits", int)
     critical_path: float | None = None
     critical_sections: tuple[SectionId, ...] = ()
     if complete and latest is not None:
         begins = skeleton.start if skeleton else 0.0
-        chain, critical_sections = _longest_chain(sections, begins)
+        critical_path, critical_sections = _longest_chain(sections, begins)
         # A skeleton that was drafted while the router decided covers the rest of the router's time.
         before = Span(routing.start, min(routing.end, begins)) if routing and skeleton and spans else routing
-        critical_path = _covered([before, None if spans else skeleton, direct, join]) + chain
+        covered = 0.0
+        stages = (before, None if spans else skeleton, direct, join)
+        for span in sorted(filter(None, stages), key=lambda span: span.start):
+            critical_path += max(0.0, span.end - max(span.start, covered))
+            covered = max(covered, span.end)
 
     first_token = _first_token(sections)
     if not sections and direct and direct.first_token is not None:
@@ -78,9 +207,9 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
     sequential, streamed = (None, True) if local else _sequential_estimate(sections)
     return RunFigures(
         route="skeleton" if sections else "direct" if direct or result.get("route") == "direct" else None,
-        route_reason=_text(result, "route_reason"),
+        route_reason=_known(result, "route_reason", str),
         question=_question(result) if question is None else str(question),
-        answer=_text(result, "answer"),
+        answer=_known(result, "answer", str),
         routing=routing,
         skeleton=skeleton,
         sections=tuple(replace(section, critical=section.id in critical_sections) for section in sections),
@@ -97,63 +226,58 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
         sequential_estimate=sequential,
         sequential_is_upper_bound=not streamed,
         speed_up_estimate=sequential / total if sequential and total and complete else None,
-        input_tokens=_count(usage, "input_tokens"),
-        output_tokens=_count(usage, "output_tokens"),
-        cached_tokens=_count(usage, "cached_tokens"),
-        calls=_count(usage, "calls"),
-        cache_hits=_count(usage, "cache_hits"),
+        input_tokens=_known(usage, "input_tokens", int),
+        output_tokens=_known(usage, "output_tokens", int),
+        cached_tokens=_known(usage, "cached_tokens", int),
+        calls=_known(usage, "calls", int),
+        cache_hits=_known(usage, "cache_hits", int),
         local=local,
     )
 
 
-def _sections(result: Mapping[str, Any], skeleton: Span | None) -> Iterator[SectionFigures]:
+def _sections(result: Mapping[str, Any], timings: Mapping[str, Any], skeleton: Span | None) -> Iterator[SectionFigures]:
     """What the result tells of each section, in reading order."""
-    frame, timings = _mapping(result, "frame"), _mapping(result, "timings")
-    planned = _by_index(result, "skeleton")
-    written, timed = _by_index(result, "expansions"), _by_index(timings, "points")
-    for name in _FRAME:
-        written[name], timed[name] = _mapping(frame, name), _mapping(timings, name)
-    timed = {key: timing for key, timing in timed.items() if _span(timing)}
-    tokens = _shares(
-        _count(_mapping(_mapping(result, "usage"), "expansion"), "output_tokens"),
-        {key: len(_text(written[key], "text")) for key in written if key in timed and key not in _FRAME},
+    planned: dict[SectionId, Mapping[str, Any]]
+    planned, written, timed = (
+        {
+            item["index"]: item
+            for item in _known(source, key, Sequence)
+            if isinstance(item, Mapping) and type(item.get("index")) is int
+        }
+        for source, key in ((result, "skeleton"), (result, "expansions"), (timings, "points"))
     )
+    frame = _known(result, "frame", Mapping)
+    for name in _FRAME:
+        written[name], timed[name] = _known(frame, name, Mapping), _known(timings, name, Mapping)
+    timed = {key: timing for key, timing in timed.items() if _span(timed, key)}
+    # The tokens of the points that were written in this run are shared out by the length of their texts.
+    tokens = _known(_known(_known(result, "usage", Mapping), "expansion", Mapping), "output_tokens", int)
+    lengths = {key: len(_known(written[key], "text", str)) for key in written if key in timed and key not in _FRAME}
+    characters = sum(lengths.values())
     indices = sorted(key for key in {*planned, *written, *timed} if isinstance(key, int))
     keys: list[SectionId] = ["introduction", *indices, "conclusion"]
     for key in keys:
         point, text, timing = (source.get(key, {}) for source in (planned, written, timed))
         if key in _FRAME and not text and not timing:
             continue
-        ready, titled = skeleton.end if skeleton else None, _number(timing, "titled")
+        ready, titled = skeleton.end if skeleton else None, _known(timing, "titled", float)
         if skeleton and titled is not None:
             ready = max(titled, skeleton.start)
+        status: Any = _known(text, "status", str)
         yield SectionFigures(
             id=key,
-            title=key.capitalize() if isinstance(key, str) else _text(point or text, "title"),
-            status=_STATUSES.get(_text(text, "status"), "missing"),
-            error=_text(text, "error"),
-            text=_text(text, "text"),
+            title=key.capitalize() if isinstance(key, str) else _known(point or text, "title", str),
+            status=status if status in _STATUSES else "missing",
+            error=_known(text, "error", str),
+            text=_known(text, "text", str),
             truncated=text.get("truncated") is True,
-            span=_span(timing),
+            span=_span(timed, key),
             ready=ready,
-            depends_on=tuple(other for other in _items(point, "depends_on") if type(other) is int),
-            tokens_estimate=tokens.get(key),
+            depends_on=tuple(other for other in _known(point, "depends_on", Sequence) if type(other) is int),
+            tokens_estimate=round(tokens * lengths[key] / characters)
+            if tokens and characters and key in lengths
+            else None,
         )
-
-
-def _shares(output_tokens: int | None, lengths: Mapping[SectionId, int]) -> dict[SectionId, int]:
-    """Tokens shared out by the length of the texts in characters; nothing, if there are none of either."""
-    characters = sum(lengths.values())
-    if not characters or not output_tokens:
-        return {}
-    return {index: round(output_tokens * length / characters) for index, length in lengths.items()}
-
-
-def _is_of_one_clock(section: SectionFigures, total: float | None) -> bool:
-    """Nothing can start before that from which it is written is there, nor end after its answer."""
-    span, ready = section.span, section.ready or 0.0
-    latest = math.inf if total is None else total
-    return span is None or (span.start >= ready - _CLOCK_TOLERANCE and span.end <= latest + _CLOCK_TOLERANCE)
 
 
 def _longest_chain(sections: Sequence[SectionFigures], begins: float) -> tuple[float, tuple[SectionId, ...]]:
@@ -173,15 +297,6 @@ def _longest_chain(sections: Sequence[SectionFigures], begins: float) -> tuple[f
     return max(best.values(), key=lambda chain: chain[0], default=(0.0, ()))
 
 
-def _covered(spans: Iterable[Span | None]) -> float:
-    """The seconds in which any of these ran: what was speculated on overlaps the router."""
-    covered, latest = 0.0, 0.0
-    for span in sorted(filter(None, spans), key=lambda span: span.start):
-        covered += max(0.0, span.end - max(span.start, latest))
-        latest = max(latest, span.end)
-    return covered
-
-
 def _first_token(sections: Iterable[SectionFigures]) -> float | None:
     """In reading order: a text can be read once those before it have ended, be it without a word."""
     readable = 0.0
@@ -195,18 +310,20 @@ def _first_token(sections: Iterable[SectionFigures]) -> float | None:
 
 
 def _sequential_estimate(sections: Iterable[SectionFigures]) -> tuple[float | None, bool]:
-    """One wait for a first token, then all the text, one character after the other, at this run's speed.
+    """The shortest wait for a first token, then all the text at the speed of those that were streamed.
 
-    Streamed: `shortest wait + characters / speed`, where `speed` is the characters of all streamed texts over the
-    sum of their writing seconds. If all were streamed, that is the shortest wait plus the sum of their writing
-    seconds. Not streamed: the speed is over the texts' whole seconds, and the wait is in it: the estimate is too high.
+    Where none was, the speed is over the texts' whole seconds, and the wait is in it: the estimate is too high.
 
     Returns:
         The seconds, and whether the speed is that of first to last token. `(None, True)` if there is no speed.
     """
     texts = [section for section in sections if section.text]
     timed = [(section.span, len(section.text)) for section in texts if section.span]
-    streamed = [(span, length) for span, length in timed if (span.writing or 0.0) > _ONE_PIECE * span.seconds]
+    streamed = [
+        (span, length)
+        for span, length in timed
+        if span.first_token is not None and span.end - span.first_token > _ONE_PIECE * span.seconds
+    ]
     written = sum(length for _, length in streamed or timed)
     seconds = sum((span.writing or 0.0) if streamed else span.seconds for span, _ in streamed or timed)
     if not written or not seconds:
@@ -217,56 +334,34 @@ def _sequential_estimate(sections: Iterable[SectionFigures]) -> tuple[float | No
 
 def _question(result: Mapping[str, Any]) -> str:
     """The text of the last human message, whether messages are LangChain's or dicts."""
-    for message in reversed(_items(result, "messages")):
-        if _field(message, "type") == "human" or _field(message, "role") == "user":
-            data = _field(message, "data")  # of `messages_to_dict`
-            content = _field(data if isinstance(data, Mapping) else message, "content")
+
+    def field(message: object, key: str) -> Any:
+        return message.get(key) if isinstance(message, Mapping) else getattr(message, key, None)
+
+    for message in reversed(_known(result, "messages", Sequence)):
+        if field(message, "type") == "human" or field(message, "role") == "user":
+            data = field(message, "data")  # of `messages_to_dict`
+            content = field(data if isinstance(data, Mapping) else message, "content")
             blocks = [content] if isinstance(content, str) else content if isinstance(content, Sequence) else []
-            texts = [_text(block, "text") if isinstance(block, Mapping) else str(block) for block in blocks]
+            texts = [_known(block, "text", str) if isinstance(block, Mapping) else str(block) for block in blocks]
             return "\n".join(filter(None, texts))
     return ""
 
 
-def _field(message: object, key: str) -> object:
-    return message.get(key) if isinstance(message, Mapping) else getattr(message, key, None)
-
-
-def _span(timing: Mapping[str, Any]) -> Span | None:
+def _span(source: Mapping[Any, Any], key: SectionId | str) -> Span | None:
     """A timing with a start and an end in that order; its first token between them, or left out."""
-    start, first_token, end = (_number(timing, key) for key in ("start", "first_token", "end"))
+    timing = _known(source, key, Mapping)
+    start, first_token, end = (_known(timing, name, float) for name in ("start", "first_token", "end"))
     if start is None or end is None or end < start:
         return None
     return Span(start, end, first_token if first_token is not None and start <= first_token <= end else None)
 
 
-def _mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _known(source: Mapping[Any, Any], key: SectionId | str, kind: type) -> Any:
+    """The value under `key`; what is empty where it isn't of this kind, or is a number that is no measurement."""
     value = source.get(key)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _items(source: Mapping[str, Any], key: str) -> Sequence[Any]:
-    value = source.get(key)
-    return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
-
-
-def _by_index(source: Mapping[str, Any], key: str) -> dict[SectionId, Mapping[str, Any]]:
-    """The mappings of the list under `key` that have an index, by it."""
-    items = [item for item in _items(source, key) if isinstance(item, Mapping)]
-    return {item["index"]: item for item in items if type(item.get("index")) is int}
-
-
-def _text(source: Mapping[str, Any], key: str) -> str:
-    value = source.get(key)
-    return str(value) if isinstance(value, str) else ""  # a template engine's `Markup` becomes ordinary text, too
-
-
-def _number(source: Mapping[str, Any], key: str) -> float | None:
-    value = source.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < _LONGEST:
-        return None
-    return float(value)
-
-
-def _count(source: Mapping[str, Any], key: str) -> int | None:
-    value = source.get(key)
-    return value if type(value) is int and 0 <= value < _LONGEST else None
+    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+        return _EMPTY.get(kind)
+    if isinstance(value, (int, float)):
+        return value if 0 <= value < _LONGEST else None
+    return str(value) if kind is str else value  # a template engine's `Markup` becomes ordinary text

@@ -1,25 +1,27 @@
 """`result_timeline`: a run's figures, its picture, its table and its answer, as one HTML document that fetches nothing.
 
-The markup is in `template.html` and `picture.html`. Jinja escapes whatever is put into them.
+The markup and its wording are in `template.html` and `picture.html`. Jinja escapes whatever is put into them.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from sot_graph.report.figures import RunFigures
-from sot_graph.report.metrics import measure_run
-from sot_graph.report.steps import Scale, legend_of, steps_of
-
-__all__ = ["clean", "result_timeline", "seconds", "shorten", "with_bold"]
+from sot_graph.report.metrics import RunFigures, SectionFigures, Span, measure_run
 
 _HEADING_LENGTH = 160
+_LEAST_QUEUE = 0.02
+"""A queue shorter than this share of the run is the graph's own step from one node to the next."""
+_STATES = {"ok": "done", "failed": "failed", "timed_out": "cut off by the deadline", "missing": "not written"}
+_BROKEN = {"timed_out": "late", "failed": "failed", "missing": "failed"}
 _NOT_KNOWN = "–"  # noqa: RUF001 - a dash, as tables have it
 _SECONDS = ((0.0005, "<1 ms"), (0.0995, "{ms:.0f} ms"), (9.995, "{s:.2f} s"), (59.95, "{s:.1f} s"))
 """Below the first number of seconds, the second is how they are written."""
@@ -63,28 +65,10 @@ def result_timeline(
         run=run,
         heading=shorten(title or run.question, _HEADING_LENGTH) or "A run of sot_graph",
         question=run.question if title or is_cut else "",
-        summary=_summary(run),
         steps=steps,
-        legend=list(legend_of(run, steps)),
         scale=Scale(run.end),
         comparison_scale=Scale(max(run.total or 0.0, run.sequential_estimate or 0.0)),
     )  # fmt: skip
-
-
-def _summary(run: RunFigures) -> str:
-    if run.route == "direct":
-        reason = f": {shorten(run.route_reason, 300)}" if run.route_reason else ""
-        return f"Answered directly, without a skeleton{reason}."
-    if run.route is None:
-        return "The result names neither points nor a route."
-    counts = (
-        ("failed", [point.status == "failed" for point in run.points]),
-        ("cut off by the deadline", [point.status == "timed_out" for point in run.points]),
-        ("cut off at a token limit", [point.status == "ok" and point.truncated for point in run.points]),
-        ("kept from an earlier run", [point.status == "ok" and point.span is None for point in run.points]),
-    )
-    points = counted(len(run.points), "point") + (", written in parallel" if len(run.points) > 1 else "")
-    return "; ".join([points, *(f"{sum(which)} {what}" for what, which in counts if any(which))]) + "."
 
 
 @cache
@@ -97,9 +81,104 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for wording in (count, counted, seconds, shorten, times, with_bold):
+    for wording in (count, counted, seconds, shorten, with_bold):
         templates.filters[wording.__name__] = wording
     return templates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A stage of the run, or a section: a row of the picture, and one of the table."""
+
+    name: str
+    style: str
+    """Of its bar: `routing`, `skeleton`, `join`, or as a text was written: `write`, `whole` (not streamed), `late` or
+    `failed`. No two are told apart by their colour alone."""
+    span: Span | None
+    state: str = "done"
+    number: str = ""
+    """Before the name of a point."""
+    queued_from: float | None = None
+    """Since when it waited for its turn, where that took long enough to be drawn."""
+    section: SectionFigures | None = None
+    """Not of a stage."""
+
+    @property
+    def status(self) -> str:
+        """Of the section; a stage is `ok`."""
+        return self.section.status if self.section else "ok"
+
+
+def steps_of(run: RunFigures) -> list[Step]:
+    """The rows, from top to bottom."""
+    steps = [
+        Step(name="Routing", style="routing", span=run.routing),
+        Step(name="Skeleton", style="skeleton", span=run.skeleton, state="done" if run.points else "none"),
+        *(_step_of(section, run) for section in run.sections),
+        Step(name="Direct answer", style=_style_of(run.direct), span=run.direct),
+        Step(name="Join", style="join", span=run.join),
+    ]
+    return [step for step in steps if step.span or step.section]
+
+
+def _step_of(section: SectionFigures, run: RunFigures) -> Step:
+    state = _STATES[section.status]
+    if section.status == "ok" and section.span is None:
+        state = "kept from an earlier run"
+    elif section.status == "ok" and section.truncated:
+        state = "done, but cut off at a token limit"
+    if section.depends_on:  # "done, after 1, 2 and 3"
+        *others, last = map(str, section.depends_on)
+        state += f", after {', '.join(others)} and {last}" if others else f", after {last}"
+    return Step(
+        name=section.title,
+        style=_BROKEN.get(section.status) or _style_of(section.span),
+        span=section.span,
+        state=state,
+        number=f"{section.id}. " if isinstance(section.id, int) else "",
+        queued_from=section.ready if (section.queued or 0.0) > _LEAST_QUEUE * run.end else None,
+        section=section,
+    )
+
+
+def _style_of(span: Span | None) -> str:
+    return "whole" if span is None or span.first_token is None else "write"
+
+
+class Tick(NamedTuple):
+    """A round number of seconds on the axis."""
+
+    at: str
+    label: str
+    anchor: str
+    """`text-anchor` of the label, such that it isn't cut off."""
+
+
+class Scale:
+    """Seconds to places in a picture whose width isn't known: from 0 to `end`, as percentages of the width."""
+
+    _MARGIN = 1.03
+    """The axis goes a little beyond the end, so that what stands there isn't cut."""
+    _STEPS = 6
+    _LATE = 0.95
+
+    def __init__(self, end: float) -> None:
+        self.end = end or 1.0
+
+    def at(self, seconds: float) -> str:
+        """How far from the left edge a time is, or how long a duration."""
+        return f"{100 * seconds / (self.end * self._MARGIN):.3f}%"
+
+    def ticks(self) -> Iterator[Tick]:
+        """Two to seven, from 0 on: 1, 2 or 5 seconds apart, or tenfolds of these."""
+        least = self.end / self._STEPS
+        magnitude: float = 10.0 ** math.floor(math.log10(least))
+        step = next(step * magnitude for step in (1, 2, 5, 10) if step * magnitude >= least * (1 - 1e-9))
+        decimals = max(0, -math.floor(math.log10(step)))
+        for number in range(math.floor(self.end / step + 1e-9) + 1):
+            time = number * step
+            anchor = "start" if not number else "end" if time > self._LATE * self.end else "middle"
+            yield Tick(self.at(time), f"{time:.{decimals}f} s" if number else "0 s", anchor)
 
 
 def clean(text: str) -> str:
@@ -137,8 +216,3 @@ def count(value: int | None) -> str:
 def counted(number: int, one: str) -> str:
     """`1 point`, `3 points`."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
-
-
-def times(value: float | None) -> str:
-    """A ratio, to one digit."""
-    return _NOT_KNOWN if value is None else f"{value:.1f}×"  # noqa: RUF001 - a multiplication sign

@@ -18,8 +18,6 @@ from sot_graph.run import open_run
 if TYPE_CHECKING:
     from sot_graph.types import RouteName
 
-__all__ = ["RouterEdge"]
-
 
 class RouterEdge(Runnable[Any, str]):
     """Goes where a router says. Made by `router.as_edge({...})`.

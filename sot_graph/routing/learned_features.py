@@ -20,8 +20,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["MAX_CHARS", "MAX_WORDS", "Features", "Vocabulary", "english", "extract", "is_english", "shortened"]
-
 MAX_CHARS = 1000
 """Of a longer question, half of this is read from its beginning and half from its end."""
 MAX_WORDS = 80

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from sot_graph.types import ChatTurn
 
-__all__ = ["DEFAULT_THRESHOLD", "MAX_BYTES", "SHIPPED", "WEIGHTS_FORMAT", "LearnedRouter"]
-
 DEFAULT_THRESHOLD = 0.45
 """On the flat top of the curve that cross-validation on the project's own questions gives. See docs/router.md."""
 WEIGHTS_FORMAT = 2

@@ -24,8 +24,6 @@ from sot_graph.types import ChatTurn
 if TYPE_CHECKING:
     from sot_graph.run import RunContext
 
-__all__ = ["CascadeRouter", "ModelRouter"]
-
 _MAX_TOKENS = 16
 _HISTORY_TURNS = 4
 _HISTORY_CHARS = 1000

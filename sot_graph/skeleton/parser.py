@@ -335,10 +335,10 @@ def _places(given: Sequence[Any]) -> dict[int, int]:
     return {place: place for place in range(1, len(named) + 1)}
 
 
-# The reply that a structured skeleton has to be. It is compact: every token of a skeleton is latency. Validated with a
-# context of `fewest` and `points`, which makes points of titles, it also wants enough of them.
-# A docstring would be the schema's description, which every model is sent.
-class SkeletonSchema(BaseModel):  # noqa: D101
+class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the model, and every token is latency)
+    # The reply that a structured skeleton has to be. Validated with a context of `fewest`, and of `points`, which makes
+    # points of titles, it also wants enough of them.
+
     model_config = ConfigDict(extra="forbid", title="Skeleton")
 
     points: list[str]

@@ -13,8 +13,6 @@ from sot_graph.events import FRAME_SEPARATOR
 if TYPE_CHECKING:
     from sot_graph.types import Source
 
-__all__ = ["AnswerReader", "is_sot_event"]
-
 
 def is_sot_event(data: Any) -> bool:
     """Whether a piece of a `custom` stream is an event of this package. Joins and parents may write others."""
@@ -101,38 +99,46 @@ class AnswerReader:
         Raises:
             SotError: The closing event's answer doesn't begin with what was given back: a defect, never silent.
         """
-        kind = event["type"]
+        kind, text = event["type"], ""
         if kind == "sot.answer":
-            return self._finish(event["answer"])
-        if kind == "sot.answer.delta":
-            return self._give([event["text"]])
-        if kind in ("sot.skeleton", "sot.skeleton.delta"):
-            self._settle(event)
-        elif kind in ("sot.point.delta", "sot.point.end", "sot.frame.delta", "sot.frame.end"):
-            self._add(event)
-        return self._give(self._readable())
+            self.finished = True
+            given = "".join(self._given)
+            if not event["answer"].startswith(given):
+                message = (
+                    "The streamed text is not the beginning of the answer. This is a defect of sot_graph, or of a "
+                    f"PointwiseJoin that was changed in a subclass. Streamed: …{given[-80:]!r}."
+                )
+                raise SotError(message)
+            text = event["answer"][len(given) :]
+        elif kind == "sot.answer.delta":
+            text = event["text"]
+        else:
+            if kind in ("sot.skeleton", "sot.skeleton.delta"):
+                self._settle(event)
+            elif kind in ("sot.point.delta", "sot.point.end", "sot.frame.delta", "sot.frame.end"):
+                self._add(event)
+            text = "".join(self._readable())
+        if text:
+            self._given.append(text)
+        return text
 
     def _settle(self, event: Mapping[str, Any]) -> None:
         """Take the skeleton, or its next point. Without heads, the join needs all points: the answer comes at once."""
         self._has_introduction = event.get("introduction", False)
-        if event["type"] == "sot.skeleton.delta":
-            if event["head"] is not None:
-                self._expect(event["point"]["index"], event["head"], event)
-        elif event.get("heads") is not None:
-            self._count = len(event["points"])
-            # Points that were told one by one are known. A reader that came too late for them has missed some of their
-            # text, too.
-            if not event.get("grown"):
-                for point, head in zip(event["points"], event["heads"], strict=True):
-                    self._expect(point["index"], head, event)
-
-    def _expect(self, index: int, head: str, event: Mapping[str, Any]) -> None:
-        self._separator = event["separator"]
-        self._eager = event["eager"]
+        is_next_point = event["type"] == "sot.skeleton.delta"
+        points = [event["point"]] if is_next_point else event["points"]
+        heads = [event["head"]] if is_next_point else event.get("heads")
+        if heads is None or None in heads:
+            return
+        if not is_next_point:
+            self._count = len(points)
+            if event.get("grown"):  # its points were told one by one; who missed that has missed text of theirs, too
+                return
+        self._separator, self._eager = event["separator"], event["eager"]
         if event.get("cites") and self._numbering is None:
-            self._numbering = Numbering()
-            self._sources_head = event["sources_head"]
-        self._points.setdefault(index, _Text(head))
+            self._numbering, self._sources_head = Numbering(), event["sources_head"]
+        for point, head in zip(points, heads, strict=True):
+            self._points.setdefault(point["index"], _Text(head))
 
     def _add(self, event: Mapping[str, Any]) -> None:
         """Take the next piece of a text, or its end."""
@@ -153,7 +159,10 @@ class AnswerReader:
                 return
         yield from self._part_of_answer("points", self._readable_points())
         if self._count is not None and self._current > self._count:
-            yield from self._part_of_answer("points", self._list_of_sources())
+            if self._numbering is not None and self._numbering.sources and not self._sources_listed:
+                self._sources_listed = True
+                sources = self._sources_head + list_sources(self._numbering.sources)
+                yield from self._part_of_answer("points", [sources])
             yield from self._part_of_answer("conclusion", self._frame["conclusion"].flow())
 
     def _part_of_answer(self, part: str, pieces: Iterable[str]) -> Iterator[str]:
@@ -162,11 +171,6 @@ class AnswerReader:
                 yield FRAME_SEPARATOR
             self._part = part
             yield piece
-
-    def _list_of_sources(self) -> Iterator[str]:
-        if self._numbering is not None and self._numbering.sources and not self._sources_listed:
-            self._sources_listed = True
-            yield self._sources_head + list_sources(self._numbering.sources)
 
     def _readable_points(self) -> Iterator[str]:
         while (point := self._points.get(self._current)) is not None:
@@ -183,20 +187,3 @@ class AnswerReader:
             if not point.ended:
                 return
             self._current += 1
-
-    def _give(self, pieces: Iterable[str]) -> str:
-        text = "".join(pieces)
-        if text:
-            self._given.append(text)
-        return text
-
-    def _finish(self, answer: str) -> str:
-        self.finished = True
-        given = "".join(self._given)
-        if not answer.startswith(given):
-            message = (
-                "The streamed text is not the beginning of the answer. This is a defect of sot_graph, or of a "
-                f"PointwiseJoin that was changed in a subclass. Streamed: …{given[-80:]!r}."
-            )
-            raise SotError(message)
-        return self._give([answer[len(given) :]])

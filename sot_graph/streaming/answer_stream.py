@@ -1,15 +1,16 @@
-"""`astream_answer` and `stream_answer`: the answer's text in reading order, as it is written."""
+"""The answer's text in reading order, as it is written: `astream_answer`, `stream_answer`, and a run's `answer`."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.stream import StreamChannel, StreamTransformer
 
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import SotConfigError
@@ -18,8 +19,6 @@ from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.pregel.protocol import PregelProtocol
-
-__all__ = ["astream_answer", "stream_answer"]
 
 logger = logging.getLogger("sot_graph")
 
@@ -71,8 +70,7 @@ async def astream_answer(
         async for part in parts:
             if text := reading.take(part):
                 yield text
-    reading.check_node()
-    if reading.is_first_silence(graph) and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
+    if reading.end(graph) and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
         _tell_of_silence(graph)
 
 
@@ -94,8 +92,7 @@ def stream_answer(
         for part in parts:
             if text := reading.take(part):
                 yield text
-    reading.check_node()
-    if reading.is_first_silence(graph) and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
+    if reading.end(graph) and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
         _tell_of_silence(graph)
 
 
@@ -128,61 +125,93 @@ class _Reading:
 
     def __init__(self, node: str | None) -> None:
         self._node = node
-        self._source: tuple[str, ...] | None = None
+        self._source: tuple[str, ...] = ()
+        """The namespace of the graph that is read."""
+        self._path = ""
+        """The nodes that lead to it; empty at the root, and as long as none has spoken."""
         self._seen: set[str] = set()
-        self._reader = AnswerReader()
-        self._is_further = False
-        """Whether this answer follows another, and nothing of it has been given out yet."""
+        self._reader: AnswerReader | None = None
+        self._before = ""
+        """What stands before the next text: of an answer that follows another."""
 
     def take(self, part: Any) -> str:
         namespace, _mode, event = part
         if not is_sot_event(event):
             return ""
         namespace = tuple(namespace)
-        path = _path_of(namespace)
-        name = "/".join(path)
-        self._seen.add(name)
-        if self._node is not None and self._node not in (name, *path):
+        nodes = [step.split(":", 1)[0] for step in namespace]
+        path = "/".join(nodes)
+        self._seen.add(path)
+        if self._node is not None and self._node not in (path, *nodes):
             return ""
-        if self._source not in (None, namespace) and not self._reader.finished:
-            assert self._source is not None
+        if self._reader is None or self._reader.finished:
+            self._before = "" if self._reader is None else _BETWEEN_ANSWERS
+            self._reader, self._source, self._path = AnswerReader(), namespace, path
+        elif namespace != self._source:
             if namespace[: len(self._source)] == self._source:
                 return ""  # a part of the answer that is read, such as a point that has a graph of its own
-            raise SotConfigError(self._two_at_once(name))
-        self._source = namespace
-        if self._reader.finished:
-            self._reader = AnswerReader()
-            self._is_further = True
+            names = sorted({path, self._path})
+            message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
+            if path == self._path:
+                message = (
+                    f"The node {path!r} answers several times at once (a Send of the parent, perhaps): stream_answer "
+                    "reads one answer. Stream the parent with stream_mode='custom', subgraphs=True instead, and give "
+                    "each namespace an AnswerReader of its own."
+                )
+            raise SotConfigError(message)
         text = self._reader.feed(event)
-        if text and self._is_further:
-            self._is_further = False
-            return _BETWEEN_ANSWERS + text
+        if text:
+            text, self._before = self._before + text, ""
         return text
 
-    def _two_at_once(self, name: str) -> str:
-        known = "/".join(_path_of(self._source or ()))
-        if name == known:
-            return (
-                f"The node {name!r} answers several times at once (a Send of the parent, perhaps): stream_answer "
-                "reads one answer. Stream the parent with stream_mode='custom', subgraphs=True instead, and give each "
-                "namespace an AnswerReader of its own."
-            )
-        names = sorted({known, name})
-        return f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
+    def end(self, graph: object) -> bool:
+        """Whether no SoT graph said anything in this run, nor in one before, and nobody has been told.
 
-    def is_first_silence(self, graph: object) -> bool:
-        """Whether no SoT graph said anything in this run, nor in one before, and nobody has been told."""
+        Raises:
+            SotConfigError: The node that was asked for never answered, while others did.
+        """
+        if self._node is not None and self._reader is None and self._seen:
+            message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
+            raise SotConfigError(message)
         if self._seen:
             _known.add(graph)
         return graph not in _known
 
-    def check_node(self) -> None:
-        """Raise if the node that was asked for never answered while others did."""
-        if self._node is not None and self._source is None and self._seen:
-            message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
-            raise SotConfigError(message)
 
+class AnswerTransformer(StreamTransformer):
+    """Adds `answer` to a run stream: the answer's text in reading order.
 
-def _path_of(namespace: Sequence[str]) -> tuple[str, ...]:
-    """The nodes that lead to the graph that speaks."""
-    return tuple(step.split(":", 1)[0] for step in namespace)
+    `create_sot_graph` attaches it. LangGraph ignores the transformers of an embedded graph, so a parent names it:
+    `parent.compile(transformers=[AnswerTransformer])`, or `astream_events(..., transformers=[AnswerTransformer])`.
+    With several SoT subgraphs it follows the first that begins; use `astream_answer(..., node=...)` to choose.
+
+    Example:
+        >>> async def show(graph: Any) -> None:
+        ...     async with await graph.astream_events({"question": "Why?"}, version="v3") as run:
+        ...         async for text in run.answer:
+        ...             print(text, end="", flush=True)
+    """
+
+    _native = True
+    required_stream_modes: ClassVar[tuple[str, ...]] = ("custom",)
+
+    def __init__(self, scope: tuple[str, ...] = ()) -> None:
+        super().__init__(scope)
+        self._channel: StreamChannel[str] = StreamChannel()
+        self._reader = AnswerReader()
+        self._source: tuple[str, ...] | None = None
+
+    def init(self) -> dict[str, Any]:
+        """The projection."""
+        return {"answer": self._channel}
+
+    def process(self, event: Any) -> bool:
+        """Take an event of the run; it goes on to everybody else in any case."""
+        params = event["params"]
+        if event["method"] == "custom" and is_sot_event(params["data"]):
+            namespace = tuple(params["namespace"])
+            if self._source is None and namespace[: len(self.scope)] == self.scope:
+                self._source = namespace
+            if namespace == self._source and (text := self._reader.feed(params["data"])):
+                self._channel.push(text)
+        return True

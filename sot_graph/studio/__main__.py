@@ -14,45 +14,35 @@ import sys
 from sot_graph.default_model import choose_from_environment
 from sot_graph.errors import SotConfigError
 
-__all__ = ["main"]
-
-_JOBS = 100
-"""Runs at once. The server's own default is one; a run here waits for its model, and costs the server little."""
-
-_QUIET = {"LANGGRAPH_CLI_NO_ANALYTICS": "1", "LANGGRAPH_NO_VERSION_CHECK": "true"}
-"""The server's own calls to the internet, switched off where nobody has switched them on."""
-
-_PORT = 2024
+# Runs at once. The server's own default is one; a run here waits for its model, and costs the server little.
+_JOBS = "100"
 
 
 def main() -> None:
     """Check, then serve until Ctrl-C."""
     arguments = sys.argv[1:]
     try:
-        _check()
+        if any(importlib.util.find_spec(name) is None for name in ("langgraph_cli", "langgraph_api")):
+            message = "the development server is not installed: pip install 'sot-graph[studio]'."
+            raise SotConfigError(message)
+        choice = choose_from_environment()
+        choice.check()
+        if choice.notice:
+            sys.stderr.write(f"{choice.notice}\n")
         port = _free_port(arguments)
     except SotConfigError as error:
         sys.stderr.write(f"sot_graph.studio: {error}\n")
         raise SystemExit(2) from None
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    # The server's own calls to the internet, switched off where nobody has switched them on.
+    os.environ.setdefault("LANGGRAPH_CLI_NO_ANALYTICS", "1")
+    os.environ.setdefault("LANGGRAPH_NO_VERSION_CHECK", "true")
     if port and "LOG_LEVEL" not in os.environ:
         # At its own level, the server tells in thirty lines that it has started, and two more every minute.
         os.environ["LOG_LEVEL"] = "WARNING"
         sys.stderr.write("Ctrl-C ends the server; LOG_LEVEL=INFO shows everything that it does.\n")
     from langgraph_cli.cli import cli
 
-    cli(["dev", "--no-browser", "--n-jobs-per-worker", str(_JOBS), *arguments], prog_name="langgraph")
-
-
-def _check() -> None:
-    if any(importlib.util.find_spec(name) is None for name in ("langgraph_cli", "langgraph_api")):
-        message = "the development server is not installed: pip install 'sot-graph[studio]'."
-        raise SotConfigError(message)
-    choice = choose_from_environment()
-    choice.check()
-    if choice.notice:
-        sys.stderr.write(f"{choice.notice}\n")
+    cli(["dev", "--no-browser", "--n-jobs-per-worker", _JOBS, *arguments], prog_name="langgraph")
 
 
 def _free_port(arguments: list[str]) -> int:
@@ -63,7 +53,7 @@ def _free_port(arguments: list[str]) -> int:
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", default=str(_PORT))
+    parser.add_argument("--port", default="2024")
     known, rest = parser.parse_known_args(arguments)
     if not known.port.isdecimal() or "--help" in rest:  # for the server to answer
         return 0

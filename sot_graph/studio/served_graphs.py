@@ -14,8 +14,6 @@ from sot_graph.graph import create_sot_graph
 from sot_graph.options import SotOptions
 from sot_graph.studio import build_agent
 
-__all__ = ["agent", "sot_graph", "sot_graph_with_review"]
-
 _choice = choose_from_environment()
 if _choice.notice:
     logging.getLogger("sot_graph").info(_choice.notice)

@@ -12,9 +12,9 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from sot_graph.testing.faults import Physics
+from sot_graph.testing.conditions import Physics
 from sot_graph.testing.simulated_endpoint import SimulatedEndpoint
 from sot_graph.testing.skeleton_responder import SkeletonResponder
 
@@ -22,17 +22,18 @@ from sot_graph.testing.skeleton_responder import SkeletonResponder
 def main(endpoint_class: type[SimulatedEndpoint] = SimulatedEndpoint) -> None:
     """Serve until SIGINT or SIGTERM."""
     arguments = parse_arguments(sys.argv[1:])
+    points = arguments.points
+    low, _, high = arguments.words.partition("-")
+    reach = int(high or low) - int(low)
+    lengths = [int(low) + round(reach * place / max(1, points - 1)) for place in range(points)]
+    random.Random(points).shuffle(lengths)  # mixed, and always the same
+    responder = SkeletonResponder(points, lambda number: lengths[(number - 1) % points])
+    physics = Physics(arguments.ttft, arguments.tps or math.inf)
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
-    endpoint = endpoint_class(
-        SkeletonResponder(arguments.points, _words_of(arguments.words, arguments.points)),
-        physics=Physics(arguments.ttft, arguments.tps or math.inf),
-        port=arguments.port,
-    )
-    with endpoint:
-        sys.stdout.write(json.dumps({"base_url": endpoint.base_url}) + "\n")
-        sys.stdout.flush()
+    with endpoint_class(responder, physics=physics, port=arguments.port) as endpoint:
+        print(json.dumps({"base_url": endpoint.base_url}), flush=True)  # noqa: T201 - the command's output
         over.wait()
 
 
@@ -45,15 +46,6 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=8, help="points of a skeleton (default: 8)")
     parser.add_argument("--words", default="60", help="words of a point; 20-120: spread over the points (default: 60)")
     return parser.parse_args(words)
-
-
-def _words_of(words: str, points: int) -> Callable[[int], int]:
-    """The words of each point: evenly spread, in an order that is mixed and always the same."""
-    low, _, high = words.partition("-")
-    reach = int(high or low) - int(low)
-    spread = [int(low) + round(reach * place / max(1, points - 1)) for place in range(points)]
-    random.Random(points).shuffle(spread)
-    return lambda number: spread[(number - 1) % points]
 
 
 if __name__ == "__main__":

@@ -5,29 +5,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeAlias
-
-__all__ = [
-    "ChatRequest",
-    "Generation",
-    "Reply",
-    "Responder",
-    "ToolCall",
-    "compact_json",
-    "count_tokens",
-    "cut_at_stop",
-    "error_body",
-    "split_tokens",
-]
+from http import HTTPStatus
+from typing import Any
 
 _JSON_START = re.compile(r'\s*(?:\{\s*["}]|\[\s*["\[{\]])')
 _WORD = re.compile(r"\s*\S+(?:\s+\Z)?|\s+\Z")
 _JSON_TOKEN_CHARACTERS = 4
-_ERROR_KINDS = {400: "invalid_request_error", 401: "invalid_request_error", 404: "invalid_request_error"}
-_ERROR_KINDS |= {429: "rate_limit_error"}
 _SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 
 compact_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -122,7 +108,7 @@ class ChatRequest:
     @cached_property
     def system(self) -> str:
         """The text of all system and developer messages."""
-        return self._texts("system", "developer")
+        return "\n\n".join(_content_text(one) for one in self.messages if one.get("role") in ("system", "developer"))
 
     @cached_property
     def last_user(self) -> str:
@@ -133,16 +119,12 @@ class ChatRequest:
     @cached_property
     def text(self) -> str:
         """The text of all messages."""
-        return self._texts()
+        return "\n\n".join(filter(None, map(_content_text, self.messages)))
 
     @cached_property
     def prompt_tokens(self) -> int:
         """The tokens of all messages by the token rule, each message for itself."""
         return sum(count_tokens(_content_text(message)) for message in self.messages)
-
-    def _texts(self, *roles: str) -> str:
-        texts = (_content_text(message) for message in self.messages if not roles or message.get("role") in roles)
-        return "\n\n".join(text for text in texts if text)
 
 
 def _content_text(message: Mapping[str, Any]) -> str:
@@ -196,19 +178,8 @@ class Reply:
     usage: Mapping[str, Any] | None = None
 
 
-Responder: TypeAlias = Callable[[ChatRequest], Reply | str | Awaitable[Reply | str]]
-"""Answers a request. Runs in the endpoint's event loop: it may await, but must not block."""
-
-
 class Generation:
-    """A reply as a model writes it: token by token, with stop strings and limits of tokens respected.
-
-    Args:
-        reply: What is to be answered.
-        request: What was asked.
-        number: The request's number, for the ids.
-        limit: Tokens after which the answer is cut, beside the request's own limit.
-    """
+    """A reply as a model writes it, token by token: it ends at the request's stop strings and limits of tokens."""
 
     def __init__(self, reply: Reply | str, request: ChatRequest, *, number: int, limit: int | None = None) -> None:
         reply = Reply(reply) if isinstance(reply, str) else reply
@@ -227,6 +198,7 @@ class Generation:
             self._finish_reason = "length"
         model = request.model or "simulated"
         self._head = {"id": f"chatcmpl-sim-{number}", "created": int(time.time()), "model": model}
+        self._event_head = b"data: " + _wire_json({**self._head, "object": "chat.completion.chunk"})[:-1].encode()
         self._usage = reply.usage or {
             "prompt_tokens": request.prompt_tokens,
             "completion_tokens": len(self.tokens),
@@ -240,11 +212,9 @@ class Generation:
         texts: dict[int | str, str] = {}
         for lane, token in self.tokens:
             texts[lane] = texts.get(lane, "") + token
-        refusal = texts.get("refusal")
-        content = texts.get("content", "")
-        message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": refusal}
-        if not content and (refusal or self._calls):
-            message["content"] = None
+        refusal, content = texts.get("refusal"), texts.get("content", "")
+        has_none = not content and (refusal or self._calls)
+        message: dict[str, Any] = {"role": "assistant", "content": None if has_none else content, "refusal": refusal}
         if self._calls:
             message["tool_calls"] = [
                 {"id": id_, "type": "function", "function": {"name": name, "arguments": texts.get(index, "")}}
@@ -257,16 +227,16 @@ class Generation:
     def events(self) -> Iterator[bytes]:
         """The answer as server-sent events, one a token, and before them one that says who speaks."""
         yield self._event({"role": "assistant", "content": "", "refusal": None})
-        before: int | str = "content"
+        begun: set[int] = set()
         for lane, token in self.tokens:
             if isinstance(lane, str):
                 yield self._event({lane: token})
                 continue
             call: dict[str, Any] = {"index": lane, "function": {"arguments": token}}
-            if lane != before:
+            if lane not in begun:
+                begun.add(lane)
                 name, id_ = self._calls[lane]
-                call = {"index": lane, "id": id_, "type": "function", "function": {"name": name, "arguments": token}}
-            before = lane
+                call |= {"id": id_, "type": "function", "function": {"name": name, "arguments": token}}
             yield self._event({"tool_calls": [call]})
 
     def closing_events(self) -> bytes:
@@ -276,10 +246,6 @@ class Generation:
             events += self._event_head + b',"choices":[],"usage":' + _wire_json(self._usage).encode() + b"}\n\n"
         return events + b"data: [DONE]\n\n"
 
-    @cached_property
-    def _event_head(self) -> bytes:
-        return b"data: " + _wire_json({**self._head, "object": "chat.completion.chunk"})[:-1].encode()
-
     def _event(self, delta: Mapping[str, Any], finish_reason: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return self._event_head + b',"choices":[' + _wire_json(choice).encode() + b"]}\n\n"
@@ -287,6 +253,7 @@ class Generation:
 
 def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> dict[str, Any]:
     """An error as OpenAI sends it."""
-    kind = _ERROR_KINDS.get(status, "server_error")
-    code = code or ("rate_limit_exceeded" if kind == "rate_limit_error" else None)
+    kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind, code = "rate_limit_error", code or "rate_limit_exceeded"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}

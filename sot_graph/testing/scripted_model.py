@@ -10,22 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_openai_messages
 from langchain_core.messages.ai import UsageMetadata
-from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import PrivateAttr
 
 from sot_graph.testing.openai_wire import ChatRequest, compact_json, count_tokens, cut_at_stop, split_tokens
 from sot_graph.testing.skeleton_responder import Ask, SkeletonResponder
 
-__all__ = ["ScriptedCall", "ScriptedChatModel", "ScriptedResponder", "answer_skeleton_of_thought"]
-
 Scripted: TypeAlias = str | AIMessage | Exception
-"""What a scripted model answers; an exception is raised."""
-
 ScriptedResponder: TypeAlias = Callable[[list[BaseMessage]], Scripted | Awaitable[Scripted]]
 
 
@@ -48,7 +42,7 @@ class ScriptedChatModel(BaseChatModel):
         responder: Answers a list of messages with a text, an `AIMessage` or an exception to raise, or with an
             awaitable of one.
         delay: Seconds before the answer, or before the first token of a streamed one.
-        chunk: Tokens in a streamed chunk; `None`: one.
+        chunk: Tokens in a streamed chunk.
         **kwargs: Of `BaseChatModel`.
 
     Example:
@@ -59,7 +53,7 @@ class ScriptedChatModel(BaseChatModel):
 
     responder: Any
     delay: float = 0.0
-    chunk: int | None = None
+    chunk: int = 1
     _calls: list[ScriptedCall] = PrivateAttr(default_factory=list)
 
     def __init__(self, responder: ScriptedResponder, **kwargs: Any) -> None:
@@ -75,31 +69,19 @@ class ScriptedChatModel(BaseChatModel):
         return "scripted"
 
     def _generate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         message = self._answer(messages, stop, kwargs)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
         message = await self._aanswer(messages, stop, kwargs)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
         for piece in self._pieces(self._answer(messages, stop, kwargs)):
             if run_manager is not None:
@@ -107,11 +89,7 @@ class ScriptedChatModel(BaseChatModel):
             yield piece
 
     async def _astream(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None = None,
-        run_manager: AsyncCallbackManagerForLLMRun | None = None,
-        **kwargs: Any,
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
         for piece in self._pieces(await self._aanswer(messages, stop, kwargs)):
             if run_manager is not None:
@@ -122,13 +100,16 @@ class ScriptedChatModel(BaseChatModel):
 
     def _answer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
         self._calls.append(ScriptedCall(list(messages), stop, kwargs))
-        if self.delay:
-            time.sleep(self.delay)
+        time.sleep(self.delay)
         answer = self.responder(messages)
         if inspect.isawaitable(answer):
+
+            async def awaited(answer: Awaitable[Scripted] = answer) -> Scripted:
+                return await answer
+
             # In a thread of its own: this one may have a running event loop already.
             with ThreadPoolExecutor(1) as pool:
-                answer = pool.submit(asyncio.run, _awaited(answer)).result()
+                answer = pool.submit(asyncio.run, awaited()).result()
         return _message(answer, messages, stop)
 
     async def _aanswer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
@@ -140,27 +121,12 @@ class ScriptedChatModel(BaseChatModel):
 
     def _pieces(self, message: AIMessage) -> Iterator[ChatGenerationChunk]:
         tokens = split_tokens(str(message.text))
-        size = self.chunk or 1
-        for start in range(0, len(tokens), size):
-            piece = AIMessageChunk(content="".join(tokens[start : start + size]), id=message.id)
+        for start in range(0, len(tokens), self.chunk):
+            piece = AIMessageChunk(content="".join(tokens[start : start + self.chunk]), id=message.id)
             yield ChatGenerationChunk(message=piece)
-        calls = [
-            tool_call_chunk(name=call["name"], args=compact_json(call["args"]), id=call["id"], index=index)
-            for index, call in enumerate(message.tool_calls)
-        ]
-        last = AIMessageChunk(
-            content="",
-            id=message.id,
-            tool_call_chunks=calls,
-            usage_metadata=message.usage_metadata,
-            response_metadata=message.response_metadata,
-            chunk_position="last",
-        )
-        yield ChatGenerationChunk(message=last)
-
-
-async def _awaited(answer: Awaitable[Scripted]) -> Scripted:
-    return await answer
+        # All but the text, which has been said.
+        rest = AIMessageChunk(**{**message.model_dump(exclude={"type"}), "content": ""}, chunk_position="last")
+        yield ChatGenerationChunk(message=rest)
 
 
 def _message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] | None) -> AIMessage:
@@ -172,9 +138,8 @@ def _message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] 
     if answer.usage_metadata is not None:
         return answer.model_copy()
     prompt = sum(count_tokens(str(message.text)) for message in messages)
-    completion = len(split_tokens(str(answer.text))) + sum(
-        count_tokens(compact_json(c["args"])) for c in answer.tool_calls
-    )
+    written = [str(answer.text), *(compact_json(call["args"]) for call in answer.tool_calls)]
+    completion = sum(map(count_tokens, written))
     usage = UsageMetadata(input_tokens=prompt, output_tokens=completion, total_tokens=prompt + completion)
     return answer.model_copy(update={"usage_metadata": usage})
 
@@ -208,8 +173,4 @@ def answer_skeleton_of_thought(
 
     write = text if text is None or callable(text) else filled
     respond = SkeletonResponder(points, words_per_point, titles, text=write)
-
-    def answer(messages: list[BaseMessage]) -> str:
-        return respond(ChatRequest({"messages": convert_to_openai_messages(messages)})).text
-
-    return answer
+    return lambda messages: respond(ChatRequest({"messages": convert_to_openai_messages(messages)})).text

@@ -9,15 +9,14 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from sot_graph.errors import SotConfigError
-from sot_graph.testing.faults import (
+from sot_graph.testing.conditions import (
     CutOff,
     Empty,
     Fault,
@@ -26,12 +25,13 @@ from sot_graph.testing.faults import (
     HangUp,
     Physics,
     Refusal,
+    Rendezvous,
+    RendezvousError,
     Reset,
     Stall,
     Status,
 )
-from sot_graph.testing.openai_wire import ChatRequest, Generation, Reply, Responder, error_body
-from sot_graph.testing.rendezvous import Rendezvous, RendezvousError
+from sot_graph.testing.openai_wire import ChatRequest, Generation, Reply, error_body
 from sot_graph.testing.skeleton_responder import SkeletonResponder
 
 if TYPE_CHECKING:
@@ -41,26 +41,19 @@ if TYPE_CHECKING:
 class MissingTestingExtraError(SotConfigError, ImportError):
     """aiohttp is not installed: an `ImportError` that the caller can fix."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The simulated endpoint needs aiohttp, which is not installed: pip install 'sot-graph[testing]'"
-        )
-
 
 try:
     from aiohttp import web
 except ModuleNotFoundError as missing:
-    raise MissingTestingExtraError from missing
-
-__all__ = ["LoggedRequest", "SimulatedEndpoint"]
-
-T = TypeVar("T")
+    _message = "The simulated endpoint needs aiohttp, which is not installed: pip install 'sot-graph[testing]'"
+    raise MissingTestingExtraError(_message) from missing
 
 _HOST = "127.0.0.1"
 _BACKLOG = 4096  # a thousand clients may connect at once; a full queue costs each a second
 _SHUTDOWN_SECONDS = 0.05  # aiohttp takes 0 for "wait for ever"
 _LARGEST_BODY = 64 * 1024 * 1024
-_EVENT_STREAM = "text/event-stream"
+_JSON = {"Content-Type": "application/json"}
+_EVENT_STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, with RST instead of FIN
 
 
@@ -76,8 +69,6 @@ class LoggedRequest:
     """When the first byte of an answer was sent."""
     ended_at: float | None = None
     """When the last byte was about to be sent, or the connection was lost."""
-    closed_at: float | None = None
-    """When the client left before the answer's end."""
     status: int | None = None
     """The HTTP status that was sent; `None`: none yet."""
     outcome: str | None = None
@@ -90,10 +81,6 @@ class LoggedRequest:
     tokens_sent: int = 0
 
 
-LogPredicate: TypeAlias = Callable[[list[LoggedRequest]], T]
-"""Looks at the requests so far; what it returns is waited for until it is truthy."""
-
-
 @dataclass(eq=False, repr=False)
 class SimulatedEndpoint:
     """A simulated OpenAI-compatible HTTP endpoint on 127.0.0.1, with the latency of a hosted model.
@@ -102,7 +89,8 @@ class SimulatedEndpoint:
     arguments are attributes that may be changed while it runs.
 
     Args:
-        responder: What it answers; by default `SkeletonResponder()`.
+        responder: What it answers; by default `SkeletonResponder()`. It runs in the endpoint's event loop, so it may
+            await, but must not block.
         physics: How fast it writes; by default `Physics()`, a hosted model's.
         faults: What goes wrong.
         port: To listen at; 0: any free one.
@@ -118,7 +106,7 @@ class SimulatedEndpoint:
         'ok'
     """
 
-    responder: Responder = field(default_factory=SkeletonResponder)
+    responder: Callable[[ChatRequest], Reply | str | Awaitable[Reply | str]] = field(default_factory=SkeletonResponder)
     physics: Physics = field(default_factory=Physics, kw_only=True)
     faults: list[Fault] = field(default_factory=list, kw_only=True)
     port: int = field(default=0, kw_only=True)
@@ -126,9 +114,7 @@ class SimulatedEndpoint:
     def __post_init__(self) -> None:
         self.faults = list(self.faults)  # the caller's own stays as it is
         self.in_flight = self.max_in_flight = 0
-        # The endpoint's thread writes the log, any thread reads it and waits for it.
-        self._log: list[LoggedRequest] = []
-        self._changed = threading.Condition(threading.RLock())
+        self._log: list[LoggedRequest] = []  # the endpoint's thread writes it, any thread may copy it
         self._ids = itertools.count(1)
         self._holds: list[tuple[Rendezvous, Callable[[ChatRequest], bool] | None]] = []
         self._since = time.monotonic()
@@ -142,47 +128,15 @@ class SimulatedEndpoint:
     @property
     def requests(self) -> list[LoggedRequest]:
         """Every chat request since the start or the last `reset()`, in order of arrival."""
-        with self._changed:
-            return list(self._log)
+        return list(self._log)
 
     def reset(self) -> None:
         """Forget the log, and begin with the faults anew: their hits, their random numbers, their time."""
-        with self._changed:
-            self._log.clear()
-            self.max_in_flight = self.in_flight
+        self._log.clear()
+        self.max_in_flight = self.in_flight
         for fault in self.faults:
             fault.reset()
         self._since = time.monotonic()
-
-    def wait_for(self, predicate: LogPredicate[T], timeout: float = 10.0) -> T:
-        """Block until the log is as wanted.
-
-        Args:
-            predicate: Gets the list of requests whenever something changes in it; done when it returns a
-                truthy value.
-            timeout: Seconds.
-
-        Returns:
-            The truthy value.
-
-        Raises:
-            TimeoutError: It never was; the message lists the requests and their outcomes.
-        """
-        with self._changed:
-            result = self._changed.wait_for(lambda: predicate(self.requests), timeout)
-            if not result:
-                seen = ", ".join(f"{entry.id}: {entry.outcome or 'in flight'}" for entry in self.requests) or "none"
-                message = f"Nothing of the kind within {timeout:g} s. Requests: {seen}."
-                raise TimeoutError(message)
-            return result
-
-    async def wait_for_async(
-        self,
-        predicate: LogPredicate[T],
-        timeout: float = 10.0,  # noqa: ASYNC109 - as `wait_for`
-    ) -> T:
-        """The same without blocking the event loop: the predicate runs in another thread."""
-        return await asyncio.to_thread(self.wait_for, predicate, timeout)
 
     @contextmanager
     def hold(
@@ -222,14 +176,8 @@ class SimulatedEndpoint:
         """
         from langchain_openai import ChatOpenAI
 
-        defaults: dict[str, Any] = {
-            "model": "simulated",
-            "base_url": self.base_url,
-            "api_key": "test",
-            "stream_usage": True,
-            "use_responses_api": False,
-        }
-        return ChatOpenAI(**{**defaults, **kwargs})
+        defaults: dict[str, Any] = {"model": "simulated", "base_url": self.base_url, "api_key": "test"}
+        return ChatOpenAI(**{**defaults, "stream_usage": True, "use_responses_api": False, **kwargs})
 
     def start(self) -> None:
         """Listen. After a `stop()`: at the same port, with the same log.
@@ -254,6 +202,25 @@ class SimulatedEndpoint:
             self._stop.set_result(None)
             thread.join()
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def application(self) -> web.Application:
+        """The routes. A subclass may add its own."""
+        app = web.Application(client_max_size=_LARGEST_BODY)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        return app
+
+    def rejection(self, request: ChatRequest) -> tuple[int, dict[str, Any]] | None:
+        """Status and body for a request that is turned away; `None`: it is answered. A subclass may be stricter."""
+        if request.messages:
+            return None
+        return 400, error_body("Missing required parameter: 'messages'.", status=400, param="messages")
+
     async def _serve(self, listener: socket.socket, stop: Future[None]) -> None:
         runner = web.AppRunner(
             self.application(), access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
@@ -265,168 +232,131 @@ class SimulatedEndpoint:
         finally:
             await runner.cleanup()
 
-    def application(self) -> web.Application:
-        """The routes. A subclass may add its own."""
-        app = web.Application(client_max_size=_LARGEST_BODY)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        return app
+    def log_changed(self) -> None:
+        """Called in the endpoint's thread after every change of the log. A subclass may make something of it."""
 
     async def _chat(self, http: web.Request) -> web.StreamResponse:
         request = ChatRequest.received(await http.read(), http.headers)
-        with self._changed:
-            entry = LoggedRequest(next(self._ids), request, time.monotonic())
-            self._log.append(entry)
-            self.in_flight += 1
-            self.max_in_flight = max(self.max_in_flight, self.in_flight)
-            self._changed.notify_all()
+        entry = LoggedRequest(next(self._ids), request, time.monotonic())
+        self._log.append(entry)
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
+        self.log_changed()
         try:
-            return await self._answer(_Delivery(self, self.physics, http, entry, start=entry.arrived_at))
+            return await _Exchange(self, http, entry).answer()
         except asyncio.CancelledError:
-            self._close(entry, "stopped" if self._stop.done() else "client_closed")
+            self._end(entry, "stopped" if self._stop.done() else "client_closed")
             raise
         except ConnectionError:
-            self._close(entry, "client_closed")
+            self._end(entry, "client_closed")
             return web.Response()  # goes nowhere
 
-    def _note(self, entry: LoggedRequest, **fields: Any) -> None:
-        with self._changed:
-            vars(entry).update(fields)
-            self._changed.notify_all()
-
-    def _close(self, entry: LoggedRequest, outcome: str) -> None:
+    def _end(self, entry: LoggedRequest, outcome: str = "") -> None:
         """A client that leaves during the last write overrides the outcome."""
-        with self._changed:
-            if entry.outcome is None:
-                self.in_flight -= 1
-                entry.ended_at = time.monotonic()
-            entry.outcome = outcome
-            if outcome == "client_closed":
-                entry.closed_at = time.monotonic()
-            self._changed.notify_all()
-
-    async def _answer(self, delivery: _Delivery) -> web.StreamResponse:
-        request = delivery.entry.request
-        if rejection := self.rejection(request):
-            return delivery.at_once(*rejection, outcome="rejected")
-        try:
-            for hold, match in list(self._holds):
-                if not hold.is_open and (match is None or match(request)):
-                    await hold.arrive()
-                    delivery.start = time.monotonic()  # the model begins when it is let go
-        except RendezvousError as error:
-            body = error_body(f"Held too long: {error}", status=504)
-            return delivery.at_once(504, body, outcome="held_too_long")
-        elapsed = time.monotonic() - self._since
-        if fault := next((fault for fault in list(self.faults) if fault.takes(request, elapsed)), None):
-            delivery.kind, delivery.entry.fault = fault.kind, fault.name
-        if isinstance(delivery.kind, Status | Reset | Garbage):
-            return delivery.broken(delivery.kind)
-        try:
-            reply = await self._reply(request, delivery.kind)
-        except Exception as error:  # noqa: BLE001 - the test's own code, which must not kill the server
-            body = error_body(f"The responder raised {error!r}.", status=500)
-            return delivery.at_once(500, body, outcome="responder_error")
-        limit = delivery.kind.max_tokens if isinstance(delivery.kind, CutOff) else None
-        generation = Generation(reply, request, number=delivery.entry.id, limit=limit)
-        return await (delivery.stream(generation) if request.stream else delivery.whole(generation))
-
-    async def _reply(self, request: ChatRequest, kind: FaultKind | None) -> Reply | str:
-        match kind:
-            case Reply():
-                return kind
-            case Empty():
-                return ""
-            case Refusal(text):
-                return Reply(refusal=text)
-        answer = self.responder(request)
-        return await answer if inspect.isawaitable(answer) else answer
-
-    def rejection(self, request: ChatRequest) -> tuple[int, dict[str, Any]] | None:
-        """Status and body for a request that is turned away; `None`: it is answered. A subclass may be stricter."""
-        if request.messages:
-            return None
-        return 400, error_body("Missing required parameter: 'messages'.", status=400, param="messages")
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
+        if entry.outcome is None:
+            self.in_flight -= 1
+            entry.ended_at = time.monotonic()
+        entry.outcome = outcome or (f"fault:{entry.fault}" if entry.fault else "ok")
+        self.log_changed()
 
 
-@dataclass
-class _Delivery:
-    """The way back of one request: each token at its time, broken off where a fault says so.
+class _Exchange:
+    """The answer to one request: each token at its time, broken off where a fault says so.
 
     The log is told about an end just before the last bytes go out: whoever has read an answer finds it in
     the log.
     """
 
-    endpoint: SimulatedEndpoint
-    physics: Physics
-    http: web.Request
-    entry: LoggedRequest
-    start: float
-    """From when the physics count, in seconds of `time.monotonic()`."""
-    kind: FaultKind | None = None
-    """What goes wrong."""
+    def __init__(self, endpoint: SimulatedEndpoint, http: web.Request, entry: LoggedRequest) -> None:
+        self.endpoint, self.http, self.entry = endpoint, http, entry
+        self.physics, self.start = endpoint.physics, entry.arrived_at
+        self.kind: FaultKind | None = None
 
-    def at_once(
-        self, status: int, body: Any, *, outcome: str = "", headers: dict[str, str] | None = None
+    async def answer(self) -> web.StreamResponse:
+        request = self.entry.request
+        if rejection := self.endpoint.rejection(request):
+            return self._at_once(*rejection, outcome="rejected")
+        try:
+            for hold, match in list(self.endpoint._holds):
+                if not hold.is_open and (match is None or match(request)):
+                    await hold.arrive()
+                    self.start = time.monotonic()  # the model begins when it is let go
+        except RendezvousError as error:
+            return self._at_once(504, error_body(f"Held too long: {error}", status=504), outcome="held_too_long")
+        elapsed = time.monotonic() - self.endpoint._since
+        if fault := next((fault for fault in list(self.endpoint.faults) if fault.takes(request, elapsed)), None):
+            self.kind, self.entry.fault = fault.kind, fault.name
+        if isinstance(self.kind, Status | Reset | Garbage):
+            return self._broken(self.kind)
+        try:
+            reply = await self._reply()
+        except Exception as error:  # noqa: BLE001 - the test's own code, which must not kill the server
+            body = error_body(f"The responder raised {error!r}.", status=500)
+            return self._at_once(500, body, outcome="responder_error")
+        limit = self.kind.max_tokens if isinstance(self.kind, CutOff) else None
+        generation = Generation(reply, request, number=self.entry.id, limit=limit)
+        return await (self._stream(generation) if request.stream else self._whole(generation))
+
+    def _at_once(
+        self, status: int, body: Any, headers: dict[str, str] | None = None, *, outcome: str = ""
     ) -> web.StreamResponse:
-        """An error, or another whole body that is sent without a delay."""
         self._begin(status)
-        self.endpoint._close(self.entry, outcome or self._outcome)
+        self.endpoint._end(self.entry, outcome)
         if isinstance(body, str):
             return web.Response(status=status, text=body, headers=headers)
         return web.json_response(body, status=status, headers=headers)
 
-    def broken(self, kind: Status | Reset | Garbage) -> web.StreamResponse:
-        """What a fault sends in place of an answer."""
-        if isinstance(kind, Status):
-            body = kind.body
-            if body is None:
-                body = error_body(kind.message or f"Simulated error {kind.code}.", status=kind.code)
-            headers = {} if kind.retry_after is None else {"Retry-After": f"{kind.retry_after:g}"}
-            return self.at_once(kind.code, body, headers=headers)
-        if isinstance(kind, Garbage):
-            is_stream = self.entry.request.stream
-            text = f"data: {kind.text}\n\ndata: [DONE]\n\n" if is_stream else kind.text
-            headers = {"Content-Type": _EVENT_STREAM if is_stream else "application/json"}
-            return self.at_once(200, text, headers=headers)
-        self._end()
+    def _broken(self, kind: Status | Reset | Garbage) -> web.StreamResponse:
+        match kind:
+            case Status(code, retry_after, body, message):
+                if body is None:
+                    body = error_body(message or f"Simulated error {code}.", status=code)
+                return self._at_once(code, body, {} if retry_after is None else {"Retry-After": f"{retry_after:g}"})
+            case Garbage(text) if self.entry.request.stream:
+                return self._at_once(200, f"data: {text}\n\ndata: [DONE]\n\n", _EVENT_STREAM)
+            case Garbage(text):
+                return self._at_once(200, text, _JSON)
+        self.endpoint._end(self.entry)
         if (transport := self.http.transport) is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             transport.abort()
         return web.Response()  # goes nowhere
 
-    async def whole(self, generation: Generation) -> web.StreamResponse:
-        """The answer as one JSON body."""
-        await self._until(self.physics.end(len(generation.tokens)))
+    async def _reply(self) -> Reply | str:
+        match self.kind:
+            case Reply():
+                return self.kind
+            case Empty():
+                return ""
+            case Refusal(text):
+                return Reply(refusal=text)
+        answer = self.endpoint.responder(self.entry.request)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    async def _whole(self, generation: Generation) -> web.StreamResponse:
+        await self._until(self.physics.due(len(generation.tokens)))
         if isinstance(self.kind, Stall):
-            await _forever()
+            await asyncio.Event().wait()
         body = generation.body()
         self._begin(200)
         if isinstance(self.kind, HangUp):
-            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            response = web.StreamResponse(headers=_JSON)
             response.content_length = len(body)
             await response.prepare(self.http)
             await response.write(body[: len(body) // 2])
             return self._hang_up(response)
-        self.endpoint._note(self.entry, tokens_sent=len(generation.tokens))
-        self._end()
-        return web.Response(body=body, content_type="application/json")
+        self.entry.tokens_sent = len(generation.tokens)
+        self.endpoint._end(self.entry)
+        return web.Response(body=body, headers=_JSON)
 
-    async def stream(self, generation: Generation) -> web.StreamResponse:
-        """The answer as server-sent events, one a token."""
+    async def _stream(self, generation: Generation) -> web.StreamResponse:
         count = len(generation.tokens)
         if isinstance(self.kind, HangUp | Stall):
             count = min(count, self.kind.after_tokens)
         events = generation.events()
         await self._until(self.physics.due(0))
         self._begin(200)
-        response = web.StreamResponse(headers={"Content-Type": _EVENT_STREAM, "Cache-Control": "no-cache"})
+        response = web.StreamResponse(headers=_EVENT_STREAM)
         await response.prepare(self.http)
         await response.write(next(events))
         sent = 0
@@ -436,30 +366,25 @@ class _Delivery:
             due = sent + 1
             while due < count and self.physics.due(due) <= elapsed:
                 due += 1
-            self.endpoint._note(self.entry, tokens_sent=due)
-            await response.write(b"".join(islice(events, due - sent)))
+            self.entry.tokens_sent = due
+            self.endpoint.log_changed()
+            await response.write(b"".join(itertools.islice(events, due - sent)))
             sent = due
-        await self._until(self.physics.end(count))
+        await self._until(self.physics.due(count))
         if isinstance(self.kind, HangUp):
             return self._hang_up(response)
         if isinstance(self.kind, Stall):
-            await _forever()
-        self._end()
+            await asyncio.Event().wait()
+        self.endpoint._end(self.entry)
         await response.write_eof(generation.closing_events())
         return response
 
-    @property
-    def _outcome(self) -> str:
-        return f"fault:{self.entry.fault}" if self.kind is not None else "ok"
-
     def _begin(self, status: int) -> None:
-        self.endpoint._note(self.entry, status=status, first_byte_at=time.monotonic())
-
-    def _end(self) -> None:
-        self.endpoint._close(self.entry, self._outcome)
+        self.entry.status, self.entry.first_byte_at = status, time.monotonic()
+        self.endpoint.log_changed()
 
     def _hang_up(self, response: web.StreamResponse) -> web.StreamResponse:
-        self._end()
+        self.endpoint._end(self.entry)
         if self.http.transport is not None:
             self.http.transport.close()  # what was written before still goes out
         return response
@@ -468,7 +393,3 @@ class _Delivery:
         """Sleep until so many seconds after the start, not a moment less."""
         while (remaining := self.start + moment - time.monotonic()) > 0:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(remaining)
-
-
-async def _forever() -> None:
-    await asyncio.get_running_loop().create_future()

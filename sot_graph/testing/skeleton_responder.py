@@ -11,8 +11,6 @@ from typing import Any, Literal
 from sot_graph.errors import SotConfigError
 from sot_graph.testing.openai_wire import ChatRequest, Reply, ToolCall, compact_json
 
-__all__ = ["Ask", "SkeletonResponder"]
-
 _FRAME = re.compile(
     r"write the (introduction|conclusion) of the answer|^(introduction|conclusion)[^\n]{,20}:\s*\Z",
     re.IGNORECASE | re.MULTILINE,
@@ -109,7 +107,8 @@ class SkeletonResponder:
         *,
         text: Callable[[Ask], str] | None = None,
     ) -> None:
-        self.titles = list(titles) if titles is not None else _made_titles(points)
+        made = [*_TITLES.split(", "), *(f"Title{number} word{number}" for number in range(points))][:points]
+        self.titles = made if titles is None else list(titles)
         if not self.titles:
             message = "SkeletonResponder needs at least one point."
             raise SotConfigError(message)
@@ -119,36 +118,19 @@ class SkeletonResponder:
     def __call__(self, request: ChatRequest) -> Reply:
         """Answer a request."""
         ask = Ask.of(request, self.titles)
-        if request.tools and request.raw.get("tool_choice") != "none" and not _has_fresh_result(request):
-            choice = request.raw.get("tool_choice")
-            functions = [tool["function"] for tool in request.tools]
-            wanted = choice["function"]["name"] if isinstance(choice, dict) else functions[0]["name"]
-            function = next(function for function in functions if function["name"] == wanted)
-            arguments = self._fill(function.get("parameters") or {}, ask, request)
-            return Reply(tool_calls=[ToolCall(wanted, arguments)])
-        return Reply(self._content(ask, request))
-
-    def _content(self, ask: Ask, request: ChatRequest) -> str:
-        form = request.response_format
+        choice, form = request.raw.get("tool_choice"), request.response_format
+        roles = [message.get("role") for message in request.messages if message.get("role") in ("tool", "assistant")]
+        if request.tools and choice != "none" and roles[-1:] != ["tool"]:
+            functions = {tool["function"]["name"]: tool["function"] for tool in request.tools}
+            name = choice["function"]["name"] if isinstance(choice, dict) else next(iter(functions))
+            return Reply(tool_calls=[ToolCall(name, self._fill(functions[name].get("parameters") or {}, ask, request))])
         if form.get("type") == "json_schema":
-            return compact_json(self._fill(form["json_schema"].get("schema") or {}, ask, request))
+            return Reply(compact_json(self._fill(form["json_schema"].get("schema") or {}, ask, request)))
         if form.get("type") == "json_object" or (ask.stage == "skeleton" and "json" in request.last_user.lower()):
-            return compact_json({"points": self.titles})
+            return Reply(compact_json({"points": self.titles}))
         if ask.stage == "skeleton":
-            return "\n".join(f"{number}. {title}" for number, title in enumerate(self.titles, 1))
-        return self._prose(ask, request)
-
-    def _prose(self, ask: Ask, request: ChatRequest) -> str:
-        if self._text is not None:
-            return self._text(ask)
-        return _filler_text(self._words(ask), seed=ask.title or f"{ask.number} {request.last_user}", title=ask.title)
-
-    def _words(self, ask: Ask) -> int:
-        if ask.stage in ("introduction", "conclusion"):
-            return _FRAME_WORDS
-        numbers = [ask.number or 1] if ask.stage == "point" else range(1, len(self.titles) + 1)
-        words = self.words_per_point
-        return sum(words(number) if callable(words) else words for number in numbers)
+            return Reply("\n".join(f"{number}. {title}" for number, title in enumerate(self.titles, 1)))
+        return Reply(self._prose(ask, request))
 
     def _fill(self, schema: Mapping[str, Any], ask: Ask, request: ChatRequest) -> Any:
         """A value for the JSON schema of a plain Pydantic model: titles in its arrays, prose in its other texts."""
@@ -172,23 +154,18 @@ class SkeletonResponder:
 
         return value(schema)
 
-
-def _has_fresh_result(request: ChatRequest) -> bool:
-    """Whether a tool's result came after the assistant's last message, whatever was said behind it."""
-    roles = (message.get("role") for message in reversed(request.messages))
-    return next((role == "tool" for role in roles if role in ("tool", "assistant")), False)
-
-
-def _made_titles(count: int) -> list[str]:
-    return [*_TITLES.split(", "), *(f"Title{number} word{number}" for number in range(count))][:count]
-
-
-def _filler_text(words: int, *, seed: str, title: str = "") -> str:
-    """So many words in sentences, always the same for a seed. The longest word of the title is among the first ones."""
-    words = max(1, words)
-    text = random.Random(seed).choices(_WORDS.split(), k=words)
-    subject = max(re.findall(r"\w+", title), key=len, default="")
-    if len(subject) >= _SHORTEST_CONTENT_WORD:
-        text[min(2, words - 1)] = subject.lower()
-    sentences = [text[start : start + _SENTENCE_WORDS] for start in range(0, words, _SENTENCE_WORDS)]
-    return " ".join(" ".join(sentence).capitalize() + "." for sentence in sentences)
+    def _prose(self, ask: Ask, request: ChatRequest) -> str:
+        """Sentences, always the same for a point. The longest word of its title is among the first ones."""
+        if self._text is not None:
+            return self._text(ask)
+        count = _FRAME_WORDS
+        if ask.stage not in ("introduction", "conclusion"):
+            numbers = [ask.number or 1] if ask.stage == "point" else range(1, len(self.titles) + 1)
+            words = self.words_per_point
+            count = max(1, sum(words(number) if callable(words) else words for number in numbers))
+        text = random.Random(ask.title or f"{ask.number} {request.last_user}").choices(_WORDS.split(), k=count)
+        subject = max(re.findall(r"\w+", ask.title), key=len, default="")
+        if len(subject) >= _SHORTEST_CONTENT_WORD:
+            text[min(2, count - 1)] = subject.lower()
+        sentences = [text[start : start + _SENTENCE_WORDS] for start in range(0, count, _SENTENCE_WORDS)]
+        return " ".join(" ".join(sentence).capitalize() + "." for sentence in sentences)

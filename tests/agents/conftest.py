@@ -7,10 +7,11 @@ import pytest
 from langchain_core.tracers.base import BaseTracer
 from langgraph.checkpoint.memory import InMemorySaver
 
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from sot_graph.testing import Physics, SkeletonResponder
+from tests.support.watched_endpoint import WatchedEndpoint
 
 
-class PassingEndpoint(SimulatedEndpoint):
+class PassingEndpoint(WatchedEndpoint):
     """Its connections end with their answers: an agent calls a model of LangChain's, which would never close one."""
 
     def chat_model(self, **kwargs):
@@ -18,7 +19,7 @@ class PassingEndpoint(SimulatedEndpoint):
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
+def endpoint() -> Iterator[WatchedEndpoint]:
     """An endpoint that answers at once, with three points."""
     responder = SkeletonResponder(points=3, words_per_point=12)
     with PassingEndpoint(responder, physics=Physics.instant()) as running:

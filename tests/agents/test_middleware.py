@@ -37,6 +37,7 @@ from sot_graph.testing import (
     ToolCall,
     answer_skeleton_of_thought,
 )
+from tests.support.chat_requests import decides, one_point
 
 LONG = {"messages": [HumanMessage("How do I start a garden in Oslo?", id="1")]}
 SHORT = {"messages": [HumanMessage("How warm is it in Oslo?", id="1")]}
@@ -52,14 +53,6 @@ def weather(city: str) -> str:
 def soil(city: str) -> str:
     """What the soil is like."""
     return f"clay in {city}"
-
-
-def decides(request):
-    return "Decide how to go on" in request.last_user
-
-
-def one_point(request):
-    return "one point" in request.last_user
 
 
 def has_results(request):

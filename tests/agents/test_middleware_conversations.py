@@ -6,15 +6,12 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 
 from sot_graph import SkeletonOfThoughtMiddleware, create_sot_graph
 from sot_graph.testing import Reply, SkeletonResponder
+from tests.support.chat_requests import one_point
 
 TITLES = ["Choosing a spot", "Preparing the soil", "Picking crops"]
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 HUGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 300_000}}
 WHY = {"type": "text", "text": "What grows in this garden?"}
-
-
-def one_point(request):
-    return "one point" in request.last_user
 
 
 @pytest.fixture

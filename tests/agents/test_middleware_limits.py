@@ -22,6 +22,7 @@ from sot_graph import (
 )
 from sot_graph.agents.draft_decision import may_be_skeleton, skeleton_in
 from sot_graph.testing import CutOff, Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, ToolCall
+from tests.support.chat_requests import decides, one_point
 
 ASK = {"messages": [HumanMessage("How do I start a garden in Oslo?", id="1")]}
 TITLES = ["Choosing a spot", "Preparing the soil", "Picking crops"]
@@ -32,14 +33,6 @@ OWN = "It is a long story, and this is the agent's own way of telling it."
 def weather(city: str) -> str:
     """How the weather is."""
     return f"12 degrees in {city}"
-
-
-def decides(request):
-    return "Decide how to go on" in request.last_user
-
-
-def one_point(request):
-    return "one point" in request.last_user
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 
 from sot_graph import AnswerReader, SotConfigError, SotOptions, astream_answer, create_sot_graph, stream_answer
 from sot_graph.testing import Reply, ScriptedChatModel, ToolCall, answer_skeleton_of_thought
+from tests.support.chat_requests import number_of, one_point
 
 THREAD = {"configurable": {"thread_id": "1"}}
 QUESTION = "How do plants grow?"
@@ -151,14 +152,6 @@ def parent_of(endpoint, saver):
         return kind.build(sot, saver)
 
     return build
-
-
-def one_point(request):
-    return "one point" in request.last_user
-
-
-def number_of(request):
-    return int(request.last_user.split("<point>")[1].split(".")[0])
 
 
 def points_asked_for(endpoint):

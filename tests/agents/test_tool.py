@@ -24,14 +24,11 @@ from sot_graph import (
     stream_answer,
 )
 from sot_graph.testing import Fault, Reply, ScriptedChatModel, Status, ToolCall, answer_skeleton_of_thought
+from tests.support.chat_requests import one_point
 
 THREAD = {"configurable": {"thread_id": "1"}}
 ASKED = {"messages": [HumanMessage("Write about plants.", id="1")]}
 CALL = {"name": "write_long_answer", "args": {"question": "How do plants grow?"}, "id": "c1", "type": "tool_call"}
-
-
-def one_point(request):
-    return "one point" in request.last_user
 
 
 def has_result(request):

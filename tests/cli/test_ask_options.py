@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sot_graph import SotConfigError, SotOptions
 from sot_graph.cli.app import app, ask as ask_command
 from sot_graph.cli.ask_command import ask_options
-from sot_graph.cli.exit_codes import LIBRARY_OPTIONS, in_flags
+from sot_graph.cli.process import LIBRARY_OPTIONS, in_flags
 from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Stall
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from sot_graph.cli.ask_command import ReviewAbandonedError, review_on_terminal
 from sot_graph.cli.compare_command import Way, figures
 from sot_graph.cli.live_board import Board
-from sot_graph.cli.terminal import waiting
+from sot_graph.cli.process import waiting
 
 POINTS = [{"index": 1, "title": "Sun"}, {"index": 2, "title": "Soil"}, {"index": 3, "title": "Rain"}]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from sot_graph.testing import Physics, SkeletonResponder
+from tests.support.watched_endpoint import WatchedEndpoint
 
 TMUX = shutil.which("tmux")
 if TMUX is None and os.environ.get("CI"):
@@ -69,7 +70,7 @@ class Terminal:
 
 @pytest.fixture
 def endpoint():
-    with SimulatedEndpoint(SkeletonResponder(points=4, words_per_point=20), physics=Physics.instant()) as running:
+    with WatchedEndpoint(SkeletonResponder(points=4, words_per_point=20), physics=Physics.instant()) as running:
         yield running
 
 

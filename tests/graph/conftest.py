@@ -6,13 +6,14 @@ from collections.abc import Iterator
 import pytest
 
 from sot_graph import astream_answer, stream_answer
-from sot_graph.testing import Physics, SimulatedEndpoint
+from sot_graph.testing import Physics
+from tests.support.watched_endpoint import WatchedEndpoint
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
+def endpoint() -> Iterator[WatchedEndpoint]:
     """An endpoint that answers at once."""
-    with SimulatedEndpoint(physics=Physics.instant()) as running:
+    with WatchedEndpoint(physics=Physics.instant()) as running:
         yield running
 
 

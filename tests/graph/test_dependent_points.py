@@ -17,21 +17,14 @@ from sot_graph import (
     retry_failed_points,
 )
 from sot_graph.testing import Fault, ScriptedChatModel, SkeletonResponder, Stall, Status
+from tests.support.chat_requests import number_of, one_point
 
 ASK = {"question": "How is a house built?"}
 DIAMOND = ["Ground", "Walls (needs 1)", "Roof (needs 1)", "Furniture (needs 2, 3)"]
 
 
-def is_point(request):
-    return "one point" in request.last_user
-
-
-def number_of(request):
-    return int(request.last_user.split("<point>")[1].split(".")[0])
-
-
 def points_of(endpoint):
-    return [one for one in endpoint.requests if is_point(one.request)]
+    return [one for one in endpoint.requests if one_point(one.request)]
 
 
 def graph_of(endpoint, dispatch, titles=DIAMOND, **kwargs):
@@ -75,21 +68,21 @@ async def test_a_point_begins_once_its_needs_have_ended(run, endpoint, dispatch,
 
 async def test_points_without_needs_are_in_flight_together(run, endpoint, dispatch):
     graph = graph_of(endpoint, dispatch, [f"{letter} alone" for letter in "ABCDEFGHIJ"])
-    with endpoint.hold(10, is_point) as hold:
+    with endpoint.hold(10, one_point) as hold:
         await run(graph)
     assert hold.complete
 
 
 async def test_independent_points_of_a_wave_are_in_flight_together(run, endpoint, dispatch):
     graph = graph_of(endpoint, dispatch)
-    with endpoint.hold(2, lambda request: is_point(request) and number_of(request) in (2, 3)) as hold:
+    with endpoint.hold(2, lambda request: one_point(request) and number_of(request) in (2, 3)) as hold:
         await run(graph)
     assert hold.complete
 
 
 async def test_pipelined_a_point_does_not_wait_for_others_of_an_earlier_wave(run, endpoint):
     # C needs A alone. B never ends, and C is written all the same.
-    endpoint.faults = [Fault(Stall(), lambda request: is_point(request) and number_of(request) == 2)]
+    endpoint.faults = [Fault(Stall(), lambda request: one_point(request) and number_of(request) == 2)]
     graph = graph_of(endpoint, "pipelined", ["A one", "B two", "C three (needs 1)"], options={"point_timeout": 2.0})
     result = await run(graph)
     assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "timed_out", "ok"]
@@ -110,7 +103,7 @@ async def test_the_answer_streams_in_reading_order_and_is_announced_once(endpoin
 
 async def test_a_point_whose_need_failed_says_so_and_asks_for_nothing(run, endpoint, dispatch):
     graph = graph_of(endpoint, dispatch, checkpointer=InMemorySaver())
-    endpoint.faults = [Fault(Status(400), lambda request: is_point(request) and number_of(request) == 2)]
+    endpoint.faults = [Fault(Status(400), lambda request: one_point(request) and number_of(request) == 2)]
     config = {"configurable": {"thread_id": "1"}}
     result = await run(graph, ASK, config)
     assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "failed", "ok", "failed"]
@@ -126,7 +119,7 @@ async def test_a_point_whose_need_failed_says_so_and_asks_for_nothing(run, endpo
 
 
 async def test_a_need_that_is_late_makes_those_that_wait_late_too(run, endpoint, dispatch):
-    endpoint.faults = [Fault(Stall(), lambda request: is_point(request) and number_of(request) == 1)]
+    endpoint.faults = [Fault(Stall(), lambda request: one_point(request) and number_of(request) == 1)]
     graph = graph_of(endpoint, dispatch, ["A one", "B two (needs 1)", "C three"], options={"deadline": 1.5})
     result = await run(graph)
     assert [expansion["status"] for expansion in result["expansions"]] == ["timed_out", "timed_out", "ok"]
@@ -153,13 +146,13 @@ class TellingSaver(InMemorySaver):
 
 async def test_a_resumed_run_asks_only_for_what_is_not_there(run, endpoint, dispatch):
     graph = graph_of(endpoint, dispatch, checkpointer=(saver := TellingSaver()))
-    endpoint.faults = [Fault(Stall(), lambda request: is_point(request) and number_of(request) == 3)]
+    endpoint.faults = [Fault(Stall(), lambda request: one_point(request) and number_of(request) == 3)]
     config = {"configurable": {"thread_id": "1"}}
     running = asyncio.create_task(graph.ainvoke(ASK, config))
     await endpoint.wait_for_async(
         lambda log: (
-            {number_of(one.request) for one in log if is_point(one.request) and one.outcome == "ok"} == {1, 2}
-            and any(is_point(one.request) and number_of(one.request) == 3 for one in log)
+            {number_of(one.request) for one in log if one_point(one.request) and one.outcome == "ok"} == {1, 2}
+            and any(one_point(one.request) and number_of(one.request) == 3 for one in log)
         )
     )
     async with asyncio.timeout(20):

@@ -6,18 +6,15 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from sot_graph import ExpansionError, SotOptions, create_sot_graph
 from sot_graph.testing import Fault, SkeletonResponder, Status
+from tests.support.chat_requests import one_point
 
 ASK = {"question": "How is a house built?", "messages": [("user", "How is a house built?")]}
 THREAD = {"configurable": {"thread_id": "1"}}
 TITLES = ["Ground", "Walls (needs 1)", "Roof (needs 2)"]
 
 
-def is_point(request):
-    return "one point" in request.last_user
-
-
 def is_second(request):
-    return is_point(request) and "2. Walls" in request.last_user
+    return one_point(request) and "2. Walls" in request.last_user
 
 
 @pytest.fixture(params=["alone", "in a parent"])
@@ -41,16 +38,16 @@ def asked_since(endpoint, before):
     """The points that were asked for, and whether the skeleton was."""
     requests = [logged.request for logged in endpoint.requests[before:]]
     points = [title for title in ("Ground", "Walls", "Roof") for request in requests if f". {title}" in last(request)]
-    return points, any(not is_point(request) for request in requests)
+    return points, any(not one_point(request) for request in requests)
 
 
 def last(request):
-    return request.last_user.rpartition("one point")[2] if is_point(request) else ""
+    return request.last_user.rpartition("one point")[2] if one_point(request) else ""
 
 
 async def test_when_the_model_is_back_all_points_are_written(run, endpoint, made):
     graph = made()
-    endpoint.faults = [Fault(Status(400), is_point)]
+    endpoint.faults = [Fault(Status(400), one_point)]
     with pytest.raises(ExpansionError, match="None of the 3 points"):
         await run(graph, ASK, THREAD)
     endpoint.faults, before = [], len(endpoint.requests)
@@ -61,10 +58,10 @@ async def test_when_the_model_is_back_all_points_are_written(run, endpoint, made
 
 async def test_while_it_is_away_they_are_asked_for_once_each_time_and_the_error_is_the_new_one(run, endpoint, made):
     graph = made()
-    endpoint.faults = [Fault(Status(400), is_point)]
+    endpoint.faults = [Fault(Status(400), one_point)]
     with pytest.raises(ExpansionError, match="HTTP 400"):
         await run(graph, ASK, THREAD)
-    endpoint.faults, before = [Fault(Status(403), is_point)], len(endpoint.requests)
+    endpoint.faults, before = [Fault(Status(403), one_point)], len(endpoint.requests)
     with pytest.raises(ExpansionError, match="HTTP 403"):
         await run(graph, None, THREAD)
     assert asked_since(endpoint, before) == (["Ground"], False)  # what the others need is not there

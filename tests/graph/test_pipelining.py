@@ -23,21 +23,14 @@ from sot_graph import (
     stream_answer,
 )
 from sot_graph.testing import CutOff, Fault, HangUp, Reply, SkeletonResponder, Stall, Status
+from tests.support.chat_requests import number_of, one_point
 
 ASK = {"question": "How do plants grow?"}
 TITLES = ["Light", "Water", "Soil", "Air"]
 
 
-def is_point(request):
-    return "one point" in request.last_user
-
-
 def is_skeleton(request):
-    return not is_point(request) and "Answer the question." not in request.last_user
-
-
-def number_of(request):
-    return int(request.last_user.split("<point>")[1].split(".")[0])
+    return not one_point(request) and "Answer the question." not in request.last_user
 
 
 def pipelined(endpoint, **kwargs):
@@ -79,7 +72,7 @@ async def test_a_points_prompt_knows_the_titles_up_to_its_own(run, endpoint):
     shown = {
         number_of(one.request): json.loads(one.request.messages[-2]["content"])["points"]
         for one in endpoint.requests
-        if is_point(one.request)
+        if one_point(one.request)
     }
     assert shown == {number: TITLES[:number] for number in range(1, 5)}
 
@@ -154,7 +147,7 @@ async def test_what_is_usable_stays_and_the_rest_is_asked_for(run, endpoint, cap
     result = await run(pipelined(endpoint, options={"min_points": 3}))
     assert [point["title"] for point in result["skeleton"]] == ["Light", "Mist", "Water", "Soil", "Air"]
     assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 5
-    assert len([one for one in endpoint.requests if is_point(one.request)]) == 5
+    assert len([one for one in endpoint.requests if one_point(one.request)]) == 5
     _, again = [one.request for one in endpoint.requests if is_skeleton(one.request)]
     assert again.messages[-2]["content"] == '{"points":["Light","Mist"]}'
     assert "These 2 points are kept." in again.last_user
@@ -169,7 +162,7 @@ async def test_a_skeleton_that_breaks_off_goes_on_from_there(run, endpoint, kind
     endpoint.faults = [Fault(kind, is_skeleton, times=1)]
     result = await run(pipelined(endpoint, options={"skeleton_format": skeleton_format}))
     assert [point["title"] for point in result["skeleton"]] == TITLES
-    numbers = [number_of(one.request) for one in endpoint.requests if is_point(one.request)]
+    numbers = [number_of(one.request) for one in endpoint.requests if one_point(one.request)]
     assert sorted(numbers) == [1, 2, 3, 4]
 
 
@@ -208,7 +201,7 @@ async def test_more_points_than_asked_for_are_left_out_with_a_warning(run, endpo
     result = await run(pipelined(endpoint, options={"max_points": 2}))
     assert [point["title"] for point in result["skeleton"]] == TITLES[:2]
     assert "the first 2 are kept" in caplog.text
-    assert len([one for one in endpoint.requests if is_point(one.request)]) == 2
+    assert len([one for one in endpoint.requests if one_point(one.request)]) == 2
 
 
 GOES_ON = {
@@ -237,7 +230,7 @@ async def test_a_skeleton_that_never_ends_is_closed_once_there_are_points_enough
 
 
 async def test_a_point_that_fails_leaves_its_siblings_alone_and_can_be_retried(run, endpoint):
-    endpoint.faults = [Fault(Status(400), lambda request: is_point(request) and number_of(request) == 2, times=1)]
+    endpoint.faults = [Fault(Status(400), lambda request: one_point(request) and number_of(request) == 2, times=1)]
     graph = pipelined(endpoint, checkpointer=InMemorySaver())
     config = {"configurable": {"thread_id": "1"}}
     result = await run(graph, ASK, config)
@@ -251,14 +244,14 @@ async def test_a_point_that_fails_leaves_its_siblings_alone_and_can_be_retried(r
 
 
 async def test_a_point_that_stalls_is_timed_out_and_the_deadline_holds(run, endpoint):
-    endpoint.faults = [Fault(Stall(), lambda request: is_point(request) and number_of(request) == 3)]
+    endpoint.faults = [Fault(Stall(), lambda request: one_point(request) and number_of(request) == 3)]
     for options in ({"point_timeout": 1.5}, {"deadline": 2.5}):
         result = await run(pipelined(endpoint, options=options))
         assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "ok", "timed_out", "ok"]
 
 
 async def test_leaving_early_closes_every_call(endpoint):
-    endpoint.faults = [Fault(Stall(after_tokens=2), is_point), Fault(Stall(after_tokens=8), is_skeleton)]
+    endpoint.faults = [Fault(Stall(after_tokens=2), one_point), Fault(Stall(after_tokens=8), is_skeleton)]
     async with aclosing(astream_answer(pipelined(endpoint), ASK)) as chunks:
         await anext(chunks)
         await endpoint.wait_for_async(lambda log: len(log) > 1)

@@ -1,7 +1,5 @@
 """What went wrong on the way to a model."""
 
-from typing import Any
-
 import httpx2
 import openai
 import pytest
@@ -10,20 +8,7 @@ from hypothesis import given, strategies as st
 from sot_graph.errors import status_code
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.retry_policy import is_retryable, retry_after_seconds
-
-REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
-
-
-def http_error(code: int, body: Any = None, headers: dict[str, str] | None = None) -> openai.APIStatusError:
-    response = httpx2.Response(code, request=REQUEST, headers=headers)
-    return openai.APIStatusError("Error", response=response, body=body)
-
-
-def wrapped(error: BaseException) -> Exception:
-    try:
-        raise RuntimeError("outer") from error
-    except RuntimeError as outer:
-        return outer
+from tests.support.http_errors import REQUEST, http_error, wrapped
 
 
 @pytest.mark.parametrize(("code", "callers"), [(400, False), (401, True), (403, True), (404, True), (429, False)])

@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
 
 import httpx2
 import openai
@@ -10,20 +9,7 @@ import pytest
 
 from sot_graph.errors import SkeletonError, SotConfigError, status_code
 from sot_graph.llm.retry_policy import backoff_seconds, is_retryable, retry_after_seconds
-
-REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
-
-
-def http_error(code: int, body: Any = None, headers: dict[str, str] | None = None) -> openai.APIStatusError:
-    response = httpx2.Response(code, request=REQUEST, headers=headers)
-    return openai.APIStatusError("Error", response=response, body=body)
-
-
-def wrapped(error: BaseException) -> Exception:
-    try:
-        raise RuntimeError("outer") from error
-    except RuntimeError as outer:
-        return outer
+from tests.support.http_errors import REQUEST, http_error, wrapped
 
 
 @pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503, 504, 520, 524, 529])

@@ -1,6 +1,5 @@
 """What these tests share: an endpoint, graphs run in both worlds, and a real PostgreSQL."""
 
-import asyncio
 import logging
 import os
 import shutil
@@ -15,41 +14,12 @@ import pytest
 from sot_graph.testing import Physics
 from tests.support.strict_endpoint import StrictEndpoint
 
-_OUTSIDE = (
-    "OPENAI_API_KEY",
-    "OPENAI_BASE_URL",
-    "OPENAI_API_BASE",
-    "OPENAI_PROXY",
-    "SOT_GRAPH_MODEL",
-    "SOT_GRAPH_BASE_URL",
-)
-
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests mean the same on every machine."""
-    for name in _OUTSIDE:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LANGSMITH_TRACING", "false")
-
 
 @pytest.fixture
 def endpoint() -> Iterator[StrictEndpoint]:
     """An endpoint that answers at once."""
     with StrictEndpoint(physics=Physics.instant()) as running:
         yield running
-
-
-@pytest.fixture(params=["invoke", "ainvoke"])
-def run(request):
-    """Runs a graph, synchronously or asynchronously."""
-
-    async def call(graph, given, config=None, **kwargs):
-        if request.param == "ainvoke":
-            return await graph.ainvoke(given, config, **kwargs)
-        return await asyncio.to_thread(graph.invoke, given, config, **kwargs)
-
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -24,16 +24,9 @@ from sot_graph.testing import (
     Status,
     answer_skeleton_of_thought,
 )
+from tests.support.chat_requests import one_point, point_number
 
 ASK = {"question": "How do plants grow?"}
-
-
-def one_point(request):
-    return "one point" in request.last_user
-
-
-def point_number(number):
-    return lambda request: f"<point>{number}. " in request.last_user
 
 
 def tries_of(endpoint, number):

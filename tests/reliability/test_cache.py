@@ -13,12 +13,9 @@ from langgraph.types import Command
 
 from sot_graph import SotOptions, SotPrompts, astream_answer, create_sot_graph
 from sot_graph.testing import Fault, Stall, Status
+from tests.support.chat_requests import point_number
 
 ASK = {"question": "How do plants grow?"}
-
-
-def point_number(number):
-    return lambda request: f"<point>{number}. " in request.last_user
 
 
 @pytest.fixture(params=["memory", "sqlite"])

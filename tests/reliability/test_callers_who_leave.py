@@ -13,13 +13,10 @@ import pytest
 from sot_graph import astream_answer, create_sot_graph, stream_answer
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.testing import Fault, Stall
+from tests.support.chat_requests import one_point
 
 ASK = {"question": "How do plants grow?"}
 EIGHT = 8
-
-
-def one_point(request):
-    return "one point" in request.last_user
 
 
 def all_points_in_flight(log):

@@ -16,6 +16,7 @@ from langgraph.graph import START, MessagesState, StateGraph
 
 from sot_graph import SotOptions, create_sot_graph, retry_failed_points
 from sot_graph.testing import Fault, SimulatedEndpoint, Stall, Status
+from tests.support.chat_requests import number_of, one_point
 
 QUESTION = "How do plants grow?"
 HELD = (2, 5, 6, 8)
@@ -39,14 +40,6 @@ else:
     with saver_of(kind, where) as saver:
         graph_of(saver, base_url, nested).invoke(asked(nested), config, durability=durability)
 """
-
-
-def one_point(request):
-    return "one point" in request.last_user
-
-
-def number_of(request):
-    return int(request.last_user.split("<point>")[1].split(".")[0])
 
 
 def is_held(request):

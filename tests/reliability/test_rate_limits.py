@@ -9,16 +9,9 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 
 from sot_graph import CallLimiter, SotOptions, create_sot_graph
 from sot_graph.testing import Fault, SkeletonResponder, Status
+from tests.support.chat_requests import one_point, point_number
 
 ASK = {"question": "How do plants grow?"}
-
-
-def one_point(request):
-    return "one point" in request.last_user
-
-
-def point_number(number):
-    return lambda request: f"<point>{number}. " in request.last_user
 
 
 async def test_a_point_that_gets_429_twice_waits_as_asked_and_is_written(run, endpoint):

@@ -11,18 +11,11 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 
 from sot_graph import SkeletonError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import Fault, Stall, Status
+from tests.support.chat_requests import one_point, point_number
 
 ASK = {"question": "How do plants grow?"}
 SLACK = 0.3
 """Seconds after its deadline in which an answer must be there: the one promise about time."""
-
-
-def one_point(request):
-    return "one point" in request.last_user
-
-
-def point_number(*numbers):
-    return lambda request: any(f"<point>{number}. " in request.last_user for number in numbers)
 
 
 def statuses(result):

@@ -13,8 +13,7 @@ from markupsafe import Markup
 
 from sot_graph import SotConfigError, SotOptions, create_sot_graph
 from sot_graph.report import measure_run, result_timeline
-from sot_graph.report.page import clean, seconds, shorten, with_bold
-from sot_graph.report.steps import Scale
+from sot_graph.report.page import Scale, clean, seconds, shorten, with_bold
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 
 QUESTION = "How can I sleep better?"
@@ -656,15 +655,15 @@ def test_a_conclusion_is_on_the_critical_path_and_an_introduction_beside_it():
     assert run.complete
     assert run.critical_path == pytest.approx(4.75)
     assert run.critical_points == (4,)
-    assert run.conclusion.critical
-    assert not run.introduction.critical
+    assert run.section("conclusion").critical
+    assert not run.section("introduction").critical
     assert "skeleton, point 4, conclusion, join" in result_timeline(framed())
 
 
 def test_an_introduction_that_takes_longest_is_on_the_critical_path():
     run = measure_run(framed(introduction_end=3.5 + 1e-9))
     assert run.critical_points == ()
-    assert run.introduction.critical
+    assert run.section("introduction").critical
     assert "skeleton, introduction, conclusion, join" in result_timeline(framed(introduction_end=3.5 + 1e-9))
 
 
@@ -694,11 +693,11 @@ def test_a_frame_that_was_kept_has_no_times_of_this_run():
     del result["timings"]["introduction"]
     run = measure_run(result)
     assert not run.complete
-    assert run.introduction.span is None
+    assert run.section("introduction").span is None
     assert "kept from an earlier run" in result_timeline(result)
 
 
 def test_a_run_without_a_frame_has_none():
     run = measure_run(a_result())
-    assert run.introduction is None
-    assert run.conclusion is None
+    assert run.section("introduction") is None
+    assert run.section("conclusion") is None

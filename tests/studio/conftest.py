@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from langgraph_sdk import get_client, get_sync_client
 
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from sot_graph.testing import Physics, SkeletonResponder
+from tests.support.watched_endpoint import WatchedEndpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,12 +145,12 @@ def development_server(folder, **settings):
 @pytest.fixture(scope="session")
 def session_endpoint():
     """An endpoint that answers at once, for the whole session. Use `endpoint`."""
-    with SimulatedEndpoint(physics=Physics.instant()) as running:
+    with WatchedEndpoint(physics=Physics.instant()) as running:
         yield running
 
 
 @pytest.fixture
-def endpoint(session_endpoint) -> SimulatedEndpoint:
+def endpoint(session_endpoint) -> WatchedEndpoint:
     """The model behind the server: no faults, an empty log."""
     session_endpoint.responder = SkeletonResponder()
     session_endpoint.faults = []

@@ -10,6 +10,7 @@ from langgraph.types import Command
 
 from sot_graph import astream_answer, stream_answer
 from sot_graph.testing import Fault, SkeletonResponder, Stall
+from tests.support.chat_requests import one_point
 
 ASK = {"question": "How do I keep a garden?"}
 MESSAGES = {"messages": [("user", "How do I keep a garden?")]}
@@ -38,10 +39,6 @@ def around(remote):
     builder.add_node("answer", remote)
     builder.add_edge(START, "answer")
     return builder.compile()
-
-
-def one_point(request):
-    return "one point" in request.last_user
 
 
 def about(title):

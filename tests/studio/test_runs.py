@@ -6,6 +6,7 @@ import re
 import pytest
 
 from sot_graph.testing import Fault, SkeletonResponder, Stall
+from tests.support.chat_requests import one_point
 
 ASK = {"question": "How do I keep a garden?"}
 TITLES = ["Sowing seeds", "Watering plants", "Pulling weeds", "Spreading compost", "Picking fruit", "Saving tools"]
@@ -15,10 +16,6 @@ POINTS = len(TITLES)
 @pytest.fixture(autouse=True)
 def about_gardens(endpoint):
     endpoint.responder = SkeletonResponder(titles=TITLES, text=lambda ask: f"About {ask.title or 'all of it'}.")
-
-
-def one_point(request):
-    return "one point" in request.last_user
 
 
 def titles_of(result):

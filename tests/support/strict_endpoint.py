@@ -10,8 +10,9 @@ from aiohttp import web
 from langchain_openai import ChatOpenAI
 
 from sot_graph.errors import SotConfigError
-from sot_graph.testing import ChatRequest, SimulatedEndpoint
+from sot_graph.testing import ChatRequest
 from sot_graph.testing.openai_wire import error_body
+from tests.support.watched_endpoint import WatchedEndpoint
 
 __all__ = ["StrictEndpoint"]
 
@@ -22,7 +23,7 @@ _Rejection = tuple[int, dict[str, Any]] | None
 
 
 @dataclass(eq=False, repr=False)
-class StrictEndpoint(SimulatedEndpoint):
+class StrictEndpoint(WatchedEndpoint):
     """A simulated endpoint that turns away what it doesn't know; it also lists its models.
 
     Args:

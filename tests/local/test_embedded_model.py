@@ -5,14 +5,14 @@ import os
 import pytest
 
 from sot_graph.errors import SotConfigError
-from sot_graph.local import LocalServer, embedded_server
+from sot_graph.local import LocalServer, embedded_model
 
 
 @pytest.fixture
 def machine(monkeypatch, tmp_path):
     """A machine on which this process may use so many cores, in a container with such a quota of their time."""
     shown = tmp_path / "cpu.max"
-    monkeypatch.setattr(embedded_server, "_CPU_QUOTA", shown)
+    monkeypatch.setattr(embedded_model, "_CPU_QUOTA", shown)
 
     def be(*, cores, quota=None):
         monkeypatch.setattr(os, "cpu_count", lambda: 64)
@@ -26,7 +26,7 @@ def machine(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 2), (8, 7)])
 def test_a_core_is_left_to_other_programs(machine, cores, threads):
     machine(cores=cores)
-    assert embedded_server.spare_threads() == threads
+    assert embedded_model.spare_threads() == threads
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_a_core_is_left_to_other_programs(machine, cores, threads):
 )
 def test_a_container_has_as_many_cores_as_its_quota_has_whole_ones(machine, cores, quota, threads):
     machine(cores=cores, quota=quota)
-    assert embedded_server.spare_threads() == threads
+    assert embedded_model.spare_threads() == threads
 
 
 def test_a_system_that_knows_no_affinity_has_the_machines_cores(machine, monkeypatch):
     machine(cores=2)
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert embedded_server.spare_threads() == 63
+    assert embedded_model.spare_threads() == 63
 
 
 def test_what_the_caller_says_wins(machine):

@@ -1,41 +1,27 @@
-"""How fast a simulated endpoint writes (`Physics`), what can go wrong with it, and when (`Fault`)."""
+"""How calls are answered: how fast (`Physics`), with which faults (`Fault`), and only all together (`Rendezvous`)."""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import re
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sot_graph.errors import SotConfigError
 from sot_graph.testing.openai_wire import ChatRequest, Reply
 
-__all__ = [
-    "CutOff",
-    "Empty",
-    "Fault",
-    "FaultKind",
-    "Garbage",
-    "HangUp",
-    "Physics",
-    "Refusal",
-    "Reset",
-    "Stall",
-    "Status",
-]
-
 
 @dataclass(frozen=True)
 class Physics:
     """How fast a simulated model writes: each stream alike, whatever the concurrency, as a hosted model does.
 
-    The one rule, in seconds from the request's arrival: token k (from 0) is sent at
-    `time_to_first_token + k / tokens_per_second`; a reply of n tokens ends at
-    `time_to_first_token + n / tokens_per_second`. The end is when a streamed reply says that it is over, and
-    when a reply that isn't streamed is sent. Every time is computed from the arrival, so that delays never
-    add up.
+    Every time is computed from the request's arrival, so that delays never add up.
 
     Args:
         time_to_first_token: Seconds.
@@ -45,7 +31,7 @@ class Physics:
         SotConfigError: A negative time, or a speed that is not above zero.
 
     Example:
-        >>> Physics(time_to_first_token=0.4, tokens_per_second=60.0).end(60)
+        >>> Physics(time_to_first_token=0.4, tokens_per_second=60.0).due(60)
         1.4
     """
 
@@ -66,12 +52,11 @@ class Physics:
         return cls(time_to_first_token=0.0, tokens_per_second=math.inf)
 
     def due(self, token: int) -> float:
-        """When a token (from 0) is sent, in seconds from the request's arrival."""
-        return self.time_to_first_token + token / self.tokens_per_second
+        """When a token (from 0) is sent, in seconds from the request's arrival.
 
-    def end(self, tokens: int) -> float:
-        """When a reply of so many tokens ends, in seconds from the request's arrival."""
-        return self.due(tokens)
+        A reply of n tokens ends at `due(n)`: a stream says then that it is over, any other reply is sent then.
+        """
+        return self.time_to_first_token + token / self.tokens_per_second
 
 
 @dataclass(frozen=True)
@@ -140,7 +125,6 @@ class Refusal:
 
 
 FaultKind: TypeAlias = Status | HangUp | Reset | Garbage | Empty | Stall | CutOff | Refusal | Reply
-"""A `Reply` is given in place of the responder's."""
 
 
 @dataclass
@@ -148,7 +132,7 @@ class Fault:
     """What goes wrong, and for which requests. The first fault that takes a request is its only one.
 
     Args:
-        kind: What goes wrong.
+        kind: What goes wrong. A `Reply` is given in place of the responder's.
         match: Which requests it may hit; `None`: all.
         times: How many it hits; `None`: no limit.
         until: Seconds from the endpoint's start (or its last `reset()`) in which it hits: an outage; `None`:
@@ -188,18 +172,112 @@ class Fault:
 
     def takes(self, request: ChatRequest, elapsed: float) -> bool:
         """Whether it hits this request, so many seconds after the endpoint's start; counts it if so."""
-        if self.times is not None and self.hits >= self.times:
-            return False
-        if self.until is not None and elapsed >= self.until:
-            return False
-        if self.match is not None and not self.match(request):
-            return False
-        if self.probability < 1 and self._random.random() >= self.probability:
-            return False
-        self.hits += 1
-        return True
+        takes = (
+            (self.times is None or self.hits < self.times)
+            and (self.until is None or elapsed < self.until)
+            and (self.match is None or self.match(request))
+            and (self.probability == 1 or self._random.random() < self.probability)
+        )
+        if takes:
+            self.hits += 1
+        return takes
 
     def reset(self) -> None:
         """Begin anew: no hits, and the random numbers from the start."""
         self.hits = 0
         self._random = random.Random(self.seed)
+
+
+class RendezvousError(TimeoutError):
+    """Not enough came in time: they were not in flight together.
+
+    Attributes:
+        expected: How many had to come.
+        arrived: How many were there at most.
+    """
+
+    def __init__(self, expected: int, arrived: int, timeout: float) -> None:
+        super().__init__(
+            f"{arrived} of {expected} were in flight together within {timeout:g} s: the others never came, "
+            "or wait for those that are here."
+        )
+        self.expected = expected
+        self.arrived = arrived
+
+
+class Rendezvous:
+    """A barrier for coroutines of any event loops and threads: all must be in flight together, or it raises.
+
+    It is used once: when all have come, they and whoever comes later pass. When one has waited for too long, it
+    breaks: everybody who waits, or comes later, gets the error at once.
+
+    Args:
+        n: How many have to be there together.
+        timeout: Seconds that one waits for the others.
+
+    Attributes:
+        waiting: How many wait now.
+        complete: Whether all were in flight together.
+
+    Raises:
+        SotConfigError: `n` is below 1.
+
+    Example:
+        >>> meeting = Rendezvous(2, timeout=5)
+        >>> async def main() -> None:
+        ...     await asyncio.gather(meeting.arrive(), meeting.arrive())
+        >>> asyncio.run(main())
+        >>> meeting.complete
+        True
+    """
+
+    def __init__(self, n: int, timeout: float = 10.0) -> None:
+        if n < 1:
+            message = f"Rendezvous needs at least 1 to come, not {n!r}."
+            raise SotConfigError(message)
+        self.n = n
+        self.timeout = timeout
+        self.waiting = 0
+        self.complete = False
+        self._most = 0
+        self._lock = threading.RLock()
+        # True: everybody passes; False: nobody does. A future that runs can't be cancelled by a waiter who is.
+        self._gate: Future[bool] = Future()
+        self._gate.set_running_or_notify_cancel()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether arrivals pass at once: all have come, or it was released by hand."""
+        return self._gate.done() and self._gate.result()
+
+    async def arrive(self) -> None:
+        """Wait for the others.
+
+        Raises:
+            RendezvousError: They did not come within `timeout` seconds.
+        """
+        with self._lock:
+            self.waiting += 1
+            if not self._gate.done():
+                self._most = max(self._most, self.waiting)
+                if self.waiting == self.n:
+                    self.complete = True
+                    self._settle(opens=True)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.wrap_future(self._gate), self.timeout)
+        finally:
+            with self._lock:
+                self.waiting -= 1
+        self._settle(opens=False)
+        if not self._gate.result():
+            raise RendezvousError(self.n, self._most, self.timeout)
+
+    def release(self) -> None:
+        """Let everybody pass, those who wait and those who come, though not all have come."""
+        self._settle(opens=True)
+
+    def _settle(self, *, opens: bool) -> None:
+        with self._lock:
+            if not self._gate.done():
+                self._gate.set_result(opens)

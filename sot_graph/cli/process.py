@@ -1,0 +1,239 @@
+"""The command as a process: its standard streams, as a shell may hand them over, its messages, and how it ends.
+
+Exit statuses: 0, 1 (the model or the run failed), 2 (bad usage), 130 (Ctrl-C), 143 (SIGTERM).
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from sot_graph.cli import interruption
+from sot_graph.errors import SotConfigError, SotError
+from sot_graph.options import SotOptions
+
+LIBRARY_OPTIONS = (
+    *("max_points", "point_length", "frame", "dependent", "dispatch", "skeleton_format"),
+    *("deadline", "point_timeout", "max_concurrency"),
+)
+"""Options of `sot-graph ask` that are called as in `SotOptions`."""
+
+_LONGEST_INPUT = 1_000_000
+"""In bytes: more than the graph takes as a question in any script, and an end for input that has none."""
+_STANDARD_FILES = 3
+_ERRORS_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+# "SotOptions.deadline=0", "SotOptions.deadline" and "(deadline)".
+_ARGUMENT = re.compile(rf"(?:\bSotOptions\.|(?<=\()(?=\w+\)))({'|'.join(LIBRARY_OPTIONS)})\b(=?)")
+_VARIABLE = re.compile(r"\bSOT_GRAPH_(MODEL|BASE_URL)\b")
+
+_owns_process: ContextVar[bool] = ContextVar("sot_graph_owns_process", default=False)
+"""Whether this process is the command's, to be ended by it. Not where a test calls the command."""
+
+
+class _RunFailedError(SotError):
+    """What a provider refused in a run: no bad usage, which is found before the model is asked."""
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - called where the error is handled; the command knows what to do, not rich
+
+
+class _Errors(Console):
+    def print(self, *objects: Any, **how: Any) -> None:
+        try:
+            super().print(*objects, **how)
+        except OSError:  # messages that nobody gets are no reason to end
+            self.quiet = True
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+class _WarningLines(logging.Handler):
+    """Writes to where `sys.stderr` goes just then: a board that is being drawn makes room for the line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, ValueError, AttributeError):  # a message that nobody gets is no reason to end
+            sys.stderr.write(f"sot-graph: {record.levelname.lower()}: {in_flags(record.getMessage())}\n")
+
+
+def take_over_process() -> None:
+    """Once, at the start: standard streams that are closed or can't show every character do no harm from here on."""
+    null = os.open(os.devnull, os.O_RDWR)
+    while null < _STANDARD_FILES:  # or the next socket or file would be taken for standard output
+        null = os.open(os.devnull, os.O_RDWR)
+    os.close(null)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # On a screen columns count; in a file nothing is to be lost.
+            stream.reconfigure(errors="replace" if stream.isatty() else "backslashreplace")
+    logging.getLogger("sot_graph").addHandler(_WarningLines(logging.WARNING))
+    _owns_process.set(True)
+
+
+def exit_status(run: Callable[[], object]) -> int:
+    """Run something, and say on standard error what went wrong, if anything did."""
+    try:
+        run()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # or an error of what is still buffered would be found only at exit
+    except SotConfigError as error:
+        _say_why(error)
+        return 2
+    except BrokenPipeError:  # `sot-graph ask ... | head`: the reader has what it wanted
+        drop_output()
+    except KeyboardInterrupt:
+        return interrupted()
+    except Exception as error:  # noqa: BLE001 - the end of the line: every failure gets its sentence and its status
+        if isinstance(error, OSError):
+            drop_output()
+        _say_why(error)
+        return 1
+    return 0
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """What the caller could fix is, from here on, a failed run: a wrong key, a model that there is not."""
+    try:
+        yield
+    except SotConfigError as error:
+        raise _RunFailedError(str(error)) from error
+    except KeyboardInterrupt:
+        if _owns_process.get():
+            # The embedded model stops only when it has computed what it is at, which takes seconds on a busy machine.
+            interrupted()
+        raise
+
+
+def interrupted() -> int:
+    """Say what ended the command, and end the process with its status; where it is a test's, give that back."""
+    status, word = interruption()
+    error_console().print(word, style="dim")
+    if _owns_process.get():
+        leave(status)
+    return status
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once: some threads of others' Python would wait for."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, full, or read by nobody
+            stream.flush()
+    os._exit(status)
+
+
+def drop_output() -> None:
+    """Send what is still buffered nowhere: at exit Python would try to write it, and complain once more."""
+    with suppress(OSError, AttributeError):  # closed, or a test's
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def in_flags(message: str) -> str:
+    """A message of the library's, with the command's options in place of the arguments and variables behind them."""
+    message = _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')}{found[2].replace('=', ' ')}", message)
+    return _VARIABLE.sub(lambda found: f"--{found[1].lower().replace('_', '-')} ({found[0]})", message)
+
+
+def _say_why(error: Exception) -> None:
+    """In one line without control characters, whoever wrote it."""
+    if isinstance(error, OSError) and error.errno in _ERRORS_OF_WRITING:
+        reason = f"{error.filename or 'standard output'} can't be written to: {error.strerror}."
+    elif isinstance(error, SotError):
+        reason = str(error)
+    else:
+        from sot_graph.llm.provider_errors import explain
+
+        reason = explain(error)
+    text = "".join(char if char.isprintable() else " " for char in in_flags(reason))
+    error_console().print(f"sot-graph: {' '.join(text.split())}", style="red", markup=False)
+
+
+def output_console() -> Console:
+    """Standard output, for rich."""
+    return _Output(highlight=False)
+
+
+def error_console() -> Console:
+    """Standard error, for messages."""
+    return _Errors(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def waiting(errors: Console, what: str, *, in_pipe: bool = True) -> Iterator[None]:
+    """Show what is waited for: with a running clock on a terminal, in one plain line elsewhere, if that is wanted."""
+    if not errors.is_terminal or os.environ.get("TERM") == "dumb":
+        if in_pipe:
+            errors.print(f"{what} ...", style="dim")
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    # What is printed meanwhile stays where it goes: standard output may be a file.
+    with Progress(*columns, console=errors, transient=True, redirect_stdout=False) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+def print_json(row: Mapping[str, Any]) -> None:
+    """One JSON object in one line; in ASCII where standard output is in no Unicode encoding."""
+    is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    sys.stdout.write(json.dumps(row, ensure_ascii=not is_unicode) + "\n")
+
+
+def read_question(given: str, *, reviewed: bool = False) -> str:
+    """The question of the command line; for `-`, what standard input holds. A review needs standard input, too."""
+    if reviewed and given == "-":
+        message = "--review asks on standard input, where - reads the question from: give the question as an argument."
+        raise SotConfigError(message)
+    if reviewed and sys.stdin is None:
+        message = "--review asks on standard input, which is closed."
+        raise SotConfigError(message)
+    question = _read_input() if given == "-" else _decoded(os.fsencode(given), "the question")
+    if not question.strip():
+        message = "the question is empty: there is nothing to answer."
+        raise SotConfigError(message)
+    if len(question) > (most := SotOptions().max_question_chars):
+        message = f"the question has {len(question):,} characters; it may have {most:,}."
+        raise SotConfigError(message)
+    return question
+
+
+def _read_input() -> str:
+    if sys.stdin is None:
+        message = "standard input is closed: the question - is read from there."
+        raise SotConfigError(message)
+    try:
+        data = sys.stdin.buffer.read(_LONGEST_INPUT + 1)
+    except OSError as error:
+        message = f"standard input can't be read: {error.strerror}."
+        raise SotConfigError(message) from error
+    if len(data) > _LONGEST_INPUT:
+        message = f"standard input holds more than {_LONGEST_INPUT:,} bytes, too much for a question."
+        raise SotConfigError(message)
+    return _decoded(data, "standard input")
+
+
+def _decoded(data: bytes, what: str) -> str:
+    """UTF-8, or else what the environment says."""
+    for encoding in ("utf-8-sig", getattr(sys.stdin, "encoding", None) or "utf-8"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError as error:
+            problem = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
+    message = f"{what} is not UTF-8 ({problem}): convert it, such as by `iconv -f latin1 -t utf-8`."
+    raise SotConfigError(message)
