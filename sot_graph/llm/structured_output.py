@@ -82,7 +82,6 @@ async def ask_structured(
     max_reasks: int,
     repair: Callable[[str], str | None] | None = None,
     on_text: Callable[[str], None] | None = None,
-    context: dict[str, Any] | None = None,
 ) -> tuple[M, str]:
     """Ask for a reply that validates as `schema`, again with the errors where it does not.
 
@@ -94,7 +93,6 @@ async def ask_structured(
         max_reasks: How often an invalid reply is asked for again.
         repair: Given a reply that isn't JSON, may give JSON for it: saves asking again.
         on_text: Streams the replies: called with each piece as it comes.
-        context: For the schema's validators, as Pydantic's `info.context`.
 
     Returns:
         The validated reply, and its text to the letter as the model wrote it.
@@ -113,7 +111,6 @@ async def ask_structured(
             messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
             response_model=_with_instructors_methods(schema),
             max_retries=max_reasks + 1,
-            context=context,
         )
     except InstructorError:
         if exchange.failure is None:

@@ -24,7 +24,7 @@ from sot_graph.llm.retry_policy import is_retryable
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import numbered_list, skeleton_messages
-from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton
+from sot_graph.skeleton.parser import MOST_ITEMS, PointSieve, SkeletonSchema, parse_skeleton, skeleton_schema
 from sot_graph.skeleton.stream_parser import EarlyTitles, EnoughError, TitleScanner
 
 if TYPE_CHECKING:
@@ -342,17 +342,20 @@ class Drafter:
         self, call: ModelCall, messages: list[BaseMessage], on_text: Callable[[str], None] | None
     ) -> _Reading:
         options = self._run.options
-        # Points that were given out early can't be asked for again.
-        is_whole = self._on_point is None
+        schema, reasks = SkeletonSchema, 0  # points that were given out early can't be asked for again
+        if self._on_point is None:
+            prompts, reasks = self._run.graph.prompts, options.max_reasks
+            schema = skeleton_schema(
+                self._fewest, max_words=prompts.max_title_words, drop_similar=prompts.drop_similar_titles
+            )
         parsed, text = await ask_structured(
             call,
             messages,
-            SkeletonSchema,
+            schema,
             mode=options.structured_mode,
-            max_reasks=options.max_reasks if is_whole else 0,
+            max_reasks=reasks,
             repair=self._json_from_list,
             on_text=on_text,
-            context={"points": self._points, "fewest": self._fewest} if is_whole else None,
         )
         return _Reading(parsed.points, text)
 

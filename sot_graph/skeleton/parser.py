@@ -6,11 +6,12 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.types import SkeletonPoint
@@ -123,6 +124,7 @@ def title_of(item: Any) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def clean_title(raw: str, *, max_words: int | None = None) -> str:
     """One line of plain words: no numbering, markup, quotes, invisible characters, or description behind it."""
     title = _SPACES.sub(" ", _INVISIBLE.sub(" ", raw[:_LONGEST_ITEM])).strip()
@@ -336,8 +338,7 @@ def _places(given: Sequence[Any]) -> dict[int, int]:
 
 
 class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the model, and every token is latency)
-    # The reply that a structured skeleton has to be. Validated with a context of `fewest`, and of `points`, which makes
-    # points of titles, it also wants enough of them.
+    # The reply that a structured skeleton has to be.
 
     model_config = ConfigDict(extra="forbid", title="Skeleton")
 
@@ -353,12 +354,22 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
             value = {**value, "points": titles}
         return value
 
-    @field_validator("points")
-    @classmethod
-    def _enough_points(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        context = info.context or {}
-        usable, fewest = context.get("points", list)(value), context.get("fewest", 0)
-        if len(usable) < fewest:
-            message = f"Write at least {fewest} different points; {len(usable)} are usable."
+
+@lru_cache(maxsize=64)
+def skeleton_schema(
+    min_points: int, *, max_words: int | None = None, drop_similar: bool = False
+) -> type[SkeletonSchema]:
+    """The same, whose validation also counts the points that are usable.
+
+    Not by Pydantic's validation context: instructor takes that for what to fill into the messages, as templates.
+    """
+
+    def enough_points(_cls: type[BaseModel], value: list[str]) -> list[str]:
+        usable = clean_titles(value, max_words=max_words, drop_similar=drop_similar)
+        if len(usable) < min_points:
+            message = f"Write at least {min_points} different points; {len(usable)} are usable."
             raise ValueError(message)
         return value
+
+    validator = field_validator("points")(classmethod(enough_points))
+    return type("Skeleton", (SkeletonSchema,), {"__module__": __name__, "enough_points": validator})

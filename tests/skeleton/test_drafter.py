@@ -14,7 +14,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.run import GraphParts, RunContext
 from sot_graph.skeleton.drafter import Draft, Drafter, NoSkeletonError
-from sot_graph.skeleton.parser import SkeletonSchema, clean_titles, given_points
+from sot_graph.skeleton.parser import given_points, skeleton_schema
 from sot_graph.testing import (
     ChatRequest,
     CutOff,
@@ -34,7 +34,6 @@ TITLES = ["Alpha one", "Beta two", "Gamma three"]
 JSON = '{"points":["Alpha one","Beta two","Gamma three"]}'
 LIST = "1. Alpha one\n2. Beta two\n3. Gamma three"
 PROSE = "I would rather not plan."
-AT_LEAST_3 = {"points": clean_titles, "fewest": 3}
 
 MakeRun = Callable[..., RunContext]
 
@@ -350,7 +349,7 @@ async def test_similar_titles_are_not_counted_where_the_prompts_drop_them(
 
 
 def test_the_schema_is_compact_and_forbids_the_rest():
-    schema = SkeletonSchema.model_json_schema()
+    schema = skeleton_schema(3).model_json_schema()
     assert schema["title"] == "Skeleton"
     assert schema["properties"] == {"points": {"items": {"type": "string"}, "title": "Points", "type": "array"}}
     assert schema["required"] == ["points"]
@@ -367,7 +366,7 @@ def test_the_schema_is_compact_and_forbids_the_rest():
     ],
 )
 def test_the_schema_takes_titles_bare_and_dressed(value: Any):
-    assert SkeletonSchema.model_validate(value, context=AT_LEAST_3).points == TITLES
+    assert skeleton_schema(3).model_validate(value).points == TITLES
 
 
 @pytest.mark.parametrize(
@@ -375,12 +374,12 @@ def test_the_schema_takes_titles_bare_and_dressed(value: Any):
 )
 def test_the_schema_refuses_what_is_no_skeleton(value: Any):
     with pytest.raises(ValidationError):
-        SkeletonSchema.model_validate(value, context=AT_LEAST_3)
+        skeleton_schema(3).model_validate(value)
 
 
 def test_the_schema_says_how_many_points_are_missing():
     with pytest.raises(ValidationError, match="Write at least 3 different points; 1 are usable"):
-        SkeletonSchema.model_validate({"points": ["A", "A"]}, context=AT_LEAST_3)
+        skeleton_schema(3).model_validate({"points": ["A", "A"]})
 
 
 def test_given_points_are_numbered_and_cleaned():
