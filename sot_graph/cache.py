@@ -30,11 +30,6 @@ def model_fingerprint(model: Runnable[Any, Any]) -> str:
     return _hash(dumps(model))
 
 
-def fingerprint(*settings: object) -> str:
-    """Twelve letters that are the same for the same settings, to compare runs by."""
-    return _hash("\n".join(map(repr, settings)))[:12]
-
-
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -42,7 +42,7 @@ from sot_graph.nodes.join import join as join_node
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.nodes.trace_summary import trace_policy
-from sot_graph.options import SotContext, SotOptions, frame_parts
+from sot_graph.options import FRAME_PARTS, SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
 from sot_graph.routing.protocol import Router, check_router
 from sot_graph.run import GraphParts
@@ -115,11 +115,11 @@ def build_sot_graph(
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
     before_join, after_join = [EXPAND_POINT, JOIN], [EXPAND_POINT, END]
-    if "introduction" in frame_parts(frame):
+    if "introduction" in FRAME_PARTS[frame]:
         add(WRITE_INTRODUCTION, write_introduction, schema=WriteIntroductionInput)
         builder.add_edge(WRITE_INTRODUCTION, JOIN)
         before_join.append(WRITE_INTRODUCTION)
-    if "conclusion" in frame_parts(frame):
+    if "conclusion" in FRAME_PARTS[frame]:
         add(WRITE_CONCLUSION, write_conclusion)
         builder.add_edge(WRITE_CONCLUSION, JOIN)
         after_join.append(WRITE_CONCLUSION)

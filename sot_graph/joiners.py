@@ -133,8 +133,10 @@ def join_answer(
     """
     # Copies: a join may do what it wants with them, and the result stays what it is.
     points = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
-    numbered, _ = number_sources(shown_expansions(expansions, on_point_failure))
-    texts = [Expansion(**expansion) for expansion in numbered]
+    shown = shown_expansions(expansions, on_point_failure)
+    if any(expansion.get("sources") for expansion in shown):
+        shown, _ = number_sources(shown)
+    texts = [Expansion(**expansion) for expansion in shown]
     answer = join(question, points, texts)
     if not isinstance(answer, str):
         message = f"The join returned {type(answer).__name__}; it must return the answer as a string."

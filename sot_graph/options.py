@@ -179,16 +179,12 @@ else:
     SotContext.__doc__ = "What one run may set, by `graph.invoke(..., context={...})`: laid over the graph's options."
 
 
-_FRAME_PARTS: Mapping[FrameChoice, tuple[FramePartName, ...]] = {
+FRAME_PARTS: Mapping[FrameChoice, tuple[FramePartName, ...]] = {
     "none": (),
     "intro": ("introduction",),
     "intro+conclusion": ("introduction", "conclusion"),
 }
-
-
-def frame_parts(frame: FrameChoice) -> tuple[FramePartName, ...]:
-    """The parts that are written around the points."""
-    return _FRAME_PARTS[frame]
+"""The parts that are written around the points."""
 
 
 @cache

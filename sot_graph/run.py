@@ -157,10 +157,7 @@ class RunContext:
     limiter: CallLimiter | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
     ended: bool = False
-    trace: NodeTrace = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.trace = NodeTrace(self.config)
+    trace: NodeTrace = field(kw_only=True)
 
     def elapsed(self) -> float:
         """Seconds since the run's start."""
@@ -254,7 +251,7 @@ def open_run(
         # "team:<id>|writer:<id>|draft_skeleton:<id>". A step that is a number counts the calls within one task.
         steps = [step.partition(":")[0] for step in namespace.split("|")[:-1]]
         place = "/".join(step for step in steps if not step.isdigit())
-        if reads_context:
+        if reads_context and runtime.context is not None:
             options = apply_context(options, runtime.context, embedded="|" in namespace)
         write, control = runtime.stream_writer, runtime.control or control
     begins = key is None
@@ -277,6 +274,7 @@ def open_run(
         threaded=threaded,
         place=place,
         limiter=limiter,
+        trace=NodeTrace(config),
     )
     try:
         yield run

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from sot_graph.events import FrameEndEvent, PointEndEvent
-from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, is_shown, tail_of
-from sot_graph.options import frame_parts
+from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, is_shown
+from sot_graph.options import FRAME_PARTS
 
 if TYPE_CHECKING:
     from sot_graph.events import SkeletonDeltaEvent, SkeletonEvent
@@ -28,7 +28,8 @@ def announce_skeleton(
     cites = run.graph.expander is not None or any(expansion.get("sources") for expansion in kept)
     settled = {"type": "sot.skeleton", "points": points, "heads": heads, "separator": separator, "grown": grown}
     run.emit(cast("SkeletonEvent", {**settled, **_layout(run, cites=cites)}))
-    announce_kept(kept, frame or {}, run)
+    if kept or frame:
+        announce_kept(kept, frame or {}, run)
 
 
 def announce_point(point: SkeletonPoint, run: RunContext) -> None:
@@ -41,7 +42,7 @@ def announce_point(point: SkeletonPoint, run: RunContext) -> None:
 
 def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext) -> None:
     """Texts that are there at once: given, or written by an earlier process."""
-    for name in frame_parts(run.graph.options.frame):
+    for name in FRAME_PARTS[run.graph.options.frame]:
         if part := frame.get(name):
             run.emit({"type": "sot.frame.delta", "part": name, "text": part["text"]})
             announce_frame_end(name, part, run)
@@ -52,12 +53,13 @@ def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext
 
 def announce_point_end(expansion: Expansion, run: RunContext) -> None:
     """A point is done."""
+    join = run.graph.join
     ended = PointEndEvent(
         type="sot.point.end",
         index=expansion["index"],
         status=expansion["status"],
         shown=is_shown(expansion, run.options.on_point_failure),
-        tail=tail_of(run.graph.join, expansion),
+        tail=join.tail_of(expansion) if isinstance(join, PointwiseJoin) else "",
     )
     if expansion.get("truncated"):
         ended["truncated"] = True
@@ -79,7 +81,7 @@ def _layout(run: RunContext, *, cites: bool) -> dict[str, Any]:
     """What a reader must know of the whole answer."""
     layout: dict[str, Any] = {
         "eager": run.options.on_point_failure != "skip",
-        "introduction": "introduction" in frame_parts(run.graph.options.frame),
+        "introduction": "introduction" in FRAME_PARTS[run.graph.options.frame],
     }
     if cites:
         layout["cites"] = True

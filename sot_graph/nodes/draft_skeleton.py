@@ -10,7 +10,7 @@ from langgraph.types import Overwrite
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_skeleton
-from sot_graph.nodes.pipelined_dispatch import draft_and_expand, skeleton_keys
+from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import Asked, kept_expansions, kept_frame, read_given, read_question
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.run import ANSWER_ID
@@ -118,7 +118,7 @@ def given_skeleton(state: SotState, asked: Asked, run: RunContext) -> Update | N
     draft = Draft(points, numbered_list(points), run.options.skeleton_format)
     return {
         **reset_keys(asked, run),
-        **skeleton_keys(draft, "the skeleton was given"),
+        **draft.state_keys("the skeleton was given"),
         "expansions": Overwrite(kept),
         "frame": Overwrite(frame),
         "usage": Overwrite(add_usage(None, None)),
@@ -130,7 +130,7 @@ def announced_keys(draft: Draft, reason: str, run: RunContext, *, why: str | Non
     """The keys of a drafted skeleton; those who listen are told, unless it is reviewed first."""
     if draft.points and not run.graph.options.review_skeleton:
         announce_skeleton(draft.points, [], run)
-    return skeleton_keys(draft, why if why and draft.points else reason)
+    return draft.state_keys(why if why and draft.points else reason)
 
 
 async def _draft_again(state: SotState, run: RunContext) -> Update:
@@ -140,7 +140,7 @@ async def _draft_again(state: SotState, run: RunContext) -> Update:
     drafter = Drafter(run, state["asked"], state["history"], revision=revision, may_depend=may_depend)
     draft, reason = await drafter.settle()
     return {
-        **skeleton_keys(draft, reason),
+        **draft.state_keys(reason),
         "expansions": Overwrite(kept_expansions(draft.points, state["expansions"])),
         "review_comment": "",
         "frame": Overwrite({}),

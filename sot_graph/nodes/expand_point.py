@@ -24,7 +24,7 @@ from sot_graph.nodes import (
     WRITE_INTRODUCTION,
 )
 from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
-from sot_graph.options import frame_parts
+from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import expansion_messages, expansion_prefill, frame_messages
 from sot_graph.skeleton.drafter import skeleton_call_messages
 from sot_graph.types import Expansion, FramePart, PointTiming, StageTiming
@@ -61,7 +61,7 @@ def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] |
         return JOIN
     finished = {expansion["index"]: expansion for expansion in state["expansions"] if expansion["status"] == "ok"}
     sends = _sends(state, finished)
-    if "introduction" in frame_parts(frame) and "introduction" not in state.get("frame", {}):
+    if "introduction" in FRAME_PARTS[frame] and "introduction" not in state.get("frame", {}):
         sends.insert(0, Send(WRITE_INTRODUCTION, _shared(state)))
     return sends or JOIN
 
@@ -69,7 +69,7 @@ def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] |
 def fan_out_rest(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
     """The edge after `join`: the next wave, of points that waited for those of the last; the conclusion; or the end."""
     sends = _sends(state, {expansion["index"]: expansion for expansion in state["expansions"]})
-    if not sends and "conclusion" in frame_parts(frame) and "conclusion" not in state.get("frame", {}):
+    if not sends and "conclusion" in FRAME_PARTS[frame] and "conclusion" not in state.get("frame", {}):
         return WRITE_CONCLUSION
     return sends or END
 

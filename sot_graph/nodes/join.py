@@ -12,7 +12,7 @@ from langgraph.types import Overwrite
 from sot_graph.errors import ExpansionError
 from sot_graph.joiners import frame_answer, join_answer, joint_sources
 from sot_graph.nodes.trace_summary import describe_result
-from sot_graph.options import frame_parts
+from sot_graph.options import FRAME_PARTS
 from sot_graph.state import SotState, merge_timings
 from sot_graph.types import Expansion, FinishReason, StageTiming
 from sot_graph.usage import usage_metadata
@@ -46,7 +46,7 @@ async def join(state: SotState, run: RunContext) -> Update:
             error.answer = frame_answer(graph.join, points, frame)
             run.emit({"type": "sot.answer", "answer": error.answer})
         raise
-    parts = frame_parts(graph.options.frame)
+    parts = FRAME_PARTS[graph.options.frame]
     if "conclusion" in parts and "conclusion" not in frame:
         return {}
     cut = [f"point {expansion['index']}" for expansion in expansions if expansion.get("truncated")]
@@ -55,11 +55,13 @@ async def join(state: SotState, run: RunContext) -> Update:
         _log_cuts(cut, run)
     points = join_answer(graph.join, state["asked"], state["skeleton"], expansions, on_point_failure)
     answer = frame_answer(graph.join, points, frame)
+    has_sources = any(expansion.get("sources") for expansion in expansions)
+    sources = joint_sources(expansions, on_point_failure) if has_sources else []
     timing = StageTiming(start=start, end=run.elapsed())
     finish_reason: FinishReason = "length" if cut else "stop"
     return {
         **finish_run(state, run, answer, finish_reason, state["usage"], {"join": timing}),
-        "sources": joint_sources(expansions, on_point_failure),
+        "sources": sources,
     }
 
 

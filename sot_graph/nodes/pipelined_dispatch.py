@@ -21,7 +21,7 @@ from sot_graph.concurrency.background_loop import run_in_own_thread
 from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_skeleton
 from sot_graph.nodes.expand_point import expand_point, write_introduction
-from sot_graph.options import frame_parts
+from sot_graph.options import FRAME_PARTS
 from sot_graph.run import open_run
 from sot_graph.skeleton.drafter import Draft, Drafter, skeleton_as_written
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, merge_timings
@@ -79,24 +79,12 @@ async def draft_and_expand(
         usage = add_usage(usage, update["usage"])
         timings = merge_timings(timings, update["timings"])
     return {
-        **skeleton_keys(draft, why if why and draft.points else end["reason"]),
+        **draft.state_keys(why if why and draft.points else end["reason"]),
         "is_written": bool(draft.points),
         "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
         "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
         "usage": usage,
         "timings": timings,
-    }
-
-
-def skeleton_keys(draft: Draft, reason: str) -> Update:
-    """The state's keys of a settled skeleton."""
-    return {
-        "skeleton": draft.points,
-        "skeleton_text": draft.text,
-        "skeleton_format": draft.skeleton_format,
-        "is_written": False,
-        "route": "skeleton" if draft.points else "direct",
-        "route_reason": reason,
     }
 
 
@@ -122,7 +110,7 @@ class _Pipeline:
             self._begin(EXPAND_POINT, expand_point, payload, shown=point, titled=step["titled"])
         if self._points:
             announce_skeleton(self._points, [], self._run, grown=True)
-            if "introduction" in frame_parts(self._run.graph.options.frame):
+            if "introduction" in FRAME_PARTS[self._run.graph.options.frame]:
                 known = self._known()
                 self._begin(WRITE_INTRODUCTION, write_introduction, known, shown=known)
         return step

@@ -13,7 +13,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
-from sot_graph.options import frame_parts
+from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text
 from sot_graph.skeleton.parser import clean_title, given_points
@@ -271,7 +271,7 @@ def kept_frame(given: Any, frame: FrameChoice, *, whole: bool) -> Frame:
     kept: Frame = {}
     if given is None:
         return kept
-    for name in frame_parts(frame):
+    for name in FRAME_PARTS[frame]:
         part = given.get(name) if isinstance(given, Mapping) else given
         if part is None:
             continue

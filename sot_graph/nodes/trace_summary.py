@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
+from hashlib import sha256
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from langgraph.types import TracePolicy
 
-from sot_graph.cache import fingerprint
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
 
 _DIGITS = 3
+_version = cache(version)
 
 
 def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
@@ -35,15 +36,12 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
     if not run.trace.is_watched or run.invocation.is_described:
         return
     run.invocation.is_described = True
+    # The same for the same settings, to compare runs by.
+    settings = f"{run.graph.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
     run.trace.describe_graph(
-        {"sot_version": _version(), "sot_fingerprint": fingerprint(run.graph.prompts, run.options)},
+        {"sot_version": _version("sot-graph"), "sot_fingerprint": sha256(settings).hexdigest()[:12]},
         inputs=None if run.invocation.begun_here else {"question": state["asked"]},
     )
-
-
-@cache
-def _version() -> str:
-    return version("sot-graph")
 
 
 def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: bool = True) -> None:

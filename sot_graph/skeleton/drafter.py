@@ -63,6 +63,17 @@ class Draft:
     skeleton_format: str
     """The format that it was asked for in."""
 
+    def state_keys(self, reason: str) -> dict[str, Any]:
+        """The state's keys of it, with the reason of its route."""
+        return {
+            "skeleton": self.points,
+            "skeleton_text": self.text,
+            "skeleton_format": self.skeleton_format,
+            "is_written": False,
+            "route": "skeleton" if self.points else "direct",
+            "route_reason": reason,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Revision:
@@ -273,11 +284,16 @@ class Drafter:
             raise SkeletonError(f"No skeleton: {explain(error)}.") from error  # noqa: EM102
 
     async def _ask_repeatedly(self, skeleton_format: str) -> Draft:
-        options, is_early = self._run.options, self._on_point is not None
+        options, graph, is_early = self._run.options, self._run.graph, self._on_point is not None
         # Where nothing is given out early, instructor has asked again already, with what was wrong with the JSON.
         reasks = options.max_reasks if is_early or skeleton_format == "list" else 0
         retries = options.max_retries
-        call = self._call(skeleton_format)
+        settings, name = graph.prompts.skeleton_settings, "write skeleton as a list"
+        if skeleton_format == "structured":
+            settings = {key: value for key, value in settings.items() if key not in _SETTINGS_OF_LISTS}
+            name = "write skeleton"
+        config = self._run.child_config(run_name=name, stage="skeleton")
+        call = ModelCall(graph.skeleton_model, "skeleton", self._run, config, settings)
         messages = self._messages(skeleton_format)
         while True:
             reading = await self._ask(call, skeleton_format, messages)
@@ -405,15 +421,6 @@ class Drafter:
         prefill = self._run.graph.prompts.skeleton_prefill.format()
         following = [AIMessage(prefill)] if prefill else []
         return [*_without_prefill(messages), AIMessage(text), again, *following]
-
-    def _call(self, skeleton_format: str) -> ModelCall:
-        settings: Mapping[str, Any] = self._run.graph.prompts.skeleton_settings
-        name = "write skeleton as a list"
-        if skeleton_format == "structured":
-            name = "write skeleton"
-            settings = {key: value for key, value in settings.items() if key not in _SETTINGS_OF_LISTS}
-        config = self._run.child_config(run_name=name, stage="skeleton")
-        return ModelCall(self._run.graph.skeleton_model, "skeleton", self._run, config, settings)
 
     # --- the points
 
