@@ -81,7 +81,10 @@ class PointwiseJoin:
         if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
             expansions, _ = number_sources(expansions)
         points = self.separator.join(
-            f"{self.head_of(expansion)}{expansion['text']}{self.tail_of(expansion)}" for expansion in expansions
+            self.head_of(expansion)
+            + expansion["text"]
+            + ("" if expansion["status"] == "ok" else self.tail_of(expansion))
+            for expansion in expansions
         )
         listed = {source["number"]: source for expansion in expansions for source in expansion.get("sources") or []}
         return points + self.sources + list_sources(listed[number] for number in sorted(listed)) if listed else points

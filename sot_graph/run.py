@@ -175,9 +175,10 @@ class RunContext:
 
     def child_config(self, *, run_name: str, stage: Stage, **metadata: Any) -> RunnableConfig:
         """The config of a model call: readable in a trace, told apart in `stream_mode="messages"`."""
+        callbacks = self.config.get("callbacks")
         return {
             **self.config,
-            "callbacks": self.trace.callbacks_below(self.config.get("callbacks")),
+            "callbacks": callbacks if self.trace.shows_content else self.trace.callbacks_below(callbacks),
             "run_name": run_name,
             "tags": [*self.config.get("tags", ()), f"sot:{stage}"],
             "metadata": {**self.config.get("metadata", {}), "sot_stage": stage, **metadata},

@@ -53,13 +53,13 @@ def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext
 
 def announce_point_end(expansion: Expansion, run: RunContext) -> None:
     """A point is done."""
-    join = run.graph.join
+    join, is_ok = run.graph.join, expansion["status"] == "ok"
     ended = PointEndEvent(
         type="sot.point.end",
         index=expansion["index"],
         status=expansion["status"],
-        shown=is_shown(expansion, run.options.on_point_failure),
-        tail=join.tail_of(expansion) if isinstance(join, PointwiseJoin) else "",
+        shown=is_ok or is_shown(expansion, run.options.on_point_failure),
+        tail="" if is_ok or not isinstance(join, PointwiseJoin) else join.tail_of(expansion),
     )
     if expansion.get("truncated"):
         ended["truncated"] = True

@@ -106,10 +106,9 @@ def reset_keys(asked: Asked, run: RunContext) -> Update:
 
 def given_skeleton(state: SotState, asked: Asked, run: RunContext) -> Update | None:
     """The first node's whole update where the caller brought a skeleton along; `None`: none was."""
-    given = read_given(state)
-    if given is None:
+    if state.get("given_skeleton") is None and state.get("given_expansions") is None:
         return None
-    points, expansions = given
+    points, expansions = read_given(state)
     options = run.graph.options
     kept = kept_expansions(points, expansions)
     frame = kept_frame(state.get("given_frame"), options.frame, whole=len(kept) == len(points))

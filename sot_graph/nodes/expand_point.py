@@ -108,7 +108,8 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     about: dict[str, Any] = {"sot_point_index": index}
     if run.trace.shows_content:
         about["sot_point_title"] = title
-    run.trace.describe_node(name=run.trace.name(f"expand {index}", title), stage="expansion", **about)
+    shown = f"{index}: {title}" if run.trace.shows_content else str(index)
+    run.trace.describe_node(name=f"expand {shown}", stage="expansion", **about)
     run.invocation.tried.add(index)
     timing = PointTiming(index=index, start=run.elapsed())
     written = _unmet_need(payload)
@@ -117,7 +118,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
         section = Section(
             label=f"Point {index}",
             stage="expansion",
-            call_name=run.trace.name(f"write {index}", title),
+            call_name=f"write {shown}",
             metadata=about,
             settings=prompts.expansion_settings,
             messages=partial(_point_messages, payload, run),
@@ -142,7 +143,9 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     if written.sources:
         expansion["sources"] = written.sources
     announce_point_end(expansion, run)
-    _describe_end(written, run, status_key="sot_point_status")
+    # A section that failed is an error in the trace, though its node ended well.
+    cache_hit = True if written.is_cached else None
+    run.trace.describe_node(error=written.error, sot_point_status=written.status, sot_cache_hit=cache_hit)
     if written.first_text_at is not None:
         timing["first_token"] = written.first_text_at
     timing["end"] = run.elapsed()
@@ -226,17 +229,12 @@ async def _write_frame_part(
     if written.truncated:
         part["truncated"] = True
     announce_frame_end(name, part, run)
-    _describe_end(written, run, status_key="sot_frame_status")
+    cache_hit = True if written.is_cached else None
+    run.trace.describe_node(error=written.error, sot_frame_status=written.status, sot_cache_hit=cache_hit)
     if written.first_text_at is not None:
         timing["first_token"] = written.first_text_at
     timing["end"] = run.elapsed()
     return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
-
-
-def _describe_end(written: WrittenText, run: RunContext, *, status_key: str) -> None:
-    """A section that failed is an error in the trace, though its node ended well."""
-    about: dict[str, Any] = {status_key: written.status, "sot_cache_hit": True if written.is_cached else None}
-    run.trace.describe_node(error=written.error, **about)
 
 
 def _prompt_basis(given: WriteIntroductionInput | SotState, run: RunContext) -> dict[str, Any]:

@@ -54,7 +54,7 @@ async def join(state: SotState, run: RunContext) -> Update:
     if cut:
         _log_cuts(cut, run)
     points = join_answer(graph.join, state["asked"], state["skeleton"], expansions, on_point_failure)
-    answer = frame_answer(graph.join, points, frame)
+    answer = frame_answer(graph.join, points, frame) if frame else points
     has_sources = any(expansion.get("sources") for expansion in expansions)
     sources = joint_sources(expansions, on_point_failure) if has_sources else []
     timing = StageTiming(start=start, end=run.elapsed())

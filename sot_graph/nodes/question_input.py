@@ -54,21 +54,25 @@ def read_question(state: SotState, options: SotOptions, place: str = "") -> Aske
     messages = list(state.get("messages") or [])
     given = state.get("question")
     position = last_human(messages)
-    if given is not None:
-        question = _checked("question", given)
-        at_end = position is None or clean_text(_text(messages[position])) != clean_text(question)
-        before = messages if at_end or position is None else messages[:position]
-    else:
-        if position is None:
-            message = (
-                'There is no question: pass {"question": "..."}, or messages with a human message among them '
-                f"({len(messages)} messages, none of them human)."
-            )
-            raise SotConfigError(message)
-        question = _checked("the last human message", _text(messages[position]))
-        if lost := {str(block.get("type")) for block in other_blocks(messages[position])}:
-            logger.warning("Only the text of the last human message is used; left out: %s.", ", ".join(lost))
-        at_end, before = False, messages[:position]
+    if given is None and position is None:
+        message = (
+            'There is no question: pass {"question": "..."}, or messages with a human message among them '
+            f"({len(messages)} messages, none of them human)."
+        )
+        raise SotConfigError(message)
+    asked = None if position is None else _text(messages[position])
+    what, question = ("the last human message", asked) if given is None else ("question", given)
+    if not isinstance(question, str):
+        message = f"{what} is {type(question).__name__}; it must be a string."
+        raise SotConfigError(message)
+    if not clean_text(question).strip():
+        message = f"{what} is empty: there is nothing to answer."
+        raise SotConfigError(message)
+    if given is None and position is not None and (others := other_blocks(messages[position])):
+        lost = {str(block.get("type")) for block in others}
+        logger.warning("Only the text of the last human message is used; left out: %s.", ", ".join(lost))
+    at_end = asked is None or clean_text(asked) != clean_text(question)
+    before = messages if at_end or position is None else messages[:position]
     if position is not None and not at_end:
         # Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there.
         before = before + [
@@ -126,16 +130,6 @@ def _text(message: BaseMessage) -> str:
     return message.content if isinstance(message.content, str) else str(message.text)
 
 
-def _checked(what: str, question: Any) -> str:
-    if not isinstance(question, str):
-        message = f"{what} is {type(question).__name__}; it must be a string."
-        raise SotConfigError(message)
-    if not clean_text(question).strip():
-        message = f"{what} is empty: there is nothing to answer."
-        raise SotConfigError(message)
-    return question
-
-
 def _turn(message: BaseMessage) -> ChatTurn | None:
     """An earlier message as the prompts show it; `None` for one that says nothing, such as a bare tool call."""
     if isinstance(message, ToolMessage):
@@ -183,11 +177,9 @@ def _block_as_data(block: Any) -> Any:
     return _as_data(block) if isinstance(block, str) else block
 
 
-def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]] | None:
-    """What the caller brought along, checked; `None` if no skeleton follows from it."""
+def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]]:
+    """The skeleton and the expansions that the caller brought along, checked."""
     skeleton, given_expansions = state.get("given_skeleton"), state.get("given_expansions")
-    if skeleton is None and given_expansions is None:
-        return None
     if given_expansions is not None and not isinstance(given_expansions, (list, tuple)):
         kind = type(given_expansions).__name__
         message = f"given_expansions is {kind}; pass back the expansions of an earlier result, a list."

@@ -57,10 +57,6 @@ class NodeTrace:
         self.shows_content = not any(client_hides_content(client) for client in clients if client is not None)
         """Whether names and metadata may hold what was asked or written."""
 
-    def name(self, name: str, title: str) -> str:
-        """A run's name: with its title, where content isn't hidden."""
-        return f"{name}: {title}" if self.shows_content else name
-
     def callbacks_below(self, callbacks: Any) -> Any:
         """The node's callbacks for what it calls: where content is hidden, no error tells any of it."""
         if self.shows_content or not isinstance(callbacks, BaseCallbackManager):

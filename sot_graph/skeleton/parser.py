@@ -350,8 +350,8 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
         if isinstance(value, list):
             value = {"points": value}
         if isinstance(value, dict) and isinstance(value.get("points"), list):
-            titles = [title for item in value["points"] if (title := title_of(item)) is not None]
-            value = {**value, "points": titles}
+            titles = [item if isinstance(item, str) else title_of(item) for item in value["points"]]
+            value = {**value, "points": [title for title in titles if title is not None]}
         return value
 
 

@@ -5,10 +5,21 @@ from collections.abc import Iterator
 
 import pytest
 from langchain_core.tracers.base import BaseTracer
+from langchain_openai.chat_models import _client_utils
 from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph.testing import Physics, SkeletonResponder
 from tests.support.watched_endpoint import WatchedEndpoint
+
+
+@pytest.fixture(autouse=True)
+def no_client_of_an_earlier_loop() -> None:
+    """A hack: LangChain keeps an HTTP client for each address as long as the process runs.
+
+    An endpoint may get the port of an earlier test's. Then the agent's own call would ride on a connection of that
+    test's event loop, which is closed.
+    """
+    _client_utils._cached_async_httpx_client.cache_clear()
 
 
 class PassingEndpoint(WatchedEndpoint):
