@@ -71,12 +71,12 @@ class Invocation:
     touched: float = 0.0
     gate: CallLimiter | None = None
     begun_here: bool = False
-    """Whether this invocation read the question. One that resumes a run didn't, and the run's times are of several
-    clocks then."""
+    """Whether this invocation read the question. A resumed run did that elsewhere, and its times come from several
+    clocks."""
     tried: set[int] = field(default_factory=set)
     """The points that this invocation has written, or failed to write."""
     skeleton_call: tuple[object, list[BaseMessage]] | None = None
-    """The messages that every point's prompt begins with, after what they were made from. They are made once."""
+    """`(inputs, messages)`: the messages that start every point's prompt, made once, and what they were made from."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
     logged: set[str] = field(default_factory=set)
@@ -259,7 +259,7 @@ def open_run(
     key = key or uuid4().hex
     invocation = _invocations.enter(key, control)
     invocation.begun_here |= begins
-    # Replies are streamed at a deadline too: of one that isn't streamed, nothing would be there by then.
+    # With a deadline, replies are always streamed: one that is cut off would leave no text otherwise.
     stream = options.stream
     if stream == "auto":
         stream = options.deadline is not None or somebody_listens(config, runtime)

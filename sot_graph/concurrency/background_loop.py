@@ -69,8 +69,8 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 _loops: list[_LibraryLoop] = [_LibraryLoop()]
-"""The first is everybody's. What runs on one may well block it, as a join that invokes a graph of its own does: a call
-from there goes to the next, because waiting for its own loop would never end."""
+"""Calls use the first loop. Code on a loop may block it, as a join does that invokes another graph. So a call from a
+loop uses the next one: waiting for its own would never end."""
 
 
 @atexit.register
@@ -167,7 +167,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         future.cancel()
         reason = scopes[0].reason if scopes else None
         if reason is not None and isinstance(error, concurrent.futures.CancelledError):
-            # Not as it is: it is an `Exception`, after which a retry policy would have the node run again.
+            # The error itself is an `Exception`, and a retry policy would run the node again for it.
             raise reason from None
         raise
     finally:

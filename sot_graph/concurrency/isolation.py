@@ -24,8 +24,8 @@ _GOES_ON = (
 )
 
 _calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_contained_calls", default=())
-"""The calls that the running code is part of: an expander may call a graph that has one, too. What it begins inherits
-this."""
+"""The isolated calls around the running code. They nest, since an expander may run another graph, and the tasks that
+are started inside inherit them."""
 _left: set[asyncio.Task[Any]] = set()
 """Loops hold their tasks weakly."""
 
@@ -83,7 +83,7 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
 
 
 async def without_exit(call: Awaitable[T]) -> T:
-    """What a call gives. A `SystemExit` of its own is an error: a task hands it on to its loop, which ends.
+    """Return the call's result. A `SystemExit` becomes a `ContainedError`: asyncio would stop the event loop for it.
 
     Raises:
         ContainedError: It would have ended the process.

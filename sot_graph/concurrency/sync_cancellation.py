@@ -81,7 +81,7 @@ def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
         try:
             previous(number, frame)
         except BaseException:  # a handler that returns wants the work to go on
-            # Elsewhere: here any lock may be held by what was interrupted.
+            # Cancel from another thread: the interrupted code may hold a lock that cancelling needs.
             tell_loops(scope.cancel)
             raise
 
@@ -95,10 +95,10 @@ def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
 
 
 class _ExitWatch:
-    """Ends, as the interpreter begins to end, what nobody will wait for: runs of the main and of daemon threads.
+    """Cancels the runs of the main and of daemon threads when the interpreter begins to exit.
 
     Python joins the threads of executors, LangGraph's among them, before it calls what is registered with `atexit`.
-    But it tells all of them first, and an idle one then ends at once: so this keeps an idle one, and waits for it.
+    Before it joins them it wakes them all, and an idle thread ends at once. So this keeps an idle thread as a signal.
     """
 
     def __init__(self) -> None:

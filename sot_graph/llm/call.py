@@ -76,7 +76,7 @@ class Reply:
 def unbound(
     runnable: Runnable[Any, Any], config: RunnableConfig, settings: Mapping[str, Any]
 ) -> tuple[Runnable[Any, Any], RunnableConfig, Mapping[str, Any]]:
-    """A model beside what was bound to it: a binding's own call would put the callbacks into another order."""
+    """Split a bound model into model, config and settings. Calling the binding itself would reorder the callbacks."""
     while isinstance(runnable, RunnableBinding) and type(runnable).ainvoke is RunnableBinding.ainvoke:
         if runnable.config or runnable.config_factories:
             config = merge_configs(runnable.config, config)
@@ -104,7 +104,7 @@ class ModelCall:
     config: RunnableConfig
     settings: Mapping[str, Any]
     trace: CallTrace = field(default_factory=CallTrace)
-    """Of the tries that were made."""
+    """Numbers the tries of this call in traces, and follows each."""
 
     async def ask(
         self,

@@ -1,10 +1,9 @@
 """`LoopModel`: a chat model that may be used on any number of event loops, and is asked in the way that costs least.
 
 An asynchronous HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its
-own for every loop. Its chat completions go through the client's public `post`, requests as they are and replies as they
-came: the client's own `chat.completions` looks up each field of a request in its type, down to each message's, for
-names to translate, of which chat completions have none; and it builds typed objects of what comes, of which LangChain
-makes dictionaries again. A model that doesn't call what stands here is slower, and nothing else.
+own for every loop. Its chat completions go through the client's public `post`. The client's own `chat.completions`
+costs more and gives nothing for it: it looks for field names to translate, of which there are none, and it builds typed
+replies that LangChain unpacks again. If a model bypasses this code, it only gets slower; the result is the same.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from sot_graph.observability.redaction import secrets_of
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
-"""Of these it is known that they need no typed replies; a class below them may read fields of its provider's."""
+"""These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
 _MOST_CONNECTIONS = 1000
 """As many as the OpenAI client's own pool: one process has no CPU for more calls at once."""
 _DESCRIPTORS_SHARE = 0.75
@@ -75,7 +74,7 @@ class LoopModel:
         reset_after_fork(self)
 
     def reset_in_child(self) -> None:
-        """Not the copies: they belong to loops, and a forked child has its own."""
+        """Reset the lock only. The copies belong to event loops, and a forked child has its own loops."""
         self._lock = threading.Lock()
 
     async def here(self) -> Runnable[Any, Any]:
@@ -194,7 +193,7 @@ class _OpenClient:
         _open_clients.discard(self)
 
     def _close_soon(self) -> None:
-        """The model is gone: close now, or with the loop if that doesn't run; if it is closed, with the next client."""
+        """The model is gone. A running loop closes it now, an idle one at its end; else the next client does."""
         if self.loop.is_running():
             asyncio.run_coroutine_threadsafe(self.close(), self.loop)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sot_graph.options import SotOptions
 
 _RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
-"""Beside all from 500 on."""
+"""And every status from 500 on, such as 503 and 529."""
 _SERVER_ERROR = 500
 _RATE_LIMITED = 429
 _FIRST_BUSY_WAIT = 1.0

@@ -72,7 +72,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
 
 
 def check_review_is_possible(run: RunContext) -> None:
-    """Before anything is paid for.
+    """Raise before the first model call if a review is wanted and the run has no checkpointer.
 
     Raises:
         SotConfigError: A review is wanted, and there is no checkpointer.

@@ -1,6 +1,6 @@
 """`expand_point`, one task a point, its siblings around the points, and the edges that fan out to them.
 
-A point, the introduction and the conclusion are sections: what they are written from differs, the way doesn't.
+A point, the introduction and the conclusion are all sections. Their data differs; the code that writes is shared.
 """
 
 from __future__ import annotations

@@ -192,8 +192,8 @@ class _Pipeline:
             titled: When a point's title was there.
         """
         graph, is_begun_here = self._run.graph, False
-        # What a point needs stands before it, and LangGraph lets those who wait for a place in by their order: theirs
-        # are taken before this one waits for them.
+        # A point needs only earlier points. LangGraph gives out places in order, so those points got theirs first, and
+        # waiting for them here can't deadlock.
         needed = [self._writing[index - 1] for index in payload.get("point", {}).get("depends_on", ())]
 
         async def write(_shown: Any) -> Update:

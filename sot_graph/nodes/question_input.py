@@ -220,7 +220,7 @@ def _with_sources(item: dict[str, Any], position: int) -> dict[str, Any]:
             f"given_expansions: the sources of entry {position} ({kind_of(item['sources'])}) are no list of texts or "
             'of {"title": ..., "url": ..., "id": ...}; pass back the expansions of an earlier result as they are.'
         )
-        raise SotConfigError(message) from None  # whose text quotes it, for every trace to show
+        raise SotConfigError(message) from None  # the ValueError quotes the sources, and traces would show it
 
 
 def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expansion]) -> list[Expansion]:

@@ -69,7 +69,7 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
 
 
 class _ReviewPending(GraphInterrupt):
-    """LangGraph's own, but for its text: traces show it, and the question is in its value."""
+    """LangGraph's own, with a text that hides its value: the value holds the question, and traces show the text."""
 
     def __repr__(self) -> str:
         return "GraphInterrupt('the skeleton waits for its review')"

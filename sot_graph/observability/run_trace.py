@@ -110,7 +110,7 @@ class NodeTrace:
 
 
 def _add_metadata(run: Run, metadata: Mapping[str, Any]) -> None:
-    """Not by the run's own method: the runs of sibling tasks share one dictionary, which that would change."""
+    """Not by `run.add_metadata`: sibling runs share one dictionary, and it would change them all."""
     known = {key: value for key, value in metadata.items() if value is not None}
     run.extra = {**(run.extra or {}), "metadata": {**run.metadata, **known}}
 

@@ -1,7 +1,7 @@
 """`Drafter`: gets a skeleton from the cache or from a model, in one format and then in the other.
 
-Points may be given out while the model still writes (`dispatch="pipelined"`), or only the whole skeleton counts. The
-way is the same: what was given out stays, and is what a further call goes on from.
+Points may be given out while the model still writes (`dispatch="pipelined"`), or only the whole skeleton counts. Both
+use the same code: points that were given out are kept, and the next call asks for the rest.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Reading:
     text: str = ""
     end: _End = "whole"
     reason: str = ""
-    """What is wrong with it; empty: how many points are usable."""
+    """What is wrong with the reply. If it is empty, the number of usable points is told instead."""
 
 
 def skeleton_call_messages(
@@ -442,7 +442,7 @@ class Drafter:
         return self._read[1]
 
     def _json_from_list(self, text: str) -> str | None:
-        """JSON made of a list in its place, which is as good: no need to ask again."""
+        """Turn a list into the JSON that was asked for, so that the model need not be asked again."""
         if text.lstrip().startswith("{"):
             with suppress(ValueError):
                 json.loads(text)
@@ -469,8 +469,8 @@ class Drafter:
         if len(points) > self._most:
             self._warn_of_too_many(str(len(points)))
             points = points[: self._most]
-        # The model's text goes to the letter into the points' prompts where it holds these titles and next to nothing
-        # else. A title that had to be cleaned, or text around the titles, may not.
+        # The points' prompts quote the model's text to the letter if it holds these titles only. If a title was
+        # cleaned, or other text stands around them, the prompts get a numbered list.
         titles = [point["title"] for point in points]
         structure = 16 * len(titles) + 64
         is_same = [raw.strip() for raw in reading.titles] == titles

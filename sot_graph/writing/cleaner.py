@@ -17,11 +17,11 @@ _SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？]")
 _SAYING = re.compile(r"[^\W_]|[\u2190-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]")
 """What a text says something by: a letter, a digit, or a picture such as an emoji."""
 _MOST_LAYERS = 4
-"""An echo wears few: "1. Title" as a heading, then "Title:" again."""
+"""How many echoes are taken away at most, such as "1. Title" as a heading, then "Title:" again."""
 
 
 class _NeedsMoreError(Exception):
-    """What comes next decides."""
+    """More text is needed to tell whether this is an echo."""
 
 
 class TextCleaner:
@@ -33,7 +33,7 @@ class TextCleaner:
 
     Args:
         index: The point's index.
-        title: Its title. Without index and title: a text that isn't a point's, of which nothing is taken away.
+        title: Its title. With neither index nor title, nothing is taken away: the text isn't a point's.
         prefill: The beginning that was put into the model's mouth; some servers repeat it.
         trim_to_sentence: Whether `finish(cut_off=True)` cuts back to the last whole sentence.
     """

@@ -90,8 +90,8 @@ class TextSource(Protocol):
 async def write_text(section: Section, run: RunContext) -> WrittenText:
     """Have a section written within `point_timeout` and what is left until the deadline; nothing is raised.
 
-    A good text comes from the cache, or goes there. An expander may do anything, so nothing tells whether what it wrote
-    once would be written again: its texts are not kept.
+    A good text comes from the cache, or goes there. An expander's texts are not kept, since they may
+    differ from call to call.
     """
     graph, expander_input = run.graph, section.expander_input
     key = None
