@@ -220,7 +220,6 @@ def open_run(
     *,
     graph: GraphParts | None = None,
     key: str | None = None,
-    limiter: CallLimiter | None = None,
     reads_context: bool = True,
     threaded: bool = False,
     emit: Callable[[SotEvent], None] | None = None,
@@ -232,7 +231,6 @@ def open_run(
         options: The graph's own options.
         graph: What the graph was made with; `None` outside a graph.
         key: The run's key from the state; `None` begins a new run.
-        limiter: Bounds the model calls of several graphs together.
         reads_context: Whether the run's context is laid over the options. Not in a part of somebody else's graph.
         threaded: Whether the graph runs synchronously.
         emit: In place of LangGraph's stream writer.
@@ -274,7 +272,7 @@ def open_run(
         in_graph=runtime is not None,
         threaded=threaded,
         place=place,
-        limiter=limiter,
+        limiter=None if graph is None else graph.limiter,
         trace=NodeTrace(config),
     )
     try:

@@ -69,7 +69,7 @@ class GraphNode(Runnable[Any, Update]):
         graph = self.graph
         # LangGraph's config is whole. Completing it would copy it, which takes 2 kB a point.
         config = ensure_config() if config is None else config
-        with open_run(config, graph.options, graph=graph, key=key, limiter=graph.limiter, threaded=threaded) as run:
+        with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
             describe_run(run, input)
             try:
                 return await self.function(input, run)

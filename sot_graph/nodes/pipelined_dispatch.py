@@ -207,7 +207,6 @@ class _Pipeline:
                 graph.options,
                 graph=graph,
                 key=self._run.key,
-                limiter=graph.limiter,
                 threaded=self._run.threaded,
                 emit=self._emit,
             ) as run:

@@ -188,7 +188,8 @@ class Drafter:
             SotConfigError: The provider refused the key or the model's name.
         """
         cache, known = self._run.graph.cache, self._given_out.points
-        kept = _draft_in(await cache.get(self._key())) if cache.keeps else None
+        key = self._key() if cache.keeps else None
+        kept = _draft_in(await cache.get(key)) if key is not None else None
         if kept is not None and kept.points[: len(known)] == known:
             self._run.meter.add_cache_hit("skeleton")
             self._run.trace.describe_node(sot_cache_hit=True)
@@ -200,8 +201,8 @@ class Drafter:
             draft = await self.draft()
         except NoSkeletonError as error:
             return Draft([], "", ""), f"no skeleton could be had: {error}"
-        if self.is_whole and cache.keeps:
-            await cache.put(self._key(), asdict(draft))
+        if self.is_whole and key is not None:
+            await cache.put(key, asdict(draft))
         return draft, "a skeleton could be had"
 
     def _key(self) -> str | None:
