@@ -7,6 +7,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any
 
@@ -28,6 +29,18 @@ ASK = [HumanMessage("Why is the sky blue?")]
 def endpoint() -> Iterator[SimulatedEndpoint]:
     with SimulatedEndpoint(lambda _: "Because.", physics=Physics.instant()) as running:
         yield running
+
+
+@contextmanager
+def resource_warnings() -> Iterator[list[str]]:
+    """What is left open within. Garbage of earlier tests (clients of LangChain's own close nothing) is collected first."""
+    gc.collect()
+    left_open: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield left_open
+        gc.collect()
+    left_open += [str(warning.message) for warning in caught if warning.category is ResourceWarning]
 
 
 async def where() -> tuple[str, str]:
@@ -133,24 +146,20 @@ async def ask(model: LoopModel) -> str:
 
 def test_one_model_serves_several_event_loops_in_a_row(endpoint: SimulatedEndpoint):
     model = LoopModel(endpoint.chat_model())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with resource_warnings() as left_open:
         for _ in range(5):
             assert asyncio.run(ask(model)) == "Because."
-        gc.collect()
-    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+    assert left_open == []
     assert len(endpoint.requests) == 5
 
 
 def test_one_model_serves_many_threads_each_with_a_loop_of_its_own(endpoint: SimulatedEndpoint):
     model = LoopModel(endpoint.chat_model())
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with resource_warnings() as left_open:
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda _: asyncio.run(ask(model)), range(40)))
-        gc.collect()
     assert answers == ["Because."] * 40
-    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+    assert left_open == []
 
 
 def test_one_model_serves_many_threads_by_the_librarys_loop(endpoint: SimulatedEndpoint):
@@ -179,16 +188,14 @@ def test_the_connections_of_a_forgotten_model_are_closed_to_the_last(endpoint: S
             del model
             gc.collect()
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with resource_warnings() as left_open:
         loop.run_until_complete(ask_five_times())
         if when == "between its runs":
             gc.collect()
         loop.run_until_complete(loop.shutdown_asyncgens())
         assert not open_on(loop)
         loop.close()
-        gc.collect()
-    assert [str(warning.message) for warning in caught if warning.category is ResourceWarning] == []
+    assert left_open == []
 
 
 @pytest.mark.parametrize("model_lives", [True, False])
