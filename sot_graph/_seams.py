@@ -2,7 +2,8 @@
 
 | function | what of whom | the public thing that is missing | without it |
 |---|---|---|---|
-| `somebody_listens` | LangGraph's stream writer that does nothing, LangChain's streaming handlers | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
+| `somebody_listens` | LangGraph's stream writer that does nothing | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
+| `streaming_handlers` | LangChain's private protocol of them | a handler's word that it streams | each model call is heard by itself, and the answer at the end |
 | `has_checkpointer`, `without_checkpointer` | LangGraph's key in a config | the same two, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state |
 | `client_hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
 | `in_class` | assignment to an object's `__class__` | a LangGraph `compile` that makes a class of one's own | who leaves a synchronous run waits until its model calls end |
@@ -22,6 +23,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig
     from langgraph.runtime import Runtime
 
@@ -31,6 +33,7 @@ __all__ = [
     "has_checkpointer",
     "in_class",
     "somebody_listens",
+    "streaming_handlers",
     "without_checkpointer",
 ]
 
@@ -41,8 +44,8 @@ _STREAMS = "tap_output_aiter"
 """The method that makes a handler one of LangChain's private protocol, for which it streams inside `ainvoke`."""
 
 
-def somebody_listens(config: RunnableConfig, runtime: Runtime[Any] | None) -> bool:
-    """Whether a run's tokens reach anybody: by `stream_mode="custom"` or `"messages"`, or by event streaming.
+def somebody_listens(runtime: Runtime[Any] | None) -> bool:
+    """Whether anybody listens to a run's events, by `stream_mode="custom"`.
 
     Where it can't be told, the answer is yes: streaming to nobody costs a little, silence costs the feature.
     """
@@ -50,11 +53,14 @@ def somebody_listens(config: RunnableConfig, runtime: Runtime[Any] | None) -> bo
         return False
     # Where nobody listens, LangGraph hands out a writer that does nothing: a function that refers to nothing.
     code = getattr(runtime.stream_writer, "__code__", None)
-    if code is None or code.co_freevars or code.co_names:
-        return True
+    return code is None or bool(code.co_freevars or code.co_names)
+
+
+def streaming_handlers(config: RunnableConfig) -> list[BaseCallbackHandler]:
+    """Those of a config's callbacks that want tokens: of `stream_mode="messages"` and of event streams."""
     callbacks = config.get("callbacks")
     handlers = callbacks if isinstance(callbacks, list) else getattr(callbacks, "handlers", None) or []
-    return any(hasattr(handler, _STREAMS) for handler in handlers)
+    return [handler for handler in handlers if hasattr(handler, _STREAMS)]
 
 
 def has_checkpointer(config: RunnableConfig) -> bool:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable
+from langchain_core.runnables.config import ensure_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph._seams import in_class
 from sot_graph.cache import ResultCache
 from sot_graph.concurrency.call_limiter import CallLimiter
-from sot_graph.concurrency.sync_cancellation import closing_calls
+from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import check_call, check_kind, check_returns_at_once
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
@@ -51,6 +54,7 @@ from sot_graph.streaming import AnswerTransformer
 from sot_graph.writing.expander import Expander, check_expander
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
     from langgraph.cache.base import BaseCache
     from langgraph.store.base import BaseStore
     from langgraph.types import Checkpointer
@@ -71,6 +75,7 @@ def build_sot_graph(
     options: SotOptions | None = None,
     cache: BaseCache[Any] | None = None,
     limiter: CallLimiter | None = None,
+    name: str = "sot_graph",
 ) -> StateGraph[SotState, SotContext, SotInput, SotOutput]:
     """The graph before it is compiled, for those who compile it themselves.
 
@@ -99,6 +104,8 @@ def build_sot_graph(
         limiter=limiter,
         router=router,
         expander=expander,
+        # Providers take nothing else in a message's name.
+        name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
     )
     _warn_of_ignored_lengths(graph.prompts, graph.options)
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
@@ -206,7 +213,7 @@ def create_sot_graph(
         cache: LangGraph's. Keeps skeletons and points that are good, by model, prompts, options, history and
             question.
         store: LangGraph's.
-        name: The graph's name in traces and in Studio.
+        name: The graph's name in traces and in Studio, and that of the answer's message.
 
     Returns:
         A graph: `graph.invoke({"question": "..."})` gives a dict with `answer` and the keys of `SotOutput`;
@@ -232,6 +239,7 @@ def create_sot_graph(
         options=options,
         cache=cache,
         limiter=limiter,
+        name=name,
     )
     graph: CompiledStateGraph[SotState, SotContext, SotInput, SotOutput] = builder.compile(
         checkpointer=checkpointer, cache=cache, store=store, name=name, transformers=[AnswerTransformer]
@@ -239,12 +247,85 @@ def create_sot_graph(
     return in_class(graph, _SotGraph).with_config(max_concurrency=_SYNC_WIDTH)
 
 
-class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
-    """A compiled graph whose synchronous runs close their model calls when their caller goes away."""
+class EmbeddedResult(dict[str, Any]):
+    """A result as a parent's node gives it: `messages`, and everything else under `sot`.
 
-    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+    LangGraph writes a node's items into the parent's keys of the same names, whosesoever they are. A function that
+    calls the graph reads what it wants all the same: `result["answer"]`.
+    """
+
+    def __init__(self, result: Mapping[str, Any]) -> None:
+        messages = {"messages": result["messages"]} if "messages" in result else {}
+        super().__init__(messages, sot={key: value for key, value in result.items() if key != "messages"})
+
+    def __missing__(self, key: str) -> Any:
+        return self["sot"][key]
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self["sot"]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, also of one under `sot`."""
+        return super().get(key, self["sot"].get(key, default))
+
+
+class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
+    """A compiled graph that is a good guest in a parent, and that closes its calls when a synchronous caller leaves."""
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """As LangGraph's; in a parent with an `EmbeddedResult`."""
+        result = super().invoke(input, config, **kwargs)
+        return _for_parent(result) if _is_node(config, kwargs) else result
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        """The same, asynchronously."""
+        result = await super().ainvoke(input, config, **kwargs)
+        return _for_parent(result) if _is_node(config, kwargs) else result
+
+    def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, and as its `invoke`, which reads this."""
-        return closing_calls(super().stream(*args, **kwargs))
+        if "context" in kwargs:
+            kwargs = _with_own_context(config, kwargs)
+        parts = super().stream(input, config, **kwargs)
+        return closing_calls(_each_for_parent(parts) if _is_node(config, kwargs) else parts)
+
+    def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
+        """The same, asynchronously."""
+        if "context" in kwargs:
+            kwargs = _with_own_context(config, kwargs)
+        parts: Any = super().astream(input, config, **kwargs)
+        return _aeach_for_parent(parts) if _is_node(config, kwargs) else parts
+
+
+def _is_node(config: RunnableConfig | None, asked: Mapping[str, Any]) -> bool:
+    """Whether a result is for a parent's node: its caller hasn't asked for anything but what a run gives by default."""
+    if asked.get("output_keys") is not None or asked.get("stream_mode") not in (None, "values"):
+        return False
+    return bool(ensure_config(config).get("configurable", {}).get("checkpoint_ns"))
+
+
+def _for_parent(result: Any) -> Any:
+    return EmbeddedResult(result) if type(result) is dict else result
+
+
+def _each_for_parent(parts: Iterator[Any]) -> Iterator[Any]:
+    with closing_once(parts):
+        yield from map(_for_parent, parts)
+
+
+async def _aeach_for_parent(parts: AsyncGenerator[Any]) -> AsyncIterator[Any]:
+    async with aclosing(parts):
+        async for part in parts:
+            yield _for_parent(part)
+
+
+def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """A context that the caller hands to this very graph is its own, also in a parent's node."""
+    context = settings.get("context")
+    if not isinstance(context, Mapping) or "sot" in context or not _is_node(config, {}):
+        return settings
+    own = {key: value for key, value in context.items() if key in SotContext.__annotations__}
+    return {**settings, "context": {**context, "sot": own}}
 
 
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
@@ -73,6 +73,10 @@ _ABOUT: Mapping[str, str] = {
     "stream_max_delay": (
         "Seconds that a piece of text may wait to be sent together with the next; the first never waits."
     ),
+    "messages": (
+        'What stream_mode="messages" and event streams hear: the answer as one message in reading order, or each model '
+        "call by itself (calls)."
+    ),
     "max_question_chars": "Characters of the question and its history together; more is refused.",
 }
 """What each option does. Studio shows it in its form. Times are in seconds."""
@@ -117,6 +121,7 @@ class SotOptions:
     on_point_failure: OnPointFailure = "mark"
     stream: Literal["auto", True, False] = "auto"
     stream_max_delay: _Delay = 0.03
+    messages: Literal["answer", "calls"] = "answer"
     max_question_chars: _Positive = 200_000
 
     def __post_init__(self) -> None:
@@ -159,6 +164,7 @@ if TYPE_CHECKING:
         on_point_failure: OnPointFailure
         stream: Literal["auto", True, False]
         stream_max_delay: float
+        messages: Literal["answer", "calls"]
         max_question_chars: int
 
 else:
@@ -193,32 +199,37 @@ def _adapters() -> Mapping[str, TypeAdapter[Any]]:
     return {field.name: TypeAdapter(hints[field.name]) for field in fields(SotOptions)}
 
 
-def apply_context(options: SotOptions, context: object, *, embedded: bool) -> SotOptions:
+def apply_context(
+    options: SotOptions, context: object, *, embedded: bool, repeated: Collection[str] = ()
+) -> SotOptions:
     """Lay a run's context over the graph's options.
 
     Args:
         options: The graph's own.
         context: What LangGraph hands over: a dict, an object with attributes, or `None`.
-        embedded: Whether the graph runs inside a parent, whose context comes through as it is: what it holds
-            for others is ignored then. At the root an unknown key is a mistake.
+        embedded: Whether the graph runs inside a parent. Only what the parent's context has as `sot` is meant for it.
+        repeated: Keys that are no mistake at the root: some servers repeat a run's `configurable` as its context.
 
     Raises:
-        SotConfigError: An unknown key at the root, or a value out of its bounds.
+        SotConfigError: An unknown key, or a value out of its bounds.
     """
-    if context is None:
-        return options
     known = SotContext.__annotations__
-    if isinstance(context, Mapping):
-        given = {str(key): value for key, value in context.items()}
-        if not embedded and (unknown := sorted(given.keys() - known.keys())):
+    own = context.get("sot") if isinstance(context, Mapping) else getattr(context, "sot", None)
+    if own is None and not embedded:
+        own = context
+    if own is None:
+        return options
+    if isinstance(own, Mapping):
+        changes = {str(key): value for key, value in own.items()}
+        if unknown := sorted(changes.keys() - known.keys() - set(repeated)):
             message = (
                 f"context has the unknown key {unknown[0]!r}; a run may set: {', '.join(sorted(known))}. "
                 "Everything else is set by SotOptions when the graph is made."
             )
             raise SotConfigError(message)
+        changes = {name: value for name, value in changes.items() if name in known}
     else:
-        given = {name: getattr(context, name) for name in known if hasattr(context, name)}
-    changes = {name: value for name, value in given.items() if name in known}
+        changes = {name: getattr(own, name) for name in known if hasattr(own, name)}
     most = changes.get("max_points")
     if isinstance(most, int) and "min_points" not in changes and 1 <= most < options.min_points:
         changes["min_points"] = most  # who asks for two points wants two, not an error about a default

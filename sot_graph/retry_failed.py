@@ -192,7 +192,8 @@ def _merged(
     changed = {"id": kept["answer_id"], "usage_metadata": usage_metadata(usage)}
     answer = retry["messages"][-1].model_copy(update=changed)
     result = {**retry, "usage": usage, "timings": merge_timings(kept.get("timings"), timings)}
-    parents = {key: value for key, value in {**result, "messages": [answer]}.items() if key in graph.channels}
+    kept_by_parent = {"messages": [answer], "sot": {key: value for key, value in result.items() if key != "messages"}}
+    parents = {key: value for key, value in kept_by_parent.items() if key in graph.channels}
     result["messages"] = [*retry["messages"][:-1], answer]
     # The child's reducers add its usage and timings to what is there.
     childs = {"messages": [answer], "usage": retry["usage"], "timings": timings, "frame": Overwrite(retry["frame"])}

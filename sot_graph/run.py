@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.runtime import get_runtime
 
-from sot_graph._seams import has_checkpointer, somebody_listens
+from sot_graph._seams import has_checkpointer, somebody_listens, streaming_handlers
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.observability.redaction import Redactor
@@ -26,6 +27,7 @@ from sot_graph.options import SotOptions, apply_context
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
+    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
 
@@ -35,11 +37,12 @@ if TYPE_CHECKING:
     from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.prompts.templates import SotPrompts
     from sot_graph.routing.protocol import Router
+    from sot_graph.streaming.live_message import LiveMessage
     from sot_graph.types import Stage
     from sot_graph.writing.expander import Expander
 
 ANSWER_ID = "sot_answer_id"
-"""In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as his own."""
+"""In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as their own."""
 
 _IDLE_SECONDS = 60.0
 """A run that no node has touched for so long is over: between two nodes lie milliseconds."""
@@ -58,6 +61,8 @@ class GraphParts:
     limiter: CallLimiter | None = None
     router: Router | None = None
     expander: Expander | None = None
+    name: str = "sot_graph"
+    """Of the answer's message."""
 
 
 @dataclass(slots=True)
@@ -79,6 +84,8 @@ class Invocation:
     """`(inputs, messages)`: the messages that start every point's prompt, made once, and what they were made from."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
+    live: LiveMessage | None = None
+    """The answer's message, as those hear it who listen to the run's messages."""
     logged: set[str] = field(default_factory=set)
     """The warnings that need to be logged once a run only."""
 
@@ -133,9 +140,11 @@ class RunContext:
         key: The run's key, kept in the state and in every `Send`.
         config: LangChain's config of this node. Model calls hang under it in traces.
         options: The graph's options with the run's context laid over them.
-        emit: Writes an event to LangGraph's `custom` stream.
+        write: Writes an event to LangGraph's `custom` stream.
         invocation: The run's clock and what its nodes share.
+        answer_id: The id of the answer's message: made for the run, so that no other run's answer takes its place.
         stream: Whether the model's replies are to be streamed.
+        listeners: Who hears the run's messages: handlers of `stream_mode="messages"` and of event streams.
         in_graph: Whether LangGraph runs the node. It doesn't in a test of a node alone.
         threaded: Whether the graph runs synchronously. LangGraph then runs nodes in threads.
         place: The parents' nodes that lead to this graph, such as `"team/writer"`; empty at the root.
@@ -148,9 +157,11 @@ class RunContext:
     key: str
     config: RunnableConfig
     options: SotOptions
-    emit: Callable[[SotEvent], None]
+    write: Callable[[SotEvent], None]
     invocation: Invocation
+    answer_id: str
     stream: bool = False
+    listeners: Sequence[BaseCallbackHandler] = ()
     in_graph: bool = True
     threaded: bool = False
     place: str = ""
@@ -158,6 +169,12 @@ class RunContext:
     meter: UsageMeter = field(default_factory=UsageMeter)
     ended: bool = False
     trace: NodeTrace = field(kw_only=True)
+
+    def emit(self, event: SotEvent) -> None:
+        """Tell an event to those who listen: to the `custom` stream, and to the run's messages."""
+        self.write(event)
+        if self.invocation.live is not None:
+            self.invocation.live.hear(event)
 
     def elapsed(self) -> float:
         """Seconds since the run's start."""
@@ -175,10 +192,11 @@ class RunContext:
 
     def child_config(self, *, run_name: str, stage: Stage, **metadata: Any) -> RunnableConfig:
         """The config of a model call: readable in a trace, told apart in `stream_mode="messages"`."""
-        callbacks = self.config.get("callbacks")
+        # Those who listen to the run's messages hear its answer in place of its calls.
+        unheard = self.listeners if self.options.messages == "answer" else ()
         return {
             **self.config,
-            "callbacks": callbacks if self.trace.shows_content else self.trace.callbacks_below(callbacks),
+            "callbacks": self.trace.callbacks_below(self.config.get("callbacks"), unheard=unheard),
             "run_name": run_name,
             "tags": [*self.config.get("tags", ()), f"sot:{stage}"],
             "metadata": {**self.config.get("metadata", {}), "sot_stage": stage, **metadata},
@@ -209,7 +227,7 @@ class RunContext:
 _UNBOUNDED = nullcontext()
 
 
-def _emit_nothing(_event: SotEvent) -> None:
+def _write_nothing(_event: SotEvent) -> None:
     """For code that runs outside a graph, where nobody listens."""
 
 
@@ -222,7 +240,7 @@ def open_run(
     key: str | None = None,
     reads_context: bool = True,
     threaded: bool = False,
-    emit: Callable[[SotEvent], None] | None = None,
+    write: Callable[[SotEvent], None] | None = None,
 ) -> Iterator[RunContext]:
     """Open the context of one node's execution.
 
@@ -233,7 +251,7 @@ def open_run(
         key: The run's key from the state; `None` begins a new run.
         reads_context: Whether the run's context is laid over the options. Not in a part of somebody else's graph.
         threaded: Whether the graph runs synchronously.
-        emit: In place of LangGraph's stream writer.
+        write: In place of LangGraph's stream writer.
 
     Raises:
         SotConfigError: The run's context is not valid.
@@ -242,7 +260,7 @@ def open_run(
         runtime = get_runtime()
     except (RuntimeError, KeyError):  # outside a graph: a unit test, a notebook
         runtime = None
-    write: Callable[[Any], None] = _emit_nothing
+    writer: Callable[[Any], None] = _write_nothing
     control: object = object()
     place = ""
     if runtime is not None:
@@ -251,24 +269,28 @@ def open_run(
         steps = [step.partition(":")[0] for step in namespace.split("|")[:-1]]
         place = "/".join(step for step in steps if not step.isdigit())
         if reads_context and runtime.context is not None:
-            options = apply_context(options, runtime.context, embedded="|" in namespace)
-        write, control = runtime.stream_writer, runtime.control or control
+            repeated = config.get("configurable", {})
+            options = apply_context(options, runtime.context, embedded="|" in namespace, repeated=repeated)
+        writer, control = runtime.stream_writer, runtime.control or control
     begins = key is None
     key = key or uuid4().hex
     invocation = _invocations.enter(key, control)
     invocation.begun_here |= begins
     # With a deadline, replies are always streamed: one that is cut off would leave no text otherwise.
     stream = options.stream
+    handlers = streaming_handlers(config)
     if stream == "auto":
-        stream = options.deadline is not None or somebody_listens(config, runtime)
+        stream = options.deadline is not None or bool(handlers) or somebody_listens(runtime)
     run = RunContext(
         graph=graph,  # type: ignore[arg-type]
         key=key,
         config=config,
         options=options,
-        emit=emit or write,
+        write=write or writer,
         invocation=invocation,
+        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"sot-answer-{key}",
         stream=stream,
+        listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
         in_graph=runtime is not None,
         threaded=threaded,
         place=place,

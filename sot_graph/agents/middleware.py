@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.graph import check_parts, create_sot_graph
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.nodes.question_input import identity_of, last_human, length_of, turns_of
+from sot_graph.nodes.question_input import last_human, length_of, turns_of
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.routing.learned_router import LearnedRouter
 from sot_graph.routing.protocol import Router, RunRouter, after_failure, ask_in_time
@@ -170,7 +171,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         Raises:
             RoutingError: The router failed, and `on_router_failure` is `"raise"`.
         """
-        key = identity_of(turn.question, turn.history)
+        key = hashlib.sha256(repr((turn.question, turn.history)).encode()).hexdigest()
         if key in self._routes:
             return self._routes[key]
         model = None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
@@ -27,7 +27,6 @@ from pydantic import Field
 from sot_graph.agents.draft_decision import AnswerPart, ModelReply
 from sot_graph.errors import ExpansionError
 from sot_graph.llm.call import as_chunk
-from sot_graph.nodes.question_input import last_human, other_blocks
 from sot_graph.options import SotContext
 from sot_graph.run import ANSWER_ID
 from sot_graph.streaming import AnswerReader, is_sot_event
@@ -212,8 +211,8 @@ class _WrittenAnswer(AnswerPart):
         left = draft.turn.seconds_left()
         context = {name: getattr(draft.turn.options, name) for name in SotContext.__annotations__}
         context["deadline"] = left if left is None else max(left, _LEAST_SECONDS)
-        settings = {"context": context, **({"stream_mode": ["custom", "values"]} if draft.streamed else {})}
-        given = {"messages": _with_pictures_apart(messages), "given_skeleton": draft.titles}
+        settings = {"context": {"sot": context}, **({"stream_mode": ["custom", "values"]} if draft.streamed else {})}
+        given = {"messages": messages, "given_skeleton": draft.titles}
         super().__init__(draft.turn, draft.message_id, model.graph, given, config, settings, draft.streamed)
 
     @contextmanager
@@ -259,14 +258,3 @@ class _WrittenAnswer(AnswerPart):
     def _read(self, event: Mapping[str, Any]) -> list[AIMessage]:
         text = self._reader.feed(event)
         return [AIMessageChunk(content=text, id=self.message_id)] if text else []
-
-
-def _with_pictures_apart(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-    """The conversation, with what its question shows in a message before that: to the graph, a question is a text."""
-    position = last_human(messages)
-    shown = [] if position is None else other_blocks(messages[position])
-    if position is None or not shown:
-        return list(messages)
-    asked = messages[position]
-    question = asked.model_copy(update={"content": str(asked.text)})
-    return [*messages[:position], HumanMessage(shown), question, *messages[position + 1 :]]

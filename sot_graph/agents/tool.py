@@ -16,6 +16,7 @@ from langgraph.pregel import Pregel
 from pydantic import BaseModel, Field
 
 from sot_graph.errors import SotConfigError, SotError
+from sot_graph.graph import EmbeddedResult
 from sot_graph.llm.provider_errors import explain
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ def _content_and_artifact(values: Mapping[str, Any]) -> tuple[str, dict[str, Any
     if not (isinstance(answer, str) and answer.strip()):
         message = "the graph ended with nothing in its key `answer`."
         raise SotConfigError(message)
-    return answer, {key: value for key, value in values.items() if key != "messages"}
+    flat = values["sot"] if isinstance(values, EmbeddedResult) else values
+    return answer, {key: value for key, value in flat.items() if key != "messages"}
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from sot_graph.nodes.announcements import announce_skeleton
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import Asked, kept_expansions, kept_frame, read_given, read_question
 from sot_graph.prompts.messages import numbered_list
-from sot_graph.run import ANSWER_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, SotState
 from sot_graph.types import StageTiming
@@ -38,7 +37,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     if run.graph.router is not None:
         start, known = run.elapsed(), state
     else:
-        asked = read_question(state, run.options, run.place)
+        asked = read_question(state, run.options, run.answer_id)
         given = given_skeleton(state, asked, run)
         if given is not None:
             return given
@@ -92,8 +91,8 @@ def reset_keys(asked: Asked, run: RunContext) -> Update:
         "run_key": run.key,
         "asked": asked.question,
         "history": asked.history,
-        "answer_id": run.config.get("configurable", {}).get(ANSWER_ID) or asked.answer_id,
-        "question_id": asked.question_id,
+        "answer_id": run.answer_id,
+        "question_id": "" if asked.is_in_history else f"sot-question-{run.key}",
         "answer": "",
         "may_depend": run.options.dependent == "graph",
         "is_written": False,

@@ -14,6 +14,7 @@ from sot_graph.errors import SotConfigError
 from sot_graph.nodes.trace_summary import describe_run
 from sot_graph.run import open_run
 from sot_graph.state import SCHEMA_VERSION
+from sot_graph.streaming.live_message import follow_live
 
 if TYPE_CHECKING:
     from sot_graph.run import GraphParts, RunContext
@@ -71,6 +72,8 @@ class GraphNode(Runnable[Any, Update]):
         config = ensure_config() if config is None else config
         with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
             describe_run(run, input)
+            if run.listeners:
+                follow_live(run, input.get("messages", ()) if self.begins else ())
             try:
                 return await self.function(input, run)
             except GraphBubbleUp:
@@ -78,7 +81,12 @@ class GraphNode(Runnable[Any, Update]):
             except Exception as error:
                 # A callable of the caller's, such as a join, may quote what it got.
                 run.redact(error)
+                if run.invocation.live is not None:
+                    run.invocation.live.fail(error)
                 raise
+            finally:
+                if run.invocation.live is not None:
+                    await run.invocation.live.all_told()
 
 
 class GraphEdge(Runnable[Any, Any]):

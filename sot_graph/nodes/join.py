@@ -14,6 +14,7 @@ from sot_graph.joiners import frame_answer, join_answer, joint_sources
 from sot_graph.nodes.trace_summary import describe_result
 from sot_graph.options import FRAME_PARTS
 from sot_graph.state import SotState, merge_timings
+from sot_graph.streaming.live_message import leave_unshown
 from sot_graph.types import Expansion, FinishReason, StageTiming
 from sot_graph.usage import usage_metadata
 
@@ -115,10 +116,15 @@ def finish_run(
     message = AIMessage(
         answer,
         id=state["answer_id"],
+        name=run.graph.name,
         response_metadata={"finish_reason": finish_reason},
         usage_metadata=usage_metadata(usage),
     )
     asked = [HumanMessage(state["asked"], id=state["question_id"])] if state["question_id"] else []
+    if run.listeners:
+        leave_unshown(asked, run)
+    if run.invocation.live is not None:
+        run.invocation.live.end(message)
     update: Update = {
         "answer": answer,
         "finish_reason": finish_reason,

@@ -208,7 +208,7 @@ class _Pipeline:
                 graph=graph,
                 key=self._run.key,
                 threaded=self._run.threaded,
-                emit=self._emit,
+                write=self._write,
             ) as run:
                 return await node(payload, run)
 
@@ -224,9 +224,9 @@ class _Pipeline:
         writing = self._start(name, write, shown)
         self._writing.append(asyncio.create_task(follow()))
 
-    def _emit(self, event: SotEvent) -> None:
+    def _write(self, event: SotEvent) -> None:
         """As the node does: a task's own events would come from one namespace deeper."""
-        self._context.run(self._run.emit, event)
+        self._context.run(self._run.write, event)
 
     def _start(self, name: str, work: _Work, argument: Any) -> Awaitable[Any]:
         """Start a LangGraph task, which runs in this thread's loop if the graph is asynchronous."""

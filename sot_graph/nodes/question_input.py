@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from sot_graph.options import FrameChoice, SotOptions
     from sot_graph.state import SotState
 
-logger = logging.getLogger("sot_graph")
+_ASKED_BY_WHAT_IS_SHOWN = "(The question is in what is attached.)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,55 +29,57 @@ class Asked:
 
     question: str
     history: list[ChatTurn]
-    answer_id: str
-    """The id of the answer's message: the same for the same question after the same history."""
-    question_id: str
-    """The id of a human message to put before the answer; empty if the history ends with the question."""
+    is_in_history: bool
+    """Whether the conversation ends with the question. Otherwise a human message of it goes before the answer."""
 
 
-def read_question(state: SotState, options: SotOptions, place: str = "") -> Asked:
+def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> Asked:
     """The question and its history from `question`, `messages`, or both.
 
-    What tools have found since the question was asked belongs to the history, too: that is what an agent answers from.
+    A `question` is asked anew, but for one that is the last human message and has no answer yet, and one that a parent
+    has kept from an earlier turn while a newer human message waits for its answer. What tools have found since the
+    question was asked belongs to the history, too: that is what an agent answers from.
 
     Args:
         state: The graph's input.
         options: For the longest question.
-        place: The node of the parent that the graph is. Two that answer the same question give two messages.
+        answer_id: Of the message that this run writes. One that is there already is written again.
 
     Raises:
         SotConfigError: There is no question, it is blank or no string, or it is too long.
     """
     messages = list(state.get("messages") or [])
-    given = state.get("question")
-    position = last_human(messages)
-    if given is None and position is None:
-        message = (
-            'There is no question: pass {"question": "..."}, or messages with a human message among them '
-            f"({len(messages)} messages, none of them human)."
-        )
+    given, position = state.get("question"), last_human(messages)
+    if not (given is None or isinstance(given, str)):
+        message = f"question is {type(given).__name__}; it must be a string."
         raise SotConfigError(message)
-    asked = None if position is None else _text(messages[position])
-    what, question = ("the last human message", asked) if given is None else ("question", given)
-    if not isinstance(question, str):
-        message = f"{what} is {type(question).__name__}; it must be a string."
+    question = clean_text(given or "")
+    last = "" if position is None else clean_text(_text(messages[position]))
+    waits = position is not None and not any(_answers(each, answer_id) for each in messages[position + 1 :])
+    is_stale = waits and any(
+        isinstance(each, HumanMessage) and clean_text(_text(each)) == question for each in messages[:position]
+    )
+    is_in_history = position is not None and (not question.strip() or (waits and (is_stale or question == last)))
+    shown: list[Any] = []
+    if is_in_history and position is not None:
+        question, shown = last, other_blocks(messages[position])
+    if not question.strip() and not shown:
+        message = "question is empty" if given is not None else "the last human message is empty"
+        if given is None and position is None:
+            message = f"there is no question in {len(messages)} messages, none of them human"
+        message = f'{message}: pass {{"question": "..."}}, or messages with a human message that says something.'
         raise SotConfigError(message)
-    if not clean_text(question).strip():
-        message = f"{what} is empty: there is nothing to answer."
-        raise SotConfigError(message)
-    if given is None and position is not None and (others := other_blocks(messages[position])):
-        lost = {str(block.get("type")) for block in others}
-        logger.warning("Only the text of the last human message is used; left out: %s.", ", ".join(lost))
-    at_end = asked is None or clean_text(asked) != clean_text(question)
-    before = messages if at_end or position is None else messages[:position]
-    if position is not None and not at_end:
+    before = messages
+    if is_in_history and position is not None:
         # Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there.
-        before = before + [
-            message
-            for message in messages[position + 1 :]
-            if isinstance(message, ToolMessage) or (isinstance(message, AIMessage) and message.tool_calls)
+        before = messages[:position] + [
+            each
+            for each in messages[position + 1 :]
+            if isinstance(each, ToolMessage) or (isinstance(each, AIMessage) and each.tool_calls)
         ]
     history = turns_of(before)
+    if shown:  # the prompts put it into one message with the question
+        history.append(ChatTurn(role="user", content=shown))
     length = length_of(question, history)
     if length > options.max_question_chars:
         message = (
@@ -88,19 +87,11 @@ def read_question(state: SotState, options: SotOptions, place: str = "") -> Aske
             f"{options.max_question_chars:,}. Shorten them, or raise the option."
         )
         raise SotConfigError(message)
-    identity = identity_of(question, history, place)
-    return Asked(
-        question=clean_text(question),
-        history=history,
-        answer_id=f"sot-answer-{identity}",
-        question_id=f"sot-question-{identity}" if at_end else "",
-    )
+    return Asked(question if question.strip() else _ASKED_BY_WHAT_IS_SHOWN, history, is_in_history)
 
 
-def identity_of(question: str, history: Sequence[ChatTurn], place: str = "") -> str:
-    """The same for the same question after the same history, at the same place."""
-    said = [question, [[turn["role"], str(turn["content"])] for turn in history], *([place] if place else [])]
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+def _answers(message: BaseMessage, answer_id: str) -> bool:
+    return isinstance(message, AIMessage) and not message.tool_calls and message.id != answer_id
 
 
 def turns_of(messages: Sequence[BaseMessage]) -> list[ChatTurn]:

@@ -14,6 +14,7 @@ from sot_graph.nodes.announcements import announce_skeleton
 from sot_graph.nodes.question_input import kept_expansions
 from sot_graph.prompts.messages import clean_text, numbered_list
 from sot_graph.skeleton.parser import given_points
+from sot_graph.streaming.live_message import begin_live_message
 
 if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
@@ -64,6 +65,7 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
             "frame": Overwrite({}),
             "route_reason": "the skeleton was edited",
         }
+    begin_live_message(run)  # another invocation asked for the review, and nobody has heard anything of the answer
     announce_skeleton(points, kept, run, frame=frame)
     return update
 

@@ -42,7 +42,7 @@ async def route(state: SotState, run: RunContext) -> Update:
     """Reads the question and has the router decide; with speculation, what it may choose is begun meanwhile."""
     assert run.graph.router is not None
     check_review_is_possible(run)
-    asked = read_question(state, run.options, run.place)
+    asked = read_question(state, run.options, run.answer_id)
     given = given_skeleton(state, asked, run)
     if given is not None:
         return given

@@ -6,7 +6,7 @@ that keeps LangChain's tree of runs, and a model call's name, tags and metadata 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseCallbackHandler, BaseCallbackManager
@@ -57,13 +57,19 @@ class NodeTrace:
         self.shows_content = not any(client_hides_content(client) for client in clients if client is not None)
         """Whether names and metadata may hold what was asked or written."""
 
-    def callbacks_below(self, callbacks: Any) -> Any:
-        """The node's callbacks for what it calls: where content is hidden, no error tells any of it."""
-        if self.shows_content or not isinstance(callbacks, BaseCallbackManager):
+    def callbacks_below(self, callbacks: Any, *, unheard: Sequence[BaseCallbackHandler] = ()) -> Any:
+        """The node's callbacks for what it calls: where content is hidden, no error tells any of it.
+
+        Args:
+            callbacks: The node's.
+            unheard: Those that aren't to hear what it calls.
+        """
+        if not isinstance(callbacks, BaseCallbackManager) or (self.shows_content and not unheard):
             return callbacks
         manager = callbacks.copy()
-        manager.handlers = [discreet(handler) for handler in manager.handlers]
-        manager.inheritable_handlers = [discreet(handler) for handler in manager.inheritable_handlers]
+        for handlers in (manager.handlers, manager.inheritable_handlers):
+            heard = [handler for handler in handlers if handler not in unheard]
+            handlers[:] = heard if self.shows_content else map(discreet, heard)
         return manager
 
     def describe_node(

@@ -153,10 +153,25 @@ def _conversation(
         if turn["role"] == "assistant":
             messages.append(AIMessage(turn["content"]))
         elif turn["role"] != "system":
-            messages.append(HumanMessage(turn["content"]))
+            _add_human(messages, turn["content"])
     for question, answer in examples:
-        messages += [HumanMessage(question), AIMessage(answer)]
-    return [*messages, HumanMessage(asked)]
+        _add_human(messages, question)
+        messages.append(AIMessage(answer))
+    _add_human(messages, asked)
+    return messages
+
+
+def _add_human(messages: list[BaseMessage], content: Any) -> None:
+    """Add what a person says: to their last message if nobody has answered it, since many chat templates refuse two."""
+    if not (messages and isinstance(messages[-1], HumanMessage)):
+        messages.append(HumanMessage(content))
+        return
+    before = messages[-1].content
+    if isinstance(before, str) and isinstance(content, str):
+        messages[-1] = HumanMessage(f"{before}\n\n{content}")
+        return
+    blocks = [[{"type": "text", "text": said}] if isinstance(said, str) else said for said in (before, content)]
+    messages[-1] = HumanMessage([*blocks[0], *blocks[1]])
 
 
 @lru_cache(maxsize=4)

@@ -165,7 +165,7 @@ async def ask_router(
     try:
         if getattr(router, "is_instant", False):
             return _checked(router(question, history))
-        return _checked(await run_isolated(_call(router, question, history), "The router"))
+        return _checked(await run_isolated(_call(router, question, history, run), "The router"))
     except RoutingError:
         if run.trace.shows_content:
             raise
@@ -183,8 +183,13 @@ def _checked(answer: Any) -> RouteDecision:
     raise RoutingError(message)
 
 
-async def _call(router: Callable[..., Any], question: str, history: Sequence[ChatTurn]) -> Any:
+async def _call(router: Callable[..., Any], question: str, history: Sequence[ChatTurn], run: RunContext) -> Any:
     """What a user's router returns, whether it is asynchronous, synchronous, or returns an awaitable."""
+    if run.in_graph:
+        from langchain_core.runnables.config import var_child_runnable_config
+
+        # Models that it calls without a config take this one: as those of ours, they aren't heard.
+        var_child_runnable_config.set(run.child_config(run_name="choose a route", stage="route"))
     if inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(type(router).__call__):
         return await router(question, history)
     # A synchronous one may block: it may read a file, make a request, or wait for a lock.

@@ -171,7 +171,8 @@ async def test_without_a_deadline_the_agents_model_runs_where_it_always_did(mode
 async def test_the_agents_context_sets_options_for_one_run(model, endpoint):
     ours = SkeletonOfThoughtMiddleware(lambda question, history: "skeleton")
     agent = create_agent(model, middleware=[ours], context_schema=dict)
-    message = (await agent.ainvoke(ASK, context={"max_points": 2, "min_points": 2, "user": "me"}))["messages"][-1]
+    context = {"sot": {"max_points": 2, "min_points": 2}, "user": "me", "max_retries": None}
+    message = (await agent.ainvoke(ASK, context=context))["messages"][-1]
     assert "2 to 2 points" in endpoint.requests[0].request.last_user
     assert len(message.response_metadata["sot"]["skeleton"]) == 2
 

@@ -129,14 +129,14 @@ async def test_a_question_that_is_the_last_human_message_is_not_repeated(mode):
     assert [message.text for message in result["messages"]] == [QUESTION, result["answer"]]
 
 
-async def test_the_answers_message_has_the_runs_usage_and_the_same_id_for_the_same_question(mode):
+async def test_the_answers_message_has_the_runs_usage_and_an_id_of_its_own(mode):
     graph = create_sot_graph(scripted())
     first = await run(graph, mode, {"question": QUESTION})
     second = await run(graph, mode, {"question": QUESTION})
     total = first["usage"]["total"]
     assert first["messages"][-1].usage_metadata["input_tokens"] == total["input_tokens"]
     assert first["messages"][-1].usage_metadata["output_tokens"] == total["output_tokens"]
-    assert first["messages"][-1].id == second["messages"][-1].id
+    assert first["messages"][-1].id != second["messages"][-1].id
 
 
 async def test_usage_counts_calls_and_tokens_by_stage_and_in_total(mode):

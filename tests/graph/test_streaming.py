@@ -78,7 +78,7 @@ async def test_a_model_that_cannot_stream_sends_one_delta_a_point():
 
 
 async def test_messages_mode_tells_stage_and_point_of_every_chunk(endpoint):
-    graph = create_sot_graph(endpoint.chat_model())
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(messages="calls"))
     points = set()
     async for chunk, metadata in graph.astream(ASK, stream_mode="messages"):
         if isinstance(chunk, AIMessageChunk) and metadata["langgraph_node"] == "expand_point":

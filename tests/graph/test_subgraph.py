@@ -1,9 +1,12 @@
 """Inside a parent graph."""
 
+import operator
 from typing import Annotated
 
+import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import InvalidUpdateError
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
 from typing_extensions import TypedDict
@@ -25,14 +28,15 @@ def parent_of(state_schema, **compile_settings):
 
 
 class SameKeys(TypedDict, total=False):
-    """A parent with keys of the same names."""
+    """A parent with keys of the same names as the graph's, and one that asks for its result."""
 
     question: str
     messages: Annotated[list[AnyMessage], add_messages]
-    skeleton: list
-    expansions: list
+    sources: list[str]
+    route: str
     answer: str
-    usage: dict
+    usage: Annotated[int, operator.add]
+    sot: dict
 
 
 async def test_a_chat_graph_gets_one_message_back(run):
@@ -40,12 +44,60 @@ async def test_a_chat_graph_gets_one_message_back(run):
     assert [type(message) for message in result["messages"]] == [HumanMessage, AIMessage]
 
 
-async def test_a_parent_with_keys_of_the_same_names_gets_each_result_once(run):
-    result = await run(parent_of(SameKeys), {"question": "Why?"})
-    assert [point["index"] for point in result["expansions"]] == [1, 2, 3]
-    assert len(result["skeleton"]) == 3
-    assert result["usage"]["total"]["calls"] == 4
-    assert [message.text for message in result["messages"]] == ["Why?", result["answer"]]
+async def test_a_parents_own_keys_are_left_alone_and_the_result_is_under_one_of_ours(run):
+    own = {"sources": ["mine"], "route": "to Rome", "answer": "42", "usage": 7}
+    result = await run(parent_of(SameKeys), {"question": "Why?", **own})
+    assert {key: result[key] for key in own} == own
+    assert [point["index"] for point in result["sot"]["expansions"]] == [1, 2, 3]
+    assert len(result["sot"]["skeleton"]) == 3
+    assert result["sot"]["usage"]["total"]["calls"] == 4
+    assert [message.text for message in result["messages"]] == ["Why?", result["sot"]["answer"]]
+    assert "messages" not in result["sot"]
+
+
+async def test_a_parent_that_asks_for_nothing_gets_messages_alone(run):
+    class Own(MessagesState):
+        usage: Annotated[int, operator.add]
+
+    graph = parent_of(Own)
+    result = await run(graph, {"messages": [HumanMessage("Why?")], "usage": 1})
+    assert result.keys() == {"messages", "usage"}
+    assert result["usage"] == 1
+    # Event streams have LangGraph run nodes in another way.
+    events = [event async for event in graph.astream_events({"messages": [HumanMessage("Why?")]}, version="v2")]
+    assert events[-1]["data"]["output"].keys() == {"messages", "usage"}
+
+
+async def test_two_graphs_in_parallel_do_not_write_into_the_same_keys(run):
+    builder = StateGraph(SameKeys)
+    for name in ("left", "right"):
+        builder.add_node(name, sot(name=name))
+        builder.add_edge(START, name)
+    builder_without = StateGraph(MessagesState)
+    for name in ("left", "right"):
+        builder_without.add_node(name, sot(name=name))
+        builder_without.add_edge(START, name)
+    result = await run(builder_without.compile(), {"messages": [HumanMessage("Why?")]})
+    assert [message.name for message in result["messages"]] == [None, "left", "right"]
+    with pytest.raises(InvalidUpdateError, match="At key 'sot'"):  # who wants both gives the key a reducer
+        await run(builder.compile(), {"messages": [HumanMessage("Why?")]})
+
+
+async def test_a_function_that_calls_the_graph_reads_its_result_as_at_the_root(run):
+    graph = sot()
+    read = {}
+
+    async def write(state):
+        result = await graph.ainvoke({"question": "Why?"}, context={"max_points": 3, "tenant": "acme"})
+        read.update(text=result["answer"], calls=result.get("usage")["total"]["calls"], has="sources" in result)
+        read.update(nothing=result.get("nothing"), points=len(result["skeleton"]))
+        return {"messages": result["messages"]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("write", write)
+    builder.add_edge(START, "write")
+    result = await builder.compile().ainvoke({"messages": []})
+    assert read == {"text": result["messages"][-1].text, "calls": 4, "has": True, "nothing": None, "points": 3}
 
 
 async def test_two_turns_on_one_thread_of_the_parent_are_two_answers(run):
@@ -53,10 +105,10 @@ async def test_two_turns_on_one_thread_of_the_parent_are_two_answers(run):
     config = {"configurable": {"thread_id": "1"}}
     await run(graph, {"question": "First?"}, config)
     second = await run(graph, {"question": "Second?"}, config)
-    assert len(second["expansions"]) == 3
-    assert second["usage"]["total"]["calls"] == 4
+    assert len(second["sot"]["expansions"]) == 3
+    assert second["sot"]["usage"]["total"]["calls"] == 4
     assert [message.text for message in second["messages"]][::2] == ["First?", "Second?"]
-    assert second["messages"][-1].text == second["answer"]
+    assert second["messages"][-1].text == second["sot"]["answer"]
 
 
 async def test_a_child_with_a_memory_of_its_own_keeps_nothing_of_an_earlier_question(run):
@@ -67,20 +119,22 @@ async def test_a_child_with_a_memory_of_its_own_keeps_nothing_of_an_earlier_ques
     config = {"configurable": {"thread_id": "1"}}
     await run(graph, {"question": "First?"}, config)
     second = await run(graph, {"question": "Second?"}, config)
-    assert [point["index"] for point in second["expansions"]] == [1, 2, 3]
-    assert second["usage"]["total"]["calls"] == 4
+    assert [point["index"] for point in second["sot"]["expansions"]] == [1, 2, 3]
+    assert second["sot"]["usage"]["total"]["calls"] == 4
 
 
 async def test_a_parents_context_comes_through_and_what_is_not_ours_is_ignored(run):
     class Context(TypedDict, total=False):
         tenant: str
-        max_points: int
+        max_points: str
+        sot: dict
 
     builder = StateGraph(SameKeys, context_schema=Context)
     builder.add_node("answer", sot(points=8))
     builder.add_edge(START, "answer")
-    result = await run(builder.compile(), {"question": "Why?"}, context={"tenant": "acme", "max_points": 4})
-    assert len(result["skeleton"]) == 4
+    context = {"tenant": "acme", "max_points": "any", "sot": {"max_points": 4}}
+    result = await run(builder.compile(), {"question": "Why?"}, context=context)
+    assert len(result["sot"]["skeleton"]) == 4
 
 
 async def test_ten_points_of_a_subgraph_are_written_together(run, endpoint):

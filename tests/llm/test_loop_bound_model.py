@@ -33,7 +33,7 @@ def endpoint() -> Iterator[SimulatedEndpoint]:
 
 @contextmanager
 def resource_warnings() -> Iterator[list[str]]:
-    """What is left open within. Garbage of earlier tests (clients of LangChain's own close nothing) is collected first."""
+    """What is left open within. Garbage of earlier tests (clients of LangChain's own close nothing) goes first."""
     gc.collect()
     left_open: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -155,9 +155,8 @@ def test_one_model_serves_several_event_loops_in_a_row(endpoint: SimulatedEndpoi
 
 def test_one_model_serves_many_threads_each_with_a_loop_of_its_own(endpoint: SimulatedEndpoint):
     model = LoopModel(endpoint.chat_model())
-    with resource_warnings() as left_open:
-        with ThreadPoolExecutor(20) as pool:
-            answers = list(pool.map(lambda _: asyncio.run(ask(model)), range(40)))
+    with resource_warnings() as left_open, ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: asyncio.run(ask(model)), range(40)))
     assert answers == ["Because."] * 40
     assert left_open == []
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import FrozenInstanceError, fields
+from datetime import date
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
@@ -134,21 +135,31 @@ def test_an_option_that_a_run_may_not_set_is_an_unknown_key():
         apply_context(SotOptions(), {"structured_mode": "tools"}, embedded=False)
 
 
-def test_a_parents_own_keys_are_ignored_when_embedded():
-    changed = apply_context(SotOptions(), {"user_id": 7, 3: "x", "max_points": 5}, embedded=True)
-    assert changed == SotOptions(max_points=5)
+@pytest.mark.parametrize("kind", [dict, SimpleNamespace])
+def test_of_a_parents_context_only_what_it_has_as_sot_is_read(kind: Any):
+    theirs = {"max_retries": None, "stream": "tokens", "deadline": date(2027, 1, 1)}
+    assert apply_context(SotOptions(), kind(**theirs), embedded=True) == SotOptions()
+    for own in ({"max_points": 5}, SimpleNamespace(max_points=5)):
+        assert apply_context(SotOptions(), kind(**theirs, sot=own), embedded=True) == SotOptions(max_points=5)
+        assert apply_context(SotOptions(), kind(**theirs, sot=own), embedded=False) == SotOptions(max_points=5)
+    with pytest.raises(SotConfigError, match="unknown key 'max_point'"):
+        apply_context(SotOptions(), kind(sot={"max_point": 5}), embedded=True)
 
 
-@pytest.mark.parametrize("embedded", [False, True])
-def test_a_context_may_be_any_object(embedded: bool):
+def test_a_context_may_be_any_object():
     context = SimpleNamespace(user_id=7, max_points=5)
-    assert apply_context(SotOptions(), context, embedded=embedded) == SotOptions(max_points=5)
+    assert apply_context(SotOptions(), context, embedded=False) == SotOptions(max_points=5)
+
+
+def test_what_a_server_repeats_of_a_runs_configurable_is_no_mistake():
+    repeated = {"thread_id": "1", "max_points": 5}
+    assert apply_context(SotOptions(), repeated, embedded=False, repeated={"thread_id"}) == SotOptions(max_points=5)
 
 
 @pytest.mark.parametrize("embedded", [False, True])
 def test_a_value_out_of_bounds_is_refused_in_a_context_too(embedded: bool):
     with pytest.raises(SotConfigError, match="max_points=0"):
-        apply_context(SotOptions(), {"max_points": 0}, embedded=embedded)
+        apply_context(SotOptions(), {"sot": {"max_points": 0}}, embedded=embedded)
 
 
 def test_fewer_points_at_most_lower_the_fewest_of_the_graphs_own_settings():

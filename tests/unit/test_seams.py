@@ -43,9 +43,9 @@ class Writer:
 
 
 def test_a_writer_that_does_nothing_is_known_and_any_other_counts_as_listened_to():
-    assert not _seams.somebody_listens({}, Runtime(stream_writer=do_nothing))
-    assert _seams.somebody_listens({}, Runtime(stream_writer=Writer()))
-    assert _seams.somebody_listens({}, Runtime(stream_writer=[].append))
+    assert not _seams.somebody_listens(Runtime(stream_writer=do_nothing))
+    assert _seams.somebody_listens(Runtime(stream_writer=Writer()))
+    assert _seams.somebody_listens(Runtime(stream_writer=[].append))
 
 
 async def test_where_streaming_handlers_are_not_known_langchain_streams_to_them_all_the_same(

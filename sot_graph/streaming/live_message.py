@@ -1,0 +1,223 @@
+"""`LiveMessage`: the answer as one chat message, in reading order, for whoever listens to a run's messages.
+
+`stream_mode="messages"`, `astream_events` and all chat clients that stand on them hear the calls of chat models. A
+skeleton and eight texts written at once are of no use to them. So the graph says what a model that wrote the whole
+answer would have said: one message, as it can be read. The model calls themselves stay what they are in traces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_core.callbacks import (
+    AsyncCallbackHandler,
+    AsyncCallbackManager,
+    AsyncCallbackManagerForLLMRun,
+    CallbackManager,
+    CallbackManagerForLLMRun,
+)
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, LLMResult
+from langgraph.constants import TAG_NOSTREAM
+from langgraph.errors import GraphBubbleUp
+
+from sot_graph.streaming.answer_reader import AnswerReader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from langchain_core.callbacks import BaseCallbackHandler
+    from langchain_core.messages import BaseMessage
+    from langchain_core.runnables import RunnableConfig
+
+    from sot_graph.events import SotEvent
+    from sot_graph.run import RunContext
+
+_NAME = "answer"
+
+
+def follow_live(run: RunContext, given: Sequence[BaseMessage] = ()) -> None:
+    """A node begins, and somebody listens: the run's answer is said to them, as far as it begins in this invocation.
+
+    Args:
+        run: The node's execution.
+        given: The messages that the run was given. Nobody is shown them.
+    """
+    leave_unshown(given, run)
+    if run.invocation.live is not None:
+        run.invocation.live.remind(run.config)
+    elif run.invocation.begun_here:
+        begin_live_message(run)
+
+
+def begin_live_message(run: RunContext) -> None:
+    """Have the run's answer be heard from now on, if anybody listens and the caller's config doesn't say `nostream`."""
+    is_wanted = run.options.messages == "answer" and TAG_NOSTREAM not in (run.config.get("tags") or ())
+    if is_wanted and run.listeners and run.invocation.live is None:
+        run.invocation.live = LiveMessage(run.listeners, run.config, run.answer_id)
+
+
+def leave_unshown(messages: Sequence[BaseMessage], run: RunContext) -> None:
+    """Have messages that a node of ours returns beside the answer not be shown: what people said is no answer.
+
+    LangGraph shows each message that a node returns, unless it has been shown, or the node got it. So it is told that.
+    """
+    listeners = [each for each in run.listeners if not isinstance(each, AsyncCallbackHandler)]
+    if messages and listeners and run.options.messages == "answer":
+        metadata = _as_parent_shows(run.config)
+        node = CallbackManager(listeners, metadata=metadata).on_chain_start(
+            {}, {"messages": messages}, name=metadata.get("langgraph_node")
+        )
+        node.on_chain_error(GraphBubbleUp())
+
+
+class LiveMessage:
+    """Says an answer, fed with the run's events, to a run's streaming handlers: and to no tracer or usage counter.
+
+    Args:
+        listeners: LangGraph's handlers of messages, LangChain's of events.
+        config: Of the node in which the message begins.
+        message_id: The id of the message.
+    """
+
+    def __init__(self, listeners: Sequence[BaseCallbackHandler], config: RunnableConfig, message_id: str) -> None:
+        self._id = message_id
+        self._reader = AnswerReader()
+        self._text: list[str] = []
+        self._has_begun = False
+        # Points that are written in threads of their own speak at the same time.
+        self._lock = threading.Lock()
+        self._metadata = _as_parent_shows(config)
+        self._step = self._metadata.get("langgraph_step")
+        around: Any = {
+            "parent_run_id": getattr(config.get("callbacks"), "parent_run_id", None),
+            "tags": list(config.get("tags") or ()),
+            "metadata": self._metadata,
+        }
+        told_later: list[BaseCallbackHandler] = [each for each in listeners if isinstance(each, AsyncCallbackHandler)]
+        told_at_once = [each for each in listeners if not isinstance(each, AsyncCallbackHandler)]
+        self._at_once = CallbackManager(told_at_once, **around)
+        self._later = AsyncCallbackManager(told_later, **around)
+        self._run_at_once = CallbackManagerForLLMRun(
+            run_id=uuid4(), handlers=told_at_once, inheritable_handlers=[], **around
+        )
+        self._run_later = AsyncCallbackManagerForLLMRun(
+            run_id=self._run_at_once.run_id, handlers=told_later, inheritable_handlers=[], **around
+        )
+        self._loop = asyncio.get_running_loop()
+        self._last_told: asyncio.Task[None] | None = None
+
+    def hear(self, event: SotEvent) -> None:
+        """Take one of the run's events, and say what can be read now."""
+        with self._lock:
+            if text := self._reader.feed(event):
+                self._text.append(text)
+                self._say(AIMessageChunk(content=text, id=self._id))
+
+    def remind(self, config: RunnableConfig) -> None:
+        """Say nothing, once a superstep: a page that shows the state's messages has lost sight of this one."""
+        step = config.get("metadata", {}).get("langgraph_step")
+        with self._lock:
+            if self._has_begun and step != self._step:
+                self._step = step
+                chunk = ChatGenerationChunk(message=AIMessageChunk(content="", id=self._id))
+                self._run_at_once.on_llm_new_token("", chunk=chunk)
+
+    def end(self, message: AIMessage) -> None:
+        """The answer is whole: this is its message."""
+        with self._lock:
+            usage, metadata = message.usage_metadata, message.response_metadata
+            last = AIMessageChunk(
+                content="", id=self._id, usage_metadata=usage, response_metadata=metadata, chunk_position="last"
+            )
+            self._say(last)
+            whole = {"type": "text", "text": "".join(self._text)}
+            self._tell("on_stream_event", {"event": "content-block-finish", "index": 0, "content": whole})
+            self._tell("on_stream_event", {"event": "message-finish", "usage": usage, "metadata": {**metadata}})
+            self._tell("on_llm_end", LLMResult(generations=[[ChatGeneration(message=message)]]))
+
+    def fail(self, error: BaseException) -> None:
+        """The run fails: what was said is all."""
+        with self._lock:
+            if self._has_begun:
+                self._tell("on_llm_error", error)
+
+    async def all_told(self) -> None:
+        """Wait until everybody has heard what was said."""
+        if self._last_told is not None and asyncio.get_running_loop() is self._loop:
+            await self._last_told
+
+    def _begin(self) -> None:
+        self._has_begun = True
+        start: Any = {"run_id": self._run_at_once.run_id, "name": _NAME}
+        self._at_once.on_chat_model_start({"name": _NAME}, [[]], **start)
+        self._tell_later(lambda: self._later.on_chat_model_start({"name": _NAME}, [[]], **start))
+        self._tell("on_stream_event", {"event": "message-start", "role": "ai", "id": self._id, "message_id": self._id})
+        block = {"event": "content-block-start", "index": 0, "content": {"type": "text", "text": ""}}
+        self._tell("on_stream_event", block)
+
+    def _say(self, chunk: AIMessageChunk) -> None:
+        if not self._has_begun:
+            self._begin()
+        text = str(chunk.content)
+        self._tell("on_llm_new_token", text, chunk=ChatGenerationChunk(message=chunk))
+        if text:
+            delta = {"type": "text-delta", "text": text}
+            self._tell("on_stream_event", {"event": "content-block-delta", "index": 0, "delta": delta})
+
+    def _tell(self, what: str, *args: Any, **kwargs: Any) -> None:
+        if self._at_once.handlers:
+            getattr(self._run_at_once, what)(*args, **kwargs)
+        self._tell_later(lambda: getattr(self._run_later, what)(*args, **kwargs))
+
+    def _tell_later(self, tell: Callable[[], Awaitable[Any]]) -> None:
+        """Have those told whose methods are coroutines: one thing after the other, on the loop where they listen."""
+        if not self._later.handlers:
+            return
+
+        async def after(before: asyncio.Task[None] | None) -> None:
+            if before is not None:
+                await before
+            await tell()
+
+        def begin() -> None:
+            self._last_told = self._loop.create_task(after(self._last_told))
+
+        try:
+            is_here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            is_here = False
+        if is_here:
+            begin()
+        else:
+            self._loop.call_soon_threadsafe(begin)
+
+
+def _as_parent_shows(config: RunnableConfig) -> dict[str, Any]:
+    """A node's metadata, lifted to where LangGraph shows a model that a node of the parent calls.
+
+    So a client that doesn't ask for subgraphs hears the answer of a graph that is a node. At the root nothing changes.
+    """
+    metadata = dict(config.get("metadata") or {})
+    own, _, _ = str(metadata.get("langgraph_checkpoint_ns", "")).rpartition("|")
+    if not own:
+        return metadata
+    # LangGraph keeps a checkpoint's id for each graph above, by namespace. The longest one is our parent's; between it
+    # and ours is a node, or calls of tasks in the functional API.
+    graphs = (config.get("configurable") or {}).get("checkpoint_map") or {}
+    parent, checkpoints = "", set()
+    for namespace in sorted(graphs, key=len):
+        # A function that calls tasks has a namespace of its own, but its graph's checkpoint.
+        if namespace != own and own.startswith(namespace) and graphs[namespace] not in checkpoints:
+            parent = namespace
+        checkpoints.add(graphs[namespace])
+    steps = [step for step in own.removeprefix(parent).strip("|").split("|") if not step.isdigit()]
+    shown = "|".join(filter(None, (parent, steps[-1])))
+    lifted = {"langgraph_checkpoint_ns": shown, "langgraph_node": steps[-1].partition(":")[0], "langgraph_path": ()}
+    if "checkpoint_ns" in metadata:
+        lifted["checkpoint_ns"] = shown
+    return {**metadata, **lifted}
