@@ -154,6 +154,9 @@ class TraceRecorder:
     def _flush(self) -> None:
         for client in self._clients:
             client.flush()
+        # The client's threads may send a run's end before its beginning.
+        with self._changed:
+            self._changed.wait_for(lambda: all(run.posts for run in self._runs.all()), timeout=5.0)
 
     def _take(self, method: str, path: str, kind: str, body: bytes) -> None:
         with self._changed:
