@@ -1,5 +1,8 @@
 """The public names and where they are defined. `__init__.py` loads them from here when they are first used."""
 
+from .agents.chat_model import (
+    SotChatModel as SotChatModel,
+)
 from .agents.middleware import (
     SkeletonOfThoughtMiddleware as SkeletonOfThoughtMiddleware,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
@@ -12,7 +12,13 @@ FRAME_SEPARATOR = "\n\n"
 """What stands in the answer between the introduction, the points and the conclusion."""
 
 
-class RouteEvent(TypedDict):
+class _Event(TypedDict):
+    id: NotRequired[str]
+    """The same in all events of a run about one point, one part of its frame, or the answer: front ends keep what has
+    one."""
+
+
+class RouteEvent(_Event):
     """How the question is answered."""
 
     type: Literal["sot.route"]
@@ -22,7 +28,7 @@ class RouteEvent(TypedDict):
     """How sure the router is, from 0 to 1; `None`: it can't say."""
 
 
-class _Citing(TypedDict, total=False):
+class _Citing(_Event, total=False):
     cites: bool
     """Whether the points' texts may cite sources, whose numbers in the answer are not known before the point's end."""
     sources_head: str
@@ -59,7 +65,7 @@ class SkeletonEvent(_Citing):
     """Whether an introduction stands before the points."""
 
 
-class PointStartEvent(TypedDict):
+class PointStartEvent(_Event):
     """A try at a point's expansion begins."""
 
     type: Literal["sot.point.start"]
@@ -69,7 +75,7 @@ class PointStartEvent(TypedDict):
     """1, 2, ..."""
 
 
-class PointDeltaEvent(TypedDict):
+class PointDeltaEvent(_Event):
     """The next piece of a point's text. What was sent is never taken back."""
 
     type: Literal["sot.point.delta"]
@@ -77,7 +83,7 @@ class PointDeltaEvent(TypedDict):
     text: str
 
 
-class _Truncatable(TypedDict, total=False):
+class _Truncatable(_Event, total=False):
     truncated: bool
     """`True` where the model ran into a token limit."""
 
@@ -99,7 +105,7 @@ class PointEndEvent(_Sourced):
     """What stands after its text in the answer: the mark of a point that is missing or breaks off, often nothing."""
 
 
-class PointToolEvent(TypedDict):
+class PointToolEvent(_Event):
     """A point's expander calls a tool, and the tool has answered or failed."""
 
     type: Literal["sot.point.tool"]
@@ -112,7 +118,7 @@ class PointToolEvent(TypedDict):
     state: Literal["start", "end", "error"]
 
 
-class FrameStartEvent(TypedDict):
+class FrameStartEvent(_Event):
     """A try at the introduction or the conclusion begins."""
 
     type: Literal["sot.frame.start"]
@@ -121,7 +127,7 @@ class FrameStartEvent(TypedDict):
     """1, 2, ..."""
 
 
-class FrameDeltaEvent(TypedDict):
+class FrameDeltaEvent(_Event):
     """The next piece of the introduction or the conclusion. What was sent is never taken back."""
 
     type: Literal["sot.frame.delta"]
@@ -139,14 +145,14 @@ class FrameEndEvent(_Truncatable):
     """What stands after its text in the answer: the mark of one that breaks off, mostly nothing."""
 
 
-class AnswerDeltaEvent(TypedDict):
+class AnswerDeltaEvent(_Event):
     """The next piece of an answer that is written directly, without a skeleton."""
 
     type: Literal["sot.answer.delta"]
     text: str
 
 
-class AnswerEvent(TypedDict):
+class AnswerEvent(_Event):
     """The whole answer, once, at the end."""
 
     type: Literal["sot.answer"]

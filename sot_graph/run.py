@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
@@ -172,7 +172,8 @@ class RunContext:
 
     def emit(self, event: SotEvent) -> None:
         """Tell an event to those who listen: to the `custom` stream, and to the run's messages."""
-        self.write(event)
+        what = event.get("index") or event.get("part") or "answer"
+        self.write(cast("SotEvent", {**event, "id": f"{self.answer_id}:{what}"}))
         if self.invocation.live is not None:
             self.invocation.live.hear(event)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage
 from langgraph.constants import TAG_NOSTREAM
 
+from sot_graph._seams import streaming_handlers
+from sot_graph.agents.chat_model import RunnablePart
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SkeletonError
 from sot_graph.llm.call import Reply, unbound
@@ -77,41 +78,11 @@ def _are_titles(raw: Sequence[str], text: str, most_around: int) -> bool:
     return around <= most_around and all(len(item) <= _LONGEST_TITLE for item in raw)
 
 
-@dataclass
-class AnswerPart:
-    """A part of an agent's answer: what is run for it, the agent's model or the graph, and with what."""
-
-    turn: AgentTurn
-    message_id: str | None
-    """Of the answer's message."""
-    runnable: Any
-    given: Any
-    config: RunnableConfig
-    settings: Mapping[str, Any]
-    streamed: bool
-
-    def pieces(self) -> Iterator[Any]:
-        """What comes: all at once, or as it is written."""
-        if self.streamed:
-            yield from self.runnable.stream(self.given, self.config, **self.settings)
-        else:
-            yield self.runnable.invoke(self.given, self.config, **self.settings)
-
-    async def apieces(self) -> AsyncGenerator[Any]:
-        """The same, asynchronously."""
-        if self.streamed:
-            async with aclosing(self.runnable.astream(self.given, self.config, **self.settings)) as pieces:
-                async for piece in pieces:
-                    yield piece
-        else:
-            yield await self.runnable.ainvoke(self.given, self.config, **self.settings)
-
-
 class _OutOfTimeError(Exception):
     """The deadline is over, and the next piece isn't there."""
 
 
-class ModelReply(AnswerPart):
+class ModelReply(RunnablePart):
     """A reply of the agent's model, within the turn's deadline.
 
     With `may_draft`, the model is told that it may write a skeleton, and the reply is held back as long as it may be
@@ -139,6 +110,7 @@ class ModelReply(AnswerPart):
         self._shows_text = False
         self._calls_tools = False
         self._trace = CallTrace()
+        self.turn: AgentTurn = model.turn
         if may_draft:
             options = model.turn.options
             told = _INSTRUCTION.format(
@@ -150,10 +122,10 @@ class ModelReply(AnswerPart):
         trace = NodeTrace(config)
         # What the call raises is clean of keys and hidden content.
         self._redactor = Redactor(secrets_of(model.asked), hides_content=not trace.shows_content)
-        config["callbacks"] = trace.callbacks_below(config["callbacks"])
+        config["callbacks"] = trace.callbacks_below(config["callbacks"], unheard=streaming_handlers(config))
         runnable, config, settings = unbound(model.asked, config, settings)
         config = self._trace.begin(config, self._redactor)
-        super().__init__(model.turn, model.run.message_id, runnable, prompt, config, settings, streamed)
+        super().__init__(model.run.message_id, runnable, prompt, config, settings, streamed)
 
     def pieces(self) -> Iterator[AIMessage]:
         """The reply. Where there is a deadline, threads read it. They can't be ended: one that is late is given up."""

@@ -9,27 +9,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
-from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ensure_config
-from langgraph.constants import TAG_NOSTREAM
 from pydantic import Field
 
-from sot_graph.agents.draft_decision import AnswerPart, ModelReply
+from sot_graph.agents.chat_model import GraphAnswer, PartwiseChatModel, RunnablePart
+from sot_graph.agents.draft_decision import ModelReply
 from sot_graph.errors import ExpansionError
-from sot_graph.llm.call import as_chunk
 from sot_graph.options import SotContext
-from sot_graph.run import ANSWER_ID
-from sot_graph.streaming import AnswerReader, is_sot_event
 from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
@@ -42,7 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sot_graph")
 
-_IN_METADATA = ("skeleton", "usage", "timings")
 _ABOUT_MODEL = ("model_name", "model_provider")
 _LEAST_SECONDS = 0.001
 """The points' deadline where deciding has taken all the time: the answer then says which of them are missing."""
@@ -103,7 +97,7 @@ class _OwnRun(BaseCallbackHandler):
         return below
 
 
-class StandInModel(BaseChatModel):
+class StandInModel(PartwiseChatModel):
     """Answers one call in the place of an agent's model."""
 
     # Nothing of these is in the model's `repr`, which stands in traces.
@@ -114,8 +108,6 @@ class StandInModel(BaseChatModel):
     turn: Any = Field(repr=False)
     """The call, with its time and its cost."""
     run: Any = Field(default_factory=_OwnRun, repr=False)
-    cache: Any = False
-    """A process's cache of replies can't tell what this model stands for. The model's own calls use it as ever."""
 
     def model_post_init(self, context: Any, /) -> None:
         """Have the model's run be known."""
@@ -130,56 +122,10 @@ class StandInModel(BaseChatModel):
         """Bind the agent's tools to its model."""
         return self.model_copy(update={"asked": self.asked.bind_tools(tools, **kwargs)})
 
-    def _generate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
-    ) -> ChatResult:
-        (message,) = self._answer(self._parts(messages, stop, kwargs, streamed=False))
-        return ChatResult(generations=[ChatGeneration(message=message)])
-
-    async def _agenerate(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
-    ) -> ChatResult:
-        parts = self._parts(messages, stop, kwargs, streamed=False)
-        (message,) = [message async for message in self._aanswer(parts)]
-        return ChatResult(generations=[ChatGeneration(message=message)])
-
-    def _stream(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
-    ) -> Iterator[ChatGenerationChunk]:
-        for chunk in self._answer(self._parts(messages, stop, kwargs, streamed=True)):
-            yield ChatGenerationChunk(message=as_chunk(chunk))
-
-    async def _astream(
-        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
-    ) -> AsyncIterator[ChatGenerationChunk]:
-        async with aclosing(self._aanswer(self._parts(messages, stop, kwargs, streamed=True))) as chunks:
-            async for chunk in chunks:
-                yield ChatGenerationChunk(message=as_chunk(chunk))
-
-    def _answer(self, parts: Iterator[ModelReply | _WrittenAnswer]) -> Iterator[AIMessage]:
-        """The whole message, or its chunks."""
-        for part in parts:
-            with part.guarded():
-                for piece in part.pieces():
-                    yield from part.take(piece)
-            yield from part.end()
-
-    async def _aanswer(self, parts: Iterator[ModelReply | _WrittenAnswer]) -> AsyncGenerator[AIMessage]:
-        """The same, asynchronously. The agent's model runs where the agent does: in its thread, or on its loop."""
-        for part in parts:
-            with part.guarded():
-                async with aclosing(part.apieces()) as pieces:
-                    async for piece in pieces:
-                        for message in part.take(piece):
-                            yield message
-            for message in part.end():
-                yield message
-
-    def _parts(
-        self, messages: list[BaseMessage], stop: list[str] | None, settings: Mapping[str, Any], *, streamed: bool
-    ) -> Iterator[ModelReply | _WrittenAnswer]:
-        """What the answer is made of. Each part has ended before the next one is asked for."""
-        settings = settings if stop is None else {**settings, "stop": stop}
+    def parts(
+        self, messages: list[BaseMessage], settings: Mapping[str, Any], run_manager: Any, *, streamed: bool
+    ) -> Iterator[RunnablePart]:
+        """The deciding call, and what it decides for."""
         draft = ModelReply(self, messages, settings, streamed=streamed, may_draft=True)
         yield draft
         if draft.titles:
@@ -194,26 +140,20 @@ class StandInModel(BaseChatModel):
             yield ModelReply(self, messages, settings, streamed=streamed, may_draft=False)
 
 
-class _WrittenAnswer(AnswerPart):
+class _WrittenAnswer(GraphAnswer):
     """The answer that the graph writes from the draft's skeleton."""
 
     def __init__(self, model: StandInModel, messages: list[BaseMessage], draft: ModelReply) -> None:
+        self._turn = draft.turn
         self._written_by = draft.whole.response_metadata
-        self._reader = AnswerReader()
-        self._result: Any = None
         self._error: ExpansionError | None = None
-        # Its callbacks are the agent's, by themselves. A tracer that it is given beside them would trace it twice.
-        config: RunnableConfig = {
-            "tags": [TAG_NOSTREAM],
-            "run_name": "write the answer",
-            "configurable": {ANSWER_ID: draft.message_id},
-        }
         left = draft.turn.seconds_left()
         context = {name: getattr(draft.turn.options, name) for name in SotContext.__annotations__}
         context["deadline"] = left if left is None else max(left, _LEAST_SECONDS)
-        settings = {"context": {"sot": context}, **({"stream_mode": ["custom", "values"]} if draft.streamed else {})}
         given = {"messages": messages, "given_skeleton": draft.titles}
-        super().__init__(draft.turn, draft.message_id, model.graph, given, config, settings, draft.streamed)
+        # Its callbacks are the agent's, by themselves. A tracer that it is given beside them would trace it twice.
+        config: RunnableConfig = {"run_name": "write the answer"}
+        super().__init__(model.graph, given, draft.message_id, config, context=context, streamed=draft.streamed)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -223,38 +163,25 @@ class _WrittenAnswer(AnswerPart):
         except ExpansionError as error:
             self._error = error
 
-    def take(self, piece: Any) -> list[AIMessage]:
-        """Take a part of the graph's stream; give back what can be read now."""
-        mode, data = piece if self.streamed else ("values", piece)
-        if mode == "values":
-            self._result = data
-            return []
-        return self._read(data) if is_sot_event(data) else []
-
     def end(self) -> list[AIMessage]:
         """What is left of the answer's message.
 
         Raises:
             ExpansionError: There is nothing to show. Otherwise an agent's turn ends with a message.
         """
-        error, result = self._error, self._result
+        error = self._error
         if error is None:
-            answer, reason = result["answer"], result["finish_reason"]
-            known = {key: result[key] for key in _IN_METADATA if key in result}
+            self._turn.add_usage(usage_metadata(self.result["usage"]))
         elif error.answer and error.usage is not None:
             logger.warning("The agent's answer has only marks. %s", error)
-            answer, reason, known = error.answer, "stop", {"usage": error.usage}
+            self._turn.add_usage(usage_metadata(error.usage))
+            self.result = {"answer": error.answer, "finish_reason": "stop", "usage": error.usage}
         else:
             raise error
-        self.turn.by_skeleton = True
-        self.turn.add_usage(usage_metadata(known["usage"]))
-        metadata = {key: self._written_by[key] for key in _ABOUT_MODEL if key in self._written_by}
-        metadata |= {"finish_reason": reason, "sot": known}
-        if not self.streamed:
-            return [AIMessage(answer, id=self.message_id, response_metadata=metadata)]
-        last = AIMessageChunk(content="", id=self.message_id, response_metadata=metadata, chunk_position="last")
-        return [*self._read({"type": "sot.answer", "answer": answer}), last]
+        self._turn.by_skeleton = True
+        return super().end()
 
-    def _read(self, event: Mapping[str, Any]) -> list[AIMessage]:
-        text = self._reader.feed(event)
-        return [AIMessageChunk(content=text, id=self.message_id)] if text else []
+    def whole(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
+        """The same, with what wrote it."""
+        written_by = {key: self._written_by[key] for key in _ABOUT_MODEL if key in self._written_by}
+        return super().whole(answer, {**written_by, **metadata})

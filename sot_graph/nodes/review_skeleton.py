@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,9 @@ _HOW = (
     '{"reject": "what is wrong with it"}.'
 )
 _LONGEST_COMMENT = 2000
+_ACTION = "write_answer"
+_MESSAGE = "The answer will be written along these points. Approve them, edit their titles, or say what is wrong."
+_ANOTHER = "Draft another skeleton."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +47,23 @@ class Verdict:
 async def review_skeleton(state: SotState, run: RunContext) -> Update:
     """Stop until somebody has said what they think of the skeleton.
 
-    The interrupt's value is `{"type": "sot.review", "question", "points", "how"}`.
+    The interrupt's value is `{"type": "sot.review", "question", "points", "how"}`, and beside that a request in the
+    form of LangChain's `HumanInTheLoopMiddleware`, which chat pages know how to answer.
     """
+    titles = "\n".join(point["title"] for point in state["skeleton"])
+    decisions = ["approve", "edit", "reject"]
+    request = {"name": _ACTION, "args": {"titles": titles}, "description": f"Write this answer?\n\n{state['asked']}"}
     try:
         answer = _latest_answer(
-            {"type": "sot.review", "question": state["asked"], "points": state["skeleton"], "how": _HOW}
+            {
+                "type": "sot.review",
+                "question": state["asked"],
+                "points": state["skeleton"],
+                "how": _HOW,
+                "message": _MESSAGE,
+                "action_requests": [request],
+                "review_configs": [{"action_name": _ACTION, "allowed_decisions": decisions}],
+            }
         )
     except GraphInterrupt as interrupted:
         raise _ReviewPending(*interrupted.args) from None
@@ -90,12 +107,30 @@ def _latest_answer(asked: dict[str, Any]) -> Any:
             return answer
 
 
+def _without_wrapping(answer: Any) -> Any:
+    """An answer out of the forms that pages put it in: JSON text, or the one decision of a list of LangChain's."""
+    if isinstance(answer, str) and answer.lstrip().startswith(("[", "{")):
+        with suppress(ValueError):
+            answer = json.loads(answer)
+    decisions = answer.get("decisions") if isinstance(answer, Mapping) else None
+    match decisions:
+        case [{"type": "approve"}]:
+            return True
+        case [{"type": "reject", **rest}]:
+            return {"reject": rest.get("message") or _ANOTHER}
+        case [{"type": "edit", "edited_action": {"args": {"titles": titles}}}]:
+            titles = _without_wrapping(titles)
+            return [line for line in titles.splitlines() if line.strip()] if isinstance(titles, str) else titles
+    return answer
+
+
 def read_verdict(answer: Any) -> Verdict:
     """A reviewer's answer, in any of its forms.
 
     Raises:
         SotConfigError: It is none of them.
     """
+    answer = _without_wrapping(answer)
     if answer is True or (
         isinstance(answer, str) and answer.strip().casefold() in {"approve", "approved", "yes", "ok"}
     ):

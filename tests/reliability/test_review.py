@@ -1,6 +1,7 @@
 """Somebody looks at the skeleton before anything is written."""
 
 import asyncio
+import json
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -8,6 +9,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
+from pydantic import TypeAdapter
 
 from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph, stream_answer
 from sot_graph.testing import SkeletonResponder
@@ -87,6 +89,53 @@ async def test_an_edited_skeleton_is_written_as_it_was_edited(run, endpoint, rev
     ]
 
 
+def decided(kind, **more):
+    """A resume value as LangChain's middleware for such requests takes it, and chat pages send it."""
+    return {"decisions": [{"type": kind, **more}]}
+
+
+def edited(titles):
+    return decided("edit", edited_action={"name": "write_answer", "args": {"titles": titles}})
+
+
+async def test_a_chat_page_finds_its_own_form_of_a_request(run, reviewed):
+    types = pytest.importorskip("langchain.agents.middleware.human_in_the_loop")
+    (stop,) = (await run(reviewed, ASK, THREAD))["__interrupt__"]
+    asked = TypeAdapter(types.HITLRequest).validate_python(stop.value)
+    (request,) = asked["action_requests"]
+    assert request["args"] == {"titles": "Seed\nSoil\nSun"}
+    assert ASK["question"] in request["description"]
+    (config,) = asked["review_configs"]
+    assert config == {"action_name": request["name"], "allowed_decisions": ["approve", "edit", "reject"]}
+    assert stop.value["message"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "titles"),
+    [
+        (decided("approve"), TITLES),
+        (json.dumps(decided("approve")), TITLES),
+        (edited("Seed\n\nRain\n"), ["Seed", "Rain"]),
+        (edited(["Seed", "Rain"]), ["Seed", "Rain"]),
+        (edited('["Seed", "Rain"]'), ["Seed", "Rain"]),
+        ('["Seed", "Rain"]', ["Seed", "Rain"]),
+        ('{"points": ["Seed", {"title": "Rain"}]}', ["Seed", "Rain"]),
+    ],
+    ids=repr,
+)
+async def test_the_answers_of_chat_pages_are_understood(run, endpoint, reviewed, answer, titles):
+    await run(reviewed, ASK, THREAD)
+    check_written(await run(reviewed, Command(resume=answer), THREAD), titles)
+    assert stages(endpoint) == ["skeleton"] + ["point"] * len(titles)
+
+
+@pytest.mark.parametrize(("more", "told"), [({"message": "More water."}, "More water."), ({}, "Draft another")])
+async def test_a_chat_page_may_reject_with_or_without_a_word(run, endpoint, reviewed, more, told):
+    await run(reviewed, ASK, THREAD)
+    await run(reviewed, Command(resume=decided("reject", **more)), THREAD)
+    assert told in endpoint.requests[-1].request.last_user
+
+
 async def test_a_rejection_drafts_again_with_its_comment(run, endpoint, reviewed):
     await run(reviewed, ASK, THREAD)
     endpoint.responder = SkeletonResponder(titles=["Water", "Light", "Air", "Care"])
@@ -102,7 +151,25 @@ async def test_a_rejection_drafts_again_with_its_comment(run, endpoint, reviewed
     assert all("More about water" not in logged.request.text for logged in endpoint.requests[2:])
 
 
-@pytest.mark.parametrize("nonsense", ["", "maybe", 42, [], [1, 2], [""], {"reject": ""}, {"points": []}], ids=repr)
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        decided("edit"),
+        decided("respond"),
+        {"decisions": []},
+        edited(""),
+        "[",
+        "",
+        "maybe",
+        42,
+        [],
+        [1, 2],
+        [""],
+        {"reject": ""},
+        {"points": []},
+    ],
+    ids=repr,
+)
 async def test_nonsense_is_refused_and_a_good_answer_still_works(run, endpoint, reviewed, nonsense):
     await run(reviewed, ASK, THREAD)
     with pytest.raises(SotConfigError):

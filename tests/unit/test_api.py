@@ -38,6 +38,7 @@ API = [
     "SkeletonError",
     "SkeletonOfThoughtMiddleware",
     "SkeletonPoint",
+    "SotChatModel",
     "SotConfigError",
     "SotContext",
     "SotError",

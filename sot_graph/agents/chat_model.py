@@ -1,0 +1,263 @@
+"""`SotChatModel`: a graph where only a chat model fits, and what it shares with the middleware's model."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables.config import ensure_config
+from langgraph.constants import TAG_NOSTREAM
+from pydantic import Field
+
+from sot_graph.errors import SotConfigError
+from sot_graph.llm.call import as_chunk
+from sot_graph.run import ANSWER_ID
+from sot_graph.streaming import AnswerReader, is_sot_event
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable, RunnableConfig
+
+_IN_METADATA = ("skeleton", "usage", "timings")
+
+
+@dataclass
+class RunnablePart:
+    """What is run for a part of a message, a model or a graph, and with what."""
+
+    message_id: str | None
+    """Of the whole message."""
+    runnable: Any
+    given: Any
+    config: RunnableConfig
+    settings: Mapping[str, Any]
+    streamed: bool
+
+    def pieces(self) -> Iterator[Any]:
+        """What comes: all at once, or as it is written."""
+        if self.streamed:
+            yield from self.runnable.stream(self.given, self.config, **self.settings)
+        else:
+            yield self.runnable.invoke(self.given, self.config, **self.settings)
+
+    async def apieces(self) -> AsyncGenerator[Any]:
+        """The same, asynchronously."""
+        if self.streamed:
+            async with aclosing(self.runnable.astream(self.given, self.config, **self.settings)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        else:
+            yield await self.runnable.ainvoke(self.given, self.config, **self.settings)
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """Around the pieces."""
+        return nullcontext()
+
+    def take(self, piece: Any) -> list[AIMessage]:
+        """Take a piece; give back what can be read now."""
+        raise NotImplementedError
+
+    def end(self) -> list[AIMessage]:
+        """All pieces have come: give back what is left."""
+        raise NotImplementedError
+
+
+class GraphAnswer(RunnablePart):
+    """The answer of a graph, as a model's message.
+
+    Args:
+        graph: The graph.
+        given: Its input.
+        message_id: Of the message.
+        config: Of its run. Nobody hears the graph itself: the model says what it writes.
+        context: Of its run.
+        streamed: Whether the answer is given out as it is written.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        given: Mapping[str, Any],
+        message_id: str | None,
+        config: RunnableConfig,
+        *,
+        context: Mapping[str, Any] | None = None,
+        streamed: bool,
+    ) -> None:
+        self._reader = AnswerReader()
+        self.result: Any = None
+        config = {
+            **config,
+            "tags": [*(config.get("tags") or ()), TAG_NOSTREAM],
+            "configurable": {**config.get("configurable", {}), ANSWER_ID: message_id},
+        }
+        settings: dict[str, Any] = {"stream_mode": ["custom", "values"]} if streamed else {}
+        if context is not None:
+            settings["context"] = {"sot": context}
+        super().__init__(message_id, graph, given, config, settings, streamed)
+
+    def take(self, piece: Any) -> list[AIMessage]:
+        """Take a part of the graph's stream; give back what can be read now."""
+        mode, data = piece if self.streamed else ("values", piece)
+        if mode == "values":
+            self.result = data
+            return []
+        return self._read(data) if is_sot_event(data) else []
+
+    def end(self) -> list[AIMessage]:
+        """What is left of the message."""
+        known = {key: self.result[key] for key in _IN_METADATA if key in self.result}
+        return self.whole(self.result["answer"], {"finish_reason": self.result["finish_reason"], "sot": known})
+
+    def whole(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
+        """The message of this answer, or what hasn't been given out of it."""
+        if not self.streamed:
+            return [AIMessage(answer, id=self.message_id, response_metadata={**metadata})]
+        last = AIMessageChunk(content="", id=self.message_id, response_metadata={**metadata}, chunk_position="last")
+        return [*self._read({"type": "sot.answer", "answer": answer}), last]
+
+    def _read(self, event: Mapping[str, Any]) -> list[AIMessage]:
+        text = self._reader.feed(event)
+        return [AIMessageChunk(content=text, id=self.message_id)] if text else []
+
+
+class PartwiseChatModel(BaseChatModel):
+    """A chat model whose message is made of parts, each of which has ended before the next one is asked for."""
+
+    cache: Any = False
+    """A process's cache of replies can't tell what this model stands for. The model's own calls use it as ever."""
+
+    def parts(
+        self, messages: list[BaseMessage], settings: Mapping[str, Any], run_manager: Any, *, streamed: bool
+    ) -> Iterator[RunnablePart]:
+        """The parts of a message."""
+        raise NotImplementedError
+
+    def _generate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        (message,) = self._answer(self._parts(messages, stop, kwargs, run_manager, streamed=False))
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _agenerate(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        parts = self._parts(messages, stop, kwargs, run_manager, streamed=False)
+        (message,) = [message async for message in self._aanswer(parts)]
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    def _stream(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> Iterator[ChatGenerationChunk]:
+        for chunk in self._answer(self._parts(messages, stop, kwargs, run_manager, streamed=True)):
+            yield ChatGenerationChunk(message=as_chunk(chunk))
+
+    async def _astream(
+        self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        parts = self._parts(messages, stop, kwargs, run_manager, streamed=True)
+        async with aclosing(self._aanswer(parts)) as chunks:
+            async for chunk in chunks:
+                yield ChatGenerationChunk(message=as_chunk(chunk))
+
+    def _parts(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None,
+        kwargs: dict[str, Any],
+        manager: Any,
+        *,
+        streamed: bool,
+    ) -> Iterator[RunnablePart]:
+        return self.parts(messages, kwargs if stop is None else {**kwargs, "stop": stop}, manager, streamed=streamed)
+
+    def _answer(self, parts: Iterator[RunnablePart]) -> Iterator[AIMessage]:
+        """The whole message, or its chunks."""
+        for part in parts:
+            with part.guarded():
+                for piece in part.pieces():
+                    yield from part.take(piece)
+            yield from part.end()
+
+    async def _aanswer(self, parts: Iterator[RunnablePart]) -> AsyncGenerator[AIMessage]:
+        """The same, asynchronously. What is run runs where the caller does: in its thread, or on its loop."""
+        for part in parts:
+            with part.guarded():
+                async with aclosing(part.apieces()) as pieces:
+                    async for piece in pieces:
+                        for message in part.take(piece):
+                            yield message
+            for message in part.end():
+                yield message
+
+
+class SotChatModel(PartwiseChatModel):
+    """A graph of `create_sot_graph` as a chat model: for chains, evaluators, and agents that take models only.
+
+    `invoke` gives the answer as an `AIMessage`, `stream` its pieces in reading order. Skeleton, usage and timings are
+    in `response_metadata["sot"]`. The model's own `usage_metadata` is empty: each call that the graph makes tells its
+    tokens to the same callbacks, and would be counted twice.
+
+    Args:
+        graph: The graph.
+        context: What each run may set, as in `graph.invoke(..., context=...)`.
+
+    Raises:
+        SotConfigError: In `bind_tools`: the graph calls no tools. In a run: `stop` and other settings of a call.
+
+    Example:
+        >>> from sot_graph import create_sot_graph
+        >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+        >>> model = SotChatModel(graph=create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought())))
+        >>> model.invoke("How do plants grow?").text.startswith("**1. ")
+        True
+    """
+
+    graph: Any = Field(repr=False)
+    context: Any = Field(default=None, repr=False)
+
+    @property
+    def _llm_type(self) -> str:
+        return "sot-graph"
+
+    def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
+        """Refuse tools.
+
+        Raises:
+            SotConfigError: Always.
+        """
+        message = (
+            "SotChatModel calls no tools: its graph answers at once. Give the agent SkeletonOfThoughtMiddleware(), or "
+            "the graph as a tool, create_sot_tool(graph); let points use tools by create_sot_graph(expander=...)."
+        )
+        raise SotConfigError(message)
+
+    def parts(
+        self, messages: list[BaseMessage], settings: Mapping[str, Any], run_manager: Any, *, streamed: bool
+    ) -> Iterator[RunnablePart]:
+        """The graph's answer."""
+        if settings:
+            message = (
+                f"SotChatModel takes no {', '.join(sorted(settings))} in a call: bind it to the graph's own model."
+            )
+            raise SotConfigError(message)
+        config = ensure_config()
+        if run_manager is not None:
+            kind = AsyncCallbackManager if hasattr(run_manager, "get_sync") else CallbackManager
+            config["callbacks"] = kind(
+                run_manager.inheritable_handlers,
+                run_manager.inheritable_handlers,
+                run_manager.run_id,
+                inheritable_tags=run_manager.inheritable_tags,
+                inheritable_metadata=run_manager.inheritable_metadata,
+            )
+        message_id = f"sot-answer-{uuid4().hex}" if run_manager is None else f"lc_run--{run_manager.run_id}"
+        yield GraphAnswer(
+            self.graph, {"messages": messages}, message_id, config, context=self.context, streamed=streamed
+        )
