@@ -152,6 +152,8 @@ async def test_events_tell_of_the_frame(endpoint, dispatch):
     assert all(event["introduction"] for event in told)
     for part, text in TEXTS.items():
         mine = [event for event in events if event.get("part") == part]
+        (kept_as,) = {event.pop("id") for event in mine}
+        assert kept_as.endswith(f":{part}")
         assert mine[0] == {"type": "sot.frame.start", "part": part, "attempt": 1}
         assert "".join(event["text"] for event in mine[1:-1]) == text
         assert mine[-1] == {"type": "sot.frame.end", "part": part, "status": "ok", "tail": ""}
