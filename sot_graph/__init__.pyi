@@ -12,6 +12,9 @@ from .agents.tool import (
 from .concurrency.call_limiter import (
     CallLimiter as CallLimiter,
 )
+from .concurrency.isolation import (
+    cancelled_once as cancelled_once,
+)
 from .errors import (
     ExpansionError as ExpansionError,
     ModelOutputError as ModelOutputError,

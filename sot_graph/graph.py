@@ -16,6 +16,7 @@ from langgraph.graph.state import CompiledStateGraph
 from sot_graph._seams import in_class
 from sot_graph.cache import ResultCache
 from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.concurrency.isolation import cancelled_once
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import check_call, check_kind, check_returns_at_once
 from sot_graph.joiners import Join, join_markdown
@@ -294,6 +295,8 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         if "context" in kwargs:
             kwargs = _with_own_context(config, kwargs)
         parts: Any = super().astream(input, config, **kwargs)
+        if not _is_embedded(config):  # a parent's task is cancelled once
+            return cancelled_once(parts)
         return _aeach_for_parent(parts) if _is_node(config, kwargs) else parts
 
 
@@ -301,6 +304,10 @@ def _is_node(config: RunnableConfig | None, asked: Mapping[str, Any]) -> bool:
     """Whether a result is for a parent's node: its caller hasn't asked for anything but what a run gives by default."""
     if asked.get("output_keys") is not None or asked.get("stream_mode") not in (None, "values"):
         return False
+    return _is_embedded(config)
+
+
+def _is_embedded(config: RunnableConfig | None) -> bool:
     return bool(ensure_config(config).get("configurable", {}).get("checkpoint_ns"))
 
 
@@ -322,7 +329,7 @@ async def _aeach_for_parent(parts: AsyncGenerator[Any]) -> AsyncIterator[Any]:
 def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
     """A context that the caller hands to this very graph is its own, also in a parent's node."""
     context = settings.get("context")
-    if not isinstance(context, Mapping) or "sot" in context or not _is_node(config, {}):
+    if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
         return settings
     own = {key: value for key, value in context.items() if key in SotContext.__annotations__}
     return {**settings, "context": {**context, "sot": own}}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
 
@@ -80,6 +80,46 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
         raise
     except BaseException as error:
         raise ContainedError(error) from error
+
+
+async def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """The same parts, read in a task of its own that is cancelled once, however often the reader is.
+
+    A web server cancels a request's tasks again at every turn of the event loop until they have ended (anyio's cancel
+    scopes do). LangGraph cleans up after the first cancellation, and the second one ends the cleaning: its nodes, and
+    the model calls in them, go on.
+    """
+    wanted: asyncio.Queue[None] = asyncio.Queue()
+    given: asyncio.Queue[tuple[T, None] | tuple[None, BaseException]] = asyncio.Queue()
+
+    async def read() -> None:
+        async with aclosing(parts):
+            try:
+                while True:
+                    await wanted.get()
+                    given.put_nowait((await anext(parts), None))
+            except BaseException as error:
+                given.put_nowait((None, error))
+                if not isinstance(error, Exception):
+                    raise
+
+    reading = asyncio.create_task(read())
+    try:
+        while True:
+            wanted.put_nowait(None)
+            part, error = await given.get()
+            if isinstance(error, StopAsyncIteration):
+                return
+            if error is not None:
+                raise error
+            yield part  # type: ignore[misc]
+    finally:
+        # Until it has ended it may use what its caller closes next, such as a checkpointer's connection.
+        if not reading.done():
+            _left.add(reading)
+            reading.add_done_callback(_hear)
+            reading.cancel()
+            await asyncio.wait({reading})
 
 
 async def without_exit(call: Awaitable[T]) -> T:

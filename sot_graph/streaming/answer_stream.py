@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
@@ -12,6 +12,7 @@ from weakref import WeakSet
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.stream import StreamChannel, StreamTransformer
 
+from sot_graph.concurrency.isolation import cancelled_once
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import SotConfigError
 from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
@@ -66,7 +67,8 @@ async def astream_answer(
     """
     reading = _Reading(node)
     settings = _settings(graph, config, context)
-    async with aclosing(graph.astream(input, **settings)) as parts:  # type: ignore[type-var]
+    parts: AsyncGenerator[Any] = cancelled_once(graph.astream(input, **settings))  # type: ignore[arg-type]
+    async with aclosing(parts):
         async for part in parts:
             if text := reading.take(part):
                 yield text

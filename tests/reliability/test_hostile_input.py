@@ -44,19 +44,16 @@ def tags_in(message):
 
 
 def check_requests(endpoint):
-    """In each message, our own delimiters, opened and closed once, and no others."""
+    """In each message, our own delimiters, each opened and closed once before the next one, and no others."""
     assert endpoint.requests
     for logged in endpoint.requests:
         for message in logged.request.messages:
             if message["role"] == "system":
                 continue  # ours, and it speaks of the tags
-            assert tags_in(message) in (
-                [],
-                ["<question>", "</question>"],
-                ["<point>", "</point>"],
-                ["<comment>", "</comment>"],
-                ["<tool_result>", "</tool_result>"],
-            ), message
+            tags = tags_in(message)
+            names = [name for name in ("question", "point", "comment", "tool_result") if f"<{name}>" in tags]
+            pairs = [f"<{name}></{name}>" for name in names]
+            assert sorted("".join(pair) for pair in zip(tags[::2], tags[1::2], strict=True)) == sorted(pairs), message
         json.dumps(logged.request.messages).encode()
 
 

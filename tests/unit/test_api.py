@@ -56,6 +56,7 @@ API = [
     "aretry_failed_points",
     "astream_answer",
     "build_sot_graph",
+    "cancelled_once",
     "create_sot_graph",
     "create_sot_tool",
     "join_headings",

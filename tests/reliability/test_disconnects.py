@@ -1,0 +1,130 @@
+"""A web client goes away: the server cancels the request again and again, and nothing of the run goes on."""
+
+import asyncio
+import threading
+from contextlib import aclosing, asynccontextmanager
+
+import anyio
+import httpx
+import pytest
+import uvicorn
+from langchain_core.messages import HumanMessage
+from langgraph.graph import START, MessagesState, StateGraph
+from sse_starlette import EventSourceResponse
+from starlette.applications import Starlette
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+from sot_graph import astream_answer, cancelled_once, create_sot_graph
+from sot_graph.testing import SkeletonResponder
+from tests.support.chat_requests import one_point
+
+ASK = {"messages": [HumanMessage("How do plants grow?")]}
+
+
+@pytest.fixture
+def graph(endpoint):
+    endpoint.responder = SkeletonResponder(points=4)
+    return create_sot_graph(endpoint.chat_model())
+
+
+@pytest.fixture
+def parent(graph):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", graph)
+    builder.add_edge(START, "answer")
+    return builder.compile()
+
+
+async def drain(parts):
+    async with aclosing(parts):
+        async for _ in parts:
+            pass
+
+
+WAYS = {
+    "ainvoke": lambda graph, parent: graph.ainvoke(ASK),
+    "astream": lambda graph, parent: drain(graph.astream(ASK, stream_mode="messages")),
+    "astream_answer": lambda graph, parent: drain(astream_answer(graph, ASK)),
+    "astream_events": lambda graph, parent: drain(graph.astream_events(ASK, version="v2")),
+    "astream_answer of a parent": lambda graph, parent: drain(astream_answer(parent, ASK)),
+    "a parent's own stream": lambda graph, parent: drain(cancelled_once(parent.astream(ASK, stream_mode="messages"))),
+}
+
+
+@asynccontextmanager
+async def points_held(endpoint):
+    """All points are at the endpoint, and get no reply before the block ends. Then each has lost its client."""
+    with endpoint.hold(5, one_point):
+        yield lambda: endpoint.wait_for_async(lambda logged: sum(one_point(each.request) for each in logged) == 4)
+        await endpoint.wait_for_async(lambda logged: all(each.outcome for each in logged))
+    assert {each.outcome for each in endpoint.requests if one_point(each.request)} == {"client_closed"}
+
+
+async def no_task_but(before):
+    async with asyncio.timeout(5):
+        while left := asyncio.all_tasks() - before:
+            await asyncio.wait(left)
+
+
+@pytest.mark.parametrize("cancel", ["again and again", "twice", "once"])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_however_often_it_is_cancelled_no_call_goes_on_and_no_task_is_left(endpoint, graph, parent, way, cancel):
+    before = asyncio.all_tasks()
+    async with points_held(endpoint) as all_there:
+        if cancel == "again and again":
+            async with anyio.create_task_group() as group:
+                group.start_soon(way, graph, parent)
+                await all_there()
+                group.cancel_scope.cancel()
+        else:
+            reading = asyncio.create_task(way(graph, parent))
+            await all_there()
+            reading.cancel()
+            if cancel == "twice":
+                await asyncio.sleep(0)
+                reading.cancel()
+            await asyncio.wait({reading})
+    await no_task_but(before)
+
+
+class Server(uvicorn.Server):
+    """A real web server, in a thread."""
+
+    def __init__(self, app):
+        super().__init__(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+        self._listens = threading.Event()
+        self._thread = threading.Thread(target=self.run, daemon=True)
+
+    async def startup(self, sockets=None):
+        await super().startup(sockets)
+        self._listens.set()
+
+    async def __aenter__(self):
+        self._thread.start()
+        assert await asyncio.to_thread(self._listens.wait, 20)
+        return f"http://127.0.0.1:{self.servers[0].sockets[0].getsockname()[1]}"
+
+    async def __aexit__(self, *_):
+        self.should_exit = True
+        await asyncio.to_thread(self._thread.join, 20)
+
+
+@pytest.mark.parametrize("kind", [StreamingResponse, EventSourceResponse])
+@pytest.mark.parametrize("whose", ["graph", "parent"])
+async def test_a_client_that_drops_its_connection_ends_the_model_calls(endpoint, graph, parent, kind, whose):
+    streamed = {"graph": graph, "parent": parent}[whose]
+
+    async def answer(request):
+        return kind(astream_answer(streamed, ASK))
+
+    async with (
+        Server(Starlette(routes=[Route("/", answer)])) as url,
+        points_held(endpoint) as all_there,
+        httpx.AsyncClient() as client,
+        client.stream("GET", url) as response,
+    ):
+        assert response.status_code == 200
+        pieces = response.aiter_text()  # whose end closes the connection
+        assert await anext(pieces)
+        await all_there()
