@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `somebody_listens` | LangGraph's stream writer that does nothing | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
 | `streaming_handlers` | LangChain's private protocol of them | a handler's word that it streams | each model call is heard by itself, and the answer at the end |
-| `has_checkpointer`, `without_checkpointer` | LangGraph's key in a config | the same two, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state |
+| `has_checkpointer`, `without_checkpointer`, `state_reader` | LangGraph's keys in a config | the same, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state; each `Send` carries, and a checkpoint keeps, all that its point is written from |
 | `client_hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
 | `in_class` | assignment to an object's `__class__` | a LangGraph `compile` that makes a class of one's own | who leaves a synchronous run waits until its model calls end |
 | `abandon_tasks` | asyncio's register of tasks; in Python 3.11 their contexts | a task that a loop's end doesn't wait for | the loop's end waits for code that takes no cancellation |
@@ -33,6 +33,7 @@ __all__ = [
     "has_checkpointer",
     "in_class",
     "somebody_listens",
+    "state_reader",
     "streaming_handlers",
     "without_checkpointer",
 ]
@@ -40,6 +41,7 @@ __all__ = [
 T = TypeVar("T")
 
 _CHECKPOINTER = "__pregel_checkpointer"
+_READ = "__pregel_read"
 _STREAMS = "tap_output_aiter"
 """The method that makes a handler one of LangChain's private protocol, for which it streams inside `ainvoke`."""
 
@@ -74,6 +76,12 @@ def has_checkpointer(config: RunnableConfig) -> bool:
 def without_checkpointer(config: RunnableConfig) -> RunnableConfig:
     """A config for a graph within a node that keeps no state of its own."""
     return {**config, "configurable": {**config.get("configurable", {}), _CHECKPOINTER: None}}
+
+
+def state_reader(config: RunnableConfig) -> Callable[[list[str]], dict[str, Any]] | None:
+    """What reads the graph's state, by its keys, also in the task of a `Send`; `None`: there is nothing that can."""
+    read: Callable[[list[str]], dict[str, Any]] | None = config.get("configurable", {}).get(_READ)
+    return read
 
 
 def client_hides_content(client: Any) -> bool:

@@ -49,7 +49,7 @@ from sot_graph.nodes.trace_summary import trace_policy
 from sot_graph.options import FRAME_PARTS, SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
 from sot_graph.routing.protocol import Router, check_router
-from sot_graph.run import GraphParts
+from sot_graph.run import QUESTION_ID, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
 from sot_graph.writing.expander import Expander, check_expander
@@ -249,15 +249,20 @@ def create_sot_graph(
 
 
 class EmbeddedResult(dict[str, Any]):
-    """A result as a parent's node gives it: `messages`, and everything else under `sot`.
+    """A result as a parent's node gives it: the new `messages`, and everything else under `sot`.
 
     LangGraph writes a node's items into the parent's keys of the same names, whosesoever they are. A function that
     calls the graph reads what it wants all the same: `result["answer"]`.
     """
 
     def __init__(self, result: Mapping[str, Any]) -> None:
-        messages = {"messages": result["messages"]} if "messages" in result else {}
-        super().__init__(messages, sot={key: value for key, value in result.items() if key != "messages"})
+        messages = result.get("messages") or []
+        is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID)
+        new = messages[-2:] if is_asked_here else messages[-1:]
+        super().__init__(
+            messages=new if result.get("answer") else [],
+            sot={key: value for key, value in result.items() if key != "messages"},
+        )
 
     def __missing__(self, key: str) -> Any:
         return self["sot"][key]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 ANSWER_ID = "sot_answer_id"
 """In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as their own."""
+
+QUESTION_ID = "sot-question-"
+"""How the id begins of a question's message that goes before its answer."""
 
 _IDLE_SECONDS = 60.0
 """A run that no node has touched for so long is over: between two nodes lie milliseconds."""
@@ -80,6 +83,8 @@ class Invocation:
     clocks."""
     tried: set[int] = field(default_factory=set)
     """The points that this invocation has written, or failed to write."""
+    basis: Mapping[str, Any] | None = None
+    """What every text is written from, once it has been read from the state."""
     skeleton_call: tuple[object, list[BaseMessage]] | None = None
     """`(inputs, messages)`: the messages that start every point's prompt, made once, and what they were made from."""
     is_described: bool = False
@@ -147,6 +152,7 @@ class RunContext:
         listeners: Who hears the run's messages: handlers of `stream_mode="messages"` and of event streams.
         in_graph: Whether LangGraph runs the node. It doesn't in a test of a node alone.
         threaded: Whether the graph runs synchronously. LangGraph then runs nodes in threads.
+        is_transient: Whether the graph's state goes with this run: in a parent, where it is no thread of its own.
         place: The parents' nodes that lead to this graph, such as `"team/writer"`; empty at the root.
         meter: Counts the calls and tokens of this execution.
         ended: Set by the run's last node, so that the run is forgotten.
@@ -164,6 +170,7 @@ class RunContext:
     listeners: Sequence[BaseCallbackHandler] = ()
     in_graph: bool = True
     threaded: bool = False
+    is_transient: bool = False
     place: str = ""
     limiter: CallLimiter | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
@@ -263,12 +270,13 @@ def open_run(
         runtime = None
     writer: Callable[[Any], None] = _write_nothing
     control: object = object()
-    place = ""
+    place, is_transient = "", False
     if runtime is not None:
         namespace = runtime.execution_info.checkpoint_ns if runtime.execution_info is not None else ""
         # "team:<id>|writer:<id>|draft_skeleton:<id>". A step that is a number counts the calls within one task.
         steps = [step.partition(":")[0] for step in namespace.split("|")[:-1]]
         place = "/".join(step for step in steps if not step.isdigit())
+        is_transient = ":" in namespace.rpartition("|")[0].rpartition("|")[2]
         if reads_context and runtime.context is not None:
             repeated = config.get("configurable", {})
             options = apply_context(options, runtime.context, embedded="|" in namespace, repeated=repeated)
@@ -294,6 +302,7 @@ def open_run(
         listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
         in_graph=runtime is not None,
         threaded=threaded,
+        is_transient=is_transient,
         place=place,
         limiter=None if graph is None else graph.limiter,
         trace=NodeTrace(config),

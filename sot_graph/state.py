@@ -7,7 +7,7 @@ graph with keys of the same names, never hands on an old value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NotRequired
 
 from langchain_core.messages import AnyMessage
@@ -30,7 +30,7 @@ from sot_graph.types import (
 )
 from sot_graph.usage import add_usage
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 
 
@@ -48,6 +48,12 @@ def merge_expansions(left: list[Expansion] | None, right: list[Expansion] | None
         if known is None or expansion["status"] == "ok" or known["status"] != "ok":
             merged[expansion["index"]] = expansion
     return [merged[index] for index in sorted(merged)]
+
+
+def current_expansions(state: Mapping[str, Any]) -> list[Expansion]:
+    """The expansions of the skeleton's points. An edit of the skeleton in the state leaves those of others there."""
+    titles = {point["index"]: point["title"] for point in state["skeleton"]}
+    return [one for one in state["expansions"] if titles.get(one["index"]) == one["title"]]
 
 
 def merge_frame(left: Frame | None, right: Frame | None) -> Frame:
@@ -158,8 +164,8 @@ class SotState(TypedDict, total=False):
     """Finds this run's clock and limits in the process that runs it (`runs.py`)."""
     asked: str
     """The question, cleaned, wherever it came from."""
-    history: list[ChatTurn]
-    """The conversation before the question."""
+    sends_all: bool
+    """Whether each `Send` carries all that its text is written from, since the state can't be read there."""
     skeleton_text: str
     """The skeleton to the letter as the model wrote it: a shared prompt prefix for the expansions."""
     skeleton_format: str
@@ -177,15 +183,19 @@ class SotState(TypedDict, total=False):
 
 
 class WriteIntroductionInput(TypedDict):
-    """What a `Send` carries to `write_introduction`: what every text is written from."""
+    """What a `Send` carries to `write_introduction`.
+
+    What every text is written from stands in the state, where it is kept once. Only where that can't be read, the
+    `Send` carries it.
+    """
 
     run_key: str
     schema_version: int
-    asked: str
-    history: list[ChatTurn]
-    skeleton: list[SkeletonPoint]
-    skeleton_text: str
-    skeleton_format: str
+    asked: NotRequired[str]
+    history: NotRequired[list[ChatTurn]]
+    skeleton: NotRequired[list[SkeletonPoint]]
+    skeleton_text: NotRequired[str]
+    skeleton_format: NotRequired[str]
     may_depend: NotRequired[bool]
 
 

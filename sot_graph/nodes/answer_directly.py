@@ -12,6 +12,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.nodes.join import finish_run
+from sot_graph.nodes.question_input import history_of
 from sot_graph.prompts.messages import direct_messages
 from sot_graph.state import SotState
 from sot_graph.types import ChatTurn, FinishReason, StageTiming
@@ -34,7 +35,7 @@ async def answer_directly(state: SotState, run: RunContext) -> Update:
     run.trace.describe_node(stage="direct")
     written = await write_directly(
         state["asked"],
-        state["history"],
+        history_of(state),
         run,
         send=lambda text: run.emit({"type": "sot.answer.delta", "text": text}),
     )

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Overwrite
 
+from sot_graph._seams import state_reader
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_skeleton
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
-from sot_graph.nodes.question_input import Asked, kept_expansions, kept_frame, read_given, read_question
+from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, kept_frame, read_given, read_question
 from sot_graph.prompts.messages import numbered_list
+from sot_graph.run import QUESTION_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, SotState
 from sot_graph.types import StageTiming
@@ -42,7 +44,8 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         if given is not None:
             return given
         start, known = 0.0, reset_keys(asked, run)
-    question, history = known["asked"], known["history"]
+    question = known["asked"]
+    history = asked.history if run.graph.router is None else history_of(state)
     may_depend = known.get("may_depend", False)  # not there in a run that an earlier version began
     why = state["route_reason"] if run.graph.router is not None else None
     # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
@@ -90,9 +93,9 @@ def reset_keys(asked: Asked, run: RunContext) -> Update:
         "schema_version": SCHEMA_VERSION,
         "run_key": run.key,
         "asked": asked.question,
-        "history": asked.history,
+        "sends_all": state_reader(run.config) is None,
         "answer_id": run.answer_id,
-        "question_id": "" if asked.is_in_history else f"sot-question-{run.key}",
+        "question_id": "" if asked.is_in_history else f"{QUESTION_ID}{run.key}",
         "answer": "",
         "may_depend": run.options.dependent == "graph",
         "is_written": False,
@@ -135,7 +138,7 @@ async def _draft_again(state: SotState, run: RunContext) -> Update:
     start = run.elapsed()
     revision = Revision(state["skeleton_text"], state["review_comment"])
     may_depend = state.get("may_depend", False)
-    drafter = Drafter(run, state["asked"], state["history"], revision=revision, may_depend=may_depend)
+    drafter = Drafter(run, state["asked"], history_of(state), revision=revision, may_depend=may_depend)
     draft, reason = await drafter.settle()
     return {
         **draft.state_keys(reason),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.graph import END
 from langgraph.types import Send
 
+from sot_graph._seams import state_reader
 from sot_graph.citations import number_sources, without_citations
 from sot_graph.joiners import shown_expansions
 from sot_graph.nodes import (
@@ -24,9 +25,12 @@ from sot_graph.nodes import (
     WRITE_INTRODUCTION,
 )
 from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
+from sot_graph.nodes.question_input import history_of
 from sot_graph.options import FRAME_PARTS
-from sot_graph.prompts.messages import expansion_messages, expansion_prefill, frame_messages
+from sot_graph.prompts.messages import expansion_messages, expansion_prefill, frame_messages, numbered_list
 from sot_graph.skeleton.drafter import skeleton_call_messages
+from sot_graph.skeleton.parser import parse_skeleton
+from sot_graph.state import current_expansions
 from sot_graph.types import Expansion, FramePart, PointTiming, StageTiming
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.expander import ExpanderInput
@@ -41,11 +45,12 @@ if TYPE_CHECKING:
     from sot_graph.options import FrameChoice
     from sot_graph.run import RunContext
     from sot_graph.state import ExpandPointInput, SotState, WriteIntroductionInput
-    from sot_graph.types import FramePartName
+    from sot_graph.types import FramePartName, SkeletonPoint
 
 logger = logging.getLogger("sot_graph")
 
-_SHARED_KEYS = ("run_key", "schema_version", "asked", "history", "skeleton", "skeleton_text", "skeleton_format")
+_BASIS_KEYS = ["asked", "skeleton", "skeleton_text", "skeleton_format", "may_depend"]
+_HISTORY_KEYS = ["messages", "answer_id", "question_id"]
 
 
 def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
@@ -57,9 +62,9 @@ def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] |
         return DRAFT_SKELETON
     if not state["skeleton"]:
         return ANSWER_DIRECTLY
-    if state.get("is_written"):
+    if state.get("is_written") and len(current_expansions(state)) == len(state["skeleton"]):
         return JOIN
-    finished = {expansion["index"]: expansion for expansion in state["expansions"] if expansion["status"] == "ok"}
+    finished = {one["index"]: one for one in current_expansions(state) if one["status"] == "ok"}
     sends = _sends(state, finished)
     if "introduction" in FRAME_PARTS[frame] and "introduction" not in state.get("frame", {}):
         sends.insert(0, Send(WRITE_INTRODUCTION, _shared(state)))
@@ -68,7 +73,7 @@ def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] |
 
 def fan_out_rest(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
     """The edge after `join`: the next wave, of points that waited for those of the last; the conclusion; or the end."""
-    sends = _sends(state, {expansion["index"]: expansion for expansion in state["expansions"]})
+    sends = _sends(state, {expansion["index"]: expansion for expansion in current_expansions(state)})
     if not sends and "conclusion" in FRAME_PARTS[frame] and "conclusion" not in state.get("frame", {}):
         return WRITE_CONCLUSION
     return sends or END
@@ -94,11 +99,31 @@ def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
 
 
 def _shared(state: SotState) -> dict[str, Any]:
-    """What every section is written from."""
-    shared: dict[str, Any] = {key: state[key] for key in _SHARED_KEYS}  # type: ignore[literal-required]
-    if state.get("may_depend"):
-        shared["may_depend"] = True
+    """What every `Send` carries."""
+    shared: dict[str, Any] = {"run_key": state["run_key"], "schema_version": state["schema_version"]}
+    if state.get("sends_all"):
+        shared |= {**{key: state.get(key) for key in _BASIS_KEYS}, "history": history_of(state)}
     return shared
+
+
+def _basis(payload: Mapping[str, Any], run: RunContext) -> Mapping[str, Any]:
+    """What a section is written from: carried to its node, or read from the state, once an invocation."""
+    if "asked" in payload:
+        return payload if "history" in payload else _basis_in(payload)
+    if run.invocation.basis is None:
+        read = state_reader(run.config)
+        assert read is not None, "the first node has said that the state can be read"
+        run.invocation.basis = _basis_in(read([*_BASIS_KEYS, *_HISTORY_KEYS]))
+    return run.invocation.basis
+
+
+def _basis_in(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    basis: dict[str, Any] = {**{key: state.get(key) for key in _BASIS_KEYS}, "history": history_of(state)}
+    titles = [point["title"] for point in basis["skeleton"]]
+    written = parse_skeleton(basis["skeleton_text"])
+    if len(written) != len(titles) or not all(map(str.startswith, map(str.strip, written), titles)):
+        basis["skeleton_text"] = numbered_list(basis["skeleton"])  # somebody has edited the skeleton in the state
+    return basis
 
 
 async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
@@ -114,14 +139,14 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     timing = PointTiming(index=index, start=run.elapsed())
     written = _unmet_need(payload)
     if written is None:
-        prompts = run.graph.prompts
+        prompts, basis = run.graph.prompts, _basis(payload, run)
         section = Section(
             label=f"Point {index}",
             stage="expansion",
             call_name=f"write {shown}",
             metadata=about,
             settings=prompts.expansion_settings,
-            messages=partial(_point_messages, payload, run),
+            messages=partial(_point_messages, basis, payload, run),
             make_cleaner=lambda: TextCleaner(
                 index,
                 title,
@@ -134,7 +159,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
                 "point",
                 {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence},
             ),
-            expander_input=_expander_input(payload) if run.graph.expander is not None else None,
+            expander_input=_expander_input(basis, point) if run.graph.expander is not None else None,
         )
         written = await write_text(section, run)
     expansion = Expansion(index=index, title=title, text=written.text, status=written.status, error=written.error)
@@ -161,7 +186,7 @@ def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
     return None
 
 
-def _point_messages(payload: ExpandPointInput, run: RunContext) -> list[BaseMessage]:
+def _point_messages(basis: Mapping[str, Any], payload: ExpandPointInput, run: RunContext) -> list[BaseMessage]:
     return expansion_messages(
         run.graph.prompts,
         point=payload["point"],
@@ -170,19 +195,19 @@ def _point_messages(payload: ExpandPointInput, run: RunContext) -> list[BaseMess
             Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
             for other in payload.get("needed", ())
         ],
-        **_prompt_basis(payload, run),
+        **_prompt_basis(basis, run),
     )
 
 
-def _expander_input(payload: ExpandPointInput) -> ExpanderInput:
+def _expander_input(basis: Mapping[str, Any], point: SkeletonPoint) -> ExpanderInput:
     # Copies: what an expander does to them is its own affair.
-    skeleton, point = deepcopy((payload["skeleton"], payload["point"]))
-    return ExpanderInput(question=payload["asked"], skeleton=skeleton, point=point, messages=[])
+    skeleton, point = deepcopy((basis["skeleton"], point))
+    return ExpanderInput(question=basis["asked"], skeleton=skeleton, point=point, messages=[])
 
 
 async def write_introduction(payload: WriteIntroductionInput, run: RunContext) -> Update:
     """Write the introduction from the skeleton alone, beside the points."""
-    messages = partial(frame_messages, run.graph.prompts, "introduction", **_prompt_basis(payload, run))
+    messages = partial(frame_messages, run.graph.prompts, "introduction", **_prompt_basis(_basis(payload, run), run))
     return await _write_frame_part("introduction", messages, run)
 
 
@@ -198,7 +223,9 @@ async def write_conclusion(state: SotState, run: RunContext) -> Update:
         given_up = WrittenText("", "timed_out", "there was no time left for it (deadline)")
     elif not texts:
         given_up = WrittenText("", "failed", "no point has a text that it could conclude")
-    messages = partial(frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(state, run))
+    messages = partial(
+        frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(_basis(state, run), run)
+    )
     return await _write_frame_part("conclusion", messages, run, given_up)
 
 
@@ -237,7 +264,7 @@ async def _write_frame_part(
     return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
 
 
-def _prompt_basis(given: WriteIntroductionInput | SotState, run: RunContext) -> dict[str, Any]:
+def _prompt_basis(given: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
     """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
     question, history, skeleton_format = given["asked"], given["history"], given["skeleton_format"]
     may_depend = given.get("may_depend", False)

@@ -13,7 +13,7 @@ from sot_graph.errors import ExpansionError
 from sot_graph.joiners import frame_answer, join_answer, joint_sources
 from sot_graph.nodes.trace_summary import describe_result
 from sot_graph.options import FRAME_PARTS
-from sot_graph.state import SotState, merge_timings
+from sot_graph.state import SotState, current_expansions, merge_timings
 from sot_graph.streaming.live_message import leave_unshown
 from sot_graph.types import Expansion, FinishReason, StageTiming
 from sot_graph.usage import usage_metadata
@@ -29,7 +29,7 @@ logger = logging.getLogger("sot_graph")
 async def join(state: SotState, run: RunContext) -> Update:
     """Put the points together, in the skeleton's order. While something is still to be written, nothing."""
     start = run.elapsed()
-    expansions, frame = state["expansions"], state.get("frame", {})
+    expansions, frame = current_expansions(state), state.get("frame", {})
     if len(expansions) < len(state["skeleton"]):
         return {}
     on_point_failure, graph = run.options.on_point_failure, run.graph
@@ -60,10 +60,10 @@ async def join(state: SotState, run: RunContext) -> Update:
     sources = joint_sources(expansions, on_point_failure) if has_sources else []
     timing = StageTiming(start=start, end=run.elapsed())
     finish_reason: FinishReason = "length" if cut else "stop"
-    return {
-        **finish_run(state, run, answer, finish_reason, state["usage"], {"join": timing}),
-        "sources": sources,
-    }
+    update = finish_run(state, run, answer, finish_reason, state["usage"], {"join": timing})
+    if len(expansions) < len(state["expansions"]):
+        update["expansions"] = Overwrite(expansions)
+    return {**update, "sources": sources}
 
 
 def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:
@@ -128,7 +128,8 @@ def finish_run(
     update: Update = {
         "answer": answer,
         "finish_reason": finish_reason,
-        "messages": [*asked, message],
+        # What a parent gave stands in its own state, and isn't kept here a second time.
+        "messages": Overwrite([*asked, message]) if run.is_transient else [*asked, message],
         "timings": {**timings, "total": run.elapsed()},
     }
     known = {key: state[key] for key in ("route", "route_reason", "skeleton", "expansions") if key in state}

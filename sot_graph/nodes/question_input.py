@@ -69,17 +69,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
             message = f"there is no question in {len(messages)} messages, none of them human"
         message = f'{message}: pass {{"question": "..."}}, or messages with a human message that says something.'
         raise SotConfigError(message)
-    before = messages
-    if is_in_history and position is not None:
-        # Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there.
-        before = messages[:position] + [
-            each
-            for each in messages[position + 1 :]
-            if isinstance(each, ToolMessage) or (isinstance(each, AIMessage) and each.tool_calls)
-        ]
-    history = turns_of(before)
-    if shown:  # the prompts put it into one message with the question
-        history.append(ChatTurn(role="user", content=shown))
+    history = _turns_before(messages, position if is_in_history else None)
     length = length_of(question, history)
     if length > options.max_question_chars:
         message = (
@@ -88,6 +78,32 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
         )
         raise SotConfigError(message)
     return Asked(question if question.strip() else _ASKED_BY_WHAT_IS_SHOWN, history, is_in_history)
+
+
+def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
+    """The conversation before the question of a run that has begun: as `read_question` read it.
+
+    It isn't kept beside the messages that it is made of, for it would double each checkpoint.
+    """
+    own = {state["answer_id"], state["question_id"]}  # there where points of a run are written again
+    messages = [message for message in state.get("messages") or () if message.id not in own]
+    return _turns_before(messages, None if state["question_id"] else last_human(messages))
+
+
+def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list[ChatTurn]:
+    """The turns before a question, which stands in the conversation at this position, or, at `None`, behind it."""
+    if position is None:
+        return turns_of(messages)
+    # Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there.
+    found = [
+        each
+        for each in messages[position + 1 :]
+        if isinstance(each, ToolMessage) or (isinstance(each, AIMessage) and each.tool_calls)
+    ]
+    history = turns_of([*messages[:position], *found])
+    if shown := other_blocks(messages[position]):  # the prompts put it into one message with the question
+        history.append(ChatTurn(role="user", content=shown))
+    return history
 
 
 def _answers(message: BaseMessage, answer_id: str) -> bool:

@@ -78,13 +78,13 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
 
 
 _INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
-    DRAFT_SKELETON: ("asked", "history"),
+    DRAFT_SKELETON: ("asked", "messages"),
     REVIEW_SKELETON: ("skeleton",),
     EXPAND_POINT: ("point",),
-    WRITE_INTRODUCTION: ("asked", "history", "skeleton"),
-    WRITE_CONCLUSION: ("asked", "history", "expansions"),
+    WRITE_INTRODUCTION: ("asked", "skeleton"),
+    WRITE_CONCLUSION: ("asked", "messages", "expansions"),
     JOIN: ("expansions",),
-    ANSWER_DIRECTLY: ("asked", "history"),
+    ANSWER_DIRECTLY: ("asked", "messages"),
 }
 _GIVEN_KEYS = ("question", "messages", "given_skeleton", "given_expansions")
 _OUTPUT_KEYS = ("answer", "skeleton", "route", "route_reason", "review_comment")

@@ -63,6 +63,7 @@ async def test_the_reason_and_the_confidence_are_in_the_result_and_in_an_event(r
     graph = create_sot_graph(endpoint.chat_model(), router=lambda question, history: decision)
     assert (await run(graph))["route_reason"] == "a sum, not a list (confidence 0.93)"
     events = [event async for event in graph.astream(ASK, stream_mode="custom")]
+    del events[0]["id"]
     assert events[0] == {"type": "sot.route", "route": "direct", "reason": "a sum, not a list", "confidence": 0.93}
 
 
