@@ -200,21 +200,17 @@ class PointSieve:
         depends: bool = False,
         known: Sequence[SkeletonPoint] = (),
     ) -> None:
-        self.points: list[SkeletonPoint] = []
+        self.points = list(known)
         self._max_words = max_words
         self._drop_similar = drop_similar
         self._depends = depends
         self._stems: list[frozenset[str]] = []
         self._keys: set[str] = set()
+        self._places = {point["index"]: point["index"] for point in known}
+        """From a place in the model's list to the index of the point that stands there."""
+        self._place = len(known)
         for point in known:
             self.new_title(point["title"])
-            self.points.append(point)
-        self.begin_list()
-
-    def begin_list(self) -> None:
-        """A new list begins, which goes on from the points that there are."""
-        self._places = {point["index"]: point["index"] for point in self.points}
-        self._place = len(self.points)
 
     def take(self, raw: str) -> SkeletonPoint | None:
         """The point of the next raw title; `None`: there is nothing in it, or nothing new."""

@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from sot_graph.skeleton.parser import numbered_item, title_of
+
+if TYPE_CHECKING:
+    from sot_graph.skeleton.parser import PointSieve
+    from sot_graph.types import SkeletonPoint
 
 _MOST_PREFACE = 2000
 """Characters before the list: a reply that hasn't come to it by then is read when it is whole."""
 _LONGEST_ITEM = 2000
+_MOST_REPEATS = 20
+"""Titles in a row that say nothing new: a model that is caught in a loop doesn't come out of it."""
+_LONGEST_END = 200
+"""Characters that may stand behind the last title: brackets, a fence, a friendly word."""
 _BETWEEN_ITEMS = " \t\r\n,"
 _OPENING = re.compile(r"[{\[]")
 _POINTS = re.compile(r'"points"\s*:\s*\[')
@@ -123,26 +132,50 @@ class EnoughError(Exception):
     """Ends a stream that goes on though nothing more of it is wanted."""
 
 
-class EarlyTitles:
-    """One reply's titles: first those that were whole while it was written, then the others.
+class EarlyPoints:
+    """Gives out a skeleton's points, each as soon as its title is whole. One reply or several may bring them.
 
     Args:
-        take: Takes a title.
-        has_enough: Given how many characters came since the last title: whether no more of the reply is wanted.
-        prefill: What was put into the model's mouth.
+        new_sieve: Makes the sieve for a reply's titles, given the points that there are (`known`).
+        most: How many points there may be.
+        on_point: Gets each point.
+        known: Points that were given out before.
     """
 
-    def __init__(self, take: Callable[[str], None], has_enough: Callable[[int], bool], prefill: str) -> None:
-        self._take = take
-        self._has_enough = has_enough
-        self._prefill = prefill
-        self._behind = 0
-        self._held = ""
+    def __init__(
+        self,
+        new_sieve: Callable[..., PointSieve],
+        most: int,
+        on_point: Callable[[SkeletonPoint], None],
+        known: Sequence[SkeletonPoint],
+    ) -> None:
+        self.points = list(known)
+        self.is_over = False
+        """Whether there were more points than may be."""
+        self._new_sieve = new_sieve
+        self._most = most
+        self._on_point = on_point
+
+    def begin_reply(self, prefill: str) -> None:
+        """A reply begins, whose list goes on from the points that there are.
+
+        Args:
+            prefill: What was put into the model's mouth.
+        """
+        self._sieve = self._new_sieve(known=self.points)
         self._scanner = TitleScanner()
         self._titles: list[str] = []
+        self._prefill = prefill
+        self._held = ""
+        self._behind = 0
+        self._repeats = 0
 
     def feed(self, piece: str) -> None:
-        """Take the next piece of the reply."""
+        """Take the next piece of the reply.
+
+        Raises:
+            EnoughError: No more of the reply is wanted.
+        """
         if self._prefill:  # some servers repeat what was put into the model's mouth
             self._held += piece
             start = self._held.lstrip()
@@ -151,15 +184,34 @@ class EarlyTitles:
             piece = self._held if start.startswith(self._prefill) else f"{self._prefill} {start}"
             self._prefill = ""
         titles = self._scanner.feed(piece)
-        for raw in titles:
-            self._titles.append(raw)
-            self._take(raw)
+        self._titles += titles
+        for title in titles:
+            self._take(title)
         self._behind = 0 if titles else self._behind + len(piece)
-        if self._has_enough(self._behind):
+        is_full = len(self.points) == self._most
+        if self.is_over or (is_full and self._behind > _LONGEST_END) or self._repeats > _MOST_REPEATS:
             raise EnoughError
 
-    def finish(self, titles: Sequence[str]) -> None:
-        """The titles of the whole reply: those that weren't seen yet are new."""
+    def finish_reply(self, titles: Sequence[str]) -> None:
+        """Take the titles of the whole reply: those that weren't seen yet are new."""
         seen = len(self._titles)
         for title in titles[seen:] if list(titles[:seen]) == self._titles else titles:
             self._take(title)
+
+    def take_over(self, points: Sequence[SkeletonPoint]) -> bool:
+        """Give out the rest of a whole skeleton. `False`: it isn't the one of which points were given out."""
+        if list(points[: len(self.points)]) != self.points:
+            return False
+        for point in points[len(self.points) :]:
+            self._on_point(point)
+        return True
+
+    def _take(self, title: str) -> None:
+        if len(self.points) == self._most:
+            self.is_over = True
+            return
+        point = self._sieve.take(title)
+        self._repeats = self._repeats + 1 if point is None else 0
+        if point is not None:
+            self.points.append(point)
+            self._on_point(point)
