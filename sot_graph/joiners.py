@@ -81,10 +81,7 @@ class PointwiseJoin:
         if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
             expansions, _ = number_sources(expansions)
         points = self.separator.join(
-            self.head_of(expansion)
-            + expansion["text"]
-            + ("" if expansion["status"] == "ok" else self.tail_of(expansion))
-            for expansion in expansions
+            self.head_of(expansion) + expansion["text"] + self.tail_of(expansion) for expansion in expansions
         )
         listed = {source["number"]: source for expansion in expansions for source in expansion.get("sources") or []}
         return points + self.sources + list_sources(listed[number] for number in sorted(listed)) if listed else points
@@ -117,39 +114,29 @@ def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[li
     return [join.head_of(point) for point in points], join.separator
 
 
-def tail_of(join: Join, expansion: Expansion) -> str:
-    """What a join writes after the text of this point."""
-    return join.tail_of(expansion) if isinstance(join, PointwiseJoin) else ""
-
-
 def join_answer(
     join: Join,
     question: str,
     skeleton: Sequence[SkeletonPoint],
     expansions: Sequence[Expansion],
     on_point_failure: OnPointFailure,
-) -> str:
-    """Join those points that stand in the answer, their sources renumbered into one list.
+) -> tuple[str, list[Source]]:
+    """Join those points that stand in the answer, their sources renumbered into one list, which comes beside it.
 
     Raises:
         SotConfigError: A custom join returned something else than a string.
     """
+    shown = shown_expansions(expansions, on_point_failure)
+    sources: list[Source] = []
+    if any(expansion.get("sources") for expansion in shown):
+        shown, sources = number_sources(shown)
     # Copies: a join may do what it wants with them, and the result stays what it is.
     points = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
-    shown = shown_expansions(expansions, on_point_failure)
-    if any(expansion.get("sources") for expansion in shown):
-        shown, _ = number_sources(shown)
-    texts = [Expansion(**expansion) for expansion in shown]
-    answer = join(question, points, texts)
+    answer = join(question, points, [Expansion(**expansion) for expansion in shown])
     if not isinstance(answer, str):
         message = f"The join returned {type(answer).__name__}; it must return the answer as a string."
         raise SotConfigError(message)
-    return answer
-
-
-def joint_sources(expansions: Sequence[Expansion], on_point_failure: OnPointFailure) -> list[Source]:
-    """The one list of the sources of those points that stand in the answer."""
-    return number_sources(shown_expansions(expansions, on_point_failure))[1]
+    return answer, sources
 
 
 def frame_tail(join: Join, part: FramePart) -> str:

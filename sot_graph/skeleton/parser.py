@@ -270,13 +270,8 @@ def _stem(word: str) -> str:
     return word
 
 
-def number_points(titles: Iterable[str]) -> list[SkeletonPoint]:
-    """Points with the indices 1, 2, ... A model's own numbers are never used."""
-    return [SkeletonPoint(index=index, title=title, depends_on=[]) for index, title in enumerate(titles, start=1)]
-
-
 def given_points(given: object) -> list[SkeletonPoint]:
-    """Points from what a caller gave as `given_skeleton`: titles, or points.
+    """Points from what a caller gave as `given_skeleton`: titles, or points. They are numbered 1, 2, ...
 
     A point's `depends_on` names others by their `index`, as in an earlier result, or where none has one by their
     place from 1. What is needed may also stand behind.
@@ -287,18 +282,16 @@ def given_points(given: object) -> list[SkeletonPoint]:
     if not isinstance(given, (list, tuple)):
         message = f"given_skeleton is a list of titles or points, not {type(given).__name__}."
         raise SotConfigError(message)
-    titles: list[str] = []
-    for position, item in enumerate(given, start=1):
-        raw = title_of(item)
-        title = clean_title(raw) if raw is not None else ""
+    points: list[SkeletonPoint] = []
+    for index, item in enumerate(given, start=1):
+        title = clean_title(title_of(item) or "")
         if not title:
             message = (
-                f"given_skeleton: entry {position} is {kind_of(item)} without a word in it; it must be a title, or a "
+                f"given_skeleton: entry {index} is {kind_of(item)} without a word in it; it must be a title, or a "
                 'point such as {"title": "Set clear goals"}.'
             )
             raise SotConfigError(message)
-        titles.append(title)
-    points = number_points(titles)
+        points.append(SkeletonPoint(index=index, title=title, depends_on=[]))
     if any(isinstance(item, Mapping) and item.get("depends_on") for item in given):
         _connect(points, given)
     return points

@@ -12,7 +12,6 @@ from sot_graph.joiners import (
     join_headings,
     join_markdown,
     join_plain,
-    tail_of,
 )
 from sot_graph.streaming import AnswerReader
 
@@ -58,7 +57,7 @@ def runs(draw):
             "index": point["index"],
             "status": status,
             "shown": is_shown(expansion, on_point_failure),
-            "tail": tail_of(join, expansion),
+            "tail": join.tail_of(expansion) if isinstance(join, PointwiseJoin) else "",
         }
         start = {"type": "sot.point.start", "index": point["index"], "title": point["title"], "attempt": 1}
         deltas = [{"type": "sot.point.delta", "index": point["index"], "text": piece} for piece in pieces]
@@ -94,7 +93,8 @@ def runs(draw):
             events.append(settled.pop())
             queues.append(introducing)
     events += concluding
-    answer = frame_answer(join, join_answer(join, "?", points, expansions, on_point_failure), frame)
+    joined, _ = join_answer(join, "?", points, expansions, on_point_failure)
+    answer = frame_answer(join, joined, frame)
     events.append({"type": "sot.answer", "answer": answer})
     return events, answer, join
 
