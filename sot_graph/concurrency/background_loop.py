@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.concurrency import reset_after_fork
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
+from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import CancelScope, tell_loops
-from sot_graph.concurrency.fork_reset import reset_after_fork
 
 T = TypeVar("T")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -71,14 +71,12 @@ class ScriptedChatModel(BaseChatModel):
     def _generate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        message = self._answer(messages, stop, kwargs)
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        return ChatResult(generations=[ChatGeneration(message=self._answer(messages, stop, kwargs))])
 
     async def _agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        message = await self._aanswer(messages, stop, kwargs)
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        return ChatResult(generations=[ChatGeneration(message=await self._aanswer(messages, stop, kwargs))])
 
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
@@ -98,19 +96,10 @@ class ScriptedChatModel(BaseChatModel):
             # As a network would: other tasks run between two tokens.
             await asyncio.sleep(0)
 
-    def _answer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
-        self._calls.append(ScriptedCall(list(messages), stop, kwargs))
-        time.sleep(self.delay)
-        answer = self.responder(messages)
-        if inspect.isawaitable(answer):
-
-            async def awaited(answer: Awaitable[Scripted] = answer) -> Scripted:
-                return await answer
-
-            # In a thread of its own: this one may have a running event loop already.
-            with ThreadPoolExecutor(1) as pool:
-                answer = pool.submit(asyncio.run, awaited()).result()
-        return _message(answer, messages, stop)
+    def _answer(self, *asked: Any) -> AIMessage:
+        # In a thread of its own: this one may have a running event loop already.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(copy_context().run, asyncio.run, self._aanswer(*asked)).result()
 
     async def _aanswer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
         self._calls.append(ScriptedCall(list(messages), stop, kwargs))
