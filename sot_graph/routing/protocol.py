@@ -14,9 +14,10 @@ from sot_graph.errors import RoutingError, SotConfigError, check_call
 from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable, RunnableConfig
+
     from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.options import SotOptions
-    from sot_graph.routing.edge import RouterEdge
     from sot_graph.run import RunContext
 
 logger = logging.getLogger("sot_graph")
@@ -83,8 +84,10 @@ class BaseRouter:
     is_instant = False
     """Whether it is asked on the event loop: it blocks for no longer than starting a thread for it would take."""
 
-    def as_edge(self, targets: Mapping[RouteName, str]) -> RouterEdge:
-        """This router as a conditional edge.
+    def as_edge(self, targets: Mapping[RouteName, str]) -> Runnable[Any, str]:
+        """This router as a conditional edge of a parent graph.
+
+        It reads `question` from the parent's state, else its last human message. A router that fails goes `"direct"`.
 
         Args:
             targets: The node for each route, such as `{"skeleton": "long_answer", "direct": "chat"}`.
@@ -98,9 +101,39 @@ class BaseRouter:
             >>> edge.invoke({"question": "What is 17 * 23?"})
             'chat'
         """
-        from sot_graph.routing.edge import RouterEdge  # imports LangChain, which a learned router alone does without
+        # Imported here, because they import LangChain, which a learned router alone does without.
+        from langchain_core.runnables import RunnableLambda
 
-        return RouterEdge(self, targets)  # type: ignore[arg-type]
+        from sot_graph.concurrency.background_loop import run_sync
+        from sot_graph.options import SotOptions
+        from sot_graph.run import open_run
+
+        if set(targets) != set(_ROUTES):
+            message = f'as_edge takes {{"skeleton": node, "direct": node}}, not the keys {sorted(map(str, targets))}.'
+            raise SotConfigError(message)
+
+        async def choose(state: Any, config: RunnableConfig) -> str:
+            router: Any = self
+            with open_run(config, SotOptions(), reads_context=False) as run:
+                run.ended = True
+                decision = await decide(router, _question_in(state), (), run=run, model=None)
+            return targets[decision.route]
+
+        return RunnableLambda(lambda state, config: run_sync(choose(state, config)), choose, name="route")
+
+
+def _question_in(state: Any) -> str:
+    from langchain_core.messages import HumanMessage
+
+    values = state if isinstance(state, Mapping) else vars(state)
+    question = values.get("question")
+    if isinstance(question, str) and question.strip():
+        return question
+    for message in reversed(values.get("messages") or []):
+        if isinstance(message, HumanMessage):
+            return str(message.text)
+    message = "The state has neither a question nor a human message to route by."
+    raise SotConfigError(message)
 
 
 def is_share(value: Any) -> bool:
