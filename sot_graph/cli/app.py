@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sot_graph.cli.model_session import CommandTracing, make_router, opened_model
-from sot_graph.cli.process import drop_output, exit_status, interrupted, leave, print_json, read_question, running
+from sot_graph.cli.process import (
+    CommandTracing,
+    drop_output,
+    exit_status,
+    interrupted,
+    leave,
+    opened_model,
+    print_json,
+    read_question,
+)
 from sot_graph.errors import SotConfigError
 from sot_graph.options import SotOptions
 
@@ -277,7 +285,9 @@ def route(
         else:
             import asyncio
 
-            with opened_model(model, base_url) as (chat, _), running():
+            from sot_graph.cli.ask_command import make_router
+
+            with opened_model(model, base_url) as (chat, _):
                 asyncio.run(ask_model(questions, make_router(router, chat)))
 
     _run(run, asks_model=router != "learned")

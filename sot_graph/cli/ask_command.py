@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.cli.live_board import Screen, screen_for
-from sot_graph.cli.model_session import make_router, opened_model
-from sot_graph.cli.process import error_console, output_console, print_json, read_question, running, waiting
+from sot_graph.cli.process import error_console, opened_model, output_console, print_json, read_question, waiting
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
     from rich.console import Console
 
     from sot_graph.types import SkeletonPoint
@@ -66,7 +66,7 @@ def answer_question(
     options = ask_options(review=review, stream=stream, **given)
     if report is not None:
         _check_report(report)
-    with opened_model(model, base_url) as (chat, is_embedded), running():
+    with opened_model(model, base_url) as (chat, is_embedded):
         from langgraph.checkpoint.memory import InMemorySaver
 
         from sot_graph.graph import create_sot_graph
@@ -92,6 +92,16 @@ def answer_question(
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fspath(report)) from error  # with the file's name
         errors.print(f"Wrote {report}.", style="dim", markup=False)
+
+
+def make_router(name: str, model: Runnable[Any, Any]) -> Any:
+    """A router by its name. `model` is asked by all but the learned one."""
+    from sot_graph.routing.learned_router import LearnedRouter
+    from sot_graph.routing.model_router import CascadeRouter, ModelRouter
+
+    if name == "learned":
+        return LearnedRouter()
+    return ModelRouter(model) if name == "model" else CascadeRouter(LearnedRouter(), ModelRouter(model))
 
 
 def _check_report(path: Path) -> None:

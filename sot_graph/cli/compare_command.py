@@ -15,8 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, tail_of_text
-from sot_graph.cli.model_session import opened_model
-from sot_graph.cli.process import error_console, output_console, running
+from sot_graph.cli.process import error_console, opened_model, output_console
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -59,7 +58,7 @@ class Comparison:
 
     def run(self, model: str | None, base_url: str | None) -> None:
         """Answer both ways and print."""
-        with opened_model(model, base_url) as (chat, is_embedded), running():
+        with opened_model(model, base_url) as (chat, is_embedded):
             asyncio.run(self._both(chat))
         if self._console.is_terminal:
             self._console.print(self._columns(whole=True))
