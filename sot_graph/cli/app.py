@@ -26,7 +26,7 @@ from sot_graph.errors import SotConfigError
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
-    from sot_graph.routing.protocol import RouteDecision, Router
+    from sot_graph.routing.protocol import RouteDecision
 
 _MODEL = "Model"
 _ANSWER = "Answer"
@@ -266,10 +266,12 @@ def route(
         about = f"\t{question}" if file is not None else ""
         sys.stdout.write(f"{decision.route}{sure}\t{decision.reason}{about}\n")
 
-    async def ask_model(questions: list[str], chosen: Router) -> None:
+    async def ask_model(questions: list[str], chat: Any) -> None:
+        from sot_graph.cli.ask_command import make_router
         from sot_graph.routing.protocol import ask_router
         from sot_graph.run import open_run
 
+        chosen = make_router(router, chat)
         for each in questions:
             with open_run({}, SotOptions()) as opened:
                 show(each, await ask_router(chosen, each, (), run=opened, model=None))
@@ -285,10 +287,8 @@ def route(
         else:
             import asyncio
 
-            from sot_graph.cli.ask_command import make_router
-
             with opened_model(model, base_url) as (chat, _):
-                asyncio.run(ask_model(questions, make_router(router, chat)))
+                asyncio.run(ask_model(questions, chat))
 
     _run(run, asks_model=router != "learned")
 

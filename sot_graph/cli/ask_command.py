@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.cli.live_board import Screen, screen_for
+from sot_graph.cli.live_board import Screen, follow, screen_for
 from sot_graph.cli.process import error_console, opened_model, output_console, print_json, read_question, waiting
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.options import SotOptions
@@ -142,8 +142,8 @@ def _run_with_reviews(
     while True:
         screen = screen_for(output_console(), stream=stream, silent=as_json)
         # JSON comes in one piece at the end: until then there is nothing else to look at.
-        with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext():
-            result = asyncio.run(_watch(graph, given, screen))
+        with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext(), screen.watch():
+            result = asyncio.run(follow(graph, given, _THREAD, screen.feed))
         if not (interrupts := result.get("__interrupt__")):
             return result, screen
         points = interrupts[0].value["points"]
@@ -151,30 +151,12 @@ def _run_with_reviews(
         given = Command(resume=verdict)
 
 
-async def _watch(graph: Any, given: Any, screen: Screen) -> Mapping[str, Any]:
-    result: Mapping[str, Any] = {}
-    with screen.watch():
-        async with aclosing(graph.astream(given, _THREAD, stream_mode=["custom", "values"])) as parts:
-            async for mode, data in parts:
-                if mode == "custom":
-                    screen.feed(data)
-                else:
-                    result = {**result, **data}
-    return result
-
-
 def review_on_terminal(
     points: Sequence[SkeletonPoint], *, read: Callable[[str], str], show: Callable[[str], None]
 ) -> Any:
-    """Have a skeleton reviewed, one line a change, until there is a verdict.
+    """Have a skeleton reviewed, one line a change, until there is a verdict as `Command(resume=...)` takes it.
 
-    Args:
-        points: The skeleton.
-        read: Asks for a line; raises `EOFError` at the end of input.
-        show: Shows a text.
-
-    Returns:
-        What `Command(resume=...)` takes: `True`, the titles as they are to be, or a rejection.
+    `read` asks for a line, and raises `EOFError` at the end of input.
     """
     given = titles = [point["title"] for point in points]
     show(_REVIEW_HELP)

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +166,18 @@ class Board:
         for start in range(0, len(cells), columns):
             grid.add_row(*cells[start : start + columns])
         return grid
+
+
+async def follow(graph: Any, given: Any, config: Any, feed: Callable[[Mapping[str, Any]], None]) -> Mapping[str, Any]:
+    """Run a graph to its end or its interrupt, hand on its events, and return its result."""
+    result: Mapping[str, Any] = {}
+    async with aclosing(graph.astream(given, config, stream_mode=["custom", "values"])) as parts:
+        async for mode, data in parts:
+            if mode == "custom":
+                feed(data)
+            else:
+                result = {**result, **data}
+    return result
 
 
 def tail_of_text(text: str, width: int, lines: int) -> Text:

@@ -75,7 +75,7 @@ loop uses the next one: waiting for its own would never end."""
 
 @atexit.register
 def _close_loops() -> None:
-    """End what runs on the loops, and close what was opened there: at the process's end nothing is left behind."""
+    """End what runs on the loops when the process ends, and close what was opened there."""
     for loop in [each.running for each in _loops]:
         if loop is not None and loop.is_running():
             with suppress(TimeoutError, RuntimeError):
@@ -103,7 +103,7 @@ def tell_loops(callback: Callable[[], object]) -> None:
 
 
 _cancel_scopes: ContextVar[tuple[CancelScope, ...]] = ContextVar("sot_graph_cancel_scopes", default=())
-"""Those that the running code is in, the innermost first."""
+"""The scopes that the running code is in, the innermost first."""
 
 
 @dataclass(eq=False)
@@ -129,7 +129,7 @@ class CancelScope:
 
     @property
     def reason(self) -> type[BaseException] | None:
-        """What `run_sync` raises for what was cancelled; `None`: it wasn't."""
+        """What `run_sync` raises in place of a result; `None`: nothing is cancelled."""
         return next((scope._reason for scope in (self, *self._around) if scope._reason is not None), None)
 
     def cancel(self, reason: type[BaseException] = asyncio.CancelledError) -> None:
@@ -140,7 +140,7 @@ class CancelScope:
 
 
 def run_in_own_thread(coroutine: Coroutine[Any, Any, T]) -> T:
-    """`run_sync`, in a thread that was begun from one of the library's loops, but that the loop doesn't wait for."""
+    """`run_sync` for a thread that one of the library's loops has started and doesn't wait for: any loop is free."""
     _depth.set(0)
     return run_sync(coroutine)
 

@@ -22,20 +22,17 @@ T = TypeVar("T")
 
 
 def closing_calls(parts: Iterator[T]) -> Generator[T]:
-    """What a synchronous run of LangGraph yields, with its model calls closed when its reader goes away.
+    """Hand on what `graph.stream` yields, and close its model calls when the reader goes away.
 
     That is: on Ctrl-C, when this generator is closed or forgotten, and when the interpreter ends.
-
-    Args:
-        parts: What `graph.stream` returned.
     """
     scope = CancelScope()
-    run = _reading(parts, scope)
+    run = _parts_in_scope(parts, scope)
     _exit_watch.add(run, scope)
     return run
 
 
-def _reading(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
+def _parts_in_scope(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
     with closing_once(parts):
         try:
             while True:
@@ -55,7 +52,7 @@ def _reading(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
 
 @contextmanager
 def closing_once(parts: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Close a generator at the block's end, unless another thread is about it, as when the interpreter ends."""
+    """Close a generator at the block's end, unless another thread is closing it, as when the interpreter ends."""
     try:
         yield parts
     finally:

@@ -76,11 +76,7 @@ class ModelRouter(BaseRouter):
         self._model = None if model is None else LoopModel(resolve_model(model, argument="ModelRouter's model"))
 
     async def __call__(self, question: str, history: Sequence[ChatTurn] = ()) -> RouteDecision:
-        """Decide outside of a graph.
-
-        Raises:
-            RoutingError: It has no model of its own, or the model's reply is none of the letters.
-        """
+        """Decide outside of a graph. It raises as `decide` does."""
         with open_run({}, SotOptions()) as run:
             return await self.decide(question, history, run=run, model=None)
 
@@ -109,7 +105,7 @@ class ModelRouter(BaseRouter):
                 _Kind,
                 mode=run.options.structured_mode,
                 max_reasks=0,
-                repair=_letter,
+                repair=_json_of_letter,
             )
         except InvalidOutputError as error:
             reply = f"{error.replies[-1:]!r:.80}" if run.trace.shows_content else "something else"
@@ -119,7 +115,7 @@ class ModelRouter(BaseRouter):
         return _MEANING[parsed.kind]
 
 
-def _letter(text: str) -> str | None:
+def _json_of_letter(text: str) -> str | None:
     """A bare letter in place of JSON, as models that write no JSON reply."""
     bare = text.strip().strip(".\"'`*()").upper()
     return f'{{"kind":"{bare}"}}' if bare in _MEANING else None

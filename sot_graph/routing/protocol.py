@@ -45,11 +45,7 @@ class RouteDecision:
     question takes the skeleton, whatever `route` says. None: it can't say."""
 
     def __post_init__(self) -> None:
-        """Checks the fields, because callers' own routers make these too.
-
-        Raises:
-            SotConfigError: An unknown route, an empty reason, or a confidence outside 0 to 1.
-        """
+        # Callers' own routers make these too.
         if self.route not in _ROUTES:
             message = f'RouteDecision: route must be "skeleton" or "direct", not {self.route!r}'
             raise SotConfigError(message)
@@ -194,11 +190,11 @@ async def ask_router(
 ) -> RouteDecision:
     """Ask a router of any kind. It may raise what it likes; `RoutingError` where it returns no route."""
     if isinstance(router, RunRouter):
-        return _checked(await router.decide(question, history, run=run, model=model))
+        return _as_decision(await router.decide(question, history, run=run, model=model))
     try:
         if getattr(router, "is_instant", False):
-            return _checked(router(question, history))
-        return _checked(await run_isolated(_call(router, question, history, run), "The router"))
+            return _as_decision(router(question, history))
+        return _as_decision(await run_isolated(_call(router, question, history, run), "The router"))
     except RoutingError:
         if run.trace.shows_content:
             raise
@@ -207,7 +203,7 @@ async def ask_router(
         raise RoutingError(message) from None
 
 
-def _checked(answer: Any) -> RouteDecision:
+def _as_decision(answer: Any) -> RouteDecision:
     if isinstance(answer, RouteDecision):
         return answer
     if answer in _ROUTES:
@@ -217,7 +213,7 @@ def _checked(answer: Any) -> RouteDecision:
 
 
 async def _call(router: Callable[..., Any], question: str, history: Sequence[ChatTurn], run: RunContext) -> Any:
-    """What a user's router returns, whether it is asynchronous, synchronous, or returns an awaitable."""
+    """Ask a caller's own router, whether it is asynchronous, synchronous, or returns an awaitable."""
     if run.in_graph:
         from langchain_core.runnables.config import var_child_runnable_config
 

@@ -193,9 +193,7 @@ class Drafter:
     async def settle(self) -> tuple[Draft, str]:
         """The skeleton and why there is one, from the cache or from a model. An empty one sends the question direct.
 
-        Raises:
-            SkeletonError: The model could not be asked, or not in time.
-            SotConfigError: The provider refused the key or the model's name.
+        It raises as `draft` does, but for the `NoSkeletonError`.
         """
         cache = self._run.graph.cache
         key = self._cache_key() if cache.keeps else None

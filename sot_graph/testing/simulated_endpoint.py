@@ -278,7 +278,7 @@ class _Exchange:
             return self._at_once(*rejection, outcome="rejected")
         try:
             for hold, match in list(self.endpoint._holds):
-                if not hold.is_open and (match is None or match(request)):
+                if match is None or match(request):
                     await hold.arrive()
                     self.start = time.monotonic()  # the model begins when it is let go
         except RendezvousError as error:
