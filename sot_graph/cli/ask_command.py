@@ -24,7 +24,7 @@ _JSON_KEYS = (
     *("answer", "route", "route_reason", "skeleton", "expansions", "sources", "finish_reason", "frame"),
     *("usage", "timings", "messages"),
 )
-_THREAD = {"configurable": {"thread_id": "ask"}}
+_CONFIG = {"configurable": {"thread_id": "ask"}}
 _REVIEW_HELP = (
     "Enter: write it   e 2 New title: rename   a Title: add   d 2: delete   m 4 1: move 4 to 1   "
     "r why: have another drafted   q: quit"
@@ -143,7 +143,7 @@ def _run_with_reviews(
         screen = screen_for(output_console(), stream=stream, silent=as_json)
         # JSON comes in one piece at the end: until then there is nothing else to look at.
         with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext(), screen.watch():
-            result = asyncio.run(follow(graph, given, _THREAD, screen.feed))
+            result = asyncio.run(follow(graph, given, _CONFIG, screen.feed))
         if not (interrupts := result.get("__interrupt__")):
             return result, screen
         points = interrupts[0].value["points"]
@@ -174,14 +174,14 @@ def review_on_terminal(
             raise ReviewAbandonedError
         if command == "r" and rest:
             return {"reject": rest}
-        changed = _changed(titles, command, rest)
+        changed = _edited_titles(titles, command, rest)
         if changed is None:
             show(f"That was not understood: {line!r}. {_REVIEW_HELP}")
         else:
             titles = changed
 
 
-def _changed(titles: list[str], command: str, rest: str) -> list[str] | None:
+def _edited_titles(titles: list[str], command: str, rest: str) -> list[str] | None:
     """The titles after one command; `None`: no such command, or nothing would be left."""
     if command == "a" and rest:
         return [*titles, rest]

@@ -24,7 +24,7 @@ _SHARED_CPU = "On one CPU the points share the cores: what is gained with a host
 
 
 @dataclass(slots=True)
-class Way:
+class WayFigures:
     """What one way to the answer took. Times in seconds from its start."""
 
     name: str
@@ -52,7 +52,7 @@ class Comparison:
 
     def __init__(self, question: str) -> None:
         self._question = question
-        self._direct, self._skeleton = Way("directly"), Way("by its skeleton")
+        self._direct, self._skeleton = WayFigures("directly"), WayFigures("by its skeleton")
         self._board: Board | None = None
         self._console, self._errors = output_console(), error_console()
 
@@ -86,7 +86,7 @@ class Comparison:
                 await self._answer_by_skeleton(graph)
 
     @contextmanager
-    def _timed(self, way: Way) -> Iterator[None]:
+    def _timed(self, way: WayFigures) -> Iterator[None]:
         if not self._console.is_terminal:  # a terminal shows the answers themselves
             self._errors.print(f"Answering {way.name} ...", style="dim")
         way.started = time.monotonic()
@@ -136,7 +136,7 @@ class Comparison:
         return grid
 
 
-def figures(direct: Way, skeleton: Way) -> Table:
+def figures(direct: WayFigures, skeleton: WayFigures) -> Table:
     """The figures of both ways, and the ratio between them."""
     table = Table(title=None, box=None, pad_edge=False)
     table.add_column("")

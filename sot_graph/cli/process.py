@@ -56,7 +56,7 @@ _owns_process: ContextVar[bool] = ContextVar("sot_graph_owns_process", default=F
 
 
 class _RunFailedError(SotError):
-    """What a provider refused in a run: no bad usage, which is found before the model is asked."""
+    """A provider refused what the caller could fix. That is no bad usage, which is found before the model is asked."""
 
 
 class _Output(Console):
@@ -80,7 +80,7 @@ class _WarningLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError, ValueError, AttributeError):  # a message that nobody gets is no reason to end
-            sys.stderr.write(f"sot-graph: {record.levelname.lower()}: {in_flags(record.getMessage())}\n")
+            sys.stderr.write(f"sot-graph: {record.levelname.lower()}: {with_flag_names(record.getMessage())}\n")
 
 
 def take_over_process() -> None:
@@ -106,16 +106,16 @@ def exit_status(run: Callable[[], object]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()  # or an error of what is still buffered would be found only at exit
     except SotConfigError as error:
-        _say_why(error)
+        _print_reason(error)
         return 2
     except BrokenPipeError:  # `sot-graph ask ... | head`: the reader has what it wanted
-        drop_output()
+        discard_output()
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:  # noqa: BLE001 - the end of the line: every failure gets its sentence and its status
         if isinstance(error, OSError):
-            drop_output()
-        _say_why(error)
+            discard_output()
+        _print_reason(error)
         return 1
     return 0
 
@@ -124,7 +124,7 @@ def exit_status(run: Callable[[], object]) -> int:
 def opened_model(model: str | None, base_url: str | None) -> Iterator[tuple[Runnable[Any, Any], bool]]:
     """The chat model that the options and the environment ask for, loaded with everything that it is needed with.
 
-    What the caller could fix is, once it is there, a failed run: a wrong key, a model that there is not.
+    Once it is loaded, a `SotConfigError` (a wrong key, an unknown model) is a failed run, and no bad usage any more.
 
     Yields:
         The model, and whether it runs on this CPU: what runs side by side then shares it.
@@ -134,7 +134,7 @@ def opened_model(model: str | None, base_url: str | None) -> Iterator[tuple[Runn
     if choice.is_embedded:
         choice.check()  # what is not there is not said to be loading
     if choice.notice:
-        errors.print(in_flags(choice.notice), style="dim", markup=False)
+        errors.print(with_flag_names(choice.notice), style="dim", markup=False)
     what = "Loading the model" if choice.is_embedded else "Starting"
     with ExitStack() as stack:
         with waiting(errors, what, in_pipe=choice.is_embedded):
@@ -157,11 +157,11 @@ def interrupted() -> int:
     status, word = interruption()
     error_console().print(word, style="dim")
     if _owns_process.get():
-        leave(status)
+        end_process(status)
     return status
 
 
-def leave(status: int) -> NoReturn:
+def end_process(status: int) -> NoReturn:
     """End the process at once: some threads of others' Python would wait for."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # closed, full, or read by nobody
@@ -169,19 +169,19 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def drop_output() -> None:
+def discard_output() -> None:
     """Send what is still buffered nowhere: at exit Python would try to write it, and complain once more."""
     with suppress(OSError, AttributeError):  # closed, or a test's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def in_flags(message: str) -> str:
+def with_flag_names(message: str) -> str:
     """A message of the library's, with the command's options in place of the arguments and variables behind them."""
     message = _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')}{found[2].replace('=', ' ')}", message)
     return _VARIABLE.sub(lambda found: f"--{found[1].lower().replace('_', '-')} ({found[0]})", message)
 
 
-def _say_why(error: Exception) -> None:
+def _print_reason(error: Exception) -> None:
     """In one line without control characters, whoever wrote it."""
     if isinstance(error, OSError) and error.errno in _ERRORS_OF_WRITING:
         reason = f"{error.filename or 'standard output'} can't be written to: {error.strerror}."
@@ -191,7 +191,7 @@ def _say_why(error: Exception) -> None:
         from sot_graph.llm.provider_errors import explain
 
         reason = explain(error)
-    text = "".join(char if char.isprintable() else " " for char in in_flags(reason))
+    text = "".join(char if char.isprintable() else " " for char in with_flag_names(reason))
     error_console().print(f"sot-graph: {' '.join(text.split())}", style="red", markup=False)
 
 
@@ -309,7 +309,7 @@ class CommandTracing:
     def finish(self) -> bool:
         """After the answer: give the last traces a moment, and say what became of them if it is nothing good.
 
-        True if the process has to be left by `leave`, since the client's threads may not let it end.
+        True if the process has to be left by `end_process`, since the client's threads may not let it end.
         """
         if self._client is not None:
             # `flush(timeout=...)` bounds its waiting, not its sending.

@@ -28,7 +28,7 @@ _depth: ContextVar[int] = ContextVar("sot_graph_loop_depth", default=0)
 """How many of the library's loops the running code is on: 0 for a caller's own."""
 
 _CLOSING_SECONDS = 2.0
-_BLOCKING_CALLS = 1024
+_MOST_BLOCKING_CALLS = 1024
 """Of models that have no asynchronous form, at once; one that stalls keeps its thread."""
 
 
@@ -53,7 +53,7 @@ class _LibraryLoop:
             if self.running is None:
                 # In a context of its own: the loop keeps the one that it is made in, and with it the first run's graph.
                 self.running = Context().run(asyncio.new_event_loop)
-                self.running.set_default_executor(DaemonThreads(_BLOCKING_CALLS))
+                self.running.set_default_executor(DaemonThreads(_MOST_BLOCKING_CALLS))
                 threading.Thread(target=_run, args=(self.running,), name=self._name, daemon=True).start()
             return self.running
 
@@ -79,10 +79,10 @@ def _close_loops() -> None:
     for loop in [each.running for each in _loops]:
         if loop is not None and loop.is_running():
             with suppress(TimeoutError, RuntimeError):
-                asyncio.run_coroutine_threadsafe(_end_all(), loop).result(timeout=_CLOSING_SECONDS)
+                asyncio.run_coroutine_threadsafe(_cancel_all_tasks(), loop).result(timeout=_CLOSING_SECONDS)
 
 
-async def _end_all() -> None:
+async def _cancel_all_tasks() -> None:
     """As `asyncio.run` does at its end: a generator that a task is still reading can't be shut down."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
@@ -92,7 +92,7 @@ async def _end_all() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
-def tell_loops(callback: Callable[[], object]) -> None:
+def call_soon_in_loops(callback: Callable[[], object]) -> None:
     """Have this called soon, in another thread.
 
     A signal handler may call this. So it takes no lock: the thread that the signal came to may hold it.

@@ -6,17 +6,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sot_graph.errors import SotConfigError
 from sot_graph.routing.learned_features import Features, english, extract, is_english
-from sot_graph.routing.protocol import BaseRouter, RouteDecision, is_share
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from sot_graph.types import ChatTurn
+from sot_graph.routing.protocol import BaseRouter, RouteDecision, is_probability
+from sot_graph.types import ChatTurn
 
 DEFAULT_THRESHOLD = 0.45
 """On the flat top of the curve that cross-validation on the project's own questions gives. See docs/router.md."""
@@ -64,7 +61,7 @@ class LearnedRouter(BaseRouter):
     is_instant = True
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD, *, weights: str | PathLike[str] | None = None) -> None:
-        if not is_share(threshold):
+        if not is_probability(threshold):
             message = f"LearnedRouter: threshold must be a number from 0 to 1, not {threshold!r}"
             raise SotConfigError(message)
         self.threshold = float(threshold)

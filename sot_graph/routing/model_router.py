@@ -17,7 +17,7 @@ from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.routing.protocol import BaseRouter, RouteDecision, Router, ask_router, check_router, is_share
+from sot_graph.routing.protocol import BaseRouter, RouteDecision, Router, ask_router, check_router, is_probability
 from sot_graph.run import open_run
 from sot_graph.types import ChatTurn
 
@@ -143,7 +143,7 @@ class CascadeRouter(BaseRouter):
     """
 
     def __init__(self, first: Router, second: Router, *, threshold: float = 0.8) -> None:
-        if not is_share(threshold):
+        if not is_probability(threshold):
             message = f"CascadeRouter's threshold is a confidence from 0 to 1, not {threshold!r}."
             raise SotConfigError(message)
         check_router(first, "first")

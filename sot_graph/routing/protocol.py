@@ -53,7 +53,7 @@ class RouteDecision:
         if not isinstance(reason, str) or not reason.strip():
             message = f"RouteDecision: reason must be a text that says why, not {reason!r}"
             raise SotConfigError(message)
-        if self.confidence is not None and not is_share(self.confidence):
+        if self.confidence is not None and not is_probability(self.confidence):
             message = f"RouteDecision: confidence must be None or a number from 0 to 1, not {self.confidence!r}"
             raise SotConfigError(message)
 
@@ -132,7 +132,7 @@ def _question_in(state: Any) -> str:
     raise SotConfigError(message)
 
 
-def is_share(value: Any) -> bool:
+def is_probability(value: Any) -> bool:
     """Whether a value is a number from 0 to 1. `True` is none, and neither is NaN."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.llm.call import BrokenStreamError, ModelCall
+from sot_graph.llm.call import BrokenStreamError, ModelCall, Reply
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.retry_policy import is_retryable
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
@@ -34,21 +34,20 @@ from sot_graph.skeleton.parser import (
     skeleton_schema,
 )
 from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
+from sot_graph.types import ChatTurn, SkeletonPoint
 
 if TYPE_CHECKING:
-    from sot_graph.llm.call import Reply
     from sot_graph.run import RunContext
-    from sot_graph.types import ChatTurn, SkeletonPoint
 
 logger = logging.getLogger("sot_graph")
 
-_FORMS: Mapping[str, str] = {
+_FORM_REQUESTS: Mapping[str, str] = {
     "structured": 'Reply with JSON only: {"points":["title","title"]}',
     "list": "Reply with a numbered list only, one title a line.",
 }
 
 _End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "refused"]
-"""How a reply ended: as it should, on its way, at a token limit, not as JSON, or not at all."""
+"""How a reply ended: complete; by a lost connection; at a token limit; as something else than JSON; by a refusal."""
 
 
 class NoSkeletonError(Exception):
@@ -86,7 +85,7 @@ class Revision:
 
 
 @dataclass(slots=True)
-class _Reading:
+class _ParsedReply:
     """What was read from one reply."""
 
     titles: list[str]
@@ -279,19 +278,19 @@ class Drafter:
         call = ModelCall(graph.skeleton_model, "skeleton", self._run, config, settings)
         messages = self._messages(skeleton_format)
         while True:
-            reading = await self._ask(call, skeleton_format, messages)
-            sieve = self._new_sieve()
+            parsed = await self._ask(call, skeleton_format, messages)
             if early is None:
-                for title in islice(reading.titles, MOST_ITEMS):
+                sieve = self._new_sieve()
+                for title in islice(parsed.titles, MOST_ITEMS):
                     sieve.take(title)
             points = sieve.points if early is None else early.points
             is_enough = len(points) >= self._fewest
-            if is_enough and (early is None or reading.end == "whole"):
-                return self._settle(points, skeleton_format, reading)
-            reason = reading.reason or f"{len(points)} usable points of at least {self._fewest}"
+            if is_enough and (early is None or parsed.end == "whole"):
+                return self._settle(points, skeleton_format, parsed)
+            reason = parsed.reason or f"{len(points)} usable points of at least {self._fewest}"
             call.trace.reject(reason)
-            left["retries" if reading.end == "broken" else "reasks"] -= 1
-            has_chance = reading.end != "refused" and min(left.values()) >= 0
+            left["retries" if parsed.end == "broken" else "reasks"] -= 1
+            has_chance = parsed.end != "refused" and min(left.values()) >= 0
             if len(points) >= self._most or (is_enough and not has_chance):
                 return self._settle(points, skeleton_format, reason=reason)
             if not has_chance:
@@ -300,14 +299,14 @@ class Drafter:
             logger.warning("skeleton: %s; asking %s.", reason, "for the rest" if has_rest else "again")
             if has_rest or skeleton_format == "structured":
                 messages = self._messages(skeleton_format)
-            elif reading.text.strip():  # no provider takes an empty message of the model's
+            elif parsed.text.strip():  # no provider takes an empty message of the model's
                 again = (
                     f"That list has {len(points)} usable points. Write it again with at least {self._fewest} different "
                     "points, as a numbered list only, one title a line."
                 )
-                messages = _continued(messages, reading.text, again)
+                messages = _continued(messages, parsed.text, again)
 
-    async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> _Reading:
+    async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> _ParsedReply:
         """One call, and what was read from its reply. Points that are given out early are given out."""
         early, prompts, options = self._early, self._run.graph.prompts, self._run.options
         prefill = prompts.skeleton_prefill.format() if isinstance(messages[-1], AIMessage) else ""
@@ -316,23 +315,23 @@ class Drafter:
             early.begin_reply(prefill)
             on_text = early.feed if options.stream is not False else None
         try:
-            reading = await self._read_reply(call, skeleton_format, messages, prefill, on_text)
+            parsed = await self._read_reply(call, skeleton_format, messages, prefill, on_text)
         except BrokenStreamError as error:  # only a stream that was given out
             if isinstance(error.__cause__, EnoughError):
-                return _Reading([])
+                return _ParsedReply([])
             reason = f"the reply broke off ({explain(error.__cause__ or error)})"
-            return _Reading([], end="broken", reason=reason)
+            return _ParsedReply([], end="broken", reason=reason)
         except Exception as error:
             if early is not None and early.points:
-                return _Reading([], end="refused", reason=explain(error))
+                return _ParsedReply([], end="refused", reason=explain(error))
             if isinstance(error, TimeoutError):
                 raise
             # A model or server that knows no schemas may still write lists.
             has_other_format = skeleton_format == "structured" and prompts.skeleton_format is None
             raise _skeleton_failure(error, has_other_format=has_other_format) from error
         if early is not None:
-            early.finish_reply(reading.titles)
-        return reading
+            early.finish_reply(parsed.titles)
+        return parsed
 
     async def _read_reply(
         self,
@@ -341,14 +340,14 @@ class Drafter:
         messages: list[BaseMessage],
         prefill: str,
         on_text: Callable[[str], None] | None,
-    ) -> _Reading:
+    ) -> _ParsedReply:
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
             text = _whole_list(reply, prefill)
             titles = parse_skeleton(text)
             if reply.was_refused:
-                return _Reading(titles, text, "refused", "the model declined")
-            return _Reading(titles, text, "cut" if reply.was_cut_off else "whole")
+                return _ParsedReply(titles, text, "refused", "the model declined")
+            return _ParsedReply(titles, text, "cut" if reply.was_cut_off else "whole")
         schema, reasks = SkeletonSchema, 0  # points that were given out early can't be asked for again
         if self._early is None:
             schema, reasks = skeleton_schema(self._fewest, **self._cleaning), self._run.options.max_reasks
@@ -363,8 +362,8 @@ class Drafter:
                 on_text=on_text,
             )
         except InvalidOutputError as error:
-            return self._reading_of_invalid(error)
-        return _Reading(parsed.points, text)
+            return self._parse_invalid(error)
+        return _ParsedReply(parsed.points, text)
 
     def _json_from_list(self, text: str) -> str | None:
         """Turn a list into the JSON that was asked for, so that the model need not be asked again."""
@@ -375,23 +374,23 @@ class Drafter:
         titles = parse_skeleton(text)
         return json.dumps({"points": titles}) if self._usable(titles) >= self._fewest else None
 
-    def _reading_of_invalid(self, error: InvalidOutputError) -> _Reading:
+    def _parse_invalid(self, error: InvalidOutputError) -> _ParsedReply:
         """What can be had of replies that aren't the JSON that was asked for: some models write a fine list."""
         lists = [(parse_skeleton(text), text) for text in error.replies]
         for titles, text in reversed(lists):
             if self._usable(titles) >= self._fewest:
-                return _Reading(titles, text)
+                return _ParsedReply(titles, text)
         titles, last = lists[-1] if lists else ([], "")
         # Not every provider says that a reply was cut off. Its last title may be half of one.
         if error.was_cut_off or (last.lstrip()[:1] in ("{", "[") and last.rstrip()[-1:] not in ("}", "]")):
             # The whole titles count where there are as many as there may be: such a reply might never end.
             titles = TitleScanner().feed(last)
             if self._early is None and self._usable(titles) >= self._most:
-                return _Reading(titles, last)
-            return _Reading([], last, end="cut", reason="the model's reply was cut off")
+                return _ParsedReply(titles, last)
+            return _ParsedReply([], last, end="cut", reason="the model's reply was cut off")
         has_points = any(self._usable(titles) for titles, _ in lists)
         reason = "" if has_points else "the model's reply was not the JSON that was asked for"
-        return _Reading(titles, last, end="invalid", reason=reason)
+        return _ParsedReply(titles, last, end="invalid", reason=reason)
 
     def _usable(self, titles: Sequence[str]) -> int:
         """How many points these titles would make."""
@@ -409,13 +408,18 @@ class Drafter:
         how_many = f"{fewest} to {most} of them" if fewest > 0 else f"{most} at most, none if nothing is missing"
         request = (
             f"These {len(points)} points are kept. Write those that are still missing, {how_many}, different from "
-            f"these, in the same form: only the new ones. {_FORMS[skeleton_format]}"
+            f"these, in the same form: only the new ones. {_FORM_REQUESTS[skeleton_format]}"
         )
         kept = escape_delimiters(skeleton_as_written(points, skeleton_format))
         return _continued(messages, kept, request, keeps_prefill=False)
 
     def _settle(
-        self, points: list[SkeletonPoint], skeleton_format: str, reading: _Reading | None = None, *, reason: str = ""
+        self,
+        points: list[SkeletonPoint],
+        skeleton_format: str,
+        parsed: _ParsedReply | None = None,
+        *,
+        reason: str = "",
     ) -> Draft:
         """Make a draft of points, few enough. Where something is missing or wrong with it, `reason` says so."""
         self._is_whole = not reason
@@ -426,14 +430,14 @@ class Drafter:
         elif len(points) > self._most:
             self._warn_of_too_many(str(len(points)))
         points = points[: self._most]
-        if self._early is not None or reading is None:
+        if self._early is not None or parsed is None:
             return Draft(points, skeleton_as_written(points, skeleton_format), skeleton_format)
         # The points' prompts quote the model's text to the letter if it holds these titles only. If a title was
         # cleaned, or other text stands around them, the prompts get a numbered list.
         titles = [point["title"] for point in points]
-        is_same = [raw.strip() for raw in reading.titles] == titles
-        is_bare = len(reading.text) <= sum(map(len, titles)) + 16 * len(titles) + 64
-        return Draft(points, reading.text if is_same and is_bare else numbered_list(points), skeleton_format)
+        is_same = [raw.strip() for raw in parsed.titles] == titles
+        is_bare = len(parsed.text) <= sum(map(len, titles)) + 16 * len(titles) + 64
+        return Draft(points, parsed.text if is_same and is_bare else numbered_list(points), skeleton_format)
 
     def _warn_of_too_many(self, how_many: str) -> None:
         """Log that the skeleton is cut: once a run, however many are drafted in it."""

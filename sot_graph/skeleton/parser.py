@@ -293,12 +293,12 @@ def given_points(given: object) -> list[SkeletonPoint]:
             raise SotConfigError(message)
         points.append(SkeletonPoint(index=index, title=title, depends_on=[]))
     if any(isinstance(item, Mapping) and item.get("depends_on") for item in given):
-        _connect(points, given)
+        _set_needs(points, given)
     return points
 
 
-def _connect(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
-    places = _places(given)
+def _set_needs(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
+    places = _index_by_number(given)
     for point, item in zip(points, given, strict=True):
         needs = item.get("depends_on") if isinstance(item, Mapping) else None
         where = f"given_skeleton: point {point['index']} ({point['title']})"
@@ -318,7 +318,7 @@ def _connect(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
         raise SotConfigError(message) from error
 
 
-def _places(given: Sequence[Any]) -> dict[int, int]:
+def _index_by_number(given: Sequence[Any]) -> dict[int, int]:
     """From the numbers that `depends_on` speaks of to the points' own."""
     named = [item.get("index") if isinstance(item, Mapping) else None for item in given]
     if all(type(index) is int for index in named) and len(set(named)) == len(named):

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
 
-from sot_graph.skeleton.parser import numbered_item, title_of
-
-if TYPE_CHECKING:
-    from sot_graph.skeleton.parser import PointSieve
-    from sot_graph.types import SkeletonPoint
+from sot_graph.skeleton.parser import PointSieve, numbered_item, title_of
+from sot_graph.types import SkeletonPoint
 
 _MOST_UNREAD = 2000
 """Characters without a title, before the list or in it: what comes then is read when the reply is whole."""
@@ -116,30 +112,22 @@ class EarlyPoints:
         self._on_point = on_point
 
     def begin_reply(self, prefill: str) -> None:
-        """A reply begins, whose list goes on from the points that there are.
-
-        Args:
-            prefill: What was put into the model's mouth.
-        """
+        """A reply begins after `prefill`. Its list goes on from the points that there are."""
         self._sieve = self._new_sieve(known=self.points)
         self._scanner = TitleScanner()
         self._titles: list[str] = []
         self._prefill = prefill
-        self._held = ""
+        self._start = ""
         self._repeats = 0
 
     def feed(self, piece: str) -> None:
-        """Take the next piece of the reply.
-
-        Raises:
-            EnoughError: No more of the reply is wanted.
-        """
+        """Take the next piece of the reply; raise `EnoughError` if no more of it is wanted."""
         if self._prefill:  # some servers repeat what was put into the model's mouth
-            self._held += piece
-            start = self._held.lstrip()
+            self._start += piece
+            start = self._start.lstrip()
             if len(start) < len(self._prefill):
                 return
-            piece = self._held if start.startswith(self._prefill) else f"{self._prefill} {start}"
+            piece = self._start if start.startswith(self._prefill) else f"{self._prefill} {start}"
             self._prefill = ""
         titles = self._scanner.feed(piece)
         self._titles += titles
