@@ -97,14 +97,9 @@ join_headings = PointwiseJoin(head="## {title}\n\n", sources="\n\n## Sources\n\n
 """A Markdown heading for each point."""
 
 
-def is_shown(expansion: Expansion, on_point_failure: OnPointFailure) -> bool:
-    """Whether a point stands in the answer: `"skip"` leaves out those that have no text at all."""
-    return expansion["status"] == "ok" or on_point_failure != "skip" or bool(expansion["text"])
-
-
 def shown_expansions(expansions: Iterable[Expansion], on_point_failure: OnPointFailure) -> list[Expansion]:
-    """The points that stand in the answer."""
-    return [expansion for expansion in expansions if is_shown(expansion, on_point_failure)]
+    """The points that stand in the answer: `"skip"` leaves out those that have no text at all."""
+    return [each for each in expansions if each["status"] == "ok" or on_point_failure != "skip" or each["text"]]
 
 
 def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[list[str] | None, str]:

@@ -7,11 +7,11 @@ from sot_graph.joiners import (
     frame_answer,
     frame_tail,
     heads_and_separator,
-    is_shown,
     join_answer,
     join_headings,
     join_markdown,
     join_plain,
+    shown_expansions,
 )
 from sot_graph.streaming import AnswerReader
 
@@ -56,7 +56,7 @@ def runs(draw):
             "type": "sot.point.end",
             "index": point["index"],
             "status": status,
-            "shown": is_shown(expansion, on_point_failure),
+            "shown": bool(shown_expansions([expansion], on_point_failure)),
             "tail": join.tail_of(expansion) if isinstance(join, PointwiseJoin) else "",
         }
         start = {"type": "sot.point.start", "index": point["index"], "title": point["title"], "attempt": 1}

@@ -7,7 +7,14 @@ import pytest
 
 from sot_graph import create_sot_graph
 from sot_graph.errors import SotConfigError
-from sot_graph.joiners import PointwiseJoin, is_shown, join_answer, join_headings, join_markdown, join_plain
+from sot_graph.joiners import (
+    PointwiseJoin,
+    join_answer,
+    join_headings,
+    join_markdown,
+    join_plain,
+    shown_expansions,
+)
 from sot_graph.skeleton.parser import given_points
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 from sot_graph.types import Expansion
@@ -72,7 +79,8 @@ def test_the_error_of_a_point_never_stands_in_the_answer():
 
 @pytest.mark.parametrize("mode", ["mark", "raise"])
 def test_every_point_is_shown_unless_skipping(mode: Any):
-    assert is_shown(expansion(1, "Alpha", "", "failed"), mode)
+    failed = expansion(1, "Alpha", "", "failed")
+    assert shown_expansions([failed], mode) == [failed]
 
 
 def test_skipping_leaves_out_points_without_any_text_and_marks_those_with_some():
