@@ -73,7 +73,12 @@ class ModelChoice:
 
 
 def choose_model(model: str | None = None, base_url: str | None = None) -> ModelChoice:
-    """The model that is named, else OpenAI's default where `OPENAI_API_KEY` is set, else the embedded model."""
+    """The model that is named, else OpenAI's default where `OPENAI_API_KEY` is set, else the embedded model.
+
+    What is not given is taken from `SOT_GRAPH_MODEL` and `SOT_GRAPH_BASE_URL`; an empty one is not set.
+    """
+    model = model or os.environ.get("SOT_GRAPH_MODEL") or None
+    base_url = base_url or os.environ.get("SOT_GRAPH_BASE_URL") or None
     if model is not None:
         choice = ModelChoice(name=model, base_url=base_url)
         return replace(choice, notice=f"Using {model} on this CPU.") if choice.is_embedded else choice
@@ -88,8 +93,3 @@ def choose_model(model: str | None = None, base_url: str | None = None) -> Model
         "Its form is good, its facts are often wrong: it is here to show the graph at work."
     )
     return ModelChoice(name=None, notice=notice)
-
-
-def choose_from_environment() -> ModelChoice:
-    """What the environment alone asks for: `SOT_GRAPH_MODEL` and `SOT_GRAPH_BASE_URL`; an empty one is not set."""
-    return choose_model(os.environ.get("SOT_GRAPH_MODEL") or None, os.environ.get("SOT_GRAPH_BASE_URL") or None)
