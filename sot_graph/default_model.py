@@ -1,6 +1,6 @@
 """Which model answers where no code chooses one: in the command, and in the graphs of Studio.
 
-Messages name the two environment variables. The command, whose options are called otherwise, puts those in their place.
+Messages name the two environment variables. The command puts its own options in their place (`with_flag_names`).
 """
 
 from __future__ import annotations

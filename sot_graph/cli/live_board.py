@@ -245,7 +245,7 @@ class _Terminal(Screen):
     """The points fill in side by side, and at the end the answer takes their place, as Markdown.
 
     Args:
-        live: Or else nothing moves: the skeleton comes when it is there, then the answer.
+        live: Whether the board moves. Otherwise the skeleton is printed when it is there, and then the answer.
     """
 
     def __init__(self, console: Console, *, live: bool) -> None:

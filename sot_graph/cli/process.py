@@ -68,7 +68,7 @@ class _Errors(Console):
     def print(self, *objects: Any, **how: Any) -> None:
         try:
             super().print(*objects, **how)
-        except OSError:  # messages that nobody gets are no reason to end
+        except OSError:  # a message that can't be printed must not end the command
             self.quiet = True
 
     def on_broken_pipe(self) -> None:
@@ -79,7 +79,7 @@ class _WarningLines(logging.Handler):
     """Writes to where `sys.stderr` goes just then: a board that is being drawn makes room for the line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, ValueError, AttributeError):  # a message that nobody gets is no reason to end
+        with suppress(OSError, ValueError, AttributeError):  # a line that can't be written must not end the command
             sys.stderr.write(f"sot-graph: {record.levelname.lower()}: {with_flag_names(record.getMessage())}\n")
 
 

@@ -39,7 +39,7 @@ class _LibraryLoop:
         self.running: asyncio.AbstractEventLoop | None = None
         self._name = name
         self._lock = threading.Lock()
-        self._parents: list[asyncio.AbstractEventLoop] = []
+        self._parents: list[asyncio.AbstractEventLoop] = []  # of the processes that this one was forked from
         reset_after_fork(self)
 
     def reset_in_child(self) -> None:

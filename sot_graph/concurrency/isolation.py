@@ -1,4 +1,4 @@
-"""Somebody's own code, such as an expander or a router, in a task of its own: there it can't end or hold up a run."""
+"""A caller's own code, such as an expander or a router, runs apart: it can neither end a run nor hold it up."""
 
 from __future__ import annotations
 

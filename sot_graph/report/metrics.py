@@ -108,7 +108,7 @@ class RunFigures:
     streamed: bool
     """Whether `time_to_first_word` is that of a first token."""
     one_clock: bool
-    """`False` if times can't be of one run: it was resumed, and what was finished before has its first run's times."""
+    """`False` if the times can't be of one run: a resumed run keeps the times of what the first one had finished."""
     complete: bool
     """Whether `total` covers all the texts: timed, on one clock, none from a cache."""
     critical_path: float | None
@@ -181,7 +181,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
     total = _read(timings, "total", float)
     total = latest if total is None else total
 
-    # On one clock, nothing starts before that from which it is written is there, nor ends after the answer.
+    # If all times are of one clock, no section starts before it is ready, and none ends after the answer.
     one_clock = all(
         section.span.start >= (section.ready or 0.0) - _CLOCK_TOLERANCE
         and section.span.end <= (total or 0.0) + _CLOCK_TOLERANCE
@@ -296,7 +296,7 @@ def _longest_chain(sections: Sequence[SectionFigures], begins: float) -> tuple[f
 
 
 def _first_token(sections: Iterable[SectionFigures]) -> float | None:
-    """In reading order: a text can be read once those before it have ended, be it without a word."""
+    """When the first word could be read: a text can be read once all texts before it have ended."""
     readable = 0.0
     for section in sections:
         readable = max(readable, section.ready or 0.0)

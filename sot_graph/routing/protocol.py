@@ -78,7 +78,7 @@ class BaseRouter:
     """What the routers of this package have in common."""
 
     is_instant = False
-    """Whether it is asked on the event loop: it blocks for no longer than starting a thread for it would take."""
+    """Whether it is called on the event loop: it decides in less time than starting a thread would take."""
 
     def as_edge(self, targets: Mapping[RouteName, str]) -> Runnable[Any, str]:
         """This router as a conditional edge of a parent graph.

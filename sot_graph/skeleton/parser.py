@@ -22,9 +22,11 @@ MAX_TITLE_CHARS = 120
 """A title is a few words on one line; what is longer would only carry text into the other points' prompts."""
 _LONG_TITLE_WORDS = 8
 _SIMILAR = 0.6
+"""The share of common words from which two titles say much the same."""
 MOST_ITEMS = 2000
 """Twice what `max_points` may be: a reply that never ends must not cost more than it can give."""
 _MOST_JSON_STARTS = 64
+"""Brackets of a text that are tried as the beginning of its JSON."""
 _LONGEST_ITEM = 1000
 
 # An item's mark must not be followed by a digit ("2.5x", "12:30") and may stand behind markup ("## 1.", "**1.").
@@ -182,8 +184,8 @@ def split_needs(raw: str) -> tuple[str, list[int]]:
 class PointSieve:
     """Takes a model's raw titles in their order, and gives back the points that are clean and new.
 
-    A model's numbers are the places in its own list. What a point needs must be a point that stands before it: that
-    leaves out, with a line in the log, itself, what comes later and what there isn't, and so every cycle.
+    A model numbers points by their places in its own list. A point can only need points before it. Other needs (itself,
+    a later point, a number that isn't there) are left out with a line in the log, so there can be no cycle.
 
     Args:
         max_words: Titles are cut after so many words; `None`: not cut.
@@ -274,7 +276,7 @@ def given_points(given: object) -> list[SkeletonPoint]:
     """Points from what a caller gave as `given_skeleton`: titles, or points. They are numbered 1, 2, ...
 
     A point's `depends_on` names others by their `index`, as in an earlier result, or where none has one by their
-    place from 1. What is needed may also stand behind.
+    place from 1. A point may stand before one that it needs.
 
     Raises:
         SotConfigError: Not a list of these, a title without a word in it, or needs that can't be met.
@@ -348,9 +350,10 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
 def skeleton_schema(
     min_points: int, *, max_words: int | None = None, drop_similar: bool = False
 ) -> type[SkeletonSchema]:
-    """The same, whose validation also counts the points that are usable.
+    """A `SkeletonSchema` whose validation also counts the usable points.
 
-    Not by Pydantic's validation context: instructor takes that for what to fill into the messages, as templates.
+    It doesn't get `min_points` by Pydantic's validation context, with which instructor would render the messages as
+    templates.
     """
 
     def enough_points(_cls: type[BaseModel], value: list[str]) -> list[str]:
