@@ -9,22 +9,27 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Reply
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.retry_policy import is_retryable
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
-from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.messages import numbered_list, skeleton_messages
+from sot_graph.prompts.messages import (
+    longer_list_messages,
+    missing_points_messages,
+    numbered_list,
+    rejected_skeleton_messages,
+    skeleton_messages,
+)
 from sot_graph.skeleton.parser import (
     MOST_ITEMS,
     PointSieve,
@@ -40,11 +45,6 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
 
 logger = logging.getLogger("sot_graph")
-
-_FORM_REQUESTS: Mapping[str, str] = {
-    "structured": 'Reply with JSON only: {"points":["title","title"]}',
-    "list": "Reply with a numbered list only, one title a line.",
-}
 
 _End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "refused"]
 """How a reply ended: complete; by a lost connection; at a token limit; as something else than JSON; by a refusal."""
@@ -100,13 +100,12 @@ def skeleton_call_messages(
     question: str,
     history: Sequence[ChatTurn],
     skeleton_format: str,
-    revision: Revision | None = None,
     *,
     may_depend: bool = False,
 ) -> list[BaseMessage]:
     """The messages of the skeleton's call. The points' prompts begin with the same, but for a revision."""
     options = run.options
-    messages = skeleton_messages(
+    return skeleton_messages(
         run.graph.prompts,
         question=question,
         history=history,
@@ -116,23 +115,6 @@ def skeleton_call_messages(
         title_length=options.title_length,
         may_depend=may_depend,
     )
-    if revision is None:
-        return messages
-    request = (
-        "The reader rejects this skeleton and says:\n"
-        f"<comment>\n{escape_delimiters(revision.comment)}\n</comment>\n"
-        "Write another one, in the same form, that meets this."
-    )
-    return _continued(messages, escape_delimiters(revision.text), request)
-
-
-def _continued(
-    messages: list[BaseMessage], written: str, request: str, *, keeps_prefill: bool = True
-) -> list[BaseMessage]:
-    """The same conversation, after what the model has written to it, with what is asked of it now."""
-    prefill = messages[-1:] if isinstance(messages[-1], AIMessage) else []
-    before = messages[: len(messages) - len(prefill)]
-    return [*before, AIMessage(written), HumanMessage(request), *(prefill if keeps_prefill else [])]
 
 
 def skeleton_as_written(points: Sequence[SkeletonPoint], skeleton_format: str) -> str:
@@ -300,11 +282,7 @@ class Drafter:
             if has_rest or skeleton_format == "structured":
                 messages = self._messages(skeleton_format)
             elif parsed.text.strip():  # no provider takes an empty message of the model's
-                again = (
-                    f"That list has {len(points)} usable points. Write it again with at least {self._fewest} different "
-                    "points, as a numbered list only, one title a line."
-                )
-                messages = _continued(messages, parsed.text, again)
+                messages = longer_list_messages(messages, parsed.text, usable=len(points), fewest=self._fewest)
 
     async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> _ParsedReply:
         """One call, and what was read from its reply. Points that are given out early are given out."""
@@ -399,19 +377,21 @@ class Drafter:
     def _messages(self, skeleton_format: str, *, is_whole: bool = False) -> list[BaseMessage]:
         """The prompt: for a whole skeleton, or for what is missing beside the points that were given out."""
         messages = skeleton_call_messages(
-            self._run, self._question, self._history, skeleton_format, self._revision, may_depend=self._may_depend
+            self._run, self._question, self._history, skeleton_format, may_depend=self._may_depend
         )
+        if self._revision is not None:
+            messages = rejected_skeleton_messages(messages, self._revision.text, self._revision.comment)
         if is_whole or self._early is None or not self._early.points:
             return messages
         points = self._early.points
-        fewest, most = self._fewest - len(points), self._most - len(points)
-        how_many = f"{fewest} to {most} of them" if fewest > 0 else f"{most} at most, none if nothing is missing"
-        request = (
-            f"These {len(points)} points are kept. Write those that are still missing, {how_many}, different from "
-            f"these, in the same form: only the new ones. {_FORM_REQUESTS[skeleton_format]}"
+        return missing_points_messages(
+            messages,
+            len(points),
+            skeleton_as_written(points, skeleton_format),
+            skeleton_format=skeleton_format,
+            fewest=self._fewest - len(points),
+            most=self._most - len(points),
         )
-        kept = escape_delimiters(skeleton_as_written(points, skeleton_format))
-        return _continued(messages, kept, request, keeps_prefill=False)
 
     def _settle(
         self,
