@@ -65,8 +65,6 @@ class PointwiseJoin:
 
     def tail_of(self, expansion: Expansion) -> str:
         """What goes after, or in place of, the text of a point that isn't `ok`."""
-        if expansion["status"] == "ok":
-            return ""
         if expansion["text"]:
             return self.cut
         return self.late if expansion["status"] == "timed_out" else self.missing
@@ -81,7 +79,10 @@ class PointwiseJoin:
         if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
             expansions, _ = number_sources(expansions)
         points = self.separator.join(
-            self.head_of(expansion) + expansion["text"] + self.tail_of(expansion) for expansion in expansions
+            self.head_of(expansion)
+            + expansion["text"]
+            + ("" if expansion["status"] == "ok" else self.tail_of(expansion))
+            for expansion in expansions
         )
         listed = {source["number"]: source for expansion in expansions for source in expansion.get("sources") or []}
         return points + self.sources + list_sources(listed[number] for number in sorted(listed)) if listed else points

@@ -57,7 +57,7 @@ def runs(draw):
             "index": point["index"],
             "status": status,
             "shown": bool(shown_expansions([expansion], on_point_failure)),
-            "tail": join.tail_of(expansion) if isinstance(join, PointwiseJoin) else "",
+            "tail": join.tail_of(expansion) if status != "ok" and isinstance(join, PointwiseJoin) else "",
         }
         start = {"type": "sot.point.start", "index": point["index"], "title": point["title"], "attempt": 1}
         deltas = [{"type": "sot.point.delta", "index": point["index"], "text": piece} for piece in pieces]
