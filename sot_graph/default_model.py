@@ -75,10 +75,12 @@ class ModelChoice:
 def choose_model(model: str | None = None, base_url: str | None = None) -> ModelChoice:
     """The model that is named, else OpenAI's default where `OPENAI_API_KEY` is set, else the embedded model.
 
-    What is not given is taken from `SOT_GRAPH_MODEL` and `SOT_GRAPH_BASE_URL`; an empty one is not set.
+    What is `None` is taken from `SOT_GRAPH_MODEL` and `SOT_GRAPH_BASE_URL`; an empty one is not set.
     """
-    model = model or os.environ.get("SOT_GRAPH_MODEL") or None
-    base_url = base_url or os.environ.get("SOT_GRAPH_BASE_URL") or None
+    if model is None:
+        model = os.environ.get("SOT_GRAPH_MODEL") or None
+    if base_url is None:
+        base_url = os.environ.get("SOT_GRAPH_BASE_URL") or None
     if model is not None:
         choice = ModelChoice(name=model, base_url=base_url)
         return replace(choice, notice=f"Using {model} on this CPU.") if choice.is_embedded else choice
