@@ -143,7 +143,7 @@ def _print_version(value: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _root_options(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Skeleton-of-Thought: long answers sooner, by writing their points in parallel.

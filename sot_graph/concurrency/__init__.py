@@ -22,10 +22,10 @@ def reset_after_fork(thing: _ForkAware) -> None:
     _fork_aware.add(thing)
 
 
-def _reset_all() -> None:
+def _reset_in_child() -> None:
     for thing in list(_fork_aware):
         thing.reset_in_child()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which doesn't fork
-    os.register_at_fork(after_in_child=_reset_all)
+    os.register_at_fork(after_in_child=_reset_in_child)

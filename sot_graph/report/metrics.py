@@ -174,8 +174,8 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
         raise SotConfigError(message)
     timings = _read(result, "timings", Mapping)
     usage = _read(_read(result, "usage", Mapping), "total", Mapping)
-    routing, skeleton, direct, join = (_span(timings, stage) for stage in ("route", "skeleton", "direct", "join"))
-    sections = list(_sections(result, timings, skeleton))
+    routing, skeleton, direct, join = (_read_span(timings, stage) for stage in ("route", "skeleton", "direct", "join"))
+    sections = list(_read_sections(result, timings, skeleton))
     spans = [section.span for section in sections if section.span]
     latest = max((span.end for span in (routing, skeleton, direct, join, *spans) if span), default=None)
     total = _read(timings, "total", float)
@@ -202,7 +202,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
             critical_path += max(0.0, span.end - max(span.start, covered))
             covered = max(covered, span.end)
 
-    first_token = _first_token(sections)
+    first_token = _first_readable_token(sections)
     if not sections and direct and direct.first_token is not None:
         # An answer that was begun while the router decided is held back until it has.
         first_token = max(direct.first_token, routing.end if routing else 0.0)
@@ -210,7 +210,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
     return RunFigures(
         route="skeleton" if sections else "direct" if direct or result.get("route") == "direct" else None,
         route_reason=_read(result, "route_reason", str),
-        question=_question(result) if question is None else str(question),
+        question=_last_question(result) if question is None else str(question),
         answer=_read(result, "answer", str),
         routing=routing,
         skeleton=skeleton,
@@ -233,7 +233,9 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
     )
 
 
-def _sections(result: Mapping[str, Any], timings: Mapping[str, Any], skeleton: Span | None) -> Iterator[SectionFigures]:
+def _read_sections(
+    result: Mapping[str, Any], timings: Mapping[str, Any], skeleton: Span | None
+) -> Iterator[SectionFigures]:
     """What the result tells of each section, in reading order."""
     planned: dict[SectionId, Mapping[str, Any]]
     planned, written, timed = (
@@ -247,7 +249,7 @@ def _sections(result: Mapping[str, Any], timings: Mapping[str, Any], skeleton: S
     frame = _read(result, "frame", Mapping)
     for name in _FRAME:
         written[name], timed[name] = _read(frame, name, Mapping), _read(timings, name, Mapping)
-    timed = {key: timing for key, timing in timed.items() if _span(timed, key)}
+    timed = {key: timing for key, timing in timed.items() if _read_span(timed, key)}
     # The tokens of the points that were written in this run are shared out by the length of their texts.
     tokens = _read(_read(_read(result, "usage", Mapping), "expansion", Mapping), "output_tokens", int)
     lengths = {key: len(_read(written[key], "text", str)) for key in written if key in timed and key not in _FRAME}
@@ -269,7 +271,7 @@ def _sections(result: Mapping[str, Any], timings: Mapping[str, Any], skeleton: S
             error=_read(text, "error", str),
             text=_read(text, "text", str),
             truncated=text.get("truncated") is True,
-            span=_span(timed, key),
+            span=_read_span(timed, key),
             ready=ready,
             depends_on=tuple(other for other in _read(point, "depends_on", Sequence) if type(other) is int),
             tokens_estimate=round(tokens * lengths[key] / characters)
@@ -295,7 +297,7 @@ def _longest_chain(sections: Sequence[SectionFigures], begins: float) -> tuple[f
     return max(best.values(), key=lambda chain: chain[0], default=(0.0, ()))
 
 
-def _first_token(sections: Iterable[SectionFigures]) -> float | None:
+def _first_readable_token(sections: Iterable[SectionFigures]) -> float | None:
     """When the first word could be read: a text can be read once all texts before it have ended."""
     readable = 0.0
     for section in sections:
@@ -330,7 +332,7 @@ def _sequential_estimate(sections: Iterable[SectionFigures]) -> tuple[float | No
     return wait + seconds * sum(len(section.text) for section in texts) / written, bool(streamed)
 
 
-def _question(result: Mapping[str, Any]) -> str:
+def _last_question(result: Mapping[str, Any]) -> str:
     """The text of the last human message, whether messages are LangChain's or dicts."""
 
     def field(message: object, key: str) -> Any:
@@ -346,7 +348,7 @@ def _question(result: Mapping[str, Any]) -> str:
     return ""
 
 
-def _span(source: Mapping[Any, Any], key: SectionId | str) -> Span | None:
+def _read_span(source: Mapping[Any, Any], key: SectionId | str) -> Span | None:
     """A timing with a start and an end in that order; its first token between them, or left out."""
     timing = _read(source, key, Mapping)
     start, first_token, end = (_read(timing, name, float) for name in ("start", "first_token", "end"))

@@ -194,7 +194,7 @@ async def ask_router(
     try:
         if getattr(router, "is_instant", False):
             return _as_decision(router(question, history))
-        return _as_decision(await run_isolated(_call(router, question, history, run), "The router"))
+        return _as_decision(await run_isolated(_ask_own_router(router, question, history, run), "The router"))
     except RoutingError:
         if run.trace.shows_content:
             raise
@@ -212,7 +212,9 @@ def _as_decision(answer: Any) -> RouteDecision:
     raise RoutingError(message)
 
 
-async def _call(router: Callable[..., Any], question: str, history: Sequence[ChatTurn], run: RunContext) -> Any:
+async def _ask_own_router(
+    router: Callable[..., Any], question: str, history: Sequence[ChatTurn], run: RunContext
+) -> Any:
     """Ask a caller's own router, whether it is asynchronous, synchronous, or returns an awaitable."""
     if run.in_graph:
         from langchain_core.runnables.config import var_child_runnable_config

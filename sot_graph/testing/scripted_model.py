@@ -81,7 +81,7 @@ class ScriptedChatModel(BaseChatModel):
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        for piece in self._pieces(self._answer(messages, stop, kwargs)):
+        for piece in self._chunks_of(self._answer(messages, stop, kwargs)):
             if run_manager is not None:
                 run_manager.on_llm_new_token(piece.text, chunk=piece)
             yield piece
@@ -89,7 +89,7 @@ class ScriptedChatModel(BaseChatModel):
     async def _astream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for piece in self._pieces(await self._aanswer(messages, stop, kwargs)):
+        for piece in self._chunks_of(await self._aanswer(messages, stop, kwargs)):
             if run_manager is not None:
                 await run_manager.on_llm_new_token(piece.text, chunk=piece)
             yield piece
@@ -106,9 +106,9 @@ class ScriptedChatModel(BaseChatModel):
         if self.delay:
             await asyncio.sleep(self.delay)
         answer = self.responder(messages)
-        return _message(await answer if inspect.isawaitable(answer) else answer, messages, stop)
+        return _as_message(await answer if inspect.isawaitable(answer) else answer, messages, stop)
 
-    def _pieces(self, message: AIMessage) -> Iterator[ChatGenerationChunk]:
+    def _chunks_of(self, message: AIMessage) -> Iterator[ChatGenerationChunk]:
         tokens = split_tokens(str(message.text))
         for start in range(0, len(tokens), self.chunk):
             piece = AIMessageChunk(content="".join(tokens[start : start + self.chunk]), id=message.id)
@@ -118,7 +118,7 @@ class ScriptedChatModel(BaseChatModel):
         yield ChatGenerationChunk(message=rest)
 
 
-def _message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] | None) -> AIMessage:
+def _as_message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] | None) -> AIMessage:
     """The answer as a message of its own, with usage unless it brings its own."""
     if isinstance(answer, Exception):
         raise answer

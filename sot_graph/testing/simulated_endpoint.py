@@ -245,13 +245,13 @@ class SimulatedEndpoint:
         try:
             return await _Response(self, http, entry).answer()
         except asyncio.CancelledError:
-            self._end(entry, "stopped" if self._stop.done() else "client_closed")
+            self._log_end(entry, "stopped" if self._stop.done() else "client_closed")
             raise
         except ConnectionError:
-            self._end(entry, "client_closed")
+            self._log_end(entry, "client_closed")
             return web.Response()  # goes nowhere
 
-    def _end(self, entry: LoggedRequest, outcome: str = "") -> None:
+    def _log_end(self, entry: LoggedRequest, outcome: str = "") -> None:
         """A client that leaves during the last write overrides the outcome."""
         if entry.outcome is None:
             self.in_flight -= 1
@@ -300,8 +300,8 @@ class _Response:
     def _send_now(
         self, status: int, body: Any, headers: dict[str, str] | None = None, *, outcome: str = ""
     ) -> web.StreamResponse:
-        self._begin(status)
-        self.endpoint._end(self.entry, outcome)
+        self._log_begin(status)
+        self.endpoint._log_end(self.entry, outcome)
         if isinstance(body, str):
             return web.Response(status=status, text=body, headers=headers)
         return web.json_response(body, status=status, headers=headers)
@@ -316,7 +316,7 @@ class _Response:
                 return self._send_now(200, f"data: {text}\n\ndata: [DONE]\n\n", _EVENT_STREAM)
             case Garbage(text):
                 return self._send_now(200, text, _JSON)
-        self.endpoint._end(self.entry)
+        self.endpoint._log_end(self.entry)
         if (transport := self.http.transport) is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             transport.abort()
@@ -338,7 +338,7 @@ class _Response:
         if isinstance(self.kind, Stall):
             await asyncio.Event().wait()
         body = generation.body()
-        self._begin(200)
+        self._log_begin(200)
         if isinstance(self.kind, HangUp):
             response = web.StreamResponse(headers=_JSON)
             response.content_length = len(body)
@@ -346,7 +346,7 @@ class _Response:
             await response.write(body[: len(body) // 2])
             return self._hang_up(response)
         self.entry.tokens_sent = len(generation.tokens)
-        self.endpoint._end(self.entry)
+        self.endpoint._log_end(self.entry)
         return web.Response(body=body, headers=_JSON)
 
     async def _send_stream(self, generation: Generation) -> web.StreamResponse:
@@ -355,7 +355,7 @@ class _Response:
             count = min(count, self.kind.after_tokens)
         events = generation.events()
         await self._sleep_until(self.physics.due(0))
-        self._begin(200)
+        self._log_begin(200)
         response = web.StreamResponse(headers=_EVENT_STREAM)
         await response.prepare(self.http)
         await response.write(next(events))
@@ -375,16 +375,16 @@ class _Response:
             return self._hang_up(response)
         if isinstance(self.kind, Stall):
             await asyncio.Event().wait()
-        self.endpoint._end(self.entry)
+        self.endpoint._log_end(self.entry)
         await response.write_eof(generation.closing_events())
         return response
 
-    def _begin(self, status: int) -> None:
+    def _log_begin(self, status: int) -> None:
         self.entry.status, self.entry.first_byte_at = status, time.monotonic()
         self.endpoint.log_changed()
 
     def _hang_up(self, response: web.StreamResponse) -> web.StreamResponse:
-        self.endpoint._end(self.entry)
+        self.endpoint._log_end(self.entry)
         if self.http.transport is not None:
             self.http.transport.close()  # what was written before still goes out
         return response
