@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 15_620
+MOST_LINES = 15_680
 MOST_FILES = 94
 MOST_FUNCTIONS = 155
 MOST_FILES_ON_A_PATH = 28
