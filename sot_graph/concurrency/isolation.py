@@ -110,8 +110,8 @@ async def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
     finally:
         # Until it has ended it may use what its caller closes next, such as a checkpointer's connection.
         if not reading.done():
-            _left.add(reading)
-            reading.add_done_callback(_hear)
+            _abandoned.add(reading)
+            reading.add_done_callback(_take_outcome)
             reading.cancel()
             await asyncio.wait({reading})
 

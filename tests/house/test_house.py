@@ -23,7 +23,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 MOST_LINES = 15_680
 MOST_FILES = 94
-MOST_FUNCTIONS = 155
+MOST_FUNCTIONS = 156  # one of them, an idle thread that wakes, is not in every count
 MOST_FILES_ON_A_PATH = 28
 MOST_SEAMS = 6
 LONGEST_MODULE = 462
