@@ -1,6 +1,6 @@
 """Which model answers where no code chooses one: in the command, and in the graphs of Studio.
 
-Messages name the two environment variables. The command, whose options are called otherwise, puts those in their place.
+Messages name the two environment variables. The command puts its own options in their place (`with_flag_names`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SotConfigError
@@ -16,7 +16,7 @@ from sot_graph.errors import SotConfigError
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-DEFAULT_OPENAI_MODEL = "gpt-4o-mini"
+_OPENAI_MODEL = "gpt-4o-mini"
 """Where only a key is there. The library itself has no default model."""
 
 
@@ -37,11 +37,7 @@ class ModelChoice:
         return self.base_url is None and (self.name is None or self.name.lower().endswith(".gguf"))
 
     def check(self) -> None:
-        """Find out whether it can be had, without starting or asking it.
-
-        Raises:
-            SotConfigError: There is no such model, or something that it needs is missing.
-        """
+        """Raise `SotConfigError` if it can't be had. It is neither started nor asked."""
         if not self.is_embedded:
             self._resolve()
             return
@@ -57,11 +53,7 @@ class ModelChoice:
 
     @contextmanager
     def opened(self) -> Iterator[Runnable[Any, Any]]:
-        """The chat model, as long as the block lasts.
-
-        Raises:
-            SotConfigError: As `check`, or the embedded model could not be started.
-        """
+        """The chat model, as long as the block lasts. It raises as `check` does."""
         if self.is_embedded:
             from sot_graph.local import local_model
 
@@ -81,37 +73,25 @@ class ModelChoice:
 
 
 def choose_model(model: str | None = None, base_url: str | None = None) -> ModelChoice:
-    """What the arguments and the environment ask for.
+    """The model that is named, else OpenAI's default where `OPENAI_API_KEY` is set, else the embedded model.
 
-    In this order: the name given, OpenAI's default where `OPENAI_API_KEY` is set, the embedded model.
-
-    Args:
-        model: A name, or a path that ends in `.gguf`.
-        base_url: An OpenAI-compatible endpoint.
-
-    Raises:
-        SotConfigError: A base URL without a name.
+    What is `None` is taken from `SOT_GRAPH_MODEL` and `SOT_GRAPH_BASE_URL`; an empty one is not set.
     """
+    if model is None:
+        model = os.environ.get("SOT_GRAPH_MODEL") or None
+    if base_url is None:
+        base_url = os.environ.get("SOT_GRAPH_BASE_URL") or None
     if model is not None:
         choice = ModelChoice(name=model, base_url=base_url)
-        return ModelChoice(name=model, notice=f"Using {model} on this CPU.") if choice.is_embedded else choice
+        return replace(choice, notice=f"Using {model} on this CPU.") if choice.is_embedded else choice
     if base_url is not None:
         message = "SOT_GRAPH_BASE_URL needs SOT_GRAPH_MODEL: which of that server's models is to answer?"
         raise SotConfigError(message)
     if os.environ.get("OPENAI_API_KEY"):
-        notice = f"Using {DEFAULT_OPENAI_MODEL}, since OPENAI_API_KEY is set. SOT_GRAPH_MODEL chooses another."
-        return ModelChoice(name=DEFAULT_OPENAI_MODEL, notice=notice)
+        notice = f"Using {_OPENAI_MODEL}, since OPENAI_API_KEY is set. SOT_GRAPH_MODEL chooses another."
+        return ModelChoice(name=_OPENAI_MODEL, notice=notice)
     notice = (
         "Using the embedded model SmolLM2-135M on this CPU, since neither OPENAI_API_KEY nor SOT_GRAPH_MODEL is set. "
         "Its form is good, its facts are often wrong: it is here to show the graph at work."
     )
     return ModelChoice(name=None, notice=notice)
-
-
-def choose_from_environment() -> ModelChoice:
-    """What the environment alone asks for: `SOT_GRAPH_MODEL` and `SOT_GRAPH_BASE_URL`; an empty one is not set.
-
-    Raises:
-        SotConfigError: A base URL without a name.
-    """
-    return choose_model(os.environ.get("SOT_GRAPH_MODEL") or None, os.environ.get("SOT_GRAPH_BASE_URL") or None)

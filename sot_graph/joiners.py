@@ -65,8 +65,6 @@ class PointwiseJoin:
 
     def tail_of(self, expansion: Expansion) -> str:
         """What goes after, or in place of, the text of a point that isn't `ok`."""
-        if expansion["status"] == "ok":
-            return ""
         if expansion["text"]:
             return self.cut
         return self.late if expansion["status"] == "timed_out" else self.missing
@@ -100,14 +98,9 @@ join_headings = PointwiseJoin(head="## {title}\n\n", sources="\n\n## Sources\n\n
 """A Markdown heading for each point."""
 
 
-def is_shown(expansion: Expansion, on_point_failure: OnPointFailure) -> bool:
-    """Whether a point stands in the answer: `"skip"` leaves out those that have no text at all."""
-    return expansion["status"] == "ok" or on_point_failure != "skip" or bool(expansion["text"])
-
-
 def shown_expansions(expansions: Iterable[Expansion], on_point_failure: OnPointFailure) -> list[Expansion]:
-    """The points that stand in the answer."""
-    return [expansion for expansion in expansions if is_shown(expansion, on_point_failure)]
+    """The points that stand in the answer: `"skip"` leaves out those that have no text at all."""
+    return [each for each in expansions if each["status"] == "ok" or on_point_failure != "skip" or each["text"]]
 
 
 def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[list[str] | None, str]:
@@ -117,39 +110,29 @@ def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[li
     return [join.head_of(point) for point in points], join.separator
 
 
-def tail_of(join: Join, expansion: Expansion) -> str:
-    """What a join writes after the text of this point."""
-    return join.tail_of(expansion) if isinstance(join, PointwiseJoin) else ""
-
-
 def join_answer(
     join: Join,
     question: str,
     skeleton: Sequence[SkeletonPoint],
     expansions: Sequence[Expansion],
     on_point_failure: OnPointFailure,
-) -> str:
-    """Join those points that stand in the answer, their sources renumbered into one list.
+) -> tuple[str, list[Source]]:
+    """Join those points that stand in the answer, their sources renumbered into one list, which comes beside it.
 
     Raises:
         SotConfigError: A custom join returned something else than a string.
     """
+    shown = shown_expansions(expansions, on_point_failure)
+    sources: list[Source] = []
+    if any(expansion.get("sources") for expansion in shown):
+        shown, sources = number_sources(shown)
     # Copies: a join may do what it wants with them, and the result stays what it is.
     points = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
-    shown = shown_expansions(expansions, on_point_failure)
-    if any(expansion.get("sources") for expansion in shown):
-        shown, _ = number_sources(shown)
-    texts = [Expansion(**expansion) for expansion in shown]
-    answer = join(question, points, texts)
+    answer = join(question, points, [Expansion(**expansion) for expansion in shown])
     if not isinstance(answer, str):
         message = f"The join returned {type(answer).__name__}; it must return the answer as a string."
         raise SotConfigError(message)
-    return answer
-
-
-def joint_sources(expansions: Sequence[Expansion], on_point_failure: OnPointFailure) -> list[Source]:
-    """The one list of the sources of those points that stand in the answer."""
-    return number_sources(shown_expansions(expansions, on_point_failure))[1]
+    return answer, sources
 
 
 def frame_tail(join: Join, part: FramePart) -> str:

@@ -19,8 +19,8 @@ from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.runtime import get_runtime
 
 from sot_graph._seams import has_checkpointer, somebody_listens, streaming_handlers
+from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.call_limiter import CallLimiter
-from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import NodeTrace
 from sot_graph.options import SotOptions, apply_context

@@ -7,7 +7,7 @@ from types import FrameType
 __all__ = ["interruption", "main"]
 
 _terminations: list[int] = []
-"""The SIGTERMs that came."""
+"""The SIGTERMs that have come so far."""
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def interruption() -> tuple[int, str]:
-    """The exit status of an interrupted command, and its last word: what ended it says which."""
+    """The exit status and the last message of a command that SIGTERM or Ctrl-C has ended."""
     return (143, "Terminated.") if _terminations else (130, "Interrupted.")
 
 

@@ -12,22 +12,25 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sot_graph.cli.model_session import CommandTracing, make_router, opened_model
-from sot_graph.cli.process import drop_output, exit_status, interrupted, leave, print_json, read_question, running
+from sot_graph.cli.process import (
+    CommandTracing,
+    discard_output,
+    end_process,
+    exit_status,
+    interrupted,
+    opened_model,
+    print_json,
+    read_question,
+)
 from sot_graph.errors import SotConfigError
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
-    from sot_graph.routing.protocol import RouteDecision, Router
+    from sot_graph.routing.protocol import RouteDecision
 
-_MODEL = "Model"
-_ANSWER = "Answer"
-_RUN = "Speed and limits"
-_OUTPUT = "Output"
-_ROUTING = "Routing"
 _UNGROUPED = "Options"
 
-# The first character keeps the lines as they are.
+# Its first character has Click keep the line breaks.
 _EXAMPLES = """\b
 Examples:
   sot-graph ask "How can I sleep better?"
@@ -51,7 +54,7 @@ def _question(default: Any = ...) -> Any:
 
 
 _MODEL_OPTION = _option(
-    _MODEL,
+    "Model",
     "gpt-4o-mini, provider:name, or path/to/model.gguf. If not given: gpt-4o-mini where OPENAI_API_KEY is set, "
     "else the small embedded model.",
     "--model",
@@ -59,14 +62,14 @@ _MODEL_OPTION = _option(
     envvar="SOT_GRAPH_MODEL",
 )
 _BASE_URL_OPTION = _option(
-    _MODEL,
+    "Model",
     "An OpenAI-compatible endpoint, such as http://localhost:11434/v1. Needs --model; its key, if it wants one, "
     "is OPENAI_API_KEY.",
     envvar="SOT_GRAPH_BASE_URL",
 )
 
 
-class _Command(TyperCommand):
+class _GroupedHelpCommand(TyperCommand):
     """Its help has options in groups, by their `rich_help_panel`. Typer itself groups them only with Rich's boxes."""
 
     allow_extra_args = True
@@ -92,7 +95,7 @@ class _Command(TyperCommand):
                 formatter.write_dl(groups[group])
 
 
-class _Commands(TyperGroup):
+class _CommandGroup(TyperGroup):
     """Typer ends with 1 where nobody reads a help to its end (`sot-graph --help | true`), and with 130 at SIGTERM."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -102,20 +105,20 @@ class _Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
-        with _own_exit_codes():
+        with _own_exit_statuses():
             return super().make_context(*arguments, **settings)
 
     def invoke(self, *arguments: Any, **settings: Any) -> Any:
-        with _own_exit_codes():
+        with _own_exit_statuses():
             return super().invoke(*arguments, **settings)
 
 
 @contextmanager
-def _own_exit_codes() -> Iterator[None]:
+def _own_exit_statuses() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        drop_output()
+        discard_output()
         raise typer.Exit from None
     except KeyboardInterrupt:
         raise typer.Exit(interrupted()) from None
@@ -123,7 +126,7 @@ def _own_exit_codes() -> Iterator[None]:
 
 app = typer.Typer(
     name="sot-graph",
-    cls=_Commands,
+    cls=_CommandGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -140,7 +143,7 @@ def _print_version(value: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _root_options(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
     """Skeleton-of-Thought: long answers sooner, by writing their points in parallel.
@@ -149,72 +152,72 @@ def _options(
     """
 
 
-@app.command(cls=_Command, short_help="Answer a question, its points written in parallel.", epilog=_EXAMPLES)
+@app.command(cls=_GroupedHelpCommand, short_help="Answer a question, its points written in parallel.", epilog=_EXAMPLES)
 def ask(
     context: typer.Context,
     question: str = _question(),
     model: str | None = _MODEL_OPTION,
     base_url: str | None = _BASE_URL_OPTION,
     max_points: int | None = _option(
-        _ANSWER,
+        "Answer",
         "The answer has so many points at most: the model is told, and more are left out. If not given: 10. "
         "The embedded model's answers have 6 at most.",
         metavar="N",
     ),
     point_length: str | None = _option(
-        _ANSWER,
+        "Answer",
         'How long each point is to be, in words for the model. If not given: "1-2 sentences". The embedded model '
         "keeps to its own.",
         metavar="WORDS",
     ),
     frame: Literal["none", "intro", "intro+conclusion"] = _option(
-        _ANSWER,
+        "Answer",
         "Write an introduction before the points, and a conclusion after them.",
         default="none",
         show_default=True,
     ),
     router: _Router | None = _option(
-        _ANSWER, "Have a router decide whether a skeleton is worth it; if not, the answer is direct."
+        "Answer", "Have a router decide whether a skeleton is worth it; if not, the answer is direct."
     ),
     dependent: Literal["direct", "graph"] | None = _option(
-        _ANSWER,
+        "Answer",
         "Points that build on each other. graph: each is written once those that it needs are. direct (if not "
         "given): a --router that sees them has the answer written in one go.",
     ),
     review: bool = _option(
-        _ANSWER, "Show the skeleton first, to be approved, edited or rejected.", "--review", default=False
+        "Answer", "Show the skeleton first, to be approved, edited or rejected.", "--review", default=False
     ),
     dispatch: Literal["send", "pipelined"] | None = _option(
-        _RUN,
+        "Speed and limits",
         "When points are begun. pipelined: each with its own title, while the model still writes the others. send "
         "(if not given): all when the skeleton is whole.",
     ),
     skeleton_format: Literal["structured", "list"] | None = _option(
-        _RUN,
+        "Speed and limits",
         "How the skeleton is asked for. list: numbered lines, which every model can write. structured (if not "
         "given): checked JSON. Each is the other's fallback. The embedded model writes lists.",
     ),
     deadline: float | None = _option(
-        _RUN,
+        "Speed and limits",
         "Show the answer after so long: what is unfinished by then is marked. If not given: none.",
         metavar="SECONDS",
     ),
     point_timeout: float | None = _option(
-        _RUN,
+        "Speed and limits",
         "The longest that one point may take, its repeated calls included. If not given: 300.",
         metavar="SECONDS",
     ),
     max_concurrency: int | None = _option(
-        _RUN, "Model calls at once. If not given: as many as there are points.", metavar="N"
+        "Speed and limits", "Model calls at once. If not given: as many as there are points.", metavar="N"
     ),
     as_json: bool = _option(
-        _OUTPUT, "Print one JSON object with everything known about the run.", "--json", default=False
+        "Output", "Print one JSON object with everything known about the run.", "--json", default=False
     ),
     stream: bool = _option(
-        _OUTPUT, "Show the points while they are written.", "--stream/--no-stream", default=True, show_default=True
+        "Output", "Show the points while they are written.", "--stream/--no-stream", default=True, show_default=True
     ),
     report: Path | None = _option(
-        _OUTPUT, "Write a picture of the run to this file, as one HTML page; replaces it.", metavar="FILE"
+        "Output", "Write a picture of the run to this file, as one HTML page; replaces it.", metavar="FILE"
     ),
 ) -> None:
     """Answer a question: first its skeleton, then all points in parallel, then one answer."""
@@ -223,7 +226,7 @@ def ask(
     _run(lambda: answer_question(**context.params))
 
 
-@app.command(cls=_Command, short_help="Answer it directly and by its skeleton: times and tokens of both.")
+@app.command(cls=_GroupedHelpCommand, short_help="Answer it directly and by its skeleton: times and tokens of both.")
 def compare(
     question: str = _question(), model: str | None = _MODEL_OPTION, base_url: str | None = _BASE_URL_OPTION
 ) -> None:
@@ -236,12 +239,12 @@ def compare(
     _run(lambda: Comparison(read_question(question)).run(model, base_url))
 
 
-@app.command(cls=_Command, short_help="Say whether a question gains by a skeleton, without a model.")
+@app.command(cls=_GroupedHelpCommand, short_help="Say whether a question gains by a skeleton, without a model.")
 def route(
     question: str | None = _question(None),
-    file: Path | None = _option(_ROUTING, "A file of questions, one a line.", metavar="FILE"),
-    router: _Router = _option(_ROUTING, "Who decides.", default="learned", show_default=True),
-    as_json: bool = _option(_ROUTING, "Print one JSON object a question.", "--json", default=False),
+    file: Path | None = _option("Routing", "A file of questions, one a line.", metavar="FILE"),
+    router: _Router = _option("Routing", "Who decides.", default="learned", show_default=True),
+    as_json: bool = _option("Routing", "Print one JSON object a question.", "--json", default=False),
     model: str | None = _MODEL_OPTION,
     base_url: str | None = _BASE_URL_OPTION,
 ) -> None:
@@ -258,10 +261,12 @@ def route(
         about = f"\t{question}" if file is not None else ""
         sys.stdout.write(f"{decision.route}{sure}\t{decision.reason}{about}\n")
 
-    async def ask_model(questions: list[str], chosen: Router) -> None:
+    async def ask_model(questions: list[str], chat: Any) -> None:
+        from sot_graph.cli.ask_command import make_router
         from sot_graph.routing.protocol import ask_router
         from sot_graph.run import open_run
 
+        chosen = make_router(router, chat)
         for each in questions:
             with open_run({}, SotOptions()) as opened:
                 show(each, await ask_router(chosen, each, (), run=opened, model=None))
@@ -277,8 +282,8 @@ def route(
         else:
             import asyncio
 
-            with opened_model(model, base_url) as (chat, _), running():
-                asyncio.run(ask_model(questions, make_router(router, chat)))
+            with opened_model(model, base_url) as (chat, _):
+                asyncio.run(ask_model(questions, chat))
 
     _run(run, asks_model=router != "learned")
 
@@ -316,5 +321,5 @@ def _run(command: Callable[[], None], *, asks_model: bool = True) -> NoReturn:
 
     status = exit_status(run)
     if tracing.finish():
-        leave(status)
+        end_process(status)
     raise typer.Exit(status)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.cli.live_board import Screen, screen_for
-from sot_graph.cli.model_session import make_router, opened_model
-from sot_graph.cli.process import error_console, output_console, print_json, read_question, running, waiting
+from sot_graph.cli.live_board import Screen, follow, screen_for
+from sot_graph.cli.process import error_console, opened_model, output_console, print_json, read_question, waiting
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
     from rich.console import Console
 
     from sot_graph.types import SkeletonPoint
@@ -24,7 +24,7 @@ _JSON_KEYS = (
     *("answer", "route", "route_reason", "skeleton", "expansions", "sources", "finish_reason", "frame"),
     *("usage", "timings", "messages"),
 )
-_THREAD = {"configurable": {"thread_id": "ask"}}
+_CONFIG = {"configurable": {"thread_id": "ask"}}
 _REVIEW_HELP = (
     "Enter: write it   e 2 New title: rename   a Title: add   d 2: delete   m 4 1: move 4 to 1   "
     "r why: have another drafted   q: quit"
@@ -66,7 +66,7 @@ def answer_question(
     options = ask_options(review=review, stream=stream, **given)
     if report is not None:
         _check_report(report)
-    with opened_model(model, base_url) as (chat, is_embedded), running():
+    with opened_model(model, base_url) as (chat, is_embedded):
         from langgraph.checkpoint.memory import InMemorySaver
 
         from sot_graph.graph import create_sot_graph
@@ -92,6 +92,16 @@ def answer_question(
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fspath(report)) from error  # with the file's name
         errors.print(f"Wrote {report}.", style="dim", markup=False)
+
+
+def make_router(name: str, model: Runnable[Any, Any]) -> Any:
+    """A router by its name. `model` is asked by all but the learned one."""
+    from sot_graph.routing.learned_router import LearnedRouter
+    from sot_graph.routing.model_router import CascadeRouter, ModelRouter
+
+    if name == "learned":
+        return LearnedRouter()
+    return ModelRouter(model) if name == "model" else CascadeRouter(LearnedRouter(), ModelRouter(model))
 
 
 def _check_report(path: Path) -> None:
@@ -132,8 +142,8 @@ def _run_with_reviews(
     while True:
         screen = screen_for(output_console(), stream=stream, silent=as_json)
         # JSON comes in one piece at the end: until then there is nothing else to look at.
-        with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext():
-            result = asyncio.run(_watch(graph, given, screen))
+        with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext(), screen.watch():
+            result = asyncio.run(follow(graph, given, _CONFIG, screen.feed))
         if not (interrupts := result.get("__interrupt__")):
             return result, screen
         points = interrupts[0].value["points"]
@@ -141,30 +151,12 @@ def _run_with_reviews(
         given = Command(resume=verdict)
 
 
-async def _watch(graph: Any, given: Any, screen: Screen) -> Mapping[str, Any]:
-    result: Mapping[str, Any] = {}
-    with screen.watch():
-        async with aclosing(graph.astream(given, _THREAD, stream_mode=["custom", "values"])) as parts:
-            async for mode, data in parts:
-                if mode == "custom":
-                    screen.feed(data)
-                else:
-                    result = {**result, **data}
-    return result
-
-
 def review_on_terminal(
     points: Sequence[SkeletonPoint], *, read: Callable[[str], str], show: Callable[[str], None]
 ) -> Any:
-    """Have a skeleton reviewed, one line a change, until there is a verdict.
+    """Have a skeleton reviewed, one line a change, until there is a verdict as `Command(resume=...)` takes it.
 
-    Args:
-        points: The skeleton.
-        read: Asks for a line; raises `EOFError` at the end of input.
-        show: Shows a text.
-
-    Returns:
-        What `Command(resume=...)` takes: `True`, the titles as they are to be, or a rejection.
+    `read` asks for a line, and raises `EOFError` at the end of input.
     """
     given = titles = [point["title"] for point in points]
     show(_REVIEW_HELP)
@@ -182,14 +174,14 @@ def review_on_terminal(
             raise ReviewAbandonedError
         if command == "r" and rest:
             return {"reject": rest}
-        changed = _changed(titles, command, rest)
+        changed = _edited_titles(titles, command, rest)
         if changed is None:
             show(f"That was not understood: {line!r}. {_REVIEW_HELP}")
         else:
             titles = changed
 
 
-def _changed(titles: list[str], command: str, rest: str) -> list[str] | None:
+def _edited_titles(titles: list[str], command: str, rest: str) -> list[str] | None:
     """The titles after one command; `None`: no such command, or nothing would be left."""
     if command == "a" and rest:
         return [*titles, rest]

@@ -14,9 +14,8 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, tail_of_text
-from sot_graph.cli.model_session import opened_model
-from sot_graph.cli.process import error_console, output_console, running
+from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow, tail_of_text
+from sot_graph.cli.process import error_console, opened_model, output_console
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -25,7 +24,7 @@ _SHARED_CPU = "On one CPU the points share the cores: what is gained with a host
 
 
 @dataclass(slots=True)
-class Way:
+class WayFigures:
     """What one way to the answer took. Times in seconds from its start."""
 
     name: str
@@ -53,13 +52,13 @@ class Comparison:
 
     def __init__(self, question: str) -> None:
         self._question = question
-        self._direct, self._skeleton = Way("directly"), Way("by its skeleton")
+        self._direct, self._skeleton = WayFigures("directly"), WayFigures("by its skeleton")
         self._board: Board | None = None
         self._console, self._errors = output_console(), error_console()
 
     def run(self, model: str | None, base_url: str | None) -> None:
         """Answer both ways and print."""
-        with opened_model(model, base_url) as (chat, is_embedded), running():
+        with opened_model(model, base_url) as (chat, is_embedded):
             asyncio.run(self._both(chat))
         if self._console.is_terminal:
             self._console.print(self._columns(whole=True))
@@ -72,11 +71,8 @@ class Comparison:
 
     async def _both(self, chat: Runnable[Any, Any]) -> None:
         from sot_graph.graph import create_sot_graph
-        from sot_graph.prompts.messages import direct_messages
-        from sot_graph.prompts.templates import prompts_for
 
-        graph, prompts = create_sot_graph(chat), prompts_for(chat)
-        messages = direct_messages(prompts, question=self._question, history=[])
+        graph = create_sot_graph(chat)
         live = Live(
             console=self._console,
             refresh_per_second=FRAMES_PER_SECOND,
@@ -85,23 +81,26 @@ class Comparison:
         )
         with live if self._console.is_terminal else nullcontext():
             with self._timed(self._direct):
-                await self._read_direct(chat.astream(messages, **prompts.direct_settings))
+                await self._answer_directly(chat)
             with self._timed(self._skeleton):
-                await self._read_graph(graph.astream({"question": self._question}, stream_mode=["custom", "values"]))
+                await self._answer_by_skeleton(graph)
 
     @contextmanager
-    def _timed(self, way: Way) -> Iterator[None]:
+    def _timed(self, way: WayFigures) -> Iterator[None]:
         if not self._console.is_terminal:  # a terminal shows the answers themselves
             self._errors.print(f"Answering {way.name} ...", style="dim")
         way.started = time.monotonic()
         yield
         way.total = time.monotonic() - way.started
 
-    async def _read_direct(self, chunks: Any) -> None:
-        from sot_graph.prompts.messages import clean_text
+    async def _answer_directly(self, chat: Runnable[Any, Any]) -> None:
+        from sot_graph.prompts.messages import clean_text, direct_messages
+        from sot_graph.prompts.templates import prompts_for
 
-        way = self._direct
+        way, prompts = self._direct, prompts_for(chat)
         way.calls = 1
+        messages = direct_messages(prompts, question=self._question, history=[])
+        chunks: Any = chat.astream(messages, **prompts.direct_settings)
         async with aclosing(chunks):
             async for chunk in chunks:
                 if text := clean_text(str(chunk.text)):
@@ -111,22 +110,19 @@ class Comparison:
                     way.input_tokens += chunk.usage_metadata["input_tokens"]
                     way.output_tokens += chunk.usage_metadata["output_tokens"]
 
-    async def _read_graph(self, parts: Any) -> None:
-        way = self._skeleton
-        self._board = Board()
-        result: Mapping[str, Any] = {}
-        async with aclosing(parts):
-            async for mode, data in parts:
-                if mode == "values":
-                    result = data
-                    continue
-                self._board.feed(data)
-                if data["type"] in {"sot.skeleton.delta", "sot.skeleton", "sot.answer.delta"}:
-                    way.note_word()
-        way.text = result["answer"]
+    async def _answer_by_skeleton(self, graph: Any) -> None:
+        way, board = self._skeleton, Board()
+        self._board = board
+
+        def feed(event: Mapping[str, Any]) -> None:
+            board.feed(event)
+            if event["type"] in {"sot.skeleton.delta", "sot.skeleton", "sot.answer.delta"}:
+                way.note_word()
+
+        result = await follow(graph, {"question": self._question}, None, feed)
         total = result["usage"]["total"]
+        way.text, way.calls = result["answer"], total["calls"]
         way.input_tokens, way.output_tokens = total["input_tokens"], total["output_tokens"]
-        way.calls = total["calls"]
 
     def _columns(self, *, whole: bool = False) -> Table:
         direct, skeleton = Text(self._direct.text), Text(self._skeleton.text)
@@ -140,7 +136,7 @@ class Comparison:
         return grid
 
 
-def figures(direct: Way, skeleton: Way) -> Table:
+def figures(direct: WayFigures, skeleton: WayFigures) -> Table:
     """The figures of both ways, and the ratio between them."""
     table = Table(title=None, box=None, pad_edge=False)
     table.add_column("")

@@ -6,9 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
@@ -17,8 +17,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    from sot_graph.types import SkeletonPoint
+from sot_graph.types import SkeletonPoint
 
 FRAMES_PER_SECOND = 12
 
@@ -38,8 +37,8 @@ _ENDS = {"ok": "done", "timed_out": "late", "failed": "failed"}
 
 
 @dataclass(slots=True)
-class _Text:
-    """A point, or what frames the points."""
+class _Section:
+    """A point, the introduction or the conclusion, as the board shows it."""
 
     name: str
     state: str = "waiting"
@@ -82,8 +81,8 @@ class Board:
     """
 
     clock: Callable[[], float] = time.monotonic
-    points: dict[int, _Text] = field(default_factory=dict)
-    frame: dict[str, _Text] = field(default_factory=dict)
+    points: dict[int, _Section] = field(default_factory=dict)
+    frame: dict[str, _Section] = field(default_factory=dict)
     """The introduction and the conclusion, as soon as they are begun."""
     direct: str | None = None
     """The text of an answer that is written without a skeleton."""
@@ -103,18 +102,18 @@ class Board:
             self._first_text_at = self.clock()
         if kind in ("sot.skeleton", "sot.skeleton.delta"):
             for point in event["points"] if kind == "sot.skeleton" else [event["point"]]:
-                self.points.setdefault(point["index"], _Text(f"{point['index']}. {point['title']}"))
+                self.points.setdefault(point["index"], _Section(f"{point['index']}. {point['title']}"))
             if event.get("introduction"):
-                self.frame.setdefault("introduction", _Text("Introduction"))
+                self.frame.setdefault("introduction", _Section("Introduction"))
         elif kind == "sot.answer.delta":
             self.direct = (self.direct or "") + event["text"]
         elif kind == "sot.answer":
             self._ended_at = self.clock()
         elif kind.startswith("sot.point."):
             name = f"{event['index']}. {event.get('title', '')}"
-            self.points.setdefault(event["index"], _Text(name)).feed(event)
+            self.points.setdefault(event["index"], _Section(name)).feed(event)
         elif kind.startswith("sot.frame."):
-            self.frame.setdefault(event["part"], _Text(event["part"].capitalize())).feed(event)
+            self.frame.setdefault(event["part"], _Section(event["part"].capitalize())).feed(event)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Take what the run returned: its tokens are counted, where the provider reports them."""
@@ -127,7 +126,7 @@ class Board:
             self._tokens = tokens
 
     @property
-    def _texts(self) -> list[_Text]:
+    def _sections(self) -> list[_Section]:
         """As they stand in the answer."""
         before, after = self.frame.get("introduction"), self.frame.get("conclusion")
         return [text for text in (before, *self.points.values(), after) if text]
@@ -143,7 +142,7 @@ class Board:
         elif self.direct is None:
             parts.append("drafting the skeleton")
         if self._first_text_at is not None and now > self._first_text_at:
-            chars = sum(len(text.text) for text in self._texts) + len(self.direct or "")
+            chars = sum(len(text.text) for text in self._sections) + len(self.direct or "")
             tokens = chars / _CHARS_PER_TOKEN if self._tokens is None else self._tokens
             about = "about " if self._tokens is None else ""
             parts.append(f"{about}{tokens / (now - self._first_text_at):.0f} tokens/s")
@@ -158,14 +157,26 @@ class Board:
         yield Text(self.summary, style="dim")
 
     def _grid(self, width: int, height: int) -> Table:
-        columns = max(1, min(_MOST_COLUMNS, width // _NARROWEST_PANEL, len(self._texts) or 1))
-        rows = -(-len(self._texts) // columns) or 1
+        columns = max(1, min(_MOST_COLUMNS, width // _NARROWEST_PANEL, len(self._sections) or 1))
+        rows = -(-len(self._sections) // columns) or 1
         lines = max(0, min(6, height // rows - 2))
         grid = Table.grid(*(Column(ratio=1) for _ in range(columns)), expand=True)
-        cells = [text.drawn(width // columns - 4, lines) for text in self._texts]
+        cells = [text.drawn(width // columns - 4, lines) for text in self._sections]
         for start in range(0, len(cells), columns):
             grid.add_row(*cells[start : start + columns])
         return grid
+
+
+async def follow(graph: Any, given: Any, config: Any, feed: Callable[[Mapping[str, Any]], None]) -> Mapping[str, Any]:
+    """Run a graph to its end or its interrupt, hand on its events, and return its result."""
+    result: Mapping[str, Any] = {}
+    async with aclosing(graph.astream(given, config, stream_mode=["custom", "values"])) as parts:
+        async for mode, data in parts:
+            if mode == "custom":
+                feed(data)
+            else:
+                result = {**result, **data}
+    return result
 
 
 def tail_of_text(text: str, width: int, lines: int) -> Text:
@@ -202,7 +213,7 @@ class _Pipe(Screen):
     """The skeleton, then the answer in reading order as it is written."""
 
     def __init__(self, *, stream: bool) -> None:
-        # Here, where the model is loaded: it imports seconds of LangGraph, before which something is to be seen.
+        # Imported only now: LangGraph takes seconds, and "Loading the model ..." is to be on the screen before.
         from sot_graph.streaming import AnswerReader
 
         self._stream = stream
@@ -234,7 +245,7 @@ class _Terminal(Screen):
     """The points fill in side by side, and at the end the answer takes their place, as Markdown.
 
     Args:
-        live: Or else nothing moves: the skeleton comes when it is there, then the answer.
+        live: Whether the board moves. Otherwise the skeleton is printed when it is there, and then the answer.
     """
 
     def __init__(self, console: Console, *, live: bool) -> None:

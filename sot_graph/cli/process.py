@@ -1,4 +1,4 @@
-"""The command as a process: its standard streams, as a shell may hand them over, its messages, and how it ends.
+"""The command as a process: its standard streams, as a shell may hand them over, its model, its traces, and its end.
 
 Exit statuses: 0, 1 (the model or the run failed), 2 (bad usage), 130 (Ctrl-C), 143 (SIGTERM).
 """
@@ -12,17 +12,26 @@ import logging
 import os
 import re
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sot_graph.cli import interruption
+from sot_graph.default_model import choose_model
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.options import SotOptions
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+    from langsmith import Client
+
+    from sot_graph.observability.langsmith_log_filter import OutageFilter
 
 LIBRARY_OPTIONS = (
     *("max_points", "point_length", "frame", "dependent", "dispatch", "skeleton_format"),
@@ -38,12 +47,16 @@ _ERRORS_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.E
 _ARGUMENT = re.compile(rf"(?:\bSotOptions\.|(?<=\()(?=\w+\)))({'|'.join(LIBRARY_OPTIONS)})\b(=?)")
 _VARIABLE = re.compile(r"\bSOT_GRAPH_(MODEL|BASE_URL)\b")
 
+_PATIENCE_SECONDS = 2.0
+_PATIENCE = "SOT_GRAPH_TRACE_PATIENCE"
+"""Seconds that the command waits for its traces, where two are too few."""
+
 _owns_process: ContextVar[bool] = ContextVar("sot_graph_owns_process", default=False)
 """Whether this process is the command's, to be ended by it. Not where a test calls the command."""
 
 
 class _RunFailedError(SotError):
-    """What a provider refused in a run: no bad usage, which is found before the model is asked."""
+    """A provider refused what the caller could fix. That is no bad usage, which is found before the model is asked."""
 
 
 class _Output(Console):
@@ -55,7 +68,7 @@ class _Errors(Console):
     def print(self, *objects: Any, **how: Any) -> None:
         try:
             super().print(*objects, **how)
-        except OSError:  # messages that nobody gets are no reason to end
+        except OSError:  # a message that can't be printed must not end the command
             self.quiet = True
 
     def on_broken_pipe(self) -> None:
@@ -66,8 +79,8 @@ class _WarningLines(logging.Handler):
     """Writes to where `sys.stderr` goes just then: a board that is being drawn makes room for the line."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError, ValueError, AttributeError):  # a message that nobody gets is no reason to end
-            sys.stderr.write(f"sot-graph: {record.levelname.lower()}: {in_flags(record.getMessage())}\n")
+        with suppress(OSError, ValueError, AttributeError):  # a line that can't be written must not end the command
+            sys.stderr.write(f"sot-graph: {record.levelname.lower()}: {with_flag_names(record.getMessage())}\n")
 
 
 def take_over_process() -> None:
@@ -93,32 +106,50 @@ def exit_status(run: Callable[[], object]) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()  # or an error of what is still buffered would be found only at exit
     except SotConfigError as error:
-        _say_why(error)
+        _print_reason(error)
         return 2
     except BrokenPipeError:  # `sot-graph ask ... | head`: the reader has what it wanted
-        drop_output()
+        discard_output()
     except KeyboardInterrupt:
         return interrupted()
     except Exception as error:  # noqa: BLE001 - the end of the line: every failure gets its sentence and its status
         if isinstance(error, OSError):
-            drop_output()
-        _say_why(error)
+            discard_output()
+        _print_reason(error)
         return 1
     return 0
 
 
 @contextmanager
-def running() -> Iterator[None]:
-    """What the caller could fix is, from here on, a failed run: a wrong key, a model that there is not."""
-    try:
-        yield
-    except SotConfigError as error:
-        raise _RunFailedError(str(error)) from error
-    except KeyboardInterrupt:
-        if _owns_process.get():
-            # The embedded model stops only when it has computed what it is at, which takes seconds on a busy machine.
-            interrupted()
-        raise
+def opened_model(model: str | None, base_url: str | None) -> Iterator[tuple[Runnable[Any, Any], bool]]:
+    """The chat model that the options and the environment ask for, loaded with everything that it is needed with.
+
+    Once it is loaded, a `SotConfigError` (a wrong key, an unknown model) is a failed run, and no bad usage any more.
+
+    Yields:
+        The model, and whether it runs on this CPU: what runs side by side then shares it.
+    """
+    errors = error_console()
+    choice = choose_model(model, base_url)
+    if choice.is_embedded:
+        choice.check()  # what is not there is not said to be loading
+    if choice.notice:
+        errors.print(with_flag_names(choice.notice), style="dim", markup=False)
+    what = "Loading the model" if choice.is_embedded else "Starting"
+    with ExitStack() as stack:
+        with waiting(errors, what, in_pipe=choice.is_embedded):
+            chat = stack.enter_context(choice.opened())
+            import sot_graph.graph  # noqa: F401 - LangGraph takes as long to import as a small model to load
+        try:
+            yield chat, choice.is_embedded
+        except SotConfigError as error:
+            raise _RunFailedError(str(error)) from error
+        except KeyboardInterrupt:
+            if _owns_process.get():
+                # The embedded model stops only when it has computed what it is at, which takes seconds on a busy
+                # machine.
+                interrupted()
+            raise
 
 
 def interrupted() -> int:
@@ -126,11 +157,11 @@ def interrupted() -> int:
     status, word = interruption()
     error_console().print(word, style="dim")
     if _owns_process.get():
-        leave(status)
+        end_process(status)
     return status
 
 
-def leave(status: int) -> NoReturn:
+def end_process(status: int) -> NoReturn:
     """End the process at once: some threads of others' Python would wait for."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # closed, full, or read by nobody
@@ -138,19 +169,19 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def drop_output() -> None:
+def discard_output() -> None:
     """Send what is still buffered nowhere: at exit Python would try to write it, and complain once more."""
     with suppress(OSError, AttributeError):  # closed, or a test's
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def in_flags(message: str) -> str:
+def with_flag_names(message: str) -> str:
     """A message of the library's, with the command's options in place of the arguments and variables behind them."""
     message = _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')}{found[2].replace('=', ' ')}", message)
     return _VARIABLE.sub(lambda found: f"--{found[1].lower().replace('_', '-')} ({found[0]})", message)
 
 
-def _say_why(error: Exception) -> None:
+def _print_reason(error: Exception) -> None:
     """In one line without control characters, whoever wrote it."""
     if isinstance(error, OSError) and error.errno in _ERRORS_OF_WRITING:
         reason = f"{error.filename or 'standard output'} can't be written to: {error.strerror}."
@@ -160,7 +191,7 @@ def _say_why(error: Exception) -> None:
         from sot_graph.llm.provider_errors import explain
 
         reason = explain(error)
-    text = "".join(char if char.isprintable() else " " for char in in_flags(reason))
+    text = "".join(char if char.isprintable() else " " for char in with_flag_names(reason))
     error_console().print(f"sot-graph: {' '.join(text.split())}", style="red", markup=False)
 
 
@@ -237,3 +268,70 @@ def _decoded(data: bytes, what: str) -> str:
             problem = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
     message = f"{what} is not UTF-8 ({problem}): convert it, such as by `iconv -f latin1 -t utf-8`."
     raise SotConfigError(message)
+
+
+class CommandTracing:
+    """LangSmith's tracing in the command: one warning at most, and an end soon after the answer.
+
+    Without tracing, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._client: Client | None = None
+        self._outages: OutageFilter | None = None
+        self._problem = ""
+
+    def start(self) -> None:
+        """Before the first run: the environment says whether it is traced, and where to."""
+        from sot_graph.observability.langsmith_log_filter import is_switched_on, one_line, quiet_langsmith
+
+        if not is_switched_on():
+            return
+        os.environ.setdefault("LANGSMITH_USE_DAEMON", "true")
+        import langsmith
+        from langsmith.utils import LangSmithMissingAPIKeyWarning
+
+        # What the client logs is said by the command's own line.
+        self._outages = quiet_langsmith()
+        logger = logging.getLogger("langsmith")
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", LangSmithMissingAPIKeyWarning)
+                self._client = langsmith.Client()
+        except LangSmithMissingAPIKeyWarning:
+            self._problem = "LANGSMITH_TRACING is set, but LANGSMITH_API_KEY is not: this run is not traced."
+        except Exception as error:  # noqa: BLE001  (a setting of LangSmith's is never worth the answer)
+            self._problem = f"LangSmith's settings are wrong, so this run is not traced: {one_line(str(error))}"
+        langsmith.configure(client=self._client, enabled=None if self._client is not None else False)
+
+    def finish(self) -> bool:
+        """After the answer: give the last traces a moment, and say what became of them if it is nothing good.
+
+        True if the process has to be left by `end_process`, since the client's threads may not let it end.
+        """
+        if self._client is not None:
+            # `flush(timeout=...)` bounds its waiting, not its sending.
+            flushing = threading.Thread(target=self._client.flush, daemon=True)
+            flushing.start()
+            patience = trace_patience()
+            flushing.join(patience)
+            if self._outages is not None and self._outages.first:
+                self._problem = f"LangSmith did not take this run's trace, or not all of it: {self._outages.first}"
+            elif flushing.is_alive():
+                self._problem = (
+                    f"LangSmith did not take this run's trace within {patience:g} s; it may be missing there."
+                )
+        if self._problem:
+            error_console().print(f"sot-graph: warning: {self._problem}", style="yellow", markup=False)
+        return self._client is not None
+
+
+def trace_patience() -> float:
+    """How many seconds the command waits for its traces to be sent."""
+    try:
+        seconds = float(os.environ.get(_PATIENCE) or _PATIENCE_SECONDS)
+    except ValueError:
+        return _PATIENCE_SECONDS
+    return min(seconds, threading.TIMEOUT_MAX) if seconds >= 0 else _PATIENCE_SECONDS

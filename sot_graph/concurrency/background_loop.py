@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
-from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.concurrency import reset_after_fork
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,7 +28,7 @@ _depth: ContextVar[int] = ContextVar("sot_graph_loop_depth", default=0)
 """How many of the library's loops the running code is on: 0 for a caller's own."""
 
 _CLOSING_SECONDS = 2.0
-_BLOCKING_CALLS = 1024
+_MOST_BLOCKING_CALLS = 1024
 """Of models that have no asynchronous form, at once; one that stalls keeps its thread."""
 
 
@@ -39,7 +39,7 @@ class _LibraryLoop:
         self.running: asyncio.AbstractEventLoop | None = None
         self._name = name
         self._lock = threading.Lock()
-        self._parents: list[asyncio.AbstractEventLoop] = []
+        self._parents: list[asyncio.AbstractEventLoop] = []  # of the processes that this one was forked from
         reset_after_fork(self)
 
     def reset_in_child(self) -> None:
@@ -53,7 +53,7 @@ class _LibraryLoop:
             if self.running is None:
                 # In a context of its own: the loop keeps the one that it is made in, and with it the first run's graph.
                 self.running = Context().run(asyncio.new_event_loop)
-                self.running.set_default_executor(DaemonThreads(_BLOCKING_CALLS))
+                self.running.set_default_executor(DaemonThreads(_MOST_BLOCKING_CALLS))
                 threading.Thread(target=_run, args=(self.running,), name=self._name, daemon=True).start()
             return self.running
 
@@ -75,14 +75,14 @@ loop uses the next one: waiting for its own would never end."""
 
 @atexit.register
 def _close_loops() -> None:
-    """End what runs on the loops, and close what was opened there: at the process's end nothing is left behind."""
+    """End what runs on the loops when the process ends, and close what was opened there."""
     for loop in [each.running for each in _loops]:
         if loop is not None and loop.is_running():
             with suppress(TimeoutError, RuntimeError):
-                asyncio.run_coroutine_threadsafe(_end_all(), loop).result(timeout=_CLOSING_SECONDS)
+                asyncio.run_coroutine_threadsafe(_cancel_all_tasks(), loop).result(timeout=_CLOSING_SECONDS)
 
 
-async def _end_all() -> None:
+async def _cancel_all_tasks() -> None:
     """As `asyncio.run` does at its end: a generator that a task is still reading can't be shut down."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
@@ -92,7 +92,7 @@ async def _end_all() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
-def tell_loops(callback: Callable[[], object]) -> None:
+def call_soon_in_loops(callback: Callable[[], object]) -> None:
     """Have this called soon, in another thread.
 
     A signal handler may call this. So it takes no lock: the thread that the signal came to may hold it.
@@ -103,7 +103,7 @@ def tell_loops(callback: Callable[[], object]) -> None:
 
 
 _cancel_scopes: ContextVar[tuple[CancelScope, ...]] = ContextVar("sot_graph_cancel_scopes", default=())
-"""Those that the running code is in, the innermost first."""
+"""The scopes that the running code is in, the innermost first."""
 
 
 @dataclass(eq=False)
@@ -129,7 +129,7 @@ class CancelScope:
 
     @property
     def reason(self) -> type[BaseException] | None:
-        """What `run_sync` raises for what was cancelled; `None`: it wasn't."""
+        """What `run_sync` raises in place of a result; `None`: nothing is cancelled."""
         return next((scope._reason for scope in (self, *self._around) if scope._reason is not None), None)
 
     def cancel(self, reason: type[BaseException] = asyncio.CancelledError) -> None:
@@ -140,7 +140,7 @@ class CancelScope:
 
 
 def run_in_own_thread(coroutine: Coroutine[Any, Any, T]) -> T:
-    """`run_sync`, in a thread that was begun from one of the library's loops, but that the loop doesn't wait for."""
+    """`run_sync` for a thread that one of the library's loops has started and doesn't wait for: any loop is free."""
     _depth.set(0)
     return run_sync(coroutine)
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 
-from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.concurrency import reset_after_fork
 from sot_graph.errors import SotConfigError
 
 

@@ -1,4 +1,4 @@
-"""Somebody's own code, such as an expander or a router, in a task of its own: there it can't end or hold up a run."""
+"""A caller's own code, such as an expander or a router, runs apart: it can neither end a run nor hold it up."""
 
 from __future__ import annotations
 
@@ -23,19 +23,15 @@ _GOES_ON = (
     "catches asyncio.CancelledError, have it raise that again, or clean up faster."
 )
 
-_calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_contained_calls", default=())
-"""The isolated calls around the running code. They nest, since an expander may run another graph, and the tasks that
-are started inside inherit them."""
-_left: set[asyncio.Task[Any]] = set()
-"""Loops hold their tasks weakly."""
+_calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_isolated_calls", default=())
+"""The isolated calls that the running code is in. They nest, since an expander may run another graph, and the tasks
+that are started inside inherit them."""
+_abandoned: set[asyncio.Task[Any]] = set()
+"""Calls that went on after they were cancelled. They are held here, since loops hold their tasks weakly."""
 
 
 class ContainedError(Exception):
-    """Somebody's code was ended by what would have ended more than itself.
-
-    Attributes:
-        what: What became of it, such as "raised SystemExit(1)".
-    """
+    """Somebody's code was ended by what would have ended more than itself: `what`, such as "raised SystemExit(1)"."""
 
     def __init__(self, what: str | BaseException) -> None:
         self.what = what if isinstance(what, str) else f"raised {what!r}"
@@ -43,11 +39,9 @@ class ContainedError(Exception):
 
 
 async def run_isolated(call: Awaitable[T], whose: str) -> T:
-    """What a call gives. Where this is cancelled, so is the call; one that goes on all the same is left to itself.
+    """Wait for somebody's code. Where this is cancelled, so is the call; one that goes on all the same is abandoned.
 
-    Args:
-        call: Of somebody's own code.
-        whose: For the warning about a call that is left to itself.
+    `whose` names it in the warning about that.
 
     Raises:
         ContainedError: It was cancelled from within, or raised what is meant to end a task or the process.
@@ -64,11 +58,11 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
             await asyncio.wait({running}, timeout=_GRACE_SECONDS)
         finally:
             if running.done():
-                _hear(running)
+                _take_outcome(running)
             else:
                 for task in {running, *abandon_tasks(lambda context: mark in context.get(_calls, ()))}:
-                    _left.add(task)
-                    task.add_done_callback(_hear)
+                    _abandoned.add(task)
+                    task.add_done_callback(_take_outcome)
                 logger.warning(_GOES_ON, whose, _GRACE_SECONDS)
         raise
     try:
@@ -116,19 +110,14 @@ async def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
     finally:
         # Until it has ended it may use what its caller closes next, such as a checkpointer's connection.
         if not reading.done():
-            _left.add(reading)
-            reading.add_done_callback(_hear)
+            _abandoned.add(reading)
+            reading.add_done_callback(_take_outcome)
             reading.cancel()
             await asyncio.wait({reading})
 
 
 async def without_exit(call: Awaitable[T]) -> T:
-    """Return the call's result. A `SystemExit` becomes a `ContainedError`: asyncio would stop the event loop for it.
-
-    Raises:
-        ContainedError: It would have ended the process.
-        Exception: The call's own.
-    """
+    """Return the call's result. A `SystemExit` becomes a `ContainedError`: asyncio would stop the event loop for it."""
     try:
         return await call
     except SystemExit as error:
@@ -167,8 +156,8 @@ def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
     return done
 
 
-def _hear(task: asyncio.Task[Any]) -> None:
-    """Take what became of a task that nobody waits for: asyncio logs an exception that nobody takes."""
-    _left.discard(task)
+def _take_outcome(task: asyncio.Task[Any]) -> None:
+    """Read the exception of a task that nobody waits for: asyncio logs one that nobody has read."""
+    _abandoned.discard(task)
     if not task.cancelled():
         task.exception()

@@ -15,27 +15,24 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
-from sot_graph.concurrency.background_loop import CancelScope, tell_loops
-from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.concurrency import reset_after_fork
+from sot_graph.concurrency.background_loop import CancelScope, call_soon_in_loops
 
 T = TypeVar("T")
 
 
 def closing_calls(parts: Iterator[T]) -> Generator[T]:
-    """What a synchronous run of LangGraph yields, with its model calls closed when its reader goes away.
+    """Hand on what `graph.stream` yields, and close its model calls when the reader goes away.
 
     That is: on Ctrl-C, when this generator is closed or forgotten, and when the interpreter ends.
-
-    Args:
-        parts: What `graph.stream` returned.
     """
     scope = CancelScope()
-    run = _reading(parts, scope)
+    run = _parts_in_scope(parts, scope)
     _exit_watch.add(run, scope)
     return run
 
 
-def _reading(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
+def _parts_in_scope(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
     with closing_once(parts):
         try:
             while True:
@@ -45,7 +42,7 @@ def _reading(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
                     except StopIteration:
                         return
                     except Exception:
-                        if scope.reason is not None:  # and LangGraph stumbled over it
+                        if scope.reason is not None:  # LangGraph raised because its nodes were cancelled
                             raise scope.reason from None
                         raise
                 yield part
@@ -55,7 +52,7 @@ def _reading(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
 
 @contextmanager
 def closing_once(parts: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Close a generator at the block's end, unless another thread is about it, as when the interpreter ends."""
+    """Close a generator at the block's end, unless another thread is closing it, as when the interpreter ends."""
     try:
         yield parts
     finally:
@@ -82,7 +79,7 @@ def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
             previous(number, frame)
         except BaseException:  # a handler that returns wants the work to go on
             # Cancel from another thread: the interrupted code may hold a lock that cancelling needs.
-            tell_loops(scope.cancel)
+            call_soon_in_loops(scope.cancel)
             raise
 
     with suppress(ValueError):  # not the main interpreter
@@ -98,7 +95,8 @@ class _ExitWatch:
     """Cancels the runs of the main and of daemon threads when the interpreter begins to exit.
 
     Python joins the threads of executors, LangGraph's among them, before it calls what is registered with `atexit`.
-    Before it joins them it wakes them all, and an idle thread ends at once. So this keeps an idle thread as a signal.
+    Before it joins them it wakes them all, and an idle thread ends at once. So this keeps an idle thread, and takes its
+    end as the signal.
     """
 
     def __init__(self) -> None:
@@ -122,9 +120,9 @@ class _ExitWatch:
                 with suppress(RuntimeError):  # the interpreter is ending already
                     worker = self._idle.submit(threading.current_thread).result()
                     name = "sot_graph-exit-watch"
-                    threading.Thread(target=self._wait_for, args=(worker,), name=name, daemon=True).start()
+                    threading.Thread(target=self._cancel_runs_after, args=(worker,), name=name, daemon=True).start()
 
-    def _wait_for(self, worker: threading.Thread) -> None:
+    def _cancel_runs_after(self, worker: threading.Thread) -> None:
         worker.join()
         with self._lock:
             runs = list(self._runs.items())

@@ -29,8 +29,8 @@ from openai import not_given
 from openai.types.chat import ChatCompletion
 
 from sot_graph.cache import model_fingerprint
+from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.call_limiter import CallLimiter
-from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.observability.redaction import secrets_of
 
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from sot_graph.events import FrameEndEvent, PointEndEvent
-from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, is_shown
+from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, shown_expansions
 from sot_graph.options import FRAME_PARTS
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def announce_point_end(expansion: Expansion, run: RunContext) -> None:
         type="sot.point.end",
         index=expansion["index"],
         status=expansion["status"],
-        shown=is_ok or is_shown(expansion, run.options.on_point_failure),
+        shown=is_ok or bool(shown_expansions([expansion], run.options.on_point_failure)),
         tail="" if is_ok or not isinstance(join, PointwiseJoin) else join.tail_of(expansion),
     )
     if expansion.get("truncated"):

@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.types import Overwrite
 
 from sot_graph.errors import ExpansionError
-from sot_graph.joiners import frame_answer, join_answer, joint_sources
+from sot_graph.joiners import frame_answer, join_answer
 from sot_graph.nodes.trace_summary import describe_result
 from sot_graph.options import FRAME_PARTS
 from sot_graph.state import SotState, current_expansions, merge_timings
@@ -43,7 +43,7 @@ async def join(state: SotState, run: RunContext) -> Update:
         describe_result(state, run, has_answer=False)
         error.usage = state["usage"]
         if on_point_failure == "mark":
-            points = join_answer(graph.join, state["asked"], state["skeleton"], expansions, "mark")
+            points, _ = join_answer(graph.join, state["asked"], state["skeleton"], expansions, "mark")
             error.answer = frame_answer(graph.join, points, frame)
             run.emit({"type": "sot.answer", "answer": error.answer})
         raise
@@ -54,10 +54,8 @@ async def join(state: SotState, run: RunContext) -> Update:
     cut += [f"the {name}" for name in parts if frame.get(name, {}).get("truncated")]
     if cut:
         _log_cuts(cut, run)
-    points = join_answer(graph.join, state["asked"], state["skeleton"], expansions, on_point_failure)
+    points, sources = join_answer(graph.join, state["asked"], state["skeleton"], expansions, on_point_failure)
     answer = frame_answer(graph.join, points, frame) if frame else points
-    has_sources = any(expansion.get("sources") for expansion in expansions)
-    sources = joint_sources(expansions, on_point_failure) if has_sources else []
     timing = StageTiming(start=start, end=run.elapsed())
     finish_reason: FinishReason = "length" if cut else "stop"
     update = finish_run(state, run, answer, finish_reason, state["usage"], {"join": timing})

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from sot_graph.concurrency.fork_reset import reset_after_fork
+from sot_graph.concurrency import reset_after_fork
 from sot_graph.observability.redaction import without_keys
 
 if TYPE_CHECKING:

@@ -63,6 +63,52 @@ def skeleton_messages(
     return messages
 
 
+def rejected_skeleton_messages(messages: Sequence[BaseMessage], skeleton_text: str, comment: str) -> list[BaseMessage]:
+    """The prompt for another skeleton than this one, which a reviewer has rejected with a comment."""
+    request = (
+        "The reader rejects this skeleton and says:\n"
+        f"<comment>\n{escape_delimiters(comment)}\n</comment>\n"
+        "Write another one, in the same form, that meets this."
+    )
+    return _continued(messages, escape_delimiters(skeleton_text), request)
+
+
+def longer_list_messages(
+    messages: Sequence[BaseMessage], list_text: str, *, usable: int, fewest: int
+) -> list[BaseMessage]:
+    """The prompt for a list again, where the model's own had too few usable points."""
+    request = (
+        f"That list has {usable} usable points. Write it again with at least {fewest} different points, as a numbered "
+        "list only, one title a line."
+    )
+    return _continued(messages, list_text, request)
+
+
+def missing_points_messages(
+    messages: Sequence[BaseMessage], kept: int, kept_text: str, *, skeleton_format: str, fewest: int, most: int
+) -> list[BaseMessage]:
+    """The prompt for the points that are still missing beside those that are kept, and only these."""
+    how_many = f"{fewest} to {most} of them" if fewest > 0 else f"{most} at most, none if nothing is missing"
+    form = "a numbered list only, one title a line."
+    if skeleton_format == "structured":
+        form = 'JSON only: {"points":["title","title"]}'
+    request = (
+        f"These {kept} points are kept. Write those that are still missing, {how_many}, different from these, in the "
+        f"same form: only the new ones. Reply with {form}"
+    )
+    # A prefill begins a list at its first number.
+    return _continued(messages, escape_delimiters(kept_text), request, keeps_prefill=False)
+
+
+def _continued(
+    messages: Sequence[BaseMessage], written: str, request: str, *, keeps_prefill: bool = True
+) -> list[BaseMessage]:
+    """The same conversation, after what the model has written to it, with what is asked of it now."""
+    prefill = [messages[-1]] if isinstance(messages[-1], AIMessage) else []
+    before = messages[: len(messages) - len(prefill)]
+    return [*before, AIMessage(written), HumanMessage(request), *(prefill if keeps_prefill else [])]
+
+
 def expansion_messages(
     prompts: SotPrompts,
     *,

@@ -15,12 +15,14 @@ SectionId: TypeAlias = int | Literal["introduction", "conclusion"]
 """A point's index, or the name of what stands around the points."""
 
 _CLOCK_TOLERANCE = 1e-6
-_LONGEST = 1e15
+_LARGEST_MEASUREMENT = 1e15
 """Seconds or tokens: what is more can't be drawn or added up, and is no measurement."""
 _FRAME: tuple[Literal["introduction", "conclusion"], ...] = ("introduction", "conclusion")
 _ONE_PIECE = 0.02
 """A text that was written in less than this share of its time came in one piece: nothing was streamed."""
 _STATUSES = ("ok", "failed", "timed_out")
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "calls", "cache_hits")
+"""Figures of the run that stand in its `usage` as they are."""
 _EMPTY: Mapping[type, Any] = {Mapping: {}, Sequence: (), str: ""}
 """What is read where the result holds nothing of a kind; `None` of a number."""
 
@@ -106,7 +108,7 @@ class RunFigures:
     streamed: bool
     """Whether `time_to_first_word` is that of a first token."""
     one_clock: bool
-    """`False` if times can't be of one run: it was resumed, and what was finished before has its first run's times."""
+    """`False` if the times can't be of one run: a resumed run keeps the times of what the first one had finished."""
     complete: bool
     """Whether `total` covers all the texts: timed, on one clock, none from a cache."""
     critical_path: float | None
@@ -170,23 +172,23 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
     if not isinstance(result, Mapping):
         message = f"A timeline is drawn from the dict that a graph returned, not from {type(result).__name__}."
         raise SotConfigError(message)
-    timings = _known(result, "timings", Mapping)
-    usage = _known(_known(result, "usage", Mapping), "total", Mapping)
-    routing, skeleton, direct, join = (_span(timings, stage) for stage in ("route", "skeleton", "direct", "join"))
-    sections = list(_sections(result, timings, skeleton))
+    timings = _read(result, "timings", Mapping)
+    usage = _read(_read(result, "usage", Mapping), "total", Mapping)
+    routing, skeleton, direct, join = (_read_span(timings, stage) for stage in ("route", "skeleton", "direct", "join"))
+    sections = list(_read_sections(result, timings, skeleton))
     spans = [section.span for section in sections if section.span]
     latest = max((span.end for span in (routing, skeleton, direct, join, *spans) if span), default=None)
-    total = _known(timings, "total", float)
+    total = _read(timings, "total", float)
     total = latest if total is None else total
 
-    # On one clock, nothing starts before that from which it is written is there, nor ends after the answer.
+    # If all times are of one clock, no section starts before it is ready, and none ends after the answer.
     one_clock = all(
         section.span.start >= (section.ready or 0.0) - _CLOCK_TOLERANCE
         and section.span.end <= (total or 0.0) + _CLOCK_TOLERANCE
         for section in sections
         if section.span
     )
-    complete = one_clock and len(spans) == len(sections) and not _known(usage, "cache_hits", int)
+    complete = one_clock and len(spans) == len(sections) and not _read(usage, "cache_hits", int)
     critical_path: float | None = None
     critical_sections: tuple[SectionId, ...] = ()
     if complete and latest is not None:
@@ -200,16 +202,16 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
             critical_path += max(0.0, span.end - max(span.start, covered))
             covered = max(covered, span.end)
 
-    first_token = _first_token(sections)
+    first_token = _first_readable_token(sections)
     if not sections and direct and direct.first_token is not None:
         # An answer that was begun while the router decided is held back until it has.
         first_token = max(direct.first_token, routing.end if routing else 0.0)
     sequential, streamed = (None, True) if local else _sequential_estimate(sections)
     return RunFigures(
         route="skeleton" if sections else "direct" if direct or result.get("route") == "direct" else None,
-        route_reason=_known(result, "route_reason", str),
-        question=_question(result) if question is None else str(question),
-        answer=_known(result, "answer", str),
+        route_reason=_read(result, "route_reason", str),
+        question=_last_question(result) if question is None else str(question),
+        answer=_read(result, "answer", str),
         routing=routing,
         skeleton=skeleton,
         sections=tuple(replace(section, critical=section.id in critical_sections) for section in sections),
@@ -226,33 +228,31 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
         sequential_estimate=sequential,
         sequential_is_upper_bound=not streamed,
         speed_up_estimate=sequential / total if sequential and total and complete else None,
-        input_tokens=_known(usage, "input_tokens", int),
-        output_tokens=_known(usage, "output_tokens", int),
-        cached_tokens=_known(usage, "cached_tokens", int),
-        calls=_known(usage, "calls", int),
-        cache_hits=_known(usage, "cache_hits", int),
+        **{name: _read(usage, name, int) for name in _COUNTS},
         local=local,
     )
 
 
-def _sections(result: Mapping[str, Any], timings: Mapping[str, Any], skeleton: Span | None) -> Iterator[SectionFigures]:
+def _read_sections(
+    result: Mapping[str, Any], timings: Mapping[str, Any], skeleton: Span | None
+) -> Iterator[SectionFigures]:
     """What the result tells of each section, in reading order."""
     planned: dict[SectionId, Mapping[str, Any]]
     planned, written, timed = (
         {
             item["index"]: item
-            for item in _known(source, key, Sequence)
+            for item in _read(source, key, Sequence)
             if isinstance(item, Mapping) and type(item.get("index")) is int
         }
         for source, key in ((result, "skeleton"), (result, "expansions"), (timings, "points"))
     )
-    frame = _known(result, "frame", Mapping)
+    frame = _read(result, "frame", Mapping)
     for name in _FRAME:
-        written[name], timed[name] = _known(frame, name, Mapping), _known(timings, name, Mapping)
-    timed = {key: timing for key, timing in timed.items() if _span(timed, key)}
+        written[name], timed[name] = _read(frame, name, Mapping), _read(timings, name, Mapping)
+    timed = {key: timing for key, timing in timed.items() if _read_span(timed, key)}
     # The tokens of the points that were written in this run are shared out by the length of their texts.
-    tokens = _known(_known(_known(result, "usage", Mapping), "expansion", Mapping), "output_tokens", int)
-    lengths = {key: len(_known(written[key], "text", str)) for key in written if key in timed and key not in _FRAME}
+    tokens = _read(_read(_read(result, "usage", Mapping), "expansion", Mapping), "output_tokens", int)
+    lengths = {key: len(_read(written[key], "text", str)) for key in written if key in timed and key not in _FRAME}
     characters = sum(lengths.values())
     indices = sorted(key for key in {*planned, *written, *timed} if isinstance(key, int))
     keys: list[SectionId] = ["introduction", *indices, "conclusion"]
@@ -260,20 +260,20 @@ def _sections(result: Mapping[str, Any], timings: Mapping[str, Any], skeleton: S
         point, text, timing = (source.get(key, {}) for source in (planned, written, timed))
         if key in _FRAME and not text and not timing:
             continue
-        ready, titled = skeleton.end if skeleton else None, _known(timing, "titled", float)
+        ready, titled = skeleton.end if skeleton else None, _read(timing, "titled", float)
         if skeleton and titled is not None:
             ready = max(titled, skeleton.start)
-        status: Any = _known(text, "status", str)
+        status: Any = _read(text, "status", str)
         yield SectionFigures(
             id=key,
-            title=key.capitalize() if isinstance(key, str) else _known(point or text, "title", str),
+            title=key.capitalize() if isinstance(key, str) else _read(point or text, "title", str),
             status=status if status in _STATUSES else "missing",
-            error=_known(text, "error", str),
-            text=_known(text, "text", str),
+            error=_read(text, "error", str),
+            text=_read(text, "text", str),
             truncated=text.get("truncated") is True,
-            span=_span(timed, key),
+            span=_read_span(timed, key),
             ready=ready,
-            depends_on=tuple(other for other in _known(point, "depends_on", Sequence) if type(other) is int),
+            depends_on=tuple(other for other in _read(point, "depends_on", Sequence) if type(other) is int),
             tokens_estimate=round(tokens * lengths[key] / characters)
             if tokens and characters and key in lengths
             else None,
@@ -297,8 +297,8 @@ def _longest_chain(sections: Sequence[SectionFigures], begins: float) -> tuple[f
     return max(best.values(), key=lambda chain: chain[0], default=(0.0, ()))
 
 
-def _first_token(sections: Iterable[SectionFigures]) -> float | None:
-    """In reading order: a text can be read once those before it have ended, be it without a word."""
+def _first_readable_token(sections: Iterable[SectionFigures]) -> float | None:
+    """When the first word could be read: a text can be read once all texts before it have ended."""
     readable = 0.0
     for section in sections:
         readable = max(readable, section.ready or 0.0)
@@ -332,36 +332,36 @@ def _sequential_estimate(sections: Iterable[SectionFigures]) -> tuple[float | No
     return wait + seconds * sum(len(section.text) for section in texts) / written, bool(streamed)
 
 
-def _question(result: Mapping[str, Any]) -> str:
+def _last_question(result: Mapping[str, Any]) -> str:
     """The text of the last human message, whether messages are LangChain's or dicts."""
 
     def field(message: object, key: str) -> Any:
         return message.get(key) if isinstance(message, Mapping) else getattr(message, key, None)
 
-    for message in reversed(_known(result, "messages", Sequence)):
+    for message in reversed(_read(result, "messages", Sequence)):
         if field(message, "type") == "human" or field(message, "role") == "user":
             data = field(message, "data")  # of `messages_to_dict`
             content = field(data if isinstance(data, Mapping) else message, "content")
             blocks = [content] if isinstance(content, str) else content if isinstance(content, Sequence) else []
-            texts = [_known(block, "text", str) if isinstance(block, Mapping) else str(block) for block in blocks]
+            texts = [_read(block, "text", str) if isinstance(block, Mapping) else str(block) for block in blocks]
             return "\n".join(filter(None, texts))
     return ""
 
 
-def _span(source: Mapping[Any, Any], key: SectionId | str) -> Span | None:
+def _read_span(source: Mapping[Any, Any], key: SectionId | str) -> Span | None:
     """A timing with a start and an end in that order; its first token between them, or left out."""
-    timing = _known(source, key, Mapping)
-    start, first_token, end = (_known(timing, name, float) for name in ("start", "first_token", "end"))
+    timing = _read(source, key, Mapping)
+    start, first_token, end = (_read(timing, name, float) for name in ("start", "first_token", "end"))
     if start is None or end is None or end < start:
         return None
     return Span(start, end, first_token if first_token is not None and start <= first_token <= end else None)
 
 
-def _known(source: Mapping[Any, Any], key: SectionId | str, kind: type) -> Any:
+def _read(source: Mapping[Any, Any], key: SectionId | str, kind: type) -> Any:
     """The value under `key`; what is empty where it isn't of this kind, or is a number that is no measurement."""
     value = source.get(key)
     if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
         return _EMPTY.get(kind)
     if isinstance(value, (int, float)):
-        return value if 0 <= value < _LONGEST else None
+        return value if 0 <= value < _LARGEST_MEASUREMENT else None
     return str(value) if kind is str else value  # a template engine's `Markup` becomes ordinary text

@@ -21,7 +21,7 @@ _HEADING_LENGTH = 160
 _LEAST_QUEUE = 0.02
 """A queue shorter than this share of the run is the graph's own step from one node to the next."""
 _STATES = {"ok": "done", "failed": "failed", "timed_out": "cut off by the deadline", "missing": "not written"}
-_BROKEN = {"timed_out": "late", "failed": "failed", "missing": "failed"}
+_STYLES_OF_BROKEN = {"timed_out": "late", "failed": "failed", "missing": "failed"}
 _NOT_KNOWN = "–"  # noqa: RUF001 - a dash, as tables have it
 _SECONDS = ((0.0005, "<1 ms"), (0.0995, "{ms:.0f} ms"), (9.995, "{s:.2f} s"), (59.95, "{s:.1f} s"))
 """Below the first number of seconds, the second is how they are written."""
@@ -81,7 +81,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for wording in (count, counted, seconds, shorten, with_bold):
+    for wording in (grouped, with_noun, seconds, shorten, with_bold):
         templates.filters[wording.__name__] = wording
     return templates
 
@@ -132,7 +132,7 @@ def _step_of(section: SectionFigures, run: RunFigures) -> Step:
         state += f", after {', '.join(others)} and {last}" if others else f", after {last}"
     return Step(
         name=section.title,
-        style=_BROKEN.get(section.status) or _style_of(section.span),
+        style=_STYLES_OF_BROKEN.get(section.status) or _style_of(section.span),
         span=section.span,
         state=state,
         number=f"{section.id}. " if isinstance(section.id, int) else "",
@@ -161,6 +161,7 @@ class Scale:
     """The axis goes a little beyond the end, so that what stands there isn't cut."""
     _STEPS = 6
     _LATE = 0.95
+    """A label behind this share of the width ends at its tick, so that it isn't cut off."""
 
     def __init__(self, end: float) -> None:
         self.end = end or 1.0
@@ -208,11 +209,11 @@ def seconds(value: float | None) -> str:
     return f"{minutes:,} min {rest} s"
 
 
-def count(value: int | None) -> str:
+def grouped(value: int | None) -> str:
     """A number with its thousands apart."""
     return _NOT_KNOWN if value is None else f"{value:,}"
 
 
-def counted(number: int, one: str) -> str:
+def with_noun(number: int, one: str) -> str:
     """`1 point`, `3 points`."""
     return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"

@@ -39,6 +39,7 @@ _START = "^"
 _BLANKS = ("_", "_s", "_ing")
 _SHORT_WORD = 3
 _EVEN_PHRASES = 8.0
+"""Up to so many phrases weigh 1 each; of more, each weighs less."""
 
 _WORD_LIMITS = (3, 6, 9, 13, 18, 25, 40, 70, 120, 250)
 _DIGIT_LIMITS = (0, 3, 8)
@@ -48,6 +49,7 @@ _MANY_LINES = 4
 _BEGINNING_CHARS = 400
 _BEGINNING_WORDS = 12
 _FEW = 2
+"""Words that are sign enough of a language."""
 _LAST_LATIN_LETTER = "\u024f"
 
 

@@ -6,17 +6,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sot_graph.errors import SotConfigError
 from sot_graph.routing.learned_features import Features, english, extract, is_english
-from sot_graph.routing.protocol import BaseRouter, RouteDecision, is_share
-
-if TYPE_CHECKING:
-    from os import PathLike
-
-    from sot_graph.types import ChatTurn
+from sot_graph.routing.protocol import BaseRouter, RouteDecision, is_probability
+from sot_graph.types import ChatTurn
 
 DEFAULT_THRESHOLD = 0.45
 """On the flat top of the curve that cross-validation on the project's own questions gives. See docs/router.md."""
@@ -64,7 +61,7 @@ class LearnedRouter(BaseRouter):
     is_instant = True
 
     def __init__(self, threshold: float = DEFAULT_THRESHOLD, *, weights: str | PathLike[str] | None = None) -> None:
-        if not is_share(threshold):
+        if not is_probability(threshold):
             message = f"LearnedRouter: threshold must be a number from 0 to 1, not {threshold!r}"
             raise SotConfigError(message)
         self.threshold = float(threshold)
@@ -98,10 +95,8 @@ class LearnedRouter(BaseRouter):
         return 1.0 / (1.0 + math.exp(-max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, logit))))
 
     def _reason(self, features: Features, *, skeleton: bool) -> str:
-        """Names the strongest features on the chosen side, such as `asks for several points: "ways to"`.
-
-        Only words of the vocabulary are quoted, never a topic's: a reason goes into traces and logs.
-        """
+        """The strongest features on the chosen side, such as `asks for several points: "ways to"`."""
+        # Only words of the vocabulary are quoted, never a topic's: a reason goes into traces and logs.
         sign = 1.0 if skeleton else -1.0
         pulls = {name: sign * value * self._weights.get(name, 0.0) for name, value in features.values.items()}
         strongest = sorted(
@@ -138,20 +133,14 @@ def _check_question(question: Any) -> None:
 
 
 def _read_weights(path: str | PathLike[str]) -> tuple[float, Mapping[str, float]]:
-    """The bias, and what each feature adds, from a file that `python -m training.router.train` wrote.
-
-    Raises:
-        SotConfigError: It can't be read, is too large, or isn't such a file.
-    """
+    """The bias, and what each feature adds, from a file that `python -m training.router.train` wrote."""
     file = Path(path)
     try:
         with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
+            return _parsed_weights(opened.read(MAX_BYTES + 1))
     except OSError as error:
         message = f"The router's weights {file} can't be read: {error.strerror or error}"
         raise SotConfigError(message) from error
-    try:
-        return _parsed(content)
     except (ValueError, RecursionError) as error:
         message = (
             f"{file} isn't a weights file of the learned router: {error}. Install sot-graph again, or make one with "
@@ -165,23 +154,19 @@ def _shipped_weights() -> tuple[float, Mapping[str, float]]:
     return _read_weights(SHIPPED)
 
 
-def _parsed(content: bytes) -> tuple[float, Mapping[str, float]]:
+def _parsed_weights(content: bytes) -> tuple[float, Mapping[str, float]]:
     """The weights in a file's content; a `ValueError` says what is wrong with it."""
     if len(content) > MAX_BYTES:
         message = f"it is larger than {MAX_BYTES} bytes"
         raise ValueError(message)
     data: Any = json.loads(content.decode())
-    if not isinstance(data, dict) or data.get("format") != WEIGHTS_FORMAT:
-        message = f'it has no "format": {WEIGHTS_FORMAT}'
-        raise ValueError(message)
-    bias: Any = data.get("bias")
-    features = data.get("features")
+    features = data.get("features") if isinstance(data, dict) and data.get("format") == WEIGHTS_FORMAT else None
     if not isinstance(features, dict) or not features:
-        message = 'it has no "features"'
+        message = f'it has no "format": {WEIGHTS_FORMAT} with "features"'
         raise ValueError(message)
-    for name, value in [("bias", bias), *features.items()]:
+    for name, value in [("bias", data.get("bias")), *features.items()]:
         # NaN is in no range, and a bool's type is neither of the two.
         if type(value) not in (int, float) or not -_LARGEST_WEIGHT <= value <= _LARGEST_WEIGHT:
             message = f"{name[:40]!r} is not a number from {-_LARGEST_WEIGHT:.0f} to {_LARGEST_WEIGHT:.0f}"
             raise ValueError(message)
-    return bias, features
+    return data["bias"], features

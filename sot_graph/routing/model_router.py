@@ -17,7 +17,7 @@ from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.routing.protocol import BaseRouter, RouteDecision, Router, ask_router, check_router, is_share
+from sot_graph.routing.protocol import BaseRouter, RouteDecision, Router, ask_router, check_router, is_probability
 from sot_graph.run import open_run
 from sot_graph.types import ChatTurn
 
@@ -76,11 +76,7 @@ class ModelRouter(BaseRouter):
         self._model = None if model is None else LoopModel(resolve_model(model, argument="ModelRouter's model"))
 
     async def __call__(self, question: str, history: Sequence[ChatTurn] = ()) -> RouteDecision:
-        """Decide outside of a graph.
-
-        Raises:
-            RoutingError: It has no model of its own, or the model's reply is none of the letters.
-        """
+        """Decide outside of a graph. It raises as `decide` does."""
         with open_run({}, SotOptions()) as run:
             return await self.decide(question, history, run=run, model=None)
 
@@ -109,7 +105,7 @@ class ModelRouter(BaseRouter):
                 _Kind,
                 mode=run.options.structured_mode,
                 max_reasks=0,
-                repair=_letter,
+                repair=_json_of_letter,
             )
         except InvalidOutputError as error:
             reply = f"{error.replies[-1:]!r:.80}" if run.trace.shows_content else "something else"
@@ -119,7 +115,7 @@ class ModelRouter(BaseRouter):
         return _MEANING[parsed.kind]
 
 
-def _letter(text: str) -> str | None:
+def _json_of_letter(text: str) -> str | None:
     """A bare letter in place of JSON, as models that write no JSON reply."""
     bare = text.strip().strip(".\"'`*()").upper()
     return f'{{"kind":"{bare}"}}' if bare in _MEANING else None
@@ -147,7 +143,7 @@ class CascadeRouter(BaseRouter):
     """
 
     def __init__(self, first: Router, second: Router, *, threshold: float = 0.8) -> None:
-        if not is_share(threshold):
+        if not is_probability(threshold):
             message = f"CascadeRouter's threshold is a confidence from 0 to 1, not {threshold!r}."
             raise SotConfigError(message)
         check_router(first, "first")

@@ -14,9 +14,10 @@ from sot_graph.errors import RoutingError, SotConfigError, check_call
 from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable, RunnableConfig
+
     from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.options import SotOptions
-    from sot_graph.routing.edge import RouterEdge
     from sot_graph.run import RunContext
 
 logger = logging.getLogger("sot_graph")
@@ -44,11 +45,7 @@ class RouteDecision:
     question takes the skeleton, whatever `route` says. None: it can't say."""
 
     def __post_init__(self) -> None:
-        """Checks the fields, because callers' own routers make these too.
-
-        Raises:
-            SotConfigError: An unknown route, an empty reason, or a confidence outside 0 to 1.
-        """
+        # Callers' own routers make these too.
         if self.route not in _ROUTES:
             message = f'RouteDecision: route must be "skeleton" or "direct", not {self.route!r}'
             raise SotConfigError(message)
@@ -56,7 +53,7 @@ class RouteDecision:
         if not isinstance(reason, str) or not reason.strip():
             message = f"RouteDecision: reason must be a text that says why, not {reason!r}"
             raise SotConfigError(message)
-        if self.confidence is not None and not is_share(self.confidence):
+        if self.confidence is not None and not is_probability(self.confidence):
             message = f"RouteDecision: confidence must be None or a number from 0 to 1, not {self.confidence!r}"
             raise SotConfigError(message)
 
@@ -81,10 +78,12 @@ class BaseRouter:
     """What the routers of this package have in common."""
 
     is_instant = False
-    """Whether it is asked on the event loop: it blocks for no longer than starting a thread for it would take."""
+    """Whether it is called on the event loop: it decides in less time than starting a thread would take."""
 
-    def as_edge(self, targets: Mapping[RouteName, str]) -> RouterEdge:
-        """This router as a conditional edge.
+    def as_edge(self, targets: Mapping[RouteName, str]) -> Runnable[Any, str]:
+        """This router as a conditional edge of a parent graph.
+
+        It reads `question` from the parent's state, else its last human message. A router that fails goes `"direct"`.
 
         Args:
             targets: The node for each route, such as `{"skeleton": "long_answer", "direct": "chat"}`.
@@ -98,12 +97,42 @@ class BaseRouter:
             >>> edge.invoke({"question": "What is 17 * 23?"})
             'chat'
         """
-        from sot_graph.routing.edge import RouterEdge  # imports LangChain, which a learned router alone does without
+        # Imported here, because they import LangChain, which a learned router alone does without.
+        from langchain_core.runnables import RunnableLambda
 
-        return RouterEdge(self, targets)  # type: ignore[arg-type]
+        from sot_graph.concurrency.background_loop import run_sync
+        from sot_graph.options import SotOptions
+        from sot_graph.run import open_run
+
+        if set(targets) != set(_ROUTES):
+            message = f'as_edge takes {{"skeleton": node, "direct": node}}, not the keys {sorted(map(str, targets))}.'
+            raise SotConfigError(message)
+
+        async def choose(state: Any, config: RunnableConfig) -> str:
+            router: Any = self
+            with open_run(config, SotOptions(), reads_context=False) as run:
+                run.ended = True
+                decision = await decide(router, _question_in(state), (), run=run, model=None)
+            return targets[decision.route]
+
+        return RunnableLambda(lambda state, config: run_sync(choose(state, config)), choose, name="route")
 
 
-def is_share(value: Any) -> bool:
+def _question_in(state: Any) -> str:
+    from langchain_core.messages import HumanMessage
+
+    values = state if isinstance(state, Mapping) else vars(state)
+    question = values.get("question")
+    if isinstance(question, str) and question.strip():
+        return question
+    for message in reversed(values.get("messages") or []):
+        if isinstance(message, HumanMessage):
+            return str(message.text)
+    message = "The state has neither a question nor a human message to route by."
+    raise SotConfigError(message)
+
+
+def is_probability(value: Any) -> bool:
     """Whether a value is a number from 0 to 1. `True` is none, and neither is NaN."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
@@ -161,11 +190,11 @@ async def ask_router(
 ) -> RouteDecision:
     """Ask a router of any kind. It may raise what it likes; `RoutingError` where it returns no route."""
     if isinstance(router, RunRouter):
-        return _checked(await router.decide(question, history, run=run, model=model))
+        return _as_decision(await router.decide(question, history, run=run, model=model))
     try:
         if getattr(router, "is_instant", False):
-            return _checked(router(question, history))
-        return _checked(await run_isolated(_call(router, question, history, run), "The router"))
+            return _as_decision(router(question, history))
+        return _as_decision(await run_isolated(_ask_own_router(router, question, history, run), "The router"))
     except RoutingError:
         if run.trace.shows_content:
             raise
@@ -174,7 +203,7 @@ async def ask_router(
         raise RoutingError(message) from None
 
 
-def _checked(answer: Any) -> RouteDecision:
+def _as_decision(answer: Any) -> RouteDecision:
     if isinstance(answer, RouteDecision):
         return answer
     if answer in _ROUTES:
@@ -183,8 +212,10 @@ def _checked(answer: Any) -> RouteDecision:
     raise RoutingError(message)
 
 
-async def _call(router: Callable[..., Any], question: str, history: Sequence[ChatTurn], run: RunContext) -> Any:
-    """What a user's router returns, whether it is asynchronous, synchronous, or returns an awaitable."""
+async def _ask_own_router(
+    router: Callable[..., Any], question: str, history: Sequence[ChatTurn], run: RunContext
+) -> Any:
+    """Ask a caller's own router, whether it is asynchronous, synchronous, or returns an awaitable."""
     if run.in_graph:
         from langchain_core.runnables.config import var_child_runnable_config
 

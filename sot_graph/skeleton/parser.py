@@ -22,9 +22,11 @@ MAX_TITLE_CHARS = 120
 """A title is a few words on one line; what is longer would only carry text into the other points' prompts."""
 _LONG_TITLE_WORDS = 8
 _SIMILAR = 0.6
+"""The share of common words from which two titles say much the same."""
 MOST_ITEMS = 2000
 """Twice what `max_points` may be: a reply that never ends must not cost more than it can give."""
 _MOST_JSON_STARTS = 64
+"""Brackets of a text that are tried as the beginning of its JSON."""
 _LONGEST_ITEM = 1000
 
 # An item's mark must not be followed by a digit ("2.5x", "12:30") and may stand behind markup ("## 1.", "**1.").
@@ -182,8 +184,8 @@ def split_needs(raw: str) -> tuple[str, list[int]]:
 class PointSieve:
     """Takes a model's raw titles in their order, and gives back the points that are clean and new.
 
-    A model's numbers are the places in its own list. What a point needs must be a point that stands before it: that
-    leaves out, with a line in the log, itself, what comes later and what there isn't, and so every cycle.
+    A model numbers points by their places in its own list. A point can only need points before it. Other needs (itself,
+    a later point, a number that isn't there) are left out with a line in the log, so there can be no cycle.
 
     Args:
         max_words: Titles are cut after so many words; `None`: not cut.
@@ -200,21 +202,17 @@ class PointSieve:
         depends: bool = False,
         known: Sequence[SkeletonPoint] = (),
     ) -> None:
-        self.points: list[SkeletonPoint] = []
+        self.points = list(known)
         self._max_words = max_words
         self._drop_similar = drop_similar
         self._depends = depends
         self._stems: list[frozenset[str]] = []
         self._keys: set[str] = set()
+        self._places = {point["index"]: point["index"] for point in known}
+        """From a place in the model's list to the index of the point that stands there."""
+        self._place = len(known)
         for point in known:
             self.new_title(point["title"])
-            self.points.append(point)
-        self.begin_list()
-
-    def begin_list(self) -> None:
-        """A new list begins, which goes on from the points that there are."""
-        self._places = {point["index"]: point["index"] for point in self.points}
-        self._place = len(self.points)
 
     def take(self, raw: str) -> SkeletonPoint | None:
         """The point of the next raw title; `None`: there is nothing in it, or nothing new."""
@@ -274,16 +272,11 @@ def _stem(word: str) -> str:
     return word
 
 
-def number_points(titles: Iterable[str]) -> list[SkeletonPoint]:
-    """Points with the indices 1, 2, ... A model's own numbers are never used."""
-    return [SkeletonPoint(index=index, title=title, depends_on=[]) for index, title in enumerate(titles, start=1)]
-
-
 def given_points(given: object) -> list[SkeletonPoint]:
-    """Points from what a caller gave as `given_skeleton`: titles, or points.
+    """Points from what a caller gave as `given_skeleton`: titles, or points. They are numbered 1, 2, ...
 
     A point's `depends_on` names others by their `index`, as in an earlier result, or where none has one by their
-    place from 1. What is needed may also stand behind.
+    place from 1. A point may stand before one that it needs.
 
     Raises:
         SotConfigError: Not a list of these, a title without a word in it, or needs that can't be met.
@@ -291,25 +284,23 @@ def given_points(given: object) -> list[SkeletonPoint]:
     if not isinstance(given, (list, tuple)):
         message = f"given_skeleton is a list of titles or points, not {type(given).__name__}."
         raise SotConfigError(message)
-    titles: list[str] = []
-    for position, item in enumerate(given, start=1):
-        raw = title_of(item)
-        title = clean_title(raw) if raw is not None else ""
+    points: list[SkeletonPoint] = []
+    for index, item in enumerate(given, start=1):
+        title = clean_title(title_of(item) or "")
         if not title:
             message = (
-                f"given_skeleton: entry {position} is {kind_of(item)} without a word in it; it must be a title, or a "
+                f"given_skeleton: entry {index} is {kind_of(item)} without a word in it; it must be a title, or a "
                 'point such as {"title": "Set clear goals"}.'
             )
             raise SotConfigError(message)
-        titles.append(title)
-    points = number_points(titles)
+        points.append(SkeletonPoint(index=index, title=title, depends_on=[]))
     if any(isinstance(item, Mapping) and item.get("depends_on") for item in given):
-        _connect(points, given)
+        _set_needs(points, given)
     return points
 
 
-def _connect(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
-    places = _places(given)
+def _set_needs(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
+    places = _index_by_number(given)
     for point, item in zip(points, given, strict=True):
         needs = item.get("depends_on") if isinstance(item, Mapping) else None
         where = f"given_skeleton: point {point['index']} ({point['title']})"
@@ -329,7 +320,7 @@ def _connect(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
         raise SotConfigError(message) from error
 
 
-def _places(given: Sequence[Any]) -> dict[int, int]:
+def _index_by_number(given: Sequence[Any]) -> dict[int, int]:
     """From the numbers that `depends_on` speaks of to the points' own."""
     named = [item.get("index") if isinstance(item, Mapping) else None for item in given]
     if all(type(index) is int for index in named) and len(set(named)) == len(named):
@@ -359,9 +350,10 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
 def skeleton_schema(
     min_points: int, *, max_words: int | None = None, drop_similar: bool = False
 ) -> type[SkeletonSchema]:
-    """The same, whose validation also counts the points that are usable.
+    """A `SkeletonSchema` whose validation also counts the usable points.
 
-    Not by Pydantic's validation context: instructor takes that for what to fill into the messages, as templates.
+    It doesn't get `min_points` by Pydantic's validation context, with which instructor would render the messages as
+    templates.
     """
 
     def enough_points(_cls: type[BaseModel], value: list[str]) -> list[str]:

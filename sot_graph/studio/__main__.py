@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 
-from sot_graph.default_model import choose_from_environment
+from sot_graph.default_model import choose_model
 from sot_graph.errors import SotConfigError
 
 # Runs at once. The server's own default is one; a run here waits for its model, and costs the server little.
@@ -25,7 +25,7 @@ def main() -> None:
         if any(importlib.util.find_spec(name) is None for name in ("langgraph_cli", "langgraph_api")):
             message = "the development server is not installed: pip install 'sot-graph[studio]'."
             raise SotConfigError(message)
-        choice = choose_from_environment()
+        choice = choose_model()
         choice.check()
         if choice.notice:
             sys.stderr.write(f"{choice.notice}\n")

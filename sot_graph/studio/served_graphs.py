@@ -9,12 +9,12 @@ import atexit
 import logging
 from contextlib import ExitStack
 
-from sot_graph.default_model import choose_from_environment
+from sot_graph.default_model import choose_model
 from sot_graph.graph import create_sot_graph
 from sot_graph.options import SotOptions
 from sot_graph.studio import build_agent
 
-_choice = choose_from_environment()
+_choice = choose_model()
 if _choice.notice:
     logging.getLogger("sot_graph").info(_choice.notice)
 

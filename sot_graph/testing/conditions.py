@@ -245,11 +245,6 @@ class Rendezvous:
         self._gate: Future[bool] = Future()
         self._gate.set_running_or_notify_cancel()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether arrivals pass at once: all have come, or it was released by hand."""
-        return self._gate.done() and self._gate.result()
-
     async def arrive(self) -> None:
         """Wait for the others.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -71,19 +71,17 @@ class ScriptedChatModel(BaseChatModel):
     def _generate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        message = self._answer(messages, stop, kwargs)
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        return ChatResult(generations=[ChatGeneration(message=self._answer(messages, stop, kwargs))])
 
     async def _agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        message = await self._aanswer(messages, stop, kwargs)
-        return ChatResult(generations=[ChatGeneration(message=message)])
+        return ChatResult(generations=[ChatGeneration(message=await self._aanswer(messages, stop, kwargs))])
 
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        for piece in self._pieces(self._answer(messages, stop, kwargs)):
+        for piece in self._chunks_of(self._answer(messages, stop, kwargs)):
             if run_manager is not None:
                 run_manager.on_llm_new_token(piece.text, chunk=piece)
             yield piece
@@ -91,35 +89,26 @@ class ScriptedChatModel(BaseChatModel):
     async def _astream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        for piece in self._pieces(await self._aanswer(messages, stop, kwargs)):
+        for piece in self._chunks_of(await self._aanswer(messages, stop, kwargs)):
             if run_manager is not None:
                 await run_manager.on_llm_new_token(piece.text, chunk=piece)
             yield piece
             # As a network would: other tasks run between two tokens.
             await asyncio.sleep(0)
 
-    def _answer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
-        self._calls.append(ScriptedCall(list(messages), stop, kwargs))
-        time.sleep(self.delay)
-        answer = self.responder(messages)
-        if inspect.isawaitable(answer):
-
-            async def awaited(answer: Awaitable[Scripted] = answer) -> Scripted:
-                return await answer
-
-            # In a thread of its own: this one may have a running event loop already.
-            with ThreadPoolExecutor(1) as pool:
-                answer = pool.submit(asyncio.run, awaited()).result()
-        return _message(answer, messages, stop)
+    def _answer(self, *asked: Any) -> AIMessage:
+        # In a thread of its own: this one may have a running event loop already.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(copy_context().run, asyncio.run, self._aanswer(*asked)).result()
 
     async def _aanswer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
         self._calls.append(ScriptedCall(list(messages), stop, kwargs))
         if self.delay:
             await asyncio.sleep(self.delay)
         answer = self.responder(messages)
-        return _message(await answer if inspect.isawaitable(answer) else answer, messages, stop)
+        return _as_message(await answer if inspect.isawaitable(answer) else answer, messages, stop)
 
-    def _pieces(self, message: AIMessage) -> Iterator[ChatGenerationChunk]:
+    def _chunks_of(self, message: AIMessage) -> Iterator[ChatGenerationChunk]:
         tokens = split_tokens(str(message.text))
         for start in range(0, len(tokens), self.chunk):
             piece = AIMessageChunk(content="".join(tokens[start : start + self.chunk]), id=message.id)
@@ -129,7 +118,7 @@ class ScriptedChatModel(BaseChatModel):
         yield ChatGenerationChunk(message=rest)
 
 
-def _message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] | None) -> AIMessage:
+def _as_message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[str] | None) -> AIMessage:
     """The answer as a message of its own, with usage unless it brings its own."""
     if isinstance(answer, Exception):
         raise answer

@@ -243,15 +243,15 @@ class SimulatedEndpoint:
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         self.log_changed()
         try:
-            return await _Exchange(self, http, entry).answer()
+            return await _Response(self, http, entry).answer()
         except asyncio.CancelledError:
-            self._end(entry, "stopped" if self._stop.done() else "client_closed")
+            self._log_end(entry, "stopped" if self._stop.done() else "client_closed")
             raise
         except ConnectionError:
-            self._end(entry, "client_closed")
+            self._log_end(entry, "client_closed")
             return web.Response()  # goes nowhere
 
-    def _end(self, entry: LoggedRequest, outcome: str = "") -> None:
+    def _log_end(self, entry: LoggedRequest, outcome: str = "") -> None:
         """A client that leaves during the last write overrides the outcome."""
         if entry.outcome is None:
             self.in_flight -= 1
@@ -260,7 +260,7 @@ class SimulatedEndpoint:
         self.log_changed()
 
 
-class _Exchange:
+class _Response:
     """The answer to one request: each token at its time, broken off where a fault says so.
 
     The log is told about an end just before the last bytes go out: whoever has read an answer finds it in
@@ -275,48 +275,48 @@ class _Exchange:
     async def answer(self) -> web.StreamResponse:
         request = self.entry.request
         if rejection := self.endpoint.rejection(request):
-            return self._at_once(*rejection, outcome="rejected")
+            return self._send_now(*rejection, outcome="rejected")
         try:
             for hold, match in list(self.endpoint._holds):
-                if not hold.is_open and (match is None or match(request)):
+                if match is None or match(request):
                     await hold.arrive()
                     self.start = time.monotonic()  # the model begins when it is let go
         except RendezvousError as error:
-            return self._at_once(504, error_body(f"Held too long: {error}", status=504), outcome="held_too_long")
+            return self._send_now(504, error_body(f"Held too long: {error}", status=504), outcome="held_too_long")
         elapsed = time.monotonic() - self.endpoint._since
         if fault := next((fault for fault in list(self.endpoint.faults) if fault.takes(request, elapsed)), None):
             self.kind, self.entry.fault = fault.kind, fault.name
         if isinstance(self.kind, Status | Reset | Garbage):
-            return self._broken(self.kind)
+            return self._send_fault(self.kind)
         try:
             reply = await self._reply()
         except Exception as error:  # noqa: BLE001 - the test's own code, which must not kill the server
             body = error_body(f"The responder raised {error!r}.", status=500)
-            return self._at_once(500, body, outcome="responder_error")
+            return self._send_now(500, body, outcome="responder_error")
         limit = self.kind.max_tokens if isinstance(self.kind, CutOff) else None
         generation = Generation(reply, request, number=self.entry.id, limit=limit)
-        return await (self._stream(generation) if request.stream else self._whole(generation))
+        return await (self._send_stream(generation) if request.stream else self._send_whole(generation))
 
-    def _at_once(
+    def _send_now(
         self, status: int, body: Any, headers: dict[str, str] | None = None, *, outcome: str = ""
     ) -> web.StreamResponse:
-        self._begin(status)
-        self.endpoint._end(self.entry, outcome)
+        self._log_begin(status)
+        self.endpoint._log_end(self.entry, outcome)
         if isinstance(body, str):
             return web.Response(status=status, text=body, headers=headers)
         return web.json_response(body, status=status, headers=headers)
 
-    def _broken(self, kind: Status | Reset | Garbage) -> web.StreamResponse:
+    def _send_fault(self, kind: Status | Reset | Garbage) -> web.StreamResponse:
         match kind:
             case Status(code, retry_after, body, message):
                 if body is None:
                     body = error_body(message or f"Simulated error {code}.", status=code)
-                return self._at_once(code, body, {} if retry_after is None else {"Retry-After": f"{retry_after:g}"})
+                return self._send_now(code, body, {} if retry_after is None else {"Retry-After": f"{retry_after:g}"})
             case Garbage(text) if self.entry.request.stream:
-                return self._at_once(200, f"data: {text}\n\ndata: [DONE]\n\n", _EVENT_STREAM)
+                return self._send_now(200, f"data: {text}\n\ndata: [DONE]\n\n", _EVENT_STREAM)
             case Garbage(text):
-                return self._at_once(200, text, _JSON)
-        self.endpoint._end(self.entry)
+                return self._send_now(200, text, _JSON)
+        self.endpoint._log_end(self.entry)
         if (transport := self.http.transport) is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             transport.abort()
@@ -333,12 +333,12 @@ class _Exchange:
         answer = self.endpoint.responder(self.entry.request)
         return await answer if inspect.isawaitable(answer) else answer
 
-    async def _whole(self, generation: Generation) -> web.StreamResponse:
-        await self._until(self.physics.due(len(generation.tokens)))
+    async def _send_whole(self, generation: Generation) -> web.StreamResponse:
+        await self._sleep_until(self.physics.due(len(generation.tokens)))
         if isinstance(self.kind, Stall):
             await asyncio.Event().wait()
         body = generation.body()
-        self._begin(200)
+        self._log_begin(200)
         if isinstance(self.kind, HangUp):
             response = web.StreamResponse(headers=_JSON)
             response.content_length = len(body)
@@ -346,22 +346,22 @@ class _Exchange:
             await response.write(body[: len(body) // 2])
             return self._hang_up(response)
         self.entry.tokens_sent = len(generation.tokens)
-        self.endpoint._end(self.entry)
+        self.endpoint._log_end(self.entry)
         return web.Response(body=body, headers=_JSON)
 
-    async def _stream(self, generation: Generation) -> web.StreamResponse:
+    async def _send_stream(self, generation: Generation) -> web.StreamResponse:
         count = len(generation.tokens)
         if isinstance(self.kind, HangUp | Stall):
             count = min(count, self.kind.after_tokens)
         events = generation.events()
-        await self._until(self.physics.due(0))
-        self._begin(200)
+        await self._sleep_until(self.physics.due(0))
+        self._log_begin(200)
         response = web.StreamResponse(headers=_EVENT_STREAM)
         await response.prepare(self.http)
         await response.write(next(events))
         sent = 0
         while sent < count:
-            await self._until(self.physics.due(sent))
+            await self._sleep_until(self.physics.due(sent))
             elapsed = time.monotonic() - self.start
             due = sent + 1
             while due < count and self.physics.due(due) <= elapsed:
@@ -370,26 +370,26 @@ class _Exchange:
             self.endpoint.log_changed()
             await response.write(b"".join(itertools.islice(events, due - sent)))
             sent = due
-        await self._until(self.physics.due(count))
+        await self._sleep_until(self.physics.due(count))
         if isinstance(self.kind, HangUp):
             return self._hang_up(response)
         if isinstance(self.kind, Stall):
             await asyncio.Event().wait()
-        self.endpoint._end(self.entry)
+        self.endpoint._log_end(self.entry)
         await response.write_eof(generation.closing_events())
         return response
 
-    def _begin(self, status: int) -> None:
+    def _log_begin(self, status: int) -> None:
         self.entry.status, self.entry.first_byte_at = status, time.monotonic()
         self.endpoint.log_changed()
 
     def _hang_up(self, response: web.StreamResponse) -> web.StreamResponse:
-        self.endpoint._end(self.entry)
+        self.endpoint._log_end(self.entry)
         if self.http.transport is not None:
             self.http.transport.close()  # what was written before still goes out
         return response
 
-    async def _until(self, moment: float) -> None:
+    async def _sleep_until(self, moment: float) -> None:
         """Sleep until so many seconds after the start, not a moment less."""
         while (remaining := self.start + moment - time.monotonic()) > 0:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(remaining)

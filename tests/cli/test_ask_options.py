@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from sot_graph import SotConfigError, SotOptions
 from sot_graph.cli.app import app, ask as ask_command
 from sot_graph.cli.ask_command import ask_options
-from sot_graph.cli.process import LIBRARY_OPTIONS, in_flags
+from sot_graph.cli.process import LIBRARY_OPTIONS, with_flag_names
 from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Stall
 
 
@@ -113,9 +113,9 @@ def test_options_of_the_same_name_are_known():
 @pytest.mark.parametrize("name", LIBRARY_OPTIONS)
 def test_messages_of_the_library_name_the_commands_options(name):
     flag = f"--{name.replace('_', '-')}"
-    assert in_flags(f"SotOptions.{name}=0: too few.") == f"{flag} 0: too few."
-    assert in_flags(f"Raise SotOptions.{name}.") == f"Raise {flag}."
-    assert in_flags(f"not finished after 3 s ({name})") == f"not finished after 3 s ({flag})"
+    assert with_flag_names(f"SotOptions.{name}=0: too few.") == f"{flag} 0: too few."
+    assert with_flag_names(f"Raise SotOptions.{name}.") == f"Raise {flag}."
+    assert with_flag_names(f"not finished after 3 s ({name})") == f"not finished after 3 s ({flag})"
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from sot_graph.cli.ask_command import ReviewAbandonedError, review_on_terminal
-from sot_graph.cli.compare_command import Way, figures
+from sot_graph.cli.compare_command import WayFigures, figures
 from sot_graph.cli.live_board import Board
 from sot_graph.cli.process import waiting
 
@@ -160,9 +160,9 @@ def compared(direct, skeleton):
 
 
 def test_a_comparison_gives_the_figures_of_both_ways_and_their_ratio():
-    direct = Way("directly", first_word=0.5, total=8.0, input_tokens=40, output_tokens=400, calls=1)
+    direct = WayFigures("directly", first_word=0.5, total=8.0, input_tokens=40, output_tokens=400, calls=1)
     rows = compared(
-        direct, Way("by its skeleton", first_word=1.0, total=2.0, input_tokens=800, output_tokens=500, calls=9)
+        direct, WayFigures("by its skeleton", first_word=1.0, total=2.0, input_tokens=800, output_tokens=500, calls=9)
     )
     assert rows["whole answer, s"] == ["8.00", "2.00", "4.00"]
     assert rows["tokens out"] == ["400", "500", "0.80"]
@@ -170,7 +170,7 @@ def test_a_comparison_gives_the_figures_of_both_ways_and_their_ratio():
 
 
 def test_a_comparison_says_nothing_of_tokens_that_nobody_reported():
-    rows = compared(Way("directly", total=8.0, calls=1), Way("by its skeleton", total=2.0, calls=9))
+    rows = compared(WayFigures("directly", total=8.0, calls=1), WayFigures("by its skeleton", total=2.0, calls=9))
     assert rows["tokens in"] == rows["tokens out"] == rows["seconds a token out"] == ["-", "-"]
     assert rows["whole answer, s"] == ["8.00", "2.00", "4.00"]
 

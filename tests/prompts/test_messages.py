@@ -21,11 +21,11 @@ from sot_graph.prompts.messages import (
     skeleton_messages,
 )
 from sot_graph.prompts.templates import SotPrompts
-from sot_graph.skeleton.parser import number_points
+from sot_graph.skeleton.parser import given_points
 from sot_graph.types import ChatTurn
 
 QUESTION = "How can I improve my time management skills?"
-POINTS = number_points(["Set clear goals", "Plan every day", "Avoid multitasking"])
+POINTS = given_points(["Set clear goals", "Plan every day", "Avoid multitasking"])
 HISTORY: list[ChatTurn] = [
     {"role": "system", "content": "You are a coach."},
     {"role": "user", "content": "Hello!"},

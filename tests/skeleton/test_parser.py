@@ -12,7 +12,7 @@ from sot_graph.skeleton.parser import (
     MAX_TITLE_CHARS,
     clean_title,
     clean_titles,
-    number_points,
+    given_points,
     parse_skeleton,
     titles_from_json,
 )
@@ -177,11 +177,11 @@ def test_similar_titles_are_dropped_on_request_only():
 
 
 def test_points_are_numbered_by_code():
-    assert number_points(["b", "a"]) == [
+    assert given_points(["b", "a"]) == [
         {"index": 1, "title": "b", "depends_on": []},
         {"index": 2, "title": "a", "depends_on": []},
     ]
-    assert number_points([]) == []
+    assert given_points([]) == []
 
 
 def test_a_lone_surrogate_in_escaped_json_never_reaches_a_title():
@@ -197,7 +197,7 @@ def check(text: str, **options: Any) -> None:
         assert len(title.splitlines()) == 1
         assert len(title) <= MAX_TITLE_CHARS
         title.encode("utf-8")
-    assert [point["index"] for point in number_points(titles)] == list(range(1, len(titles) + 1))
+    assert [point["index"] for point in given_points(titles)] == list(range(1, len(titles) + 1))
 
 
 PIECES = st.sampled_from(

@@ -5,8 +5,8 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from sot_graph.skeleton.parser import PointSieve, parse_skeleton, split_needs
-from sot_graph.skeleton.stream_parser import TitleScanner
+from sot_graph.skeleton.parser import PointSieve, given_points, parse_skeleton, split_needs
+from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
 
 TITLES = ["Light", 'Say "hi", then [stop]', "Wasser \\ Luft", "光合成"]
 
@@ -64,6 +64,65 @@ def test_a_title_comes_with_the_piece_that_closes_it():
     scanner = TitleScanner()
     assert scanner.feed("1. Light") == []
     assert scanner.feed("\n2. Wat") == [" Light"]
+
+
+def test_an_objects_title_comes_when_the_object_is_closed():
+    scanner = TitleScanner()
+    assert scanner.feed('[{"title": "Light"') == []
+    assert scanner.feed(', "why": "it is food"') == []
+    assert scanner.feed("}") == ["Light"]
+    assert scanner.feed(', {"title": "Water"') == []
+
+
+@pytest.mark.parametrize("before", ["", '{"points": ["A", ', "1. A\n"])
+def test_a_reply_that_goes_on_without_a_title_is_for_the_whole_replys_reader(before):
+    scanner = TitleScanner()
+    scanner.feed(before)
+    assert scanner.feed(f'"{"x" * 2500}') == []
+    assert scanner.unread > 2000
+    assert scanner.feed('", "B"]}\n2. B\n3. C\n') == []
+
+
+def collected(known=(), most=3):
+    given = []
+    return EarlyPoints(PointSieve, most, lambda point: given.append(point["title"]), known), given
+
+
+def test_points_are_given_out_once_over_several_replies_and_numbered_on():
+    points, given = collected()
+    points.begin_reply("")
+    points.feed('{"points": ["A", "B"')
+    points.begin_reply("")
+    points.feed('{"points": ["B", "C"]}')
+    points.finish_reply(["B", "C", "D"])
+    assert given == ["A", "B", "C"]
+    assert [point["index"] for point in points.points] == [1, 2, 3]
+    assert points.is_over
+
+
+def test_a_reply_is_closed_at_its_first_title_too_many():
+    points, given = collected(most=2)
+    points.begin_reply("")
+    with pytest.raises(EnoughError):
+        points.feed('["A", "B", "C"')
+    assert given == ["A", "B"]
+
+
+@pytest.mark.parametrize("reply", ["1. A\n2. B\n", " A\n2. B\n"])
+def test_a_prefill_is_read_once_whether_the_server_repeats_it_or_not(reply):
+    points, given = collected()
+    points.begin_reply("1.")
+    for piece in reply:
+        points.feed(piece)
+    assert given == ["A", "B"]
+
+
+def test_a_whole_skeleton_is_taken_over_only_where_it_begins_with_what_was_given_out():
+    known = given_points(["A"])
+    points, given = collected(known)
+    assert not points.take_over(given_points(["B", "C"]))
+    assert points.take_over(given_points(["A", "C"]))
+    assert given == ["C"]
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=30), max_size=8), st.integers(1, 12))

@@ -7,12 +7,11 @@ from sot_graph.joiners import (
     frame_answer,
     frame_tail,
     heads_and_separator,
-    is_shown,
     join_answer,
     join_headings,
     join_markdown,
     join_plain,
-    tail_of,
+    shown_expansions,
 )
 from sot_graph.streaming import AnswerReader
 
@@ -57,8 +56,8 @@ def runs(draw):
             "type": "sot.point.end",
             "index": point["index"],
             "status": status,
-            "shown": is_shown(expansion, on_point_failure),
-            "tail": tail_of(join, expansion),
+            "shown": bool(shown_expansions([expansion], on_point_failure)),
+            "tail": join.tail_of(expansion) if status != "ok" and isinstance(join, PointwiseJoin) else "",
         }
         start = {"type": "sot.point.start", "index": point["index"], "title": point["title"], "attempt": 1}
         deltas = [{"type": "sot.point.delta", "index": point["index"], "text": piece} for piece in pieces]
@@ -94,7 +93,8 @@ def runs(draw):
             events.append(settled.pop())
             queues.append(introducing)
     events += concluding
-    answer = frame_answer(join, join_answer(join, "?", points, expansions, on_point_failure), frame)
+    joined, _ = join_answer(join, "?", points, expansions, on_point_failure)
+    answer = frame_answer(join, joined, frame)
     events.append({"type": "sot.answer", "answer": answer})
     return events, answer, join
 

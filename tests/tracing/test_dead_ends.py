@@ -13,7 +13,7 @@ import pytest
 from langchain_core.tracers import LangChainTracer
 
 from sot_graph import create_sot_graph
-from sot_graph.cli.model_session import trace_patience
+from sot_graph.cli.process import trace_patience
 from tests.support.trace_recorder import TraceRecorder
 
 ASK = {"question": "How do plants grow?"}

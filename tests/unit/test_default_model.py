@@ -2,7 +2,7 @@
 
 import pytest
 
-from sot_graph.default_model import ModelChoice, choose_from_environment, choose_model
+from sot_graph.default_model import ModelChoice, choose_model
 from sot_graph.errors import SotConfigError
 
 
@@ -37,10 +37,10 @@ def test_a_base_url_without_a_name_is_refused():
 def test_the_environment_holds_the_same_two_options_and_a_blank_one_is_none(monkeypatch):
     monkeypatch.setenv("SOT_GRAPH_MODEL", "qwen3:4b")
     monkeypatch.setenv("SOT_GRAPH_BASE_URL", "http://localhost:11434/v1")
-    assert choose_from_environment() == ModelChoice(name="qwen3:4b", base_url="http://localhost:11434/v1")
+    assert choose_model() == ModelChoice(name="qwen3:4b", base_url="http://localhost:11434/v1")
     monkeypatch.setenv("SOT_GRAPH_MODEL", "")
     monkeypatch.setenv("SOT_GRAPH_BASE_URL", "")
-    assert choose_from_environment().is_embedded
+    assert choose_model().is_embedded
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_who_has_only_the_environment_is_told_of_no_options(monkeypatch, environ
         monkeypatch.setenv(name, value)
     said = ""
     try:
-        choice = choose_from_environment()
+        choice = choose_model()
         said = choice.notice
         choice.check()
     except SotConfigError as error:

@@ -7,13 +7,20 @@ import pytest
 
 from sot_graph import create_sot_graph
 from sot_graph.errors import SotConfigError
-from sot_graph.joiners import PointwiseJoin, is_shown, join_answer, join_headings, join_markdown, join_plain
-from sot_graph.skeleton.parser import number_points
+from sot_graph.joiners import (
+    PointwiseJoin,
+    join_answer,
+    join_headings,
+    join_markdown,
+    join_plain,
+    shown_expansions,
+)
+from sot_graph.skeleton.parser import given_points
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 from sot_graph.types import Expansion
 
 QUESTION = "Why?"
-SKELETON = number_points(["Alpha", "Beta"])
+SKELETON = given_points(["Alpha", "Beta"])
 
 
 def expansion(index: int, title: str, text: str = "", status: Any = "ok") -> Expansion:
@@ -33,7 +40,7 @@ BOTH = [expansion(1, "Alpha", "First."), expansion(2, "Beta", "Second.")]
 )
 def test_the_three_joins(join: PointwiseJoin, answer: str):
     assert join(QUESTION, SKELETON, BOTH) == answer
-    assert join_answer(join, QUESTION, SKELETON, BOTH, "mark") == answer
+    assert join_answer(join, QUESTION, SKELETON, BOTH, "mark") == (answer, [])
 
 
 def test_no_expansions_make_an_empty_answer():
@@ -72,7 +79,8 @@ def test_the_error_of_a_point_never_stands_in_the_answer():
 
 @pytest.mark.parametrize("mode", ["mark", "raise"])
 def test_every_point_is_shown_unless_skipping(mode: Any):
-    assert is_shown(expansion(1, "Alpha", "", "failed"), mode)
+    failed = expansion(1, "Alpha", "", "failed")
+    assert shown_expansions([failed], mode) == [failed]
 
 
 def test_skipping_leaves_out_points_without_any_text_and_marks_those_with_some():
@@ -81,7 +89,7 @@ def test_skipping_leaves_out_points_without_any_text_and_marks_those_with_some()
         expansion(2, "Beta", "Half", "timed_out"),
         expansion(3, "Gamma", "Whole."),
     ]
-    answer = join_answer(join_plain, QUESTION, SKELETON, points, "skip")
+    answer, _ = join_answer(join_plain, QUESTION, SKELETON, points, "skip")
     assert answer == "2. Beta: Half … *(This point breaks off here.)*\n3. Gamma: Whole."
 
 
@@ -89,7 +97,7 @@ def test_any_callable_is_a_join_and_gets_question_skeleton_and_expansions():
     def join(*args: Any) -> str:
         return repr(args)
 
-    assert join_answer(join, QUESTION, SKELETON, BOTH, "mark") == repr((QUESTION, SKELETON, BOTH))
+    assert join_answer(join, QUESTION, SKELETON, BOTH, "mark")[0] == repr((QUESTION, SKELETON, BOTH))
 
 
 @pytest.mark.parametrize("result", [None, 5, b"answer", ["answer"]])
@@ -133,7 +141,7 @@ def test_what_a_join_does_to_its_arguments_changes_no_result():
         return "joined"
 
     skeleton, expansions = copy.deepcopy((SKELETON, BOTH))
-    assert join_answer(join, QUESTION, skeleton, expansions, "mark") == "joined"
+    assert join_answer(join, QUESTION, skeleton, expansions, "mark") == ("joined", [])
     assert (skeleton, expansions) == (SKELETON, BOTH)
 
 
