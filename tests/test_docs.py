@@ -166,6 +166,15 @@ def test_every_example_that_the_docs_name_exists():
     assert all((ROOT / name).is_file() for name in named)
 
 
+def test_the_simulated_endpoints_command_line_has_the_options_that_the_docs_show():
+    from sot_graph.testing.__main__ import parse_arguments
+
+    shown = [words for _, words in commands() if words[:3] == ["python", "-m", "sot_graph.testing"]]
+    assert shown
+    for words in shown:
+        assert parse_arguments(words[3:]).port == 8080
+
+
 def rows_of(page: str, *heading: str) -> list[list[str]]:
     """The cells of every table of the page that begins with these headings."""
     rows: list[list[str]] = []

@@ -1,16 +1,13 @@
 """`EndpointProcess`: the endpoint in a process of its own, so that its CPU time isn't the client's.
 
-This file is also what that process runs. It prints one line of JSON, `{"base_url": "..."}`, and serves until it is
-killed. By two routes more, `GET /sim/log` and `POST /sim/reset`, its log is read and forgotten.
+This file is also what that process runs: the command `python -m sot_graph.testing` with two routes more, by which its
+log is read and forgotten, `GET /sim/log` and `POST /sim/reset`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -20,7 +17,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from sot_graph.testing import SimulatedEndpoint
+from sot_graph.testing.__main__ import main
 
 __all__ = ["ControlledEndpoint", "EndpointProcess"]
 
@@ -156,30 +154,6 @@ def _end_with_stdin() -> None:
     os.kill(os.getpid(), signal.SIGTERM)  # to the process: its main thread waits, and only a signal wakes it
 
 
-def _serve() -> None:
-    """Serve until SIGINT or SIGTERM."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0: any free one (default)")
-    parser.add_argument("--ttft", type=float, default=0.4, help="time to first token, in seconds (default: 0.4)")
-    parser.add_argument("--tps", type=float, default=60.0, help="tokens/s of a stream; 0: instant (default: 60)")
-    parser.add_argument("--points", type=int, default=8, help="points of a skeleton (default: 8)")
-    parser.add_argument("--words", default="60", help="words of a point; 20-120: spread over the points (default: 60)")
-    arguments = parser.parse_args()
-    points = arguments.points
-    low, _, high = arguments.words.partition("-")
-    reach = int(high or low) - int(low)
-    lengths = [int(low) + round(reach * place / max(1, points - 1)) for place in range(points)]
-    random.Random(points).shuffle(lengths)  # mixed, and always the same
-    responder = SkeletonResponder(points, lambda number: lengths[(number - 1) % points])
-    physics = Physics(arguments.ttft, arguments.tps or math.inf)
-    over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
-    with ControlledEndpoint(responder, physics=physics, port=arguments.port) as endpoint:
-        print(json.dumps({"base_url": endpoint.base_url}), flush=True)
-        over.wait()
-
-
 if __name__ == "__main__":
     threading.Thread(target=_end_with_stdin, daemon=True).start()
-    _serve()
+    main(ControlledEndpoint)

@@ -1,15 +1,11 @@
 """The endpoint in a process of its own."""
 
-import json
-import subprocess
-import sys
 from typing import Any
 
 import openai
 import pytest
 
 from sot_graph.testing import SimulatedEndpoint
-from tests.support import endpoint_process
 from tests.support.endpoint_process import EndpointProcess
 
 
@@ -37,16 +33,3 @@ def test_it_runs_in_a_process_of_its_own():
 def test_a_process_that_does_not_start_says_so():
     with SimulatedEndpoint() as endpoint, pytest.raises(RuntimeError, match="did not start"):
         EndpointProcess(port=endpoint.port).start()
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_the_process_ends_cleanly_when_it_is_told_to():
-    command = [sys.executable, endpoint_process.__file__, "--tps", "0"]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout
-        assert process.stderr
-        assert json.loads(process.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
-        process.terminate()
-        assert process.wait(60) == 0
-        assert process.stderr.read() == ""

@@ -1,11 +1,24 @@
-"""What the package is as a whole."""
+"""The endpoint as a command, and what the package is as a whole."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 import sot_graph.testing
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_process_ends_cleanly_when_it_is_told_to():
+    command = [sys.executable, "-m", "sot_graph.testing", "--tps", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
+        assert json.loads(process.stdout.readline())["base_url"].startswith("http://127.0.0.1:")
+        process.terminate()
+        assert process.wait(60) == 0
+        assert process.stderr.read() == ""
 
 
 def test_the_package_lists_what_it_has_and_imports_no_provider():
