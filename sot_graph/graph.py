@@ -6,8 +6,9 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ensure_config
 from langgraph.graph import END, START, StateGraph
@@ -18,7 +19,7 @@ from sot_graph.cache import ResultCache
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.isolation import cancelled_once
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
-from sot_graph.errors import check_call, check_kind, check_returns_at_once
+from sot_graph.errors import SotConfigError, check_call, check_kind, check_returns_at_once, kind_of
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model
@@ -278,6 +279,10 @@ class EmbeddedResult(dict[str, Any]):
 class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     """A compiled graph that is a good guest in a parent, and that closes its calls when a synchronous caller leaves."""
 
+    def __deepcopy__(self, _memo: object) -> Self:
+        """A copy that runs: LangGraph's own deep copies don't, for they copy what marks a missing value, too."""
+        return self.copy()
+
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As LangGraph's; in a parent with an `EmbeddedResult`."""
         result = super().invoke(input, config, **kwargs)
@@ -290,6 +295,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, and as its `invoke`, which reads this."""
+        check_input(input)
         if "context" in kwargs:
             kwargs = _with_own_context(config, kwargs)
         parts = super().stream(input, config, **kwargs)
@@ -297,12 +303,20 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
+        check_input(input)
         if "context" in kwargs:
             kwargs = _with_own_context(config, kwargs)
         parts: Any = super().astream(input, config, **kwargs)
         if not _is_embedded(config):  # a parent's task is cancelled once
             return cancelled_once(parts)
         return _aeach_for_parent(parts) if _is_node(config, kwargs) else parts
+
+
+def check_input(given: object) -> None:
+    """Raise `SotConfigError` for what is often given in place of a graph's input."""
+    if isinstance(given, (str, list, tuple, BaseMessage)):
+        message = f'The graph takes {{"question": "..."}} or {{"messages": [...]}}, not {kind_of(given)}.'
+        raise SotConfigError(message)
 
 
 def _is_node(config: RunnableConfig | None, asked: Mapping[str, Any]) -> bool:

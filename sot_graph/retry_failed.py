@@ -63,7 +63,7 @@ def retry_failed_points(
     retry = subgraph.invoke(_given(kept), _watched(config), context=context)
     result, childs_update, parents_update = _merged(kept, retry, graph)
     graph.update_state(childs_config, childs_update, as_node=JOIN)
-    graph.update_state(config, parents_update, as_node=name)
+    graph.update_state(config, parents_update, as_node=name.partition("|")[0])
     return result
 
 
@@ -80,7 +80,7 @@ async def aretry_failed_points(
     retry = await subgraph.ainvoke(_given(kept), _watched(config), context=context)
     result, childs_update, parents_update = _merged(kept, retry, graph)
     await graph.aupdate_state(childs_config, childs_update, as_node=JOIN)
-    await graph.aupdate_state(config, parents_update, as_node=name)
+    await graph.aupdate_state(config, parents_update, as_node=name.partition("|")[0])
     return result
 
 
@@ -110,10 +110,10 @@ def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, Runnabl
 
 def _subgraph(graph: AnyGraph, node: str | None) -> tuple[str, Any]:
     """The SoT subgraph that is meant, after its node."""
-    children: Any = graph.get_subgraphs()
+    children: Any = graph.get_subgraphs(recurse=True)
     # A remote graph is a child, too, and tells no nodes.
     known = {name: child for name, child in children if {*getattr(child, "nodes", ())} >= _SOT_NODES}
-    wanted = [name for name in known if node in (None, name)]
+    wanted = [name for name in known if node in (None, name, name.rpartition("|")[2])]
     if len(wanted) != 1:
         message = (
             f"retry_failed_points: {'no SoT node ' + repr(node) if node else 'which SoT node is meant?'} "

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
 
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
@@ -66,6 +66,10 @@ class GraphParts:
     expander: Expander | None = None
     name: str = "sot_graph"
     """Of the answer's message."""
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        """A copied graph shares what it was made with, as it shares functions: models hold locks and connections."""
+        return self
 
 
 @dataclass(slots=True)

@@ -170,10 +170,14 @@ async def ask_in_time(
         async with asyncio.timeout(limit) as timer:
             return await ask_router(router, question, history, run=run, model=model)
     except Exception as error:
-        # Imported here, because both import LangChain, which a learned router alone does without.
+        # Imported here, because they import LangChain, which a learned router alone does without.
+        from langgraph.errors import GraphBubbleUp
+
         from sot_graph.llm.provider_errors import explain
         from sot_graph.observability.redaction import Redactor
 
+        if isinstance(error, GraphBubbleUp):  # an interrupt: somebody is asked, and the router goes on with the answer
+            raise
         secrets = () if model is None else model.secrets
         Redactor(secrets, hides_content=not run.trace.shows_content).error(error)
         if isinstance(error, TimeoutError) and timer.expired():

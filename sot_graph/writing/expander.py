@@ -21,6 +21,7 @@ from langchain_core.runnables import (
     RunnableSequence,
 )
 from langchain_core.runnables.utils import is_async_callable
+from langgraph.types import Command
 from typing_extensions import TypedDict
 
 from sot_graph.citations import cited_keys, read_sources
@@ -30,6 +31,8 @@ from sot_graph.prompts.messages import clean_text
 from sot_graph.types import SkeletonPoint, Source
 
 logger = logging.getLogger("sot_graph")
+
+LEAVES = "the expander returned a Command to another graph, which a point can't follow: it must return a text"
 
 
 class ExpanderInput(TypedDict):
@@ -173,6 +176,8 @@ def read_output(output: Any) -> tuple[str, list[Source]]:
         return clean_text(output), []
     if isinstance(output, AIMessage):
         return clean_text(str(output.text)), []
+    if isinstance(output, Command):
+        raise ExpanderError(LEAVES)
     known = _fields(output)
     for fields in (known, _fields(known.get("structured_response"))):
         if isinstance(fields.get("text"), str):

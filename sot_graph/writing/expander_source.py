@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from sot_graph._seams import without_checkpointer
 from sot_graph.concurrency.isolation import ContainedError, run_isolated
@@ -22,6 +22,7 @@ from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
 from sot_graph.writing.expander import (
+    LEAVES,
     Expander,
     ExpanderError,
     ExpanderInput,
@@ -87,6 +88,8 @@ class ExpanderSource:
                     return await self._try(draft)
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
+                if not isinstance(error, GraphInterrupt):
+                    message = LEAVES
                 raise ExpanderError(message) from error
             except ContainedError as error:
                 self._redactor.error(error)

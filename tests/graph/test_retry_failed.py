@@ -109,6 +109,23 @@ async def test_a_childs_failed_points_are_retried_through_its_parent(retry, brok
     assert requested_points(broken) == [2, 5]
 
 
+async def test_two_levels_deep_the_failed_points_are_retried_too(retry, broken):
+    graph = create_sot_graph(broken.chat_model(), checkpointer=True)
+    for name in ("team", "company"):
+        builder = StateGraph(MessagesState)
+        builder.add_node(name, graph)
+        builder.add_edge(START, name)
+        graph = builder.compile(checkpointer=InMemorySaver() if name == "company" else None)
+    before = await graph.ainvoke({"messages": [HumanMessage("How do plants grow?")]}, THREAD)
+    heal(broken)
+    result = await retry(graph)
+    assert requested_points(broken) == [2, 5]
+    assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
+    after = (await graph.aget_state(THREAD)).values["messages"]
+    assert [message.id for message in after] == [message.id for message in before["messages"]]
+    assert after[-1].text == result["answer"]
+
+
 async def test_a_child_that_keeps_nothing_says_what_to_do_instead(retry, broken):
     builder = StateGraph(MessagesState)
     builder.add_node("answer", create_sot_graph(broken.chat_model()))
