@@ -67,7 +67,7 @@ def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] |
     finished = {one["index"]: one for one in current_expansions(state) if one["status"] == "ok"}
     sends = _sends(state, finished)
     if "introduction" in FRAME_PARTS[frame] and "introduction" not in state.get("frame", {}):
-        sends.insert(0, Send(WRITE_INTRODUCTION, _shared(state)))
+        sends.insert(0, Send(WRITE_INTRODUCTION, {**_shared(state), "asked": state["asked"]}))
     return sends or JOIN
 
 
@@ -108,7 +108,7 @@ def _shared(state: SotState) -> dict[str, Any]:
 
 def _basis(payload: Mapping[str, Any], run: RunContext) -> Mapping[str, Any]:
     """What a section is written from: carried to its node, or read from the state, once an invocation."""
-    if "asked" in payload:
+    if "skeleton_text" in payload:
         return payload if "history" in payload else _basis_in(payload)
     if run.invocation.basis is None:
         read = state_reader(run.config)

@@ -132,5 +132,6 @@ def finish_run(
     }
     known = {key: state[key] for key in ("route", "route_reason", "skeleton", "expansions") if key in state}
     total = merge_timings(state.get("timings"), update["timings"])
-    describe_result({**update, **known, "usage": usage, "timings": total}, run)
+    # Without the question among the messages: who hides inputs may well show outputs.
+    describe_result({**update, **known, "messages": [message], "usage": usage, "timings": total}, run)
     return update

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import TracePolicy
 
+from sot_graph._seams import state_reader
 from sot_graph.nodes import (
     ANSWER_DIRECTLY,
     DRAFT_SKELETON,
@@ -36,11 +37,16 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
     if not run.trace.is_watched or run.invocation.is_described:
         return
     run.invocation.is_described = True
+    inputs = None
+    if not run.invocation.begun_here:
+        read = state_reader(run.config)
+        asked = state["asked"] if "asked" in state or read is None else read(["asked"])["asked"]
+        inputs = {"question": asked}
     # The same for the same settings, to compare runs by.
     settings = f"{run.graph.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
     run.trace.describe_graph(
         {"sot_version": _version("sot-graph"), "sot_fingerprint": sha256(settings).hexdigest()[:12]},
-        inputs=None if run.invocation.begun_here else {"question": state["asked"]},
+        inputs=inputs,
     )
 
 
@@ -63,8 +69,6 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
             "sot_critical_path": figures.critical_path,
             "sot_speed_up_estimate": figures.speed_up_estimate,
         }
-    # Without the question among the messages: who hides inputs may well show outputs.
-    outputs = {**result, "messages": result["messages"][-1:]} if has_answer else None
     run.trace.describe_graph(
         {
             "sot_route": result["route"],
@@ -73,7 +77,7 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
             "sot_streamed": figures.streamed,
             **{name: None if value is None else round(value, _DIGITS) for name, value in seconds.items()},
         },
-        outputs=outputs,
+        outputs=dict(result) if has_answer else None,
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
+from langchain_core.messages import AIMessage, AIMessageChunk
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.constants import END
 from langgraph.stream import StreamChannel, StreamTransformer
 
 from sot_graph.concurrency.isolation import cancelled_once
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 _BETWEEN_ANSWERS = "\n\n"
+_NODE_OF_OURS = "expand_point"
 _known: WeakSet[object] = WeakSet()
 """Graphs that have streamed an answer, and those of which it has been told that they haven't."""
 
@@ -42,8 +45,9 @@ async def astream_answer(
     writes it; later points, written at the same time, come in one piece when their turn comes. The chunks, joined,
     are exactly the final `answer`, also with failed points, on a resumed run (`input=None`) and with a `join` that
     can't be streamed (then it is one chunk at the end). Where a parent answers several times, one after the other, the
-    answers come with a blank line between them. Where it answers by other nodes, nothing comes; of a graph that has
-    never streamed an answer, a WARNING says so once. Leaving the iterator early cancels the model calls; close it with
+    answers come with a blank line between them. Where other nodes alone answer, the parent's last `AIMessage` is the
+    answer: live, if a model of a last node writes it, else at the end. Where there is none, and of an answer that was
+    written unheard, a WARNING says so once a graph. Leaving the iterator early cancels the model calls; close it with
     `contextlib.aclosing`, as every async generator.
 
     Args:
@@ -65,13 +69,15 @@ async def astream_answer(
         ...         async for text in chunks:
         ...             print(text, end="", flush=True)
     """
-    reading = _Reading(node)
-    settings = _settings(graph, config, context)
+    reading = _Reading(node, graph)
+    settings = _settings(graph, config, context, reading)
     parts: AsyncGenerator[Any] = cancelled_once(graph.astream(input, **settings))  # type: ignore[arg-type]
     async with aclosing(parts):
         async for part in parts:
             if text := reading.take(part):
                 yield text
+    if text := reading.last_message():
+        yield text
     if reading.end(graph) and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
         _tell_of_silence(graph)
 
@@ -88,12 +94,14 @@ def stream_answer(
 
     Closing the iterator (`contextlib.closing`), forgetting it, or Ctrl-C cancels the model calls.
     """
-    reading = _Reading(node)
-    settings = _settings(graph, config, context)
+    reading = _Reading(node, graph)
+    settings = _settings(graph, config, context, reading)
     with closing_once(closing_calls(graph.stream(input, **settings))) as parts:
         for part in parts:
             if text := reading.take(part):
                 yield text
+    if text := reading.last_message():
+        yield text
     if reading.end(graph) and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
         _tell_of_silence(graph)
 
@@ -106,14 +114,15 @@ def _keeps_threads(graph: object) -> bool:
 def _tell_of_silence(graph: object) -> None:
     _known.add(graph)
     logger.warning(
-        "Nothing was streamed: no graph of create_sot_graph has answered in this run. Where other nodes answered, or "
-        "the run had ended before, that is as it should be: the answer is in the state. Else a node that runs such a "
-        "graph in a thread of its own must hand on its config: graph.invoke(input, config)."
+        "Nothing was streamed: no graph of create_sot_graph was heard in this run. Where the run had ended before, "
+        "that is as it should be: the answer is in the state. Else a node that runs such a graph in a thread of its "
+        "own must hand on its config: graph.invoke(input, config)."
     )
 
 
-def _settings(graph: object, config: RunnableConfig | None, context: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = {"config": config, "stream_mode": ["custom"], "subgraphs": True}
+def _settings(graph: object, config: RunnableConfig | None, context: Any, reading: _Reading) -> dict[str, Any]:
+    modes = ["custom", "messages", "values"] if reading.is_of_parent else ["custom"]
+    settings: dict[str, Any] = {"config": config, "stream_mode": modes, "subgraphs": True}
     if context is not None:
         settings["context"] = context
     module = sys.modules.get("langgraph.pregel.remote")  # where it isn't imported, no graph is a `RemoteGraph`
@@ -125,8 +134,13 @@ def _settings(graph: object, config: RunnableConfig | None, context: Any) -> dic
 class _Reading:
     """Picks one SoT graph's events out of a stream, and reads them."""
 
-    def __init__(self, node: str | None) -> None:
+    def __init__(self, node: str | None, graph: object) -> None:
         self._node = node
+        builder: Any = getattr(graph, "builder", None)
+        self.is_of_parent = node is None and builder is not None and _NODE_OF_OURS not in builder.nodes
+        """Whether other nodes may answer, too."""
+        self._last_nodes = _last_nodes(builder) if self.is_of_parent else set()
+        self._message = _OtherMessage()
         self._source: tuple[str, ...] = ()
         """The namespace of the graph that is read."""
         self._path = ""
@@ -137,8 +151,12 @@ class _Reading:
         """What stands before the next text: of an answer that follows another."""
 
     def take(self, part: Any) -> str:
-        namespace, _mode, event = part
-        if not is_sot_event(event):
+        namespace, mode, event = part
+        if mode == "values" and not namespace:
+            self._message.take_state(event)
+        if mode == "messages" and not (namespace or self._seen) and event[1].get("langgraph_node") in self._last_nodes:
+            return self._message.take_chunk(event[0])
+        if mode != "custom" or not is_sot_event(event):
             return ""
         namespace = tuple(namespace)
         nodes = [step.split(":", 1)[0] for step in namespace]
@@ -166,6 +184,12 @@ class _Reading:
             text, self._before = self._before + text, ""
         return text
 
+    def last_message(self) -> str:
+        """What hasn't been given out of the answer, where no SoT graph gave one."""
+        text = "" if self._seen or not self.is_of_parent else self._message.rest()
+        self._message.is_given |= bool(text)
+        return text
+
     def end(self, graph: object) -> bool:
         """Whether no SoT graph said anything in this run, nor in one before, and nobody has been told.
 
@@ -175,9 +199,54 @@ class _Reading:
         if self._node is not None and self._reader is None and self._seen:
             message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
             raise SotConfigError(message)
-        if self._seen:
+        if self._seen or (self._message.is_given and not self._message.is_ours):
             _known.add(graph)
         return graph not in _known
+
+
+def _last_nodes(builder: Any) -> set[str]:
+    """The nodes after which a graph ends: what a model says in one of them is the answer."""
+    goes_on = {start for start, end in builder.edges if end != END} | set(builder.branches)
+    goes_on.update(start for starts, _ in builder.waiting_edges for start in starts)
+    return set(builder.nodes) - goes_on
+
+
+class _OtherMessage:
+    """The answer of a parent that answers by a model of another node: the last message of its state."""
+
+    def __init__(self) -> None:
+        self._before: list[Any] | None = None
+        self._after: list[Any] = []
+        self._given: dict[str | None, str] = {}
+        self.is_given = False
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether a graph of ours wrote it, and nobody heard its events."""
+        return bool(self._after) and str(self._after[-1].id).startswith("sot-answer-")
+
+    def take_state(self, state: Any) -> None:
+        """Take the root's state, after a step or before the first one."""
+        messages = state.get("messages") if isinstance(state, Mapping) else getattr(state, "messages", None)
+        self._after = list(messages or ())
+        self._before = self._after if self._before is None else self._before
+
+    def take_chunk(self, message: Any) -> str:
+        """Take a piece of a message; give back its text."""
+        text = str(message.text) if isinstance(message, AIMessageChunk) else ""
+        self._given[message.id] = self._given.get(message.id, "") + text
+        self.is_given |= bool(text)
+        return text
+
+    def rest(self) -> str:
+        """What hasn't been given out of the state's last message, if that is a model's and this run's."""
+        last = self._after[-1] if self._after else None
+        if not isinstance(last, AIMessage) or last.tool_calls or last in (self._before or ()):
+            return ""
+        text, given = str(last.text), self._given.get(last.id, "")
+        if given:
+            return text.removeprefix(given) if text.startswith(given) else ""
+        return (_BETWEEN_ANSWERS if self.is_given else "") + text
 
 
 class AnswerTransformer(StreamTransformer):

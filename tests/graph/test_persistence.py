@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
@@ -85,3 +86,17 @@ async def _in_thread(function, *args):
     import asyncio
 
     return await asyncio.to_thread(function, *args)
+
+
+def test_no_point_keeps_the_conversation_or_the_skeleton(tmp_path):
+    """They are in the state once. Else a thread would grow by the points times its length, turn after turn."""
+    with SqliteSaver.from_conn_string(str(tmp_path / "threads.sqlite")) as saver:
+        graph = create_sot_graph(scripted(), checkpointer=saver)
+        sizes = []
+        for turn in range(4):
+            graph.invoke({"question": f"Question {turn}?"}, CONFIG)
+            written = saver.conn.execute("select sum(length(value)) from writes where channel = '__pregel_tasks'")
+            sizes.append(written.fetchone()[0])
+    added = [other - one for one, other in pairwise(sizes)]
+    assert set(added) == {sizes[0]}
+    assert sizes[0] < 1000

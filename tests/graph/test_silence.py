@@ -3,10 +3,10 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from langchain_core.messages import AIMessage
-from langchain_core.runnables import RunnableConfig
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
 from sot_graph import SotOptions, create_sot_graph
@@ -35,12 +35,13 @@ async def test_a_graph_that_is_run_in_a_thread_without_its_config_is_told_of_onc
     inner = sot()
     with ThreadPoolExecutor(1) as pool:
         parent = parent_of(lambda state: {"messages": pool.submit(inner.invoke, state).result()["messages"][-1:]})
-        assert await chunks_of(parent, CHAT) == []
+        [text] = await chunks_of(parent, CHAT)
+        assert "About Sun." in text
         [record] = caplog.records
         assert (record.name, record.levelname) == ("sot_graph", "WARNING")
         assert record.getMessage().startswith(SILENCE)
         assert "graph.invoke(input, config)" in record.getMessage()
-        assert await chunks_of(parent, CHAT) == []
+        assert await chunks_of(parent, CHAT) == [text]
         assert len(caplog.records) == 1
 
 
@@ -62,7 +63,7 @@ async def test_a_parent_that_has_streamed_before_may_answer_by_other_nodes(chunk
     builder.add_conditional_edges(START, lambda state: "short" if state["messages"][-1].text == "Hi!" else "long")
     parent = builder.compile()
     assert await chunks_of(parent, CHAT)
-    assert await chunks_of(parent, {"messages": [("user", "Hi!")]}) == []
+    assert await chunks_of(parent, {"messages": [("user", "Hi!")]}) == ["Hello!"]
     assert caplog.records == []
 
 
@@ -86,6 +87,46 @@ async def test_a_run_that_waits_before_its_graph_is_reached_is_no_silence(chunks
     assert await chunks_of(graph, CHAT, THREAD) == []
     assert await chunks_of(graph, Command(resume="How do plants grow?"), THREAD)
     assert caplog.records == []
+
+
+def chat_with(endpoint, node, *, route):
+    """A chat that answers long questions by the graph and others by a node of its own."""
+    builder = StateGraph(MessagesState)
+    builder.add_node("long", create_sot_graph(endpoint.chat_model()))
+    builder.add_node("short", node)
+    builder.add_conditional_edges(START, lambda state: route, ["long", "short"])
+    builder.add_edge("long", END)
+    builder.add_edge("short", END)
+    return builder.compile()
+
+
+@pytest.mark.parametrize("route", ["long", "short"])
+async def test_one_loop_serves_a_branch_that_a_model_of_the_parents_answers(chunks_of, endpoint, caplog, route):
+    model = endpoint.chat_model()
+
+    async def answer(state):
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    def answer_in_thread(state):
+        return {"messages": [model.invoke(state["messages"])]}
+
+    given = {"messages": [AIMessage("Hello!", id="0"), HumanMessage("Why?", id="1")]}
+    graph = chat_with(endpoint, RunnableLambda(answer_in_thread, afunc=answer), route=route)
+    chunks = await chunks_of(graph, given)
+    assert "".join(chunks) == (await graph.ainvoke(given))["messages"][-1].text
+    assert len(chunks) > 3
+    assert not caplog.records
+
+
+async def test_a_message_that_no_model_streams_comes_at_the_end(chunks_of, endpoint, caplog):
+    graph = chat_with(endpoint, lambda state: {"messages": [AIMessage("Because.")]}, route="short")
+    assert await chunks_of(graph, {"messages": [HumanMessage("Why?")]}) == ["Because."]
+    assert not caplog.records
+
+
+async def test_what_a_parent_leaves_as_it_was_is_no_answer(chunks_of, endpoint):
+    graph = chat_with(endpoint, lambda state: {}, route="short")
+    assert await chunks_of(graph, {"messages": [HumanMessage("Why?"), AIMessage("Because.")]}) == []
 
 
 async def test_an_answer_that_comes_in_one_piece_at_the_end_is_no_silence(chunks_of, caplog):
