@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from sot_graph.citations import cited_keys, list_sources, number_sources, read_sources, without_citations
-from sot_graph.cli.process import in_flags
+from sot_graph.cli.process import with_flag_names
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import retry_after_seconds
 from sot_graph.observability.langsmith_log_filter import OutageFilter
@@ -213,7 +213,7 @@ READERS = {
     "a cited text": read_cited,
     "a question": read_question,
     "a report": read_picture,
-    "a message of the command's": in_flags,
+    "a message of the command's": with_flag_names,
 }
 
 
