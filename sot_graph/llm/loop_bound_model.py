@@ -145,7 +145,8 @@ def _http_client(model: BaseChatOpenAI) -> Any:
 @cache
 def _ssl_context() -> ssl.SSLContext:
     """Loading the certificates takes 50 ms of a core: once a process, not once a client."""
-    return _http.create_ssl_context()
+    context: ssl.SSLContext = _http.create_ssl_context()
+    return context
 
 
 def _connection_limit() -> int:
