@@ -42,6 +42,24 @@ studio: sync ## serve the graphs of langgraph.json to LangGraph Studio, from thi
 test: sync ## run all tests
 	$(RUN) pytest -n $(WORKERS) --dist loadgroup
 
+# The project's own bounds, and the latest of everything. instructor 1.17 holds jiter, and so the OpenAI client, back:
+# docs/installing.md says how users override that, and here it is done in the same way.
+RESOLUTION_lowest = --resolution lowest-direct
+RESOLUTION_newest = --resolution highest --overrides .bounds/overrides.txt
+FAST_TESTS ?= tests/unit tests/graph
+
+.PHONY: test-lowest test-newest
+test-lowest: ## the fast tests with the lowest versions of what the package depends on
+test-newest: ## the fast tests with the newest versions of it
+test-lowest test-newest: test-%: $(filter .uv/bin/uv,$(UV))
+	@mkdir -p .bounds && echo 'jiter>=0.16' > .bounds/overrides.txt && rm -f .bounds/$*.txt
+	@$(UV) venv --quiet --clear --python $(PYTHON) .bounds/$*
+	@$(UV) pip compile --quiet --python .bounds/$* pyproject.toml --extra testing --extra agents $(RESOLUTION_$*) -o .bounds/$*.txt
+	@$(UV) pip install --quiet --python .bounds/$* --override .bounds/$*.txt -r .bounds/$*.txt --group test
+	@$(UV) pip install --quiet --python .bounds/$* --no-deps -e .
+	@grep -E '^(openai|pydantic|instructor|langchain-core|langchain-openai|langgraph|langsmith|typer)==' .bounds/$*.txt
+	.bounds/$*/bin/python -m pytest $(FAST_TESTS) -n $(WORKERS) --dist loadgroup -q
+
 .PHONY: soak
 soak: sync ## 500 questions at once with faults of every kind
 	SOAK_QUESTIONS=500 $(RUN) pytest tests/reliability/test_soak.py -s

@@ -121,7 +121,7 @@ def commands() -> list[tuple[str, list[str]]]:
 
 
 def test_every_shell_command_of_the_docs_is_of_a_known_kind():
-    known = {"make", "pip", "python", "sot-graph"}
+    known = {"echo", "make", "pip", "python", "sot-graph", "uv"}
     assert {words[0] for _, words in commands()} <= known
 
 

@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow, tail_of_text
-from sot_graph.cli.process import error_console, opened_model, output_console
+from sot_graph.cli.process import error_console, opened_model, output_console, plain_text
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -64,7 +64,7 @@ class Comparison:
             self._console.print(self._columns(whole=True))
         else:
             for way in (self._direct, self._skeleton):
-                self._console.print(f"Answered {way.name}\n\n{way.text}\n", markup=False, soft_wrap=True)
+                self._console.print(f"Answered {way.name}\n\n{plain_text(way.text)}\n", markup=False, soft_wrap=True)
         self._console.print(figures(self._direct, self._skeleton))
         if is_embedded:
             self._errors.print(_SHARED_CPU, style="dim")
@@ -125,7 +125,7 @@ class Comparison:
         way.input_tokens, way.output_tokens = total["input_tokens"], total["output_tokens"]
 
     def _columns(self, *, whole: bool = False) -> Table:
-        direct, skeleton = Text(self._direct.text), Text(self._skeleton.text)
+        direct, skeleton = Text(plain_text(self._direct.text)), Text(plain_text(self._skeleton.text))
         if not whole:
             direct = tail_of_text(direct.plain, self._console.width // 2 - 4, max(4, self._console.height - 8))
         grid = Table.grid(Column(ratio=1), Column(ratio=1), expand=True)

@@ -17,6 +17,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
+from sot_graph.cli.process import plain_text
 from sot_graph.types import SkeletonPoint
 
 FRAMES_PER_SECOND = 12
@@ -51,7 +52,7 @@ class _Section:
             self.state, self.attempt = "writing", event["attempt"]
         elif step == "delta":
             self.state = "writing"
-            self.text += event["text"]
+            self.text += plain_text(event["text"])
         else:
             self.state = "cut off" if event.get("truncated") else _ENDS[event["status"]]
 
@@ -106,7 +107,7 @@ class Board:
             if event.get("introduction"):
                 self.frame.setdefault("introduction", _Section("Introduction"))
         elif kind == "sot.answer.delta":
-            self.direct = (self.direct or "") + event["text"]
+            self.direct = (self.direct or "") + plain_text(event["text"])
         elif kind == "sot.answer":
             self._ended_at = self.clock()
         elif kind.startswith("sot.point."):
@@ -237,7 +238,7 @@ class _Pipe(Screen):
 
     @staticmethod
     def _write(text: str) -> None:
-        sys.stdout.write(text)
+        sys.stdout.write(plain_text(text))
         sys.stdout.flush()
 
 
@@ -273,7 +274,7 @@ class _Terminal(Screen):
 
     def _show(self, heading: str, text: str) -> None:
         self._console.rule(heading, align="left", style="dim")
-        self._console.print(Markdown(text))
+        self._console.print(Markdown(plain_text(text)))
 
 
 def _skeleton_text(points: list[SkeletonPoint]) -> str:

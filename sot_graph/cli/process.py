@@ -50,6 +50,11 @@ _VARIABLE = re.compile(r"\bSOT_GRAPH_(MODEL|BASE_URL)\b")
 _PATIENCE_SECONDS = 2.0
 _PATIENCE = "SOT_GRAPH_TRACE_PATIENCE"
 """Seconds that the command waits for its traces, where two are too few."""
+_TURNING = "\u202a-\u202e\u2066-\u2069"
+"""Characters that turn the text around them. The marks that right-to-left text is spelled with are not among them."""
+_REMOVED = re.compile(f"[\x00-\x08\r\x0e-\x1f\x7f-\x84\x86-\x9f{_TURNING}]")
+_LINE_ENDS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
+_ESCAPED_IN_JSON = re.compile(f"[\x7f-\x9f\u2028\u2029{_TURNING}]")
 
 _owns_process: ContextVar[bool] = ContextVar("sot_graph_owns_process", default=False)
 """Whether this process is the command's, to be ended by it. Not where a test calls the command."""
@@ -80,7 +85,8 @@ class _WarningLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError, ValueError, AttributeError):  # a line that can't be written must not end the command
-            sys.stderr.write(f"sot-graph: {record.levelname.lower()}: {with_flag_names(record.getMessage())}\n")
+            line = one_plain_line(with_flag_names(record.getMessage()))
+            sys.stderr.write(f"sot-graph: {record.levelname.lower()}: {line}\n")
 
 
 def take_over_process() -> None:
@@ -182,7 +188,7 @@ def with_flag_names(message: str) -> str:
 
 
 def _print_reason(error: Exception) -> None:
-    """In one line without control characters, whoever wrote it."""
+    """Say on standard error why the command ends."""
     if isinstance(error, OSError) and error.errno in _ERRORS_OF_WRITING:
         reason = f"{error.filename or 'standard output'} can't be written to: {error.strerror}."
     elif isinstance(error, SotError):
@@ -191,8 +197,17 @@ def _print_reason(error: Exception) -> None:
         from sot_graph.llm.provider_errors import explain
 
         reason = explain(error)
-    text = "".join(char if char.isprintable() else " " for char in with_flag_names(reason))
-    error_console().print(f"sot-graph: {' '.join(text.split())}", style="red", markup=False)
+    error_console().print(f"sot-graph: {one_plain_line(with_flag_names(reason))}", style="red", markup=False)
+
+
+def plain_text(text: str) -> str:
+    """A model's text for a screen or a pipe: nothing in it moves the cursor, turns the line or ends it unseen."""
+    return _REMOVED.sub("", _LINE_ENDS.sub("\n", text))
+
+
+def one_plain_line(text: str) -> str:
+    """A message in one line without control characters, whoever wrote it."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def output_console() -> Console:
@@ -223,7 +238,8 @@ def waiting(errors: Console, what: str, *, in_pipe: bool = True) -> Iterator[Non
 def print_json(row: Mapping[str, Any]) -> None:
     """One JSON object in one line; in ASCII where standard output is in no Unicode encoding."""
     is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    sys.stdout.write(json.dumps(row, ensure_ascii=not is_unicode) + "\n")
+    line = json.dumps(row, ensure_ascii=not is_unicode)
+    sys.stdout.write(_ESCAPED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")
 
 
 def read_question(given: str, *, reviewed: bool = False) -> str:

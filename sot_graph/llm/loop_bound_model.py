@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
+import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -19,7 +20,6 @@ from types import SimpleNamespace
 from typing import Any, Self, TypeAlias
 from urllib.request import getproxies
 
-import httpx2
 import openai
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.runnables import Runnable, RunnableBinding
@@ -35,6 +35,8 @@ from sot_graph.observability.redaction import secrets_of
 
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
+_http: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__]
+"""What the OpenAI client stands on: httpx with version 2, httpx2 with version 3. Here they are used alike."""
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 """These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
 _MOST_CONNECTIONS = 1000
@@ -117,7 +119,7 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
     return model.model_copy(update=changes), None if http_client is None else root
 
 
-def _http_client(model: BaseChatOpenAI) -> httpx2.AsyncClient:
+def _http_client(model: BaseChatOpenAI) -> Any:
     """A client for one loop, with the transport settings of the caller's model.
 
     It stands on aiohttp: the pool of httpx2 looks at all its connections and requests whenever one comes or goes, so
@@ -125,13 +127,13 @@ def _http_client(model: BaseChatOpenAI) -> httpx2.AsyncClient:
     and the OpenAI client's adapter passes no socket options on: who asks for these gets httpx2's own transport.
     """
     most = _connection_limit()
-    limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS)
+    limits = _http.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS)
     proxy = model.openai_proxy
     if model.http_socket_options:
-        transport = httpx2.AsyncHTTPTransport(
+        transport = _http.AsyncHTTPTransport(
             verify=_ssl_context(),
             limits=limits,
-            proxy=httpx2.Proxy(proxy) if proxy else None,
+            proxy=_http.Proxy(proxy) if proxy else None,
             socket_options=list(model.http_socket_options),
         )
         return openai.DefaultAsyncHttpxClient(transport=transport)
@@ -143,7 +145,8 @@ def _http_client(model: BaseChatOpenAI) -> httpx2.AsyncClient:
 @cache
 def _ssl_context() -> ssl.SSLContext:
     """Loading the certificates takes 50 ms of a core: once a process, not once a client."""
-    return httpx2.create_ssl_context()
+    context: ssl.SSLContext = _http.create_ssl_context()
+    return context
 
 
 def _connection_limit() -> int:
@@ -309,14 +312,14 @@ async def _post(client: openai.AsyncOpenAI, asked: Mapping[str, Any], *, stream:
     if timeout is not not_given:
         options["timeout"] = timeout
     if not stream:
-        return await client.post("/chat/completions", cast_to=httpx2.Response, body=body, options=options)
+        return await client.post("/chat/completions", cast_to=_http.Response, body=body, options=options)
     kind = openai.AsyncStream[object]
     return await client.post(
         "/chat/completions", cast_to=object, body=body, options=options, stream=True, stream_cls=kind
     )
 
 
-def _parsed(response: httpx2.Response) -> Any:
+def _parsed(response: Any) -> Any:
     """A whole reply; the text of one that isn't JSON, of which LangChain says what is wrong."""
     if not response.headers.get("content-type", "json").partition(";")[0].endswith("json"):
         return response.text

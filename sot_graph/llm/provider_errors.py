@@ -80,5 +80,6 @@ def _provider_message(error: BaseException) -> str | None:
 
 def _one_line(text: str) -> str:
     text = clean_text(text[: 4 * _LONGEST_MESSAGE])  # the patterns take quadratic time on a long word
+    text = "".join(char if char.isprintable() else " " for char in text)  # nothing turns the line that it is shown in
     line = without_keys(" ".join(_LONG_TOKEN.sub("***", word) for word in text.split()))
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import socket
 import stat
 import weakref
@@ -79,7 +80,7 @@ def local_model(
         settings: dict[str, Any] = {
             "model": server.weights.name,
             "base_url": server.base_url,
-            "api_key": "local",
+            "api_key": server.api_key,
             "temperature": 0.0,
             "max_tokens": context_tokens,  # a model as small as this may never end by itself
             "max_retries": 2,
@@ -100,6 +101,8 @@ def local_model(
 class LocalServer:
     """An OpenAI-compatible server of one model, in this process, on a free port of 127.0.0.1.
 
+    It answers to who has its key: other users of the machine, and web pages in its browsers, can reach the port, too.
+
     It runs on threads of its own outside Python, and stops at `close()`, at the end of its `with` block or with
     the process, whichever comes first. Several can run at once. `local_model()` is the shorter way where a chat
     model is all that is wanted.
@@ -119,8 +122,8 @@ class LocalServer:
 
     Example:
         >>> with LocalServer() as server:  # doctest: +SKIP
-        ...     print(server.base_url)
-        http://127.0.0.1:40213/v1
+        ...     print(server.base_url, server.api_key)
+        http://127.0.0.1:40213/v1 pZ3c...
     """
 
     def __init__(
@@ -146,6 +149,8 @@ class LocalServer:
         self.parallel = parallel
         self.context_tokens = context_tokens
         self.threads = threads or spare_threads()
+        self.api_key = secrets.token_urlsafe(32)
+        """The key that it asks for, made anew for each server."""
         self._stop: weakref.finalize[..., LocalServer] | None = None
         self._address = ""
 
@@ -210,7 +215,8 @@ class LocalServer:
         # to tell; the list of adapters is the cheapest task there is.
         connection = http.client.HTTPConnection(address.netloc, timeout=_START_TIMEOUT_SECONDS)
         try:
-            connection.request("GET", "/lora-adapters", headers={"Connection": "close"})
+            headers = {"Authorization": f"Bearer {self.api_key}", "Connection": "close"}
+            connection.request("GET", "/lora-adapters", headers=headers)
             connection.getresponse().read()
         except (OSError, http.client.HTTPException) as error:
             message = (
@@ -237,8 +243,10 @@ class LocalServer:
         params.sse_ping_interval = 1  # Stopping waits for the streams' next ping: half a minute by default.
         # This is a back end, not a web site: nothing for a browser.
         params.ui = False
-        params.endpoint_slots = False
-        params.cors_origins = f"http://{_HOST}"
+        params.cors_origins, params.cors_credentials = f"http://{_HOST}", False
+        # All doors but `/health` open by the key alone. Those that nobody needs stay shut for that, too.
+        params.api_keys = [self.api_key]
+        params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = False
         return params
 
 

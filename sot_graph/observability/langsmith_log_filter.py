@@ -59,9 +59,15 @@ class OutageFilter(logging.Filter):
         self._keyed.add(_address_in(client.api_url))
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether, and as what, a record is logged."""
+        """Whether, and as what, a record is logged. What can't be read is logged as it is: a log costs nobody a run."""
         if record.levelno < logging.WARNING:
             return True
+        try:
+            return self._shortened(record)
+        except Exception:  # noqa: BLE001  (of whoever wrote the arguments; a handler tells of them by itself)
+            return True
+
+    def _shortened(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()[:_LONGEST_MESSAGE]
         reason = one_line(message)
         self.first = self.first or reason
@@ -81,7 +87,7 @@ class OutageFilter(logging.Filter):
         """Whether a record passes; and if it begins another outage, how many of the last one didn't."""
         with self._lock:
             now = self._clock()
-            host = urlsplit(address).hostname or ""
+            host = _host_of(address)
             is_explained = address not in self._keyed and f".{host}".endswith(_HOSTED) and is_switched_on()
             if is_explained and not any(os.environ.get(name, "").strip() for name in _KEYS):
                 self._outages[address] = (now, 0)
@@ -133,6 +139,13 @@ def is_switched_on() -> bool:
 def _address_in(text: str) -> str:
     found = _ADDRESS.search(text)
     return found[0] if found is not None else ""
+
+
+def _host_of(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:  # brackets around what is no address
+        return ""
 
 
 def one_line(text: str) -> str:

@@ -8,18 +8,22 @@ status are left.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from langchain_core.runnables import Runnable
 from langchain_core.tracers import LangChainTracer
 from pydantic import BaseModel, SecretStr
 
-from sot_graph.errors import SotError, causes_of, status_code
+from sot_graph.errors import SotError, status_code
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -35,10 +39,17 @@ _SHORTEST_SECRET = 8
 _LONGEST_TEXT = 8_192
 """Characters of an error's text that are searched. The rest is dropped: nobody reads it, and it may hold a key."""
 _CUT = " … (cut off)"
+_LONGEST_FORM = 12
+"""How many times as long as itself a key is in its longest form: that of JSON's escapes."""
 _KEY = re.compile(r"(?<![^\W_])sk-\S+|(?<=://)[^/@\s]+(?=@)|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+")
 _AFTER_BEARER = re.compile(r"(?<=Bearer )\S+")
-_HOLDERS = ("args", "message", "strerror", "body", "__notes__", "filename", "filename2")
-"""Where errors, of Python's own, of OpenAI's client and of others, keep what they say."""
+_HOLDERS = ("args", "message", "strerror", "filename", "filename2")
+"""Where errors keep what they say, beside the attributes of each object's own."""
+_MOST_VALUES = 1_000
+"""Values in an error's data that are searched. The rest is dropped: a body may be a megabyte of commas."""
+_DEEPEST = 20
+_READ_LATER = frozenset({"insufficient_quota"})
+"""Words of an error that say whether to try again: kept where all others are hidden."""
 _OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers of a response's body as it was sent."""
 _WRAPPED = ("bound", "runnable", "fallbacks", "default", "alternatives", "steps", "steps__")
@@ -46,15 +57,37 @@ _WRAPPED = ("bound", "runnable", "fallbacks", "default", "alternatives", "steps"
 _KEY_HEADERS = re.compile(r"authorization|cookie|key|token", re.IGNORECASE)
 
 
-def without_keys(text: str) -> str:
-    """A text without what stands where keys stand, or begins as OpenAI's do; of a very long one, its beginning."""
-    cut = ""
+def without_keys(text: str, secrets: Sequence[str] = ()) -> str:
+    """A text without these keys, and what stands where keys stand, or begins as OpenAI's do.
+
+    Of a very long text, its beginning.
+    """
+    forms, cut = _forms(tuple(secrets)), ""
     if len(text) > _LONGEST_TEXT:
-        # Up to a space: half of a key would not be known as one.
-        text, cut = text[:_LONGEST_TEXT].rpartition(" ")[0], _CUT
+        # Up to a space, and to the beginning of a key with one in it: half of a key would not be known as one.
+        end = max(text.rfind(" ", 0, _LONGEST_TEXT), 0)
+        head = text[: end + _LONGEST_FORM * max(map(len, secrets), default=0)]
+        end = next((key.start() for key in forms.finditer(head) if key.start() < end < key.end()), end)
+        text, cut = text[:end], _CUT
+    text = forms.sub(_MASK, text)
     # A word with three asterisks in it is a key that its server has shown half of.
     words = re.sub(r"\S+", lambda word: _MASK if _MASK in word[0] else _KEY.sub(_MASK, word[0]), text)
     return _AFTER_BEARER.sub(_MASK, words) + cut
+
+
+@lru_cache(maxsize=64)
+def _forms(secrets: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds keys as they are, in another case, and as a server may write them: in JSON, an address, hex or base64."""
+    forms: set[str] = set()
+    for secret in secrets:
+        data = secret.encode("utf-8", "surrogatepass")
+        forms |= {secret, json.dumps(secret)[1:-1], quote(data, safe=""), data.hex()}
+        for before in range(3):  # base64 packs three bytes: what stands before the key shifts it
+            for encode in (b64encode, urlsafe_b64encode):
+                text = encode(bytes(before) + data).decode().rstrip("=")
+                forms.add(text[(before * 8 + 5) // 6 : -1])  # without the characters that its neighbours share
+    longest_first = sorted(forms, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)", re.IGNORECASE)
 
 
 def secrets_of(model: Runnable[Any, Any]) -> tuple[str, ...]:
@@ -101,16 +134,14 @@ class Redactor:
         """A text with `***` for every key; where content is hidden, `***` alone."""
         if self.hides_content:
             return _MASK
-        for secret in self.secrets:
-            text = text.replace(secret, _MASK)
-        return without_keys(text)
+        return without_keys(text, self.secrets)
 
     def error(self, error: BaseException) -> None:
         """Redact an error and what caused it, in place: the same object is what every log and trace renders."""
-        for link in causes_of(error):
+        for link in _all_in(error):
             if isinstance(link, SotError) or _is_given_up(link):
                 continue  # what the library says itself is made of what is redacted already
-            for name in _HOLDERS:
+            for name in {*_HOLDERS, *getattr(link, "__dict__", ())} - {"response", "request"}:
                 with suppress(Exception):  # an error of whoever's class: it may let nobody read or change it
                     value = getattr(link, name, None)
                     clean = self._said(link, value) if name in {"args", "message"} else self._data(value)
@@ -132,12 +163,33 @@ class Redactor:
             message.response_metadata = self._data(message.response_metadata)
 
     def _data(self, value: Any) -> Any:
-        """JSON-like data, with every text of it redacted."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            return {key: _MASK if "cookie" in str(key).lower() else self._data(inner) for key, inner in value.items()}
-        return type(value)(map(self._data, value)) if type(value) in {list, tuple} else value
+        """JSON-like data, with every text of it redacted; of very much, its beginning."""
+        left = _MOST_VALUES
+
+        def clean(value: Any, depth: int = 0) -> Any:
+            nonlocal left
+            left -= 1
+            if isinstance(value, str):
+                return value if value in _READ_LATER else self.text(value)
+            if not isinstance(value, (Mapping, list, tuple)):
+                return value
+            if depth > _DEEPEST or left <= 0:
+                return _CUT
+            if isinstance(value, Mapping):
+                data = {
+                    self._key(key): _MASK if "cookie" in str(key).lower() else clean(inner, depth + 1)
+                    for key, inner in islice(value.items(), max(left, 0))
+                }
+                return value if data == dict(value) else data  # its own class may find names in any case
+            items = [clean(inner, depth + 1) for inner in islice(value, max(left, 0))]
+            make = getattr(value, "_make", type(value))  # of a named tuple, such as what aiohttp tells of a request
+            return make(items) if isinstance(value, tuple) or type(value) is list else value
+
+        return clean(value)
+
+    def _key(self, key: Any) -> Any:
+        """A name in data. Where content is hidden it stays: it says what was hidden."""
+        return Redactor(self.secrets).text(key) if isinstance(key, str) else key
 
     def _said(self, link: BaseException, value: Any) -> Any:
         """What an error says. Where that is hidden, its HTTP status takes its place."""
@@ -162,6 +214,21 @@ class Redactor:
         error.response = type(response)(
             response.status_code, headers=told, content=clean_body.encode(), request=response.request
         )
+
+
+def _all_in(error: BaseException) -> Iterator[BaseException]:
+    """The error, what caused it, what was being handled then, and the members of groups."""
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        link = todo.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        todo += [link.__context__, link.__cause__]
+        if isinstance(link, BaseExceptionGroup):
+            todo += link.exceptions
 
 
 def messages_of(response: LLMResult | None) -> list[Any]:

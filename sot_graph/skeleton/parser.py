@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from sot_graph.errors import SotConfigError, kind_of
+from sot_graph.prompts.delimiters import without_hidden_text
 from sot_graph.types import SkeletonPoint
 
 logger = logging.getLogger("sot_graph")
@@ -129,7 +130,7 @@ def title_of(item: Any) -> str | None:
 @lru_cache(maxsize=1024)
 def clean_title(raw: str, *, max_words: int | None = None) -> str:
     """One line of plain words: no numbering, markup, quotes, invisible characters, or description behind it."""
-    title = _SPACES.sub(" ", _INVISIBLE.sub(" ", raw[:_LONGEST_ITEM])).strip()
+    title = _SPACES.sub(" ", _INVISIBLE.sub(" ", without_hidden_text(raw[:_LONGEST_ITEM]))).strip()
     # What is bold at the start is the title where the rest is about it: "**Title**: and more". But "**Eat** more
     # vegetables" is a title with a bold word in it; a long one is a title and a sentence.
     bold = _BOLD_HEAD.match(_LEADING_NUMBER.sub("", title.lstrip("#> ")))

@@ -123,11 +123,10 @@ class EarlyPoints:
     def feed(self, piece: str) -> None:
         """Take the next piece of the reply; raise `EnoughError` if no more of it is wanted."""
         if self._prefill:  # some servers repeat what was put into the model's mouth
-            self._start += piece
-            start = self._start.lstrip()
-            if len(start) < len(self._prefill):
+            self._start = (self._start + piece).lstrip()
+            if len(self._start) < len(self._prefill):
                 return
-            piece = self._start if start.startswith(self._prefill) else f"{self._prefill} {start}"
+            piece = self._start if self._start.startswith(self._prefill) else f"{self._prefill} {self._start}"
             self._prefill = ""
         titles = self._scanner.feed(piece)
         self._titles += titles

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import secrets
 import socket
 import sys
 
@@ -36,6 +37,13 @@ def main() -> None:
     # The server's own calls to the internet, switched off where nobody has switched them on.
     os.environ.setdefault("LANGGRAPH_CLI_NO_ANALYTICS", "1")
     os.environ.setdefault("LANGGRAPH_NO_VERSION_CHECK", "true")
+    # Whoever can reach the port could spend the model's key and read the threads: other users of the machine, and web
+    # pages, which may send without reading. So the server's paths begin with a key that they don't know, and Studio's
+    # link carries it. Studio sends no header of ours.
+    key = os.environ.setdefault("MOUNT_PREFIX", f"/{secrets.token_urlsafe(24)}")
+    if key:
+        where = f"http://127.0.0.1:{port}{key}" if port else f"which ends in {key}"
+        sys.stderr.write(f"The key to the server is in its address, {where}: tell it to nobody else.\n")
     if port and "LOG_LEVEL" not in os.environ:
         # At its own level, the server tells in thirty lines that it has started, and two more every minute.
         os.environ["LOG_LEVEL"] = "WARNING"

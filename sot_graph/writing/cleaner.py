@@ -16,6 +16,9 @@ _SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[]?2\s?[.)\]:、](?!\d)")
 _SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？]")
 _SAYING = re.compile(r"[^\W_]|[\u2190-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]")
 """What a text says something by: a letter, a digit, or a picture such as an emoji."""
+_SHORT = 1_000
+"""Characters up to which what is held back is looked at with each piece. More of it is when an eighth more has come:
+looking takes time in proportion to it."""
 _MOST_LAYERS = 4
 """How many echoes are taken away at most, such as "1. Title" as a heading, then "Title:" again."""
 
@@ -39,41 +42,62 @@ class TextCleaner:
     """
 
     def __init__(self, index: int = 0, title: str = "", *, prefill: str = "", trim_to_sentence: bool = False) -> None:
-        self.text = ""
-        """What has been given back so far."""
         self.says_something = False
         """Whether there is a word in it, or a picture."""
         self._index = index
         self._title = title
         self._prefill = prefill.strip()
         self._trim = trim_to_sentence
+        self._given: list[str] = []
         self._held = ""
-        self._marks = ""
+        self._new: list[str] = []
+        """What has come since `_held` was looked at."""
+        self._new_chars = 0
+        self._marks: list[str] = []
         """What has come before the first word. Marks alone are no text: the point would be written again."""
         self._at_start = True
         self._layers = 0
 
+    @property
+    def text(self) -> str:
+        """What has been given back so far."""
+        self._given = ["".join(self._given)]
+        return self._given[0]
+
     def feed(self, piece: str) -> str:
         """Take the next piece; give back what can't be taken away any more."""
+        self._new.append(piece)
+        self._new_chars += len(piece)
+        if len(self._held) > _SHORT and 8 * self._new_chars < len(self._held):
+            return ""
+        piece = self._all_new()
         if self._at_start:
             self._held += piece
             if not self._settle_start(final=False):
                 return ""
             piece, self._held = self._held, ""
         if not self.says_something:
-            self._marks += piece
+            self._marks.append(piece)
             if not _SAYING.search(piece):
                 return ""
             self.says_something = True
-            piece, self._marks = self._marks, ""
+            piece = "".join(self._marks)
+            self._marks.clear()
         self._held += piece
         length = self._safe_length()
         piece, self._held = self._held[:length], self._held[length:]
-        self.text += piece
+        self._given.append(piece)
+        return piece
+
+    def _all_new(self) -> str:
+        piece = "".join(self._new)
+        self._new.clear()
+        self._new_chars = 0
         return piece
 
     def finish(self, *, cut_off: bool = False) -> str:
         """Take the end of the text; give back the rest of it."""
+        self._held += self._all_new()
         if self._at_start:
             self._settle_start(final=True)
         rest = self._held
@@ -81,7 +105,7 @@ class TextCleaner:
             rest = self._whole_sentences(rest)
         self._held = ""
         rest = rest.rstrip() if self.text or _SAYING.search(rest) else ""
-        self.text += rest
+        self._given.append(rest)
         self.says_something = _SAYING.search(self.text) is not None
         return rest
 

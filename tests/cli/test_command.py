@@ -96,6 +96,40 @@ def test_in_a_pipe_the_skeleton_and_the_answer_are_plain_text(endpoint: Simulate
     )
 
 
+TURNING = "\u202e\u2066\u2069"
+ENDS = "\x85\u2028\u2029\x0b\x0c"
+
+
+@pytest.mark.parametrize("how", [[], ["--no-stream"]])
+def test_nothing_in_a_models_text_turns_or_ends_a_line_unseen(endpoint: SimulatedEndpoint, how: list[str]):
+    written = f"One\rtwo\r\nthree{TURNING} four{ENDS}five \u200fא."
+    endpoint.responder = SkeletonResponder(titles=["Alpha\u202e one\x85", *TITLES[1:]], text=lambda ask: written)
+    ran = ask(endpoint, "How?", *how)
+    assert ran.returncode == 0
+    assert not set(TURNING + ENDS + "\r") & set(ran.stdout + ran.stderr)
+    assert "Onetwo\nthree four\n" in ran.stdout
+    assert "\u200fא" in ran.stdout
+
+
+def test_in_json_what_turns_or_ends_a_line_is_escaped(endpoint: SimulatedEndpoint):
+    written = f"One{TURNING} two{ENDS} three é."
+    endpoint.responder = SkeletonResponder(titles=TITLES, text=lambda ask: written)
+    ran = ask(endpoint, "How?", "--json")
+    assert ran.returncode == 0
+    assert not set(TURNING + ENDS) & set(ran.stdout)
+    assert "é" in ran.stdout
+    assert TURNING in json.loads(ran.stdout)["answer"]
+
+
+def test_no_words_of_a_provider_turn_or_break_a_message(endpoint: SimulatedEndpoint):
+    body = {"error": {"message": f"wrong{TURNING} way{ENDS}\nsot-graph: all is well \u200bא"}}
+    endpoint.faults = [Fault(Status(400, body=body))]
+    ran = ask(endpoint, "How?")
+    assert ran.returncode == 1
+    assert not set(TURNING + ENDS) & set(ran.stderr)
+    assert "wrong way sot-graph: all is well א" in " ".join(ran.stderr.split())
+
+
 def test_json_is_one_object_with_the_contracts_keys_and_nothing_else(endpoint: SimulatedEndpoint):
     ran = ask(endpoint, "How?", "--json")
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -31,10 +31,10 @@ def _listens(base_url):
         return probe.connect_ex(("127.0.0.1", _port(base_url))) == 0
 
 
-def _ask(base_url, body):
+def _ask(server, body):
     """Send a request and don't wait for its answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", _port(base_url))
-    headers = {"Content-Type": "application/json"}
+    connection = http.client.HTTPConnection("127.0.0.1", _port(server.base_url))
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {server.api_key}"}
     connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
     return connection
 
@@ -128,7 +128,7 @@ def test_a_server_that_nobody_holds_ends():
 def test_closing_breaks_off_the_answers_that_are_being_written():
     endless = {"messages": [{"role": "user", "content": "Write a long story."}], "ignore_eos": True}
     with LocalServer(**TINY) as server:
-        whole, streamed = (_ask(server.base_url, {**endless, "stream": stream}) for stream in (False, True))
+        whole, streamed = (_ask(server, {**endless, "stream": stream}) for stream in (False, True))
         with closing(whole), closing(streamed):
             response = streamed.getresponse()
             assert response.readline().startswith(b"data:")
@@ -151,6 +151,56 @@ def test_it_listens_on_the_loopback_address_only():
             if line.split()[3] == "0A"
         ]
     assert [address for address in listening if address.endswith(f":{port}")] == [f"0100007F:{port}"]
+
+
+DOORS = [
+    *(
+        ("GET", path)
+        for path in ("/v1/models", "/props", "/slots", "/metrics", "/lora-adapters", "/tools", "/cors-proxy")
+    ),
+    *(("POST", path) for path in ("/v1/chat/completions", "/completion", "/tokenize", "/lora-adapters", "/props")),
+    *(("POST", path) for path in ("/v1/responses", "/v1/messages", "/embeddings", "/slots/0", "/apply-template")),
+]
+STRANGERS = {
+    "another user": {},
+    "one who guesses": {"Authorization": "Bearer local"},
+    "a page": {"Origin": "http://evil.example", "Content-Type": "text/plain"},
+    "a page of a name that leads here": {"Host": "evil.example", "Origin": "http://evil.example"},
+}
+
+
+@pytest.fixture(scope="module")
+def server():
+    with LocalServer(**TINY) as running:
+        yield running
+
+
+def _status(server, method, path, headers):
+    with closing(http.client.HTTPConnection("127.0.0.1", _port(server.base_url), timeout=10)) as connection:
+        body = (
+            json.dumps({"messages": [{"role": "user", "content": "Hi."}], "max_tokens": 1})
+            if method == "POST"
+            else None
+        )
+        connection.request(method, path, body, {"Connection": "close", **headers})
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize("who", STRANGERS)
+def test_no_door_opens_without_the_key(server, who):
+    statuses = {path: _status(server, method, path, STRANGERS[who]) for method, path in DOORS}
+    assert set(statuses.values()) == {401}, statuses
+
+
+def test_with_the_key_it_answers_and_the_doors_that_nobody_needs_stay_shut(server):
+    key = {"Authorization": f"Bearer {server.api_key}"}
+    assert _status(server, "POST", "/v1/chat/completions", key) == 200
+    for method, path in [("GET", "/slots"), ("GET", "/metrics"), ("POST", "/props"), ("GET", "/tools")]:
+        assert _status(server, method, path, key) in {403, 501}
+
+
+def test_each_server_has_a_key_of_its_own():
+    assert LocalServer(**TINY).api_key != LocalServer(**TINY).api_key
 
 
 def test_a_file_that_llama_cpp_can_not_load_is_told_in_one_line(tmp_path):

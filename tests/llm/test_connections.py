@@ -8,7 +8,6 @@ import subprocess
 from contextlib import asynccontextmanager
 
 import httpx
-import httpx2
 import pytest
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
@@ -17,6 +16,7 @@ from sot_graph.llm import loop_bound_model
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import is_retryable
+from tests.support.http_errors import openai_http
 
 ASK = [HumanMessage("Why is the sky blue?")]
 
@@ -313,7 +313,7 @@ async def test_a_certificate_authority_of_the_environment_is_trusted(monkeypatch
     loop_bound_model._ssl_context.cache_clear()
 
 
-@pytest.mark.parametrize("library", [httpx2, httpx], ids=["httpx2", "httpx"])
+@pytest.mark.parametrize("library", [openai_http, httpx], ids=["the client's own", "httpx"])
 async def test_an_http_client_of_the_callers_is_used_as_it_is(server, library):
     async with library.AsyncClient(headers={"x-mine": "yes"}) as mine:
         assert await ask(LoopModel(chat(server.address, http_async_client=mine))) == "1"

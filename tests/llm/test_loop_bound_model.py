@@ -12,7 +12,6 @@ from contextvars import ContextVar, copy_context
 from typing import Any
 
 import aiohttp
-import httpx2
 import pytest
 from langchain_core.messages import HumanMessage
 
@@ -20,6 +19,7 @@ from sot_graph import create_sot_graph, join_plain
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.llm.loop_bound_model import LoopModel, _open_clients, _OpenClient
 from sot_graph.testing import Physics, ScriptedChatModel, SimulatedEndpoint, answer_skeleton_of_thought
+from tests.support.http_errors import openai_http
 
 PLACE: ContextVar[str] = ContextVar("place", default="nowhere")
 ASK = [HumanMessage("Why is the sky blue?")]
@@ -253,7 +253,7 @@ async def test_what_is_bound_to_a_model_stays_bound(endpoint: SimulatedEndpoint)
 
 
 async def test_a_callers_own_http_client_is_kept(endpoint: SimulatedEndpoint):
-    async with httpx2.AsyncClient(headers={"x-mine": "yes"}) as client:
+    async with openai_http.AsyncClient(headers={"x-mine": "yes"}) as client:
         model = LoopModel(endpoint.chat_model(http_async_client=client))
         await ask(model)
     assert endpoint.requests[0].request.headers["x-mine"] == "yes"

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
@@ -12,6 +11,7 @@ from langchain_openai import ChatOpenAI
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.testing import Physics, Reply, SimulatedEndpoint, ToolCall
+from tests.support.http_errors import openai_http
 
 ASK = [HumanMessage("Why is the sky blue?")]
 SCHEMA = {
@@ -149,10 +149,10 @@ async def test_a_copy_goes_by_the_name_of_the_callers_model(model):
     "odd", ['{"choices": [null]}', '{"choices": null}', '{"choices": [{}]}', '{"a": 1}', "[]", "3"]
 )
 async def test_what_is_no_completion_is_an_error_of_langchains_as_ever(odd):
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, text=odd, headers={"Content-Type": "application/json"})
+    def answer(request: openai_http.Request) -> openai_http.Response:
+        return openai_http.Response(200, text=odd, headers={"Content-Type": "application/json"})
 
-    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+    async with openai_http.AsyncClient(transport=openai_http.MockTransport(answer)) as http:
         model = ChatOpenAI(model="m", base_url="http://localhost/v1", api_key="any", http_async_client=http)
         loop_model = LoopModel(model)
         here = await loop_model.here()
@@ -184,10 +184,10 @@ async def test_pieces_without_a_delta_as_azures_content_filter_sends_them_are_pa
     ]
     body = "".join(f"data: {json.dumps(piece)}\n\n" for piece in pieces) + "data: [DONE]\n\n"
 
-    def answer(request: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, text=body, headers={"Content-Type": "text/event-stream"})
+    def answer(request: openai_http.Request) -> openai_http.Response:
+        return openai_http.Response(200, text=body, headers={"Content-Type": "text/event-stream"})
 
-    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+    async with openai_http.AsyncClient(transport=openai_http.MockTransport(answer)) as http:
         model = ChatOpenAI(model="m", base_url="http://localhost/v1", api_key="any", http_async_client=http)
         loop_model = LoopModel(model)
         here = await loop_model.here()

@@ -1,9 +1,14 @@
 """What is taken out of what comes back from a failed call: keys, and where content is hidden, all words."""
 
+import base64
+import json
 import time
 import traceback
+from urllib.parse import quote
 
+import aiohttp
 import httpx
+import openai
 import pytest
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import ConfigurableField, RunnableLambda
@@ -88,6 +93,92 @@ def test_no_half_of_a_key_is_left_where_a_text_is_cut():
     for length in range(len(KEY)):
         assert KEY[:5] not in Redactor([KEY]).text("c" * length + text)
         assert KEY[:5] not in without_keys("c" * length + text.replace(KEY, f"{KEY[:6]}***{KEY[-4:]}"))
+
+
+ODD = 'öffne-"dich"/sesam+&'
+FORMS = {
+    "upper case": str.upper,
+    "lower case": str.lower,
+    "JSON": json.dumps,
+    "an address": lambda key: quote(key, safe=""),
+    "hex": lambda key: key.encode().hex(),
+    "base64": lambda key: base64.b64encode(key.encode()).decode(),
+    "base64 of an address": lambda key: base64.urlsafe_b64encode(key.encode()).decode(),
+    "basic authorization": lambda key: base64.b64encode(f"me:{key}".encode()).decode(),
+    "base64 of a header": lambda key: base64.b64encode(f"Bearer {key}, and more".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("key", [KEY, ODD, "0123456789abcdef"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_key_is_masked_in_every_form_that_a_server_may_write_it_in(form, key):
+    written = FORMS[form](key)
+    clean = Redactor([key]).text(f"a {written} b")
+    assert clean.startswith("a ")
+    assert clean.endswith(" b")
+    assert "***" in clean
+    kept = clean.removeprefix("a ").removesuffix(" b").split("***")
+    assert sum(map(len, kept)) <= len(written) - len(key)  # at most what stood beside it
+
+
+def openai_error():
+    body = {"message": "no", "code": f"bad {KEY}", "type": f"type {KEY}", "param": KEY, KEY: [[KEY]]}
+    response = httpx.Response(400, json={"error": body}, request=httpx.Request("POST", "http://127.0.0.1/v1"))
+    return openai.BadRequestError("no", response=response, body=body)
+
+
+def test_a_key_is_taken_out_of_every_attribute_of_an_error():
+    error = openai_error()
+    assert error.code
+    Redactor([KEY]).error(error)
+    assert (error.code, error.type, error.param) == ("bad ***", "type ***", "***")
+    assert error.body == {"message": "no", "code": "bad ***", "type": "type ***", "param": "***", "***": [["***"]]}
+    assert KEY not in error.response.text
+    assert error.status_code == 400
+
+
+def test_a_key_is_taken_out_of_the_request_that_aiohttp_shows():
+    headers = {"Authorization": f"Bearer {KEY}"}
+    info = aiohttp.RequestInfo("http://127.0.0.1/v1", "POST", headers, "http://127.0.0.1/v1")
+    error = aiohttp.ClientResponseError(info, (), status=400, message=f"no {KEY}", headers=headers)
+    assert KEY in repr(error)
+    Redactor([KEY]).error(error)
+    assert KEY not in repr(error) + str(error) + repr(vars(error))
+    assert error.status == 400
+
+
+def test_a_key_is_taken_out_of_all_errors_of_a_group_and_of_what_was_being_handled():
+    outer = ExceptionGroup("some", [ValueError(KEY), ExceptionGroup("more", [OSError(5, KEY)])])
+    outer.__cause__, outer.__context__ = TypeError(KEY), KeyError(KEY)
+    Redactor([KEY]).error(outer)
+    found = [outer.__cause__, outer.__context__, outer.exceptions[0], outer.exceptions[1].exceptions[0]]
+    assert KEY not in repr(found)
+
+
+def test_a_deep_or_a_broad_body_is_searched_as_far_as_anybody_reads_and_dropped_from_there():
+    deep = KEY
+    for _ in range(5_000):
+        deep = [deep]
+    error = ProviderError("no", {"deep": deep, "broad": [KEY] * 1_000_000, "text": KEY})
+    Redactor([KEY]).error(error)
+    assert list(error.body) == ["deep", "broad", "text"]
+    assert error.body["text"] == "***"
+    assert error.body["broad"][0] == "***"
+    assert len(error.body["broad"]) < 1_001
+    level, depth = error.body["deep"], 0
+    while isinstance(level, list):
+        (level,), depth = level, depth + 1
+    assert (level, depth) == (" … (cut off)", 20)
+
+
+def test_whether_to_try_again_is_known_of_an_error_whose_words_are_hidden():
+    body = {"message": "Why?", "code": "insufficient_quota", "type": "Why?"}
+    error = openai.RateLimitError(
+        "Why?", response=httpx.Response(429, request=httpx.Request("POST", "http://a")), body=body
+    )
+    Redactor(hides_content=True).error(error)
+    assert error.code == "insufficient_quota"
+    assert error.type == error.body["message"] == "***"
 
 
 class ProviderError(Exception):

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 _START_SECONDS = 120
 _STOP_SECONDS = 60
 _LISTENS = re.compile(r"Uvicorn running on (http://127\.0\.0\.1:\d+)")
+_KEY = re.compile(r"The key to the server is in its address, .*?(/[\w-]{32}):")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _OUTSIDE = ("OPENAI_", "SOT_GRAPH_", "LANGSMITH_", "LANGCHAIN_", "LANGGRAPH_")
 
@@ -63,6 +64,8 @@ class DevServer:
     def __init__(self, folder, options, settings, ready):
         command = [sys.executable, "-m", "sot_graph.studio", "--config", str(ROOT / "langgraph.json"), *options]
         self.url = ""
+        """With the key in it, which the server says first."""
+        self.key = ""
         self.output: list[str] = []
         """What it has printed, line by line."""
         self.process = subprocess.Popen(
@@ -95,7 +98,9 @@ class DevServer:
             line = _COLOURS.sub("", raw)
             self.output.append(line)
             if found := _LISTENS.search(line):
-                self.url = found[1]
+                self.url = found[1] + self.key
+            if found := _KEY.search(line):
+                self.key = found[1]
             if re.search(self._ready, line):
                 self._told.set()
         self._told.set()  # it has ended

@@ -69,7 +69,8 @@ def test_it_says_where_it_is_and_little_else_and_ctrl_c_leaves_nothing_running(e
         assert running_in_group(server.process.pid) == []
     told = "".join(server.output)
     assert "Ctrl-C ends the server; LOG_LEVEL=INFO shows everything that it does." in told
-    assert f"baseUrl=http://127.0.0.1:{port}" in told
+    assert f"baseUrl={server.url}\n" in told  # with the key
+    assert f"in its address, {server.url}: tell it to nobody else." in told
     assert "Traceback" not in told
     asked_for = ("[uvicorn", "[langgraph_api.server]")  # by the level that tells when it is there
     assert [line for line in server.output if " [info" in line and not any(name in line for name in asked_for)] == []

@@ -34,7 +34,7 @@ def test_every_snippet_runs_against_the_real_server(server, endpoint, capsys):
     endpoint.responder = SkeletonResponder(titles=TITLES, text=lambda ask: f"About {ask.title}.")
     namespace = {"__name__": "snippet"}
     for code in blocks("python"):
-        exec(compile(code.replace("http://127.0.0.1:2024", server.url), str(PAGE), "exec"), namespace)
+        exec(compile(code.replace("http://127.0.0.1:2024/KEY", server.url), str(PAGE), "exec"), namespace)
     assert capsys.readouterr().out.startswith(
         "['Sowing seeds', 'Watering plants', 'Pulling weeds']\n"
         f"{TITLES}\n"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import httpx2
 import openai
 
-__all__ = ["REQUEST", "http_error", "wrapped"]
+__all__ = ["REQUEST", "http_error", "openai_http", "wrapped"]
 
-REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+openai_http: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__]
+"""What the OpenAI client stands on: httpx2, or with its version 2 httpx."""
+REQUEST = openai_http.Request("POST", "http://127.0.0.1/v1/chat/completions")
 
 
 def http_error(code: int, body: Any = None, headers: dict[str, str] | None = None) -> openai.APIStatusError:
     """The error for a response with this status."""
-    response = httpx2.Response(code, request=REQUEST, headers=headers)
+    response = openai_http.Response(code, request=REQUEST, headers=headers)
     return openai.APIStatusError("Error", response=response, body=body)
 
 

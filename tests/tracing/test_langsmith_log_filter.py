@@ -1,6 +1,7 @@
 """What LangSmith's client logs once it is quieted: one WARNING an hour and address, the rest as DEBUG."""
 
 import logging
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -165,3 +166,24 @@ def test_a_very_long_message_takes_no_long_time(logger, log):
     logger.warning("%s %s%s", HERE, " " * 1_000_000, "trace=a" * 100_000)
     assert len(log.lines) == 1
     assert len(log.lines[0]) < 400
+
+
+class Unreadable:
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("http://[:::::] is away",),
+        ("%s", Unreadable()),
+        (" " * 1_000_000,),
+        ("trace=a,id=b; " * 100_000 + " " * 20_000,),
+    ],
+    ids=["brackets around no address", "an argument that can't be shown", "spaces", "ids"],
+)
+def test_no_message_of_langsmiths_costs_a_run(logger, arguments):
+    started = time.thread_time()
+    logger.warning(*arguments)
+    assert time.thread_time() - started < 1

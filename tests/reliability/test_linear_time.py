@@ -1,0 +1,248 @@
+"""Whatever meets text from outside takes time in proportion to it: nobody's text stops the program.
+
+Each reader is given 200,000 characters and twice that, of kinds that patterns and loops stumble over. What is measured
+is this thread's CPU time, the least of several, so that a busy machine changes nothing.
+"""
+
+import gc
+import logging
+import time
+from contextlib import suppress
+from email.message import Message
+
+import httpx
+import openai
+import pytest
+
+from sot_graph.citations import cited_keys, list_sources, number_sources, read_sources, without_citations
+from sot_graph.cli.process import with_flag_names
+from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.retry_policy import retry_after_seconds
+from sot_graph.observability.langsmith_log_filter import OutageFilter
+from sot_graph.observability.redaction import Redactor, without_keys
+from sot_graph.prompts.delimiters import escape_delimiters
+from sot_graph.prompts.messages import clean_text
+from sot_graph.report.page import clean, shorten
+from sot_graph.routing.learned_features import english, extract
+from sot_graph.skeleton.parser import PointSieve, clean_titles, numbered_item, parse_skeleton, split_needs
+from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
+from sot_graph.writing.cleaner import TextCleaner
+
+LENGTH = 200_000
+MOST_GROWTH = 2.5
+NOT_WORTH_MEASURING = 0.05
+"""Seconds for 400,000 characters: what is quadratic takes more, were each of its steps a nanosecond."""
+TRIES = 6
+
+WORDS = [
+    *(
+        "a",
+        "A1",
+        "1",
+        "*",
+        "**a",
+        "-",
+        "a-",
+        ".",
+        "a.",
+        " ",
+        "\t",
+        "\n",
+        " \n",
+        "_",
+        "`",
+        "```",
+        "?",
+        "! ",
+        "$a",
+        "a: ",
+    ),
+    *(
+        "\u200b",
+        "\u0301",
+        "\ud83d",
+        "\u2039 /",
+        "\u3002",
+        "[",
+        "]",
+        "{",
+        "(",
+        "<",
+        "< ",
+        "</",
+        "<question>",
+        '"',
+        '\\"',
+        "'",
+    ),
+    *(
+        "[1]",
+        "[1",
+        "[1-",
+        "[1]-",
+        ":",
+        ",",
+        "://",
+        "://a",
+        "key=",
+        "token=",
+        "a@",
+        "Bearer ",
+        "sk-",
+        "http://",
+        "https://[",
+    ),
+    *(
+        "trace=a,",
+        "trace=a,id=a; ",
+        "1. ",
+        "1. a\n",
+        "- a\n",
+        '{"points":[',
+        '"points" :',
+        '{"a":',
+        '["a",',
+        "(needs 1, ",
+    ),
+    *("(needs ", "**a** ", "why "),
+]
+STARTS = ("", "1. ")
+
+KEY = "abcd-efgh-ijkl"
+
+
+class ProviderError(Exception):
+    """An error that says all that a provider said."""
+
+    def __init__(self, text, response):
+        super().__init__(text)
+        self.message, self.code, self.param = text, text, text
+        self.body = {"error": {"message": text, "text": [text, {text: text}]}}
+        self.response = response
+
+
+def read_error(text):
+    text = clean_text(text)
+    response = httpx.Response(502, text=text, request=httpx.Request("POST", "http://127.0.0.1"))
+    error = ProviderError(text, response)
+    Redactor([KEY]).error(error)
+    explain(error)
+
+
+def read_openai_error(text):
+    response = httpx.Response(502, text=clean_text(text), request=httpx.Request("POST", "http://127.0.0.1"))
+    error = openai.InternalServerError(text, response=response, body=text)
+    Redactor([KEY]).error(error)
+    explain(error)
+
+
+def read_headers(text):
+    error = ProviderError("", httpx.Response(429))
+    error.response = Message()  # any mapping of texts, of whoever's client
+    error.response.headers = {"retry-after": text, "retry-after-ms": text}
+    retry_after_seconds(error)
+
+
+def read_log(text):
+    for line in (text, f"http://127.0.0.1 {text}", f"Failed {text} trace="):
+        OutageFilter().filter(logging.LogRecord("langsmith.client", logging.WARNING, "", 1, "%s", (line,), None))
+
+
+def read_titles(text):
+    sieve = PointSieve(depends=True, drop_similar=True)
+    for raw in (*parse_skeleton(text), text):
+        sieve.take(raw)
+    numbered_item(text)
+    split_needs(text)
+    clean_titles(text.split("\n"), drop_similar=True)
+
+
+def read_stream(text):
+    for size in (16, 4_096):
+        scanner = TitleScanner()
+        early = EarlyPoints(PointSieve, 2_000, lambda _: None, [])
+        early.begin_reply("1.")
+        for piece in pieces(text, size):
+            scanner.feed(piece)
+        with suppress(EnoughError):
+            for piece in pieces(text, size):
+                early.feed(piece)
+
+
+def read_point(text):
+    for size in (16, 4_096):
+        for settings in ({}, {"trim_to_sentence": True}, {"prefill": "A point"}):
+            cleaner = TextCleaner(1, "A point", **settings)
+            for piece in pieces(text, size):
+                cleaner.feed(piece)
+            cleaner.finish(cut_off=True)
+
+
+def read_cited(text):
+    sources = read_sources(
+        [{"id": "soil.md", "title": text, "url": "http://127.0.0.1/"}, {"id": "a, b", "title": "Sun"}]
+    )
+    list_sources([{**source, "number": 1} for source in sources])
+    without_citations(text, sources)
+    cited_keys(text, {"soil.md", "a, b"})
+    number_sources([{"index": 1, "title": "", "text": text, "status": "ok", "error": None, "sources": sources}])
+
+
+def read_question(text):
+    extract(text, english())
+
+
+def read_picture(text):
+    shorten(clean(text), 160)
+
+
+def pieces(text, size):
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+READERS = {
+    "an error": read_error,
+    "OpenAI's error": read_openai_error,
+    "a header": read_headers,
+    "a text with keys": lambda text: without_keys(text, [KEY]),
+    "LangSmith's log": read_log,
+    "a prompt's data": lambda text: escape_delimiters(clean_text(text)),
+    "a skeleton": read_titles,
+    "a skeleton's stream": read_stream,
+    "a point's stream": read_point,
+    "a cited text": read_cited,
+    "a question": read_question,
+    "a report": read_picture,
+    "a message of the command's": with_flag_names,
+}
+
+
+def seconds(read, text):
+    """CPU seconds of this thread."""
+    gc.disable()
+    try:
+        started = time.thread_time()
+        read(text)
+        return time.thread_time() - started
+    finally:
+        gc.enable()
+
+
+def grows_too_much(read, word, start):
+    once, twice = ((start + word * length)[:length] for length in (LENGTH, 2 * LENGTH))
+    least_once = least_twice = float("inf")
+    for _ in range(TRIES):
+        least_twice = min(least_twice, seconds(read, twice))
+        if least_twice < NOT_WORTH_MEASURING:
+            return None
+        least_once = min(least_once, seconds(read, once))
+        if least_twice <= MOST_GROWTH * least_once:
+            return None
+    return f"{start!r} and {word!r}: {least_once:.2f} s, {least_twice:.2f} s"
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("reader", READERS)
+def test_twice_the_text_takes_twice_the_time(reader, start):
+    found = [growth for word in WORDS if (growth := grows_too_much(READERS[reader], word, start))]
+    assert found == []
