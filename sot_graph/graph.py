@@ -296,7 +296,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, and as its `invoke`, which reads this."""
         check_input(input)
-        if "context" in kwargs:
+        if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
         parts = super().stream(input, config, **kwargs)
         return closing_calls(_each_for_parent(parts) if _is_node(config, kwargs) else parts)
@@ -304,7 +304,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
         check_input(input)
-        if "context" in kwargs:
+        if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
         parts: Any = super().astream(input, config, **kwargs)
         if not _is_embedded(config):  # a parent's task is cancelled once

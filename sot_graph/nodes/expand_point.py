@@ -37,7 +37,7 @@ from sot_graph.writing.expander import ExpanderInput
 from sot_graph.writing.writer import Section, WrittenText, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
 
@@ -109,21 +109,24 @@ def _shared(state: SotState) -> dict[str, Any]:
 def _basis(payload: Mapping[str, Any], run: RunContext) -> Mapping[str, Any]:
     """What a section is written from: carried to its node, or read from the state, once an invocation."""
     if "skeleton_text" in payload:
-        return payload if "history" in payload else _basis_in(payload)
+        return payload if "history" in payload else {**payload, "history": history_of(payload)}
     if run.invocation.basis is None:
         read = state_reader(run.config)
         assert read is not None, "the first node has said that the state can be read"
-        run.invocation.basis = _basis_in(read([*_BASIS_KEYS, *_HISTORY_KEYS]))
+        state = read([*_BASIS_KEYS, *_HISTORY_KEYS])
+        basis: dict[str, Any] = {**{key: state.get(key) for key in _BASIS_KEYS}, "history": history_of(state)}
+        if not run.invocation.begun_here and not _is_as_written(basis["skeleton_text"], basis["skeleton"]):
+            basis["skeleton_text"] = numbered_list(basis["skeleton"])
+        run.invocation.basis = basis
     return run.invocation.basis
 
 
-def _basis_in(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    basis: dict[str, Any] = {**{key: state.get(key) for key in _BASIS_KEYS}, "history": history_of(state)}
-    titles = [point["title"] for point in basis["skeleton"]]
-    written = parse_skeleton(basis["skeleton_text"])
-    if len(written) != len(titles) or not all(map(str.startswith, map(str.strip, written), titles)):
-        basis["skeleton_text"] = numbered_list(basis["skeleton"])  # somebody has edited the skeleton in the state
-    return basis
+def _is_as_written(text: str, points: Sequence[SkeletonPoint]) -> bool:
+    """Whether a skeleton's text still says its titles: between two invocations somebody may edit them in the state."""
+    written = [title.strip() for title in parse_skeleton(text)]
+    return len(written) == len(points) and all(
+        title.startswith(point["title"]) for title, point in zip(written, points, strict=True)
+    )
 
 
 async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:

@@ -21,9 +21,9 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 15_870
-MOST_FILES = 94
-MOST_FUNCTIONS = 158  # one of them, an idle thread that wakes, is not in every count
+MOST_LINES = 16_100
+MOST_FILES = 95
+MOST_FUNCTIONS = 162
 MOST_FILES_ON_A_PATH = 28
 MOST_SEAMS = 6
 LONGEST_MODULE = 462
