@@ -8,6 +8,9 @@ from typing_extensions import TypedDict
 
 from sot_graph.types import ExpansionStatus, FramePartName, RouteName, SkeletonPoint, Source
 
+BREAKS_OFF = " … *(The answer breaks off here.)*"
+"""What stands behind an answer that nobody could finish."""
+
 FRAME_SEPARATOR = "\n\n"
 """What stands in the answer between the introduction, the points and the conclusion."""
 

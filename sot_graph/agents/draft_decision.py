@@ -18,8 +18,8 @@ from sot_graph._seams import streaming_handlers
 from sot_graph.agents.chat_model import RunnablePart
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SkeletonError
+from sot_graph.events import BREAKS_OFF
 from sot_graph.llm.call import Reply, unbound
-from sot_graph.nodes.answer_directly import BREAKS_OFF
 from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
 from sot_graph.skeleton.parser import clean_titles, parse_skeleton

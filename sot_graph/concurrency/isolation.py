@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
@@ -114,6 +114,14 @@ async def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
             reading.add_done_callback(_take_outcome)
             reading.cancel()
             await asyncio.wait({reading})
+
+
+async def to_its_end(call: Coroutine[Any, Any, Any]) -> None:
+    """Run this to its end, however often whoever waits for it is cancelled."""
+    running = asyncio.create_task(call)
+    _abandoned.add(running)
+    running.add_done_callback(_take_outcome)
+    await asyncio.wait({running})
 
 
 async def without_exit(call: Awaitable[T]) -> T:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sot_graph.errors import SkeletonError, SotConfigError
+from sot_graph.events import BREAKS_OFF
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.nodes.join import finish_run
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
 
 logger = logging.getLogger("sot_graph")
-
-BREAKS_OFF = " … *(The answer breaks off here.)*"
 
 
 async def answer_directly(state: SotState, run: RunContext) -> Update:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -9,14 +10,15 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.constants import END
 from langgraph.stream import StreamChannel, StreamTransformer
 
-from sot_graph.concurrency.isolation import cancelled_once
+from sot_graph.concurrency.isolation import cancelled_once, to_its_end
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import SotConfigError
+from sot_graph.events import BREAKS_OFF
 from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 _BETWEEN_ANSWERS = "\n\n"
-_NODE_OF_OURS = "expand_point"
+_NODE_OF_OURS, _LAST_NODE_OF_OURS = "expand_point", "answer_directly"
 _known: WeakSet[object] = WeakSet()
 """Graphs that have streamed an answer, and those of which it has been told that they haven't."""
 
@@ -38,6 +40,7 @@ async def astream_answer(
     context: Any = None,
     *,
     node: str | None = None,
+    keep_cut: bool = False,
 ) -> AsyncIterator[str]:
     """Run a graph and yield its answer's text in reading order.
 
@@ -57,6 +60,8 @@ async def astream_answer(
         config: As for `graph.astream`.
         context: As for `graph.astream`.
         node: In a parent with several SoT subgraphs: the node whose answer is wanted.
+        keep_cut: Whether the thread keeps what was read by a reader who leaves, as an answer that is marked as cut.
+            Else it holds a question without an answer. Needs a checkpointer.
 
     Raises:
         SotConfigError: Two SoT subgraphs answer at once and `node` says of neither that it is wanted, or there is no
@@ -72,10 +77,15 @@ async def astream_answer(
     reading = _Reading(node, graph)
     settings = _settings(graph, config, context, reading)
     parts: AsyncGenerator[Any] = cancelled_once(graph.astream(input, **settings))  # type: ignore[arg-type]
-    async with aclosing(parts):
-        async for part in parts:
-            if text := reading.take(part):
-                yield text
+    try:
+        async with aclosing(parts):
+            async for part in parts:
+                if text := reading.take(part):
+                    yield text
+    except (GeneratorExit, asyncio.CancelledError):
+        if keep_cut and (update := reading.cut_answer(input)):
+            await to_its_end(graph.aupdate_state(config or {}, **update))
+        raise
     if text := reading.last_message():
         yield text
     if reading.end(graph) and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
@@ -89,6 +99,7 @@ def stream_answer(
     context: Any = None,
     *,
     node: str | None = None,
+    keep_cut: bool = False,
 ) -> Iterator[str]:
     """The same as `astream_answer`, synchronously.
 
@@ -96,10 +107,15 @@ def stream_answer(
     """
     reading = _Reading(node, graph)
     settings = _settings(graph, config, context, reading)
-    with closing_once(closing_calls(graph.stream(input, **settings))) as parts:
-        for part in parts:
-            if text := reading.take(part):
-                yield text
+    try:
+        with closing_once(closing_calls(graph.stream(input, **settings))) as parts:
+            for part in parts:
+                if text := reading.take(part):
+                    yield text
+    except (GeneratorExit, KeyboardInterrupt):
+        if keep_cut and (update := reading.cut_answer(input)):
+            graph.update_state(config or {}, **update)
+        raise
     if text := reading.last_message():
         yield text
     if reading.end(graph) and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
@@ -141,6 +157,7 @@ class _Reading:
         """Whether other nodes may answer, too."""
         self._last_nodes = _last_nodes(builder) if self.is_of_parent else set()
         self._message = _OtherMessage()
+        self._shown: list[str] = []
         self._source: tuple[str, ...] = ()
         """The namespace of the graph that is read."""
         self._path = ""
@@ -182,7 +199,18 @@ class _Reading:
         text = self._reader.feed(event)
         if text:
             text, self._before = self._before + text, ""
+            self._shown.append(text)
         return text
+
+    def cut_answer(self, given: Any) -> dict[str, Any] | None:
+        """For `update_state`: what was read of an answer, marked as cut; `None`: nothing was, or all of it."""
+        if self._reader is None or self._reader.finished or not self._shown:
+            return None
+        asked = given.get("question") if isinstance(given, Mapping) else None
+        metadata = {"finish_reason": "cancelled"}
+        answer = AIMessage("".join(self._shown).rstrip() + BREAKS_OFF, response_metadata=metadata)
+        messages = [*([HumanMessage(asked)] if asked and not given.get("messages") else []), answer]
+        return {"values": {"messages": messages}, "as_node": self._path.partition("/")[0] or _LAST_NODE_OF_OURS}
 
     def last_message(self) -> str:
         """What hasn't been given out of the answer, where no SoT graph gave one."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import wraps
 from typing import Any, TypeAlias
 
@@ -134,10 +136,26 @@ def _over(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], Asy
 
 
 async def _from_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
-    """A synchronous generator's pieces, each got in a thread: it may block."""
-    end = object()
-    while (piece := await in_own_thread(lambda: next(pieces, end))) is not end:
-        yield piece
+    """A synchronous generator's pieces, read in one thread and context: it may block."""
+    loop, end = asyncio.get_running_loop(), object()
+    given: asyncio.Queue[Any] = asyncio.Queue()
+    is_left = threading.Event()
+
+    def read() -> None:
+        with closing(pieces):  # type: ignore[type-var]
+            for piece in pieces:
+                if is_left.is_set():
+                    return
+                loop.call_soon_threadsafe(given.put_nowait, piece)
+
+    reading = asyncio.ensure_future(in_own_thread(read))
+    reading.add_done_callback(lambda _: given.put_nowait(end))
+    try:
+        while (piece := await given.get()) is not end:
+            yield piece
+        await reading
+    finally:
+        is_left.set()
 
 
 async def call_expander(expander: Expander, given: ExpanderInput, config: RunnableConfig) -> Any:

@@ -102,7 +102,8 @@ class ExpanderSource:
                 self._redactor.error(error)
                 wait = None if draft.cleaner.text else retries.wait_after(error)
                 if wait is None:
-                    raise self._named(error) from error
+                    # Its cause is named in it, and isn't for `explain` to take for a model's.
+                    raise self._named(error) from None
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
             await asyncio.sleep(wait)
             attempt += 1
@@ -137,7 +138,7 @@ class ExpanderSource:
 
     def _named(self, error: Exception) -> Exception:
         """An expander's exception by its name; what came from a model stays as it is, for `explain` knows it."""
-        if status_code(error) is not None or isinstance(error, (ConnectionError, TimeoutError)):
+        if status_code(error) is not None:
             return error
         # Not every class lets its errors be cleaned in place.
         return ExpanderError(f"the expander raised {type(error).__name__}: {self._redactor.text(str(error))}")

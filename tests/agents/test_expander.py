@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from contextvars import ContextVar
 
 import pytest
 from langchain.agents import create_agent
@@ -525,3 +526,30 @@ async def test_an_expander_that_is_cancelled_from_within_fails_its_own_point(how
     graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil", "Sun"])), expander=expander)
     result = await graph.ainvoke({"question": "How do plants grow?"})
     assert [expansion["status"] for expansion in result["expansions"]] == ["ok", "failed", "ok"]
+
+
+async def test_a_synchronous_generator_runs_in_one_thread_and_context(run, endpoint):
+    place = ContextVar("place", default="nowhere")
+    threads = []
+
+    def write(given):
+        place.set(given["point"]["title"])
+        for _ in range(3):
+            threads.append((given["point"]["index"], threading.get_ident()))
+            yield f"{place.get()} "
+
+    result = await run(create_sot_graph(endpoint.chat_model(), expander=write), {"question": "How do plants grow?"})
+    assert all(one["text"] == " ".join([one["title"]] * 3) for one in result["expansions"])
+    assert len(set(threads)) == len(result["expansions"])
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no database"), TimeoutError("no database")])
+async def test_an_expanders_own_error_is_told_as_its_own(run, endpoint, error):
+    def write(given):
+        if given["point"]["index"] == 2:
+            raise error
+        return "Text."
+
+    graph = create_sot_graph(endpoint.chat_model(), expander=write, options=SotOptions(max_retries=0))
+    result = await run(graph, {"question": "How do plants grow?"})
+    assert f"the expander raised {type(error).__name__}: no database" in result["expansions"][1]["error"]

@@ -2,20 +2,21 @@
 
 import asyncio
 import threading
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 
 import anyio
 import httpx
 import pytest
 import uvicorn
 from langchain_core.messages import HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from sse_starlette import EventSourceResponse
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from sot_graph import astream_answer, cancelled_once, create_sot_graph
+from sot_graph import astream_answer, cancelled_once, create_sot_graph, stream_answer
 from sot_graph.testing import SkeletonResponder
 from tests.support.chat_requests import one_point
 
@@ -128,3 +129,46 @@ async def test_a_client_that_drops_its_connection_ends_the_model_calls(endpoint,
         pieces = response.aiter_text()  # whose end closes the connection
         assert await anext(pieces)
         await all_there()
+
+
+THREAD = {"configurable": {"thread_id": "1"}}
+
+
+def threaded(graph, endpoint, whose):
+    saver = InMemorySaver()
+    ours = create_sot_graph(endpoint.chat_model(), checkpointer=saver if whose == "graph" else None)
+    if whose == "graph":
+        return ours
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", ours)
+    builder.add_edge(START, "answer")
+    return builder.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("whose", ["graph", "parent"])
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("way", ["async", "sync"])
+async def test_what_a_reader_has_read_who_left_is_kept_if_it_is_wanted(endpoint, graph, whose, kept, way):
+    threads = threaded(graph, endpoint, whose)
+    read = []
+    if way == "async":
+        async with aclosing(astream_answer(threads, ASK, THREAD, keep_cut=kept)) as pieces:
+            async for piece in pieces:
+                read.append(piece)
+                if len(read) == 3:
+                    break
+    else:
+        with closing(stream_answer(threads, ASK, THREAD, keep_cut=kept)) as pieces:
+            read = [next(pieces) for _ in range(3)]
+    messages = (await threads.aget_state(THREAD)).values["messages"]
+    if not kept:
+        assert [message.type for message in messages] == ["human"]
+        return
+    assert [message.type for message in messages] == ["human", "ai"]
+    assert messages[-1].text == "".join(read).rstrip() + " … *(The answer breaks off here.)*"
+    # The next question sees it, and has an answer of its own.
+    endpoint.reset()
+    await threads.ainvoke({"messages": [HumanMessage("Go on.")]}, THREAD)
+    assert "breaks off here" in endpoint.requests[0].request.text
+    messages = (await threads.aget_state(THREAD)).values["messages"]
+    assert [message.type for message in messages] == ["human", "ai"] * 2
