@@ -102,8 +102,7 @@ class ExpanderSource:
                 self._redactor.error(error)
                 wait = None if draft.cleaner.text else retries.wait_after(error)
                 if wait is None:
-                    # Its cause is named in it, and isn't for `explain` to take for a model's.
-                    raise self._named(error) from None
+                    raise self._named(error) from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
             await asyncio.sleep(wait)
             attempt += 1

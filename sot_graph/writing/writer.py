@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.provider_errors import explain
+from sot_graph.writing.expander import ExpanderError
 from sot_graph.writing.expander_source import ExpanderSource
 from sot_graph.writing.model_source import ModelSource
 
@@ -132,6 +133,8 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
                 why = f"not finished {options.deadline:.3g} s after the run's start (deadline)"
         else:
             cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
+            if isinstance(error, ExpanderError):  # it says all; its cause isn't to be taken for a model's
+                error = ExpanderError(str(error))
             status, why = "failed", explain(cause or error)
     text = draft.cleaner.text
     if status != "ok":
