@@ -18,7 +18,9 @@ from sot_graph._seams import streaming_handlers
 from sot_graph.agents.chat_model import RunnablePart
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SkeletonError
-from sot_graph.llm.call import Reply, unbound
+from sot_graph.llm.call import unbound
+from sot_graph.llm.reply import Reply
+from sot_graph.llm.thoughts import without_thoughts
 from sot_graph.nodes.answer_directly import BREAKS_OFF
 from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
@@ -188,7 +190,7 @@ class ModelReply(RunnablePart):
             self.whole = piece if self.whole is None else self.whole + piece
             text_decides = isinstance(piece, AIMessageChunk)
             if _has_calls(self.whole) or (
-                text_decides and not may_be_skeleton(str(self.whole.text), self.turn.options)
+                text_decides and not may_be_skeleton(without_thoughts(str(self.whole.text)), self.turn.options)
             ):
                 self._is_open = False
         return [] if self._is_open else self._show()
@@ -196,7 +198,7 @@ class ModelReply(RunnablePart):
     def end(self) -> list[AIMessage]:
         """The reply is whole: give back what is still to be shown, of a skeleton nothing."""
         if self._is_open and self.whole is not None:
-            reply = Reply(str(self.whole.text), self.whole)
+            reply = Reply.of(self.whole)
             self.was_cut_off = reply.was_cut_off
             self.titles = skeleton_in(reply.text, self.turn.options, was_cut_off=self.was_cut_off)
         if self.titles is None:

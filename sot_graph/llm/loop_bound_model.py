@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import ssl
 import sys
 import threading
@@ -32,6 +33,9 @@ from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.observability.redaction import secrets_of
+from sot_graph.usage import is_count, log_nonsense
+
+logger = logging.getLogger("sot_graph")
 
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
@@ -71,6 +75,10 @@ class LoopModel:
         self.secrets = secrets_of(model)
         self.shape = prompt_form(model)
         """What is made of every prompt."""
+        self.thinks_unopened: bool | None = None
+        """Whether its last reply began with a thought that only a closing tag ends; `None`: there was no reply yet."""
+        self.tells_endings = isinstance(innermost, BaseChatOpenAI)
+        """Whether it says of each reply why that ended: one that ends without is then half of one."""
         self._copies: Copies = weakref.WeakKeyDictionary()
         self.reset_in_child()
         reset_after_fork(self)
@@ -78,6 +86,13 @@ class LoopModel:
     def reset_in_child(self) -> None:
         """Reset the lock only. The copies belong to event loops, and a forked child has its own loops."""
         self._lock = threading.Lock()
+
+    def learn(self, ending: str | None, *, thinks_unopened: bool) -> None:
+        """Learn the model's ways from a reply."""
+        if thinks_unopened and not self.thinks_unopened:
+            logger.info("The model writes thoughts that only a closing tag ends: its replies are read when these have.")
+        self.thinks_unopened = thinks_unopened
+        self.tells_endings = ending is not None
 
     async def here(self) -> Runnable[Any, Any]:
         """The model to use on the running loop."""
@@ -324,12 +339,30 @@ def _parsed(response: Any) -> Any:
     if not response.headers.get("content-type", "json").partition(";")[0].endswith("json"):
         return response.text
     data = response.json()
+    _keep_counts(data)
     try:
         is_refused = bool(data["choices"][0]["message"]["refusal"])
     except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
         is_refused = False
     # Only of an object does LangChain tell that the model declines.
     return ChatCompletion.construct(**data) if is_refused else data
+
+
+def _keep_counts(data: Any) -> None:
+    """Leave out of a reply's usage what is no number of tokens: LangChain's message would not be made of it."""
+    usage = data.get("usage") if isinstance(data, dict) else None
+    if usage is None:
+        return
+    if not isinstance(usage, dict):
+        usage = data["usage"] = {}
+    for held in (usage, *(part for part in usage.values() if isinstance(part, dict))):
+        for name, value in list(held.items()):
+            is_odd = name.endswith("tokens") and value is not None and not is_count(value)
+            if is_odd or (name.endswith("details") and not isinstance(value, dict | None)):
+                log_nonsense(name)
+                held[name] = None
+            elif isinstance(value, float) and name.endswith("tokens"):
+                held[name] = int(value)
 
 
 class _Pieces:
@@ -349,6 +382,7 @@ class _Pieces:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for piece in self._pieces:
+            _keep_counts(piece)
             for choice in (piece.get("choices") or ()) if isinstance(piece, dict) else ():
                 if isinstance(choice, dict):
                     # Azure's content filter sends choices without a `delta`, which LangChain passes over if it is null.

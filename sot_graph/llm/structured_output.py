@@ -24,9 +24,11 @@ from openai.types.chat.chat_completion_message_function_tool_call import Functio
 from pydantic import BaseModel
 
 from sot_graph.llm.loop_bound_model import innermost_model
+from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
-    from sot_graph.llm.call import ModelCall, Reply
+    from sot_graph.llm.call import ModelCall
+    from sot_graph.llm.reply import Reply
 
 StructuredMode: TypeAlias = Literal["auto", "json_schema", "tools", "md_json"]
 M = TypeVar("M", bound=BaseModel)
@@ -36,14 +38,7 @@ _MODES = {
     "tools": instructor.Mode.TOOLS,
     "md_json": instructor.Mode.MD_JSON,
 }
-_FINISH_REASONS = {
-    **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter")},
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "MAX_TOKENS": "length",
-    "tool_use": "tool_calls",
-}
+_FINISH_REASONS = {"length": "length", "filtered": "content_filter"}
 _INVALID = "the reply is not the JSON that was asked for"
 logger = logging.getLogger("sot_graph")
 
@@ -176,24 +171,42 @@ class _Exchange:
             return runnable.bind(response_format=response_format)
 
         try:
-            reply = await self.call.ask(convert_to_messages(messages), prepare=prepare, on_text=self.on_text)
+            asked = convert_to_messages(_without_empty_replies(messages))
+            reply = await self.call.ask(asked, prepare=prepare, on_text=self.on_text)
         except Exception as error:
             self.failure = error
             raise _ExchangeEndedError from error
         completion = to_completion(reply)
         message = completion.choices[0].message
-        self.was_cut_off = reply.was_cut_off
+        self.was_cut_off = reply.is_half
         if message.tool_calls:
             self.replies.append(message.tool_calls[0].function.arguments)  # type: ignore[union-attr]
             return completion
         # Arguments that a token limit has cut off are those of an invalid call.
         unfinished = [call["args"] or "" for call in reply.message.invalid_tool_calls]
         self.replies.append(message.content or "".join(unfinished[:1]))
-        repair = None if reply.was_cut_off else self.repair
+        repair = None if reply.is_half else self.repair
         repaired = repair(message.content) if repair is not None and message.content else None
         if repaired is not None:
             _replace_content(message, repaired, tools)
         return completion
+
+
+def _without_empty_replies(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same conversation for providers that refuse an empty message, or two of the user's in a row."""
+    said: list[dict[str, Any]] = []
+    skipped = False
+    for message in messages:
+        if message.get("role") == "assistant" and not (message.get("content") or message.get("tool_calls")):
+            skipped = True
+            continue
+        before = said[-1] if said and skipped else {}
+        if message.get("role") == before.get("role") == "user" and isinstance(before["content"], str):
+            said[-1] = {**before, "content": f"{before['content']}\n\n{message['content']}"}
+        else:
+            said.append(message)
+        skipped = False
+    return said
 
 
 def _replace_content(message: ChatCompletionMessage, json: str, tools: list[dict[str, Any]] | None) -> None:
@@ -214,8 +227,8 @@ def to_completion(reply: Reply) -> ChatCompletion:
     """LangChain's reply as OpenAI's `ChatCompletion`, as far as instructor looks at it."""
     message: AIMessage = reply.message
     tool_calls = convert_to_openai_messages(message).get("tool_calls")
-    usage = message.usage_metadata or {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-    finish_reason = _FINISH_REASONS.get(reply.finish_reason or "stop")
+    usage = clean_counts(message.usage_metadata)
+    finish_reason = _FINISH_REASONS.get(reply.ending or "stop")
     return ChatCompletion.model_validate(
         {
             "id": message.id or "",

@@ -341,6 +341,8 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
     def _titles_only(cls, value: Any) -> Any:
         if isinstance(value, list):
             value = {"points": value}
+        if isinstance(value, dict) and isinstance(value.get("points"), str):  # some models write JSON within JSON
+            value = {**value, "points": parse_skeleton(value["points"])}
         if isinstance(value, dict) and isinstance(value.get("points"), list):
             titles = [item if isinstance(item, str) else title_of(item) for item in value["points"]]
             value = {**value, "points": [title for title in titles if title is not None]}
