@@ -79,6 +79,8 @@ class LoopModel:
         """Whether its last reply began with a thought that only a closing tag ends; `None`: there was no reply yet."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
         """Whether it says of each reply why that ended: one that ends without is then half of one."""
+        self.refused_modes: set[str] = set()
+        """The ways to hand over a schema that its provider has refused."""
         self._copies: Copies = weakref.WeakKeyDictionary()
         self.reset_in_child()
         reset_after_fork(self)

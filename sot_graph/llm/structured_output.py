@@ -24,6 +24,7 @@ from openai.types.chat.chat_completion_message_function_tool_call import Functio
 from pydantic import BaseModel
 
 from sot_graph.llm.loop_bound_model import innermost_model
+from sot_graph.llm.provider_errors import error_status, explain, refuses_form
 from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _MODES = {
     "md_json": instructor.Mode.MD_JSON,
 }
 _FINISH_REASONS = {"length": "length", "filtered": "content_filter"}
+_SERVER_FAILED = 500
 _INVALID = "the reply is not the JSON that was asked for"
 logger = logging.getLogger("sot_graph")
 
@@ -55,6 +57,21 @@ class InvalidOutputError(Exception):
         super().__init__("the model's replies do not have the form that was asked for")
         self.replies = list(replies)
         self.was_cut_off = was_cut_off
+
+
+class SchemaRefusedError(Exception):
+    """The provider takes no schema, or no tools, with this model.
+
+    Attributes:
+        mode: How the schema was handed over.
+    """
+
+    def __init__(self, mode: StructuredMode, reason: str) -> None:
+        super().__init__(
+            f"the provider takes no request with structured_mode={mode!r}: {reason}; where "
+            'SotOptions(structured_mode="md_json") or SotOptions(skeleton_format="list") is set, none is sent'
+        )
+        self.mode = mode
 
 
 def pick_mode(model: Runnable[Any, Any], mode: StructuredMode) -> StructuredMode:
@@ -94,9 +111,13 @@ async def ask_structured(
 
     Raises:
         InvalidOutputError: No attempt validated, or the reply was cut off or refused.
+        SchemaRefusedError: The provider takes no request of this form. From then on such a model is asked in words.
         Exception: The provider's own, when the call itself failed.
     """
-    instructors_mode = _MODES[pick_mode(call.model.model, mode)]
+    mode = pick_mode(call.model.model, mode)
+    if mode in call.model.refused_modes:
+        mode = "md_json"
+    instructors_mode = _MODES[mode]
     exchange = _Exchange(call, max_reasks, repair, on_text)
     create = instructor.patch(create=exchange.create, mode=instructors_mode)
     client = instructor.AsyncInstructor(client=None, create=create, mode=instructors_mode)
@@ -114,6 +135,10 @@ async def ask_structured(
     else:
         return parsed, exchange.replies[-1]
     # instructor wraps the provider's error in its own. Raised out here, it keeps the cause that it came with.
+    if mode != "md_json" and refuses_form(exchange.failure):
+        if error_status(exchange.failure) != _SERVER_FAILED:  # which may pass: the next request will tell
+            call.model.refused_modes.add(mode)
+        raise SchemaRefusedError(mode, explain(exchange.failure)) from exchange.failure
     raise exchange.failure
 
 

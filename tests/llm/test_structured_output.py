@@ -194,7 +194,7 @@ async def test_what_is_not_json_may_be_repaired_without_asking_again(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(401, openai.AuthenticationError), (400, openai.BadRequestError), (500, openai.InternalServerError)],
+    [(401, openai.AuthenticationError), (400, openai.BadRequestError), (502, openai.InternalServerError)],
 )
 async def test_a_providers_error_comes_out_as_it_is_after_one_request(
     mode: Any, code: int, error: type[Exception], endpoint: SimulatedEndpoint, make_run: MakeRun
