@@ -19,6 +19,7 @@ from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, text_of, unfinished
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
+from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace, usage_of_failure
 
@@ -104,6 +105,7 @@ class ModelCall:
         attempt = 1
         retry_policy = RetryPolicy(self.run.options)
         redactor = self.redactor
+        has_left = False
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
@@ -130,7 +132,10 @@ class ModelCall:
             except Exception as error:
                 redactor.failure(error)
                 self.run.meter.add_tokens(self.stage, usage_of_failure(error))
-                wait = retry_policy.wait_after(error)
+                if leaves := is_of_another_loop(error) and not has_left:
+                    has_left = True
+                    self.model.leave_loop()
+                wait = 0.0 if leaves else retry_policy.wait_after(error)
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)

@@ -22,6 +22,7 @@ from typing import Any, Self, TypeAlias
 from urllib.request import getproxies
 
 import openai
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
@@ -31,7 +32,9 @@ from openai.types.chat import ChatCompletion
 
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
+from sot_graph.concurrency.background_loop import is_library_loop
 from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.usage import is_count, log_nonsense
 
@@ -58,7 +61,8 @@ class LoopModel:
 
     OpenAI-compatible models get, for each loop, a copy with an HTTP client of its own, without the client's
     hidden retries (the graph repeats and counts calls itself). A model with an `http_async_client` of the
-    caller's keeps that client, and is then bound to one loop. Other models are used as they are.
+    caller's keeps that client, and is then bound to one loop; one with an `http_client` alone, or of another package
+    whose client belongs to another loop, is called by its synchronous methods, in threads.
 
     Args:
         model: A chat model, or one wrapped by `bind` or `with_config`.
@@ -81,6 +85,7 @@ class LoopModel:
         """Whether it says of each reply why that ended: one that ends without is then half of one."""
         self.refused_modes: set[str] = set()
         """The ways to hand over a schema that its provider has refused."""
+        self._threads_only = False
         self._copies: Copies = weakref.WeakKeyDictionary()
         self.reset_in_child()
         reset_after_fork(self)
@@ -88,6 +93,11 @@ class LoopModel:
     def reset_in_child(self) -> None:
         """Reset the lock only. The copies belong to event loops, and a forked child has its own loops."""
         self._lock = threading.Lock()
+
+    def leave_loop(self) -> None:
+        """The model's client turned out to be bound to another loop: from now on, threads call it."""
+        self._threads_only = True
+        self._copies.pop(asyncio.get_running_loop(), None)
 
     def learn(self, ending: str | None, *, thinks_unopened: bool) -> None:
         """Learn the model's ways from a reply."""
@@ -106,7 +116,7 @@ class LoopModel:
             with self._lock:
                 copy = self._copies.get(loop)
                 if copy is None:
-                    copy, client = _copy_for_loop(self.model)
+                    copy, client = _copy_for_loop(self.model, loop, self._threads_only)
                     self._copies[loop] = copy
             if client is not None:
                 await _OpenClient(client, loop, self._copies).close_with(self)
@@ -120,13 +130,20 @@ def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return model
 
 
-def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
+def _copy_for_loop(
+    model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, threads_only: bool
+) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
     """A model's copy for one loop, and the client that has to be closed with the loop."""
     if isinstance(model, RunnableBinding):
-        bound, client = _copy_for_loop(model.bound)
+        bound, client = _copy_for_loop(model.bound, loop, threads_only)
         return (model if bound is model.bound else model.model_copy(update={"bound": bound})), client
-    if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
+    if not isinstance(model, BaseChatModel):
         return model, None
+    if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
+        return (in_threads(model) if threads_only else for_loop(model, loop)), None
+    has_own_calls = is_sync_newer(type(model))
+    if has_own_calls or (model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))):
+        return in_threads(_without_retries(model)), None
     http_client = _http_client(model) if model.http_async_client is None else None
     root = model.root_async_client.copy(max_retries=0, http_client=http_client)
     used = _fast_client(root) if type(model) in _READ_DICTIONARIES else root
@@ -134,6 +151,14 @@ def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], opena
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
     changes = {"root_async_client": used, "async_client": used.chat.completions, "stream_chunk_timeout": None}
     return model.model_copy(update=changes), None if http_client is None else root
+
+
+def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
+    """The same model by its own synchronous client, whose settings of the transport are the caller's."""
+    if not isinstance(model.root_client, openai.OpenAI):
+        return model
+    root = model.root_client.copy(max_retries=0)
+    return model.model_copy(update={"root_client": root, "client": root.chat.completions})
 
 
 def _http_client(model: BaseChatOpenAI) -> Any:

@@ -1,0 +1,21 @@
+"""langchain-aws."""
+
+from tests.support.wires import BedrockWire
+from tests.support.wires.cases import ProviderCases
+
+
+class TestAWS(ProviderCases):
+    def make_wire(self):
+        return BedrockWire()
+
+    def make_model(self, url):
+        from langchain_aws import ChatBedrockConverse
+
+        return ChatBedrockConverse(
+            model="anthropic.claude-3-5-sonnet-20240620-v1:0",
+            base_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+            max_retries=1,
+        )

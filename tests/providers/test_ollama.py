@@ -1,0 +1,16 @@
+"""langchain-ollama."""
+
+from tests.support.wires import OllamaWire
+from tests.support.wires.cases import ProviderCases
+
+
+class TestOllama(ProviderCases):
+    def make_wire(self):
+        return OllamaWire()
+
+    def make_model(self, url):
+        from langchain_ollama import ChatOllama
+
+        return ChatOllama(model="m", base_url=url)
+
+    test_refused = None  # Ollama has no word for it
