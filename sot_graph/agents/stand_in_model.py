@@ -24,11 +24,6 @@ from pydantic import Field
 from sot_graph.agents.chat_model import GraphAnswer, PartwiseChatModel, RunnablePart
 from sot_graph.agents.draft_decision import ModelReply
 from sot_graph.errors import ExpansionError
-<<<<<<< HEAD
-=======
-from sot_graph.llm.reply import as_chunk
-from sot_graph.nodes.question_input import last_human, other_blocks
->>>>>>> 8179d37 (Take thoughts out of every reply, in one normal form of endings and counts)
 from sot_graph.options import SotContext
 from sot_graph.usage import usage_metadata
 

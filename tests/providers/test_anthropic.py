@@ -5,6 +5,12 @@ from tests.support.wires.cases import ProviderCases
 
 
 class TestAnthropic(ProviderCases):
+    efforts = (
+        {"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 8192},
+        {"thinking": {"type": "disabled"}},
+        lambda body: (body.get("thinking") or {}).get("type"),
+    )
+
     def make_wire(self):
         return AnthropicWire()
 

@@ -5,6 +5,12 @@ from tests.support.wires.cases import ProviderCases
 
 
 class TestAWS(ProviderCases):
+    efforts = (
+        {"additional_model_request_fields": {"thinking": {"type": "enabled", "budget_tokens": 2048}}},
+        {"additional_model_request_fields": {"thinking": {"type": "disabled"}}},
+        lambda body: (body.get("additionalModelRequestFields") or {}).get("thinking", {}).get("type"),
+    )
+
     def make_wire(self):
         return BedrockWire()
 

@@ -5,6 +5,12 @@ from tests.support.wires.cases import ProviderCases
 
 
 class TestGoogleGenAI(ProviderCases):
+    efforts = (
+        {"thinking_budget": 2048},
+        {"thinking_budget": 0},
+        lambda body: str(body["generationConfig"].get("thinkingConfig", {}).get("thinking_budget", "")),
+    )
+
     def make_wire(self):
         return GeminiWire()
 

@@ -5,6 +5,8 @@ from tests.support.wires.cases import ProviderCases
 
 
 class TestOllama(ProviderCases):
+    efforts = ({"reasoning": True}, {"reasoning": False}, lambda body: str(body.get("think", "")))
+
     def make_wire(self):
         return OllamaWire()
 

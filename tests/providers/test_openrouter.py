@@ -5,6 +5,12 @@ from tests.support.wires.cases import ProviderCases
 
 
 class TestOpenRouter(ProviderCases):
+    efforts = (
+        {"reasoning": {"effort": "high"}},
+        {"reasoning": {"effort": "none"}},
+        lambda body: (body.get("reasoning") or {}).get("effort"),
+    )
+
     def make_wire(self):
         return OpenAICompatibleWire(thought_in="reasoning", error_code=502)
 

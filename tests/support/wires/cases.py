@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph, stream_answer
+from sot_graph import SotConfigError, SotOptions, SotPrompts, astream_answer, create_sot_graph, stream_answer
 from sot_graph.testing import ChatRequest
 from tests.support.chat_requests import one_point, point_number
 from tests.support.wires.wire import THOUGHT, TITLES, Wire
@@ -22,6 +22,13 @@ AT_ONCE = 12
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 class ProviderCases:
     """One package against its wire. What other packages warn of, and leave open, is theirs."""
+
+    efforts: ClassVar[tuple[dict[str, Any], dict[str, Any], Callable[[Any], Any]]] = (
+        {"reasoning_effort": "high"},
+        {"reasoning_effort": "minimal"},
+        lambda body: body.get("reasoning_effort"),
+    )
+    """Settings to think much and little, and where the request says so."""
 
     def make_wire(self) -> Wire:
         """The server."""
@@ -83,6 +90,18 @@ class ProviderCases:
             is_written(result)
             assert streamed == result["answer"]
             assert THOUGHT not in streamed
+
+    async def test_thinking_by_stage(self, wire: Wire) -> None:
+        much, little, told = self.efforts
+        prompts = SotPrompts(skeleton_settings=much, expansion_settings=little)
+        options = SotOptions(min_points=2, skeleton_format="list")
+        graph = create_sot_graph(self.make_model(wire.url), options=options, prompts=prompts)
+        is_written(await graph.ainvoke(ASK))
+        asked = zip(wire.requests, wire.bodies, strict=True)
+        efforts = {one_point(request): told(body) for request, body in asked}
+        assert efforts[False]
+        assert efforts[True]
+        assert efforts[False] != efforts[True]
 
     async def test_tools(self, wire: Wire) -> None:
         for dispatch in ("send", "pipelined"):

@@ -39,12 +39,15 @@ class Wire:
     """Serves one protocol on loopback, from as many threads as there are requests.
 
     Attributes:
+        requests: What was asked, as OpenAI's protocol has it.
+        bodies: The same, to the letter.
         thinks: Whether a thought goes before each answer.
         trouble: What goes wrong, with which requests, and how often.
     """
 
     thinks: bool = False
     requests: list[ChatRequest] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
     trouble: list[tuple[Trouble, Callable[[ChatRequest], bool]]] = field(default_factory=list)
     respond: SkeletonResponder = field(default_factory=lambda: SkeletonResponder(titles=TITLES, words_per_point=12))
 
@@ -77,14 +80,18 @@ class Wire:
         return None
 
     def __enter__(self) -> Wire:
-        wire = self
+        wire, lock = self, threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
-                wire.answer(self, wire.read(self.path, body))
+                request = wire.read(self.path, body)
+                with lock:
+                    wire.requests.append(request)
+                    wire.bodies.append(body)
+                wire.answer(self, request)
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Tests read the requests."""
@@ -101,7 +108,6 @@ class Wire:
 
     def answer(self, http: BaseHTTPRequestHandler, request: ChatRequest) -> None:
         """Answer one request."""
-        self.requests.append(request)
         place = next((at for at, (_, fits) in enumerate(self.trouble) if fits(request)), None)
         trouble = self.trouble.pop(place)[0] if place is not None else None
         if trouble in {"busy", "wrong key"}:
