@@ -187,7 +187,8 @@ class _Exchange:
         def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
             if tools:
                 choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
-                return _bind_tools(runnable, tools, choice)
+                is_openais = isinstance(innermost_model(runnable), BaseChatOpenAI)
+                return _bind_tools(runnable, tools if is_openais else _without_closing(tools), choice)
             if not response_format:
                 return runnable
             if isinstance(schema := response_format.get("json_schema"), dict):
@@ -246,6 +247,13 @@ def _bind_tools(runnable: Runnable[Any, Any], tools: list[dict[str, Any]], choic
     if isinstance(runnable, RunnableBinding):
         return runnable.model_copy(update={"bound": _bind_tools(runnable.bound, tools, choice)})
     return runnable.bind_tools(tools, tool_choice=choice)  # type: ignore[attr-defined,no-any-return]
+
+
+def _without_closing(schema: Any) -> Any:
+    """A schema without `additionalProperties`, which some providers' classes warn of at every question."""
+    if isinstance(schema, dict):
+        return {key: _without_closing(value) for key, value in schema.items() if key != "additionalProperties"}
+    return [_without_closing(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def to_completion(reply: Reply) -> ChatCompletion:

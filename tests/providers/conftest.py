@@ -16,6 +16,12 @@ CASES = [name.removeprefix("test_") for name in vars(ProviderCases) if name.star
 _outcomes: dict[tuple[str, str], bool] = {}
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM asks for a list of prices when it is imported."""
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     found = re.search(r"providers/test_(\w+)\.py::\w+::test_(\w+)", report.nodeid)
     if found and found[2] in CASES and (report.when == "call" or report.failed):
