@@ -34,7 +34,7 @@ from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import is_library_loop
 from sot_graph.concurrency.call_limiter import CallLimiter
-from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer
+from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.usage import is_count, log_nonsense
 
@@ -138,7 +138,7 @@ def _copy_for_loop(
         bound, client = _copy_for_loop(model.bound, loop, threads_only)
         return (model if bound is model.bound else model.model_copy(update={"bound": bound})), client
     if not isinstance(model, BaseChatModel):
-        return model, None
+        return wrapped_for_loop(model, loop), None
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
         return (in_threads(model) if threads_only else for_loop(model, loop)), None
     has_own_calls = is_sync_newer(type(model))
@@ -149,7 +149,8 @@ def _copy_for_loop(
     used = _fast_client(root) if type(model) in _READ_DICTIONARIES else root
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-    changes = {"root_async_client": used, "async_client": used.chat.completions, "stream_chunk_timeout": None}
+    completions = used.chat.completions if used is not root else _TypedCompletions(root.chat.completions)
+    changes = {"root_async_client": used, "async_client": completions, "stream_chunk_timeout": None}
     return model.model_copy(update=changes), None if http_client is None else root
 
 
@@ -390,6 +391,34 @@ def _keep_counts(data: Any) -> None:
                 held[name] = None
             elif isinstance(value, float) and name.endswith("tokens"):
                 held[name] = int(value)
+
+
+class _TypedCompletions(_Over):
+    """The client's own, whose streamed replies count in numbers of tokens only."""
+
+    async def create(self, **asked: Any) -> Any:
+        reply = await self._below.create(**asked)
+        return _TypedPieces(reply) if asked.get("stream") else reply
+
+
+class _TypedPieces(_Over):
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._below.close()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for piece in self._below:
+            usage = getattr(piece, "usage", None)
+            if usage is not None:
+                told = {"usage": usage.model_dump(warnings=False)}
+                _keep_counts(told)
+                if told["usage"] != usage.model_dump(warnings=False):
+                    counts = {name: value for name, value in told["usage"].items() if value is not None}
+                    counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **counts}
+                    piece.usage = type(usage).construct(**counts)
+            yield piece
 
 
 class _Pieces:

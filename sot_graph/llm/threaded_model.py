@@ -19,6 +19,8 @@ from typing import Any
 
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 
 from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
 from sot_graph.concurrency.fork_reset import reset_after_fork
@@ -61,6 +63,18 @@ def for_loop(model: BaseChatModel, loop: asyncio.AbstractEventLoop) -> BaseChatM
     if not is_sync_newer(kind) and not is_library_loop(loop) and _native.claim(kind, loop):
         return model
     return in_threads(model)
+
+
+def wrapped_for_loop(model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop) -> Runnable[Any, Any]:
+    """The same for models within `with_fallbacks` and `with_retry`."""
+    if isinstance(model, BaseChatModel):
+        return for_loop(model, loop)
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": wrapped_for_loop(model.bound, loop)})
+    if isinstance(model, RunnableWithFallbacks):
+        fallbacks = [wrapped_for_loop(each, loop) for each in model.fallbacks]
+        return model.model_copy(update={"runnable": wrapped_for_loop(model.runnable, loop), "fallbacks": fallbacks})
+    return model
 
 
 def in_threads(model: BaseChatModel) -> BaseChatModel:

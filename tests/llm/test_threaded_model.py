@@ -74,6 +74,21 @@ def test_one_graph_serves_synchronous_and_asynchronous_callers_in_any_order(stre
     assert len(model.calls) == len(results) * 4
 
 
+@pytest.mark.parametrize("wrap", ["fallbacks", "retry", "binding"])
+def test_so_does_one_of_a_model_that_is_wrapped(wrap: str):
+    def failing(_messages: Any) -> str:
+        raise ValueError("down")
+
+    inner = loop_bound()
+    model: Any = inner.with_retry() if wrap == "retry" else inner.bind(stop=["END"])
+    if wrap == "fallbacks":
+        model = LoopBound(failing, client=AsyncClient()).with_fallbacks([inner])
+    graph = create_sot_graph(model, options=SotOptions(min_points=2, stream=False))
+    results = [graph.invoke(ASK), asyncio.run(graph.ainvoke(ASK)), graph.invoke(ASK), asyncio.run(graph.ainvoke(ASK))]
+    assert {result["answer"] for result in results} == {results[0]["answer"]}
+    assert len(inner.calls) == 16
+
+
 async def test_a_client_that_was_used_on_another_loop_before_is_found_out_by_one_call(make_run):
     client = AsyncClient()
     client.loop = object()
