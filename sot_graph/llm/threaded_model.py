@@ -22,8 +22,8 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 
+from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
-from sot_graph.concurrency.fork_reset import reset_after_fork
 from sot_graph.errors import causes_of
 
 _CALLS_AT_ONCE = 1024

@@ -34,7 +34,7 @@ FORMS = {
 class ByCharacter(ScriptedChatModel):
     """Streams single characters."""
 
-    def _pieces(self, message: AIMessage) -> Iterator[ChatGenerationChunk]:
+    def _chunks_of(self, message: AIMessage) -> Iterator[ChatGenerationChunk]:
         for character in str(message.text):
             yield ChatGenerationChunk(message=AIMessageChunk(character))
         yield ChatGenerationChunk(message=AIMessageChunk("", response_metadata={"finish_reason": "stop"}))

@@ -123,7 +123,7 @@ async def test_half_a_title_is_no_point(endpoint, ending: str):
 class JustEnds(ScriptedChatModel):
     """Streams its text, and no end."""
 
-    def _pieces(self, message):
+    def _chunks_of(self, message):
         for character in str(message.text):
             yield ChatGenerationChunk(message=AIMessageChunk(character))
 
