@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from sot_graph.agents.stand_in_model import AgentTurn, StandInModel
+    from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.options import SotOptions
 
 _INSTRUCTION = (
@@ -113,6 +114,7 @@ class ModelReply(RunnablePart):
         self._calls_tools = False
         self._trace = CallTrace()
         self.turn: AgentTurn = model.turn
+        self._loop_model: LoopModel = model.loop_model
         if may_draft:
             options = model.turn.options
             told = _INSTRUCTION.format(
@@ -140,6 +142,9 @@ class ModelReply(RunnablePart):
 
     async def apieces(self) -> AsyncGenerator[AIMessage]:
         """The same, asynchronously: on an event loop, a reply that is late is cancelled."""
+        if self.runnable is self._loop_model.model:
+            # LangChain's own client may be that of an earlier loop: the first try would arrive, fail, and be paid.
+            self.runnable = await self._loop_model.here()
         async with aclosing(super().apieces()) as reply:
             try:
                 while True:

@@ -66,10 +66,12 @@ class LoopModel:
 
     Args:
         model: A chat model, or one wrapped by `bind` or `with_config`.
+        keeps_client: Whether the client's own retries and limits stay: for calls that the graph does not repeat.
     """
 
-    def __init__(self, model: Runnable[Any, Any]) -> None:
+    def __init__(self, model: Runnable[Any, Any], *, keeps_client: bool = False) -> None:
         self.model = model
+        self._keeps_client = keeps_client
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
         self.gate = CallLimiter(_connection_limit())
@@ -116,7 +118,9 @@ class LoopModel:
             with self._lock:
                 copy = self._copies.get(loop)
                 if copy is None:
-                    copy, client = _copy_for_loop(self.model, loop, self._threads_only)
+                    copy, client = _copy_for_loop(
+                        self.model, loop, threads_only=self._threads_only, keeps_client=self._keeps_client
+                    )
                     self._copies[loop] = copy
             if client is not None:
                 await _OpenClient(client, loop, self._copies).close_with(self)
@@ -131,11 +135,11 @@ def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
 
 
 def _copy_for_loop(
-    model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, threads_only: bool
+    model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, *, threads_only: bool, keeps_client: bool
 ) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
     """A model's copy for one loop, and the client that has to be closed with the loop."""
     if isinstance(model, RunnableBinding):
-        bound, client = _copy_for_loop(model.bound, loop, threads_only)
+        bound, client = _copy_for_loop(model.bound, loop, threads_only=threads_only, keeps_client=keeps_client)
         return (model if bound is model.bound else model.model_copy(update={"bound": bound})), client
     if not isinstance(model, BaseChatModel):
         return wrapped_for_loop(model, loop), None
@@ -143,14 +147,17 @@ def _copy_for_loop(
         return (in_threads(model) if threads_only else for_loop(model, loop)), None
     has_own_calls = is_sync_newer(type(model))
     if has_own_calls or (model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))):
-        return in_threads(_without_retries(model)), None
+        return in_threads(model if keeps_client else _without_retries(model)), None
     http_client = _http_client(model) if model.http_async_client is None else None
-    root = model.root_async_client.copy(max_retries=0, http_client=http_client)
+    retries = model.root_async_client.max_retries if keeps_client else 0
+    root = model.root_async_client.copy(max_retries=retries, http_client=http_client)
     used = _fast_client(root) if type(model) in _READ_DICTIONARIES else root
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
     completions = used.chat.completions if used is not root else _TypedCompletions(root.chat.completions)
-    changes = {"root_async_client": used, "async_client": completions, "stream_chunk_timeout": None}
+    changes = {"root_async_client": used, "async_client": completions}
+    if not keeps_client:
+        changes["stream_chunk_timeout"] = None
     return model.model_copy(update=changes), None if http_client is None else root
 
 
