@@ -3,7 +3,7 @@
 # On a machine without uv, one is put beside the project.
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PYTHON ?= python3
-SYNC := --all-extras --locked
+SYNC := --all-extras --group providers --locked
 RUN := $(UV) run --no-sync
 WORKERS ?= 2
 PORT ?= 2024
@@ -59,6 +59,10 @@ test-lowest test-newest: test-%: $(filter .uv/bin/uv,$(UV))
 	@$(UV) pip install --quiet --python .bounds/$* --no-deps -e .
 	@grep -E '^(openai|pydantic|instructor|langchain-core|langchain-openai|langgraph|langsmith|typer)==' .bounds/$*.txt
 	.bounds/$*/bin/python -m pytest $(FAST_TESTS) -n $(WORKERS) --dist loadgroup -q
+
+.PHONY: providers
+providers: sync ## try the packages of twelve providers against loopback servers, and fill the table of docs/providers.md
+	PROVIDERS_PAGE=1 $(RUN) pytest tests/providers --ignore tests/providers/test_table.py -n $(WORKERS) --dist loadgroup
 
 .PHONY: soak
 soak: sync ## 500 questions at once with faults of every kind

@@ -108,14 +108,43 @@ def field_of(holder: object, name: str) -> Any:
         return None
 
 
+_ERROR_STATUS = range(400, 600)
+
+
 def status_code(error: BaseException) -> int | None:
-    """The HTTP status that a provider's error carries, whoever's error class it is."""
+    """The HTTP status that a provider's error carries, whoever's error class it is, and wherever it keeps it.
+
+    A status below 400 says nothing: some errors come within a reply that began well.
+    """
     for link in causes_of(error):
-        for holder in (link, field_of(link, "response")):
-            code = field_of(holder, "status_code")
-            if isinstance(code, int):
+        response = field_of(link, "response")
+        if isinstance(response, Mapping):  # botocore's
+            about = response.get("ResponseMetadata")
+            codes = [about.get("HTTPStatusCode")] if isinstance(about, Mapping) else []
+        else:
+            holders = (link, response, field_of(link, "raw_response"))
+            codes = [field_of(holder, "status_code") for holder in holders]
+            if not type(link).__module__.startswith("aiohttp"):  # its parser numbers what it can't read
+                codes += [field_of(link, name) for name in ("code", "status", "http_status")]
+        codes += [body.get(name) for body in error_bodies(link) for name in ("code", "status")]
+        for told in codes:
+            code = int(told) if isinstance(told, str) and told.isdecimal() else told
+            if isinstance(code, int) and code in _ERROR_STATUS:
                 return code
     return None
+
+
+def error_bodies(link: BaseException) -> list[Mapping[str, Any]]:
+    """What a provider says of an error as data: the body of its response, or what stands in a body of status 200."""
+    args = field_of(link, "args")
+    found = [field_of(link, name) for name in ("body", "details", "response")]
+    found += args if isinstance(args, tuple) else ()
+    bodies: list[Mapping[str, Any]] = []
+    for body in found:
+        if isinstance(body, Mapping):
+            inner = body.get("error", body.get("Error"))
+            bodies += [inner, body] if isinstance(inner, Mapping) else [body]
+    return bodies
 
 
 def check_kind(name: str, value: object, kind: type) -> None:

@@ -103,10 +103,12 @@ class StageUsage(TypedDict):
     output_tokens: int
     cached_tokens: int
     """Those of `input_tokens` that the provider read from its prompt cache."""
+    reasoning_tokens: int
+    """Those of `output_tokens` that went into thoughts, as far as the provider tells them apart."""
     calls: int
     """Model calls, repeated and failed ones included."""
     cache_hits: int
-    """Results taken from the graph's own cache: these cost neither calls nor tokens."""
+    """Results taken from the graph's own cache, or the model's: these cost neither calls nor tokens."""
 
 
 class Usage(TypedDict):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.messages.ai import add_usage as add_counts
 
 from sot_graph.types import Stage, StageUsage, Usage
 
@@ -13,7 +17,11 @@ if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
 _STAGES: tuple[Stage, ...] = ("route", "skeleton", "expansion", "frame", "direct")
-_NOTHING = StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, calls=0, cache_hits=0)
+_NOTHING = StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, reasoning_tokens=0, calls=0, cache_hits=0)
+_MOST_TOKENS = 2**53
+"""What JSON carries exactly. A provider's count above it is nonsense, and no database takes it."""
+
+logger = logging.getLogger("sot_graph")
 
 
 def empty_usage() -> Usage:
@@ -59,10 +67,16 @@ class UsageMeter:
         """Add a reply's tokens, from LangChain's `usage_metadata` (may be `None`)."""
         if not metadata:
             return
-        used = self._stages[stage]
-        used["input_tokens"] += metadata.get("input_tokens") or 0
-        used["output_tokens"] += metadata.get("output_tokens") or 0
-        used["cached_tokens"] += (metadata.get("input_token_details") or {}).get("cache_read") or 0
+        counts, used = clean_counts(metadata), self._stages[stage]
+        if isinstance(metadata, Mapping) and metadata.get("total_cost") == 0:
+            # LangChain marks so what it takes from the model's own cache: nobody was asked.
+            used["calls"] -= 1
+            used["cache_hits"] += 1
+            return
+        used["input_tokens"] += counts["input_tokens"]
+        used["output_tokens"] += counts["output_tokens"]
+        used["cached_tokens"] += counts["input_token_details"]["cache_read"]
+        used["reasoning_tokens"] += counts["output_token_details"]["reasoning"]
 
 
 def usage_metadata(usage: Usage) -> UsageMetadata:
@@ -73,4 +87,58 @@ def usage_metadata(usage: Usage) -> UsageMetadata:
         "output_tokens": total["output_tokens"],
         "total_tokens": total["input_tokens"] + total["output_tokens"],
         "input_token_details": {"cache_read": total["cached_tokens"]},
+        "output_token_details": {"reasoning": total["reasoning_tokens"]},
     }
+
+
+def clean_counts(metadata: Any) -> UsageMetadata:
+    """A provider's counts, in LangChain's form: whole numbers from 0 to 2**53, what is none of these left out."""
+    read = _count(metadata, "input_tokens")
+    written = _count(metadata, "output_tokens")
+    return {
+        "input_tokens": read,
+        "output_tokens": written,
+        "total_tokens": read + written,
+        "input_token_details": {"cache_read": _count(metadata, "input_token_details", "cache_read")},
+        "output_token_details": {"reasoning": _count(metadata, "output_token_details", "reasoning")},
+    }
+
+
+def merged_usage(known: UsageMetadata | None, metadata: Any) -> UsageMetadata:
+    """The counts of a streamed reply so far, with those of its next chunk.
+
+    Some providers tell the prompt first and the reply last: these are added. Others tell in each chunk what it is by
+    then, with the prompt again and again: there the last counts hold.
+    """
+    counts = clean_counts(metadata)
+    if known is None or (known["input_tokens"] and counts["input_tokens"]):
+        return counts
+    return clean_counts(add_counts(known, counts))
+
+
+def is_count(value: object) -> bool:
+    """Whether this can be a number of tokens."""
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and 0 <= value <= _MOST_TOKENS
+        and int(value) == value
+    )
+
+
+def _count(metadata: Any, *path: str) -> int:
+    value = metadata
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else value
+    if value is None:
+        return 0
+    if is_count(value):
+        return int(value)
+    log_nonsense(".".join(path))
+    return 0
+
+
+@cache
+def log_nonsense(name: str) -> None:
+    """Say, once a process, that a provider counts in what is no number of tokens."""
+    logger.warning("The provider's %s is no number of tokens: it is not counted.", name)

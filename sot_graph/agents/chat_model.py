@@ -17,7 +17,7 @@ from langgraph.constants import TAG_NOSTREAM
 from pydantic import Field
 
 from sot_graph.errors import SotConfigError
-from sot_graph.llm.call import as_chunk
+from sot_graph.llm.reply import as_chunk
 from sot_graph.run import ANSWER_ID
 from sot_graph.streaming import AnswerReader, is_sot_event
 

@@ -19,7 +19,9 @@ from sot_graph.agents.chat_model import RunnablePart
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SkeletonError
 from sot_graph.events import BREAKS_OFF
-from sot_graph.llm.call import Reply, unbound
+from sot_graph.llm.call import unbound
+from sot_graph.llm.reply import Reply
+from sot_graph.llm.thoughts import without_thoughts
 from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
 from sot_graph.skeleton.parser import clean_titles, parse_skeleton
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from sot_graph.agents.stand_in_model import AgentTurn, StandInModel
+    from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.options import SotOptions
 
 _INSTRUCTION = (
@@ -111,6 +114,7 @@ class ModelReply(RunnablePart):
         self._calls_tools = False
         self._trace = CallTrace()
         self.turn: AgentTurn = model.turn
+        self._loop_model: LoopModel = model.loop_model
         if may_draft:
             options = model.turn.options
             told = _INSTRUCTION.format(
@@ -138,6 +142,9 @@ class ModelReply(RunnablePart):
 
     async def apieces(self) -> AsyncGenerator[AIMessage]:
         """The same, asynchronously: on an event loop, a reply that is late is cancelled."""
+        if self.runnable is self._loop_model.model:
+            # LangChain's own client may be that of an earlier loop: the first try would arrive, fail, and be paid.
+            self.runnable = await self._loop_model.here()
         async with aclosing(super().apieces()) as reply:
             try:
                 while True:
@@ -188,7 +195,7 @@ class ModelReply(RunnablePart):
             self.whole = piece if self.whole is None else self.whole + piece
             text_decides = isinstance(piece, AIMessageChunk)
             if _has_calls(self.whole) or (
-                text_decides and not may_be_skeleton(str(self.whole.text), self.turn.options)
+                text_decides and not may_be_skeleton(without_thoughts(str(self.whole.text)), self.turn.options)
             ):
                 self._is_open = False
         return [] if self._is_open else self._show()
@@ -196,7 +203,7 @@ class ModelReply(RunnablePart):
     def end(self) -> list[AIMessage]:
         """The reply is whole: give back what is still to be shown, of a skeleton nothing."""
         if self._is_open and self.whole is not None:
-            reply = Reply(str(self.whole.text), self.whole)
+            reply = Reply.of(self.whole)
             self.was_cut_off = reply.was_cut_off
             self.titles = skeleton_in(reply.text, self.turn.options, was_cut_off=self.was_cut_off)
         if self.titles is None:

@@ -22,7 +22,7 @@ from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.graph import check_parts, create_sot_graph
 from sot_graph.joiners import Join, join_markdown
-from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.loop_bound_model import LoopModel, innermost_model
 from sot_graph.nodes.question_input import last_human, length_of, turns_of
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.routing.learned_router import LearnedRouter
@@ -122,6 +122,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self._routes: dict[str, RouteName] = {}
         # By their model's identity, which isn't given to another as long as they hold theirs.
         self._models: dict[int, LoopModel] = {}
+        self._asked: dict[int, tuple[Any, LoopModel]] = {}
         self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def wrap_model_call(
@@ -202,7 +203,13 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         key = (id(request.model), repr(sorted(settings.items())))
         # Made once a model and settings, for making one opens connections.
         _, graph = _kept(self._graphs, key, lambda: (request.model, self._make_graph(model)), _MOST_MODELS)
-        stand_in = StandInModel(asked=request.model, graph=graph, turn=turn, name="skeleton of thought")
+        asked = request.model
+
+        def on_any_loop() -> tuple[Any, LoopModel]:
+            return asked, LoopModel(innermost_model(asked), keeps_client=True)
+
+        _, loop_model = _kept(self._asked, id(asked), on_any_loop, _MOST_MODELS)
+        stand_in = StandInModel(asked=asked, loop_model=loop_model, graph=graph, turn=turn, name="skeleton of thought")
         return request.override(model=stand_in)
 
 

@@ -105,6 +105,8 @@ class StandInModel(PartwiseChatModel):
     """The agent's model, with its tools once they are bound."""
     graph: Any = Field(repr=False)
     """Writes a long answer from its skeleton."""
+    loop_model: Any = Field(repr=False)
+    """The same model without its tools, on whatever event loop it is called."""
     turn: Any = Field(repr=False)
     """The call, with its time and its cost."""
     run: Any = Field(default_factory=_OwnRun, repr=False)

@@ -73,6 +73,11 @@ _loops: list[_LibraryLoop] = [_LibraryLoop()]
 loop uses the next one: waiting for its own would never end."""
 
 
+def is_library_loop(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this is one of the library's own loops, on which the runs of synchronous callers run."""
+    return any(each.running is loop for each in _loops)
+
+
 @atexit.register
 def _close_loops() -> None:
     """End what runs on the loops when the process ends, and close what was opened there."""

@@ -9,18 +9,19 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from langchain_core.messages import AIMessage, AIMessageChunk
-from langchain_core.messages.ai import add_usage
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, text_of, unfinished
 from sot_graph.llm.retry_policy import RetryPolicy
+from sot_graph.llm.thoughts import ThoughtFilter
+from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace, usage_of_failure
-from sot_graph.prompts.messages import clean_text
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -46,31 +47,6 @@ class BrokenStreamError(Exception):
     def __init__(self, text: str) -> None:
         super().__init__("the model's reply broke off")
         self.text = text
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What a model answered."""
-
-    text: str
-    message: AIMessage
-
-    @property
-    def finish_reason(self) -> str | None:
-        """`"stop"`, `"length"`, ...: as the provider names it."""
-        metadata = self.message.response_metadata
-        reason = metadata.get("finish_reason") or metadata.get("stop_reason")
-        return reason if isinstance(reason, str) else None
-
-    @property
-    def was_cut_off(self) -> bool:
-        """Whether the reply ran into a token limit."""
-        return self.finish_reason in {"length", "max_tokens", "MAX_TOKENS"}
-
-    @property
-    def was_refused(self) -> bool:
-        """Whether the model declined to answer, as far as the provider tells."""
-        return bool(self.message.additional_kwargs.get("refusal")) or self.finish_reason == "content_filter"
 
 
 def unbound(
@@ -129,6 +105,7 @@ class ModelCall:
         attempt = 1
         retry_policy = RetryPolicy(self.run.options)
         redactor = self.redactor
+        has_left = False
         while True:
             if on_attempt is not None:
                 on_attempt(attempt)
@@ -144,7 +121,8 @@ class ModelCall:
                     if on_text is None:
                         return await self._whole(runnable.ainvoke(asked, config, **settings))
                     chunks: Any = runnable.astream(asked, config, **settings)
-                    return await self._streamed(chunks, on_text, with_tools=prepare is not None)
+                    gathered = StreamedReply(self._thoughts(asked), with_tools=bool(settings.get("tools")))
+                    return await self._streamed(chunks, on_text, gathered)
             except BrokenStreamError as error:
                 redactor.failure(error.__cause__ or error)
                 raise
@@ -154,7 +132,10 @@ class ModelCall:
             except Exception as error:
                 redactor.failure(error)
                 self.run.meter.add_tokens(self.stage, usage_of_failure(error))
-                wait = retry_policy.wait_after(error)
+                if leaves := is_of_another_loop(error) and not has_left:
+                    has_left = True
+                    self.model.leave_loop()
+                wait = 0.0 if leaves else retry_policy.wait_after(error)
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
@@ -166,20 +147,30 @@ class ModelCall:
         """Takes the model's keys out of what comes back, and all words where a trace hides content."""
         return Redactor(self.model.secrets, hides_content=not self.run.trace.shows_content)
 
+    def _thoughts(self, messages: Sequence[BaseMessage]) -> ThoughtFilter:
+        """Takes thoughts out of the reply. After a prefill there are none."""
+        is_prefilled = isinstance(messages[-1], AIMessage)
+        unopened = False if is_prefilled else self.model.thinks_unopened
+        return ThoughtFilter(unopened=unopened, expects_form=self.stage == "skeleton")
+
     async def _whole(self, reply: Awaitable[Any]) -> Reply:
         try:
             message = await reply
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
-            message = _unfinished(error)
+            message = unfinished(error)
         if not isinstance(message, AIMessage):
-            message = AIMessage(content=_text_of(message))
+            message = AIMessage(content=text_of(message))
         self.run.meter.add_tokens(self.stage, message.usage_metadata)
-        return Reply(clean_text(str(message.text)), message)
+        thoughts = ThoughtFilter(unopened=True)
+        whole = Reply.of(message, thoughts)
+        self.model.learn(whole.ending, thinks_unopened=thoughts.found_unopened)
+        if whole.ending == "broken":
+            raise UnfinishedReplyError(ending_of(message)[1])
+        return whole
 
     async def _streamed(
-        self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], *, with_tools: bool
+        self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply
     ) -> Reply:
-        gathered = _StreamedReply(with_tools=with_tools)
         times_cancelled = asyncio.current_task().cancelling  # type: ignore[union-attr]
         cancelled_before = times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
@@ -193,90 +184,19 @@ class ModelCall:
                         raise asyncio.CancelledError
                     if piece := gathered.add(chunk):
                         on_text(piece)
+            if piece := gathered.finish():
+                on_text(piece)
+            reply = gathered.reply()
+            if reply.ending == "broken" or (reply.ending is None and self.model.tells_endings):
+                raise UnfinishedReplyError(ending_of(reply.message)[1])
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
-            gathered.add_metadata(_unfinished(error))
+            gathered.add_metadata(unfinished(error))
+            reply = gathered.reply()
         except Exception as error:
             if gathered.has_begun:
-                raise BrokenStreamError("".join(gathered.pieces)) from error
+                raise BrokenStreamError(gathered.text) from error
             raise
         finally:
             self.run.meter.add_tokens(self.stage, gathered.usage)
-        message = gathered.message()
-        return Reply(str(message.content), message)
-
-
-def _text_of(chunk: Any) -> str:
-    """A streamed piece's text: of a message, or of a chain that ends in plain strings."""
-    content = chunk if isinstance(chunk, str) else getattr(chunk, "content", None)
-    return content if isinstance(content, str) else str(getattr(chunk, "text", chunk))
-
-
-def as_chunk(message: AIMessage) -> AIMessageChunk:
-    """A streamed message: that of a model which doesn't stream comes whole."""
-    if isinstance(message, AIMessageChunk):
-        return message
-    return AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last")
-
-
-class _StreamedReply:
-    """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop."""
-
-    def __init__(self, *, with_tools: bool) -> None:
-        self._with_tools = with_tools  # a tool that nobody offered is no part of the reply
-        self.pieces: list[str] = []
-        self.usage: Any = None
-        self._response_metadata: dict[str, Any] = {}
-        self._additional_kwargs: dict[str, Any] = {}
-        self._tool_calls: AIMessageChunk | None = None
-        self._half = ""
-        """The first half of a surrogate pair whose other half is still to come."""
-
-    def add(self, chunk: Any) -> str:
-        """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
-        text, self._half = self._half + _text_of(chunk), ""
-        if "\ud800" <= text[-1:] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
-        text = clean_text(text)
-        if text:
-            self.pieces.append(text)
-        if not isinstance(chunk, AIMessage):
-            return text
-        chunk = as_chunk(chunk)
-        self.add_metadata(chunk)
-        if self._with_tools and chunk.tool_call_chunks and not text:
-            self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
-            return "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
-        return text
-
-    def add_metadata(self, message: AIMessage) -> None:
-        """Take what stands beside a chunk's text."""
-        if message.usage_metadata:  # some providers report the prompt first, the reply last
-            self.usage = add_usage(self.usage, message.usage_metadata)
-        if message.response_metadata:
-            self._response_metadata.update(message.response_metadata)
-        if message.additional_kwargs:
-            self._additional_kwargs.update(message.additional_kwargs)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether anything of the reply was passed on."""
-        return bool(self.pieces) or self._tool_calls is not None
-
-    def message(self) -> AIMessage:
-        """The whole reply."""
-        return AIMessage(
-            content="".join(self.pieces),
-            tool_calls=[] if self._tool_calls is None else self._tool_calls.tool_calls,
-            response_metadata=self._response_metadata,
-            additional_kwargs=self._additional_kwargs,
-            usage_metadata=self.usage,
-        )
-
-
-def _unfinished(error: Exception) -> AIMessage:
-    """A reply to a schema that the OpenAI client raises in place of returning it: it has no whole JSON."""
-    if not isinstance(error, LengthFinishReasonError):
-        return AIMessage("", response_metadata={"finish_reason": "content_filter"})
-    text = error.completion.choices[0].message.content if error.completion.choices else ""
-    metadata = {"finish_reason": "length", "model_name": error.completion.model}
-    return AIMessage(text or "", response_metadata=metadata, usage_metadata=usage_of_failure(error))
+        self.model.learn(reply.ending, thinks_unopened=gathered.found_unopened)
+        return reply

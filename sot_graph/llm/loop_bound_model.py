@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import ssl
 import sys
 import threading
@@ -21,6 +22,7 @@ from typing import Any, Self, TypeAlias
 from urllib.request import getproxies
 
 import openai
+from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.runnables import Runnable, RunnableBinding
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
@@ -30,8 +32,13 @@ from openai.types.chat import ChatCompletion
 
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
+from sot_graph.concurrency.background_loop import is_library_loop
 from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
+from sot_graph.usage import is_count, log_nonsense
+
+logger = logging.getLogger("sot_graph")
 
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
@@ -54,14 +61,17 @@ class LoopModel:
 
     OpenAI-compatible models get, for each loop, a copy with an HTTP client of its own, without the client's
     hidden retries (the graph repeats and counts calls itself). A model with an `http_async_client` of the
-    caller's keeps that client, and is then bound to one loop. Other models are used as they are.
+    caller's keeps that client, and is then bound to one loop; one with an `http_client` alone, or of another package
+    whose client belongs to another loop, is called by its synchronous methods, in threads.
 
     Args:
         model: A chat model, or one wrapped by `bind` or `with_config`.
+        keeps_client: Whether the client's own retries and limits stay: for calls that the graph does not repeat.
     """
 
-    def __init__(self, model: Runnable[Any, Any]) -> None:
+    def __init__(self, model: Runnable[Any, Any], *, keeps_client: bool = False) -> None:
         self.model = model
+        self._keeps_client = keeps_client
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
         self.gate = CallLimiter(_connection_limit())
@@ -71,6 +81,13 @@ class LoopModel:
         self.secrets = secrets_of(model)
         self.shape = prompt_form(model)
         """What is made of every prompt."""
+        self.thinks_unopened: bool | None = None
+        """Whether its last reply began with a thought that only a closing tag ends; `None`: there was no reply yet."""
+        self.tells_endings = isinstance(innermost, BaseChatOpenAI)
+        """Whether it says of each reply why that ended: one that ends without is then half of one."""
+        self.refused_modes: set[str] = set()
+        """The ways to hand over a schema that its provider has refused."""
+        self._threads_only = False
         self._copies: Copies = weakref.WeakKeyDictionary()
         self.reset_in_child()
         reset_after_fork(self)
@@ -78,6 +95,18 @@ class LoopModel:
     def reset_in_child(self) -> None:
         """Reset the lock only. The copies belong to event loops, and a forked child has its own loops."""
         self._lock = threading.Lock()
+
+    def leave_loop(self) -> None:
+        """The model's client turned out to be bound to another loop: from now on, threads call it."""
+        self._threads_only = True
+        self._copies.pop(asyncio.get_running_loop(), None)
+
+    def learn(self, ending: str | None, *, thinks_unopened: bool) -> None:
+        """Learn the model's ways from a reply."""
+        if thinks_unopened and not self.thinks_unopened:
+            logger.info("The model writes thoughts that only a closing tag ends: its replies are read when these have.")
+        self.thinks_unopened = thinks_unopened
+        self.tells_endings = ending is not None
 
     async def here(self) -> Runnable[Any, Any]:
         """The model to use on the running loop."""
@@ -89,7 +118,9 @@ class LoopModel:
             with self._lock:
                 copy = self._copies.get(loop)
                 if copy is None:
-                    copy, client = _copy_for_loop(self.model)
+                    copy, client = _copy_for_loop(
+                        self.model, loop, threads_only=self._threads_only, keeps_client=self._keeps_client
+                    )
                     self._copies[loop] = copy
             if client is not None:
                 await _OpenClient(client, loop, self._copies).close_with(self)
@@ -103,20 +134,39 @@ def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return model
 
 
-def _copy_for_loop(model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
+def _copy_for_loop(
+    model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, *, threads_only: bool, keeps_client: bool
+) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
     """A model's copy for one loop, and the client that has to be closed with the loop."""
     if isinstance(model, RunnableBinding):
-        bound, client = _copy_for_loop(model.bound)
+        bound, client = _copy_for_loop(model.bound, loop, threads_only=threads_only, keeps_client=keeps_client)
         return (model if bound is model.bound else model.model_copy(update={"bound": bound})), client
+    if not isinstance(model, BaseChatModel):
+        return wrapped_for_loop(model, loop), None
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
-        return model, None
+        return (in_threads(model) if threads_only else for_loop(model, loop)), None
+    has_own_calls = is_sync_newer(type(model))
+    if has_own_calls or (model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))):
+        return in_threads(model if keeps_client else _without_retries(model)), None
     http_client = _http_client(model) if model.http_async_client is None else None
-    root = model.root_async_client.copy(max_retries=0, http_client=http_client)
+    retries = model.root_async_client.max_retries if keeps_client else 0
+    root = model.root_async_client.copy(max_retries=retries, http_client=http_client)
     used = _fast_client(root) if type(model) in _READ_DICTIONARIES else root
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-    changes = {"root_async_client": used, "async_client": used.chat.completions, "stream_chunk_timeout": None}
+    completions = used.chat.completions if used is not root else _TypedCompletions(root.chat.completions)
+    changes = {"root_async_client": used, "async_client": completions}
+    if not keeps_client:
+        changes["stream_chunk_timeout"] = None
     return model.model_copy(update=changes), None if http_client is None else root
+
+
+def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
+    """The same model by its own synchronous client, whose settings of the transport are the caller's."""
+    if not isinstance(model.root_client, openai.OpenAI):
+        return model
+    root = model.root_client.copy(max_retries=0)
+    return model.model_copy(update={"root_client": root, "client": root.chat.completions})
 
 
 def _http_client(model: BaseChatOpenAI) -> Any:
@@ -324,12 +374,58 @@ def _parsed(response: Any) -> Any:
     if not response.headers.get("content-type", "json").partition(";")[0].endswith("json"):
         return response.text
     data = response.json()
+    _keep_counts(data)
     try:
         is_refused = bool(data["choices"][0]["message"]["refusal"])
     except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
         is_refused = False
     # Only of an object does LangChain tell that the model declines.
     return ChatCompletion.construct(**data) if is_refused else data
+
+
+def _keep_counts(data: Any) -> None:
+    """Leave out of a reply's usage what is no number of tokens: LangChain's message would not be made of it."""
+    usage = data.get("usage") if isinstance(data, dict) else None
+    if usage is None:
+        return
+    if not isinstance(usage, dict):
+        usage = data["usage"] = {}
+    for held in (usage, *(part for part in usage.values() if isinstance(part, dict))):
+        for name, value in list(held.items()):
+            is_odd = name.endswith("tokens") and value is not None and not is_count(value)
+            if is_odd or (name.endswith("details") and not isinstance(value, dict | None)):
+                log_nonsense(name)
+                held[name] = None
+            elif isinstance(value, float) and name.endswith("tokens"):
+                held[name] = int(value)
+
+
+class _TypedCompletions(_Over):
+    """The client's own, whose streamed replies count in numbers of tokens only."""
+
+    async def create(self, **asked: Any) -> Any:
+        reply = await self._below.create(**asked)
+        return _TypedPieces(reply) if asked.get("stream") else reply
+
+
+class _TypedPieces(_Over):
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._below.close()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for piece in self._below:
+            usage = getattr(piece, "usage", None)
+            if usage is not None:
+                told = {"usage": usage.model_dump(warnings=False)}
+                _keep_counts(told)
+                if told["usage"] != usage.model_dump(warnings=False):
+                    counts = {name: value for name, value in told["usage"].items() if value is not None}
+                    counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **counts}
+                    piece.usage = type(usage).construct(**counts)
+            yield piece
 
 
 class _Pieces:
@@ -349,6 +445,7 @@ class _Pieces:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for piece in self._pieces:
+            _keep_counts(piece)
             for choice in (piece.get("choices") or ()) if isinstance(piece, dict) else ():
                 if isinstance(choice, dict):
                     # Azure's content filter sends choices without a `delta`, which LangChain passes over if it is null.

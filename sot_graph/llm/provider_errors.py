@@ -1,21 +1,91 @@
-"""What went wrong on the way to a model, and how to say it in one line."""
+"""What went wrong on the way to a model: what it means for the call, and how to say it in one line."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeAlias
 
-from sot_graph.errors import SotConfigError, causes_of, field_of, status_code
+from langchain_core.exceptions import (
+    ModelAPIError,
+    ModelAuthenticationError,
+    ModelConnectionError,
+    ModelNotFoundError,
+    ModelPermissionDeniedError,
+    ModelRateLimitError,
+    ModelTimeoutError,
+)
+
+from sot_graph.errors import SotConfigError, SotError, causes_of, error_bodies, field_of, status_code
 from sot_graph.observability.redaction import is_hidden, without_keys
 from sot_graph.prompts.messages import clean_text
 
+Meaning: TypeAlias = Literal["busy", "transient", "callers", "final"]
+"""Asking later is what the provider wants; the same call may well succeed a moment later; the caller can fix it (a key,
+a right, a name); nothing helps."""
+
 _CLIENT_ERROR = 400
-_CALLERS_STATUS = frozenset({401, 403, 404})
+_SERVER_ERROR = 500
 _LONGEST_MESSAGE = 300
+_LONGEST_DATA = 4000
+_STATUSES: Mapping[Meaning, frozenset[int]] = {
+    "busy": frozenset({429, 498, 503, 529}),  # 498: Groq's "flex tier capacity exceeded"
+    "callers": frozenset({401, 402, 403, 404}),
+    "transient": frozenset({408, 409, 425}),  # and what else there is from 500 on
+    "final": frozenset({501, 505}),
+}
+_WORDS: Mapping[Meaning, tuple[str, ...]] = {
+    "final": ("insufficient_quota", "context_length_exceeded"),
+    "callers": (
+        *("authentication_error", "permission_error", "invalid_api_key", "api_key_invalid", "unauthenticated"),
+        *("permission_denied", "not_found_error", "model_not_found", "unrecognizedclientexception", "billing_error"),
+        *("accessdeniedexception", "expiredtokenexception", "invalidsignatureexception", "resourcenotfoundexception"),
+    ),
+    "busy": (
+        *("overloaded_error", "overloaded", "rate_limit_error", "rate_limit_exceeded", "too_many_requests"),
+        *("resource_exhausted", "unavailable", "throttlingexception", "throttling", "serviceunavailableexception"),
+        *("modelnotreadyexception", "engine_overloaded", "slow_down", "over_capacity", "service_unavailable"),
+    ),
+    "transient": (
+        *("api_error", "server_error", "internal_server_error", "internal_error", "internal", "timeout_error"),
+        *("internalserverexception", "modelstreamerrorexception", "modeltimeoutexception", "modelerrorexception"),
+        *("deadline_exceeded", "vector_store_timeout", "provider_error", "upstream_error"),
+    ),
+}
+"""What providers call an error in its data. The first that fits counts: a quota that is used up is a 429, too."""
+_CLASSES: Mapping[Meaning, tuple[type[BaseException], ...]] = {
+    "callers": (ModelAuthenticationError, ModelPermissionDeniedError, ModelNotFoundError),
+    "busy": (ModelRateLimitError,),
+    "transient": (ModelAPIError, ModelConnectionError, ModelTimeoutError),
+    "final": (),
+}
+"""LangChain's own, which its packages raise."""
 # By name, for errors of clients that need not be installed.
-_LOST_CONNECTIONS = frozenset({"TransportError", "APIConnectionError", "IncompleteRead", "ClientConnectionError"})
-_TIMEOUTS = frozenset({"APITimeoutError", "TimeoutException"})
+_LOST_CONNECTIONS = frozenset(
+    {
+        *("TransportError", "APIConnectionError", "IncompleteRead", "ClientConnectionError", "ModelConnectionError"),
+        *("ConnectionError", "HTTPClientError", "ResponseStreamingError", "ServerDisconnectedError"),
+    }
+)
+_TIMEOUTS = frozenset(
+    {"APITimeoutError", "TimeoutException", "ModelTimeoutError", "ReadTimeoutError", "ConnectTimeoutError"}
+)
+_NO_CREDENTIALS = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "DefaultCredentialsError", "TokenRetrievalError"}
+)
+_EMPTY_REPLIES = ("no data received", "no generations found in stream", "no generation chunks were returned")
+"""What LangChain's classes say of a reply in which nothing came."""
+_SAYS_STATUS = re.compile(r"\((?:code|status(?: code)?): ?(\d{3})\)")
+_FAILS_ON_FORMS = frozenset({500, 501})
+_REFUSES_FORMS = frozenset({400, 403, 404, 405, 415, 422})
+_FORM = re.compile(
+    r"response_?format|json_?schema|structured|tool|function.?call|grammar|no endpoints|requested parameters",
+    re.IGNORECASE,
+)
+_SAYS_NO_KEY = "authentication method"
+"""In the words of Anthropic's client, which raises a TypeError."""
 
 # A long word of letters and digits, as keys of all kinds are; dates and names of models don't look like it.
 _LONG_TOKEN = re.compile(r"(?<![\w/.-])(?=[\w.-]*\d)(?=[\w.-]*[A-Za-z])[\w-]{32,}(?![\w/])")
@@ -27,6 +97,8 @@ def connection_trouble(error: BaseException) -> Literal["silent", "lost"] | None
     The innermost cause decides: the OpenAI client's aiohttp adapter calls a refused connection a timeout.
     """
     for link in reversed(list(causes_of(error))):
+        if isinstance(link, SotError):
+            continue
         names = {base.__name__ for base in type(link).__mro__}
         if isinstance(link, TimeoutError) or names & _TIMEOUTS:
             return "silent"
@@ -35,14 +107,86 @@ def connection_trouble(error: BaseException) -> Literal["silent", "lost"] | None
     return None
 
 
+def meaning_of(error: BaseException) -> Meaning:
+    """What an error means for the call, by what it carries, whoever's class it is."""
+    if isinstance(error, SotError):
+        return "callers" if isinstance(error, SotConfigError) else "final"
+    words = frozenset(_words_in(error))
+    named = next((meaning for meaning, known in _WORDS.items() if words.intersection(known)), None)
+    code = error_status(error)
+    if named is not None and not (named == "transient" and code in _STATUSES["busy"]):
+        return named
+    if code is not None:
+        fitting = (meaning for meaning, codes in _STATUSES.items() if code in codes)
+        return next(fitting, "transient" if code >= _SERVER_ERROR else "final")
+    for meaning, classes in _CLASSES.items():
+        if any(isinstance(link, classes) for link in causes_of(error)):
+            return meaning
+    said = _all_said(error).lower()
+    if any(type(link).__name__ in _NO_CREDENTIALS for link in causes_of(error)) or _SAYS_NO_KEY in said:
+        return "callers"
+    is_empty = isinstance(error, IndexError) or any(words in said for words in _EMPTY_REPLIES)
+    return "transient" if connection_trouble(error) is not None or is_empty or _is_unsent(error) else "final"
+
+
+def _all_said(error: BaseException) -> str:
+    return "\n".join(_said(link)[:_LONGEST_DATA] for link in causes_of(error))
+
+
+def error_status(error: BaseException) -> int | None:
+    """The HTTP status that an error carries, or that it names in its text."""
+    code = status_code(error)
+    if code is None and (named := _SAYS_STATUS.search(_all_said(error))):
+        code = int(named[1])
+    return code
+
+
 def is_callers_to_fix(error: BaseException) -> bool:
     """Whether the provider refused the key, the rights, or the model's name."""
-    return isinstance(error, SotConfigError) or status_code(error) in _CALLERS_STATUS
+    return meaning_of(error) == "callers"
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same call may well succeed later."""
+    return meaning_of(error) in {"busy", "transient"}
+
+
+def refuses_form(error: BaseException) -> bool:
+    """Whether a provider may have refused a request for its form, a schema or a tool, and not for its key or name.
+
+    Some say so with a 404 ("no endpoints support response_format"), some break: a 500 that stays is worth a request
+    of another form.
+    """
+    code = error_status(error)
+    if code in _FAILS_ON_FORMS:
+        return True
+    return code in _REFUSES_FORMS and _FORM.search(_all_said(error)) is not None
+
+
+def _is_unsent(error: BaseException) -> bool:
+    """Whether it is Ollama's, whose client gives a status of -1 where there was none."""
+    return any(field_of(link, "status_code") == -1 for link in causes_of(error))
+
+
+def _words_in(error: BaseException) -> Iterator[str]:
+    """What an error is called in its data."""
+    for link in causes_of(error):
+        for name in ("code", "status", "type"):
+            word = field_of(link, name)
+            if isinstance(word, str):
+                yield word.casefold()
+        for body in error_bodies(link):
+            details = body.get("details")
+            for part in (body, *(details if isinstance(details, list) else ())):
+                for name in ("type", "code", "status", "reason", "Code"):
+                    word = part.get(name) if isinstance(part, Mapping) else None
+                    if isinstance(word, str):
+                        yield word.casefold()
 
 
 def explain(error: BaseException) -> str:
     """An error in one readable line, without a traceback and without what looks like a key."""
-    code = status_code(error)
+    code = error_status(error)
     trouble = connection_trouble(error) if code is None else None
     if trouble == "silent":
         return "the model did not answer in time"
@@ -53,7 +197,9 @@ def explain(error: BaseException) -> str:
         return f"the model could not be reached ({_one_line(_said(links[-1]) or type(links[-1]).__name__)})"
     if any(isinstance(link, json.JSONDecodeError) for link in causes_of(error)):
         return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"
-    text = _one_line(_provider_message(error) or _said(error)) or type(error).__name__
+    if isinstance(error, IndexError):
+        return "there is nothing in the reply"  # its list of choices is empty
+    text = _one_line(_provider_message(error) or _SAYS_STATUS.sub("", _said(error))) or type(error).__name__
     return f"{text} (HTTP {code})" if code is not None and code >= _CLIENT_ERROR else text
 
 
@@ -67,14 +213,33 @@ def _said(error: BaseException) -> str:
 
 
 def _provider_message(error: BaseException) -> str | None:
-    """The `message` of an OpenAI-shaped error body."""
+    """The message in what a provider says as data, be it an attribute of the error or a part of its text."""
     for link in causes_of(error):
-        body = field_of(link, "body")
-        if isinstance(body, dict):
-            inner = body.get("error", body)
-            message = inner.get("message") if isinstance(inner, dict) else inner
-            if isinstance(message, str) and not is_hidden(message):
+        for data in (*error_bodies(link), _data_in(_said(link)), field_of(link, "body")):
+            message = _message_in(data)
+            if message is not None and not is_hidden(message):
                 return message
+    return None
+
+
+def _message_in(data: Any) -> str | None:
+    inner = data.get("error", data.get("Error", data)) if isinstance(data, Mapping) else data
+    if isinstance(inner, Mapping):
+        named = (inner.get(name) for name in ("message", "Message", "detail", "msg"))
+        inner = next((message for message in named if isinstance(message, str)), None)
+    return inner if isinstance(inner, str) and inner.strip() else None
+
+
+def _data_in(text: str) -> Any:
+    """The data that a text ends with, as JSON or as Python writes it: clients like to append a response's body."""
+    start = text.find("{", 0, _LONGEST_DATA)
+    if start < 0 or len(text) > _LONGEST_DATA:
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text[start:].strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
     return None
 
 

@@ -10,17 +10,16 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from sot_graph.errors import SotError, causes_of, field_of, status_code
-from sot_graph.llm.provider_errors import connection_trouble
+from sot_graph.errors import causes_of, field_of
+from sot_graph.llm.provider_errors import meaning_of
 
 if TYPE_CHECKING:
     from sot_graph.options import SotOptions
 
-_RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
-"""And every status from 500 on, such as 503 and 529."""
-_SERVER_ERROR = 500
-_RATE_LIMITED = 429
 _FIRST_BUSY_WAIT = 1.0
+_FIRST_FLOOR = 0.1
+"""Seconds that are waited at least, then twice as many, and so on: a provider that says "now" again and again, or names
+a date that is past, is not asked in a storm."""
 _LONGEST_BUSY_WAIT = 30.0
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 8.0
@@ -41,35 +40,28 @@ class RetryPolicy:
 
     def wait_after(self, error: Exception) -> float | None:
         """Seconds to wait before the next attempt; `None`: give up."""
-        if not is_retryable(error):
+        meaning = meaning_of(error)
+        if meaning not in {"busy", "transient"}:
             return None
         wait = retry_after_seconds(error)
-        if status_code(error) == _RATE_LIMITED:
+        if meaning == "busy":
             # The provider is busy, and asking later is what it wants. That is no failure of the call.
             self._times_busy += 1
+            doubled = 2.0 ** min(self._times_busy - 1, 16)
             if wait is None:
-                wait = min(_LONGEST_BUSY_WAIT, _FIRST_BUSY_WAIT * 2.0 ** (self._times_busy - 1))
+                wait = min(_LONGEST_BUSY_WAIT, _FIRST_BUSY_WAIT * doubled)
+            wait = max(wait, min(_LONGEST_BUSY_WAIT, _FIRST_FLOOR * doubled))
             wait += min(wait * 0.25, 1.0) * random.random()  # never sooner than it says
         else:
             self._failures += 1
             if self._failures > self.options.max_retries:
                 return None
+            backoff = backoff_seconds(self._failures + 1)
             if wait is None:
-                return backoff_seconds(self._failures + 1)
+                return backoff
+            wait = max(wait, backoff)
         self._waited += wait
         return wait if self._waited <= self.options.rate_limit_patience else None
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether the same call may well succeed a moment later."""
-    if isinstance(error, SotError):
-        return False
-    code = status_code(error)
-    if code is None:
-        return connection_trouble(error) is not None
-    # OpenAI's "insufficient_quota" is a 429 that no waiting mends.
-    is_broke = any(field_of(link, "code") == "insufficient_quota" for link in causes_of(error))
-    return (code in _RETRYABLE_STATUS or code >= _SERVER_ERROR) and not is_broke
 
 
 def retry_after_seconds(error: BaseException) -> float | None:

@@ -24,9 +24,12 @@ from openai.types.chat.chat_completion_message_function_tool_call import Functio
 from pydantic import BaseModel
 
 from sot_graph.llm.loop_bound_model import innermost_model
+from sot_graph.llm.provider_errors import error_status, explain, refuses_form
+from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
-    from sot_graph.llm.call import ModelCall, Reply
+    from sot_graph.llm.call import ModelCall
+    from sot_graph.llm.reply import Reply
 
 StructuredMode: TypeAlias = Literal["auto", "json_schema", "tools", "md_json"]
 M = TypeVar("M", bound=BaseModel)
@@ -36,14 +39,8 @@ _MODES = {
     "tools": instructor.Mode.TOOLS,
     "md_json": instructor.Mode.MD_JSON,
 }
-_FINISH_REASONS = {
-    **{reason: reason for reason in ("stop", "length", "tool_calls", "content_filter")},
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "MAX_TOKENS": "length",
-    "tool_use": "tool_calls",
-}
+_FINISH_REASONS = {"length": "length", "filtered": "content_filter"}
+_SERVER_FAILED = 500
 _INVALID = "the reply is not the JSON that was asked for"
 logger = logging.getLogger("sot_graph")
 
@@ -60,6 +57,21 @@ class InvalidOutputError(Exception):
         super().__init__("the model's replies do not have the form that was asked for")
         self.replies = list(replies)
         self.was_cut_off = was_cut_off
+
+
+class SchemaRefusedError(Exception):
+    """The provider takes no schema, or no tools, with this model.
+
+    Attributes:
+        mode: How the schema was handed over.
+    """
+
+    def __init__(self, mode: StructuredMode, reason: str) -> None:
+        super().__init__(
+            f"the provider takes no request with structured_mode={mode!r}: {reason}; where "
+            'SotOptions(structured_mode="md_json") or SotOptions(skeleton_format="list") is set, none is sent'
+        )
+        self.mode = mode
 
 
 def pick_mode(model: Runnable[Any, Any], mode: StructuredMode) -> StructuredMode:
@@ -99,9 +111,13 @@ async def ask_structured(
 
     Raises:
         InvalidOutputError: No attempt validated, or the reply was cut off or refused.
+        SchemaRefusedError: The provider takes no request of this form. From then on such a model is asked in words.
         Exception: The provider's own, when the call itself failed.
     """
-    instructors_mode = _MODES[pick_mode(call.model.model, mode)]
+    mode = pick_mode(call.model.model, mode)
+    if mode in call.model.refused_modes:
+        mode = "md_json"
+    instructors_mode = _MODES[mode]
     exchange = _Exchange(call, max_reasks, repair, on_text)
     create = instructor.patch(create=exchange.create, mode=instructors_mode)
     client = instructor.AsyncInstructor(client=None, create=create, mode=instructors_mode)
@@ -119,6 +135,10 @@ async def ask_structured(
     else:
         return parsed, exchange.replies[-1]
     # instructor wraps the provider's error in its own. Raised out here, it keeps the cause that it came with.
+    if mode != "md_json" and refuses_form(exchange.failure):
+        if error_status(exchange.failure) != _SERVER_FAILED:  # which may pass: the next request will tell
+            call.model.refused_modes.add(mode)
+        raise SchemaRefusedError(mode, explain(exchange.failure)) from exchange.failure
     raise exchange.failure
 
 
@@ -167,7 +187,8 @@ class _Exchange:
         def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
             if tools:
                 choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
-                return _bind_tools(runnable, tools, choice)
+                is_openais = isinstance(innermost_model(runnable), BaseChatOpenAI)
+                return _bind_tools(runnable, tools if is_openais else _without_closing(tools), choice)
             if not response_format:
                 return runnable
             if isinstance(schema := response_format.get("json_schema"), dict):
@@ -176,24 +197,42 @@ class _Exchange:
             return runnable.bind(response_format=response_format)
 
         try:
-            reply = await self.call.ask(convert_to_messages(messages), prepare=prepare, on_text=self.on_text)
+            asked = convert_to_messages(_without_empty_replies(messages))
+            reply = await self.call.ask(asked, prepare=prepare, on_text=self.on_text)
         except Exception as error:
             self.failure = error
             raise _ExchangeEndedError from error
         completion = to_completion(reply)
         message = completion.choices[0].message
-        self.was_cut_off = reply.was_cut_off
+        self.was_cut_off = reply.is_half
         if message.tool_calls:
             self.replies.append(message.tool_calls[0].function.arguments)  # type: ignore[union-attr]
             return completion
         # Arguments that a token limit has cut off are those of an invalid call.
         unfinished = [call["args"] or "" for call in reply.message.invalid_tool_calls]
         self.replies.append(message.content or "".join(unfinished[:1]))
-        repair = None if reply.was_cut_off else self.repair
+        repair = None if reply.is_half else self.repair
         repaired = repair(message.content) if repair is not None and message.content else None
         if repaired is not None:
             _replace_content(message, repaired, tools)
         return completion
+
+
+def _without_empty_replies(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same conversation for providers that refuse an empty message, or two of the user's in a row."""
+    said: list[dict[str, Any]] = []
+    skipped = False
+    for message in messages:
+        if message.get("role") == "assistant" and not (message.get("content") or message.get("tool_calls")):
+            skipped = True
+            continue
+        before = said[-1] if said and skipped else {}
+        if message.get("role") == before.get("role") == "user" and isinstance(before["content"], str):
+            said[-1] = {**before, "content": f"{before['content']}\n\n{message['content']}"}
+        else:
+            said.append(message)
+        skipped = False
+    return said
 
 
 def _replace_content(message: ChatCompletionMessage, json: str, tools: list[dict[str, Any]] | None) -> None:
@@ -210,12 +249,19 @@ def _bind_tools(runnable: Runnable[Any, Any], tools: list[dict[str, Any]], choic
     return runnable.bind_tools(tools, tool_choice=choice)  # type: ignore[attr-defined,no-any-return]
 
 
+def _without_closing(schema: Any) -> Any:
+    """A schema without `additionalProperties`, which some providers' classes warn of at every question."""
+    if isinstance(schema, dict):
+        return {key: _without_closing(value) for key, value in schema.items() if key != "additionalProperties"}
+    return [_without_closing(each) for each in schema] if isinstance(schema, list) else schema
+
+
 def to_completion(reply: Reply) -> ChatCompletion:
     """LangChain's reply as OpenAI's `ChatCompletion`, as far as instructor looks at it."""
     message: AIMessage = reply.message
     tool_calls = convert_to_openai_messages(message).get("tool_calls")
-    usage = message.usage_metadata or {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-    finish_reason = _FINISH_REASONS.get(reply.finish_reason or "stop")
+    usage = clean_counts(message.usage_metadata)
+    finish_reason = _FINISH_REASONS.get(reply.ending or "stop")
     return ChatCompletion.model_validate(
         {
             "id": message.id or "",

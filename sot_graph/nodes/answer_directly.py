@@ -12,6 +12,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
+from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import history_of
 from sot_graph.prompts.messages import direct_messages
@@ -88,7 +89,7 @@ async def write_directly(
             message = f"The model refused the call: {explain(error)}. Check the key, the model's name and the base URL."
             raise SotConfigError(message) from error
         is_late = isinstance(error, TimeoutError) and timer.expired()
-        if not (is_late and draft.cleaner.text):
+        if not (draft.cleaner.text and (is_late or isinstance(error, WithheldReplyError))):
             reason = f"it was not there at the deadline ({run.options.deadline:.3g} s)" if is_late else explain(error)
             message = f"There is no skeleton, and the direct answer failed too: {reason}."
             raise SkeletonError(message) from error

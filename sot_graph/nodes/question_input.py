@@ -239,7 +239,7 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
     moved: dict[str, list[Expansion]] = {}
     for expansion in finished:
         if (expansion["index"], expansion["title"]) not in places:
-            moved.setdefault(clean_title(expansion["title"]), []).append(expansion)
+            moved.setdefault(clean_title(expansion["title"], place=expansion["index"]), []).append(expansion)
     kept: list[Expansion] = []
     for point in points:
         others = moved.get(point["title"])

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from langchain_core.messages import AIMessage, BaseMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.llm.call import BrokenStreamError, ModelCall, Reply
-from sot_graph.llm.provider_errors import explain, is_callers_to_fix
-from sot_graph.llm.retry_policy import is_retryable
-from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
+from sot_graph.llm.call import BrokenStreamError, ModelCall
+from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
+from sot_graph.llm.reply import Reply
+from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured, pick_mode
 from sot_graph.prompts.messages import (
     longer_list_messages,
     missing_points_messages,
@@ -168,6 +168,8 @@ class Drafter:
         self._new_sieve = partial(PointSieve, **self._cleaning, depends=may_depend)
         self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, known)
         """The points that are given out early, where they are."""
+        self._refused_mode: str | None = None
+        """The way to hand over a schema that was refused. It is the model's once a list could be had instead."""
         self._is_whole = False
         """Whether the model came to its skeleton's end, and nothing is missing: only such a one is cached."""
 
@@ -217,6 +219,8 @@ class Drafter:
         formats = [own_format] if own_format else ["structured", "list"]
         if run.options.skeleton_format == "list":
             formats.reverse()
+        elif len(formats) > 1 and self._refuses_schemas():
+            formats = ["list"]
         reasons: list[str] = []
         failure: SkeletonError | NoSkeletonError
         try:
@@ -245,6 +249,10 @@ class Drafter:
         if self._early is None or not self._early.points:
             raise failure
         return self._settle(self._early.points, run.options.skeleton_format, reason=str(failure))
+
+    def _refuses_schemas(self) -> bool:
+        model = self._run.graph.skeleton_model
+        return pick_mode(model.model, self._run.options.structured_mode) in model.refused_modes
 
     async def _ask_repeatedly(self, skeleton_format: str) -> Draft:
         """Ask in one format, and again where the reply is of no use."""
@@ -304,6 +312,8 @@ class Drafter:
                 return _ParsedReply([], end="refused", reason=explain(error))
             if isinstance(error, TimeoutError):
                 raise
+            if isinstance(error, SchemaRefusedError):
+                self._refused_mode = error.mode
             # A model or server that knows no schemas may still write lists.
             has_other_format = skeleton_format == "structured" and prompts.skeleton_format is None
             raise _skeleton_failure(error, has_other_format=has_other_format) from error
@@ -323,9 +333,12 @@ class Drafter:
             reply = await call.ask(messages, on_text=on_text)
             text = _whole_list(reply, prefill)
             titles = parse_skeleton(text)
-            if reply.was_refused:
+            if reply.was_withheld:
                 return _ParsedReply(titles, text, "refused", "the model declined")
-            return _ParsedReply(titles, text, "cut" if reply.was_cut_off else "whole")
+            if not reply.was_cut_off:
+                return _ParsedReply(titles, text)
+            reason = "" if text.strip() else "the tokens ran out before the list, in thoughts perhaps"
+            return _ParsedReply(titles, text, "cut", reason)
         schema, reasks = SkeletonSchema, 0  # points that were given out early can't be asked for again
         if self._early is None:
             schema, reasks = skeleton_schema(self._fewest, **self._cleaning), self._run.options.max_reasks
@@ -403,6 +416,8 @@ class Drafter:
     ) -> Draft:
         """Make a draft of points, few enough. Where something is missing or wrong with it, `reason` says so."""
         self._is_whole = not reason
+        if self._refused_mode is not None:
+            self._run.graph.skeleton_model.refused_modes.add(self._refused_mode)
         if reason:
             logger.warning("skeleton: %s; the %d points that are there are used.", reason, len(points))
         if self._early is not None and self._early.is_over:
@@ -447,6 +462,8 @@ def _draft_in(kept: Any) -> Draft | None:
 def _skeleton_failure(error: Exception, *, has_other_format: bool) -> Exception:
     """What a failed call means for the skeleton."""
     said = explain(error)
+    if isinstance(error, SchemaRefusedError):
+        return NoSkeletonError(str(error))
     if is_callers_to_fix(error):
         return SotConfigError(f"The model refused the call: {said}. Check the key, the model's name and the base URL.")
     if is_retryable(error):
@@ -459,4 +476,4 @@ def _whole_list(reply: Reply, prefill: str) -> str:
     text = reply.text
     if prefill and not any(line.lstrip().startswith(prefill) for line in text.splitlines()):
         text = f"{prefill} {text.lstrip()}"
-    return text.rpartition("\n")[0] if reply.was_cut_off else text  # half a title is worse than none
+    return text.rpartition("\n")[0] if reply.is_half else text  # half a title is worse than none

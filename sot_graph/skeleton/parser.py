@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -40,7 +41,12 @@ _MARK = (
 _NUMBERED = re.compile(rf"^(?P<indent>\s*){_MARKUP}{_MARK}(?P<title>.*)$", re.IGNORECASE)
 _BULLETED = re.compile(r"^(?P<indent>\s*)(?:[-*+•‣◦·–—])\s+(?P<title>.*)$")
 _LEADING_NUMBER = re.compile(rf"^\s*{_MARK}\s*", re.IGNORECASE)
-_LEADING_MARKUP = " \t#>*_`~-+•‣◦·–—"
+_MARKS_BEFORE_NUMBER = " \t#>*_`~(["
+_DIGITS = re.compile(r"\d+")
+_LEADING_MARKUP = re.compile(r"(?:[\s#>*_`~•‣◦·]|[-+–—](?=\s|$))+")
+"""A sign before a word or a number is none: "-5 °C"."""
+_DUNDER = re.compile(r"__[a-z][a-z0-9_]*__")
+"""Python's own names, which are no bold words."""
 _TRAILING_MARKUP = " \t*_`~:：.;,、。，；"
 _QUOTES = {
     '"': '"',
@@ -60,6 +66,10 @@ _SPACES = re.compile(r"\s+")
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DESCRIPTION = re.compile(r"[:：]\s|\s[-–—]\s")
 _WORD = re.compile(r"[^\W_]+")
+_SILENT = re.compile(
+    r"[!?¿¡;:\"'“”„‘’«»「」『』《》()\[\]{}*_`~…、。，；：！？؟،؛।·•]|[.,](?!\d)|[-‐–—](?!\d)|(?<=\w)[-‐–—]"
+)
+"""What two titles may differ in that say the same to a reader: "Set goals" and "set-goals!", but not C, C++ and C#."""
 _TITLE_KEYS = ("title", "point", "name", "heading", "description", "text")
 _STEM_SUFFIXES = ("ing", "ed", "es", "s", "ly")
 
@@ -127,21 +137,40 @@ def title_of(item: Any) -> str | None:
     return None
 
 
+def _without_number(title: str, place: int | None) -> str:
+    """A title without its place in the list: another number in front is a part of it, as in "404: Not found"."""
+    mark = _LEADING_NUMBER.match(title)
+    digits = _DIGITS.search(mark[0]) if mark is not None else None
+    if mark is None or (place is not None and digits is not None and int(digits[0]) not in {place, place - 1}):
+        return title
+    return title[mark.end() :]
+
+
 @lru_cache(maxsize=1024)
-def clean_title(raw: str, *, max_words: int | None = None) -> str:
-    """One line of plain words: no numbering, markup, quotes, invisible characters, or description behind it."""
+def clean_title(raw: str, *, max_words: int | None = None, place: int | None = None) -> str:
+    """One line of plain words: no numbering, markup, quotes, invisible characters, or description behind it.
+
+    Args:
+        raw: As the model, or the caller, wrote it.
+        max_words: It is cut after so many words; `None`: not cut.
+        place: In its list, from 1: the only number that it is rid of; `None`: it is rid of any.
+    """
     title = _SPACES.sub(" ", _INVISIBLE.sub(" ", without_hidden_text(raw[:_LONGEST_ITEM]))).strip()
     # What is bold at the start is the title where the rest is about it: "**Title**: and more". But "**Eat** more
     # vegetables" is a title with a bold word in it; a long one is a title and a sentence.
-    bold = _BOLD_HEAD.match(_LEADING_NUMBER.sub("", title.lstrip("#> ")))
-    if bold and (bold["colon"] or bold["dash"] or len(title.split()) > _LONG_TITLE_WORDS):
+    bold = _BOLD_HEAD.match(_without_number(title.lstrip("#> "), place))
+    has_names = _DUNDER.search(title) is not None
+    if bold and not has_names and (bold["colon"] or bold["dash"] or len(title.split()) > _LONG_TITLE_WORDS):
         title = bold["title"]
     previous = None
     while title != previous:  # "**1. "Title"**" wears several layers
         previous = title
-        title = _LEADING_NUMBER.sub("", title.lstrip(_LEADING_MARKUP))
-        title = _unquoted(title.rstrip(_TRAILING_MARKUP))
-        title = _SPACES.sub(" ", title.replace("**", "").replace("__", "").replace("`", ""))
+        names = _DUNDER.match(title)
+        leading = None if names else _LEADING_MARKUP.match(title)
+        title = _without_number(title[leading.end() :] if leading else title, place)
+        title = _unquoted(title.rstrip(_TRAILING_MARKUP.replace("_", "") if has_names else _TRAILING_MARKUP))
+        title = title.replace("**", "").replace("`", "")
+        title = _SPACES.sub(" ", title if has_names else title.replace("__", ""))
     # The description behind a long title goes, and what is above the limits of words and characters.
     if len(title.split()) > (max_words or _LONG_TITLE_WORDS) or (max_words and _DESCRIPTION.search(title)):
         title = _DESCRIPTION.split(title, maxsplit=1)[0].rstrip(_TRAILING_MARKUP) or title
@@ -211,15 +240,15 @@ class PointSieve:
         self._keys: set[str] = set()
         self._places = {point["index"]: point["index"] for point in known}
         """From a place in the model's list to the index of the point that stands there."""
-        self._place = len(known)
+        self._place = self._first = len(known)
         for point in known:
-            self.new_title(point["title"])
+            self.new_title(point["title"], point["index"])
 
     def take(self, raw: str) -> SkeletonPoint | None:
         """The point of the next raw title; `None`: there is nothing in it, or nothing new."""
         self._place += 1
         text, needs = split_needs(raw) if self._depends else (raw, [])
-        title = self.new_title(text)
+        title = self.new_title(text, self._number(text))
         if title is None:
             return None
         index = len(self.points) + 1
@@ -237,11 +266,17 @@ class PointSieve:
         self.points.append(point)
         return point
 
-    def new_title(self, raw: str) -> str | None:
+    def _number(self, text: str) -> int:
+        """What number this title would have: a list that goes on from another begins anew, or doesn't."""
+        begins = f"{self._place - self._first}"
+        return self._place - self._first if text.lstrip(_MARKS_BEFORE_NUMBER).startswith(begins) else self._place
+
+    def new_title(self, raw: str, place: int | None = None) -> str | None:
         """The clean title; `None`: there is nothing in it, or nothing new."""
-        title = clean_title(raw, max_words=self._max_words)
-        words = _WORD.findall(title.casefold())
-        key = " ".join(words) or title.casefold()
+        title = clean_title(raw, max_words=self._max_words, place=place)
+        folded = unicodedata.normalize("NFKC", title).casefold()
+        words = _SILENT.sub(" ", folded).split()
+        key = " ".join(words) or folded
         if not title or key in self._keys:
             return None
         if self._drop_similar:
@@ -256,7 +291,8 @@ class PointSieve:
 def clean_titles(raw: Iterable[str], *, max_words: int | None = None, drop_similar: bool = False) -> list[str]:
     """Clean titles, without empty ones and without repetitions."""
     sieve = PointSieve(max_words=max_words, drop_similar=drop_similar)
-    return [title for item in islice(raw, MOST_ITEMS) if (title := sieve.new_title(item)) is not None]
+    numbered = enumerate(islice(raw, MOST_ITEMS), start=1)
+    return [title for place, item in numbered if (title := sieve.new_title(item, place)) is not None]
 
 
 def _similar(left: frozenset[str], right: frozenset[str]) -> bool:
@@ -287,7 +323,7 @@ def given_points(given: object) -> list[SkeletonPoint]:
         raise SotConfigError(message)
     points: list[SkeletonPoint] = []
     for index, item in enumerate(given, start=1):
-        title = clean_title(title_of(item) or "")
+        title = clean_title(title_of(item) or "", place=index)
         if not title:
             message = (
                 f"given_skeleton: entry {index} is {kind_of(item)} without a word in it; it must be a title, or a "
@@ -341,6 +377,8 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
     def _titles_only(cls, value: Any) -> Any:
         if isinstance(value, list):
             value = {"points": value}
+        if isinstance(value, dict) and isinstance(value.get("points"), str):  # some models write JSON within JSON
+            value = {**value, "points": parse_skeleton(value["points"])}
         if isinstance(value, dict) and isinstance(value.get("points"), list):
             titles = [item if isinstance(item, str) else title_of(item) for item in value["points"]]
             value = {**value, "points": [title for title in titles if title is not None]}

@@ -18,6 +18,7 @@ from sot_graph.concurrency.isolation import ContainedError, run_isolated
 from sot_graph.errors import status_code
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
+from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
@@ -112,7 +113,7 @@ class ExpanderSource:
             await self._isolated(self._read_stream(draft))
         else:
             output = await self._isolated(call_expander(self._expander, self._given, self._config))
-            _take(read_output(output), draft)
+            _take(read_output(output), draft, ThoughtFilter(unopened=True), is_whole=True)
         draft.end()
 
     async def _isolated(self, call: Coroutine[Any, Any, T]) -> T:
@@ -124,16 +125,18 @@ class ExpanderSource:
 
     async def _read_stream(self, draft: TextDraft) -> None:
         pieces: Any = stream_expander(self._expander, self._given, self._config)
+        thoughts = ThoughtFilter(unopened=None)
         async with aclosing(pieces):
             async for piece in pieces:
                 if self._watcher.is_left:
                     return
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
-                    _take(read_output({"text": "", **piece}), draft)
+                    _take(read_output({"text": "", **piece}), draft, thoughts)
                 elif isinstance(piece, (str, BaseMessage)):
-                    draft.write(clean_text(piece if isinstance(piece, str) else str(piece.text)))
+                    draft.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))
                 else:
-                    _take(read_output(piece), draft)
+                    _take(read_output(piece), draft, thoughts)
+        draft.write(thoughts.finish())
 
     def _named(self, error: Exception) -> Exception:
         """An expander's exception by its name; what came from a model stays as it is, for `explain` knows it."""
@@ -143,12 +146,14 @@ class ExpanderSource:
         return ExpanderError(f"the expander raised {type(error).__name__}: {self._redactor.text(str(error))}")
 
 
-def _take(expanded: tuple[str, list[Source]], draft: TextDraft) -> None:
+def _take(
+    expanded: tuple[str, list[Source]], draft: TextDraft, thoughts: ThoughtFilter, *, is_whole: bool = False
+) -> None:
     text, sources = expanded
     known = list(draft.sources)
     # Some expanders tell the sources that are new, others all that there are by now.
     draft.sources = sources if sources[: len(known)] == known else known + sources
-    draft.write(text)
+    draft.write(thoughts.feed(text) + (thoughts.finish() if is_whole else ""))
 
 
 class _ExpanderWatcher(BaseCallbackHandler):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from langchain_core.messages import AIMessage, HumanMessage
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
+from sot_graph.llm.reply import WithheldReplyError
 
 if TYPE_CHECKING:
     from sot_graph.writing.writer import TextDraft
@@ -39,6 +40,7 @@ class ModelSource:
         """Write the text. A reply from which nothing was sent is asked for again; another is continued from its text.
 
         Raises:
+            WithheldReplyError: A filter, or the model itself, ended it. What there is of it stays in the draft.
             Exception: Trying again and going on are used up.
         """
         call, stream = self._call, self._call.run.stream
@@ -64,7 +66,9 @@ class ModelSource:
                     raise
         if text:
             draft.write(text)
-        draft.end(cut_off=reply.was_cut_off)
+        draft.end(reply.ending)
+        if reply.was_withheld and draft.cleaner.says_something:
+            raise WithheldReplyError(reply.ending)
 
 
 def _continuation(written: str, reply: str) -> str:

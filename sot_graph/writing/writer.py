@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from sot_graph.events import SotEvent
+    from sot_graph.llm.reply import Ending
     from sot_graph.run import RunContext
     from sot_graph.types import ExpansionStatus, Source, Stage
     from sot_graph.writing.cleaner import TextCleaner
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 _TRIES_FOR_A_TEXT = 2
+_WHY_NOTHING = {
+    "length": ": its tokens ran out before the first word (thinking takes some, too)",
+    "filtered": ": the provider's filter withheld it",
+    "refused": ": the model declined",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +168,7 @@ async def write_something(source: TextSource, draft: TextDraft, call: ModelCall)
         if draft.cleaner.says_something:
             return None
         call.trace.reject(f"{source.who} wrote nothing")
-    why = ": its tokens ran out before the first word (thinking takes some, too)" if draft.truncated else ""
+    why = _WHY_NOTHING.get(draft.ending or "stop", "")
     return f"{source.who} wrote nothing for it, twice{why}"
 
 
@@ -191,8 +197,8 @@ class TextDraft:
     ) -> None:
         self.sources: Sequence[Source] = ()
         """What the text rests on."""
-        self.truncated = False
-        """Whether the text ends where the model ran into a token limit."""
+        self.ending: Ending | None = None
+        """How the source's reply ended."""
         self.first_text_at: float | None = None
         self.cleaner = make_cleaner()
         """Holds the text as far as it has been cleaned, also that of a try that broke off."""
@@ -221,10 +227,15 @@ class TextDraft:
         """The next piece, as it comes from the source."""
         self._add(self.cleaner.feed(piece))
 
-    def end(self, *, cut_off: bool = False) -> None:
-        """The text is whole, or ends at a token limit."""
-        self.truncated = cut_off
-        self._add(self.cleaner.finish(cut_off=cut_off))
+    @property
+    def truncated(self) -> bool:
+        """Whether the text ends where the model ran into a token limit."""
+        return self.ending == "length"
+
+    def end(self, ending: Ending | None = "stop") -> None:
+        """The reply has ended."""
+        self.ending = ending
+        self._add(self.cleaner.finish(cut_off=self.truncated))
 
     def _add(self, text: str) -> None:
         if not text:

@@ -301,8 +301,8 @@ def test_an_unknown_model_is_a_failed_run(endpoint: StrictEndpoint):
 
 
 def test_a_server_in_trouble_is_a_failed_run(endpoint: SimulatedEndpoint):
-    endpoint.faults = [Fault(Status(500, retry_after=0))]
-    fails(ask(endpoint, "How?", "--json"), 1, "HTTP 500")
+    endpoint.faults = [Fault(Status(502, retry_after=0))]
+    fails(ask(endpoint, "How?", "--json"), 1, "HTTP 502")
 
 
 def shell(script: str, endpoint: SimulatedEndpoint, **environment: str) -> subprocess.CompletedProcess[str]:

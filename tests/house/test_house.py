@@ -21,12 +21,12 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 16_100
-MOST_FILES = 95
-MOST_FUNCTIONS = 162
-MOST_FILES_ON_A_PATH = 28
+MOST_LINES = 17_130
+MOST_FILES = 98
+MOST_FUNCTIONS = 181
+MOST_FILES_ON_A_PATH = 30
 MOST_SEAMS = 6
-LONGEST_MODULE = 462
+LONGEST_MODULE = 480
 
 
 class Tracer(BaseTracer):

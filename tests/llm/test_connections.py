@@ -14,8 +14,7 @@ from langchain_openai import ChatOpenAI
 
 from sot_graph.llm import loop_bound_model
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.provider_errors import explain
-from sot_graph.llm.retry_policy import is_retryable
+from sot_graph.llm.provider_errors import explain, is_retryable
 from tests.support.http_errors import openai_http
 
 ASK = [HumanMessage("Why is the sky blue?")]

@@ -4,10 +4,11 @@ import httpx2
 import openai
 import pytest
 from hypothesis import given, strategies as st
+from langchain_core.exceptions import ModelRateLimitError, ModelTimeoutError
 
 from sot_graph.errors import status_code
-from sot_graph.llm.provider_errors import explain, is_callers_to_fix
-from sot_graph.llm.retry_policy import is_retryable, retry_after_seconds
+from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable, meaning_of
+from sot_graph.llm.retry_policy import retry_after_seconds
 from tests.support.http_errors import REQUEST, http_error, wrapped
 
 
@@ -64,7 +65,7 @@ def test_a_circle_of_causes_ends():
         (http_error(429, {"message": "Slow down."}), "Slow down. (HTTP 429)"),
         (http_error(400, {"error": {"message": "Too\n  long."}}), "Too long. (HTTP 400)"),
         (http_error(404, {"error": "model not found"}), "model not found (HTTP 404)"),
-        (http_error(500, {"detail": "x"}), "Error (HTTP 500)"),
+        (http_error(500, {"detail": "x"}), "x (HTTP 500)"),
         (ValueError("several\nlines\n\there"), "several lines here"),
         (ValueError(), "ValueError"),
         (ValueError("a\x00b \ud800 c"), "ab ? c"),
@@ -146,3 +147,77 @@ def test_any_message_becomes_one_bounded_line(text: str):
     assert line
     assert len(line.splitlines()) == 1
     assert len(line) <= 300
+
+
+class AnyError(Exception):
+    """Of a client that need not be installed."""
+
+    def __init__(self, text: str = "", **attributes: object) -> None:
+        super().__init__(text)
+        self.__dict__.update(attributes)
+
+
+def in_a_stream(body: object) -> openai.APIError:
+    """An error within a reply of status 200, as OpenAI's client and those made after it raise it."""
+    return openai.APIError("x", REQUEST, body=body)
+
+
+MEANINGS: list[tuple[str, Exception]] = [
+    ("busy", http_error(429)),
+    ("busy", http_error(503)),
+    ("busy", http_error(503, {"type": "server_error", "message": "Try later."})),
+    ("busy", http_error(529)),
+    ("busy", http_error(200, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})),
+    ("busy", in_a_stream({"code": 429, "message": "Slow down."})),
+    ("busy", ValueError({"message": "Provider returned error", "code": 429})),
+    ("busy", ValueError("OpenRouter API returned an error: Provider returned error (code: 429)")),
+    ("busy", AnyError(response={"Error": {"Code": "ThrottlingException", "Message": "Too many"}})),
+    ("busy", AnyError(code=429, status="RESOURCE_EXHAUSTED")),
+    ("busy", ModelRateLimitError("busy")),
+    ("transient", http_error(500)),
+    ("transient", in_a_stream({"code": 502, "message": "Provider returned error"})),
+    ("transient", in_a_stream({"type": "server_error", "message": "x"})),
+    ("transient", AnyError(status_code=-1)),
+    ("transient", ValueError("No data received from Ollama stream.")),
+    ("transient", ValueError("No generations found in stream.")),
+    ("transient", IndexError("list index out of range")),
+    ("transient", AnyError(response={"Error": {"Code": "x"}, "ResponseMetadata": {"HTTPStatusCode": 500}})),
+    ("transient", ModelTimeoutError("late")),
+    ("callers", http_error(401)),
+    ("callers", http_error(402)),
+    ("callers", AnyError(code=400, details={"error": {"details": [{"reason": "API_KEY_INVALID"}]}})),
+    ("callers", AnyError(response={"Error": {"Code": "UnrecognizedClientException"}})),
+    ("callers", type("NoCredentialsError", (Exception,), {})()),
+    ("callers", TypeError("Could not resolve authentication method.")),
+    ("final", http_error(400)),
+    ("final", http_error(501)),
+    ("final", http_error(429, {"code": "insufficient_quota"})),
+    ("final", ValueError("x")),
+]
+
+
+@pytest.mark.parametrize(("meaning", "error"), MEANINGS, ids=lambda value: repr(value)[:60])
+def test_what_an_error_means_is_in_what_it_carries_whoevers_class_it_is(meaning: str, error: Exception):
+    assert meaning_of(error) == meaning
+    assert meaning_of(wrapped(error)) == meaning or isinstance(error, (IndexError, ModelRateLimitError))
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError({"message": "Provider returned error", "code": 429}), "Provider returned error (HTTP 429)"),
+        (ValueError("OpenRouter said: Slow down. (code: 429)"), "OpenRouter said: Slow down. (HTTP 429)"),
+        (AnyError("ErrorResponse 400 {'error': {'message': 'Too long.'}}"), "Too long."),
+        (
+            AnyError('Error response 429 while fetching x: {"message":"Slow down."}', status_code=429),
+            "Slow down. (HTTP 429)",
+        ),
+        (
+            AnyError("x", response={"Error": {"Code": "ThrottlingException", "Message": "Too many tokens."}}),
+            "Too many tokens.",
+        ),
+        (IndexError("list index out of range"), "there is nothing in the reply"),
+    ],
+)
+def test_nobody_is_shown_a_dictionary(error: Exception, line: str):
+    assert explain(error) == line

@@ -8,9 +8,10 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_openai import ChatOpenAI
 
+from sot_graph import SotOptions, create_sot_graph
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.testing import Physics, Reply, SimulatedEndpoint, ToolCall
+from sot_graph.testing import Physics, Reply, SimulatedEndpoint, SkeletonResponder, ToolCall
 from tests.support.http_errors import openai_http
 
 ASK = [HumanMessage("Why is the sky blue?")]
@@ -113,9 +114,9 @@ async def test_one_to_a_schema_that_has_no_whole_json_is_a_reply_like_any_other(
     call = ModelCall(LoopModel(model), "skeleton", task, {}, {"response_format": SCHEMA})
     pieces: list[str] = []
     reply = await call.ask(ASK, on_text=pieces.append if is_streamed else None)
-    assert (reply.text, reply.finish_reason) == (REPLIES[name].text, REPLIES[name].finish_reason)
+    assert (reply.text, reply.ending) == (REPLIES[name].text, "length" if name == "cut off" else "filtered")
     assert reply.was_cut_off is (name == "cut off")
-    assert reply.was_refused is (name == "filtered")
+    assert reply.was_withheld is (name == "filtered")
     assert task.meter.usage["skeleton"]["calls"] == len(endpoint.requests) == 1
 
 
@@ -127,6 +128,27 @@ async def test_a_class_of_another_package_gets_the_objects_that_it_reads(endpoin
     assert (await here.ainvoke(ASK)).additional_kwargs["read"] == "Because."
     assert (await streamed(here)).content == "Because."
     assert (await here.bind(response_format=SCHEMA).ainvoke(ASK)).content == "Because."
+
+
+@pytest.mark.parametrize("mode", ["json_schema", "tools"])
+async def test_a_class_of_another_package_is_pipelined_by_one_call_for_the_skeleton(endpoint, mode):
+    endpoint.responder = SkeletonResponder(titles=["Light", "Water"])
+    model = Typed(model="simulated", base_url=endpoint.base_url, api_key="any")
+    options = SotOptions(min_points=2, dispatch="pipelined", structured_mode=mode, stream=True)
+    result = await create_sot_graph(model, options=options).ainvoke({"question": "How do plants grow?"})
+    assert [point["title"] for point in result["skeleton"]] == ["Light", "Water"]
+    assert len(endpoint.requests) == 3
+
+
+@pytest.mark.parametrize("kind", [ChatOpenAI, Typed])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_odd_counts_of_tokens_make_no_message_impossible(endpoint, kind, stream):
+    usage = {"prompt_tokens": 12.5, "completion_tokens": "many", "total_tokens": -1}
+    endpoint.responder = lambda _: Reply("Because.", usage=usage)
+    loop_model = LoopModel(kind(model="simulated", base_url=endpoint.base_url, api_key="any", stream_usage=True))
+    here = await loop_model.here()
+    message = await streamed(here) if stream else await here.ainvoke(ASK)
+    assert message.content == "Because."
 
 
 async def test_a_reply_whose_headers_are_wanted_has_them(endpoint):

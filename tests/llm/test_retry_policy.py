@@ -7,8 +7,10 @@ import httpx2
 import openai
 import pytest
 
+from sot_graph import SotOptions
 from sot_graph.errors import SkeletonError, SotConfigError, status_code
-from sot_graph.llm.retry_policy import backoff_seconds, is_retryable, retry_after_seconds
+from sot_graph.llm.provider_errors import is_retryable
+from sot_graph.llm.retry_policy import RetryPolicy, backoff_seconds, retry_after_seconds
 from tests.support.http_errors import REQUEST, http_error, wrapped
 
 
@@ -100,3 +102,30 @@ def test_waits_grow_and_are_bounded(attempt: int):
     waits = [backoff_seconds(attempt) for _ in range(50)]
     longest = min(8.0, 0.5 * 2 ** (attempt - 2))
     assert all(longest / 2 <= wait <= longest for wait in waits)
+
+
+@pytest.mark.parametrize("asked", ["0", "Wed, 21 Oct 2015 07:28:00 GMT", "0.001", None])
+@pytest.mark.parametrize("code", [429, 503, 529])
+def test_a_busy_provider_is_not_asked_in_a_storm_whatever_it_says(asked: str | None, code: int):
+    policy = RetryPolicy(SotOptions(rate_limit_patience=300))
+    error = http_error(code, headers={} if asked is None else {"retry-after": asked})
+    waits = []
+    while (wait := policy.wait_after(error)) is not None:
+        waits.append(wait)
+    assert waits[0] >= 0.1
+    assert len(waits) <= 20
+    assert 200 < sum(waits) <= 300
+
+
+def test_a_provider_that_says_when_is_asked_then():
+    policy = RetryPolicy(SotOptions(rate_limit_patience=60))
+    error = http_error(429, headers={"retry-after": "2"})
+    assert all(2 <= (policy.wait_after(error) or 0) <= 2.5 for _ in range(5))
+
+
+def test_a_failing_server_that_says_now_is_left_alone_for_a_moment():
+    policy = RetryPolicy(SotOptions(max_retries=2))
+    error = http_error(500, headers={"retry-after": "0"})
+    waits = [policy.wait_after(error) for _ in range(3)]
+    assert 0.25 <= (waits[0] or 0) <= 0.5 <= (waits[1] or 0)
+    assert waits[2] is None

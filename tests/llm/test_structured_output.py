@@ -10,8 +10,9 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel, field_validator
 
-from sot_graph.llm.call import ModelCall, Reply as ModelReply
+from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.reply import Reply as ModelReply
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured, pick_mode, to_completion
 from sot_graph.run import RunContext
 from sot_graph.testing import (
@@ -193,7 +194,7 @@ async def test_what_is_not_json_may_be_repaired_without_asking_again(
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("code", "error"),
-    [(401, openai.AuthenticationError), (400, openai.BadRequestError), (500, openai.InternalServerError)],
+    [(401, openai.AuthenticationError), (400, openai.BadRequestError), (502, openai.InternalServerError)],
 )
 async def test_a_providers_error_comes_out_as_it_is_after_one_request(
     mode: Any, code: int, error: type[Exception], endpoint: SimulatedEndpoint, make_run: MakeRun
@@ -256,7 +257,7 @@ def test_a_model_that_takes_tools_gets_them():
 
 
 def completion_of(message: AIMessage) -> Any:
-    return to_completion(ModelReply(str(message.text), message))
+    return to_completion(ModelReply.of(message))
 
 
 def test_a_reply_becomes_a_completion():
@@ -285,7 +286,7 @@ def test_a_tool_call_becomes_one():
         ({"stop_reason": "max_tokens"}, "length"),
         ({"finish_reason": "MAX_TOKENS"}, "length"),
         ({"stop_reason": "end_turn"}, "stop"),
-        ({"stop_reason": "tool_use"}, "tool_calls"),
+        ({"stop_reason": "tool_use"}, "stop"),  # there is no call in it
         ({"finish_reason": "content_filter"}, "content_filter"),
         ({"finish_reason": "something new"}, "stop"),
     ],

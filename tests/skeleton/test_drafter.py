@@ -259,9 +259,9 @@ async def test_a_refused_key_or_model_name_is_a_config_error_after_exactly_one_r
 
 
 async def test_a_server_that_stays_down_is_a_skeleton_error(endpoint: SimulatedEndpoint, make_run: MakeRun):
-    endpoint.faults = [Fault(Status(503, retry_after=0))]
+    endpoint.faults = [Fault(Status(502, retry_after=0))]
     run = make_run(max_retries=2)
-    with pytest.raises(SkeletonError, match=r"HTTP 503\)\. Check that the endpoint is up"):
+    with pytest.raises(SkeletonError, match=r"HTTP 502\)\. Check that the endpoint is up"):
         await draft(run, endpoint.chat_model())
     assert run.meter.usage["skeleton"]["calls"] == len(endpoint.requests) == 3
 
@@ -404,3 +404,26 @@ def test_a_given_skeleton_that_is_no_list_is_refused(given: Any):
 def test_a_given_entry_without_a_title_is_refused_by_its_position(entry: Any):
     with pytest.raises(SotConfigError, match="given_skeleton: entry 2 is"):
         given_points(["Alpha", entry])
+
+
+REFUSALS = [
+    Status(404, body={"error": {"message": "No endpoints found that support the requested parameters"}}),
+    Status(403, body={"error": {"message": "response_format is not allowed for this model"}}),
+    Status(400, body={"error": {"message": "json_schema is not supported"}}),
+    Status(501, body={"error": {"message": "Not implemented"}}),
+    Status(500),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda status: str(status.code))
+async def test_a_schema_that_is_refused_is_no_end_and_is_not_sent_again(
+    endpoint: SimulatedEndpoint, make_run: MakeRun, caplog: pytest.LogCaptureFixture, refusal: Status
+):
+    endpoint.faults = [Fault(refusal, lambda request: bool(request.response_format))]
+    run = make_run(max_retries=0)
+    assert titles(await draft(run, endpoint.chat_model())) == TITLES
+    assert len(endpoint.requests) == 2
+    assert titles(await Drafter(run, "And now?", []).draft()) == TITLES  # with the same model
+    assert len(endpoint.requests) == 3
+    told = [record.message for record in caplog.records if "structured_mode" in record.message]
+    assert len(told) == 1

@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from sot_graph.skeleton.parser import (
     MAX_TITLE_CHARS,
+    PointSieve,
     clean_title,
     clean_titles,
     given_points,
@@ -164,6 +165,51 @@ def test_a_title_too_long_ends_in_an_ellipsis():
 
 def test_repeated_titles_are_dropped_whatever_their_capitals_and_punctuation():
     assert clean_titles(["Set goals", "set goals.", "**SET  GOALS**", "Set-goals", "Plan"]) == ["Set goals", "Plan"]
+
+
+@pytest.mark.parametrize(
+    "titles",
+    [
+        ["C", "C++", "C#", "Objective-C"],
+        ["What costs 50", "What costs 50%", "What costs $50"],
+        ["At 5 °C", "At -5 °C"],
+        ["Version 1.5", "Version 15"],
+        ["कि", "की", "का"],
+        ["ก้าว", "กาว", "ข่าว", "ขาว"],
+        ["and/or", "and or"],
+    ],
+    ids=str,
+)
+def test_titles_that_differ_to_a_reader_are_different(titles: list[str]):
+    assert clean_titles(titles) == titles
+
+
+@pytest.mark.parametrize(
+    ("raw", "titles"),
+    [
+        (["400: Bad Request", "404: Not Found"], ["400: Bad Request", "404: Not Found"]),
+        (["-5°C and below", "Above"], ["-5°C and below", "Above"]),
+        (["__init__", "The method __new__"], ["__init__", "The method __new__"]),
+        (["__Bold__", "**Bolder**"], ["Bold", "Bolder"]),
+        (["1. Light", "2) Water", "(3) Soil"], ["Light", "Water", "Soil"]),
+        (["0. Light", "1. Water"], ["Light", "Water"]),
+        (["Step 1: Light", "Step 2: Water"], ["Light", "Water"]),
+        (["一、目标", "二、计划"], ["目标", "计划"]),
+    ],
+    ids=str,
+)
+def test_only_a_place_in_the_list_is_taken_off(raw: list[str], titles: list[str]):
+    assert clean_titles(raw) == titles
+    sieve = PointSieve()
+    assert [point["title"] for title in raw if (point := sieve.take(title))] == titles
+    assert [point["title"] for point in given_points(raw)] == titles
+    assert [point["title"] for point in given_points(titles)] == titles
+
+
+def test_a_list_that_goes_on_may_count_on_or_anew():
+    for rest in (["3. Soil", "4. Air"], ["1. Soil", "2. Air"]):
+        sieve = PointSieve(known=given_points(["Light", "Water"]))
+        assert [point["title"] for title in rest if (point := sieve.take(title))] == ["Soil", "Air"]
 
 
 def test_titles_without_letters_are_compared_as_they_are():

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from sot_graph.usage import UsageMeter, empty_usage, usage_metadata
+from sot_graph.usage import UsageMeter, empty_usage, log_nonsense, merged_usage, usage_metadata
 
 
 def test_a_call_is_counted_when_it_begins_for_its_stage_and_in_total():
@@ -25,6 +25,7 @@ def test_tokens_of_a_message_are_counted_cached_ones_too():
         "input_tokens": 7,
         "output_tokens": 2,
         "cached_tokens": 4,
+        "reasoning_tokens": 0,
         "calls": 0,
         "cache_hits": 0,
     }
@@ -50,4 +51,49 @@ def test_the_answers_usage_is_the_total():
         "output_tokens": 3,
         "total_tokens": 14,
         "input_token_details": {"cache_read": 3},
+        "output_token_details": {"reasoning": 0},
     }
+
+
+NONSENSE = [12.5, float("nan"), float("inf"), 2**53 + 1, -1, "12", True, [1], {"a": 1}]
+
+
+@pytest.mark.parametrize("odd", NONSENSE, ids=str)
+def test_what_is_no_number_of_tokens_is_not_counted_and_said_once(odd: Any, caplog: pytest.LogCaptureFixture):
+    log_nonsense.cache_clear()
+    meter = UsageMeter()
+    for _ in range(3):
+        meter.add_tokens("direct", {"input_tokens": odd, "output_tokens": 2, "input_token_details": odd})
+    assert meter.usage["total"]["input_tokens"] == 0
+    assert meter.usage["total"]["output_tokens"] == 6
+    assert [record.message.count("input_tokens") for record in caplog.records].count(1) == 1
+
+
+def test_a_whole_number_is_one_in_any_form():
+    meter = UsageMeter()
+    meter.add_tokens("direct", {"input_tokens": 12.0, "output_tokens": 2**53})
+    assert meter.usage["total"]["input_tokens"] == 12
+    assert meter.usage["total"]["output_tokens"] == 2**53
+
+
+@pytest.mark.parametrize(
+    ("chunks", "told"),
+    [
+        ([(10, 0), (0, 5)], (10, 5)),  # the prompt first, the reply last
+        ([(10, 1), (10, 2), (10, 3)], (10, 3)),  # what it is by then, again and again
+        ([(10, 1), (0, 1), (0, 1)], (10, 3)),
+        ([(0, 1), (10, 2)], (10, 3)),
+    ],
+)
+def test_of_counts_that_are_told_again_and_again_the_last_hold(chunks: Any, told: tuple[int, int]):
+    usage: Any = None
+    for read, written in chunks:
+        usage = merged_usage(usage, {"input_tokens": read, "output_tokens": written})
+    assert (usage["input_tokens"], usage["output_tokens"]) == told
+
+
+def test_a_hit_of_the_models_own_cache_costs_neither_a_call_nor_a_token():
+    meter = UsageMeter()
+    meter.begin_call("skeleton")
+    meter.add_tokens("skeleton", {"input_tokens": 7, "output_tokens": 2, "total_tokens": 9, "total_cost": 0})
+    assert meter.usage["skeleton"] == {**empty_usage()["total"], "cache_hits": 1}

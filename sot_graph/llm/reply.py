@@ -1,0 +1,218 @@
+"""What a model answered: its text without thoughts, how it ended, what it cost, whichever provider it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from openai import LengthFinishReasonError
+
+from sot_graph.llm.thoughts import ThoughtFilter, ends_unopened_thought
+from sot_graph.observability.run_trace import usage_of_failure
+from sot_graph.prompts.messages import clean_text
+from sot_graph.usage import merged_usage
+
+Ending: TypeAlias = Literal["stop", "length", "filtered", "refused", "broken"]
+"""How a reply ends: as it should, at a token limit, at a provider's filter, by the model's refusal, or too soon."""
+
+_REASON_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+_ENDINGS: Mapping[Ending, tuple[str, ...]] = {
+    "length": (
+        *("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"),
+        *("max_token", "token_limit"),
+    ),
+    "filtered": (
+        *("content_filter", "content_filtered", "guardrail_intervened", "safety", "recitation", "blocklist", "spii"),
+        *("prohibited_content", "image_safety", "model_armor", "error_toxic"),
+    ),
+    "refused": ("refusal",),
+    "broken": (
+        *("error", "failed", "cancelled", "insufficient_system_resource", "network_error", "malformed_function_call"),
+        *("malformed_response", "pause_turn"),
+    ),
+}
+_ENDING_OF: Mapping[str, Ending] = {reason: ending for ending, reasons in _ENDINGS.items() for reason in reasons}
+
+
+class UnfinishedReplyError(ConnectionError):
+    """A reply that ended before its end, though the connection did not break: the same call may well succeed."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(f"its reply ended too soon{f' ({reason})' if reason else ''}")
+
+
+class WithheldReplyError(Exception):
+    """A reply that a filter or the model itself has ended: asking again would not help."""
+
+    def __init__(self, ending: Ending | None) -> None:
+        super().__init__(
+            "the provider's filter ended the reply" if ending == "filtered" else "the model declined to answer"
+        )
+
+
+def ending_of(message: AIMessage) -> tuple[Ending | None, str]:
+    """How a reply ended, and the provider's own word for it; `None`: the provider does not say."""
+    metadata, extra = message.response_metadata, message.additional_kwargs
+    details = metadata.get("incomplete_details")
+    feedback = metadata.get("prompt_feedback")
+    reasons = [
+        details.get("reason") if isinstance(details, Mapping) else None,
+        *(holder.get(key) for holder in (metadata, extra) for key in _REASON_KEYS),
+        "content_filter" if isinstance(feedback, Mapping) and feedback.get("block_reason") else None,
+        metadata.get("status"),  # OpenAI's Responses
+    ]
+    reason = next((each for each in reasons if isinstance(each, str) and each), "")
+    if extra.get("refusal"):
+        return "refused", reason
+    return (_ENDING_OF.get(reason.casefold(), "stop") if reason else None), reason
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a model answered."""
+
+    text: str
+    """Without thoughts."""
+    message: AIMessage
+    ending: Ending | None
+    """`None`: the provider does not say."""
+
+    @classmethod
+    def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None) -> Reply:
+        """A whole message as a reply."""
+        thoughts = thoughts or ThoughtFilter(unopened=True)
+        text = thoughts.feed(clean_text(text_of(message))) + thoughts.finish()
+        return cls(text, message, _ending(message, thoughts))
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether the reply ran into a token limit."""
+        return self.ending == "length"
+
+    @property
+    def was_withheld(self) -> bool:
+        """Whether a filter ended the reply, or the model declined to answer."""
+        return self.ending in {"filtered", "refused"}
+
+    @property
+    def is_half(self) -> bool:
+        """Whether what stands last in it may be half of something."""
+        return self.ending not in {"stop", None}
+
+
+def _ending(message: AIMessage, thoughts: ThoughtFilter) -> Ending | None:
+    ending, _ = ending_of(message)
+    # A thought without an end is no answer. Not every server says that the tokens ran out.
+    return "length" if thoughts.is_open and ending in {"stop", None} else ending
+
+
+def text_of(chunk: Any) -> str:
+    """The text of a message, of a streamed piece, or of a chain that ends in plain strings."""
+    content = chunk if isinstance(chunk, str) else getattr(chunk, "content", None)
+    return content if isinstance(content, str) else str(getattr(chunk, "text", chunk))
+
+
+def as_chunk(message: AIMessage) -> AIMessageChunk:
+    """A streamed message: that of a model which doesn't stream comes whole."""
+    if isinstance(message, AIMessageChunk):
+        return message
+    return AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last")
+
+
+def unfinished(error: Exception) -> AIMessage:
+    """A reply to a schema that the OpenAI client raises in place of returning it: it has no whole JSON."""
+    if not isinstance(error, LengthFinishReasonError):
+        return AIMessage("", response_metadata={"finish_reason": "content_filter"})
+    text = error.completion.choices[0].message.content if error.completion.choices else ""
+    metadata = {"finish_reason": "length", "model_name": error.completion.model}
+    return AIMessage(text or "", response_metadata=metadata, usage_metadata=usage_of_failure(error))
+
+
+class StreamedReply:
+    """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop.
+
+    Args:
+        thoughts: Takes thoughts out.
+        with_tools: Whether tools were offered. A call of another is no part of the reply, and text before a call is no
+            part of what was asked for.
+    """
+
+    def __init__(self, thoughts: ThoughtFilter, *, with_tools: bool) -> None:
+        self.usage: Any = None
+        self._thoughts = thoughts
+        self._with_tools = with_tools
+        self._pieces: list[str] = []
+        self._waiting: list[str] = []
+        """Text where a tool's call may still come."""
+        self._response_metadata: dict[str, Any] = {}
+        self._additional_kwargs: dict[str, Any] = {}
+        self._tool_calls: AIMessageChunk | None = None
+        self._half = ""
+        """The first half of a surrogate pair whose other half is still to come."""
+
+    def add(self, chunk: Any) -> str:
+        """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
+        text, self._half = self._half + text_of(chunk), ""
+        if "\ud800" <= text[-1:] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        text = self._thoughts.feed(clean_text(text)) if text else ""
+        calls = ""
+        if isinstance(chunk, AIMessage):
+            chunk = as_chunk(chunk)
+            self.add_metadata(chunk)
+            if self._with_tools and chunk.tool_call_chunks:
+                self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
+                calls = "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
+        if self._with_tools:
+            self._waiting.append(text)
+            return calls
+        if text:
+            self._pieces.append(text)
+        return text
+
+    def finish(self) -> str:
+        """All chunks have come: the rest of the text."""
+        rest = "".join(self._waiting) + self._thoughts.finish()
+        self._waiting.clear()
+        self._pieces.append(rest)
+        return "" if self._tool_calls is not None else rest
+
+    def add_metadata(self, message: AIMessage) -> None:
+        """Take what stands beside a chunk's text."""
+        if message.usage_metadata:
+            self.usage = merged_usage(self.usage, message.usage_metadata)
+        for known, new in (
+            (self._response_metadata, message.response_metadata),
+            (self._additional_kwargs, message.additional_kwargs),
+        ):
+            if new:
+                known.update({key: value for key, value in new.items() if value is not None})
+
+    @property
+    def text(self) -> str:
+        """What there is of the text."""
+        return "".join(self._pieces)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of the reply was passed on."""
+        return bool(self._pieces) or self._tool_calls is not None
+
+    @property
+    def found_unopened(self) -> bool:
+        """Whether there was a thought without an opening tag, be it taken out in time or not."""
+        return self._thoughts.found_unopened or ends_unopened_thought(self.text)
+
+    def reply(self) -> Reply:
+        """The whole reply."""
+        message = AIMessage(
+            content=self.text,
+            tool_calls=[] if self._tool_calls is None else self._tool_calls.tool_calls,
+            invalid_tool_calls=[] if self._tool_calls is None else self._tool_calls.invalid_tool_calls,
+            response_metadata=self._response_metadata,
+            additional_kwargs=self._additional_kwargs,
+            usage_metadata=self.usage,
+        )
+        return Reply(self.text, message, _ending(message, self._thoughts))

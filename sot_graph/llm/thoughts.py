@@ -1,0 +1,165 @@
+"""Thoughts that a model writes into its reply, taken out while it streams, whatever the pieces that it comes in.
+
+Providers that know their model's thoughts keep them apart. Local servers and gateways often don't: the thought then
+stands in the text, in tags, in gpt-oss channels, or with a closing tag only, where the template of the prompt has
+opened it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+_CHANNEL = ("<|channel|>", "<|start|>assistant")
+_OPENINGS = (
+    *("<think>", "<thinking>", "<thought>", "<thoughts>", "<reasoning>", "<seed:think>", "[think]", "◁think▷"),
+    *("<|start_thinking|>", "<|begin_of_thought|>", "<|thinking|>"),
+)
+_CLOSINGS = (
+    *("</think>", "</thinking>", "</thought>", "</thoughts>", "</reasoning>", "</seed:think>", "[/think]", "◁/think▷"),
+    *("<|end_thinking|>", "<|end_of_thought|>", "<|/thinking|>"),
+)
+_CLOSING_OF = {opening: re.compile(re.escape(end), re.IGNORECASE) for opening, end in zip(_OPENINGS, _CLOSINGS)}  # noqa: B905
+_FINAL = re.compile(r"<\|channel\|>final[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?<\|message\|>")
+_CLOSING_OF |= dict.fromkeys(_CHANNEL, _FINAL)
+# gpt-oss again, from servers that leave its special tokens out: "analysisWe need to ...assistantfinalThe sky is".
+_BARE = "analysis"
+_BARE_OPENING = re.compile(r"analysis(?=[A-Z\"'])")
+_BARE_CLOSING = re.compile(r"assistant\s?final")
+_LONGEST_MARK = 128
+_MOST_SPACE = 4096
+"""White space at the start that is looked through."""
+_UNOPENED = re.compile(rf"(?<![`'\"“(])(?:{'|'.join(map(re.escape, _CLOSINGS))})(?![`'\"”)])", re.IGNORECASE)
+"""A closing tag, but for one that a text quotes."""
+_TELLTALES = (
+    *("okay, ", "ok, ", "alright, ", "hmm", "let me think", "let's think", "first, i need", "first, let me"),
+    *("i need to", "we need to", "we are asked", "the user ", "so the user", "so, the user", "thinking process"),
+)
+"""How models begin to think aloud."""
+
+
+class ThoughtFilter:
+    """Takes a reply's text piece by piece, and gives back what is no thought.
+
+    A thought is looked for at the reply's start; a text that quotes the tags keeps them. What comes without an opening
+    tag can be told only once its closing tag is there, so such a beginning is held back where it may be one.
+
+    Args:
+        unopened: Whether the model's last reply had a thought without an opening tag; `None`: not known yet.
+        expects_form: Whether JSON or a list is wanted, so that words at the start may well be a thought.
+
+    Example:
+        >>> thoughts = ThoughtFilter()
+        >>> [thoughts.feed(piece) for piece in ("<thi", "nk>Hm.</think>", "Because.")]
+        ['', '', 'Because.']
+    """
+
+    def __init__(self, *, unopened: bool | None = False, expects_form: bool = False) -> None:
+        self.is_open = False
+        """Whether the whole reply ends within a thought."""
+        self.found_unopened = False
+        """Whether a thought without an opening tag was taken out."""
+        self._unopened = unopened
+        self._expects_form = expects_form
+        self._state: Literal["start", "thought", "held", "text", "final", "over"] = "start"
+        self._is_first = True
+        self._closing = _UNOPENED
+        self._held = ""
+        self._pieces: list[str] = []
+        """What was held back before that: text, unless an unopened thought ends."""
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; give back what is text for certain."""
+        if self._state == "text":
+            return piece
+        if self._state == "over":
+            return ""
+        self._held += piece
+        while self._state in {"start", "thought", "held"}:
+            if not (self._settle_start() if self._state == "start" else self._leave(is_whole=False)):
+                return ""
+        text, self._held = self._held, ""
+        if self._state == "final":
+            # gpt-oss ends its text with a mark, too.
+            text, mark, _ = text.partition("<|")
+            if mark:
+                self._state = "over"
+            elif text.endswith("<"):
+                text, self._held = text[:-1], "<"
+        return text
+
+    def finish(self) -> str:
+        """Take the reply's end; give back the rest of the text."""
+        while self._state == "held" and self._leave(is_whole=True):
+            self._settle_start()
+        self.is_open = self._state == "thought"
+        rest = "" if self.is_open or self._state == "over" else "".join(self._pieces) + self._held
+        self._pieces, self._held = [], ""
+        return rest
+
+    def _leave(self, *, is_whole: bool) -> bool:
+        """Come to the thought's end. False: it isn't there yet."""
+        end = self._closing.search(self._held)
+        if end is not None and self._state == "held":
+            if end.end() == len(self._held) and not is_whole:
+                return False  # the next character may be a quote's end
+            before = "".join(self._pieces) + self._held[: end.start()]
+            if any(opening in before.casefold() for opening in _OPENINGS):
+                self._state, self._held, self._pieces = "text", "".join(self._pieces) + self._held, []
+                return True
+            self.found_unopened = True
+        if end is None:
+            cut = max(0, len(self._held) - _LONGEST_MARK)
+            if self._state == "held" and cut:
+                self._pieces.append(self._held[:cut])
+            self._held = self._held[cut:]
+            return False
+        self._pieces.clear()
+        self._held, self._is_first = self._held[end.end() :], False
+        self._state = "final" if self._closing is _FINAL else "start"
+        return True
+
+    def _settle_start(self) -> bool:
+        """Tell what begins here. False: more of it is needed."""
+        start = self._held.lstrip()
+        lower = start[:_LONGEST_MARK].casefold()
+        for opening, closing in _CLOSING_OF.items():
+            if lower.startswith(opening):
+                # The final channel may come without one of thoughts: its own mark opens and closes.
+                after = start if closing is _FINAL else start[len(opening) :]
+                self._state, self._closing, self._held = "thought", closing, after
+                return True
+        if _BARE_OPENING.match(start):
+            self._state, self._closing, self._held = "thought", _BARE_CLOSING, start
+            return True
+        for end in _CLOSINGS:
+            if lower.startswith(end):
+                self._is_first, self.found_unopened, self._held = False, True, start[len(end) :]
+                return self._settle_start()
+        is_unknown = self._is_first and self._unopened is None
+        marks = (*_CLOSING_OF, *_CLOSINGS, *(_TELLTALES if is_unknown else ()))
+        if len(self._held) < _MOST_SPACE and (
+            any(len(lower) < len(mark) and mark.startswith(lower) for mark in marks) or _BARE.startswith(start)
+        ):
+            return False
+        may_be_thought = self._is_first and (
+            self._unopened
+            or (is_unknown and (lower.startswith(_TELLTALES) or (self._expects_form and start[:1].isalpha())))
+        )
+        if may_be_thought:
+            self._state, self._closing = "held", _UNOPENED
+        else:
+            self._state, self._held = "text", self._held if self._is_first else start
+        return True
+
+
+def without_thoughts(text: str) -> str:
+    """A whole text without thoughts, be they closed or not."""
+    thoughts = ThoughtFilter(unopened=True)
+    return thoughts.feed(text) + thoughts.finish()
+
+
+def ends_unopened_thought(text: str) -> bool:
+    """Whether a text, from whose start no thought was taken, holds a closing tag that nothing has opened."""
+    end = _UNOPENED.search(text)
+    return end is not None and not any(opening in text[: end.start()].casefold() for opening in _OPENINGS)

@@ -1,0 +1,20 @@
+"""langchain-anthropic."""
+
+from tests.support.wires import AnthropicWire
+from tests.support.wires.cases import ProviderCases
+
+
+class TestAnthropic(ProviderCases):
+    efforts = (
+        {"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 8192},
+        {"thinking": {"type": "disabled"}},
+        lambda body: (body.get("thinking") or {}).get("type"),
+    )
+
+    def make_wire(self):
+        return AnthropicWire()
+
+    def make_model(self, url):
+        from langchain_anthropic import ChatAnthropic
+
+        return ChatAnthropic(model="claude-sonnet-4-5", base_url=url, api_key="any", max_retries=0)
