@@ -8,6 +8,17 @@ _OPENING = re.compile(r"(?:[\s#>*_\"“„‘«「'•-]|`{1,2}(?!`)){0,40}")
 """What may stand before an echo: marks of all kinds, but no code fence."""
 _NUMBER = re.compile(r"[(\[]?(\d{1,3})\s?[.)\]:、](?!\d)")
 _UNFINISHED_NUMBER = re.compile(r"[(\[]?\d{0,3}\s?$")
+_LABELS = (
+    "section", "point", "part", "step", "chapter", "item", "topic", "abschnitt", "punkt", "teil", "schritt", "kapitel",
+    "partie", "étape", "chapitre", "sección", "punto", "parte", "paso", "capítulo", "seção", "ponto", "passo",
+    "sezione", "capitolo",
+)  # fmt: skip
+"""What models put before a point's number: "Section 2: Soil"."""
+_LABEL = re.compile(r"[^\W\d_]{1,12}")
+_NUMBER_OF_LABEL = re.compile(r"[ \t]{1,3}(\d{1,3})(?!\d)[ \t.):\]–—-]*\n?")
+_UNFINISHED_NUMBER_OF_LABEL = re.compile(r"[ \t]{0,3}\d{0,3}$")
+_UNDERLINE = re.compile(r"[ \t]*(?:={2,}|-{2,})[ \t]*(?:\r?\n|$)")
+_UNFINISHED_UNDERLINE = re.compile(r"[ \t]*(?:=*|-*)[ \t\r]*$")
 _MARKS = "*_\"“”„‘’«»「」'`"
 _TERMINATOR = re.compile(r"[ \t]*(?:[:：]|[.\-–—](?=\s|$)|\r?\n)")
 _UNFINISHED_TERMINATOR = re.compile(r"[ \t]*[.\-–—\r]?$")
@@ -156,6 +167,8 @@ class _Start:
         if prefill and self._has(0, prefill, exact=True):
             return len(prefill)
         opening = self._run(_OPENING, 0)
+        if index and (end := self._label_end(opening, index, title)):
+            return end
         number = _NUMBER.match(self.text, opening)
         if number:
             self._must_go_on_after(number.end())
@@ -167,6 +180,27 @@ class _Start:
         if index and number and int(number[1]) == index and (index > 1 or not self._begins_a_list(number.end())):
             return start
         return 0
+
+    def _label_end(self, position: int, index: int, title: str) -> int:
+        """Where "Section 2: Title", or "Section 2" on a line of its own, ends; 0: there is none."""
+        label = _LABEL.match(self.text, position)
+        if label is None:
+            return 0
+        word = label[0].casefold()
+        if label.end() == len(self.text) and any(each.startswith(word) for each in _LABELS):
+            self._must_go_on_after(label.end())
+        if word not in _LABELS:
+            return 0
+        if not self.final and _UNFINISHED_NUMBER_OF_LABEL.match(self.text, label.end()):
+            raise _NeedsMoreError
+        number = _NUMBER_OF_LABEL.match(self.text, label.end())
+        if number is None:
+            return 0
+        self._must_go_on_after(number.end())
+        if number[0].endswith("\n"):
+            return number.end() if int(number[1]) == index else 0
+        start = self._run(_OPENING, number.end())
+        return self._title_end(start, start + len(title)) if title and self._has(start, title) else 0
 
     def _run(self, pattern: re.Pattern[str], position: int) -> int:
         """Where a run of characters ends that more of them may make longer."""
@@ -203,7 +237,10 @@ class _Start:
             closed_bold = "*" in self.text[position:after_title]
             return after_title if closed_bold and not self._goes_on_in_a_sentence(after_title) else 0
         if terminator[0].endswith("\n"):
-            return terminator.end()
+            if not self.final and _UNFINISHED_UNDERLINE.match(self.text, terminator.end()):
+                raise _NeedsMoreError
+            underline = _UNDERLINE.match(self.text, terminator.end())
+            return underline.end() if underline else terminator.end()
         return self._marks_end(terminator.end(), opened - (after_title - position))
 
     def _goes_on_in_a_sentence(self, position: int) -> bool:

@@ -27,6 +27,15 @@ def clean(
 @pytest.mark.parametrize(
     "echo",
     [
+        "# Section 2: Set clear goals\n",
+        "Point 2: Set clear goals\n\n",
+        "**Point 2: Set clear goals**\n\n",
+        "## Point 2. **Set clear goals**: ",
+        "Abschnitt 2 – Set clear goals\n",
+        "Section 2\n\n",
+        "Set clear goals\n===============\n\n",
+        "Set clear goals\n---\n\n",
+        "# Section 2: Set clear goals\n====\n",
         "Set clear goals: ",
         "Set clear goals:\n\n",
         "Set clear goals\n",
@@ -93,6 +102,12 @@ def test_an_echoed_title_or_number_is_stripped_in_every_dress(echo: str, pieces:
         "# A heading\n\ntext",
         "目标很重要。",
         "2",
+        "Step 2 is the hardest.",
+        "Point 3: another one.",
+        "Part of it is luck.",
+        "Pointing helps.",
+        "P",
+        "Section 2 of the act says so.",
     ],
 )
 def test_what_only_looks_like_an_echo_stays(text: str, pieces: int | None):
