@@ -10,6 +10,8 @@ from pytest_socket import enable_socket, socket_allow_hosts
 from sot_graph import SotOptions
 from sot_graph.run import RunContext, open_run
 
+pytest_plugins = ["tests.support.development_server"]
+
 LOOPBACK = ["127.0.0.1", "localhost", "::1"]
 
 

@@ -88,6 +88,7 @@ class LiveMessage:
         self._id = message_id
         self._reader = AnswerReader()
         self._text: list[str] = []
+        self._held = ""
         self._has_begun = False
         # Points that are written in threads of their own speak at the same time.
         self._lock = threading.Lock()
@@ -114,16 +115,25 @@ class LiveMessage:
     def hear(self, event: SotEvent) -> None:
         """Take one of the run's events, and say what can be read now."""
         with self._lock:
-            if text := self._reader.feed(event):
-                self._text.append(text)
-                self._say(AIMessageChunk(content=text, id=self._id))
+            text, self._held = self._held + self._reader.feed(event), ""
+            if event["type"] == "sot.skeleton" and not self._has_begun:
+                # Most often the superstep ends here, and pages show the state in place of what was said in it. So the
+                # first title is said as the next one begins, a few milliseconds later.
+                self._held = text
+            elif text:
+                self._say_text(text)
 
     def remind(self, config: RunnableConfig) -> None:
-        """Say nothing, once a superstep: a page that shows the state's messages has lost sight of this one."""
+        """A superstep begins. Pages that show the state have lost sight of this message: say nothing, once."""
         step = config.get("metadata", {}).get("langgraph_step")
         with self._lock:
-            if self._has_begun and step != self._step:
-                self._step = step
+            if step == self._step:
+                return
+            self._step = step
+            if self._held:
+                self._say_text(self._held)
+                self._held = ""
+            elif self._has_begun:
                 chunk = ChatGenerationChunk(message=AIMessageChunk(content="", id=self._id))
                 self._run_at_once.on_llm_new_token("", chunk=chunk)
 
@@ -159,6 +169,10 @@ class LiveMessage:
         self._tell("on_stream_event", {"event": "message-start", "role": "ai", "id": self._id, "message_id": self._id})
         block = {"event": "content-block-start", "index": 0, "content": {"type": "text", "text": ""}}
         self._tell("on_stream_event", block)
+
+    def _say_text(self, text: str) -> None:
+        self._text.append(text)
+        self._say(AIMessageChunk(content=text, id=self._id))
 
     def _say(self, chunk: AIMessageChunk) -> None:
         if not self._has_begun:

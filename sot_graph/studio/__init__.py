@@ -11,23 +11,32 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import TypedDict
+
+from sot_graph.options import SotContext
+
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langgraph.graph import MessagesState
     from langgraph.graph.state import CompiledStateGraph
 
-    from sot_graph.options import SotContext
+__all__ = ["AgentContext", "build_agent"]
 
-__all__ = ["build_agent"]
+
+class AgentContext(TypedDict, total=False):
+    """What a run of the agent may set."""
+
+    sot: SotContext
+    """Options of the graph inside, for one run."""
 
 
 def build_agent(
     model: Runnable[Any, Any],
-) -> CompiledStateGraph[MessagesState, SotContext, MessagesState, MessagesState]:
+) -> CompiledStateGraph[MessagesState, AgentContext, MessagesState, MessagesState]:
     """An example agent with the graph inside, which Studio unfolds.
 
     Questions that gain by a skeleton go through the graph, and all others to the model itself. A learned router
-    decides, without a model call. The options of `SotContext` reach the graph inside.
+    decides, without a model call. The options of `context["sot"]` reach the graph inside.
 
     Args:
         model: A LangChain chat model.
@@ -43,13 +52,12 @@ def build_agent(
     from langgraph.graph import END, START, MessagesState, StateGraph
 
     from sot_graph.graph import create_sot_graph
-    from sot_graph.options import SotContext
     from sot_graph.routing.learned_router import LearnedRouter
 
     reply: Runnable[Any, Any] = (
         RunnableLambda(itemgetter("messages")) | model | RunnableLambda(lambda message: {"messages": [message]})
     )
-    builder = StateGraph(MessagesState, context_schema=SotContext)
+    builder = StateGraph(MessagesState, context_schema=AgentContext)
     builder.add_node("chat", reply)
     builder.add_node("long_answer", create_sot_graph(model))
     edge = LearnedRouter().as_edge({"skeleton": "long_answer", "direct": "chat"})

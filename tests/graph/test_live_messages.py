@@ -99,6 +99,17 @@ async def test_one_message_in_reading_order(heard, endpoint, options, where):
     assert final.name == "sot_graph"
 
 
+async def test_no_state_comes_amid_the_text_for_pages_show_it_in_its_place(endpoint, dispatch):
+    graph = sot(endpoint, options={"dispatch": dispatch})
+    modes = []
+    async for mode, part in graph.astream(CHAT, stream_mode=["values", "messages"]):
+        if mode == "values" or part[0].content:
+            modes.append(mode)
+    assert modes.count("messages") > 3
+    amid = modes[modes.index("messages") : len(modes) - modes[::-1].index("messages")]
+    assert set(amid) == {"messages"}
+
+
 @pytest.mark.parametrize("how", ["mark", "skip"])
 @pytest.mark.parametrize("fault", ["a failing point", "none"])
 async def test_a_failing_point_is_marked_or_left_out(heard, endpoint, dispatch, how, fault):

@@ -33,7 +33,7 @@ async def test_an_assistant_with_four_points_at_most_writes_four_and_a_run_may_s
 
 async def test_the_options_of_the_agents_assistant_reach_the_graph_inside(client):
     given = {"messages": [{"role": "user", "content": "What are good tips for keeping a garden?"}]}
-    result = await client.runs.wait(None, "agent", input=given, context={"max_points": 4})
+    result = await client.runs.wait(None, "agent", input=given, context={"sot": {"max_points": 4}})
     assert result["messages"][-1]["content"].count("\n\n**") == 3
 
 

@@ -53,7 +53,10 @@ async def test_the_configuration_form_of_each_graph_has_every_option_with_its_de
     assert set(options["properties"]) == set(SotContext.__annotations__)
     assert rows(options) == snapshot
     for form in forms:
-        assert form["context_schema"]["properties"] == form["config_schema"]["properties"] == options["properties"]
+        assert form["context_schema"]["properties"] == form["config_schema"]["properties"]
+    assert forms[1]["context_schema"]["properties"] == options["properties"]
+    [of_the_graph_inside] = forms[2]["context_schema"]["$defs"].values()
+    assert of_the_graph_inside["properties"] == options["properties"]
 
 
 async def test_the_input_form_says_what_each_field_is_and_takes_a_plain_question(client, assistant_ids, snapshot):
