@@ -21,9 +21,9 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 17_150
+MOST_LINES = 17_180
 MOST_FILES = 98
-MOST_FUNCTIONS = 181
+MOST_FUNCTIONS = 182
 MOST_FILES_ON_A_PATH = 30
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
