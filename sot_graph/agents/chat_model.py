@@ -257,7 +257,7 @@ class SotChatModel(PartwiseChatModel):
                 inheritable_tags=run_manager.inheritable_tags,
                 inheritable_metadata=run_manager.inheritable_metadata,
             )
-        message_id = f"sot-answer-{uuid4().hex}" if run_manager is None else f"lc_run--{run_manager.run_id}"
+        message_id = f"lc_run--{uuid4() if run_manager is None else run_manager.run_id}"
         yield GraphAnswer(
             self.graph, {"messages": messages}, message_id, config, context=self.context, streamed=streamed
         )

@@ -59,7 +59,8 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     is_stale = waits and any(
         isinstance(each, HumanMessage) and clean_text(_text(each)) == question for each in messages[:position]
     )
-    is_in_history = position is not None and (not question.strip() or (waits and (is_stale or question == last)))
+    is_asked = given is None or (waits and (is_stale or question == last or not question.strip()))
+    is_in_history = position is not None and is_asked
     shown: list[Any] = []
     if is_in_history and position is not None:
         question, shown = last, other_blocks(messages[position])

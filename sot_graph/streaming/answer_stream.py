@@ -157,6 +157,8 @@ class _Reading:
         """Whether other nodes may answer, too."""
         self._last_nodes = _last_nodes(builder) if self.is_of_parent else set()
         self._message = _OtherMessage()
+        self._run = ""
+        """The id of the answer that is read: a node that LangGraph tries again answers anew, at the same place."""
         self._shown: list[str] = []
         self._source: tuple[str, ...] = ()
         """The namespace of the graph that is read."""
@@ -181,9 +183,11 @@ class _Reading:
         self._seen.add(path)
         if self._node is not None and self._node not in (path, *nodes):
             return ""
-        if self._reader is None or self._reader.finished:
-            self._before = "" if self._reader is None else _BETWEEN_ANSWERS
-            self._reader, self._source, self._path = AnswerReader(), namespace, path
+        run = str(event.get("id", "")).rpartition(":")[0]
+        is_tried_again = namespace == self._source and run != self._run
+        if self._reader is None or self._reader.finished or is_tried_again:
+            self._before = _BETWEEN_ANSWERS if self._shown else ""
+            self._reader, self._source, self._path, self._run = AnswerReader(), namespace, path, run
         elif namespace != self._source:
             if namespace[: len(self._source)] == self._source:
                 return ""  # a part of the answer that is read, such as a point that has a graph of its own
@@ -214,9 +218,10 @@ class _Reading:
 
     def last_message(self) -> str:
         """What hasn't been given out of the answer, where no SoT graph gave one."""
-        text = "" if self._seen or not self.is_of_parent else self._message.rest()
+        has_answer = self._reader is not None and self._reader.finished
+        text = "" if has_answer or not self.is_of_parent else self._message.rest()
         self._message.is_given |= bool(text)
-        return text
+        return _BETWEEN_ANSWERS + text if text and self._shown else text
 
     def end(self, graph: object) -> bool:
         """Whether no SoT graph said anything in this run, nor in one before, and nobody has been told.
@@ -233,7 +238,13 @@ class _Reading:
 
 
 def _last_nodes(builder: Any) -> set[str]:
-    """The nodes after which a graph ends: what a model says in one of them is the answer."""
+    """The nodes after which a graph ends: what a model says in one of them is the answer.
+
+    None in a graph where nodes run side by side, be it by one edge: it can't be told whose words are the answer.
+    """
+    starts = [start for start, _ in builder.edges]
+    if len(starts) > len(set(starts)) or set(starts) & set(builder.branches):
+        return set()
     goes_on = {start for start, end in builder.edges if end != END} | set(builder.branches)
     goes_on.update(start for starts, _ in builder.waiting_edges for start in starts)
     return set(builder.nodes) - goes_on

@@ -139,3 +139,12 @@ async def test_a_parent_that_removes_messages_gets_its_answers_all_the_same(run,
     for _ in range(2):
         result = await run(graph, {"messages": [HumanMessage("Go on.")]}, THREAD)
         assert [message.type for message in result["messages"]] == ["ai"]
+
+
+async def test_an_empty_question_on_a_thread_that_is_answered_is_none(run, model):
+    graph = create_sot_graph(model, checkpointer=InMemorySaver())
+    await run(graph, {"question": "Why?"}, THREAD)
+    calls = len(model.calls)
+    with pytest.raises(SotConfigError, match="question is empty"):
+        await run(graph, {"question": ""}, THREAD)
+    assert len(model.calls) == calls

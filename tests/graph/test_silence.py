@@ -7,10 +7,11 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, RetryPolicy, interrupt
 
-from sot_graph import SotOptions, create_sot_graph
-from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+from sot_graph import ExpansionError, SotOptions, create_sot_graph
+from sot_graph.testing import Fault, ScriptedChatModel, Status, answer_skeleton_of_thought
+from tests.support.chat_requests import point_number
 
 SILENCE = "Nothing was streamed"
 
@@ -141,3 +142,56 @@ async def test_a_thread_with_nothing_left_to_do_is_told_as_one(chunks_of, caplog
     assert await chunks_of(sot(checkpointer=saver), None, THREAD) == []
     [record] = caplog.records
     assert "the run had ended before" in record.getMessage()
+
+
+async def test_what_a_node_beside_the_graph_says_is_no_part_of_the_answer(chunks_of, endpoint):
+    model = endpoint.chat_model()
+
+    async def title(state):
+        await model.ainvoke("A title?")
+        return {}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(endpoint.chat_model()))
+    builder.add_node("title", RunnableLambda(lambda state: {"messages": []}, afunc=title))
+    builder.add_edge(START, "answer")
+    builder.add_edge(START, "title")
+    graph = builder.compile()
+    chunks = await chunks_of(graph, {"messages": [HumanMessage("Why?")]})
+    assert "".join(chunks) == (await graph.ainvoke({"messages": [HumanMessage("Why?")]}))["messages"][-1].text
+
+
+async def test_a_node_that_is_tried_again_gives_its_second_answer_too(chunks_of, endpoint):
+    endpoint.faults = [Fault(Status(400), point_number(2), times=1)]
+    options = SotOptions(on_point_failure="raise", max_retries=0)
+    builder = StateGraph(MessagesState)
+    policy = RetryPolicy(max_attempts=2, retry_on=ExpansionError, initial_interval=0.01)
+    builder.add_node("answer", create_sot_graph(endpoint.chat_model(), options=options), retry_policy=policy)
+    builder.add_edge(START, "answer")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    text = "".join(await chunks_of(graph, {"messages": [HumanMessage("Why?")]}, THREAD))
+    assert text.endswith("\n\n" + (await graph.aget_state(THREAD)).values["messages"][-1].text)
+
+
+async def test_a_parent_that_goes_on_after_a_failed_answer_is_heard(chunks_of, endpoint):
+    endpoint.faults = [Fault(Status(400), point_number(2))]
+    inner = create_sot_graph(
+        endpoint.chat_model(), options=SotOptions(on_point_failure="raise", max_retries=0), name="inner"
+    )
+
+    async def answer(state):
+        try:
+            return {"messages": (await inner.ainvoke(state))["messages"]}
+        except ExpansionError:
+            return {"messages": [AIMessage("Sorry.")]}
+
+    def answer_in_thread(state):
+        try:
+            return {"messages": inner.invoke(state)["messages"]}
+        except ExpansionError:
+            return {"messages": [AIMessage("Sorry.")]}
+
+    graph = parent_of(RunnableLambda(answer_in_thread, afunc=answer))
+    text = "".join(await chunks_of(graph, {"messages": [HumanMessage("Why?")]}))
+    assert text.startswith("**1. ")
+    assert text.endswith("\n\nSorry.")

@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 17_180
+MOST_LINES = 17_200
 MOST_FILES = 98
 MOST_FUNCTIONS = 182
 MOST_FILES_ON_A_PATH = 30
