@@ -157,7 +157,6 @@ class RunContext:
         in_graph: Whether LangGraph runs the node. It doesn't in a test of a node alone.
         threaded: Whether the graph runs synchronously. LangGraph then runs nodes in threads.
         is_transient: Whether the graph's state goes with this run: in a parent, where it is no thread of its own.
-        place: The parents' nodes that lead to this graph, such as `"team/writer"`; empty at the root.
         meter: Counts the calls and tokens of this execution.
         ended: Set by the run's last node, so that the run is forgotten.
         trace: Says what the node's run in the trace, and the graph's, is about.
@@ -175,7 +174,6 @@ class RunContext:
     in_graph: bool = True
     threaded: bool = False
     is_transient: bool = False
-    place: str = ""
     limiter: CallLimiter | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
     ended: bool = False
@@ -274,12 +272,10 @@ def open_run(
         runtime = None
     writer: Callable[[Any], None] = _write_nothing
     control: object = object()
-    place, is_transient = "", False
+    is_transient = False
     if runtime is not None:
         namespace = runtime.execution_info.checkpoint_ns if runtime.execution_info is not None else ""
-        # "team:<id>|writer:<id>|draft_skeleton:<id>". A step that is a number counts the calls within one task.
-        steps = [step.partition(":")[0] for step in namespace.split("|")[:-1]]
-        place = "/".join(step for step in steps if not step.isdigit())
+        # "team:<id>|writer:<id>|draft_skeleton:<id>"; a graph that keeps a thread of its own has no id in its step.
         is_transient = ":" in namespace.rpartition("|")[0].rpartition("|")[2]
         if reads_context and runtime.context is not None:
             repeated = config.get("configurable", {})
@@ -307,7 +303,6 @@ def open_run(
         in_graph=runtime is not None,
         threaded=threaded,
         is_transient=is_transient,
-        place=place,
         limiter=None if graph is None else graph.limiter,
         trace=NodeTrace(config),
     )

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from contextvars import ContextVar, copy_context
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from sot_graph._seams import abandon_tasks
 
@@ -26,6 +27,8 @@ _GOES_ON = (
 _calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_isolated_calls", default=())
 """The isolated calls that the running code is in. They nest, since an expander may run another graph, and the tasks
 that are started inside inherit them."""
+_cancelled_once: WeakSet[AsyncGenerator[Any]] = WeakSet()
+"""The generators that `cancelled_once` has made."""
 _abandoned: set[asyncio.Task[Any]] = set()
 """Calls that went on after they were cancelled. They are held here, since loops hold their tasks weakly."""
 
@@ -76,13 +79,21 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
         raise ContainedError(error) from error
 
 
-async def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
+def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """The same parts, read in a task of its own that is cancelled once, however often the reader is.
 
     A web server cancels a request's tasks again at every turn of the event loop until they have ended (anyio's cancel
     scopes do). LangGraph cleans up after the first cancellation, and the second one ends the cleaning: its nodes, and
-    the model calls in them, go on.
+    the model calls in them, go on. What is read so already, as a graph of `create_sot_graph`, comes back as it is.
     """
+    if parts in _cancelled_once:
+        return parts
+    made = _read_in_own_task(parts)
+    _cancelled_once.add(made)
+    return made
+
+
+async def _read_in_own_task(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
     wanted: asyncio.Queue[None] = asyncio.Queue()
     given: asyncio.Queue[tuple[T, None] | tuple[None, BaseException]] = asyncio.Queue()
 

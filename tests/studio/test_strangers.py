@@ -54,6 +54,16 @@ def test_what_opens_without_the_key_says_only_that_the_server_is_there(bare, ser
     assert [word for word in ("sot_graph", "plants", thread, server.key) if word in metrics] == []
 
 
+def preflight(server, origin):
+    """What a browser asks before a page elsewhere may send JSON."""
+    asked = {
+        "origin": origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "content-type",
+    }
+    return httpx.options(f"{server.url}/runs/wait", headers=asked, trust_env=False)
+
+
 @pytest.mark.parametrize(
     "origin",
     [
@@ -65,12 +75,7 @@ def test_what_opens_without_the_key_says_only_that_the_server_is_there(bare, ser
     ],
 )
 def test_a_page_elsewhere_may_read_nothing_even_with_the_key(server, endpoint, origin):
-    asked = {
-        "origin": origin,
-        "access-control-request-method": "POST",
-        "access-control-request-headers": "content-type",
-    }
-    reply = httpx.options(f"{server.url}/runs/wait", headers=asked, trust_env=False)
+    reply = preflight(server, origin)
     assert reply.status_code == 400
     assert "access-control-allow-origin" not in reply.headers
     reply = httpx.get(f"{server.url}/info", headers={"origin": origin}, trust_env=False)
@@ -79,12 +84,7 @@ def test_a_page_elsewhere_may_read_nothing_even_with_the_key(server, endpoint, o
 
 @pytest.mark.parametrize("origin", [STUDIO, "http://localhost:3000", "http://127.0.0.1:5173"])
 def test_studios_page_and_this_machines_may_ask_with_the_key(server, endpoint, origin):
-    asked = {
-        "origin": origin,
-        "access-control-request-method": "POST",
-        "access-control-request-headers": "content-type",
-    }
-    reply = httpx.options(f"{server.url}/runs/wait", headers=asked, trust_env=False)
+    reply = preflight(server, origin)
     assert (reply.status_code, reply.headers["access-control-allow-origin"]) == (200, origin)
     reply = httpx.post(f"{server.url}/runs/wait", json=ASK, headers={"origin": origin}, trust_env=False, timeout=60)
     assert reply.json()["answer"]
