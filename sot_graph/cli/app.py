@@ -216,6 +216,12 @@ def ask(
     stream: bool = _option(
         "Output", "Show the points while they are written.", "--stream/--no-stream", default=True, show_default=True
     ),
+    show_skeleton: bool | None = _option(
+        "Output",
+        "Print the skeleton before the answer, or the answer alone. If not given: a terminal shows both, a pipe or a "
+        "file gets the answer alone.",
+        "--show-skeleton/--answer-only",
+    ),
     report: Path | None = _option(
         "Output", "Write a picture of the run to this file, as one HTML page; replaces it.", metavar="FILE"
     ),

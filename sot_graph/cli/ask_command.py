@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ def answer_question(
     review: bool,
     as_json: bool,
     stream: bool,
+    show_skeleton: bool | None,
     report: Path | None,
     **given: Any,
 ) -> None:
@@ -77,7 +79,8 @@ def answer_question(
             router=None if router is None else make_router(router, chat),
             checkpointer=InMemorySaver() if review else None,
         )
-        result, screen = _run_with_reviews(graph, question, errors, as_json=as_json, stream=stream)
+        show = partial(screen_for, output_console(), stream=stream, silent=as_json, show_skeleton=show_skeleton)
+        result, screen = _run_with_reviews(graph, question, errors, show, as_json=as_json)
         if as_json:
             from langchain_core.messages import messages_to_dict
 
@@ -125,7 +128,7 @@ def _check_report(path: Path) -> None:
 
 
 def _run_with_reviews(
-    graph: Any, question: str, errors: Console, *, as_json: bool, stream: bool
+    graph: Any, question: str, errors: Console, show: Callable[[], Screen], *, as_json: bool
 ) -> tuple[Mapping[str, Any], Screen]:
     """Run to the end, with a review wherever the graph stops for one. Returns the result and the last run's screen."""
     from langgraph.types import Command
@@ -140,7 +143,7 @@ def _run_with_reviews(
 
     given: Any = {"question": question}
     while True:
-        screen = screen_for(output_console(), stream=stream, silent=as_json)
+        screen = show()
         # JSON comes in one piece at the end: until then there is nothing else to look at.
         with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext(), screen.watch():
             result = asyncio.run(follow(graph, given, _CONFIG, screen.feed))
@@ -174,11 +177,18 @@ def review_on_terminal(
             raise ReviewAbandonedError
         if command == "r" and rest:
             return {"reject": rest}
-        changed = _edited_titles(titles, command, rest)
-        if changed is None:
+        if (missing := _missing_point(command, rest, len(titles))) is not None:
+            show(f"There is no point {missing}: the skeleton has {len(titles)}.")
+        elif (changed := _edited_titles(titles, command, rest)) is None:
             show(f"That was not understood: {line!r}. {_REVIEW_HELP}")
         else:
             titles = changed
+
+
+def _missing_point(command: str, rest: str, count: int) -> int | None:
+    """The number in a command that no point has."""
+    words = rest.split()[: {"d": 1, "e": 1, "m": 2}.get(command, 0)]
+    return next((int(word) for word in words if word.isdecimal() and not 1 <= int(word) <= count), None)
 
 
 def _edited_titles(titles: list[str], command: str, rest: str) -> list[str] | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.panel import Panel
@@ -25,6 +25,8 @@ FRAMES_PER_SECOND = 12
 _NARROWEST_PANEL = 36
 _MOST_COLUMNS = 4
 _SUMMARY_LINES = 3
+_MOST_LINES = 6
+_BORDERS = 2
 _CHARS_PER_TOKEN = 4
 _LOOKS = {  # state: (mark, style)
     "waiting": ("·", "dim"),
@@ -56,17 +58,24 @@ class _Section:
         else:
             self.state = "cut off" if event.get("truncated") else _ENDS[event["status"]]
 
-    def drawn(self, width: int, lines: int) -> Panel | Text:
+    def as_line(self) -> Text:
         mark, style = _LOOKS[self.state]
-        state = self.state if self.attempt == 1 or self.state != "writing" else f"writing, try {self.attempt}"
+        return Text(f"{mark} {self.name} ", style=style, overflow="ellipsis", no_wrap=True) + Text(
+            f"({self._told_state})", style="dim"
+        )
+
+    @property
+    def _told_state(self) -> str:
+        return self.state if self.attempt == 1 or self.state != "writing" else f"writing, try {self.attempt}"
+
+    def as_panel(self, width: int, lines: int) -> Panel:
+        mark, style = _LOOKS[self.state]
         heading = Text(f"{mark} {self.name} ", style=style, overflow="ellipsis", no_wrap=True)
-        if lines == 0:  # no room for texts: one line a point
-            return heading + Text(f"({state})", style="dim")
         return Panel(
             tail_of_text(self.text, width, lines),
             title=heading,
             title_align="left",
-            subtitle=Text(state, style="dim"),
+            subtitle=Text(self._told_state, style="dim"),
             subtitle_align="right",
             border_style=style,
             height=lines + 2,
@@ -152,20 +161,39 @@ class Board:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         room = (options.height or console.height) - _SUMMARY_LINES
         if self.direct is None:
-            yield self._grid(options.max_width, room)
+            yield from self._drawn_sections(options.max_width, room)
         else:
             yield tail_of_text(self.direct, options.max_width, max(3, room))
         yield Text(self.summary, style="dim")
 
-    def _grid(self, width: int, height: int) -> Table:
+    @property
+    def finished(self) -> str:
+        """The texts that are whole, as Markdown, or what there is of a direct answer."""
+        if self.direct is not None:
+            return self.direct
+        return "\n\n".join(f"**{text.name}**\n\n{text.text}" for text in self._sections if text.state == "done")
+
+    def _drawn_sections(self, width: int, height: int) -> Iterator[RenderableType]:
         columns = max(1, min(_MOST_COLUMNS, width // _NARROWEST_PANEL, len(self._sections) or 1))
         rows = -(-len(self._sections) // columns) or 1
-        lines = max(0, min(6, height // rows - 2))
+        lines = min(_MOST_LINES, height // rows - _BORDERS)
+        if lines < 1:  # a line for each section, and what room is left for the text that is read now
+            yield from (section.as_line() for section in self._sections)
+            lines = min(_MOST_LINES, height - len(self._sections) - _BORDERS)
+            if lines > 0 and (being_read := self._being_read) is not None:
+                yield being_read.as_panel(width - 4, lines)
+            return
         grid = Table.grid(*(Column(ratio=1) for _ in range(columns)), expand=True)
-        cells = [text.drawn(width // columns - 4, lines) for text in self._sections]
+        cells = [section.as_panel(width // columns - 4, lines) for section in self._sections]
         for start in range(0, len(cells), columns):
             grid.add_row(*cells[start : start + columns])
-        return grid
+        yield grid
+
+    @property
+    def _being_read(self) -> _Section | None:
+        """The first section that isn't whole yet, where it has begun."""
+        at = next((section for section in self._sections if section.state in ("waiting", "writing")), None)
+        return at if at is not None and at.text else None
 
 
 async def follow(graph: Any, given: Any, config: Any, feed: Callable[[Mapping[str, Any]], None]) -> Mapping[str, Any]:
@@ -187,13 +215,18 @@ def tail_of_text(text: str, width: int, lines: int) -> Text:
     return Text("\n").join(wrapped[-lines:]) if lines else Text()
 
 
-def screen_for(console: Console, *, stream: bool, silent: bool) -> Screen:
-    """The screen that fits where standard output goes."""
+def screen_for(console: Console, *, stream: bool, silent: bool, show_skeleton: bool | None = None) -> Screen:
+    """The screen that fits where standard output goes.
+
+    `show_skeleton` has the skeleton printed, too; `None`: on a terminal, where somebody reads, and not into a pipe.
+    """
     if silent:
         return Screen()
     if not console.is_terminal:
-        return _Pipe(stream=stream)
-    return _Terminal(console, live=stream and os.environ.get("TERM") != "dumb")
+        return _Pipe(stream=stream, show_skeleton=bool(show_skeleton))
+    return _Terminal(
+        console, live=stream and os.environ.get("TERM") != "dumb", show_skeleton=show_skeleton is not False
+    )
 
 
 class Screen:
@@ -211,18 +244,21 @@ class Screen:
 
 
 class _Pipe(Screen):
-    """The skeleton, then the answer in reading order as it is written."""
+    """The answer in reading order as it is written; before it, where that is wanted, the skeleton."""
 
-    def __init__(self, *, stream: bool) -> None:
+    def __init__(self, *, stream: bool, show_skeleton: bool) -> None:
         # Imported only now: LangGraph takes seconds, and "Loading the model ..." is to be on the screen before.
         from sot_graph.streaming import AnswerReader
 
         self._stream = stream
+        self._show_skeleton = show_skeleton
         self._reader = AnswerReader()
         self._has_begun = False
 
     def feed(self, event: Mapping[str, Any]) -> None:
-        if event["type"] == "sot.skeleton" and not self._has_begun:  # pipelined, it is whole when points are there
+        if (
+            self._show_skeleton and event["type"] == "sot.skeleton" and not self._has_begun
+        ):  # pipelined, it is whole when points are there
             self._write(f"Skeleton\n\n{_skeleton_text(event['points'])}\n\n")
         if self._stream and (text := self._reader.feed(event)):
             self._write_answer(text)
@@ -233,7 +269,7 @@ class _Pipe(Screen):
         self._write("\n")
 
     def _write_answer(self, text: str) -> None:
-        self._write(text if self._has_begun else f"Answer\n\n{text}")
+        self._write(text if self._has_begun or not self._show_skeleton else f"Answer\n\n{text}")
         self._has_begun = True
 
     @staticmethod
@@ -247,25 +283,36 @@ class _Terminal(Screen):
 
     Args:
         live: Whether the board moves. Otherwise the skeleton is printed when it is there, and then the answer.
+        show_skeleton: Whether the skeleton is printed, too.
     """
 
-    def __init__(self, console: Console, *, live: bool) -> None:
+    def __init__(self, console: Console, *, live: bool, show_skeleton: bool) -> None:
         self._console = console
+        self._show_skeleton = show_skeleton
         self._board = Board() if live else None
 
-    def watch(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def watch(self) -> Iterator[None]:
+        """A context in which the board moves. Who leaves by Ctrl-C keeps the points that are whole on the screen."""
         if self._board is None:
-            return nullcontext()
-        return Live(self._board, console=self._console, refresh_per_second=FRAMES_PER_SECOND, transient=True)
+            yield
+            return
+        try:
+            with Live(self._board, console=self._console, refresh_per_second=FRAMES_PER_SECOND, transient=True):
+                yield
+        except KeyboardInterrupt:
+            if finished := self._board.finished:
+                self._show("The answer, as far as it goes", finished)
+            raise
 
     def feed(self, event: Mapping[str, Any]) -> None:
         if self._board is not None:
             self._board.feed(event)
-        elif event["type"] == "sot.skeleton":
+        elif self._show_skeleton and event["type"] == "sot.skeleton":
             self._show("Skeleton", _skeleton_text(event["points"]))
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        if self._board is not None and result["skeleton"]:
+        if self._show_skeleton and self._board is not None and result["skeleton"]:
             self._show("Skeleton", _skeleton_text(result["skeleton"]))
         self._show("Answer", result["answer"])
         if self._board is not None:

@@ -50,6 +50,9 @@ async def join(state: SotState, run: RunContext) -> Update:
     parts = FRAME_PARTS[graph.options.frame]
     if "conclusion" in parts and "conclusion" not in frame:
         return {}
+    if late := [expansion for expansion in expansions if expansion["status"] == "timed_out"]:
+        which = ", ".join(str(expansion["index"]) for expansion in late)
+        logger.warning("Points that are not whole: %s. The first: %s.", which, late[0]["error"])
     cut = [f"point {expansion['index']}" for expansion in expansions if expansion.get("truncated")]
     cut += [f"the {name}" for name in parts if frame.get(name, {}).get("truncated")]
     if cut:

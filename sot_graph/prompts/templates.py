@@ -88,7 +88,7 @@ class SotPrompts:
         direct_settings: Like `skeleton_settings`, for an ordinary answer.
         skeleton_format: A format that these prompts are written for, in place of `SotOptions.skeleton_format`;
             `None`: the options decide.
-        max_title_words: Titles are cut after so many words; `None`: not cut.
+        max_title_words: Titles that are half as long again are cut to so many words; `None`: not cut.
         max_points: The skeleton is cut after so many points even if the options allow more; `None`: the options
             decide.
         drop_similar_titles: Also drop a title whose words mostly appear in an earlier one.

@@ -25,6 +25,10 @@ MAX_TITLE_CHARS = 120
 _LONG_TITLE_WORDS = 8
 _SIMILAR = 0.6
 """The share of common words from which two titles say much the same."""
+_JOINING_WORD = re.compile(
+    "and|or|but|by|to|with|for|in|on|of|from|at|as|so|that|which|when|while|before|after|because", re.IGNORECASE
+)
+"""Where a long English title can end: before one of these."""
 MOST_ITEMS = 2000
 """Twice what `max_points` may be: a reply that never ends must not cost more than it can give."""
 _MOST_JSON_STARTS = 64
@@ -152,7 +156,7 @@ def clean_title(raw: str, *, max_words: int | None = None, place: int | None = N
 
     Args:
         raw: As the model, or the caller, wrote it.
-        max_words: It is cut after so many words; `None`: not cut.
+        max_words: One that is half as long again is cut to so many words; `None`: not cut.
         place: In its list, from 1: the only number that it is rid of; `None`: it is rid of any.
     """
     title = _SPACES.sub(" ", _INVISIBLE.sub(" ", without_hidden_text(raw[:_LONGEST_ITEM]))).strip()
@@ -175,7 +179,7 @@ def clean_title(raw: str, *, max_words: int | None = None, place: int | None = N
     if len(title.split()) > (max_words or _LONG_TITLE_WORDS) or (max_words and _DESCRIPTION.search(title)):
         title = _DESCRIPTION.split(title, maxsplit=1)[0].rstrip(_TRAILING_MARKUP) or title
     if max_words:
-        title = " ".join(title.split()[:max_words]).rstrip(_TRAILING_MARKUP)
+        title = _cut_to_words(title, max_words).rstrip(_TRAILING_MARKUP)
     if len(title) > MAX_TITLE_CHARS:
         title = title[: MAX_TITLE_CHARS - 1].rstrip(_TRAILING_MARKUP) + "…"
     return title if _WORD.search(title) or any(ord(char) > 0x2FFF for char in title) else ""  # noqa: PLR2004
@@ -218,7 +222,7 @@ class PointSieve:
     a later point, a number that isn't there) are left out with a line in the log, so there can be no cycle.
 
     Args:
-        max_words: Titles are cut after so many words; `None`: not cut.
+        max_words: As in `clean_title`.
         drop_similar: Whether a title that says much the same as an earlier one is left out.
         depends: Whether a title may say what it needs: `"Compare the two (needs 1, 2)"`.
         known: Points that there are already.
@@ -286,6 +290,18 @@ class PointSieve:
             self._stems.append(stems)
         self._keys.add(key)
         return title
+
+
+def _cut_to_words(title: str, most: int) -> str:
+    """The title, if it is little longer than it may be; else what comes before its last joining word in that length.
+
+    Half a phrase ("Learn to say no to non-essential") is worse to read than two words too many.
+    """
+    words = title.split()
+    if len(words) <= most + most // 2:
+        return title
+    end = next((at for at in range(most, 1, -1) if _JOINING_WORD.fullmatch(words[at])), most)
+    return " ".join(words[:end]).rstrip(",;")
 
 
 def clean_titles(raw: Iterable[str], *, max_words: int | None = None, drop_similar: bool = False) -> list[str]:

@@ -6,8 +6,10 @@ It prints one line of JSON, `{"base_url": "..."}`.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
+import os
 import random
 import signal
 import sys
@@ -17,6 +19,8 @@ from collections.abc import Sequence
 from sot_graph.testing.conditions import Physics
 from sot_graph.testing.simulated_endpoint import SimulatedEndpoint
 from sot_graph.testing.skeleton_responder import SkeletonResponder
+
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
 def main(endpoint_class: type[SimulatedEndpoint] = SimulatedEndpoint) -> None:
@@ -32,9 +36,19 @@ def main(endpoint_class: type[SimulatedEndpoint] = SimulatedEndpoint) -> None:
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
-    with endpoint_class(responder, physics=physics, port=arguments.port) as endpoint:
-        print(json.dumps({"base_url": endpoint.base_url}), flush=True)  # noqa: T201 - the command's output
-        over.wait()
+    try:
+        with endpoint_class(responder, physics=physics, port=arguments.port) as endpoint:
+            print(json.dumps({"base_url": endpoint.base_url}), flush=True)  # noqa: T201 - the command's output
+            over.wait()
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        print(  # noqa: T201 - the command's message
+            f"python -m sot_graph.testing: port {arguments.port} can't be had ({os.strerror(error.errno)}). "
+            "Name another by --port, or none, and a free one is chosen.",
+            file=sys.stderr,
+        )
+        sys.exit(2)
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:

@@ -143,10 +143,10 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
                 error = ExpanderError(str(error))
             status, why = "failed", explain(cause or error)
     text = draft.cleaner.text
-    if status != "ok":
-        outcomes = ("breaks off" if text else "is left out", "failed" if status == "failed" else "is not whole")
+    if status == "failed" or (status == "timed_out" and section.stage != "expansion"):  # `join` tells of late points
+        outcomes = ("breaks off" if text else "is left out", "failed")
         logger.warning("%s %s: %s", section.label, outcomes[section.stage == "expansion"], why)
-    elif key is not None and not draft.truncated:
+    elif status == "ok" and key is not None and not draft.truncated:
         await graph.cache.put(key, text)
     return WrittenText(text, status, why, draft.truncated, list(draft.sources), draft.first_text_at)
 

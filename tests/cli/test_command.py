@@ -86,12 +86,16 @@ def test_the_version_is_the_packages():
     assert run("--version").stdout == f"sot-graph {__version__}\n"
 
 
-def test_in_a_pipe_the_skeleton_and_the_answer_are_plain_text(endpoint: SimulatedEndpoint):
-    ran = ask(endpoint, "How?")
+@pytest.mark.parametrize("how", [[], ["--answer-only"], ["--show-skeleton"]])
+def test_in_a_pipe_the_answer_is_plain_text_and_stands_alone_unless_the_skeleton_is_wanted(
+    endpoint: SimulatedEndpoint, how: list[str]
+):
+    ran = ask(endpoint, "How?", *how)
     assert (ran.returncode, ran.stderr) == (0, "")
+    skeleton = "Skeleton\n\n1. Alpha one\n2. Beta two\n3. Gamma three\n\nAnswer\n\n"
     assert ran.stdout.rstrip("\n") == (
-        "Skeleton\n\n1. Alpha one\n2. Beta two\n3. Gamma three\n\n"
-        "Answer\n\n**1. Alpha one**\n\nAbout Alpha one 😀.\n\n**2. Beta two**\n\nAbout Beta two 😀.\n\n"
+        f"{skeleton if how == ['--show-skeleton'] else ''}"
+        "**1. Alpha one**\n\nAbout Alpha one 😀.\n\n**2. Beta two**\n\nAbout Beta two 😀.\n\n"
         "**3. Gamma three**\n\nAbout Gamma three 😀."
     )
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sot_graph.cli.ask_command import ReviewAbandonedError, review_on_terminal
 from sot_graph.cli.compare_command import WayFigures, figures
-from sot_graph.cli.live_board import Board
+from sot_graph.cli.live_board import Board, screen_for
 from sot_graph.cli.process import waiting
 
 POINTS = [{"index": 1, "title": "Sun"}, {"index": 2, "title": "Soil"}, {"index": 3, "title": "Rain"}]
@@ -58,6 +58,42 @@ def test_a_low_terminal_gets_one_line_a_point(board):
     assert "✓ 1. Sun" in text
     assert "writing, try 2" in text
     assert len(text.splitlines()) <= 7
+
+
+def test_a_low_terminal_shows_the_text_that_is_read_now(clock):
+    board = Board(clock=clock)
+    board.feed({"type": "sot.skeleton", "points": [{"index": n, "title": f"Point {n}"} for n in range(1, 9)]})
+    for index in (2, 1):
+        board.feed({"type": "sot.point.start", "index": index, "title": f"Point {index}", "attempt": 1})
+        board.feed({"type": "sot.point.delta", "index": index, "text": f"This is text {index}."})
+    text = drawn(board, 60, height=20)
+    assert "This is text 1." in text
+    assert "This is text 2." not in text
+    assert all(f"{n}. Point {n}" in text for n in range(1, 9))
+    assert len(text.splitlines()) <= 20
+    board.feed({"type": "sot.point.end", "index": 1, "status": "ok"})
+    assert "This is text 2." in drawn(board, 60, height=20)
+
+
+def test_ctrl_c_keeps_the_points_that_are_whole_on_the_screen(monkeypatch):
+    monkeypatch.delenv("TERM", raising=False)
+    console = Console(width=80, height=24, force_terminal=True, color_system=None, file=io.StringIO())
+    screen = screen_for(console, stream=True, silent=False)
+
+    def run_until_somebody_leaves():
+        screen.feed({"type": "sot.skeleton", "points": POINTS[:2]})
+        for index in (1, 2):
+            screen.feed({"type": "sot.point.start", "index": index, "title": "", "attempt": 1})
+            screen.feed({"type": "sot.point.delta", "index": index, "text": f"Text {index}."})
+        screen.feed({"type": "sot.point.end", "index": 1, "status": "ok"})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), screen.watch():
+        run_until_somebody_leaves()
+    end = console.file.getvalue().rpartition("as far as it goes")[2]
+    assert "1. Sun" in end
+    assert "Text 1." in end
+    assert "Text 2." not in end
 
 
 def test_what_a_model_writes_is_text_and_never_markup(board):
@@ -223,7 +259,14 @@ def test_a_review_understands_its_commands(lines, verdict):
     assert review(*lines)[0] == verdict
 
 
-@pytest.mark.parametrize("line", ["x", "d 9", "d zero", "e 1", "m 1", "a", "r"])
+@pytest.mark.parametrize(("line", "number"), [("d 9", 9), ("e 4 More", 4), ("m 1 5", 5), ("m 0 2", 0)])
+def test_a_review_says_that_there_is_no_such_point(line, number):
+    verdict, shown = review(line, "")
+    assert verdict is True
+    assert f"There is no point {number}: the skeleton has 3." in shown
+
+
+@pytest.mark.parametrize("line", ["x", "d zero", "e 1", "m 1", "a", "r"])
 def test_what_a_review_does_not_understand_it_says_and_asks_again(line):
     verdict, shown = review(line, "")
     assert verdict is True

@@ -154,7 +154,20 @@ def test_a_title_loses_its_dress_and_nothing_else(raw: str, title: str):
 
 def test_max_words_cuts_the_description_first_and_then_words():
     assert clean_title("Alpha: a short one", max_words=6) == "Alpha"
-    assert clean_title("one, two, three, four", max_words=3) == "one, two, three"
+    assert clean_title("one, two, three, four, five", max_words=3) == "one, two, three"
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"),
+    [
+        ("Learn to say no to non-essential tasks", "Learn to say no to non-essential tasks"),
+        ("Take regular breaks during the day to rest your eyes and mind", "Take regular breaks during the day"),
+        ("Drink at least eight glasses of fresh clear water every single day", "Drink at least eight glasses"),
+        ("alpha beta gamma delta epsilon zeta eta theta iota kappa", "alpha beta gamma delta epsilon zeta"),
+    ],
+)
+def test_a_long_title_ends_where_a_reader_would_end_it(title, shown):
+    assert clean_title(title, max_words=6) == shown
 
 
 def test_a_title_too_long_ends_in_an_ellipsis():

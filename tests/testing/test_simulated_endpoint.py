@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -551,3 +554,17 @@ async def test_a_hundred_streams_of_chat_openai_are_in_flight_together():
 
     assert set(answers) == {"One two."}
     assert endpoint.max_in_flight == 100
+
+
+def test_the_endpoints_command_says_that_its_port_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = subprocess.run(
+            [sys.executable, "-m", "sot_graph.testing", "--port", str(port)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert f"port {port}" in ran.stderr
