@@ -39,8 +39,9 @@ async def race(
 
     Yields:
         Dicts that fit into JSON, each with `way` (`"direct"` or `"skeleton"`), `at` (seconds from the start of that
-        way) and `what`: `"begun"`; `"event"` with an `event` of the graph's; `"done"` with its `seconds`, its other
-        figures, the answer and a `timeline`; or `"failed"` with a `reason`.
+        way) and `what`: `"begun"`; `"event"` with an `event` of the graph's; `"first_word"`, when somebody could
+        read it; `"done"` with its `seconds` and other figures, the answer and a `timeline`; or `"failed"` with a
+        `reason`.
     """
     told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
@@ -94,6 +95,7 @@ async def _run_way(
                     # A title is no word of the answer's text: both ways are measured by what somebody reads first.
                     if reader.feed(value).strip() and value.get("text") and first_word is None:
                         first_word = now()
+                        say("first_word")
                     say("event", event=value)
     except SotError as error:
         say("failed", reason=str(error))

@@ -25,7 +25,7 @@ MOST_LINES = 17_350
 MOST_FILES = 99
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "play": (258, 3),
+    "play": (260, 3),
 }
 MOST_FUNCTIONS = 182
 MOST_FILES_ON_A_PATH = 30
