@@ -10,6 +10,10 @@ PORT ?= 2024
 # What takes a minute shows what it does; what is there already needs no word.
 QUIET = $(shell [ .venv/.synced-$@ -nt uv.lock ] && echo --quiet)
 
+# Where the project lives: what the package's page on an index and the site link to. Set here, once it has an address.
+export REPO_URL ?=
+export SITE_URL ?=
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
