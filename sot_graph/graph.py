@@ -85,7 +85,7 @@ def build_sot_graph(
     expands as many points at once as LangGraph's thread pool is wide (cores + 4) unless the run's config sets
     `max_concurrency`.
 
-    Example:
+    Examples:
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
         >>> builder = build_sot_graph(ScriptedChatModel(answer_skeleton_of_thought()))
         >>> graph = builder.compile(name="answer")
@@ -224,7 +224,7 @@ def create_sot_graph(
     Raises:
         SotConfigError: Not a chat model, an unknown provider, a missing package or key.
 
-    Example:
+    Examples:
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
         >>> graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought()))
         >>> result = graph.invoke({"question": "How does sleep help memory?"})

@@ -38,7 +38,7 @@ class PointwiseJoin:
     Raises:
         SotConfigError: One of them is no string.
 
-    Example:
+    Examples:
         >>> join = PointwiseJoin(head="* {title}: ", separator="\n")
         >>> point = {"index": 1, "title": "Sleep", "text": "Eight hours.", "status": "ok", "error": None}
         >>> join("?", [], [point])

@@ -93,7 +93,7 @@ class SotOptions:
     Raises:
         SotConfigError: A value is out of its bounds, or `min_points` is above `max_points`.
 
-    Example:
+    Examples:
         >>> SotOptions(max_points=6, point_length="3-4 sentences").max_points
         6
     """

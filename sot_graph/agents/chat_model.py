@@ -204,14 +204,10 @@ class SotChatModel(PartwiseChatModel):
     in `response_metadata["sot"]`. The model's own `usage_metadata` is empty: each call that the graph makes tells its
     tokens to the same callbacks, and would be counted twice.
 
-    Args:
-        graph: The graph.
-        context: What each run may set, as in `graph.invoke(..., context=...)`.
-
     Raises:
         SotConfigError: In `bind_tools`: the graph calls no tools. In a run: `stop` and other settings of a call.
 
-    Example:
+    Examples:
         >>> from sot_graph import create_sot_graph
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
         >>> model = SotChatModel(graph=create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought())))
@@ -220,7 +216,9 @@ class SotChatModel(PartwiseChatModel):
     """
 
     graph: Any = Field(repr=False)
+    """The graph."""
     context: Any = Field(default=None, repr=False)
+    """What each run may set, as in `graph.invoke(..., context=...)`."""
 
     @property
     def _llm_type(self) -> str:

@@ -90,7 +90,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         ExpansionError: In a run: points could not be written, and `options.on_point_failure` is `"raise"`, or it is
             `"skip"` and nothing is left. By default a message says which are missing, be it all of them.
 
-    Example:
+    Examples:
         >>> from langchain.agents import create_agent
         >>> from sot_graph.testing import ScriptedChatModel
         >>> model = ScriptedChatModel(lambda messages: "Hello!")

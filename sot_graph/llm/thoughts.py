@@ -48,7 +48,7 @@ class ThoughtFilter:
         unopened: Whether the model's last reply had a thought without an opening tag; `None`: not known yet.
         expects_form: Whether JSON or a list is wanted, so that words at the start may well be a thought.
 
-    Example:
+    Examples:
         >>> thoughts = ThoughtFilter()
         >>> [thoughts.feed(piece) for piece in ("<thi", "nk>Hm.</think>", "Because.")]
         ['', '', 'Because.']

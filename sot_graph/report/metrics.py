@@ -159,7 +159,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
     Raises:
         SotConfigError: `result` is no dict at all.
 
-    Example:
+    Examples:
         >>> times = {"start": 0.5, "first_token": 1.0, "end": 3.0}
         >>> figures = measure_run({
         ...     "skeleton": [{"index": 1, "title": "A"}, {"index": 2, "title": "B"}],

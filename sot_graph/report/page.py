@@ -53,7 +53,7 @@ def result_timeline(
     Raises:
         SotConfigError: `result` is no dict at all.
 
-    Example:
+    Examples:
         >>> page = result_timeline({"answer": "Sleep.", "timings": {"total": 1.5}}, question="How to rest?")
         >>> page[:15], "How to rest?" in page, "1.50 s" in page
         ('<!doctype html>', True, True)

@@ -49,7 +49,7 @@ class LearnedRouter(BaseRouter):
     Raises:
         SotConfigError: The threshold is out of range, or the weights file isn't one.
 
-    Example:
+    Examples:
         >>> from sot_graph import LearnedRouter
         >>> router = LearnedRouter()
         >>> router("What are the main benefits of learning a second language?").route

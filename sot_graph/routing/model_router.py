@@ -64,7 +64,7 @@ class ModelRouter(BaseRouter):
     Raises:
         SotConfigError: Not a chat model.
 
-    Example:
+    Examples:
         >>> from sot_graph.testing import ScriptedChatModel
         >>> router = ModelRouter(ScriptedChatModel(lambda messages: '{"kind":"C"}'))
         >>> import asyncio
@@ -136,7 +136,7 @@ class CascadeRouter(BaseRouter):
     Raises:
         SotConfigError: The threshold is no number from 0 to 1, or one of the two is no router.
 
-    Example:
+    Examples:
         >>> from sot_graph import RouteDecision
         >>> sure = lambda question, history: RouteDecision("direct", "too short", 0.99)
         >>> cascade = CascadeRouter(sure, lambda question, history: "skeleton", threshold=0.8)

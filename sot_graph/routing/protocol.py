@@ -29,7 +29,7 @@ _ROUTES = get_args(RouteName)
 class RouteDecision:
     """How one question is to be answered, and why.
 
-    Example:
+    Examples:
         >>> RouteDecision("direct", "asks for a translation", 0.97).route
         'direct'
     """
@@ -91,7 +91,7 @@ class BaseRouter:
         Raises:
             SotConfigError: The targets aren't these two.
 
-        Example:
+        Examples:
             >>> from sot_graph import LearnedRouter
             >>> edge = LearnedRouter().as_edge({"skeleton": "long_answer", "direct": "chat"})
             >>> edge.invoke({"question": "What is 17 * 23?"})

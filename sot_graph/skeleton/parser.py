@@ -205,7 +205,7 @@ _POINT_NUMBER = re.compile(r"\d{1,4}")
 def split_needs(raw: str) -> tuple[str, list[int]]:
     """A raw title without its `(needs 1, 2)`, and these numbers.
 
-    Example:
+    Examples:
         >>> split_needs("Compare the two (needs 1, 2)")
         ('Compare the two', [1, 2])
     """

@@ -26,7 +26,7 @@ class TitleScanner:
     Anything else is read as numbered lines, without those that are indented below the first. A reply that turns out to
     be something else is for the whole reply's reader.
 
-    Example:
+    Examples:
         >>> scanner = TitleScanner()
         >>> scanner.feed('{"points":["Light", "Wa')
         ['Light']

@@ -60,7 +60,7 @@ class AnswerReader:
     What `feed` gives back, joined, is exactly the answer of the closing `sot.answer` event: events that never came
     (a resumed run's finished points) are made up for by it, and a join that can't be streamed comes as one piece.
 
-    Example:
+    Examples:
         >>> reader = AnswerReader()
         >>> points = [{"index": 1, "title": "A", "depends_on": []}, {"index": 2, "title": "B", "depends_on": []}]
         >>> layout = {"heads": ["A: ", "B: "], "separator": " ", "eager": True}

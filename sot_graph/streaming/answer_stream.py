@@ -68,7 +68,7 @@ async def astream_answer(
             node of that name.
         Exception: What the run raises, after the last chunk.
 
-    Example:
+    Examples:
         >>> async def show(graph: Any) -> None:
         ...     async with aclosing(astream_answer(graph, {"question": "How do plants grow?"})) as chunks:
         ...         async for text in chunks:
@@ -295,7 +295,7 @@ class AnswerTransformer(StreamTransformer):
     `parent.compile(transformers=[AnswerTransformer])`, or `astream_events(..., transformers=[AnswerTransformer])`.
     With several SoT subgraphs it follows the first that begins; use `astream_answer(..., node=...)` to choose.
 
-    Example:
+    Examples:
         >>> async def show(graph: Any) -> None:
         ...     async with await graph.astream_events({"question": "Why?"}, version="v3") as run:
         ...         async for text in run.answer:

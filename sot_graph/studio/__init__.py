@@ -41,7 +41,7 @@ def build_agent(
     Args:
         model: A LangChain chat model.
 
-    Example:
+    Examples:
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
         >>> agent = build_agent(ScriptedChatModel(answer_skeleton_of_thought()))
         >>> len(agent.invoke({"messages": [("user", "Hello!")]})["messages"])

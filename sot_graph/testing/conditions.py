@@ -30,7 +30,7 @@ class Physics:
     Raises:
         SotConfigError: A negative time, or a speed that is not above zero.
 
-    Example:
+    Examples:
         >>> Physics(time_to_first_token=0.4, tokens_per_second=60.0).due(60)
         1.4
     """
@@ -144,7 +144,7 @@ class Fault:
     Raises:
         SotConfigError: A probability that isn't one, or a negative number of times.
 
-    Example:
+    Examples:
         >>> fault = Fault(Status(429, retry_after=1.0), match=lambda request: request.stream, times=2)
         >>> fault.name
         'status'
@@ -222,7 +222,7 @@ class Rendezvous:
     Raises:
         SotConfigError: `n` is below 1.
 
-    Example:
+    Examples:
         >>> meeting = Rendezvous(2, timeout=5)
         >>> async def main() -> None:
         ...     await asyncio.gather(meeting.arrive(), meeting.arrive())

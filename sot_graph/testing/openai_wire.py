@@ -53,7 +53,7 @@ class ChatRequest:
         headers: Lower-case names; those that hold a key are redacted.
         api_key: The key that the client sent, or `""`. Not in the `repr`.
 
-    Example:
+    Examples:
         >>> ChatRequest({"messages": [{"role": "user", "content": "Why?"}]}).last_user
         'Why?'
     """
@@ -165,7 +165,7 @@ class Reply:
         cached_tokens: Those of the prompt's tokens that are reported as read from a cache.
         usage: Sent as it is, in place of the computed usage.
 
-    Example:
+    Examples:
         >>> Reply("Forty-two.", cached_tokens=3).text
         'Forty-two.'
     """

@@ -41,11 +41,9 @@ class ScriptedChatModel(BaseChatModel):
     Args:
         responder: Answers a list of messages with a text, an `AIMessage` or an exception to raise, or with an
             awaitable of one.
-        delay: Seconds before the answer, or before the first token of a streamed one.
-        chunk: Tokens in a streamed chunk.
-        **kwargs: Of `BaseChatModel`.
+        **kwargs: `delay`, `chunk`, and those of `BaseChatModel`.
 
-    Example:
+    Examples:
         >>> model = ScriptedChatModel(lambda messages: f"You said: {messages[-1].content}")
         >>> model.invoke("Hello").content
         'You said: Hello'
@@ -53,7 +51,9 @@ class ScriptedChatModel(BaseChatModel):
 
     responder: Any
     delay: float = 0.0
+    """Seconds before the answer, or before the first token of a streamed one."""
     chunk: int = 1
+    """Tokens in a streamed chunk."""
     _calls: list[ScriptedCall] = PrivateAttr(default_factory=list)
 
     def __init__(self, responder: ScriptedResponder, **kwargs: Any) -> None:
@@ -149,7 +149,7 @@ def answer_skeleton_of_thought(
         points: How many titles are made up.
         words_per_point: Of the filler text.
 
-    Example:
+    Examples:
         >>> model = ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil"], "About {title}."))
         >>> model.invoke("How do plants grow? Write a numbered list.").content
         '1. Seed\n2. Soil'

@@ -99,7 +99,7 @@ class SimulatedEndpoint:
         in_flight: How many requests are being answered now.
         max_in_flight: How many were being answered together at most, since the start or the last `reset()`.
 
-    Example:
+    Examples:
         >>> with SimulatedEndpoint(physics=Physics.instant()) as endpoint:
         ...     reply = endpoint.chat_model().invoke("Why is the sky blue?")
         >>> endpoint.requests[0].outcome
@@ -154,7 +154,7 @@ class SimulatedEndpoint:
             timeout: Seconds that one waits; then all of them, and those that match later, are answered with
                 504.
 
-        Example:
+        Examples:
             >>> with SimulatedEndpoint(physics=Physics.instant()) as endpoint, endpoint.hold(1) as hold:
             ...     reply = endpoint.chat_model().invoke("Why?")
             >>> hold.complete

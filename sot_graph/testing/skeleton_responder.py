@@ -92,7 +92,7 @@ class SkeletonResponder:
     Raises:
         SotConfigError: No points.
 
-    Example:
+    Examples:
         >>> responder = SkeletonResponder(titles=["Seed", "Soil"])
         >>> messages = [{"role": "user", "content": "Why? Give a numbered list."}]
         >>> responder(ChatRequest({"messages": messages})).text

