@@ -21,10 +21,13 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 17_200
+MOST_LINES = 17_364
 MOST_FILES = 98
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
-CAPABILITIES = {}
+CAPABILITIES = {
+    "batch": (640, 5),
+    "cli/batch_command.py": (265, 1),
+}
 MOST_FUNCTIONS = 182
 MOST_FILES_ON_A_PATH = 30
 MOST_SEAMS = 6
