@@ -20,7 +20,7 @@ from langgraph.runtime import get_runtime
 
 from sot_graph._seams import has_checkpointer, somebody_listens, streaming_handlers
 from sot_graph.concurrency import reset_after_fork
-from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.concurrency.call_limiter import CallGate, CallLimiter
 from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import NodeTrace
 from sot_graph.options import SotOptions, apply_context
@@ -81,7 +81,7 @@ class Invocation:
     started: float = field(default_factory=time.monotonic)
     active: int = 0
     touched: float = 0.0
-    gate: CallLimiter | None = None
+    gate: CallGate | None = None
     begun_here: bool = False
     """Whether this invocation read the question. A resumed run did that elsewhere, and its times come from several
     clocks."""
@@ -224,7 +224,7 @@ class RunContext:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
         limit = self.options.max_concurrency
         if limit is not None and self.invocation.gate is None:
-            self.invocation.gate = CallLimiter(limit)
+            self.invocation.gate = CallGate(limit)
         return _UNBOUNDED if self.invocation.gate is None and self.limiter is None else self._places()
 
     @asynccontextmanager
@@ -290,6 +290,7 @@ def open_run(
     handlers = streaming_handlers(config)
     if stream == "auto":
         stream = options.deadline is not None or bool(handlers) or somebody_listens(runtime)
+    limiter = None if graph is None else graph.limiter
     run = RunContext(
         graph=graph,  # type: ignore[arg-type]
         key=key,
@@ -303,7 +304,8 @@ def open_run(
         in_graph=runtime is not None,
         threaded=threaded,
         is_transient=is_transient,
-        limiter=None if graph is None else graph.limiter,
+        limiter=limiter,
+        meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
         trace=NodeTrace(config),
     )
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
@@ -49,6 +49,8 @@ class UsageMeter:
 
     _stages: defaultdict[Stage, StageUsage] = field(default_factory=partial(defaultdict, _NOTHING.copy))
     """Those that there was anything of: thousands of tasks may wait with theirs."""
+    on_tokens: Callable[[int], None] | None = None
+    """Told each reply's tokens, in and out."""
 
     @property
     def usage(self) -> Usage:
@@ -77,6 +79,8 @@ class UsageMeter:
         used["output_tokens"] += counts["output_tokens"]
         used["cached_tokens"] += counts["input_token_details"]["cache_read"]
         used["reasoning_tokens"] += counts["output_token_details"]["reasoning"]
+        if self.on_tokens is not None:
+            self.on_tokens(counts["total_tokens"])
 
 
 def usage_metadata(usage: Usage) -> UsageMetadata:

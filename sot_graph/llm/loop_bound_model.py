@@ -33,7 +33,7 @@ from openai.types.chat import ChatCompletion
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import is_library_loop
-from sot_graph.concurrency.call_limiter import CallLimiter
+from sot_graph.concurrency.call_limiter import CallGate
 from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.usage import is_count, log_nonsense
@@ -74,7 +74,7 @@ class LoopModel:
         self._keeps_client = keeps_client
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
-        self.gate = CallLimiter(_connection_limit())
+        self.gate = CallGate(_connection_limit())
         innermost = innermost_model(model)
         self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""

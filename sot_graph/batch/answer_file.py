@@ -1,0 +1,187 @@
+"""`AnswerFile`: the answers of a batch, a line each. It is what a batch remembers of itself, too."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from sot_graph.batch.question_file import parquet
+from sot_graph.batch.row import is_whole
+from sot_graph.errors import SotConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that two batches write to is not noticed
+    fcntl = None  # type: ignore[assignment]
+
+_PARQUET_ROWS = 1000
+_CHUNK = 1 << 16
+
+
+@dataclass(slots=True)
+class Tally:
+    """What records add up to."""
+
+    answered: int = 0
+    failed: int = 0
+    """Questions without an answer."""
+    unfinished: int = 0
+    """Answers of which a text failed."""
+    points: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def add(self, record: Mapping[str, Any], sign: int = 1) -> None:
+        """Count a record; with -1, count it out again."""
+        self.failed += sign * ("error" in record)
+        self.answered += sign * ("error" not in record)
+        self.unfinished += sign * ("error" not in record and not is_whole(record))
+        self.points += sign * sum(status == "ok" for status in record.get("statuses") or ())
+        total = (record.get("usage") or {}).get("total") or {}
+        self.calls += sign * total.get("calls", 0)
+        self.input_tokens += sign * total.get("input_tokens", 0)
+        self.output_tokens += sign * total.get("output_tokens", 0)
+
+
+class AnswerFile:
+    """Append-only JSON lines, one a question; of several with the same id, the last one counts.
+
+    A process that is killed leaves at most half a line, which is cut off when the file is opened again. Each line is
+    handed to the operating system in one call: what a kill can't undo, a power failure can.
+
+    Args:
+        path: Made where it isn't there.
+
+    Raises:
+        SotConfigError: Another batch writes to it, or a line of it is no record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tally = Tally()
+        self._whole: set[str] = set()
+        self._unfinished: dict[str, int] = {}
+        """Where the last line begins of each question that isn't whole."""
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            message = f"{path} can't be written: {error.strerror}."
+            raise SotConfigError(message) from error
+        try:
+            self._lock()
+            self._cut_half_line()
+            for place, record in self._lines():
+                self._note(record, place)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._whole or name in self._unfinished
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def unfinished(self, name: str) -> dict[str, Any] | None:
+        """The last record of a question that isn't whole; `None`: it is, or there is none."""
+        place = self._unfinished.get(name)
+        return None if place is None else json.loads(self._line_at(place))
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Append a record.
+
+        Raises:
+            OSError: The disk is full, or gone.
+        """
+        # Half a surrogate pair is written as JSON escapes it.
+        line = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        place = self._size()
+        while line:
+            line = line[self._file.write(line) :]
+        self._note(record, place)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The record of each question, in the order of their lines."""
+        last = {str(record["id"]): place for place, record in self._lines()}
+        for place, record in self._lines():
+            if last[str(record["id"])] == place:
+                yield record
+
+    def write_parquet(self, path: Path) -> None:
+        """Write a table of the records: what is nested as JSON, all else as it is."""
+        import pyarrow
+
+        text, nested = pyarrow.string(), ("statuses", "sources", "usage")
+        names = ("id", "answer", "error", "route", "finish_reason", *nested)
+        schema = pyarrow.schema([*((name, text) for name in names), ("seconds", pyarrow.float64())])
+        with parquet().ParquetWriter(path, schema) as writer:
+            rows: list[dict[str, Any]] = []
+            for record in self.records():
+                plain = {name: record.get(name) for name in schema.names}
+                rows.append({**plain, **{name: json.dumps(record[name]) for name in nested if name in record}})
+                if len(rows) == _PARQUET_ROWS:
+                    writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+                    rows.clear()
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+
+    def _note(self, record: Mapping[str, Any], place: int) -> None:
+        name = str(record["id"])
+        if (before := self.unfinished(name)) is not None:
+            self.tally.add(before, -1)
+        self.tally.add(record)
+        if is_whole(record):
+            self._unfinished.pop(name, None)
+            self._whole.add(name)
+        else:
+            self._unfinished[name] = place
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            message = f"{self.path}: another batch writes to it. Give each its own file, such as one for each --shard."
+            raise SotConfigError(message) from error
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def _cut_half_line(self) -> None:
+        size = end = self._size()
+        with self.path.open("rb") as lines:
+            while end > 0:
+                begin = max(0, end - _CHUNK)
+                lines.seek(begin)
+                if (newline := lines.read(end - begin).rfind(b"\n")) >= 0:
+                    end = begin + newline + 1
+                    break
+                end = begin
+        if end < size:
+            self._file.truncate(end)
+
+    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        place = 0
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    record = json.loads(line)
+                    record["id"]
+                except (ValueError, TypeError, KeyError) as error:
+                    message = f"{self.path}, line {number} is no record of a batch: give another file, or mend it."
+                    raise SotConfigError(message) from error
+                yield place, record
+                place += len(line)
+
+    def _line_at(self, place: int) -> bytes:
+        with self.path.open("rb") as lines:
+            lines.seek(place)
+            return lines.readline()

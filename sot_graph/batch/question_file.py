@@ -1,0 +1,154 @@
+"""Reading questions from a file of JSON lines, CSV or Parquet, one at a time."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sot_graph.batch.row import Row, row_id
+from sot_graph.errors import SotConfigError
+
+_LONGEST_CELL = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several equal parts. A row's id decides on its part, wherever it stands in the file."""
+
+    number: int = 1
+    """From 1."""
+    of: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """From `"3/16"`.
+
+        Raises:
+            SotConfigError: It names no part.
+        """
+        number, _, of = text.partition("/")
+        if number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
+            return cls(int(number), int(of))
+        message = f"--shard {text}: it is written as 3/16, the third of sixteen parts."
+        raise SotConfigError(message)
+
+    def has(self, name: str) -> bool:
+        """Whether the row with this id is one of this part."""
+        if self.of == 1:
+            return True
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+        return int.from_bytes(digest[:8]) % self.of == self.number - 1
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionFile:
+    """Questions in a file. Each iteration reads it anew, and holds no more than a row at a time.
+
+    Args:
+        path: `.jsonl` (or `.ndjson`), `.csv` or `.parquet`.
+        shard: The part that is read.
+    """
+
+    path: Path
+    shard: Shard = Shard()
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows, each with an id; the first of those with the same id.
+
+        Raises:
+            SotConfigError: The file, or a row of it, can't be read: the message says which.
+        """
+        seen: set[str] = set()
+        try:
+            for place, values in _READERS[self._kind()](self.path):
+                row = _as_row(values, f"{self.path}, {place}")
+                name = row["id"]
+                if self.shard.has(name) and name not in seen:
+                    seen.add(name)
+                    yield row
+        except UnicodeDecodeError as error:
+            message = f"{self.path} is not UTF-8."
+            raise SotConfigError(message) from error
+        except OSError as error:
+            message = f"{self.path} can't be read: {error.strerror or error}."
+            raise SotConfigError(message) from error
+
+    def _kind(self) -> str:
+        kind = self.path.suffix.lower()
+        if kind not in _READERS:
+            message = (
+                f"{self.path}: questions come as {', '.join(_READERS)}, not as {kind or 'a file without a suffix'}."
+            )
+            raise SotConfigError(message)
+        return kind
+
+
+def _as_row(values: Mapping[str, Any], where: str) -> Row:
+    row: dict[str, Any] = {key: values[key] for key in Row.__annotations__ if values.get(key) not in (None, "")}
+    for name in ("messages", "documents"):
+        if isinstance(row.get(name), str):  # in a table's cell
+            row[name] = _parsed(row[name], f"{where}, {name}")
+        if name in row and not isinstance(row[name], list):
+            message = f"{where}: {name} is no list."
+            raise SotConfigError(message)
+    if not isinstance(row.get("question", ""), str) or not (row.get("question", "").strip() or row.get("messages")):
+        message = f"{where}: there is neither a question nor messages. What is there: {', '.join(values) or 'nothing'}."
+        raise SotConfigError(message)
+    row["id"] = row_id(row)
+    return row  # type: ignore[return-value]
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        message = f"{where} is no JSON: {error}."
+        raise SotConfigError(message) from error
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                place = f"line {number}"
+                values = _parsed(line, f"{path}, {place}")
+                yield place, values if isinstance(values, dict) else {"question": values}
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    csv.field_size_limit(_LONGEST_CELL)
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        reader = csv.DictReader(lines)
+        for values in reader:
+            yield f"line {reader.line_num}", {str(key): value for key, value in values.items()}
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    number = 0
+    with path.open("rb") as file:
+        for rows in parquet().ParquetFile(file).iter_batches(batch_size=1000):
+            for values in rows.to_pylist():
+                number += 1
+                yield f"row {number}", values
+
+
+def parquet() -> Any:
+    """The module of pyarrow's for Parquet.
+
+    Raises:
+        SotConfigError: It isn't installed.
+    """
+    try:
+        import pyarrow.parquet as module
+    except ModuleNotFoundError as error:
+        message = "Parquet needs pyarrow, which is not installed: pip install 'sot-graph[batch]'"
+        raise SotConfigError(message) from error
+    return module
+
+
+_READERS = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows, ".parquet": _parquet_rows}

@@ -1,0 +1,153 @@
+"""`QuestionPool`: so many questions at once, each taken when there is room, and written down when it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sot_graph.batch.row import Row, try_row
+from sot_graph.concurrency.call_limiter import Pace
+from sot_graph.errors import SotConfigError
+from sot_graph.llm.provider_errors import explain, is_callers_to_fix
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
+    from sot_graph.batch.answer_file import AnswerFile
+
+_MOST_REFUSALS = 5
+"""In a row: only the caller can mend what is wrong with them."""
+_MOST_FAILURES = 100
+"""In a row, of any kind, or twice as many as there are workers: something is down that won't be back soon."""
+_FIRST_GUESS = (9.0, 5000.0)
+"""Calls and tokens of a question, as long as none has been answered."""
+
+
+@dataclass(kw_only=True)
+class QuestionPool:
+    """Answers questions, so many at once, each into the file as soon as it is there.
+
+    Args:
+        graph: Answers them.
+        answers: Where they go. What is there already is not asked again.
+        workers: Questions at once.
+        calls_per_minute: How fast questions are begun, by what one takes on average: the graph's `CallLimiter` has the
+            same bound, and what waits there for long would run into a point's time limit.
+        tokens_per_minute: The same for tokens.
+        retries: Whether questions that have no answer, or points that failed, are tried again.
+        enough: Asked after each question: why no more are to be begun; empty: they are.
+        on_change: Called after each question.
+    """
+
+    graph: Runnable[Any, Any]
+    answers: AnswerFile
+    workers: int = 64
+    calls_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    retries: bool = False
+    enough: Callable[[], str] = str
+    on_change: Callable[[], None] = lambda: None
+
+    in_flight: int = field(default=0, init=False)
+    stopped: str = field(default="", init=False)
+    """Why no more questions were begun; empty: there were none left."""
+
+    def __post_init__(self) -> None:
+        rates = (self.calls_per_minute, self.tokens_per_minute)
+        self._paces = [None if rate is None else Pace(rate) for rate in rates]
+        self._stop = asyncio.Event()
+        self._failures: list[str] = []
+        self._refused: list[dict[str, Any]] = []
+
+    def stop(self, reason: str) -> None:
+        """Begin no more questions. Those in flight are finished."""
+        self.stopped = self.stopped or reason
+        self._stop.set()
+
+    def left(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Those of the rows that are still to be asked."""
+        for row in rows:
+            name = row["id"]
+            if name not in self.answers or (self.retries and self.answers.unfinished(name) is not None):
+                yield row
+
+    async def run(self, rows: Iterable[Row]) -> None:
+        """Answer them all, or as many as it takes until something stops it.
+
+        Raises:
+            OSError: An answer can't be written.
+            SotConfigError: A row can't be read.
+        """
+        left = self.left(rows)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.workers):
+                    group.create_task(self._work(left))
+        except* (OSError, SotConfigError) as errors:
+            raise errors.exceptions[0] from None
+        if len(self._refused) < _MOST_REFUSALS:
+            self._write_refused()
+
+    async def _work(self, left: Iterator[Row]) -> None:
+        for row in left:
+            reserved = self._expected()
+            if await self._stops_before(reserved):
+                return
+            self.in_flight += 1
+            try:
+                record, failure = await try_row(self.graph, row, earlier=self.answers.unfinished(row["id"]))
+            finally:
+                self.in_flight -= 1
+            self._correct(reserved, record)
+            self._keep(record, failure)
+            self.on_change()
+            if reason := self.enough():
+                self.stop(reason)
+
+    async def _stops_before(self, expected: tuple[float, float]) -> bool:
+        """Wait until another question may begin; whether none may any more."""
+        waits = [pace.take(units) for pace, units in zip(self._paces, expected, strict=True) if pace is not None]
+        if (wait := max(waits, default=0.0)) and not self._stop.is_set():
+            try:
+                await asyncio.wait_for(self._stop.wait(), wait)
+            except TimeoutError:
+                return False
+        return self._stop.is_set()
+
+    def _expected(self) -> tuple[float, float]:
+        tally = self.answers.tally
+        if not (count := tally.answered + tally.failed):
+            return _FIRST_GUESS
+        return tally.calls / count, (tally.input_tokens + tally.output_tokens) / count
+
+    def _correct(self, reserved: tuple[float, float], record: Mapping[str, Any]) -> None:
+        total = (record.get("usage") or {}).get("total") or {}
+        used = (total.get("calls", 0), total.get("input_tokens", 0) + total.get("output_tokens", 0))
+        for pace, was, expected in zip(self._paces, used, reserved, strict=True):
+            if pace is not None:
+                pace.correct(was - expected)
+
+    def _keep(self, record: dict[str, Any], failure: Exception | None) -> None:
+        if failure is None:
+            self._failures.clear()
+            self._write_refused()
+            self.answers.add(record)
+            return
+        self._failures.append(explain(failure))
+        if is_callers_to_fix(failure):
+            # It is nothing about the question, so the question isn't marked as failed for it.
+            self._refused.append(record)
+            if len(self._refused) == _MOST_REFUSALS:
+                self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {self._failures[-1]}")
+            return
+        self._write_refused()
+        self.answers.add(record)
+        if len(self._failures) == max(_MOST_FAILURES, 2 * self.workers):
+            self.stop(f"{len(self._failures)} questions in a row had no answer: {self._failures[-1]}")
+
+    def _write_refused(self) -> None:
+        for record in self._refused:
+            self.answers.add(record)
+        self._refused.clear()

@@ -1,0 +1,226 @@
+"""`sot-graph batch`: a file of questions, answered into a file."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sot_graph.batch.answer_file import AnswerFile, Tally
+from sot_graph.batch.question_file import QuestionFile, Shard, parquet
+from sot_graph.batch.question_pool import QuestionPool
+from sot_graph.cli.ask_command import ask_options, make_router
+from sot_graph.cli.process import error_console, opened_model
+from sot_graph.errors import SotConfigError, SotError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from sot_graph.batch.row import Row
+
+_WORKERS = 64
+_SAMPLE = 20
+_SECONDS_BETWEEN_LINES = 60.0
+_PATIENCE: dict[str, Any] = {"rate_limit_patience": 600.0, "point_timeout": 900.0, "skeleton_timeout": 900.0}
+"""Nobody waits for a single answer."""
+
+
+class UnansweredError(SotError):
+    """Questions are left without an answer."""
+
+
+def answer_questions(
+    questions: Path,
+    *,
+    out: Path,
+    parquet: Path | None,
+    retry_errors: bool,
+    dry_run: bool,
+    model: str | None,
+    base_url: str | None,
+    router: str | None,
+    workers: int | None,
+    rpm: float | None,
+    tpm: float | None,
+    shard: str | None,
+    **given: Any,
+) -> None:
+    """Answer the questions of a file. The arguments are those of the command; the others go to `ask_options`."""
+    errors = error_console()
+    source = QuestionFile(questions, Shard() if shard is None else Shard.parse(shard))
+    options = ask_options(stream=False, **_PATIENCE, **given)
+    if parquet is not None:
+        _check_parquet(parquet)
+    with AnswerFile(out) as answers:
+        pool = QuestionPool(
+            graph=None,  # type: ignore[arg-type]  # until the model is there
+            answers=answers,
+            calls_per_minute=rpm,
+            tokens_per_minute=tpm,
+            retries=retry_errors,
+        )
+        left = sum(1 for _ in pool.left(source))
+        rows: Any = source
+        if dry_run:
+            rows = _sample(pool.left(source), left)
+        if left:
+            with opened_model(model, base_url) as (chat, is_embedded):
+                from sot_graph.concurrency.call_limiter import CallLimiter
+                from sot_graph.graph import create_sot_graph
+
+                limiter = CallLimiter(calls_per_minute=rpm, tokens_per_minute=tpm) if rpm or tpm else None
+                chosen = None if router is None else make_router(router, chat)
+                pool.graph = create_sot_graph(chat, options=options, router=chosen, limiter=limiter)
+                pool.workers = workers or (1 if is_embedded else _WORKERS)
+                _answer(pool, rows, min(left, _SAMPLE) if dry_run else left, errors, whole=left if dry_run else None)
+        else:
+            errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
+        if parquet is not None:
+            answers.write_parquet(parquet)
+            errors.print(f"Wrote {parquet}.", style="dim", markup=False)
+        _end(pool, answers.tally, out)
+
+
+def _answer(pool: QuestionPool, rows: Any, count: int, errors: Console, *, whole: int | None) -> None:
+    """Answer these rows, and say on standard error how it goes.
+
+    Args:
+        pool: Answers them.
+        rows: The rows.
+        count: How many there are.
+        errors: Standard error.
+        whole: Of a sample: how many questions it stands for.
+    """
+    before, started = replace(pool.answers.tally), time.monotonic()
+    with _shown_progress(pool, count, errors) as pool.on_change:
+        interrupted = asyncio.run(_until_interrupted(pool, rows, errors))
+    seconds = time.monotonic() - started
+    done = _difference(pool.answers.tally, before)
+    errors.print(f"{_said(done)} in {_duration(seconds)}.", markup=False)
+    asked = done.answered + done.failed
+    if whole is not None and asked:
+        scale = whole / asked
+        errors.print(
+            f"All {whole:,} questions would take about {scale * done.calls:,.0f} calls and "
+            f"{scale * done.input_tokens:,.0f} + {scale * done.output_tokens:,.0f} tokens. "
+            "These answers are kept: the same command without --dry-run does the others.",
+            markup=False,
+        )
+    if interrupted:
+        errors.print("The same command goes on from here.", style="dim")
+        raise KeyboardInterrupt
+
+
+def _end(pool: QuestionPool, tally: Tally, out: Path) -> None:
+    if pool.stopped:
+        message = f"{pool.stopped.rstrip('.')}. What is answered is in {out}; the same command goes on from there."
+        raise UnansweredError(message)
+    if tally.failed:
+        message = f"{tally.failed:,} questions have no answer: {out} says why, and --retry-errors asks them again."
+        raise UnansweredError(message)
+    if tally.unfinished:
+        error_console().print(
+            f"{tally.unfinished:,} answers lack a text that failed: --retry-errors writes it.", style="yellow"
+        )
+
+
+async def _until_interrupted(pool: QuestionPool, rows: Any, errors: Console) -> bool:
+    """Run; a first Ctrl-C (or SIGTERM) lets the questions in flight be finished, a second one ends at once.
+
+    Returns:
+        Whether it was interrupted.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    was_told = False
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        nonlocal was_told
+        if was_told:
+            loop.call_soon_threadsafe(task.cancel)
+            return
+        was_told = True
+        loop.call_soon_threadsafe(pool.stop, "Interrupted.")
+        errors.print(f"Finishing {pool.in_flight} questions. Ctrl-C again ends at once.", style="dim")
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        await pool.run(rows)
+    except asyncio.CancelledError:
+        if not was_told:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return was_told
+
+
+def _sample(rows: Iterator[Row], count: int) -> Iterator[Row]:
+    """Rows from all over the file."""
+    step = max(1, count // _SAMPLE)
+    taken = 0
+    for place, row in enumerate(rows):
+        if place % step == 0 and taken < _SAMPLE:
+            taken += 1
+            yield row
+
+
+@contextmanager
+def _shown_progress(pool: QuestionPool, count: int, errors: Console) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, elsewhere a line a minute. Yields what is called after each question."""
+    start, tally = replace(pool.answers.tally), pool.answers.tally
+
+    def told() -> tuple[int, str]:
+        done = _difference(tally, start)
+        return done.answered + done.failed, _said(done)
+
+    if errors.is_terminal:
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        with Progress(*columns, console=errors, transient=True, redirect_stdout=False) as progress:
+            task = progress.add_task(_said(Tally()), total=count)
+
+            def show() -> None:
+                completed, said = told()
+                progress.update(task, completed=completed, description=said)
+
+            yield show
+        return
+    last = time.monotonic()
+
+    def print_line() -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            completed, said = told()
+            errors.print(f"{completed:,} of {count:,}: {said}", style="dim", markup=False)
+
+    yield print_line
+
+
+def _difference(now: Tally, before: Tally) -> Tally:
+    return Tally(**{name: getattr(now, name) - getattr(before, name) for name in Tally.__dataclass_fields__})
+
+
+def _said(tally: Tally) -> str:
+    failed = f", {tally.failed:,} without an answer" if tally.failed else ""
+    tokens = f"{tally.input_tokens:,} + {tally.output_tokens:,} tokens"
+    return f"{tally.answered:,} questions answered{failed}, {tally.points:,} points, {tokens}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _check_parquet(path: Path) -> None:
+    parquet()
+    if not path.absolute().parent.is_dir():
+        message = f"--parquet {path}: there is no folder {path.parent}."
+        raise SotConfigError(message)

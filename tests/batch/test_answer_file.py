@@ -1,0 +1,103 @@
+"""What a batch remembers of itself."""
+
+import json
+
+import pytest
+
+from sot_graph import SotConfigError
+from sot_graph.batch.answer_file import AnswerFile
+
+USAGE = {"total": {"input_tokens": 10, "output_tokens": 5, "calls": 4}}
+WHOLE = {
+    "id": "a",
+    "answer": "Light 😀.",
+    "route": "skeleton",
+    "statuses": ["ok", "ok"],
+    "usage": USAGE,
+    "seconds": 1.0,
+}
+UNFINISHED = {**WHOLE, "id": "b", "statuses": ["ok", "failed"], "expansions": [{"index": 1}, {"index": 2}]}
+FAILED = {"id": "c", "error": "the model did not answer in time", "seconds": 1.0}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "answers.jsonl"
+
+
+def written(path, *records):
+    with AnswerFile(path) as answers:
+        for record in records:
+            answers.add(record)
+        return answers.tally
+
+
+def test_what_was_written_is_known_to_the_next_process(path):
+    tally = written(path, WHOLE, UNFINISHED, FAILED)
+    assert (tally.answered, tally.failed, tally.unfinished, tally.points, tally.calls) == (2, 1, 1, 3, 8)
+    with AnswerFile(path) as again:
+        assert again.tally == tally
+        assert [name in again for name in "abcd"] == [True, True, True, False]
+        assert [again.unfinished(name) for name in "abc"] == [None, UNFINISHED, FAILED]
+
+
+def test_the_last_line_of_a_question_counts(path):
+    tally = written(path, FAILED, UNFINISHED, {**WHOLE, "id": "c"}, {**WHOLE, "id": "b"})
+    assert (tally.answered, tally.failed, tally.unfinished, tally.points) == (2, 0, 0, 4)
+    with AnswerFile(path) as again:
+        assert again.tally == tally
+        assert [record["id"] for record in again.records()] == ["c", "b"]
+        assert again.unfinished("b") is None
+
+
+@pytest.mark.parametrize("half", [1, 20, 200_000])
+def test_half_a_line_is_cut_off(path, half):
+    written(path, WHOLE)
+    before = path.read_bytes()
+    line = json.dumps({**WHOLE, "id": "b", "answer": "x" * 200_000}).encode()
+    path.write_bytes(before + line[:half])
+    with AnswerFile(path) as again:
+        assert "b" not in again
+        again.add({**WHOLE, "id": "c"})
+    assert path.read_bytes().startswith(before)
+    assert [json.loads(line)["id"] for line in path.read_bytes().splitlines()] == ["a", "c"]
+
+
+def test_a_file_of_half_a_line_only_is_empty_afterwards(path):
+    path.write_text('{"id": "a"')
+    with AnswerFile(path) as again:
+        assert "a" not in again
+    assert path.read_text() == ""
+
+
+def test_a_second_batch_on_the_same_file_is_refused(path):
+    with AnswerFile(path), pytest.raises(SotConfigError, match="another batch writes to it"):
+        AnswerFile(path)
+    written(path, WHOLE)
+
+
+def test_a_file_of_something_else_is_refused_and_left_alone(path):
+    path.write_text("Dear diary,\n")
+    with pytest.raises(SotConfigError, match="line 1 is no record"):
+        AnswerFile(path)
+    assert path.read_text() == "Dear diary,\n"
+
+
+def test_half_a_surrogate_pair_is_written_and_read(path):
+    written(path, {**WHOLE, "id": "\ud800"})
+    with AnswerFile(path) as again:
+        assert "\ud800" in again
+
+
+def test_parquet_has_a_row_a_question(path, tmp_path):
+    reading = pytest.importorskip("pyarrow.parquet")
+    with AnswerFile(path) as answers:
+        for record in (FAILED, WHOLE, {**WHOLE, "id": "c"}):
+            answers.add(record)
+        answers.write_parquet(tmp_path / "answers.parquet")
+    rows = reading.read_table(tmp_path / "answers.parquet").to_pylist()
+    assert [(row["id"], row["answer"], row["error"]) for row in rows] == [
+        ("a", "Light 😀.", None),
+        ("c", "Light 😀.", None),
+    ]
+    assert json.loads(rows[0]["usage"]) == USAGE

@@ -1,0 +1,115 @@
+"""`sot-graph batch`, from the command line to the exit status."""
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+from typer.testing import CliRunner
+
+from sot_graph.cli.app import app
+from sot_graph.testing import Fault, Status
+from tests.batch.conftest import CALLS, row_asked_about, rows_of
+from tests.support.chat_requests import number_of, one_point
+
+
+@pytest.fixture
+def batch(endpoint, tmp_path, monkeypatch):
+    """Runs the command on so many questions, with these arguments more."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(count, *arguments):
+        (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows_of(count))))
+        shown = ["batch", "q.jsonl", "--out", "a.jsonl", "-m", "m", "--base-url", endpoint.base_url, *arguments]
+        return CliRunner().invoke(app, shown)
+
+    return run
+
+
+def ids_in(path):
+    return [json.loads(line)["id"] for line in path.read_text().splitlines()]
+
+
+def test_a_batch_answers_goes_on_and_says_so(batch, endpoint, tmp_path):
+    ran = batch(3, "--workers", "2")
+    assert ran.exit_code == 0, ran.output
+    assert "3 questions answered, 9 points" in ran.stderr
+    endpoint.reset()
+    ran = batch(5, "--parquet", "a.parquet", "--rpm", "100000", "--tpm", "1e9")
+    assert ran.exit_code == 0, ran.output
+    assert "2 questions answered" in ran.stderr
+    assert {row_asked_about(one.request) for one in endpoint.requests} == {"3", "4"}
+    assert not any(one.request.stream for one in endpoint.requests)
+    assert sorted(ids_in(tmp_path / "a.jsonl")) == list("01234")
+    assert (tmp_path / "a.parquet").stat().st_size
+    ran = batch(5)
+    assert ran.exit_code == 0
+    assert "Nothing is left to do" in ran.stderr
+
+
+def test_a_dry_run_answers_twenty_from_all_over_the_file_and_keeps_them(batch, endpoint, tmp_path):
+    ran = batch(100, "--dry-run")
+    assert ran.exit_code == 0, ran.output
+    assert "All 100 questions would take about 400 calls" in ran.stderr
+    assert sorted(map(int, ids_in(tmp_path / "a.jsonl"))) == list(range(0, 100, 5))
+
+
+def test_failures_are_said_and_retried(batch, endpoint, tmp_path):
+    endpoint.faults = [
+        Fault(Status(400), lambda request: row_asked_about(request) == "1"),
+        Fault(Status(400), lambda request: one_point(request) and number_of(request) == 2),
+    ]
+    ran = batch(3)
+    assert ran.exit_code == 1
+    assert "1 questions have no answer" in ran.stderr
+    assert "--retry-errors" in ran.stderr
+    endpoint.faults = []
+    endpoint.reset()
+    ran = batch(3, "--retry-errors")
+    assert ran.exit_code == 0, ran.output
+    assert len(endpoint.requests) == CALLS + 2
+    assert batch(3, "--retry-errors").exit_code == 0
+
+
+def test_a_wrong_key_ends_it_with_the_providers_words(batch, endpoint, tmp_path):
+    endpoint.faults = [Fault(Status(401, message="Incorrect API key provided"))]
+    ran = batch(100, "--workers", "2")
+    assert ran.exit_code == 1
+    assert "5 questions in a row were refused" in ran.stderr
+    assert "Incorrect API key provided" in ran.stderr
+    assert ids_in(tmp_path / "a.jsonl") == []
+
+
+def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path):
+    with endpoint.hold(3, timeout=60) as hold:
+
+        def interrupt():
+            endpoint.wait_for(lambda log: len(log) >= 2, timeout=60)
+            os.kill(os.getpid(), signal.SIGINT)
+            hold.release()
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        ran = batch(100, "--workers", "2")
+        thread.join()
+    assert ran.exit_code == 130
+    assert "Finishing 2 questions" in ran.stderr
+    assert "The same command goes on from here." in ran.stderr
+    assert len(ids_in(tmp_path / "a.jsonl")) == 2
+    assert len(endpoint.requests) == 2 * CALLS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--shard", "0/3"], "3/16"),
+        (["--parquet", "none/a.parquet"], "there is no folder none"),
+        (["--out", "none/a.jsonl"], "can't be written"),
+    ],
+)
+def test_a_mistake_is_found_before_the_model_is_asked(batch, endpoint, arguments, said):
+    ran = batch(1, *arguments)
+    assert ran.exit_code == 2
+    assert said in ran.stderr
+    assert endpoint.requests == []

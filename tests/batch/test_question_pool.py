@@ -1,0 +1,150 @@
+"""So many questions at once, what stops them, and what is tried again."""
+
+import asyncio
+import json
+
+import pytest
+
+from sot_graph import SotOptions, create_sot_graph
+from sot_graph.batch import answer_row
+from sot_graph.batch.answer_file import AnswerFile
+from sot_graph.batch.question_pool import QuestionPool
+from sot_graph.testing import Fault, Status
+from tests.batch.conftest import CALLS, row_asked_about, rows_of
+from tests.support.chat_requests import number_of, one_point
+
+
+@pytest.fixture
+def graph(endpoint):
+    return create_sot_graph(endpoint.chat_model(), options=SotOptions(stream=False, max_retries=0))
+
+
+@pytest.fixture
+def answers(tmp_path):
+    with AnswerFile(tmp_path / "answers.jsonl") as opened:
+        yield opened
+
+
+def lines_of(answers):
+    return [json.loads(line) for line in answers.path.read_text().splitlines()]
+
+
+async def test_every_row_is_answered_once_and_so_many_at_a_time(endpoint, graph, answers):
+    taken = []
+
+    def rows():
+        for row in rows_of(20):
+            taken.append(row["id"])
+            yield row
+
+    pool = QuestionPool(graph=graph, answers=answers, workers=4)
+    most_ahead = []
+    pool.on_change = lambda: most_ahead.append(len(taken) - answers.tally.answered)
+    await pool.run(rows())
+    assert sorted(int(line["id"]) for line in lines_of(answers)) == list(range(20))
+    assert max(most_ahead) <= 4
+    assert len(endpoint.requests) == 20 * CALLS
+    assert lines_of(answers)[0].keys() == {"id", "answer", "route", "statuses", "usage", "seconds"}
+    assert lines_of(answers)[0]["statuses"] == ["ok"] * 3
+    assert lines_of(answers)[0]["usage"].keys() == {"skeleton", "expansion", "total"}
+
+
+async def test_what_is_answered_is_not_asked_again(endpoint, graph, answers):
+    await QuestionPool(graph=graph, answers=answers).run(rows_of(3))
+    endpoint.reset()
+    await QuestionPool(graph=graph, answers=answers, retries=True).run(rows_of(5))
+    assert {row_asked_about(one.request) for one in endpoint.requests} == {"3", "4"}
+
+
+async def test_a_retry_writes_the_points_that_failed_and_no_others(endpoint, graph, answers):
+    endpoint.faults = [Fault(Status(400), lambda request: one_point(request) and number_of(request) == 2)]
+    await QuestionPool(graph=graph, answers=answers).run(rows_of(2))
+    assert [line["statuses"] for line in lines_of(answers)] == [["ok", "failed", "ok"]] * 2
+    endpoint.faults = []
+    endpoint.reset()
+    await QuestionPool(graph=graph, answers=answers).run(rows_of(2))
+    assert endpoint.requests == []
+    await QuestionPool(graph=graph, answers=answers, retries=True).run(rows_of(2))
+    assert [number_of(one.request) for one in endpoint.requests] == [2, 2]
+    last = lines_of(answers)[-1]
+    assert last["statuses"] == ["ok"] * 3
+    assert "expansions" not in last
+    assert "**2. Beta two**\n\nAbout Beta two." in last["answer"]
+    assert last["usage"]["total"]["calls"] == CALLS + 1
+
+
+async def test_a_question_whose_points_all_failed_keeps_its_skeleton_for_the_retry(endpoint, graph, answers):
+    endpoint.faults = [Fault(Status(400), one_point)]
+    await QuestionPool(graph=graph, answers=answers).run(rows_of(1))
+    assert "None of the 3 points" in lines_of(answers)[0]["error"]
+    endpoint.faults = []
+    endpoint.reset()
+    await QuestionPool(graph=graph, answers=answers, retries=True).run(rows_of(1))
+    assert [one_point(one.request) for one in endpoint.requests] == [True] * 3
+    assert lines_of(answers)[-1]["statuses"] == ["ok"] * 3
+
+
+async def test_refusals_in_a_row_end_it_and_mark_no_question(endpoint, graph, answers):
+    endpoint.faults = [Fault(Status(401))]
+    pool = QuestionPool(graph=graph, answers=answers, workers=1)
+    await pool.run(rows_of(50))
+    assert "5 questions in a row were refused" in pool.stopped
+    assert "401" in pool.stopped
+    assert len(endpoint.requests) == 5
+    assert lines_of(answers) == []
+
+
+async def test_a_row_that_is_refused_between_others_is_marked(endpoint, graph, answers):
+    endpoint.faults = [Fault(Status(401), lambda request: row_asked_about(request) in ("1", "4"))]
+    pool = QuestionPool(graph=graph, answers=answers, workers=1)
+    await pool.run(rows_of(5))
+    assert pool.stopped == ""
+    assert [line["id"] for line in lines_of(answers) if "error" in line] == ["1", "4"]
+
+
+async def test_an_outage_ends_it_after_a_hundred_questions(endpoint, graph, answers):
+    endpoint.stop()
+    pool = QuestionPool(graph=graph, answers=answers, workers=4)
+    await pool.run(rows_of(500))
+    assert "100 questions in a row had no answer" in pool.stopped
+    assert len(lines_of(answers)) < 110
+
+
+async def test_enough_is_enough_and_what_is_in_flight_is_finished(endpoint, graph, answers):
+    pool = QuestionPool(graph=graph, answers=answers, workers=2)
+    pool.enough = lambda: "enough" if answers.tally.answered >= 3 else ""
+    await pool.run(rows_of(50))
+    assert pool.stopped == "enough"
+    assert 3 <= len(lines_of(answers)) <= 4
+    assert len(endpoint.requests) == CALLS * len(lines_of(answers))
+
+
+async def test_a_stop_wakes_those_who_wait_for_their_rate(graph, answers):
+    pool = QuestionPool(graph=graph, answers=answers, workers=8, calls_per_minute=0.001)
+    pool.on_change = lambda: pool.stop("over")
+    async with asyncio.timeout(60):
+        await pool.run(rows_of(8))
+    assert len(lines_of(answers)) == 1
+
+
+async def test_an_answer_that_cannot_be_written_ends_the_batch(graph, answers):
+    def fail(_record):
+        raise OSError(28, "No space left on device")
+
+    answers.add = fail
+    with pytest.raises(OSError, match="No space left"):
+        await QuestionPool(graph=graph, answers=answers, workers=2).run(rows_of(10))
+
+
+async def test_the_row_function_never_raises_for_a_row(endpoint, graph):
+    endpoint.faults = [Fault(Status(401))]
+    record = await answer_row(graph, {"question": "Why?"})
+    assert record.keys() == {"id", "error", "seconds"}
+    assert (await answer_row(graph, {"id": "x", "question": " "}))["error"].startswith("question is empty")
+
+
+async def test_a_conversation_is_a_row_too(endpoint, graph):
+    messages = [{"role": "user", "content": "Hello"}, {"role": "ai", "content": "Hi"}]
+    record = await answer_row(graph, {"id": 7, "messages": [*messages, {"role": "user", "content": "How?"}]})
+    assert record["id"] == "7"
+    assert "Hello" in str(endpoint.requests[0].request.raw)
