@@ -8,10 +8,17 @@ import sys
 import httpx
 import pytest
 from playwright.async_api import expect
+from starlette.testclient import TestClient
 
 from sot_graph import SotOptions
 from sot_graph.play.page_server import playground
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from sot_graph.testing import (
+    Physics,
+    ScriptedChatModel,
+    SimulatedEndpoint,
+    SkeletonResponder,
+    answer_skeleton_of_thought,
+)
 from tests.support.clients import MissingProgramError, chromium, program, served
 
 TITLES = ["Seed", "Soil", "Sun"]
@@ -154,6 +161,17 @@ async def test_a_way_that_fails_says_why_and_leaves_the_other_alone(browser, add
     assert len(await points_of(page)) == 3
 
 
+@pytest.fixture
+def model():
+    return ScriptedChatModel(answer_skeleton_of_thought(TITLES))
+
+
+@pytest.fixture
+def client(model):
+    """Asks the page's server without a browser."""
+    return TestClient(playground(model, SotOptions(), name="scripted", local=False, key="KEY"))
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
@@ -163,21 +181,23 @@ async def test_a_way_that_fails_says_why_and_leaves_the_other_alone(browser, add
         (b'{"question": "Why?", "dispatch": ["send"]}', "dispatch"),
         (b'{"question": "' + b"a" * 1_000_000 + b'"}', "too long"),
     ],
+    ids=["no JSON", "empty", "too few points", "no choice", "too long"],
 )
-def test_what_makes_no_race_is_told(address, endpoint, body, reason):
-    answer = httpx.post(f"{address}race", content=body)
+def test_what_makes_no_race_is_told(client, model, body, reason):
+    answer = client.post("/KEY/race", content=body)
     assert answer.status_code == 400
     assert reason in answer.json()["reason"]
-    assert endpoint.requests == []
+    assert model.calls == []
 
 
-@pytest.mark.parametrize("path", ["", "race", "KEYS/", "KEY/other"])
-def test_no_path_but_that_with_the_key_is_there(address, path):
-    assert httpx.get(address.removesuffix("KEY/") + path).status_code == 404
+@pytest.mark.parametrize("path", ["/", "/race", "/KEYS/", "/KEY/other"])
+def test_no_path_but_that_with_the_key_is_there(client, path):
+    assert client.get(path).status_code == 404
+    assert client.post(path, json={"question": "Why?"}).status_code == 404
 
 
-def test_the_page_fetches_nothing_from_elsewhere(address):
-    answer = httpx.get(address)
+def test_the_page_fetches_nothing_from_elsewhere(client):
+    answer = client.get("/KEY/")
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert set(re.findall(r"https?://[^\s\"'<]+", answer.text)) == set()
 
