@@ -4,6 +4,7 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
+from langchain_core.messages import convert_to_openai_messages
 from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph import (
@@ -16,7 +17,8 @@ from sot_graph import (
     measure_run,
     retry_failed_points,
 )
-from sot_graph.testing import Fault, Reply, SkeletonResponder, Stall, Status
+from sot_graph.testing import ChatRequest, Fault, Reply, SkeletonResponder, Stall, Status
+from tests.support.virtual_time import PacedModel, run_in_virtual_time
 
 ASK = {"question": "How do plants grow?"}
 TITLES = ["Seed", "Soil", "Sun"]
@@ -225,3 +227,35 @@ async def test_before_a_review_no_opening_is_written(endpoint):
     graph = graph_of(endpoint, options={"review_skeleton": True}, checkpointer=InMemorySaver())
     await graph.ainvoke(ASK, {"configurable": {"thread_id": "1"}})
     assert stages(endpoint) == ["skeleton"]
+
+
+async def read_seconds(pieces):
+    """When the first 40 characters, and when all of them, could be read: by the running loop's clock."""
+    now = asyncio.get_running_loop().time
+    begun, length, first = now(), 0, None
+    async for piece in pieces:
+        length += len(piece)
+        if length >= 40 and first is None:
+            first = now() - begun
+    return first, now() - begun
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+def test_the_first_words_come_as_soon_as_a_direct_answers_and_the_last_no_later_than_without_an_opening(dispatch):
+    """0.4 s to the first token, 60 tokens/s, by a clock that counts nothing but the model's time."""
+    responder = SkeletonResponder(points=8, tokens_per_point=60)
+    model = PacedModel(lambda messages: responder(ChatRequest({"messages": convert_to_openai_messages(messages)})).text)
+
+    async def direct():
+        return await read_seconds(chunk.text async for chunk in model.astream(ASK["question"]))
+
+    async def graph(frame):
+        options = SotOptions(frame=frame, dispatch=dispatch)
+        return await read_seconds(astream_answer(create_sot_graph(model, options=options), ASK))
+
+    (first_direct, _), (_, without), (first, whole) = map(
+        run_in_virtual_time, (direct(), graph("none"), graph("opening"))
+    )
+    assert first_direct == pytest.approx(0.55)
+    assert first <= 1.1 * first_direct
+    assert whole <= without + 0.01

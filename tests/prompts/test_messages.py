@@ -17,8 +17,8 @@ from sot_graph.prompts.messages import (
     direct_messages,
     expansion_messages,
     frame_messages,
-    opening_messages,
     numbered_list,
+    opening_messages,
     skeleton_messages,
 )
 from sot_graph.prompts.templates import SotPrompts
