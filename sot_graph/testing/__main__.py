@@ -26,7 +26,7 @@ _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 def main(endpoint_class: type[SimulatedEndpoint] = SimulatedEndpoint) -> None:
     """Serve until SIGINT or SIGTERM."""
     arguments = parse_arguments(sys.argv[1:])
-    points = arguments.points
+    points: int = arguments.points
     low, _, high = (arguments.tokens or arguments.words).partition("-")
     reach = int(high or low) - int(low)
     lengths: list[int] = [int(low) + round(reach * place / max(1, points - 1)) for place in range(points)]
