@@ -316,7 +316,7 @@ def batch(
     point_length: str | None = _option(
         "Answer", 'As in `sot-graph ask`. If not given: "1-2 sentences".', metavar="WORDS"
     ),
-    frame: Literal["none", "intro", "intro+conclusion"] = _option(
+    frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _option(
         "Answer", "As in `sot-graph ask`.", default="none", show_default=True
     ),
     router: _Router | None = _option("Answer", "As in `sot-graph ask`."),
