@@ -17,7 +17,7 @@ from sot_graph.testing import ChatRequest, Physics, Reply, SimulatedEndpoint, Sk
 
 QUESTION = {"messages": [("user", "What are good tips for starting a vegetable garden in Oslo?")]}
 PHYSICS = Physics(time_to_first_token=0.4, tokens_per_second=60.0)
-write = SkeletonResponder(points=8, words_per_point=60)
+write = SkeletonResponder(points=8, tokens_per_point=60)
 
 
 def weather(city: str) -> str:
@@ -26,7 +26,7 @@ def weather(city: str) -> str:
 
 
 def respond(request: ChatRequest) -> Reply:
-    """One call of a tool, then the answer: by its skeleton where that is asked for, else 480 words."""
+    """One call of a tool, then the answer: by its skeleton where that is asked for, else 480 tokens."""
     if "one point" in request.last_user:
         return write(request)
     if request.tools and not any(message["role"] == "tool" for message in request.messages):

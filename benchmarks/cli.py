@@ -23,7 +23,7 @@ from benchmarks.targets import TARGETS, Target
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
-_QUICK = RESULTS / "quick"
+_QUICK = RESULTS.with_name("results-quick")
 _console = Console(highlight=False)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -50,7 +50,8 @@ def measure(
     rounds: Annotated[int | None, typer.Option(min=1, help="Interleaved rounds, in place of each one's own.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="What the targets need, in a minute.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Where the results go; benchmarks/results, or quick/ in it.", show_default=False)
+        Path | None,
+        typer.Option(help="Where the results go; benchmarks/results, or results-quick beside it.", show_default=False),
     ] = None,
     pages: Annotated[bool, typer.Option("--pages", help="Also draw the plots and fill the docs' tables.")] = False,
     names: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,

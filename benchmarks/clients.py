@@ -48,14 +48,17 @@ SCREENSHOTS = (0.7, 1.5, 3.0)
 Way: TypeAlias = tuple[str, Literal["send", "pipelined"]]
 WAYS: list[Way] = [("sot_graph", "send"), ("sot_graph", "pipelined"), ("agent", "send"), ("agent", "pipelined")]
 """The graph itself or a parent with it as a node, and how points are begun."""
-POINTS, WORDS = 8, 60
+POINTS, TOKENS = 8, 60
 
 _text = SkeletonResponder(points=POINTS)
-responder = SkeletonResponder(titles=_text.titles, text=lambda ask: " ".join([ask.title, *["leaf"] * (WORDS - 2)]))
-ANSWER = "\n\n".join(
-    f"**{number}. {title}**\n\n{' '.join([title, *['leaf'] * (WORDS - 2)])}"
-    for number, title in enumerate(responder.titles, 1)
-)
+
+
+def _written(title: str) -> str:
+    return (title + " leaf" * TOKENS)[: 4 * TOKENS - 1] + "."
+
+
+responder = SkeletonResponder(titles=_text.titles, text=lambda ask: _written(ask.title))
+ANSWER = "\n\n".join(f"**{number}. {title}**\n\n{_written(title)}" for number, title in enumerate(responder.titles, 1))
 
 
 class Reading:

@@ -1,15 +1,16 @@
-"""Five ways to the same answer, each written as a good developer would.
+"""Six ways to the same answer.
 
-All ask the same endpoint for the same number of points. Each gets what its own request asks for: the graph a list of
-titles and plain text, the two others JSON by the schemas below.
+All ask the same endpoint for the same number of points, and each gets what its own request asks for. The usual script
+is as it stands in many projects; the plain one, and the plain graph, are what a good engineer writes: they ask for
+titles and for plain text, as this project does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -23,7 +24,7 @@ from typing_extensions import TypedDict
 
 from sot_graph import SotOptions, astream_answer, create_sot_graph
 
-__all__ = ["CONTENDERS", "QUESTION", "Contender", "Setup", "chat_model", "contending", "sot_options"]
+__all__ = ["CONTENDERS", "QUESTION", "SCRIPTS", "Contender", "Setup", "chat_model", "contending", "sot_options"]
 
 QUESTION = "What are the most effective ways to deal with stress?"
 _MODEL = "simulated"
@@ -103,79 +104,119 @@ def _outline_prompt(question: str, points: int) -> str:
     return f"{question}\n\nWrite an outline of the answer as a list of {points} points."
 
 
-def _section_prompt(question: str, point: OutlinePoint) -> str:
-    return f"{question}\n\nWrite only the text of this point of the answer: {point.description}"
+def _section_prompt(question: str, title: str) -> str:
+    return f"{question}\n\nWrite only the text of this point of the answer: {title}"
 
 
-def _document(outline: Outline, texts: list[str]) -> str:
-    pairs = zip(outline.points, texts, strict=True)
-    return "\n\n".join(f"**{point.index}. {point.description}**\n\n{text}" for point, text in pairs)
+def _document(titles: Sequence[str], texts: Sequence[str]) -> str:
+    pairs = zip(titles, texts, strict=True)
+    return "\n\n".join(f"**{number}. {title}**\n\n{text}" for number, (title, text) in enumerate(pairs, 1))
+
+
+def _script_client(setup: Setup) -> AsyncOpenAI:
+    # The client's own five seconds for connecting lose answers of a crowd on a busy core.
+    return AsyncOpenAI(base_url=setup.base_url, api_key=_KEY, timeout=600)
+
+
+def _gate(setup: Setup) -> AbstractAsyncContextManager[object]:
+    return asyncio.Semaphore(setup.max_concurrency) if setup.max_concurrency else nullcontext()
 
 
 def instructor_gather(setup: Setup) -> Contender:
     """A structured outline by instructor on one shared OpenAI client, then one structured call a point in `gather`."""
-    # The client's own five seconds for connecting lose answers of a crowd on a busy core.
-    raw = AsyncOpenAI(base_url=setup.base_url, api_key=_KEY, timeout=600)
+    raw = _script_client(setup)
     client = instructor.from_openai(raw)
 
     async def answer(question: str) -> str:
-        gate = asyncio.Semaphore(setup.max_concurrency) if setup.max_concurrency else nullcontext()
+        gate = _gate(setup)
         outline = await client.chat.completions.create(
             model=_MODEL,
             response_model=Outline,
             messages=[{"role": "user", "content": _outline_prompt(question, setup.points)}],
         )
+        titles = [point.description for point in outline.points]
 
-        async def write(point: OutlinePoint) -> str:
+        async def write(title: str) -> str:
             async with gate:
                 section = await client.chat.completions.create(
                     model=_MODEL,
                     response_model=Section,
-                    messages=[{"role": "user", "content": _section_prompt(question, point)}],
+                    messages=[{"role": "user", "content": _section_prompt(question, title)}],
                 )
             return section.text
 
-        return _document(outline, list(await asyncio.gather(*map(write, outline.points))))
+        return _document(titles, await asyncio.gather(*map(write, titles)))
 
     return Contender("instructor+gather", answer, client=raw)
 
 
-# --- A first LangGraph ----------------------------------------------------------------------------------------------
+# --- What a good engineer writes ------------------------------------------------------------------------------------
+
+
+class Titles(BaseModel):
+    """The titles of an answer's points."""
+
+    points: list[str]
+
+
+def plain_gather(setup: Setup) -> Contender:
+    """The same script with titles only, validated by instructor, and points as plain text by the client itself."""
+    raw = _script_client(setup)
+    client = instructor.from_openai(raw)
+
+    async def answer(question: str) -> str:
+        gate = _gate(setup)
+        outline = await client.chat.completions.create(
+            model=_MODEL,
+            response_model=Titles,
+            messages=[{"role": "user", "content": _outline_prompt(question, setup.points)}],
+        )
+
+        async def write(title: str) -> str:
+            async with gate:
+                reply = await raw.chat.completions.create(
+                    model=_MODEL, messages=[{"role": "user", "content": _section_prompt(question, title)}]
+                )
+            return reply.choices[0].message.content or ""
+
+        return _document(outline.points, await asyncio.gather(*map(write, outline.points)))
+
+    return Contender("plain gather", answer, client=raw)
 
 
 class _State(TypedDict, total=False):
     question: str
-    outline: Outline
+    titles: list[str]
     sections: Annotated[list[tuple[int, str]], operator.add]
     answer: str
 
 
 class _Job(TypedDict):
     question: str
-    point: OutlinePoint
+    number: int
+    title: str
 
 
-def langgraph_naive(setup: Setup) -> Contender:
-    """Outline, `Send`, join, by `with_structured_output`."""
+def plain_langgraph(setup: Setup) -> Contender:
+    """Titles by `with_structured_output`, a `Send` a point, plain texts, a join."""
     chat = chat_model(setup.base_url)
-    outliner = chat.with_structured_output(Outline)
-    writer = chat.with_structured_output(Section)
+    outliner = chat.with_structured_output(Titles)
 
     async def plan(state: _State) -> _State:
         outline = await outliner.ainvoke(_outline_prompt(state["question"], setup.points))
-        assert isinstance(outline, Outline)
-        return {"outline": outline}
+        assert isinstance(outline, Titles)
+        return {"titles": outline.points}
 
     def fan_out(state: _State) -> list[Send]:
-        return [Send("write", _Job(question=state["question"], point=point)) for point in state["outline"].points]
+        titles = enumerate(state["titles"])
+        return [Send("write", _Job(question=state["question"], number=number, title=title)) for number, title in titles]
 
     async def write(state: _Job) -> _State:
-        section = await writer.ainvoke(_section_prompt(state["question"], state["point"]))
-        assert isinstance(section, Section)
-        return {"sections": [(state["point"].index, section.text)]}
+        reply = await chat.ainvoke(_section_prompt(state["question"], state["title"]))
+        return {"sections": [(state["number"], str(reply.text))]}
 
     async def join(state: _State) -> _State:
-        return {"answer": _document(state["outline"], [text for _, text in sorted(state["sections"])])}
+        return {"answer": _document(state["titles"], [text for _, text in sorted(state["sections"])])}
 
     builder: StateGraph[_State] = StateGraph(_State)
     builder.add_node("plan", plan)
@@ -191,7 +232,7 @@ def langgraph_naive(setup: Setup) -> Contender:
     async def answer(question: str) -> str:
         return str((await graph.ainvoke({"question": question}, config))["answer"])
 
-    return Contender("langgraph naive", answer)
+    return Contender("plain langgraph", answer)
 
 
 # --- This project ---------------------------------------------------------------------------------------------------
@@ -223,10 +264,14 @@ def sot_graph_pipelined(setup: Setup) -> Contender:
     return _sot("sot_graph pipelined", setup, sot_options(setup, dispatch="pipelined"))
 
 
+SCRIPTS = ("instructor+gather", "plain gather")
+"""What this project is compared with: the usual script, and a good engineer's."""
+
 CONTENDERS: dict[str, Callable[[Setup], Contender]] = {
     "direct": direct,
     "instructor+gather": instructor_gather,
-    "langgraph naive": langgraph_naive,
+    "plain gather": plain_gather,
+    "plain langgraph": plain_langgraph,
     "sot_graph": sot_graph,
     "sot_graph pipelined": sot_graph_pipelined,
 }

@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    with EndpointProcess(ttft=0.4, tps=60, points=8, words=60) as endpoint:
+    with EndpointProcess(ttft=0.4, tps=60, points=8, tokens=60) as endpoint:
         medians = asyncio.run(compare(endpoint.base_url, rounds))
     print(f"{'dispatch':10} {'frame':17}" + "".join(f"{name:>22}" for name in FIGURES))
     for (dispatch, frame), figures in medians.items():

@@ -37,5 +37,5 @@ async def measure(base_url: str) -> None:
 
 
 if __name__ == "__main__":
-    with EndpointProcess(ttft=0.05, tps=60) as endpoint:
+    with EndpointProcess(ttft=0.05, tps=60, tokens=60) as endpoint:
         asyncio.run(measure(endpoint.base_url))

@@ -1,6 +1,6 @@
 """What the simulated endpoint allows: the computed limit.
 
-The token rule, for every contender: a word of prose is a token, and so are four characters of JSON
+The token rule, for every contender and every form of reply: four characters are a token
 (`sot_graph.testing.count_tokens`). A reply of n tokens takes `time to first token + n / tokens per second`, however
 many are written at once (`sot_graph.testing.Physics`).
 """
@@ -28,13 +28,13 @@ class Limit:
 
     Args:
         titles: Of the skeleton.
-        words: Of each point.
+        tokens: Of each point.
         physics: How fast the model writes.
         max_concurrency: Points written at once; `None`: all.
     """
 
     titles: Sequence[str]
-    words: Sequence[int]
+    tokens: Sequence[int]
     physics: Physics = hosted
     max_concurrency: int | None = None
 
@@ -60,19 +60,16 @@ class Limit:
         return self.physics.due(opening) + self._first_of_a_point()
 
     def _first_of_a_point(self) -> float:
-        # A title and the blank line below it can be read at once; what is missing of the first characters is words.
+        # A title and the blank line below it can be read at once; what is missing of the first characters is text.
         head = len(f"**1. {self.titles[0]}**\n\n")
-        words = -(-max(0, FIRST_CHARACTERS - head) // _CHARACTERS_PER_WORD)
-        return self.physics.due(max(0, words - 1))
+        missing = count_tokens(" " * max(0, FIRST_CHARACTERS - head))
+        return self.physics.due(max(0, missing - 1))
 
     def _points_seconds(self) -> float:
-        seconds = [self.physics.due(words) for words in self.words]
+        seconds = [self.physics.due(tokens) for tokens in self.tokens]
         if self.max_concurrency is None:
             return max(seconds)
         return _makespan(seconds, self.max_concurrency)
-
-
-_CHARACTERS_PER_WORD = 6
 
 
 def _makespan(seconds: Iterable[float], width: int) -> float:

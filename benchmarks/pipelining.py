@@ -41,9 +41,9 @@ async def read(graph: Any) -> tuple[float, float]:
 
 async def main() -> None:
     """Measure all ways by turns, and print the medians."""
-    for title, words in SHAPES.items():
-        lengths = [0, *words]
-        responder = SkeletonResponder(points=len(words), words_per_point=lengths.__getitem__)
+    for title, tokens in SHAPES.items():
+        lengths = [0, *tokens]
+        responder = SkeletonResponder(points=len(tokens), tokens_per_point=lengths.__getitem__)
         physics = Physics(time_to_first_token=0.4, tokens_per_second=60)
         with SimulatedEndpoint(physics=physics, responder=responder) as endpoint:
             model = ChatOpenAI(model="simulated", base_url=endpoint.base_url, api_key=SecretStr("any"))

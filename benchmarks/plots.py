@@ -15,7 +15,8 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 _COLOURS = {
     "direct": "#9aa5b1",
     "instructor+gather": "#d08c60",
-    "langgraph naive": "#b5a642",
+    "plain gather": "#b5a642",
+    "plain langgraph": "#8c6bb1",
     "sot_graph": "#2f6f9f",
     "sot_graph pipelined": "#1b998b",
     "limit": "#444444",

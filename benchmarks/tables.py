@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from benchmarks.contenders import SCRIPTS
 from benchmarks.figures import Figure, Result
 from benchmarks.scenarios.hosted import FIRST, WHOLE
 from benchmarks.targets import TARGETS, Target
@@ -96,6 +97,14 @@ def _both(results: Results, shown: Sequence[str], name: str) -> list[str]:
     return cells
 
 
+def _opening(results: Results) -> str:
+    return _members(
+        results["opening"],
+        [FIRST, WHOLE, "calls", "tokens written"],
+        ["first 40 characters, s", "whole answer, s", "calls", "tokens written"],
+    )
+
+
 def _speedup(results: Results) -> str:
     result = results["speed-up"]
     groups = {name: members for name, members in result.groups.items() if name.startswith(WHOLE)}
@@ -115,9 +124,10 @@ def _cost(results: Results) -> str:
     rows = []
     cpu = results["cost"].groups["CPU a question"]
     for name, figure in cpu.items():
-        ratio = figure.over(cpu["instructor+gather"])
-        rows.append([_name(name), spread(figure), number(1000 / figure.median), number(ratio.median)])
-    return _table(["", "CPU ms a question", "questions a second on a core", "/ `instructor+gather`"], rows)
+        ratios = [number(figure.over(cpu[script]).median) for script in SCRIPTS]
+        rows.append([_name(name), spread(figure), number(1000 / figure.median), *ratios])
+    over = [f"/ `{script}`" for script in SCRIPTS]
+    return _table(["", "CPU ms a question", "questions a second on a core", *over], rows)
 
 
 def _streaming(results: Results) -> str:
@@ -178,6 +188,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "targets": ("even", _targets),
     "key": ("even", _key),
     "hosted": ("even", _hosted),
+    "opening": ("opening", _opening),
     "speed-up": ("speed-up", _speedup),
     "routing": ("routing", _routing),
     "cost": ("cost", _cost),

@@ -15,8 +15,8 @@ from sot_graph.testing import ChatRequest, Physics, Reply, SimulatedEndpoint, Sk
 from sot_graph.types import ChatTurn, RouteName
 
 PHYSICS = Physics(time_to_first_token=0.4, tokens_per_second=60.0)
-THOUGHT = f"<think>{' '.join(['hm'] * 298)}</think>\n"
-write = SkeletonResponder(points=8, words_per_point=60)
+THOUGHT = f"<think>{'hm, ' * 296}</think>\n"  # 300 tokens
+write = SkeletonResponder(points=8, tokens_per_point=60)
 ASK = {"question": "How do plants grow?"}
 MUCH, LITTLE = {"reasoning_effort": "high"}, {"reasoning_effort": "minimal"}
 
@@ -42,7 +42,7 @@ WAYS = [
 
 
 def respond(request: ChatRequest) -> Reply:
-    """Eight points of sixty words; the request's `reasoning_effort` says whether a thought goes before."""
+    """Eight points of sixty tokens; the request's `reasoning_effort` says whether a thought goes before."""
     reply = write(request)
     return Reply(THOUGHT + reply.text) if request.raw.get("reasoning_effort") == "high" else reply
 

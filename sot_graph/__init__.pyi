@@ -49,6 +49,7 @@ from .nodes import (
     ROUTE as ROUTE,
     WRITE_CONCLUSION as WRITE_CONCLUSION,
     WRITE_INTRODUCTION as WRITE_INTRODUCTION,
+    WRITE_OPENING as WRITE_OPENING,
 )
 from .options import (
     SotContext as SotContext,

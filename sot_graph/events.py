@@ -12,7 +12,7 @@ BREAKS_OFF = " … *(The answer breaks off here.)*"
 """What stands behind an answer that nobody could finish."""
 
 FRAME_SEPARATOR = "\n\n"
-"""What stands in the answer between the introduction, the points and the conclusion."""
+"""What stands in the answer between the points and what is written before and after them."""
 
 
 class _Event(TypedDict):
@@ -31,14 +31,16 @@ class RouteEvent(_Event):
     """How sure the router is, from 0 to 1; `None`: it can't say."""
 
 
-class _Citing(_Event, total=False):
+class _Layout(_Event, total=False):
+    opening: bool
+    """`True` where an opening stands before the points; text of it may have come already."""
     cites: bool
     """Whether the points' texts may cite sources, whose numbers in the answer are not known before the point's end."""
     sources_head: str
     """What stands between the last point and the list of the sources."""
 
 
-class SkeletonDeltaEvent(_Citing):
+class SkeletonDeltaEvent(_Layout):
     """The next point of a skeleton that is still being written (`dispatch="pipelined"`). It stays."""
 
     type: Literal["sot.skeleton.delta"]
@@ -51,7 +53,7 @@ class SkeletonDeltaEvent(_Citing):
     """Whether an introduction stands before the points."""
 
 
-class SkeletonEvent(_Citing):
+class SkeletonEvent(_Layout):
     """The skeleton is settled."""
 
     type: Literal["sot.skeleton"]
@@ -122,7 +124,7 @@ class PointToolEvent(_Event):
 
 
 class FrameStartEvent(_Event):
-    """A try at the introduction or the conclusion begins."""
+    """A try at the opening, the introduction or the conclusion begins."""
 
     type: Literal["sot.frame.start"]
     part: FramePartName
@@ -131,7 +133,7 @@ class FrameStartEvent(_Event):
 
 
 class FrameDeltaEvent(_Event):
-    """The next piece of the introduction or the conclusion. What was sent is never taken back."""
+    """The next piece of the opening, the introduction or the conclusion. What was sent is never taken back."""
 
     type: Literal["sot.frame.delta"]
     part: FramePartName
@@ -139,7 +141,7 @@ class FrameDeltaEvent(_Event):
 
 
 class FrameEndEvent(_Truncatable):
-    """The introduction or the conclusion is done. Without a text it is left out of the answer."""
+    """The opening, the introduction or the conclusion is done. Without a text it is left out of the answer."""
 
     type: Literal["sot.frame.end"]
     part: FramePartName

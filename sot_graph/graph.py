@@ -32,6 +32,7 @@ from sot_graph.nodes import (
     ROUTE,
     WRITE_CONCLUSION,
     WRITE_INTRODUCTION,
+    WRITE_OPENING,
 )
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
@@ -47,12 +48,14 @@ from sot_graph.nodes.join import join as join_node
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.nodes.trace_summary import trace_policy
+from sot_graph.nodes.write_opening import write_opening
 from sot_graph.options import FRAME_PARTS, SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
 from sot_graph.routing.protocol import Router, check_router
 from sot_graph.run import QUESTION_ID, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
 from sot_graph.streaming import AnswerTransformer
+from sot_graph.types import FramePartName
 from sot_graph.writing.expander import Expander, check_expander
 
 if TYPE_CHECKING:
@@ -62,6 +65,10 @@ if TYPE_CHECKING:
     from langgraph.types import Checkpointer
 
 logger = logging.getLogger("sot_graph")
+_BEFORE_POINTS: list[tuple[FramePartName, str, Callable[..., Any]]] = [
+    ("opening", WRITE_OPENING, write_opening),
+    ("introduction", WRITE_INTRODUCTION, write_introduction),
+]
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -124,10 +131,11 @@ def build_sot_graph(
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
     before_join, after_join = [EXPAND_POINT, JOIN], [EXPAND_POINT, END]
-    if "introduction" in FRAME_PARTS[frame]:
-        add(WRITE_INTRODUCTION, write_introduction, schema=WriteIntroductionInput)
-        builder.add_edge(WRITE_INTRODUCTION, JOIN)
-        before_join.append(WRITE_INTRODUCTION)
+    for part, name_of_node, node in _BEFORE_POINTS:
+        if part in FRAME_PARTS[frame]:
+            add(name_of_node, node, schema=WriteIntroductionInput)
+            builder.add_edge(name_of_node, JOIN)
+            before_join.append(name_of_node)
     if "conclusion" in FRAME_PARTS[frame]:
         add(WRITE_CONCLUSION, write_conclusion)
         builder.add_edge(WRITE_CONCLUSION, JOIN)

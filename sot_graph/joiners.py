@@ -32,7 +32,7 @@ class PointwiseJoin:
         missing: In place of the text of a point that could not be written.
         late: In place of the text of a point that was not finished in time.
         cut: After the text of a point that breaks off.
-        frame_cut: After the text of an introduction or a conclusion that breaks off.
+        frame_cut: After the text of an opening, an introduction or a conclusion that breaks off.
         sources: What goes between the last point and the list of the sources that an expander gave.
 
     Raises:
@@ -136,16 +136,16 @@ def join_answer(
 
 
 def frame_tail(join: Join, part: FramePart) -> str:
-    """What stands after the text of an introduction or a conclusion: a mark if it breaks off."""
+    """What stands after a text around the points: a mark if it breaks off."""
     if part["status"] == "ok" or not part["text"]:
         return ""
     return join.frame_cut if isinstance(join, PointwiseJoin) else join_markdown.frame_cut
 
 
 def frame_answer(join: Join, points: str, frame: Frame) -> str:
-    """The joined points between introduction and conclusion. A part without a text is left out, without a mark."""
-    before, after = (
+    """The joined points and what stands around them. A part without a text is left out, without a mark."""
+    opening, introduction, conclusion = (
         part["text"] + frame_tail(join, part) if part else ""
-        for part in (frame.get("introduction"), frame.get("conclusion"))
+        for part in (frame.get("opening"), frame.get("introduction"), frame.get("conclusion"))
     )
-    return FRAME_SEPARATOR.join(text for text in (before, points, after) if text)
+    return FRAME_SEPARATOR.join(text for text in (opening, introduction, points, conclusion) if text)

@@ -20,7 +20,7 @@ _Delay: TypeAlias = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=Fals
 _Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=100)]
 _Positive: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 _Switch: TypeAlias = Annotated[bool, Field(strict=True)]
-FrameChoice: TypeAlias = Literal["none", "intro", "intro+conclusion"]
+FrameChoice: TypeAlias = Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"]
 OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
 
 _SET_WITH_THE_GRAPH = frozenset({"frame", "on_router_failure", "review_skeleton", "structured_mode"})
@@ -65,7 +65,10 @@ _ABOUT: Mapping[str, str] = {
         "Seconds from the run's start in which the answer must be there; what isn't is timed_out. Empty: no limit."
     ),
     "review_skeleton": "Whether a run stops at its skeleton until somebody has approved it. Needs a checkpointer.",
-    "frame": "What is written around the points: nothing, an introduction beside them, and a conclusion after them.",
+    "frame": (
+        "What is written around the points: nothing; before them an introduction, or an opening that answers in short "
+        "and is begun with the skeleton; a conclusion after them."
+    ),
     "on_point_failure": (
         "What a point that could not be written becomes: a mark in its place, nothing, or an ExpansionError at the end."
     ),
@@ -189,6 +192,8 @@ FRAME_PARTS: Mapping[FrameChoice, tuple[FramePartName, ...]] = {
     "none": (),
     "intro": ("introduction",),
     "intro+conclusion": ("introduction", "conclusion"),
+    "opening": ("opening",),
+    "opening+conclusion": ("opening", "conclusion"),
 }
 """The parts that are written around the points."""
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.joiners import Join
     from sot_graph.llm.loop_bound_model import LoopModel
+    from sot_graph.nodes.write_opening import Opening
     from sot_graph.prompts.templates import SotPrompts
     from sot_graph.routing.protocol import Router
     from sot_graph.streaming.live_message import LiveMessage
@@ -95,6 +96,8 @@ class Invocation:
     """Whether the trace has been told what kind of run it is."""
     live: LiveMessage | None = None
     """The answer's message, as those hear it who listen to the run's messages."""
+    opening: Opening | None = None
+    """What is read first, while it is being written: begun in one node, taken over by another."""
     logged: set[str] = field(default_factory=set)
     """The warnings that need to be logged once a run only."""
 
@@ -181,6 +184,8 @@ class RunContext:
 
     def emit(self, event: SotEvent) -> None:
         """Tell an event to those who listen: to the `custom` stream, and to the run's messages."""
+        if self.invocation.opening is not None and not self.invocation.opening.passes(event):
+            return
         what = event.get("index") or event.get("part") or "answer"
         self.write(cast("SotEvent", {**event, "id": f"{self.answer_id}:{what}"}))
         if self.invocation.live is not None:

@@ -59,7 +59,7 @@ def current_expansions(state: Mapping[str, Any]) -> list[Expansion]:
 def merge_frame(left: Frame | None, right: Frame | None) -> Frame:
     """Reducer: an `ok` part is never replaced by one that is not."""
     merged: Frame = {**left} if left else {}
-    names: tuple[FramePartName, ...] = ("introduction", "conclusion")
+    names: tuple[FramePartName, ...] = ("opening", "introduction", "conclusion")
     for name in names:
         part, known = (right or {}).get(name), merged.get(name)
         if part is not None and (known is None or part["status"] == "ok" or known["status"] != "ok"):
@@ -126,7 +126,7 @@ class SotOutput(TypedDict, total=False):
     expansions: list[Expansion]
     """Sorted by index."""
     frame: Frame
-    """Introduction and conclusion, as far as `SotOptions.frame` asks for them."""
+    """Opening or introduction, and conclusion, as far as `SotOptions.frame` asks for them."""
     answer: str
     """Markdown."""
     sources: list[Source]

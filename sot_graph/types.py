@@ -75,11 +75,11 @@ class Expansion(_WithSources):
     """Why the point is not `ok`, in one line."""
 
 
-FramePartName: TypeAlias = Literal["introduction", "conclusion"]
+FramePartName: TypeAlias = Literal["opening", "introduction", "conclusion"]
 
 
 class FramePart(_Truncatable):
-    """An introduction or a conclusion."""
+    """An opening, an introduction or a conclusion."""
 
     text: str
     """What the model wrote, cleaned. Of a part that is not `ok`: what there is of it, often nothing."""
@@ -91,6 +91,7 @@ class FramePart(_Truncatable):
 class Frame(TypedDict, total=False):
     """What stands around the points (`SotOptions.frame`)."""
 
+    opening: FramePart
     introduction: FramePart
     conclusion: FramePart
 
@@ -118,7 +119,7 @@ class Usage(TypedDict):
     skeleton: StageUsage
     expansion: StageUsage
     frame: StageUsage
-    """Introduction and conclusion together."""
+    """Opening or introduction, and conclusion, together."""
     direct: StageUsage
     total: StageUsage
 
@@ -147,6 +148,7 @@ class Timings(TypedDict, total=False):
     skeleton: StageTiming
     points: list[PointTiming]
     """Sorted by index."""
+    opening: StageTiming
     introduction: StageTiming
     conclusion: StageTiming
     direct: StageTiming

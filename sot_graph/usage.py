@@ -61,6 +61,12 @@ class UsageMeter:
         """Count a call, whatever becomes of it."""
         self._stages[stage]["calls"] += 1
 
+    def add_usage(self, usage: Usage) -> None:
+        """Count what another execution has used."""
+        for stage in _STAGES:
+            for key, value in usage[stage].items():
+                self._stages[stage][key] += value  # type: ignore[literal-required]
+
     def add_cache_hit(self, stage: Stage) -> None:
         """Count a result taken from the graph's own cache: it costs neither a call nor a token."""
         self._stages[stage]["cache_hits"] += 1

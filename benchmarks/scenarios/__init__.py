@@ -7,14 +7,16 @@ __all__ = ["Scenario", "scenarios"]
 
 def scenarios() -> dict[str, Scenario]:
     """All of them, in the order in which they are run."""
-    from benchmarks.scenarios import cost, crowd, embedded, hosted, overhead, routing, speedup, startup
+    from benchmarks.scenarios import cost, crowd, embedded, hosted, opening, overhead, routing, speedup, startup
 
     found = [
         *hosted.SCENARIOS,
+        opening.SCENARIO,
         speedup.SCENARIO,
         routing.SCENARIO,
         cost.SCENARIO,
         overhead.SCENARIO,
+        overhead.THOUSAND,
         crowd.SCENARIO,
         embedded.SCENARIO,
         startup.SCENARIO,

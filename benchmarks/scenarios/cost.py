@@ -15,8 +15,8 @@ import langsmith
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from benchmarks.contenders import QUESTION, Contender, Setup, chat_model, contending, sot_options
-from benchmarks.figures import Figure, Result
+from benchmarks.contenders import QUESTION, SCRIPTS, Contender, Setup, chat_model, contending, sot_options
+from benchmarks.figures import Result
 from benchmarks.rounds import cpu_milliseconds, interleaved
 from benchmarks.scenarios.base import Plan, Scenario
 from benchmarks.sink import trace_sink
@@ -31,15 +31,15 @@ STREAMING = "CPU of ten streamed points"
 _TIMES = 5
 _BARE = "bare chat.astream in gather"
 _STREAMED = "astream_answer"
-_COMPARED = ("instructor+gather", "sot_graph")
+_COMPARED = (*SCRIPTS, "sot_graph")
 
 _Way = Callable[[], Awaitable[object]]
 
 
 async def measure(plan: Plan) -> Result:
     """All ways in interleaved rounds."""
-    result = Result("cost", {"points": POINTS, "words a point": 60, "questions a round": _TIMES})
-    with EndpointProcess(ttft=0, tps=0, points=POINTS, words=60) as endpoint, trace_sink() as sink:
+    result = Result("cost", {"points": POINTS, "tokens a point": 60, "questions a round": _TIMES})
+    with EndpointProcess(ttft=0, tps=0, points=POINTS, tokens=60) as endpoint, trace_sink() as sink:
         setup = Setup(endpoint.base_url, POINTS)
         with tempfile.TemporaryDirectory() as folder:
             kept = AsyncSqliteSaver.from_conn_string(str(Path(folder) / "checkpoints.sqlite"))
@@ -111,10 +111,10 @@ async def _read(graph: Any, asked: dict[str, Any]) -> None:
 
 def _compare(result: Result) -> None:
     cpu, streaming = result.groups[CPU], result.groups[STREAMING]
-    scripted: Figure = cpu["instructor+gather"]
-    for name, figure in cpu.items():
-        if figure is not scripted:
-            result.compare(f"{name} / instructor+gather", figure, scripted)
+    for script in SCRIPTS:
+        for name, figure in cpu.items():
+            if name != script:
+                result.compare(f"{name} / {script}", figure, cpu[script])
     result.compare(f"{_STREAMED} / {_BARE}", streaming[_STREAMED], streaming[_BARE])
 
 

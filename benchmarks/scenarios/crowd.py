@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from benchmarks.contenders import SCRIPTS
 from benchmarks.crowding import crowd_in_a_process
 from benchmarks.figures import Result
 from benchmarks.rounds import interleaved
@@ -20,9 +21,9 @@ _QUICK_SIZES = (50,)
 async def measure(plan: Plan) -> Result:
     """Each contender and size in a process of its own, interleaved."""
     sizes = _QUICK_SIZES if plan.quick else _SIZES
-    names = ("instructor+gather", "sot_graph")
-    result = Result("crowd", {"points": _POINTS, "words a point": 60})
-    with EndpointProcess(ttft=0, tps=0, points=_POINTS, words=60) as endpoint:
+    names = (*SCRIPTS, "sot_graph")
+    result = Result("crowd", {"points": _POINTS, "tokens a point": 60})
+    with EndpointProcess(ttft=0, tps=0, points=_POINTS, tokens=60) as endpoint:
         ways = {
             f"{name}, {size} at once": partial(crowd_in_a_process, name, size, _POINTS, endpoint.base_url)
             for size in sizes
@@ -38,9 +39,9 @@ async def measure(plan: Plan) -> Result:
             result.add(f"peak memory, {size} at once", name, "MB", [crowd.peak_megabytes for crowd in found])
             result.add(f"questions answered, {size} at once", name, "", [crowd.done for crowd in found])
         rates = result.groups[f"questions a second, {size} at once"]
-        for name in names[1:]:
+        for script in SCRIPTS:
             result.compare(
-                f"questions a second, {size} at once: {name} / instructor+gather", rates[name], rates[names[0]]
+                f"questions a second, {size} at once: sot_graph / {script}", rates["sot_graph"], rates[script]
             )
     return result
 

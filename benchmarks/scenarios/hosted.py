@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from benchmarks.contenders import CONTENDERS, QUESTION, Contender, Setup, contending
-from benchmarks.figures import Figure, Result
+from benchmarks.contenders import CONTENDERS, QUESTION, SCRIPTS, Contender, Setup, contending
+from benchmarks.figures import Result
 from benchmarks.physics import FIRST_CHARACTERS, Limit, hosted
 from benchmarks.rounds import interleaved, settle
 from benchmarks.scenarios.base import Plan, Scenario
@@ -23,7 +23,7 @@ FIRST = f"first {FIRST_CHARACTERS} characters"
 WHOLE = "whole answer"
 _READ_BOTH_WAYS = {"even"}
 """Elsewhere a contender that streams is read so only: that takes it no longer."""
-_IN_NO_TARGET = {"langgraph naive"}
+_IN_NO_TARGET = {"plain langgraph"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Shape:
     """The answer that the endpoint gives, and how many of its points may be written at once."""
 
     points: int = 8
-    words: str = "60"
+    tokens: str = "60"
     """Of each point; `"20-120"`: spread over the points."""
     max_concurrency: int | None = None
 
@@ -47,7 +47,7 @@ class _Read:
 
 async def warm(shape: Shape, *names: str) -> None:
     """Answer once each way at an instant endpoint: imports, schemas and clients are nobody's latency."""
-    with EndpointProcess(ttft=0, tps=0, points=shape.points, words=shape.words) as endpoint:
+    with EndpointProcess(ttft=0, tps=0, points=shape.points, tokens=shape.tokens) as endpoint:
         async with contending(Setup(endpoint.base_url, shape.points, shape.max_concurrency), *names) as contenders:
             for contender in contenders.values():
                 await run_whole(contender)
@@ -84,7 +84,7 @@ async def measure(name: str, shape: Shape, plan: Plan) -> Result:
     """Every contender once a round; `direct`, one lonely stream, runs beside the others."""
     names = [name for name in CONTENDERS if not plan.quick or name not in _IN_NO_TARGET]
     await warm(shape, *names)
-    result = Result(name, {"points": shape.points, "words a point": shape.words, **_physics_settings()})
+    result = Result(name, {"points": shape.points, "tokens a point": shape.tokens, **_physics_settings()})
     if shape.max_concurrency:
         result.settings["points at once"] = shape.max_concurrency
     with _hosted_endpoint(shape) as endpoint:
@@ -105,7 +105,7 @@ async def measure(name: str, shape: Shape, plan: Plan) -> Result:
 
 def _hosted_endpoint(shape: Shape) -> EndpointProcess:
     return EndpointProcess(
-        ttft=hosted.time_to_first_token, tps=hosted.tokens_per_second, points=shape.points, words=shape.words
+        ttft=hosted.time_to_first_token, tps=hosted.tokens_per_second, points=shape.points, tokens=shape.tokens
     )
 
 
@@ -147,16 +147,12 @@ async def _limit(chosen: Contender, shape: Shape) -> Limit:
 
 def _check_alike(name: str, texts: list[str], shape: Shape) -> None:
     """All contenders wrote the same amount, or the comparison is worth nothing."""
-    fewest = 0.9 * sum(_words(shape))
+    low, _, high = shape.tokens.partition("-")
+    fewest = 0.9 * shape.points * (int(low) + int(high or low)) / 2
     for text in texts:
-        if len(text.split()) < fewest:
-            message = f"{name} wrote {len(text.split())} words where {fewest:.0f} were to be had: {text[:200]!r}"
+        if count_tokens(text) < fewest:
+            message = f"{name} wrote {count_tokens(text)} tokens where {fewest:.0f} were to be had: {text[:200]!r}"
             raise RuntimeError(message)
-
-
-def _words(shape: Shape) -> list[int]:
-    low, _, high = shape.words.partition("-")
-    return [(int(low) + int(high or low)) // 2] * shape.points
 
 
 def _add_limit(result: Result, limit: Limit, rounds: int) -> None:
@@ -168,15 +164,15 @@ def _add_limit(result: Result, limit: Limit, rounds: int) -> None:
 
 def _compare(result: Result) -> None:
     whole, first = result.groups[WHOLE], result.groups[FIRST]
-    scripted: Figure = whole["instructor+gather"]
     for each in ("sot_graph", "sot_graph pipelined"):
-        if each in whole:
-            result.compare(f"{each} / instructor+gather", whole[each], scripted)
-            result.compare(f"direct / {each}", whole["direct"], whole[each])
-            result.compare(f"limit / {each}", whole["limit"], whole[each])
-            result.compare(f"{each}, {FIRST} / instructor+gather", first[each], scripted)
-    result.compare(f"limit, {FIRST} / instructor+gather", first["limit"], scripted)
-    result.compare(f"limit pipelined, {FIRST} / instructor+gather", first["limit pipelined"], scripted)
+        result.compare(f"direct / {each}", whole["direct"], whole[each])
+        result.compare(f"limit / {each}", whole["limit"], whole[each])
+        for script in SCRIPTS:
+            result.compare(f"{each} / {script}", whole[each], whole[script])
+            result.compare(f"{each}, {FIRST} / {script}", first[each], whole[script])
+    for script in SCRIPTS:
+        for limit in ("limit", "limit pipelined"):
+            result.compare(f"{limit}, {FIRST} / {script}", first[limit], whole[script])
 
 
 def _scenario(name: str, title: str, shape: Shape, rounds: int, quick_rounds: int = 0) -> Scenario:
@@ -185,7 +181,7 @@ def _scenario(name: str, title: str, shape: Shape, rounds: int, quick_rounds: in
 
 SCENARIOS = [
     _scenario("even", "8 points of 60 tokens", Shape(), 2, 1),
-    _scenario("uneven", "8 points of 20 to 120 tokens", Shape(words="20-120"), 1),
-    _scenario("long", "8 points of 400 tokens", Shape(words="400"), 1),
+    _scenario("uneven", "8 points of 20 to 120 tokens", Shape(tokens="20-120"), 1),
+    _scenario("long", "8 points of 400 tokens", Shape(tokens="400"), 1),
     _scenario("four-at-once", "8 points of 60 tokens, four at once", Shape(max_concurrency=4), 1),
 ]

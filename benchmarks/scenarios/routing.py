@@ -16,7 +16,7 @@ __all__ = ["SCENARIO"]
 
 _SPECULATIVE = "model router, speculative"
 _WHOLE = "whole answer"
-_write = SkeletonResponder(points=8, words_per_point=60)
+_write = SkeletonResponder(points=8, tokens_per_point=60)
 
 
 def _respond(request: ChatRequest) -> Reply:
@@ -40,7 +40,7 @@ async def measure(plan: Plan) -> Result:
         plan.steps.begin((plan.rounds + 1) * len(graphs))
         ways = {name: (lambda graph=graph: ask(graph)) for name, graph in graphs.items()}
         timings = await interleaved(ways, plan.rounds + 1, plan.steps)
-    result = Result("routing", {"points": 8, "words a point": "60"})
+    result = Result("routing", {"points": 8, "tokens a point": 60})
     for name, runs in timings.items():
         result.add(_WHOLE, name, "s", [run["total"] for run in runs[1:]])  # the first round warms up
     limit = result.add(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 
-from benchmarks.contenders import Setup, contending
+from benchmarks.contenders import SCRIPTS, Setup, contending
 from benchmarks.figures import Result
 from benchmarks.physics import hosted
 from benchmarks.rounds import settle
@@ -16,17 +16,19 @@ from tests.support.endpoint_process import EndpointProcess
 __all__ = ["NAMES", "POINTS", "SCENARIO"]
 
 POINTS = (1, 2, 4, 8, 16)
-NAMES = ("instructor+gather", "sot_graph", "sot_graph pipelined")
+NAMES = (*SCRIPTS, "sot_graph", "sot_graph pipelined")
 
 
 async def measure(plan: Plan) -> Result:
     """The direct answers are single streams, and run beside the others."""
     await warm(Shape())
-    result = Result("speed-up", {"words a point": 60})
+    result = Result("speed-up", {"tokens a point": 60})
     async with AsyncExitStack() as stack:
         contenders = {}
         for points in POINTS:
-            endpoint = EndpointProcess(ttft=hosted.time_to_first_token, tps=hosted.tokens_per_second, points=points)
+            endpoint = EndpointProcess(
+                ttft=hosted.time_to_first_token, tps=hosted.tokens_per_second, points=points, tokens=60
+            )
             setup = Setup(stack.enter_context(endpoint).base_url, points)
             contenders[points] = await stack.enter_async_context(contending(setup, "direct", *NAMES))
         plan.steps.begin(plan.rounds * len(POINTS) * len(NAMES))

@@ -81,7 +81,7 @@ _POINT_LENGTH_OPTION = _option(
 )
 _FRAME_OPTION = _option(
     "Answer",
-    "Write an introduction before the points, and a conclusion after them.",
+    "Write an introduction, or an opening that answers in short, before the points, and a conclusion after them.",
     default="none",
     show_default=True,
 )
@@ -183,7 +183,7 @@ def ask(
     base_url: str | None = _BASE_URL_OPTION,
     max_points: int | None = _MAX_POINTS_OPTION,
     point_length: str | None = _POINT_LENGTH_OPTION,
-    frame: Literal["none", "intro", "intro+conclusion"] = _FRAME_OPTION,
+    frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _FRAME_OPTION,
     router: _Router | None = _option(
         "Answer", "Have a router decide whether a skeleton is worth it; if not, the answer is direct."
     ),
@@ -257,7 +257,7 @@ def play(
     base_url: str | None = _BASE_URL_OPTION,
     max_points: int | None = _MAX_POINTS_OPTION,
     point_length: str | None = _POINT_LENGTH_OPTION,
-    frame: Literal["none", "intro", "intro+conclusion"] = _FRAME_OPTION,
+    frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _FRAME_OPTION,
     dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
     port: int = _option(
         "Page", "Where it is served on 127.0.0.1; 0: any free port.", default=8300, show_default=True, metavar="PORT"
@@ -316,7 +316,7 @@ def batch(
     point_length: str | None = _option(
         "Answer", 'As in `sot-graph ask`. If not given: "1-2 sentences".', metavar="WORDS"
     ),
-    frame: Literal["none", "intro", "intro+conclusion"] = _option(
+    frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _option(
         "Answer", "As in `sot-graph ask`.", default="none", show_default=True
     ),
     router: _Router | None = _option("Answer", "As in `sot-graph ask`."),

@@ -41,7 +41,7 @@ _ENDS = {"ok": "done", "timed_out": "late", "failed": "failed"}
 
 @dataclass(slots=True)
 class _Section:
-    """A point, the introduction or the conclusion, as the board shows it."""
+    """A point, or a text around the points, as the board shows it."""
 
     name: str
     state: str = "waiting"
@@ -93,7 +93,7 @@ class Board:
     clock: Callable[[], float] = time.monotonic
     points: dict[int, _Section] = field(default_factory=dict)
     frame: dict[str, _Section] = field(default_factory=dict)
-    """The introduction and the conclusion, as soon as they are begun."""
+    """What stands around the points, as soon as it is begun."""
     direct: str | None = None
     """The text of an answer that is written without a skeleton."""
     _started: float = field(init=False)
@@ -113,8 +113,9 @@ class Board:
         if kind in ("sot.skeleton", "sot.skeleton.delta"):
             for point in event["points"] if kind == "sot.skeleton" else [event["point"]]:
                 self.points.setdefault(point["index"], _Section(f"{point['index']}. {point['title']}"))
-            if event.get("introduction"):
-                self.frame.setdefault("introduction", _Section("Introduction"))
+            for part in ("opening", "introduction"):
+                if event.get(part):
+                    self.frame.setdefault(part, _Section(part.capitalize()))
         elif kind == "sot.answer.delta":
             self.direct = (self.direct or "") + plain_text(event["text"])
         elif kind == "sot.answer":
@@ -138,8 +139,8 @@ class Board:
     @property
     def _sections(self) -> list[_Section]:
         """As they stand in the answer."""
-        before, after = self.frame.get("introduction"), self.frame.get("conclusion")
-        return [text for text in (before, *self.points.values(), after) if text]
+        opening, introduction, conclusion = map(self.frame.get, ("opening", "introduction", "conclusion"))
+        return [text for text in (opening, introduction, *self.points.values(), conclusion) if text]
 
     @property
     def summary(self) -> str:

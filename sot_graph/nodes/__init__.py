@@ -6,6 +6,7 @@ The names are constants, since people stream and interrupt by them.
 ROUTE = "route"
 DRAFT_SKELETON = "draft_skeleton"
 REVIEW_SKELETON = "review_skeleton"
+WRITE_OPENING = "write_opening"
 WRITE_INTRODUCTION = "write_introduction"
 EXPAND_POINT = "expand_point"
 WRITE_CONCLUSION = "write_conclusion"

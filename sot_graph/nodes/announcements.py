@@ -69,7 +69,7 @@ def announce_point_end(expansion: Expansion, run: RunContext) -> None:
 
 
 def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) -> None:
-    """The introduction or the conclusion is done."""
+    """A text around the points is done."""
     tail = frame_tail(run.graph.join, part)
     ended = FrameEndEvent(type="sot.frame.end", part=name, status=part["status"], tail=tail)
     if part.get("truncated"):
@@ -83,6 +83,8 @@ def _layout(run: RunContext, *, cites: bool) -> dict[str, Any]:
         "eager": run.options.on_point_failure != "skip",
         "introduction": "introduction" in FRAME_PARTS[run.graph.options.frame],
     }
+    if "opening" in FRAME_PARTS[run.graph.options.frame]:
+        layout["opening"] = True
     if cites:
         layout["cites"] = True
         if isinstance(run.graph.join, PointwiseJoin):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF
+from sot_graph.joiners import frame_answer
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.reply import WithheldReplyError
@@ -31,16 +32,22 @@ logger = logging.getLogger("sot_graph")
 
 
 async def answer_directly(state: SotState, run: RunContext) -> Update:
-    """Answer in one ordinary call. At the deadline, what has been streamed is the answer, marked as cut."""
+    """Answer in one ordinary call. At the deadline, what has been streamed is the answer, marked as cut.
+
+    An opening that was told already, for points that couldn't be had, is its beginning.
+    """
     run.trace.describe_node(stage="direct")
+    frame = state.get("frame", {})
     written = await write_directly(
         state["asked"],
         history_of(state),
         run,
         send=lambda text: run.emit({"type": "sot.answer.delta", "text": text}),
+        opening=frame["opening"]["text"] if "opening" in frame else "",
     )
+    answer = frame_answer(run.graph.join, written.text, frame)
     usage = add_usage(state["usage"], run.meter.usage)
-    update = finish_run(state, run, written.text, written.finish_reason, usage, {"direct": written.timing})
+    update = finish_run(state, run, answer, written.finish_reason, usage, {"direct": written.timing})
     return {**update, "usage": run.meter.usage}
 
 
@@ -55,7 +62,7 @@ class DirectAnswer:
 
 
 async def write_directly(
-    question: str, history: list[ChatTurn], run: RunContext, *, send: Callable[[str], None]
+    question: str, history: list[ChatTurn], run: RunContext, *, send: Callable[[str], None], opening: str = ""
 ) -> DirectAnswer:
     """Have an ordinary answer written, and once more if there is nothing in it.
 
@@ -64,6 +71,7 @@ async def write_directly(
         history: The conversation before it.
         run: The node's execution.
         send: Takes the text as it is written.
+        opening: What stands before it already.
 
     Raises:
         SkeletonError: The model could not answer, or with nothing, or nothing of it was there at the deadline.
@@ -79,7 +87,7 @@ async def write_directly(
         longest_delay=run.options.stream_max_delay,
         now=run.elapsed if run.stream else None,
     )
-    source = ModelSource(call, direct_messages(graph.prompts, question=question, history=history))
+    source = ModelSource(call, direct_messages(graph.prompts, question=question, history=history, opening=opening))
     nothing, end = None, ""
     try:
         async with asyncio.timeout(run.seconds_left(None)) as timer:

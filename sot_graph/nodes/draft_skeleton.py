@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Overwrite
@@ -13,6 +14,8 @@ from sot_graph.nodes import ANSWER_DIRECTLY, REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_skeleton
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, kept_frame, read_given, read_question
+from sot_graph.nodes.write_opening import beside_opening, opening_alone
+from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.run import QUESTION_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
@@ -54,13 +57,20 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     if is_pipelined and run.config.get("max_concurrency") != 1:
         update = await draft_and_expand(question, history, run, why=why, start=start, may_depend=may_depend)
     else:
-        draft, reason = await Drafter(run, question, history, may_depend=may_depend).settle()
-        update = {
-            **announced_keys(draft, reason, run, why=why),
-            "expansions": [],
-            "usage": run.meter.usage,
-            "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
-        }
+        is_opened = "opening" in FRAME_PARTS[run.graph.options.frame]
+        async with beside_opening(question, history, run) if is_opened else nullcontext():
+            draft, reason = await Drafter(run, question, history, may_depend=may_depend).settle()
+            update = {
+                **announced_keys(draft, reason, run, why=why),
+                "expansions": [],
+                "usage": run.meter.usage,
+                "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
+            }
+            if is_opened and not draft.points:
+                opened = await opening_alone(run)
+                update["frame"] = opened["frame"]
+                update["usage"] = add_usage(update["usage"], opened["usage"])
+                update["timings"] |= opened["timings"]
     if run.graph.router is not None:
         return update
     return {

@@ -23,6 +23,7 @@ from sot_graph.nodes import (
     JOIN,
     WRITE_CONCLUSION,
     WRITE_INTRODUCTION,
+    WRITE_OPENING,
 )
 from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
 from sot_graph.nodes.question_input import history_of
@@ -31,7 +32,7 @@ from sot_graph.prompts.messages import expansion_messages, expansion_prefill, fr
 from sot_graph.skeleton.drafter import skeleton_call_messages
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.state import current_expansions
-from sot_graph.types import Expansion, FramePart, PointTiming, StageTiming
+from sot_graph.types import Expansion, FramePart, FramePartName, PointTiming, StageTiming
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.expander import ExpanderInput
 from sot_graph.writing.writer import Section, WrittenText, write_text
@@ -45,18 +46,20 @@ if TYPE_CHECKING:
     from sot_graph.options import FrameChoice
     from sot_graph.run import RunContext
     from sot_graph.state import ExpandPointInput, SotState, WriteIntroductionInput
-    from sot_graph.types import FramePartName, SkeletonPoint
+    from sot_graph.types import SkeletonPoint
 
 logger = logging.getLogger("sot_graph")
 
 _BASIS_KEYS = ["asked", "skeleton", "skeleton_text", "skeleton_format", "may_depend"]
+_BEFORE_POINTS: dict[FramePartName, str] = {"opening": WRITE_OPENING, "introduction": WRITE_INTRODUCTION}
 _HISTORY_KEYS = ["messages", "answer_id", "question_id"]
 
 
 def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
     """The edge after a settled skeleton: a `Send` for each point that is still to be written and can be now.
 
-    Before them one for the introduction, if it is wanted: where calls wait for a place, what is read first goes first.
+    Before them one for the opening or the introduction, if it is wanted: where calls wait for a place, what is read
+    first goes first.
     """
     if state.get("review_comment"):
         return DRAFT_SKELETON
@@ -66,8 +69,9 @@ def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] |
         return JOIN
     finished = {one["index"]: one for one in current_expansions(state) if one["status"] == "ok"}
     sends = _sends(state, finished)
-    if "introduction" in FRAME_PARTS[frame] and "introduction" not in state.get("frame", {}):
-        sends.insert(0, Send(WRITE_INTRODUCTION, {**_shared(state), "asked": state["asked"]}))
+    for part, node in _BEFORE_POINTS.items():
+        if part in FRAME_PARTS[frame] and part not in state.get("frame", {}):
+            sends.insert(0, Send(node, {**_shared(state), "asked": state["asked"]}))
     return sends or JOIN
 
 
@@ -106,7 +110,7 @@ def _shared(state: SotState) -> dict[str, Any]:
     return shared
 
 
-def _basis(payload: Mapping[str, Any], run: RunContext) -> Mapping[str, Any]:
+def text_basis(payload: Mapping[str, Any], run: RunContext) -> Mapping[str, Any]:
     """What a section is written from: carried to its node, or read from the state, once an invocation."""
     if "skeleton_text" in payload:
         return payload if "history" in payload else {**payload, "history": history_of(payload)}
@@ -142,7 +146,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     timing = PointTiming(index=index, start=run.elapsed())
     written = _unmet_need(payload)
     if written is None:
-        prompts, basis = run.graph.prompts, _basis(payload, run)
+        prompts, basis = run.graph.prompts, text_basis(payload, run)
         section = Section(
             label=f"Point {index}",
             stage="expansion",
@@ -194,6 +198,7 @@ def _point_messages(basis: Mapping[str, Any], payload: ExpandPointInput, run: Ru
         run.graph.prompts,
         point=payload["point"],
         point_length=run.options.point_length,
+        is_opened="opening" in FRAME_PARTS[run.graph.options.frame],
         needed=[
             Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
             for other in payload.get("needed", ())
@@ -210,8 +215,10 @@ def _expander_input(basis: Mapping[str, Any], point: SkeletonPoint) -> ExpanderI
 
 async def write_introduction(payload: WriteIntroductionInput, run: RunContext) -> Update:
     """Write the introduction from the skeleton alone, beside the points."""
-    messages = partial(frame_messages, run.graph.prompts, "introduction", **_prompt_basis(_basis(payload, run), run))
-    return await _write_frame_part("introduction", messages, run)
+    messages = partial(
+        frame_messages, run.graph.prompts, "introduction", **_prompt_basis(text_basis(payload, run), run)
+    )
+    return await _frame_node("introduction", messages, run)
 
 
 async def write_conclusion(state: SotState, run: RunContext) -> Update:
@@ -227,15 +234,31 @@ async def write_conclusion(state: SotState, run: RunContext) -> Update:
     elif not texts:
         given_up = WrittenText("", "failed", "no point has a text that it could conclude")
     messages = partial(
-        frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(_basis(state, run), run)
+        frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(text_basis(state, run), run)
     )
-    return await _write_frame_part("conclusion", messages, run, given_up)
+    return await _frame_node("conclusion", messages, run, given_up)
 
 
-async def _write_frame_part(
+async def _frame_node(
     name: FramePartName, messages: Callable[[], list[BaseMessage]], run: RunContext, written: WrittenText | None = None
 ) -> Update:
     run.trace.describe_node(stage="frame", sot_frame_part=name)
+    update = await write_frame_part(name, messages, run, written)
+    describe_frame_part(name, update, run)
+    return update
+
+
+def describe_frame_part(name: FramePartName, update: Update, run: RunContext) -> None:
+    """Say in the node's trace what became of a text around the points."""
+    if part := update["frame"].get(name):
+        cache_hit = True if update["usage"]["frame"]["cache_hits"] else None
+        run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
+
+
+async def write_frame_part(
+    name: FramePartName, messages: Callable[[], list[BaseMessage]], run: RunContext, written: WrittenText | None = None
+) -> Update:
+    """Write a text around the points; or, with `written`, tell what has become of it."""
     timing = StageTiming(start=run.elapsed())
     prompts = run.graph.prompts
     if written is not None:
@@ -259,8 +282,6 @@ async def _write_frame_part(
     if written.truncated:
         part["truncated"] = True
     announce_frame_end(name, part, run)
-    cache_hit = True if written.is_cached else None
-    run.trace.describe_node(error=written.error, sot_frame_status=written.status, sot_cache_hit=cache_hit)
     if written.first_text_at is not None:
         timing["first_token"] = written.first_text_at
     timing["end"] = run.elapsed()

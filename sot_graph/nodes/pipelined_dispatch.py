@@ -18,9 +18,10 @@ from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
 from sot_graph.concurrency.background_loop import run_in_own_thread
-from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION
+from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION, WRITE_OPENING
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_skeleton
 from sot_graph.nodes.expand_point import expand_point, write_introduction
+from sot_graph.nodes.write_opening import write_opening
 from sot_graph.options import FRAME_PARTS
 from sot_graph.run import open_run
 from sot_graph.skeleton.drafter import Draft, Drafter, skeleton_as_written
@@ -98,30 +99,36 @@ class _Pipeline:
         self._drafting: asyncio.Task[tuple[Draft, str]] | None = None
         self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
         self._writing: list[asyncio.Task[Update]] = []
+        """A task a point."""
+        self._around: list[asyncio.Task[Update]] = []
+        """Of what stands before the points."""
         self._context = copy_context()
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there; the last step, when there are no more."""
+        if "opening" in FRAME_PARTS[self._run.graph.options.frame]:
+            known = self._known()
+            self._around.append(self._begin(WRITE_OPENING, write_opening, known, shown=known))
         while "point" in (step := await self._next_step()):
             point = step["point"]
             self._points.append(point)
             announce_point(point, self._run)
             payload = ExpandPointInput(**self._known(), point=point, needed=[])
-            self._begin(EXPAND_POINT, expand_point, payload, shown=point, titled=step["titled"])
+            self._writing.append(self._begin(EXPAND_POINT, expand_point, payload, shown=point, titled=step["titled"]))
         if self._points:
             announce_skeleton(self._points, [], self._run, grown=True)
             if "introduction" in FRAME_PARTS[self._run.graph.options.frame]:
                 known = self._known()
-                self._begin(WRITE_INTRODUCTION, write_introduction, known, shown=known)
+                self._around.append(self._begin(WRITE_INTRODUCTION, write_introduction, known, shown=known))
         return step
 
     async def written(self) -> list[Update]:
-        """What `expand_point` gave, point by point, and what `write_introduction` gave."""
-        return list(await asyncio.gather(*self._writing))
+        """What `expand_point` gave, point by point, and what was written before the points."""
+        return list(await asyncio.gather(*self._writing, *self._around))
 
     async def close(self) -> None:
         """End what is still under way."""
-        begun = [*self._writing, *([self._drafting] if self._drafting is not None else [])]
+        begun = [*self._writing, *self._around, *([self._drafting] if self._drafting is not None else [])]
         for work in begun:
             work.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
@@ -181,7 +188,7 @@ class _Pipeline:
         *,
         shown: Any,
         titled: float | None = None,
-    ) -> None:
+    ) -> asyncio.Task[Update]:
         """Have a section written by a LangGraph task of its own.
 
         Args:
@@ -222,7 +229,7 @@ class _Pipeline:
             return update
 
         writing = self._start(name, write, shown)
-        self._writing.append(asyncio.create_task(follow()))
+        return asyncio.create_task(follow())
 
     def _write(self, event: SotEvent) -> None:
         """As the node does: a task's own events would come from one namespace deeper."""

@@ -282,7 +282,7 @@ def kept_frame(given: Any, frame: FrameChoice, *, whole: bool) -> Frame:
         ):
             message = f"given_frame: the {name} is {kind_of(part)}; pass back the frame of an earlier result as it is."
             raise SotConfigError(message)
-        if part["status"] == "ok" and (name == "introduction" or whole):
+        if part["status"] == "ok" and (name != "conclusion" or whole):
             kept[name] = FramePart(text=clean_text(part["text"]), status="ok", error=None)
             if part.get("truncated"):
                 kept[name]["truncated"] = True

@@ -21,6 +21,7 @@ from sot_graph.nodes.draft_skeleton import (
 from sot_graph.nodes.expand_point import fan_out_points
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
+from sot_graph.nodes.write_opening import begin_opening, opening_alone
 from sot_graph.routing.protocol import decide
 from sot_graph.skeleton.drafter import Drafter
 from sot_graph.state import SotState
@@ -63,6 +64,10 @@ async def route(state: SotState, run: RunContext) -> Update:
             chosen = await guess.skeleton(timings, _why(decision))
         else:
             chosen = await guess.answer(begun, timings)
+    except BaseException:
+        if run.invocation.opening is not None:
+            await run.invocation.opening.close()
+        raise
     finally:
         await guess.cancel()
     return {
@@ -94,6 +99,7 @@ class _Speculation:
         if run.options.speculative:
             drafter = Drafter(run, asked.question, asked.history, may_depend=run.options.dependent == "graph")
             self._draft = asyncio.create_task(drafter.settle())
+            begin_opening(asked.question, asked.history, run, is_decided=False)
         if run.options.speculative == "both":
             self._direct = asyncio.create_task(write_directly(asked.question, asked.history, run, send=self._send))
 
@@ -104,6 +110,11 @@ class _Speculation:
         settled, reason = await self._draft
         timings["skeleton"] = StageTiming(start=0.0, end=self._run.elapsed())
         update = announced_keys(settled, reason, self._run, why=why)
+        if not settled.points:
+            opened = await opening_alone(self._run)
+            self._run.meter.add_usage(opened["usage"])
+            update["frame"] = Overwrite(opened["frame"])
+            timings |= opened["timings"]
         return {**update, "may_depend": self._run.options.dependent == "graph"}  # as it was asked for
 
     async def answer(self, begun: Update, timings: Timings) -> Update:

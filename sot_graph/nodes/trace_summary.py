@@ -19,6 +19,7 @@ from sot_graph.nodes import (
     REVIEW_SKELETON,
     WRITE_CONCLUSION,
     WRITE_INTRODUCTION,
+    WRITE_OPENING,
 )
 from sot_graph.report import measure_run
 
@@ -85,6 +86,7 @@ _INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
     DRAFT_SKELETON: ("asked", "messages"),
     REVIEW_SKELETON: ("skeleton",),
     EXPAND_POINT: ("point",),
+    WRITE_OPENING: ("asked",),
     WRITE_INTRODUCTION: ("asked", "skeleton"),
     WRITE_CONCLUSION: ("asked", "messages", "expansions"),
     JOIN: ("expansions",),
@@ -101,7 +103,7 @@ def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
         node: Its name.
         begins: Whether it is the graph's first: it reads the question from what the caller gave.
     """
-    is_section = node in {EXPAND_POINT, WRITE_INTRODUCTION, WRITE_CONCLUSION}
+    is_section = node in {EXPAND_POINT, WRITE_OPENING, WRITE_INTRODUCTION, WRITE_CONCLUSION}
     return TracePolicy(
         process_inputs=partial(_inputs, _GIVEN_KEYS if begins else _INPUT_KEYS[node]),
         process_outputs=_section if is_section else partial(_inputs, _OUTPUT_KEYS),

@@ -120,12 +120,13 @@ def expansion_messages(
     history: Sequence[ChatTurn],
     point_length: str,
     needed: Sequence[Expansion] = (),
+    is_opened: bool = False,
 ) -> list[BaseMessage]:
     """The prompt for one point.
 
     In the shared layout it repeats `skeleton_call`, the messages that asked for the skeleton, to the letter, so that a
     prompt cache can serve them, and `skeleton_text`, the skeleton as the model wrote it. `needed` are the points that
-    this one builds on.
+    this one builds on; with `is_opened`, an opening says the short answer.
     """
     asked = prompts.expansion.format(
         index=point["index"],
@@ -135,6 +136,8 @@ def expansion_messages(
         skeleton=escape_delimiters(numbered_list(skeleton)) if "{skeleton}" in prompts.expansion else "",
         point_length=point_length,
     )
+    if is_opened and prompts.opened:
+        asked = f"{asked} {prompts.opened.format()}"
     if needed:
         asked = prompts.needed.format(needed=_written(needed)) + asked
     if prompts.expansion_layout == "shared":
@@ -177,10 +180,22 @@ def frame_messages(
     return _conversation(prompts.frame_system or prompts.system, history, examples, asked)
 
 
-def direct_messages(prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
-    """The prompt for an ordinary answer."""
+def opening_messages(prompts: SotPrompts, question: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
+    """The prompt for the opening, made from the question alone: there is no skeleton yet."""
+    asked = prompts.opening.format(question=escape_delimiters(question))
+    system = prompts.opening_system or prompts.system
+    return _conversation(system, history, prompts.opening_examples, asked)
+
+
+def direct_messages(
+    prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn], opening: str = ""
+) -> list[BaseMessage]:
+    """The prompt for an ordinary answer, or for the rest of one that has been opened already."""
     asked = prompts.direct.format(question=escape_delimiters(question))
-    return _conversation(prompts.direct_system or prompts.system, history, (), asked)
+    messages = _conversation(prompts.direct_system or prompts.system, history, (), asked)
+    if opening:
+        messages += [AIMessage(opening), HumanMessage(prompts.after_opening.format())]
+    return messages
 
 
 def _conversation(

@@ -35,6 +35,10 @@ _PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "needed": (("needed",), ("needed",)),
     "expansion_prefill": ((), ("index", "title")),
     "expansion_system": ((), ()),
+    "opening": (("question",), ("question",)),
+    "opening_system": ((), ()),
+    "opened": ((), ()),
+    "after_opening": ((), ()),
     "introduction": ((), ("question", "skeleton")),
     "conclusion": (("points",), ("question", "skeleton", "points")),
     "frame_system": ((), ()),
@@ -75,13 +79,19 @@ class SotPrompts:
         expansion_settings: Like `skeleton_settings`, for each point's call.
         expansion_layout: `"shared"`: the skeleton call's messages, the skeleton as the assistant's answer, then
             `expansion`. `"standalone"`: a system message, the examples, then `expansion`.
+        opening: Asks for the opening (`SotOptions.frame`), which is written before there is a skeleton. Must hold
+            `{question}`.
+        opening_system: The system message of an opening; empty: `system`.
+        opening_examples: Worked examples before it.
+        opened: Goes after `expansion` where there is an opening; empty: the points aren't told of it.
+        after_opening: Asks for the rest of a direct answer after an opening, where no skeleton could be had.
         introduction: Asks for the introduction (`SotOptions.frame`). May hold `{question}` and `{skeleton}`; with the
             layout `"standalone"` it must hold `{question}`.
         introduction_examples: Worked examples before a standalone introduction.
         conclusion: Asks for the conclusion. Must hold `{points}`, their titles and texts; else as `introduction`.
         conclusion_examples: Worked examples before a standalone conclusion.
         frame_system: The system message of a standalone introduction and conclusion; empty: `system`.
-        frame_settings: Like `skeleton_settings`, for the calls of introduction and conclusion.
+        frame_settings: Like `skeleton_settings`, for the calls of opening, introduction and conclusion.
         frame_layout: Like `expansion_layout`, for introduction and conclusion.
         direct: Asks for an ordinary answer. Must hold `{question}`.
         direct_system: The system message of an ordinary answer; empty: `system`.
@@ -133,6 +143,16 @@ class SotPrompts:
     expansion_prefill: str = ""
     expansion_settings: Mapping[str, Any] = field(default_factory=dict)
     expansion_layout: Literal["shared", "standalone"] = "shared"
+    opening: str = (
+        "<question>\n{question}\n</question>\n\n"
+        "Write the opening of the answer, and nothing else: 1-2 sentences that answer the question in short. The "
+        "details follow, and are written by others: do not list them, and announce nothing. Write in the language of "
+        "the question. Begin with the content at once, without a heading."
+    )
+    opening_system: str = ""
+    opening_examples: tuple[Example, ...] = ()
+    opened: str = "An opening before the points says the short answer already: do not repeat it."
+    after_opening: str = "Good. The answer begins with that. Now write the rest of it, and repeat nothing."
     introduction: str = (
         "Good. Now write the introduction of the answer, and nothing else: 1-2 sentences that lead into the points of "
         "your skeleton. The points themselves are written by others: leave to them what belongs to them, and do not "

@@ -11,13 +11,13 @@ from typing import Any, Literal, TypeAlias
 
 from sot_graph.errors import SotConfigError
 
-SectionId: TypeAlias = int | Literal["introduction", "conclusion"]
+SectionId: TypeAlias = int | Literal["opening", "introduction", "conclusion"]
 """A point's index, or the name of what stands around the points."""
 
 _CLOCK_TOLERANCE = 1e-6
 _LARGEST_MEASUREMENT = 1e15
 """Seconds or tokens: what is more can't be drawn or added up, and is no measurement."""
-_FRAME: tuple[Literal["introduction", "conclusion"], ...] = ("introduction", "conclusion")
+_FRAME: tuple[Literal["opening", "introduction", "conclusion"], ...] = ("opening", "introduction", "conclusion")
 _ONE_PIECE = 0.02
 """A text that was written in less than this share of its time came in one piece: nothing was streamed."""
 _STATUSES = ("ok", "failed", "timed_out")
@@ -54,7 +54,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class SectionFigures:
-    """Whatever was written in one go: a point, the introduction, the conclusion. Seconds, from the run's start."""
+    """Whatever was written in one go: a point, or a text around the points. Seconds, from the run's start."""
 
     id: SectionId
     title: str
@@ -103,7 +103,7 @@ class RunFigures:
     end: float
     """The latest time there is: where a drawing ends."""
     time_to_first_word: float | None
-    """When the first word of the introduction, or else of the first point, could be read; of a run that wasn't
+    """When the first word of an opening or introduction, or else of point 1, could be read; of a run that wasn't
     streamed: `total`."""
     streamed: bool
     """Whether `time_to_first_word` is that of a first token."""
@@ -202,13 +202,17 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
             critical_path += max(0.0, span.end - max(span.start, covered))
             covered = max(covered, span.end)
 
-    first_token = _first_readable_token(sections)
-    if not sections and direct and direct.first_token is not None:
-        # An answer that was begun while the router decided is held back until it has.
-        first_token = max(direct.first_token, routing.end if routing else 0.0)
+    first_token = direct.first_token if direct and not sections else _first_readable_token(sections)
+    if first_token is not None and routing:
+        # What was begun while the router decided is held back until it has.
+        first_token = max(first_token, routing.end)
     sequential, streamed = (None, True) if local else _sequential_estimate(sections)
     return RunFigures(
-        route="skeleton" if sections else "direct" if direct or result.get("route") == "direct" else None,
+        route="skeleton"
+        if sections and not direct
+        else "direct"
+        if direct or result.get("route") == "direct"
+        else None,
         route_reason=_read(result, "route_reason", str),
         question=_last_question(result) if question is None else str(question),
         answer=_read(result, "answer", str),
@@ -255,7 +259,7 @@ def _read_sections(
     lengths = {key: len(_read(written[key], "text", str)) for key in written if key in timed and key not in _FRAME}
     characters = sum(lengths.values())
     indices = sorted(key for key in {*planned, *written, *timed} if isinstance(key, int))
-    keys: list[SectionId] = ["introduction", *indices, "conclusion"]
+    keys: list[SectionId] = ["opening", "introduction", *indices, "conclusion"]
     for key in keys:
         point, text, timing = (source.get(key, {}) for source in (planned, written, timed))
         if key in _FRAME and not text and not timing:
@@ -263,6 +267,8 @@ def _read_sections(
         ready, titled = skeleton.end if skeleton else None, _read(timing, "titled", float)
         if skeleton and titled is not None:
             ready = max(titled, skeleton.start)
+        if key == "opening":  # written from the question, beside the skeleton
+            ready = None
         status: Any = _read(text, "status", str)
         yield SectionFigures(
             id=key,

@@ -21,7 +21,7 @@ def is_sot_event(data: Any) -> bool:
 
 @dataclass(slots=True)
 class _Text:
-    """A text as far as it is known: of a point, or of the introduction or the conclusion."""
+    """A text as far as it is known: of a point, or of what stands around the points."""
 
     head: str = ""
     waiting: list[str] = field(default_factory=list)
@@ -75,8 +75,9 @@ class AnswerReader:
     """
 
     def __init__(self) -> None:
-        self._frame = {"introduction": _Text(), "conclusion": _Text()}
-        self._has_introduction = False
+        self._frame = {"opening": _Text(), "introduction": _Text(), "conclusion": _Text()}
+        self._first: str | None = None
+        """The part that stands before the points, once it is known that there is one."""
         self._points: dict[int, _Text] = {}
         self._count: int | None = None
         """How many points there are, once that is known."""
@@ -111,7 +112,7 @@ class AnswerReader:
                 raise SotError(message)
             text = event["answer"][len(given) :]
         elif kind == "sot.answer.delta":
-            text = event["text"]
+            text = "".join(self._part_of_answer("points", [event["text"]]))
         else:
             if kind in ("sot.skeleton", "sot.skeleton.delta"):
                 self._settle(event)
@@ -124,7 +125,7 @@ class AnswerReader:
 
     def _settle(self, event: Mapping[str, Any]) -> None:
         """Take the skeleton, or its next point. Without heads, the join needs all points: the answer comes at once."""
-        self._has_introduction = event.get("introduction", False)
+        self._first = next((part for part in ("opening", "introduction") if event.get(part)), self._first)
         is_next_point = event["type"] == "sot.skeleton.delta"
         points = [event["point"]] if is_next_point else event["points"]
         heads = [event["head"]] if is_next_point else event.get("heads")
@@ -142,6 +143,8 @@ class AnswerReader:
 
     def _add(self, event: Mapping[str, Any]) -> None:
         """Take the next piece of a text, or its end."""
+        if event.get("part") == "opening":  # which is there before the skeleton
+            self._first = "opening"
         text = self._frame[event["part"]] if "part" in event else self._points.get(event["index"])
         if text is None:
             return
@@ -152,10 +155,10 @@ class AnswerReader:
             text.sources = event.get("sources") or []
 
     def _readable(self) -> Iterator[str]:
-        """What can be read by now: of the introduction, then of the points, then of the conclusion."""
-        if self._has_introduction:
-            yield from self._part_of_answer("introduction", self._frame["introduction"].flow())
-            if not self._frame["introduction"].ended:
+        """What can be read by now: of what stands first, then of the points, then of the conclusion."""
+        if self._first is not None:
+            yield from self._part_of_answer(self._first, self._frame[self._first].flow())
+            if not self._frame[self._first].ended:
                 return
         yield from self._part_of_answer("points", self._readable_points())
         if self._count is not None and self._current > self._count:

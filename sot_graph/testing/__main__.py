@@ -26,12 +26,16 @@ _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 def main(endpoint_class: type[SimulatedEndpoint] = SimulatedEndpoint) -> None:
     """Serve until SIGINT or SIGTERM."""
     arguments = parse_arguments(sys.argv[1:])
-    points = arguments.points
-    low, _, high = arguments.words.partition("-")
+    points: int = arguments.points
+    low, _, high = (arguments.tokens or arguments.words).partition("-")
     reach = int(high or low) - int(low)
-    lengths = [int(low) + round(reach * place / max(1, points - 1)) for place in range(points)]
+    lengths: list[int] = [int(low) + round(reach * place / max(1, points - 1)) for place in range(points)]
     random.Random(points).shuffle(lengths)  # mixed, and always the same
-    responder = SkeletonResponder(points, lambda number: lengths[(number - 1) % points])
+
+    def length(number: int) -> int:
+        return lengths[(number - 1) % points]
+
+    responder = SkeletonResponder(points, length, tokens_per_point=length if arguments.tokens else None)
     physics = Physics(arguments.ttft, arguments.tps or math.inf)
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -59,6 +63,7 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--tps", type=float, default=60.0, help="tokens/s of a stream; 0: instant (default: 60)")
     parser.add_argument("--points", type=int, default=8, help="points of a skeleton (default: 8)")
     parser.add_argument("--words", default="60", help="words of a point; 20-120: spread over the points (default: 60)")
+    parser.add_argument("--tokens", default="", help="tokens of a point, four characters each, in place of its words")
     return parser.parse_args(words)
 
 

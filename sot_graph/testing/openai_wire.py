@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,8 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
-_JSON_START = re.compile(r'\s*(?:\{\s*["}]|\[\s*["\[{\]])')
-_WORD = re.compile(r"\s*\S+(?:\s+\Z)?|\s+\Z")
-_JSON_TOKEN_CHARACTERS = 4
+TOKEN_CHARACTERS = 4
+"""Of every text, whatever its form."""
 _SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 
 compact_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -25,17 +23,15 @@ _wire_json = json.JSONEncoder(separators=(",", ":")).encode
 def split_tokens(text: str) -> list[str]:
     """Split a text into its tokens; joined together they are exactly the text.
 
-    A word of prose, with the white space before it, is a token. Four characters of JSON are a token: JSON is
-    a text that begins like a JSON object or a JSON array of strings, arrays or objects.
+    Four characters are a token, whatever the text is: prose, code or JSON. A rule that favours no form of reply favours
+    nobody who is measured by it.
     """
-    if _JSON_START.match(text):
-        return [text[i : i + _JSON_TOKEN_CHARACTERS] for i in range(0, len(text), _JSON_TOKEN_CHARACTERS)]
-    return _WORD.findall(text)
+    return [text[i : i + TOKEN_CHARACTERS] for i in range(0, len(text), TOKEN_CHARACTERS)]
 
 
 def count_tokens(text: str) -> int:
     """How many tokens `split_tokens` makes of a text."""
-    return len(split_tokens(text))
+    return -(-len(text) // TOKEN_CHARACTERS)
 
 
 def cut_at_stop(text: str, stop: Sequence[str] | None) -> str:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sot_graph.errors import SotConfigError
-from sot_graph.testing.openai_wire import ChatRequest, Reply, ToolCall, compact_json
+from sot_graph.testing.openai_wire import TOKEN_CHARACTERS, ChatRequest, Reply, ToolCall, compact_json
 
 _FRAME = re.compile(
-    r"write the (introduction|conclusion) of the answer|^(introduction|conclusion)[^\n]{,20}:\s*\Z",
+    r"write the (opening|introduction|conclusion) of the answer|^(opening|introduction|conclusion)[^\n]{,20}:\s*\Z",
     re.IGNORECASE | re.MULTILINE,
 )
+_FRAME_PARTS: tuple[Literal["opening", "introduction", "conclusion"], ...] = ("opening", "introduction", "conclusion")
 _POINT = re.compile(r"<point>(?:(?P<number>\d+)\. )?(?P<title>[^<]*)</point>|^Point: (?P<small>.*)$", re.MULTILINE)
 _SKELETON = re.compile(
     r"\bnumbered (?:list|lines)\b|\b(?:skeleton|outline)\b.*\b(?:list|JSON)\b", re.IGNORECASE | re.DOTALL
@@ -33,7 +34,7 @@ _WORDS = (
     "calm bright narrow steady rural modern simple patient careful distant open broad gentle sturdy curious formal"
 )
 _SENTENCE_WORDS = 11
-_FRAME_WORDS = 40
+_FRAME_TOKENS = 40
 _SHORTEST_CONTENT_WORD = 4
 
 
@@ -41,7 +42,7 @@ _SHORTEST_CONTENT_WORD = 4
 class Ask:
     """What a request asks for."""
 
-    stage: Literal["skeleton", "point", "introduction", "conclusion", "answer"]
+    stage: Literal["skeleton", "point", "opening", "introduction", "conclusion", "answer"]
     number: int | None = None
     """Of the point, from 1; `None`: not said."""
     title: str = ""
@@ -59,8 +60,7 @@ class Ask:
         """
         asked = request.last_user
         if frame := _FRAME.search(asked):
-            is_first = (frame[1] or frame[2]).lower() == "introduction"
-            return cls("introduction" if is_first else "conclusion")
+            return cls(next(part for part in _FRAME_PARTS if part == (frame[1] or frame[2]).lower()))
         titles = [_NEEDS.sub("", title) for title in titles]
         if points := list(_POINT.finditer(asked)):
             title = points[-1]["title"] or points[-1]["small"] or ""
@@ -85,7 +85,8 @@ class SkeletonResponder:
 
     Args:
         points: How many points a skeleton has; with `titles`, they decide.
-        words_per_point: Words (which are tokens) of a point's text, or what makes them of the point's number.
+        words_per_point: Words of a point's text, or what makes them of the point's number.
+        tokens_per_point: The same in tokens of four characters each, in place of `words_per_point`.
         titles: The points' titles. Give different ones: a point is recognised by its title.
         text: Makes the text of an `Ask` that is no skeleton, in place of the filler text.
 
@@ -105,6 +106,7 @@ class SkeletonResponder:
         words_per_point: int | Callable[[int], int] = 60,
         titles: Sequence[str] | None = None,
         *,
+        tokens_per_point: int | Callable[[int], int] | None = None,
         text: Callable[[Ask], str] | None = None,
     ) -> None:
         made = [*_TITLES.split(", "), *(f"Title{number} word{number}" for number in range(points))][:points]
@@ -113,6 +115,7 @@ class SkeletonResponder:
             message = "SkeletonResponder needs at least one point."
             raise SotConfigError(message)
         self.words_per_point = words_per_point
+        self.tokens_per_point = tokens_per_point
         self._text = text
 
     def __call__(self, request: ChatRequest) -> Reply:
@@ -158,14 +161,17 @@ class SkeletonResponder:
         """Sentences, always the same for a point. The longest word of its title is among the first ones."""
         if self._text is not None:
             return self._text(ask)
-        count = _FRAME_WORDS
-        if ask.stage not in ("introduction", "conclusion"):
+        by_token, count = True, _FRAME_TOKENS
+        if ask.stage not in _FRAME_PARTS:
+            by_token = self.tokens_per_point is not None
             numbers = [ask.number or 1] if ask.stage == "point" else range(1, len(self.titles) + 1)
-            words = self.words_per_point
-            count = max(1, sum(words(number) if callable(words) else words for number in numbers))
+            lengths = self.words_per_point if self.tokens_per_point is None else self.tokens_per_point
+            count = max(1, sum(lengths(number) if callable(lengths) else lengths for number in numbers))
         text = random.Random(ask.title or f"{ask.number} {request.last_user}").choices(_WORDS.split(), k=count)
         subject = max(re.findall(r"\w+", ask.title), key=len, default="")
         if len(subject) >= _SHORTEST_CONTENT_WORD:
             text[min(2, count - 1)] = subject.lower()
         sentences = [text[start : start + _SENTENCE_WORDS] for start in range(0, count, _SENTENCE_WORDS)]
-        return " ".join(" ".join(sentence).capitalize() + "." for sentence in sentences)
+        prose = " ".join(" ".join(sentence).capitalize() + "." for sentence in sentences)
+        # A word is a token at least.
+        return prose[: count * TOKEN_CHARACTERS - 1].rstrip(" .") + "." if by_token else prose

@@ -18,6 +18,7 @@ from sot_graph.prompts.messages import (
     expansion_messages,
     frame_messages,
     numbered_list,
+    opening_messages,
     skeleton_messages,
 )
 from sot_graph.prompts.templates import SotPrompts
@@ -106,6 +107,8 @@ def test_prompts_of_the_capable_profile(snapshot: SnapshotAssertion):
         "skeleton": skeleton(prompts),
         "skeleton-as-list": skeleton(prompts, skeleton_format="list"),
         "expansion": expansion(prompts),
+        "expansion-after-an-opening": expansion(prompts, is_opened=True),
+        "opening": opening_messages(prompts, QUESTION, HISTORY),
         "introduction": introduction(prompts),
         "conclusion": conclusion(prompts),
         "direct": direct_messages(prompts, question=QUESTION, history=HISTORY),
@@ -119,6 +122,8 @@ def test_prompts_of_the_small_profile(snapshot: SnapshotAssertion):
     rendered = {
         "skeleton-as-list": skeleton(prompts),
         "expansion": expansion(prompts),
+        "expansion-after-an-opening": expansion(prompts, is_opened=True),
+        "opening": opening_messages(prompts, QUESTION, HISTORY),
         "introduction": introduction(prompts),
         "conclusion": conclusion(prompts),
         "direct": direct_messages(prompts, question=QUESTION, history=HISTORY),
@@ -155,6 +160,7 @@ def test_a_question_and_a_title_bring_no_delimiters_into_any_prompt(prompts: Sot
             *skeleton(prompts, question=value),
             *skeleton(prompts, question=value, skeleton_format="list"),
             *expansion(prompts, question=value, skeleton_call=[], point=point, skeleton=[point])[:-1],
+            *opening_messages(prompts, value, []),
             *introduction(prompts, question=value, skeleton_call=[], skeleton=[point]),
             *conclusion(
                 prompts, question=value, skeleton_call=[], skeleton=[point], expansions=[{**point, "text": value}]

@@ -34,6 +34,7 @@ class EndpointProcess:
         tps: Tokens per second of each stream; 0: instant answers.
         points: Points of a skeleton.
         words: Words of a point; `"20-120"`: spread over the points.
+        tokens: The same in tokens, in place of words.
         port: To listen at; 0: any free one.
         start_timeout: Seconds that it may take to start.
 
@@ -53,12 +54,13 @@ class EndpointProcess:
         tps: float = 60.0,
         points: int = 8,
         words: int | str = 60,
+        tokens: int | str = "",
         port: int = 0,
         start_timeout: float = 60.0,
     ) -> None:
         self.base_url = ""
         self._start_timeout = start_timeout
-        flags = {"port": port, "ttft": ttft, "tps": tps, "points": points, "words": words}
+        flags = {"port": port, "ttft": ttft, "tps": tps, "points": points, "words": words, "tokens": tokens}
         self._command = [sys.executable, __file__]
         self._command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
         self._process: subprocess.Popen[str] | None = None

@@ -42,14 +42,14 @@ def test_usage_follows_the_token_rule_whole_and_streamed():
 
     assert total is not None
     for message in (model.invoke("Plan this, please."), total):
-        assert message.usage_metadata == {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
+        assert message.usage_metadata == {"input_tokens": 5, "output_tokens": 4, "total_tokens": 9}
         assert message.response_metadata["finish_reason"] == "stop"
 
 
 def test_chunks_may_hold_several_tokens():
     model = ScriptedChatModel(lambda _: "one two three", chunk=2)
 
-    assert [part.text for part in model.stream("?") if part.text] == ["one two", " three"]
+    assert [part.text for part in model.stream("?") if part.text] == ["one two ", "three"]
 
 
 def test_the_delay_comes_before_the_answer():

@@ -15,14 +15,13 @@ from sot_graph.testing import Ask, ChatRequest, SkeletonResponder, count_tokens,
     ("text", "tokens"),
     [
         ("", []),
-        ("Two words.", ["Two", " words."]),
-        ("  one\n\n", ["  one\n\n"]),
+        ("Two words.", ["Two ", "word", "s."]),
+        ("  one\n\n", ["  on", "e\n\n"]),
         ("   ", ["   "]),
         ('{"a":"bc d"}', ['{"a"', ':"bc', ' d"}']),
-        ("[Note] not JSON", ["[Note]", " not", " JSON"]),
     ],
 )
-def test_a_word_of_prose_and_four_characters_of_json_are_a_token(text: str, tokens: list[str]):
+def test_four_characters_are_a_token_in_prose_as_in_json(text: str, tokens: list[str]):
     assert split_tokens(text) == tokens
     assert count_tokens(text) == len(tokens)
 
@@ -94,12 +93,27 @@ def test_titles_have_no_word_in_common_and_filler_text_no_two_sentences():
     assert len(set(sentences)) == len(sentences) > 40
 
 
+@pytest.mark.parametrize("tokens", [1, 2, 7, 60, 400])
+def test_filler_text_has_exactly_its_tokens_where_these_are_asked_for(tokens: int):
+    responder = SkeletonResponder(titles=TITLES, tokens_per_point=tokens)
+    assert count_tokens(responder(asked("<point>3. Hidden costs</point>")).text) == tokens
+    whole = count_tokens(responder(asked("Why?")).text)
+    assert whole == tokens * len(TITLES)
+
+
+def test_what_stands_around_the_points_is_known_and_has_forty_tokens():
+    for part in ("opening", "introduction", "conclusion"):
+        request = asked(f"Now write the {part} of the answer, and nothing else.")
+        assert Ask.of(request, TITLES) == Ask(part)
+        assert count_tokens(SkeletonResponder(titles=TITLES)(request).text) == 40
+
+
 @pytest.mark.parametrize("words", [1, 2, 7, 60, 233])
 def test_filler_text_has_exactly_its_words_and_a_full_stop(words: int):
     responder = SkeletonResponder(titles=TITLES, words_per_point=words)
     text = responder(asked("<point>3. Hidden costs</point>")).text
 
-    assert len(text.split()) == words == count_tokens(text)
+    assert len(text.split()) == words
     assert text.endswith(".")
     assert "hidden" in text.lower()
     assert text == responder(asked("<point>3. Hidden costs</point>")).text

@@ -16,6 +16,7 @@ API = [
     "ROUTE",
     "WRITE_CONCLUSION",
     "WRITE_INTRODUCTION",
+    "WRITE_OPENING",
     "AnswerReader",
     "AnswerTransformer",
     "CallLimiter",
