@@ -101,7 +101,6 @@ class Board:
     _ended_at: float | None = None
     _tokens: int | None = None
     """How many tokens the provider says that the texts have, once they are written."""
-    _cost: str = ""
 
     def __post_init__(self) -> None:
         self._started = self.clock()
@@ -133,7 +132,6 @@ class Board:
         tokens = sum(stage["output_tokens"] for stage in stages)
         # A call that breaks off reports nothing, so what it has written is not among them.
         calls = sum(stage["calls"] for stage in stages)
-        self._cost = cost_of(result["usage"])
         if any(stage.get("estimated") for stage in stages):
             return
         if tokens and calls == len(texts) and all(text["status"] == "ok" for text in texts):
@@ -160,8 +158,6 @@ class Board:
             tokens = chars / _CHARS_PER_TOKEN if self._tokens is None else self._tokens
             about = "about " if self._tokens is None else ""
             parts.append(f"{about}{tokens / (now - self._first_text_at):.0f} tokens/s")
-        if self._cost:
-            parts.append(self._cost)
         return "  ".join(parts)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -200,14 +196,6 @@ class Board:
         """The first section that isn't whole yet, where it has begun."""
         at = next((section for section in self._sections if section.state in ("waiting", "writing")), None)
         return at if at is not None and at.text else None
-
-
-def cost_of(usage: Mapping[str, Any]) -> str:
-    """What a run cost, in a few words; nothing where no prices are installed."""
-    cost = usage.get("cost", {})
-    told = [f"{cost['total']:.4f} dollars"] if "total" in cost else []
-    told += [f"cost of {name}: not known" for name in cost.get("unpriced", ())]
-    return ", ".join(told)
 
 
 async def follow(graph: Any, given: Any, config: Any, feed: Callable[[Mapping[str, Any]], None]) -> Mapping[str, Any]:

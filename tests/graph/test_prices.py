@@ -3,8 +3,8 @@
 import pytest
 
 from sot_graph import SotOptions, create_sot_graph, prices
+from sot_graph.cli.ask_command import bill_of
 from sot_graph.cli.compare_command import WayFigures, figures
-from sot_graph.cli.live_board import cost_of
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN
 from sot_graph.prices import ModelPrice
 from sot_graph.report import result_timeline
@@ -118,9 +118,11 @@ def test_costs_and_estimates_of_several_runs_add_up():
 
 
 def test_the_command_and_the_report_say_what_it_cost_and_what_is_not_known():
-    usage = {"cost": {"total": 0.01234, "unpriced": ["mine"]}}
-    assert cost_of(usage) == "0.0123 dollars, cost of mine: not known"
-    assert cost_of({}) == ""
+    usage = {**add_usage(None, None), "cost": {"total": 0.01234, "unpriced": ["mine"]}}
+    assert bill_of(usage) == "Cost: 0.0123 dollars. The price of mine is not known."
+    assert bill_of(add_usage(None, None)) == ""
+    told = add_usage({"direct": {"input_tokens": 1200, "output_tokens": 7, "estimated": True}}, None)
+    assert bill_of(told).startswith("About 1,200 tokens in, 7 out")
     page = result_timeline({"answer": "Yes.", "usage": usage})
     assert "0.0123 dollars, not known for mine" in page
 

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 from aiohttp import web
 
-from sot_graph import SotOptions, create_sot_graph
+from sot_graph import ExpansionError, SotOptions, create_sot_graph
 from sot_graph.llm.reply_bounds import beginning_of
 from sot_graph.testing import (
     Physics,
@@ -124,6 +124,37 @@ async def test_a_packed_reply_of_a_hundred_megabytes_takes_a_few():
     assert (point["status"], point["truncated"]) == ("ok", True)
     assert point["text"].startswith("word word")
     assert 9_990 <= len(point["text"]) <= 10_000
+
+
+class EndlessLine(SimulatedEndpoint):
+    """Streams one event that never ends, packed."""
+
+    packed = b""
+
+    def application(self):
+        async def answer(_request):
+            return web.Response(
+                body=self.packed, headers={"Content-Type": "text/event-stream", "Content-Encoding": "gzip"}
+            )
+
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", answer)
+        return app
+
+
+async def test_a_packed_stream_of_one_endless_line_is_left_where_its_bound_is():
+    EndlessLine.packed = gzip.compress(b"data: " + b"a" * 100_000_000, compresslevel=1)
+    with EndlessLine(physics=Physics.instant()) as endpoint:
+        options = SotOptions(max_reply_chars=10_000, stream=True, max_retries=0)
+        graph = create_sot_graph(endpoint.chat_model(), options=options)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ExpansionError):
+                await graph.ainvoke({**ASK, "given_skeleton": TITLES[:1]})
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert most < 20_000_000
 
 
 async def test_a_packed_reply_of_ordinary_size_is_read_as_it_is():
