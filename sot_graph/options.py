@@ -43,8 +43,15 @@ _ABOUT: Mapping[str, str] = {
         "Points that build on each other: answered directly, or each written once those that it needs are (graph)."
     ),
     "structured_mode": (
-        "How JSON is asked for. auto: json_schema for OpenAI-compatible models, tools for others that "
-        "take them, else md_json."
+        "How JSON is asked for. auto: in the prompt alone where the provider's cache keeps that (prompt); else "
+        "json_schema for OpenAI-compatible models, tools for others that take them, else md_json."
+    ),
+    "prompt_cache": (
+        "Whether long prompts are marked for the provider's cache, where it wants that, and a run's calls get one key."
+    ),
+    "point_context": (
+        "What points are written from: the conversation, or the question alone with what the skeleton says that they "
+        "need of the conversation."
     ),
     "max_reasks": "How often an invalid structured skeleton is asked for again, with what was wrong.",
     "max_retries": (
@@ -81,6 +88,7 @@ _ABOUT: Mapping[str, str] = {
         "call by itself (calls)."
     ),
     "max_question_chars": "Characters of the question and its history together; more is refused.",
+    "max_reply_chars": "Characters of one reply of the model's; it is closed there, and kept as one that was cut.",
 }
 """What each option does. Studio shows it in its form. Times are in seconds."""
 
@@ -108,7 +116,9 @@ class SotOptions:
     skeleton_format: Literal["structured", "list"] = "structured"
     dispatch: Literal["send", "pipelined"] = "send"
     dependent: Literal["direct", "graph"] = "direct"
-    structured_mode: Literal["auto", "json_schema", "tools", "md_json"] = "auto"
+    structured_mode: Literal["auto", "json_schema", "tools", "md_json", "prompt"] = "auto"
+    prompt_cache: Literal["auto", "off"] = "auto"
+    point_context: Literal["conversation", "question"] = "conversation"
     max_reasks: _Count = 1
     max_retries: _Count = 2
     rate_limit_patience: _Delay = 60.0
@@ -126,6 +136,7 @@ class SotOptions:
     stream_max_delay: _Delay = 0.03
     messages: Literal["answer", "calls"] = "answer"
     max_question_chars: _Positive = 200_000
+    max_reply_chars: _Positive = 200_000
 
     def __post_init__(self) -> None:
         for name, adapter in _adapters().items():
@@ -165,10 +176,13 @@ if TYPE_CHECKING:
         point_timeout: float | None
         deadline: float | None
         on_point_failure: OnPointFailure
+        prompt_cache: Literal["auto", "off"]
+        point_context: Literal["conversation", "question"]
         stream: Literal["auto", True, False]
         stream_max_delay: float
         messages: Literal["answer", "calls"]
         max_question_chars: int
+        max_reply_chars: int
 
 else:
 

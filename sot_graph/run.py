@@ -7,6 +7,7 @@ another `RunControl` of LangGraph's than the one that began, and gets a new cloc
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -92,6 +93,9 @@ class Invocation:
     """What every text is written from, once it has been read from the state."""
     skeleton_call: tuple[object, list[BaseMessage]] | None = None
     """`(inputs, messages)`: the messages that start every point's prompt, made once, and what they were made from."""
+    shared_turn: Any = None
+    """The content of the user's turn that ends what the prompts of skeleton and points share, where a provider keeps
+    that: each call marks it. `None`: it isn't worth a mark."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
     live: LiveMessage | None = None
@@ -199,6 +203,12 @@ class RunContext:
     def has_checkpointer(self) -> bool:
         """Whether the run, or a parent of it, is kept. Only then can it stop and go on later."""
         return has_checkpointer(self.config)
+
+    @property
+    def cache_key(self) -> str:
+        """What a provider is to take for one conversation: the thread, where there is one, else the run."""
+        thread = self.config.get("configurable", {}).get("thread_id")
+        return self.key if thread is None else hashlib.sha256(str(thread).encode()).hexdigest()[:32]
 
     def redact(self, error: BaseException) -> None:
         """Hide an error's words, in place, where a trace hides content."""

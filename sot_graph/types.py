@@ -18,7 +18,13 @@ FinishReason: TypeAlias = Literal["stop", "length"]
 """How an answer ends, in a provider's words: as it should, or with a text that ran into a token limit."""
 
 
-class SkeletonPoint(TypedDict):
+# What need not be there is inherited: while the program runs, `NotRequired` isn't seen in annotations that are text.
+class _Noted(TypedDict, total=False):
+    note: str
+    """What the point needs of the conversation, where it is written without that (`point_context="question"`)."""
+
+
+class SkeletonPoint(_Noted):
     """One entry of a skeleton."""
 
     index: int
@@ -38,7 +44,6 @@ class ChatTurn(TypedDict):
     """Text, or a provider's content blocks as they came."""
 
 
-# What need not be there is inherited: while the program runs, `NotRequired` isn't seen in annotations that are text.
 class _AboutSource(TypedDict, total=False):
     url: str
     id: str
@@ -96,7 +101,13 @@ class Frame(TypedDict, total=False):
     conclusion: FramePart
 
 
-class StageUsage(TypedDict):
+class _Estimable(TypedDict, total=False):
+    estimated: bool
+    """`True` where some tokens are estimated, at 4 characters each: of replies that broke off, for which the provider
+    told none. Not there otherwise."""
+
+
+class StageUsage(_Estimable):
     """What one stage cost."""
 
     input_tokens: int
@@ -104,6 +115,8 @@ class StageUsage(TypedDict):
     output_tokens: int
     cached_tokens: int
     """Those of `input_tokens` that the provider read from its prompt cache."""
+    cache_write_tokens: int
+    """Those of `input_tokens` that it wrote into its prompt cache, as far as it tells: some take a fee for that."""
     reasoning_tokens: int
     """Those of `output_tokens` that went into thoughts, as far as the provider tells them apart."""
     calls: int
@@ -112,7 +125,26 @@ class StageUsage(TypedDict):
     """Results taken from the graph's own cache, or the model's: these cost neither calls nor tokens."""
 
 
-class Usage(TypedDict):
+class Cost(TypedDict, total=False):
+    """What a run cost in dollars. Only stages that called a model are there."""
+
+    route: float
+    skeleton: float
+    expansion: float
+    frame: float
+    direct: float
+    total: float
+    """The sum, without calls of the models in `unpriced`."""
+    unpriced: list[str]
+    """The models without a known price that were called."""
+
+
+class _Priced(TypedDict, total=False):
+    cost: Cost
+    """Only with the extra `cost` installed."""
+
+
+class Usage(_Priced):
     """What a run cost, per stage and in total."""
 
     route: StageUsage

@@ -11,13 +11,25 @@ from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.messages.ai import add_usage as add_counts
 
-from sot_graph.types import Stage, StageUsage, Usage
+from sot_graph.types import Cost, Stage, StageUsage, Usage
 
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
+    from sot_graph.prices import ModelPrice
+
 _STAGES: tuple[Stage, ...] = ("route", "skeleton", "expansion", "frame", "direct")
-_NOTHING = StageUsage(input_tokens=0, output_tokens=0, cached_tokens=0, reasoning_tokens=0, calls=0, cache_hits=0)
+_NOTHING = StageUsage(
+    input_tokens=0,
+    output_tokens=0,
+    cached_tokens=0,
+    cache_write_tokens=0,
+    reasoning_tokens=0,
+    calls=0,
+    cache_hits=0,
+)
+_WRITTEN = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+"""Where LangChain has what was written into a prompt cache: for Anthropic, by how long it is kept."""
 _MOST_TOKENS = 2**53
 """What JSON carries exactly. A provider's count above it is nonsense, and no database takes it."""
 
@@ -33,13 +45,22 @@ def add_usage(left: Usage | None, right: Usage | None) -> Usage:
     """Reducer: the sum, stage by stage, and its total."""
     result = empty_usage()
     total = result["total"]
+    cost: dict[str, Any] = {}
     for usage in (left, right):
         if not usage:
             continue
         for stage in _STAGES:
             for key, value in usage.get(stage, {}).items():
+                if key == "estimated":
+                    result[stage]["estimated"] = total["estimated"] = True
+                    continue
                 result[stage][key] += value  # type: ignore[literal-required]
                 total[key] += value  # type: ignore[literal-required]
+        for key, value in cast("dict[str, Any]", usage.get("cost", {})).items():
+            known = cost.get(key)
+            cost[key] = sorted({*(known or ()), *value}) if isinstance(value, list) else value + (known or 0.0)
+    if cost:
+        result["cost"] = cast("Cost", cost)
     return result
 
 
@@ -51,11 +72,12 @@ class UsageMeter:
     """Those that there was anything of: thousands of tasks may wait with theirs."""
     on_tokens: Callable[[int], None] | None = None
     """Told each reply's tokens, in and out."""
+    _cost: Usage | None = None
 
     @property
     def usage(self) -> Usage:
         """What has been counted so far, whole."""
-        return add_usage(None, cast("Usage", self._stages))
+        return add_usage(self._cost, cast("Usage", self._stages))
 
     def begin_call(self, stage: Stage) -> None:
         """Count a call, whatever becomes of it."""
@@ -71,8 +93,10 @@ class UsageMeter:
         """Count a result taken from the graph's own cache: it costs neither a call nor a token."""
         self._stages[stage]["cache_hits"] += 1
 
-    def add_tokens(self, stage: Stage, metadata: Any) -> None:
-        """Add a reply's tokens, from LangChain's `usage_metadata` (may be `None`)."""
+    def add_tokens(
+        self, stage: Stage, metadata: Any, *, price: ModelPrice | None = None, estimated: bool = False
+    ) -> None:
+        """Add a reply's tokens, from LangChain's `usage_metadata` (may be `None`), or an estimate of them."""
         if not metadata:
             return
         counts, used = clean_counts(metadata), self._stages[stage]
@@ -81,12 +105,19 @@ class UsageMeter:
             used["calls"] -= 1
             used["cache_hits"] += 1
             return
+        if estimated:
+            used["estimated"] = True
         used["input_tokens"] += counts["input_tokens"]
         used["output_tokens"] += counts["output_tokens"]
         used["cached_tokens"] += counts["input_token_details"]["cache_read"]
+        used["cache_write_tokens"] += counts["input_token_details"]["cache_creation"]
         used["reasoning_tokens"] += counts["output_token_details"]["reasoning"]
         if self.on_tokens is not None:
             self.on_tokens(counts["total_tokens"])
+        if price is not None and counts["total_tokens"]:
+            dollars = price.dollars(counts)
+            cost = Cost(unpriced=[price.name]) if dollars is None else cast("Cost", {stage: dollars, "total": dollars})
+            self._cost = add_usage(self._cost, cast("Usage", {"cost": cost}))
 
 
 def usage_metadata(usage: Usage) -> UsageMetadata:
@@ -96,7 +127,7 @@ def usage_metadata(usage: Usage) -> UsageMetadata:
         "input_tokens": total["input_tokens"],
         "output_tokens": total["output_tokens"],
         "total_tokens": total["input_tokens"] + total["output_tokens"],
-        "input_token_details": {"cache_read": total["cached_tokens"]},
+        "input_token_details": {"cache_read": total["cached_tokens"], "cache_creation": total["cache_write_tokens"]},
         "output_token_details": {"reasoning": total["reasoning_tokens"]},
     }
 
@@ -105,11 +136,16 @@ def clean_counts(metadata: Any) -> UsageMetadata:
     """A provider's counts, in LangChain's form: whole numbers from 0 to 2**53, what is none of these left out."""
     read = _count(metadata, "input_tokens")
     written = _count(metadata, "output_tokens")
+    details = metadata.get("input_token_details") if isinstance(metadata, Mapping) else None
+    kept = _WRITTEN if isinstance(details, Mapping) else ()
     return {
         "input_tokens": read,
         "output_tokens": written,
         "total_tokens": read + written,
-        "input_token_details": {"cache_read": _count(metadata, "input_token_details", "cache_read")},
+        "input_token_details": {
+            "cache_read": _count(metadata, "input_token_details", "cache_read"),
+            "cache_creation": sum(_count(metadata, "input_token_details", name) for name in kept),
+        },
         "output_token_details": {"reasoning": _count(metadata, "output_token_details", "reasoning")},
     }
 

@@ -87,6 +87,8 @@ def answer_question(
             plain = {**result, "messages": messages_to_dict(result["messages"])}
             print_json({key: plain[key] for key in _JSON_KEYS})
         screen.finish(result)
+        if told := bill_of(result["usage"]):
+            errors.print(told, style="dim", markup=False, highlight=False)
     if report is not None:
         from sot_graph.report import result_timeline
 
@@ -95,6 +97,18 @@ def answer_question(
         except OSError as error:
             raise OSError(error.errno, error.strerror, os.fspath(report)) from error  # with the file's name
         errors.print(f"Wrote {report}.", style="dim", markup=False)
+
+
+def bill_of(usage: Mapping[str, Any]) -> str:
+    """What a run cost, where prices are installed, and its tokens, where some are estimated; otherwise nothing."""
+    total, cost = usage["total"], usage.get("cost", {})
+    told = [f"Cost: {cost['total']:.4f} dollars."] if "total" in cost else []
+    if unpriced := ", ".join(cost.get("unpriced", ())):
+        told.append(f"The price of {unpriced} is not known.")
+    if total.get("estimated"):
+        tokens = f"{total['input_tokens']:,} tokens in, {total['output_tokens']:,} out"
+        told.append(f"About {tokens}: of texts that broke off the provider told none.")
+    return " ".join(told)
 
 
 def make_router(name: str, model: Runnable[Any, Any]) -> Any:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
@@ -18,6 +19,7 @@ from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow, tail_of_t
 from sot_graph.cli.process import error_console, opened_model, output_console, plain_text
 
 if TYPE_CHECKING:
+    from langchain_core.messages.ai import UsageMetadata
     from langchain_core.runnables import Runnable
 
 _SHARED_CPU = "On one CPU the points share the cores: what is gained with a hosted model does not show here."
@@ -34,6 +36,9 @@ class WayFigures:
     input_tokens: int = 0
     output_tokens: int = 0
     calls: int = 0
+    estimated: bool = False
+    dollars: float | None = None
+    """What it cost; `None`: not known."""
     started: float = 0.0
 
     def note_word(self) -> None:
@@ -94,21 +99,27 @@ class Comparison:
         way.total = time.monotonic() - way.started
 
     async def _answer_directly(self, chat: Runnable[Any, Any]) -> None:
+        from sot_graph.llm.loop_bound_model import innermost_model
+        from sot_graph.prices import ModelPrice
         from sot_graph.prompts.messages import clean_text, direct_messages
         from sot_graph.prompts.templates import prompts_for
+        from sot_graph.usage import merged_usage
 
         way, prompts = self._direct, prompts_for(chat)
         way.calls = 1
+        price = ModelPrice.of(innermost_model(chat))
         messages = direct_messages(prompts, question=self._question, history=[])
+        told: UsageMetadata | None = None
         chunks: Any = chat.astream(messages, **prompts.direct_settings)
         async with aclosing(chunks):
             async for chunk in chunks:
                 if text := clean_text(str(chunk.text)):
                     way.note_word()
                 way.text += text
-                if chunk.usage_metadata:
-                    way.input_tokens += chunk.usage_metadata["input_tokens"]
-                    way.output_tokens += chunk.usage_metadata["output_tokens"]
+                told = told if not chunk.usage_metadata else merged_usage(told, chunk.usage_metadata)
+        if told is not None:
+            way.input_tokens, way.output_tokens = told["input_tokens"], told["output_tokens"]
+            way.dollars = None if price is None else price.dollars(told)
 
     async def _answer_by_skeleton(self, graph: Any) -> None:
         way, board = self._skeleton, Board()
@@ -123,6 +134,9 @@ class Comparison:
         total = result["usage"]["total"]
         way.text, way.calls = result["answer"], total["calls"]
         way.input_tokens, way.output_tokens = total["input_tokens"], total["output_tokens"]
+        way.estimated = total.get("estimated", False)
+        cost = result["usage"].get("cost", {})
+        way.dollars = None if cost.get("unpriced") else cost.get("total")
 
     def _columns(self, *, whole: bool = False) -> Table:
         direct, skeleton = Text(plain_text(self._direct.text)), Text(plain_text(self._skeleton.text))
@@ -150,8 +164,11 @@ def figures(direct: WayFigures, skeleton: WayFigures) -> Table:
     row("first word, s", direct.first_word, skeleton.first_word, "{:.2f}")
     row("whole answer, s", direct.total, skeleton.total, "{:.2f}")
     # A provider that reports no tokens reports none at all: an answer has some.
-    row("tokens in", direct.input_tokens or None, skeleton.input_tokens or None, "{:,}")
-    row("tokens out", direct.output_tokens or None, skeleton.output_tokens or None, "{:,}")
+    about = ", about" if skeleton.estimated else ""
+    row(f"tokens in{about}", direct.input_tokens or None, skeleton.input_tokens or None, "{:,}")
+    row(f"tokens out{about}", direct.output_tokens or None, skeleton.output_tokens or None, "{:,}")
+    if find_spec("genai_prices") is not None:  # a model without a known price has a dash
+        row("dollars", direct.dollars, skeleton.dollars, "{:.4f}")
     row("model calls", direct.calls, skeleton.calls, "{}")
     row("seconds a token out", direct.seconds_per_token, skeleton.seconds_per_token, "{:.4f}")
     return table

@@ -133,6 +133,8 @@ class Board:
         tokens = sum(stage["output_tokens"] for stage in stages)
         # A call that breaks off reports nothing, so what it has written is not among them.
         calls = sum(stage["calls"] for stage in stages)
+        if any(stage.get("estimated") for stage in stages):
+            return
         if tokens and calls == len(texts) and all(text["status"] == "ok" for text in texts):
             self._tokens = tokens
 

@@ -15,13 +15,16 @@ from langchain_core.runnables.config import merge_configs
 from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
 from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, text_of, unfinished
+from sot_graph.llm.reply_bounds import most_chars
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace, usage_of_failure
+from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -104,6 +107,7 @@ class ModelCall:
         """
         attempt = 1
         retry_policy = RetryPolicy(self.run.options)
+        most_chars.set(self.run.options.max_reply_chars)
         redactor = self.redactor
         has_left = False
         while True:
@@ -111,18 +115,23 @@ class ModelCall:
                 on_attempt(attempt)
             try:
                 async with self.run.slot(), self.model.gate:
-                    asked = self.model.shape(messages() if callable(messages) else messages)
+                    asked = self.model.shape(self._marked(messages() if callable(messages) else messages))
                     runnable = await self.model.here()
                     if prepare is not None:
                         runnable = prepare(runnable)
                     runnable, config, settings = unbound(runnable, self.config, self.settings)
+                    settings = self._keyed(settings)
                     config = self.trace.begin(config, redactor)
                     self.run.meter.begin_call(self.stage)
                     if on_text is None:
                         return await self._whole(runnable.ainvoke(asked, config, **settings))
                     chunks: Any = runnable.astream(asked, config, **settings)
-                    gathered = StreamedReply(self._thoughts(asked), with_tools=bool(settings.get("tools")))
-                    return await self._streamed(chunks, on_text, gathered)
+                    gathered = StreamedReply(
+                        self._thoughts(asked),
+                        with_tools=bool(settings.get("tools")),
+                        most_chars=self.run.options.max_reply_chars,
+                    )
+                    return await self._streamed(chunks, on_text, gathered, asked)
             except BrokenStreamError as error:
                 redactor.failure(error.__cause__ or error)
                 raise
@@ -131,7 +140,7 @@ class ModelCall:
                 raise
             except Exception as error:
                 redactor.failure(error)
-                self.run.meter.add_tokens(self.stage, usage_of_failure(error))
+                self.run.meter.add_tokens(self.stage, usage_of_failure(error), price=self.model.price)
                 if leaves := is_of_another_loop(error) and not has_left:
                     has_left = True
                     self.model.leave_loop()
@@ -147,6 +156,17 @@ class ModelCall:
         """Takes the model's keys out of what comes back, and all words where a trace hides content."""
         return Redactor(self.model.secrets, hides_content=not self.run.trace.shows_content)
 
+    def _marked(self, messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
+        """The prompt, with a mark for the provider's cache where the part ends that the run's calls share."""
+        turn = self.run.invocation.shared_turn
+        return messages if turn is None else self.model.prompt_cache.marked(messages, turn)
+
+    def _keyed(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The settings, with what tells a provider's cache which calls belong together."""
+        if self.model.prompt_cache.takes_key and self.run.options.prompt_cache == "auto":
+            return {"prompt_cache_key": self.run.cache_key, **settings}
+        return settings
+
     def _thoughts(self, messages: Sequence[BaseMessage]) -> ThoughtFilter:
         """Takes thoughts out of the reply. After a prefill there are none."""
         is_prefilled = isinstance(messages[-1], AIMessage)
@@ -160,30 +180,28 @@ class ModelCall:
             message = unfinished(error)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
-        self.run.meter.add_tokens(self.stage, message.usage_metadata)
+        self.run.meter.add_tokens(self.stage, message.usage_metadata, price=self.model.price)
         thoughts = ThoughtFilter(unopened=True)
-        whole = Reply.of(message, thoughts)
+        most = self.run.options.max_reply_chars
+        whole = Reply.of(message, thoughts, most_chars=most)
+        if len(text_of(message)) > most:
+            self._log_cut()
         self.model.learn(whole.ending, thinks_unopened=thoughts.found_unopened)
         if whole.ending == "broken":
             raise UnfinishedReplyError(ending_of(message)[1])
         return whole
 
     async def _streamed(
-        self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply
+        self,
+        chunks: AsyncGenerator[Any],
+        on_text: Callable[[str], None],
+        gathered: StreamedReply,
+        asked: Sequence[BaseMessage],
     ) -> Reply:
-        times_cancelled = asyncio.current_task().cancelling  # type: ignore[union-attr]
-        cancelled_before = times_cancelled()
-        now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
+        is_whole = False
         try:
-            async with asyncio.timeout(limit) as timer, aclosing(chunks):
-                async for chunk in chunks:
-                    if limit is not None:
-                        timer.reschedule(now() + limit)
-                    if times_cancelled() > cancelled_before:
-                        # A model's own `wait_for` may forget, in Python 3.11, a cancellation that comes with a piece.
-                        raise asyncio.CancelledError
-                    if piece := gathered.add(chunk):
-                        on_text(piece)
+            await self._read(chunks, on_text, gathered)
+            is_whole = not gathered.is_full
             if piece := gathered.finish():
                 on_text(piece)
             reply = gathered.reply()
@@ -197,6 +215,45 @@ class ModelCall:
                 raise BrokenStreamError(gathered.text) from error
             raise
         finally:
-            self.run.meter.add_tokens(self.stage, gathered.usage)
+            self._count(gathered, asked, is_whole=is_whole)
         self.model.learn(reply.ending, thinks_unopened=gathered.found_unopened)
         return reply
+
+    async def _read(self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply) -> None:
+        """Take the chunks of a streamed reply, in their time, until it ends or is full."""
+        times_cancelled = asyncio.current_task().cancelling  # type: ignore[union-attr]
+        cancelled_before = times_cancelled()
+        now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
+        async with asyncio.timeout(limit) as timer, aclosing(chunks):
+            async for chunk in chunks:
+                if limit is not None:
+                    timer.reschedule(now() + limit)
+                if times_cancelled() > cancelled_before:
+                    # A model's own `wait_for` may forget, in Python 3.11, a cancellation that comes with a piece.
+                    raise asyncio.CancelledError
+                if piece := gathered.add(chunk):
+                    on_text(piece)
+                if gathered.is_full:
+                    self._log_cut()
+                    return
+
+    def _count(self, gathered: StreamedReply, asked: Sequence[BaseMessage], *, is_whole: bool) -> None:
+        """Count a streamed reply's tokens. Where it broke off and too few are told, they are estimated."""
+        if is_whole or not gathered.chars:
+            self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price)
+            return
+        known = clean_counts(gathered.usage or {})
+        written = -(-gathered.chars // CHARS_PER_TOKEN)
+        estimate = {
+            **known,
+            "input_tokens": known["input_tokens"] or tokens_of(asked),
+            "output_tokens": known["output_tokens"] if 2 * known["output_tokens"] >= written else written,
+        }
+        is_told = known["input_tokens"] and 2 * known["output_tokens"] >= written
+        self.run.meter.add_tokens(self.stage, estimate, price=self.model.price, estimated=not is_told)
+
+    def _log_cut(self) -> None:
+        most = self.run.options.max_reply_chars
+        logger.warning(
+            "%s: a reply of more than %s characters is cut there (max_reply_chars).", self.stage, f"{most:,}"
+        )

@@ -12,7 +12,6 @@ import asyncio
 import inspect
 import logging
 import ssl
-import sys
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
@@ -34,16 +33,17 @@ from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import is_library_loop
 from sot_graph.concurrency.call_limiter import CallGate
+from sot_graph.llm.prompt_cache import PromptCache
+from sot_graph.llm.reply_bounds import ENCODING, beginning_of, bound_body, http, is_cut
 from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
+from sot_graph.prices import ModelPrice
 from sot_graph.usage import is_count, log_nonsense
 
 logger = logging.getLogger("sot_graph")
 
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
-_http: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__]
-"""What the OpenAI client stands on: httpx with version 2, httpx2 with version 3. Here they are used alike."""
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 """These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
 _MOST_CONNECTIONS = 1000
@@ -87,6 +87,8 @@ class LoopModel:
         """Whether it says of each reply why that ended: one that ends without is then half of one."""
         self.refused_modes: set[str] = set()
         """The ways to hand over a schema that its provider has refused."""
+        self.prompt_cache = PromptCache.of(model)
+        self.price = ModelPrice.of(innermost)
         self._threads_only = False
         self._copies: Copies = weakref.WeakKeyDictionary()
         self.reset_in_child()
@@ -177,25 +179,26 @@ def _http_client(model: BaseChatOpenAI) -> Any:
     and the OpenAI client's adapter passes no socket options on: who asks for these gets httpx2's own transport.
     """
     most = _connection_limit()
-    limits = _http.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS)
+    limits = http.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS)
     proxy = model.openai_proxy
+    bounds: Any = {"event_hooks": {"response": [bound_body]}, "headers": {"Accept-Encoding": ENCODING}}
     if model.http_socket_options:
-        transport = _http.AsyncHTTPTransport(
+        transport = http.AsyncHTTPTransport(
             verify=_ssl_context(),
             limits=limits,
-            proxy=_http.Proxy(proxy) if proxy else None,
+            proxy=http.Proxy(proxy) if proxy else None,
             socket_options=list(model.http_socket_options),
         )
-        return openai.DefaultAsyncHttpxClient(transport=transport)
+        return openai.DefaultAsyncHttpxClient(transport=transport, **bounds)
     if proxy or getproxies().keys() & {"http", "https", "all"}:
-        return openai.DefaultAsyncHttpxClient(verify=_ssl_context(), limits=limits, proxy=proxy)
-    return openai.DefaultAioHttpClient(verify=_ssl_context(), limits=limits)
+        return openai.DefaultAsyncHttpxClient(verify=_ssl_context(), limits=limits, proxy=proxy, **bounds)
+    return openai.DefaultAioHttpClient(verify=_ssl_context(), limits=limits, **bounds)
 
 
 @cache
 def _ssl_context() -> ssl.SSLContext:
     """Loading the certificates takes 50 ms of a core: once a process, not once a client."""
-    context: ssl.SSLContext = _http.create_ssl_context()
+    context: ssl.SSLContext = http.create_ssl_context()
     return context
 
 
@@ -362,7 +365,7 @@ async def _post(client: openai.AsyncOpenAI, asked: Mapping[str, Any], *, stream:
     if timeout is not not_given:
         options["timeout"] = timeout
     if not stream:
-        return await client.post("/chat/completions", cast_to=_http.Response, body=body, options=options)
+        return await client.post("/chat/completions", cast_to=http.Response, body=body, options=options)
     kind = openai.AsyncStream[object]
     return await client.post(
         "/chat/completions", cast_to=object, body=body, options=options, stream=True, stream_cls=kind
@@ -373,7 +376,7 @@ def _parsed(response: Any) -> Any:
     """A whole reply; the text of one that isn't JSON, of which LangChain says what is wrong."""
     if not response.headers.get("content-type", "json").partition(";")[0].endswith("json"):
         return response.text
-    data = response.json()
+    data = beginning_of(response.content) if is_cut(response) else response.json()
     _keep_counts(data)
     try:
         is_refused = bool(data["choices"][0]["message"]["refusal"])

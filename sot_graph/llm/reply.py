@@ -80,10 +80,17 @@ class Reply:
     """`None`: the provider does not say."""
 
     @classmethod
-    def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None) -> Reply:
-        """A whole message as a reply."""
+    def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None, *, most_chars: int | None = None) -> Reply:
+        """A whole message as a reply. One of more characters than these is cut there, as at a token limit."""
         thoughts = thoughts or ThoughtFilter(unopened=True)
-        text = thoughts.feed(clean_text(text_of(message))) + thoughts.finish()
+        written = text_of(message)
+        is_cut = most_chars is not None and len(written) > most_chars
+        if is_cut:
+            written = written[:most_chars]
+            message = AIMessage(
+                written, response_metadata={"finish_reason": "length"}, usage_metadata=message.usage_metadata
+            )
+        text = thoughts.feed(clean_text(written)) + thoughts.finish()
         return cls(text, message, _ending(message, thoughts))
 
     @property
@@ -137,10 +144,14 @@ class StreamedReply:
         thoughts: Takes thoughts out.
         with_tools: Whether tools were offered. A call of another is no part of the reply, and text before a call is no
             part of what was asked for.
+        most_chars: Characters, thoughts and a call's arguments among them, after which it is full. `None`: no bound.
     """
 
-    def __init__(self, thoughts: ThoughtFilter, *, with_tools: bool) -> None:
+    def __init__(self, thoughts: ThoughtFilter, *, with_tools: bool, most_chars: int | None = None) -> None:
         self.usage: Any = None
+        self.chars = 0
+        """Characters that have come, whatever they are."""
+        self._most_chars = most_chars
         self._thoughts = thoughts
         self._with_tools = with_tools
         self._pieces: list[str] = []
@@ -154,7 +165,7 @@ class StreamedReply:
 
     def add(self, chunk: Any) -> str:
         """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
-        text, self._half = self._half + text_of(chunk), ""
+        text, self._half = self._half + self._bounded(text_of(chunk)), ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._half = text[:-1], text[-1]
         text = self._thoughts.feed(clean_text(text)) if text else ""
@@ -165,12 +176,26 @@ class StreamedReply:
             if self._with_tools and chunk.tool_call_chunks:
                 self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
                 calls = "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
+                self.chars += len(calls)
         if self._with_tools:
             self._waiting.append(text)
             return calls
         if text:
             self._pieces.append(text)
         return text
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more of it is taken."""
+        return self._most_chars is not None and self.chars > self._most_chars
+
+    def _bounded(self, text: str) -> str:
+        """Count what has come, and cut what is too much of it."""
+        before, self.chars = self.chars, self.chars + len(text)
+        if not self.is_full:
+            return text
+        self._response_metadata["finish_reason"] = "length"
+        return text[: max(0, (self._most_chars or 0) - before)]
 
     def finish(self) -> str:
         """All chunks have come: the rest of the text."""

@@ -31,13 +31,14 @@ if TYPE_CHECKING:
     from sot_graph.llm.call import ModelCall
     from sot_graph.llm.reply import Reply
 
-StructuredMode: TypeAlias = Literal["auto", "json_schema", "tools", "md_json"]
+StructuredMode: TypeAlias = Literal["auto", "json_schema", "tools", "md_json", "prompt"]
 M = TypeVar("M", bound=BaseModel)
 
 _MODES = {
     "json_schema": instructor.Mode.JSON_SCHEMA,
     "tools": instructor.Mode.TOOLS,
     "md_json": instructor.Mode.MD_JSON,
+    "prompt": instructor.Mode.MD_JSON,  # read in the same way; what instructor adds to the prompt is left out
 }
 _FINISH_REASONS = {"length": "length", "filtered": "content_filter"}
 _SERVER_FAILED = 500
@@ -101,7 +102,7 @@ async def ask_structured(
         call: How to call the model.
         messages: The prompt.
         schema: The Pydantic model that the reply has to be.
-        mode: How JSON is asked for.
+        mode: How JSON is asked for. With `"prompt"` these messages ask for it, to the letter.
         max_reasks: How often an invalid reply is asked for again.
         repair: Given a reply that isn't JSON, may give JSON for it: saves asking again.
         on_text: Streams the replies: called with each piece as it comes.
@@ -118,7 +119,7 @@ async def ask_structured(
     if mode in call.model.refused_modes:
         mode = "md_json"
     instructors_mode = _MODES[mode]
-    exchange = _Exchange(call, max_reasks, repair, on_text)
+    exchange = _Exchange(call, max_reasks, repair, on_text, as_it_stands=messages if mode == "prompt" else None)
     create = instructor.patch(create=exchange.create, mode=instructors_mode)
     client = instructor.AsyncInstructor(client=None, create=create, mode=instructors_mode)
     try:
@@ -135,7 +136,7 @@ async def ask_structured(
     else:
         return parsed, exchange.replies[-1]
     # instructor wraps the provider's error in its own. Raised out here, it keeps the cause that it came with.
-    if mode != "md_json" and refuses_form(exchange.failure):
+    if mode not in {"md_json", "prompt"} and refuses_form(exchange.failure):
         if error_status(exchange.failure) != _SERVER_FAILED:  # which may pass: the next request will tell
             call.model.refused_modes.add(mode)
         raise SchemaRefusedError(mode, explain(exchange.failure)) from exchange.failure
@@ -164,6 +165,10 @@ class _Exchange:
     max_reasks: int
     repair: Callable[[str], str | None] | None
     on_text: Callable[[str], None] | None
+    as_it_stands: Sequence[BaseMessage] | None = None
+    """The prompt that is sent in place of instructor's, which begins with a schema: no other call of a run does."""
+    instructors_length: int = 0
+    """Messages of instructor's own prompt. What comes behind them asks again."""
     replies: list[str] = field(default_factory=list)
     failure: Exception | None = None
     was_cut_off: bool = False
@@ -197,7 +202,7 @@ class _Exchange:
             return runnable.bind(response_format=response_format)
 
         try:
-            asked = convert_to_messages(_without_empty_replies(messages))
+            asked = self._asked(_without_empty_replies(messages))
             reply = await self.call.ask(asked, prepare=prepare, on_text=self.on_text)
         except Exception as error:
             self.failure = error
@@ -216,6 +221,12 @@ class _Exchange:
         if repaired is not None:
             _replace_content(message, repaired, tools)
         return completion
+
+    def _asked(self, messages: list[dict[str, Any]]) -> list[BaseMessage]:
+        if self.as_it_stands is None:
+            return convert_to_messages(messages)
+        self.instructors_length = self.instructors_length or len(messages)
+        return [*self.as_it_stands, *convert_to_messages(messages[self.instructors_length :])]
 
 
 def _without_empty_replies(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

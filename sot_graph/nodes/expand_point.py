@@ -26,11 +26,11 @@ from sot_graph.nodes import (
     WRITE_OPENING,
 )
 from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
-from sot_graph.nodes.question_input import history_of
+from sot_graph.nodes.question_input import history_of, without_conversation
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import expansion_messages, expansion_prefill, frame_messages, numbered_list
-from sot_graph.skeleton.drafter import skeleton_call_messages
 from sot_graph.skeleton.parser import parse_skeleton
+from sot_graph.skeleton.shared_prompt import skeleton_call_messages
 from sot_graph.state import current_expansions
 from sot_graph.types import Expansion, FramePart, FramePartName, PointTiming, StageTiming
 from sot_graph.writing.cleaner import TextCleaner
@@ -292,6 +292,8 @@ def _prompt_basis(given: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
     """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
     question, history, skeleton_format = given["asked"], given["history"], given["skeleton_format"]
     may_depend = given.get("may_depend", False)
+    if run.options.point_context == "question":
+        history = without_conversation(history)
     made_from = (question, skeleton_format, may_depend, run.options)
     made = run.invocation.skeleton_call
     if made is None or made[0] != made_from:

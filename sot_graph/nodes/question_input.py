@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 
 from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
+from sot_graph.llm.prompt_cache import CACHE_MARKS
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text
@@ -107,6 +108,16 @@ def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list
     return history
 
 
+def without_conversation(history: Sequence[ChatTurn]) -> list[ChatTurn]:
+    """What is left of a history for those who are to read the question alone: instructions, and what came with it."""
+    return [turn for turn in history if turn["role"] == "system" or (turn is history[-1] and _is_shown(turn))]
+
+
+def _is_shown(turn: ChatTurn) -> bool:
+    """Whether a turn holds pictures and files alone, as what came with the question does."""
+    return isinstance(turn["content"], list) and not any("text" in block for block in turn["content"])
+
+
 def _answers(message: BaseMessage, answer_id: str) -> bool:
     return isinstance(message, AIMessage) and not message.tool_calls and message.id != answer_id
 
@@ -168,10 +179,12 @@ def other_blocks(message: BaseMessage) -> list[Any]:
 def _instructions(content: Any) -> Any:
     """A system message's blocks, where one of them marks what a provider is to keep in its cache; otherwise nothing."""
     blocks = content if isinstance(content, list) else []
-    are_texts = all(isinstance(block, dict) and isinstance(block.get("text"), str) for block in blocks)
-    if not are_texts or not any("cache_control" in block for block in blocks):
+    are_known = all(
+        isinstance(each, dict) and (isinstance(each.get("text"), str) or "cachePoint" in each) for each in blocks
+    )
+    if not are_known or not any(name in block for block in blocks for name in CACHE_MARKS):
         return None
-    return [{**block, "text": clean_text(block["text"])} for block in blocks]
+    return [{**block, "text": clean_text(block["text"])} if "text" in block else block for block in blocks]
 
 
 def _as_data(text: str) -> str:

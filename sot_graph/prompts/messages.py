@@ -41,6 +41,7 @@ def skeleton_messages(
     max_points: int,
     title_length: str,
     may_depend: bool = False,
+    recalls: bool = False,
 ) -> list[BaseMessage]:
     """The prompt for a skeleton. In the list format it may end with a prefilled assistant message."""
     as_list = skeleton_format == "list"
@@ -57,6 +58,8 @@ def skeleton_messages(
     )
     if may_depend and "{relation}" not in template:
         asked = f"{asked}\n{relation}"
+    if recalls and prompts.recall:
+        asked = f"{asked}\n{prompts.recall.format()}"
     messages = _conversation(prompts.system, history, prompts.skeleton_examples if as_list else (), asked)
     if as_list and prompts.skeleton_prefill:
         messages.append(AIMessage(prompts.skeleton_prefill.format()))
@@ -138,6 +141,8 @@ def expansion_messages(
     )
     if is_opened and prompts.opened:
         asked = f"{asked} {prompts.opened.format()}"
+    if note := point.get("note"):
+        asked = prompts.note.format(note=escape_delimiters(note)) + asked
     if needed:
         asked = prompts.needed.format(needed=_written(needed)) + asked
     if prompts.expansion_layout == "shared":

@@ -33,6 +33,8 @@ _PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "skeleton_prefill": ((), ()),
     "expansion": (("title",), ("question", "skeleton", "index", "title", "point_length")),
     "needed": (("needed",), ("needed",)),
+    "recall": ((), ()),
+    "note": (("note",), ("note",)),
     "expansion_prefill": ((), ("index", "title")),
     "expansion_system": ((), ()),
     "opening": (("question",), ("question",)),
@@ -73,6 +75,9 @@ class SotPrompts:
         expansion: Asks for one point. Must hold `{title}`; may hold `{index}`, `{point_length}`, `{question}`
             and `{skeleton}`. With the layout `"standalone"` it must hold `{question}` too.
         needed: Goes before `expansion` where the point needs others. Must hold `{needed}`: their titles and texts.
+        recall: Asks the skeleton to say, behind a title, what that point needs of the conversation
+            (`SotOptions.point_context="question"`). Empty: it isn't asked.
+        note: Goes before `expansion` where the skeleton has said so. Must hold `{note}`.
         expansion_system: The system message of standalone expansions; empty: `system`.
         expansion_examples: Worked examples before a standalone expansion.
         expansion_prefill: Like `skeleton_prefill`; may hold `{index}` and `{title}`.
@@ -138,6 +143,11 @@ class SotPrompts:
         "These points, on which the next one builds, are written already. Do not repeat them:\n"
         "<written>\n{needed}\n</written>\n\n"
     )
+    recall: str = (
+        "The points are written by people who have not read the conversation. Where one of them needs something that "
+        'was said there, put it behind its title, such as "Light (recall: the balcony faces north)"; most need nothing.'
+    )
+    note: str = "From the conversation so far:\n<note>\n{note}\n</note>\n\n"
     expansion_system: str = ""
     expansion_examples: tuple[Example, ...] = ()
     expansion_prefill: str = ""

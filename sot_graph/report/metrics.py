@@ -21,7 +21,7 @@ _FRAME: tuple[Literal["opening", "introduction", "conclusion"], ...] = ("opening
 _ONE_PIECE = 0.02
 """A text that was written in less than this share of its time came in one piece: nothing was streamed."""
 _STATUSES = ("ok", "failed", "timed_out")
-_COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "calls", "cache_hits")
+_COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "calls", "cache_hits")
 """Figures of the run that stand in its `usage` as they are."""
 _EMPTY: Mapping[type, Any] = {Mapping: {}, Sequence: (), str: ""}
 """What is read where the result holds nothing of a kind; `None` of a number."""
@@ -127,6 +127,14 @@ class RunFigures:
     output_tokens: int | None
     cached_tokens: int | None
     """Those of `input_tokens` that the provider read from its prompt cache."""
+    cache_write_tokens: int | None
+    """Those of `input_tokens` that it wrote into its prompt cache."""
+    estimated: bool
+    """Whether some of the tokens are estimated, since the provider told none."""
+    cost: float | None
+    """In dollars; `None`: not known."""
+    unpriced: tuple[str, ...]
+    """The models without a known price. Their calls aren't in `cost`."""
     calls: int | None
     cache_hits: int | None
     local: bool
@@ -174,6 +182,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
         raise SotConfigError(message)
     timings = _read(result, "timings", Mapping)
     usage = _read(_read(result, "usage", Mapping), "total", Mapping)
+    cost = _read(_read(result, "usage", Mapping), "cost", Mapping)
     routing, skeleton, direct, join = (_read_span(timings, stage) for stage in ("route", "skeleton", "direct", "join"))
     sections = list(_read_sections(result, timings, skeleton))
     spans = [section.span for section in sections if section.span]
@@ -233,6 +242,9 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
         sequential_is_upper_bound=not streamed,
         speed_up_estimate=sequential / total if sequential and total and complete else None,
         **{name: _read(usage, name, int) for name in _COUNTS},
+        estimated=usage.get("estimated") is True,
+        cost=_read(cost, "total", float),
+        unpriced=tuple(str(name) for name in _read(cost, "unpriced", Sequence)),
         local=local,
     )
 

@@ -81,7 +81,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for wording in (grouped, with_noun, seconds, shorten, with_bold):
+    for wording in (dollars, grouped, with_noun, seconds, shorten, with_bold):
         templates.filters[wording.__name__] = wording
     return templates
 
@@ -207,6 +207,13 @@ def seconds(value: float | None) -> str:
             return form.format(s=value, ms=1000 * value)
     minutes, rest = divmod(round(value), 60)
     return f"{minutes:,} min {rest} s"
+
+
+def dollars(run: RunFigures) -> str:
+    """What the run cost, and which models have no known price."""
+    known = "" if run.cost is None else f"{run.cost:.4f} dollars"
+    unknown = f"not known for {', '.join(run.unpriced)}" if run.unpriced else ""
+    return ", ".join(filter(None, (known, unknown)))
 
 
 def grouped(value: int | None) -> str:

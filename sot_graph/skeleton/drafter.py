@@ -28,7 +28,6 @@ from sot_graph.prompts.messages import (
     missing_points_messages,
     numbered_list,
     rejected_skeleton_messages,
-    skeleton_messages,
 )
 from sot_graph.skeleton.parser import (
     MOST_ITEMS,
@@ -38,6 +37,7 @@ from sot_graph.skeleton.parser import (
     parse_skeleton,
     skeleton_schema,
 )
+from sot_graph.skeleton.shared_prompt import SharedPrompt
 from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
 from sot_graph.types import ChatTurn, SkeletonPoint
 
@@ -95,28 +95,6 @@ class _ParsedReply:
     """What is wrong with the reply. If it is empty, the number of usable points is told instead."""
 
 
-def skeleton_call_messages(
-    run: RunContext,
-    question: str,
-    history: Sequence[ChatTurn],
-    skeleton_format: str,
-    *,
-    may_depend: bool = False,
-) -> list[BaseMessage]:
-    """The messages of the skeleton's call. The points' prompts begin with the same, but for a revision."""
-    options = run.options
-    return skeleton_messages(
-        run.graph.prompts,
-        question=question,
-        history=history,
-        skeleton_format=skeleton_format,
-        min_points=options.min_points,
-        max_points=options.max_points,
-        title_length=options.title_length,
-        may_depend=may_depend,
-    )
-
-
 def skeleton_as_written(points: Sequence[SkeletonPoint], skeleton_format: str) -> str:
     """The skeleton as a model writes it in this format, be it only the beginning of one."""
     if skeleton_format == "structured":
@@ -154,10 +132,8 @@ class Drafter:
         known: Sequence[SkeletonPoint] = (),
     ) -> None:
         self._run = run
-        self._question = question
-        self._history = history
+        self._shared = SharedPrompt(run, question, history, may_depend=may_depend)
         self._revision = revision
-        self._may_depend = may_depend
         prompts, options = run.graph.prompts, run.options
         self._most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
         self._fewest = min(options.min_points, self._most)
@@ -165,7 +141,7 @@ class Drafter:
             "max_words": prompts.max_title_words,
             "drop_similar": prompts.drop_similar_titles,
         }
-        self._new_sieve = partial(PointSieve, **self._cleaning, depends=may_depend)
+        self._new_sieve = partial(PointSieve, **self._cleaning, depends=may_depend, recalls=self._shared.recalls)
         self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, known)
         """The points that are given out early, where they are."""
         self._refused_mode: str | None = None
@@ -252,7 +228,7 @@ class Drafter:
 
     def _refuses_schemas(self) -> bool:
         model = self._run.graph.skeleton_model
-        return pick_mode(model.model, self._run.options.structured_mode) in model.refused_modes
+        return pick_mode(model.model, self._shared.mode) in model.refused_modes
 
     async def _ask_repeatedly(self, skeleton_format: str) -> Draft:
         """Ask in one format, and again where the reply is of no use."""
@@ -329,6 +305,8 @@ class Drafter:
         prefill: str,
         on_text: Callable[[str], None] | None,
     ) -> _ParsedReply:
+        mode = self._shared.mode
+        self._shared.mark(skeleton_format, mode)
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
             text = _whole_list(reply, prefill)
@@ -347,7 +325,7 @@ class Drafter:
                 call,
                 messages,
                 schema,
-                mode=self._run.options.structured_mode,
+                mode=mode,
                 max_reasks=reasks,
                 repair=self._json_from_list,
                 on_text=on_text,
@@ -389,9 +367,7 @@ class Drafter:
 
     def _messages(self, skeleton_format: str, *, is_whole: bool = False) -> list[BaseMessage]:
         """The prompt: for a whole skeleton, or for what is missing beside the points that were given out."""
-        messages = skeleton_call_messages(
-            self._run, self._question, self._history, skeleton_format, may_depend=self._may_depend
-        )
+        messages = self._shared.messages(skeleton_format)
         if self._revision is not None:
             messages = rejected_skeleton_messages(messages, self._revision.text, self._revision.comment)
         if is_whole or self._early is None or not self._early.points:

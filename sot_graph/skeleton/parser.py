@@ -215,6 +215,23 @@ def split_needs(raw: str) -> tuple[str, list[int]]:
     return raw[: len(raw) - len(match[0])], [int(number) for number in _POINT_NUMBER.findall(match["list"])]
 
 
+_RECALL = re.compile(r"\(recall: *(?P<note>[^()]{1,300})\)[\s.]{0,8}$", re.IGNORECASE)
+
+
+def split_note(raw: str) -> tuple[str, str]:
+    """A raw title without its `(recall: ...)`, and what this says.
+
+    Example:
+        >>> split_note("Light (recall: the balcony faces north)")
+        ('Light', 'the balcony faces north')
+    """
+    match = _RECALL.search(raw[-400:])
+    if match is None:
+        return raw, ""
+    note = " ".join(without_hidden_text(_INVISIBLE.sub(" ", match["note"])).split())
+    return raw[: len(raw) - len(match[0])].rstrip(), note
+
+
 class PointSieve:
     """Takes a model's raw titles in their order, and gives back the points that are clean and new.
 
@@ -225,6 +242,7 @@ class PointSieve:
         max_words: As in `clean_title`.
         drop_similar: Whether a title that says much the same as an earlier one is left out.
         depends: Whether a title may say what it needs: `"Compare the two (needs 1, 2)"`.
+        recalls: Whether a title may say what it needs of the conversation: `"Light (recall: it faces north)"`.
         known: Points that there are already.
     """
 
@@ -234,12 +252,14 @@ class PointSieve:
         max_words: int | None = None,
         drop_similar: bool = False,
         depends: bool = False,
+        recalls: bool = False,
         known: Sequence[SkeletonPoint] = (),
     ) -> None:
         self.points = list(known)
         self._max_words = max_words
         self._drop_similar = drop_similar
         self._depends = depends
+        self._recalls = recalls
         self._stems: list[frozenset[str]] = []
         self._keys: set[str] = set()
         self._places = {point["index"]: point["index"] for point in known}
@@ -251,6 +271,7 @@ class PointSieve:
     def take(self, raw: str) -> SkeletonPoint | None:
         """The point of the next raw title; `None`: there is nothing in it, or nothing new."""
         self._place += 1
+        raw, note = split_note(raw) if self._recalls else (raw, "")
         text, needs = split_needs(raw) if self._depends else (raw, [])
         title = self.new_title(text, self._number(text))
         if title is None:
@@ -266,6 +287,8 @@ class PointSieve:
             )
         depends_on = sorted({self._places[place] for place in needs if place in self._places})
         point = SkeletonPoint(index=index, title=title, depends_on=depends_on)
+        if note:
+            point["note"] = note
         self._places[self._place] = index
         self.points.append(point)
         return point
@@ -346,7 +369,10 @@ def given_points(given: object) -> list[SkeletonPoint]:
                 'point such as {"title": "Set clear goals"}.'
             )
             raise SotConfigError(message)
-        points.append(SkeletonPoint(index=index, title=title, depends_on=[]))
+        point = SkeletonPoint(index=index, title=title, depends_on=[])
+        if isinstance(item, Mapping) and isinstance(item.get("note"), str) and item["note"]:
+            point["note"] = item["note"]
+        points.append(point)
     if any(isinstance(item, Mapping) and item.get("depends_on") for item in given):
         _set_needs(points, given)
     return points

@@ -1,5 +1,10 @@
 """The public names and where they are defined. `__init__.py` loads them from here when they are first used."""
 
+from .cache_meter import (
+    CacheMeter as CacheMeter,
+    CacheName as CacheName,
+    PromptBill as PromptBill,
+)
 from .conditions import (
     CutOff as CutOff,
     Empty as Empty,

@@ -8,7 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sot_graph.testing.cache_meter import PromptBill
 
 TOKEN_CHARACTERS = 4
 """Of every text, whatever its form."""
@@ -202,6 +205,14 @@ class Generation:
             "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
             "completion_tokens_details": {"reasoning_tokens": 0},
         }
+
+    def tell_prompt(self, prompt: PromptBill) -> None:
+        """Count the prompt as a provider with a cache does."""
+        usage = dict(self._usage)
+        usage["prompt_tokens"] = prompt.tokens
+        usage["total_tokens"] = prompt.tokens + usage.get("completion_tokens", 0)
+        usage["prompt_tokens_details"] = {"cached_tokens": prompt.cached, "cache_write_tokens": prompt.written}
+        self._usage = usage
 
     def body(self) -> bytes:
         """The whole answer as JSON."""

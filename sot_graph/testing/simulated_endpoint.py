@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from sot_graph.errors import SotConfigError
+from sot_graph.testing.cache_meter import CacheMeter, CacheName, PromptBill
 from sot_graph.testing.conditions import (
     CutOff,
     Empty,
@@ -79,6 +80,8 @@ class LoggedRequest:
     fault: str | None = None
     """The name of the fault that hit it."""
     tokens_sent: int = 0
+    prompt: PromptBill | None = None
+    """What its prompt costs, where the endpoint has a cache."""
 
 
 @dataclass(eq=False, repr=False)
@@ -94,6 +97,8 @@ class SimulatedEndpoint:
         physics: How fast it writes; by default `Physics()`, a hosted model's.
         faults: What goes wrong.
         port: To listen at; 0: any free one.
+        cache: Whose prompt cache it has, by the documented rules: usage tells what was read and written, and `prompt`
+            of each logged request what that costs. `None`: none.
 
     Attributes:
         in_flight: How many requests are being answered now.
@@ -110,8 +115,10 @@ class SimulatedEndpoint:
     physics: Physics = field(default_factory=Physics, kw_only=True)
     faults: list[Fault] = field(default_factory=list, kw_only=True)
     port: int = field(default=0, kw_only=True)
+    cache: CacheName | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        self._meter = None if self.cache is None else CacheMeter(self.cache)
         self.faults = list(self.faults)  # the caller's own stays as it is
         self.in_flight = self.max_in_flight = 0
         self._log: list[LoggedRequest] = []  # the endpoint's thread writes it, any thread may copy it
@@ -131,8 +138,9 @@ class SimulatedEndpoint:
         return list(self._log)
 
     def reset(self) -> None:
-        """Forget the log, and begin with the faults anew: their hits, their random numbers, their time."""
+        """Forget the log and the cache, and begin with the faults anew: their hits, random numbers and time."""
         self._log.clear()
+        self._meter = None if self.cache is None else CacheMeter(self.cache)
         self.max_in_flight = self.in_flight
         for fault in self.faults:
             fault.reset()
@@ -238,6 +246,8 @@ class SimulatedEndpoint:
     async def _chat(self, http: web.Request) -> web.StreamResponse:
         request = ChatRequest.received(await http.read(), http.headers)
         entry = LoggedRequest(next(self._ids), request, time.monotonic())
+        if self._meter is not None:
+            entry.prompt = self._meter.bill(request)
         self._log.append(entry)
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
@@ -295,6 +305,8 @@ class _Response:
             return self._send_now(500, body, outcome="responder_error")
         limit = self.kind.max_tokens if isinstance(self.kind, CutOff) else None
         generation = Generation(reply, request, number=self.entry.id, limit=limit)
+        if self.entry.prompt is not None:
+            generation.tell_prompt(self.entry.prompt)
         return await (self._send_stream(generation) if request.stream else self._send_whole(generation))
 
     def _send_now(
@@ -381,6 +393,8 @@ class _Response:
 
     def _log_begin(self, status: int) -> None:
         self.entry.status, self.entry.first_byte_at = status, time.monotonic()
+        if self.endpoint._meter is not None and self.entry.prompt is not None:
+            self.endpoint._meter.keep(self.entry.prompt)
         self.endpoint.log_changed()
 
     def _hang_up(self, response: web.StreamResponse) -> web.StreamResponse:

@@ -21,17 +21,22 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 17_760
+MOST_LINES = 18_200
 MOST_FILES = 99
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
     "batch": (640, 5),
     "cli/batch_command.py": (265, 1),
+    "llm/prompt_cache.py": (135, 1),
+    "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
     "nodes/write_opening.py": (180, 1),
+    "prices.py": (90, 1),
+    "skeleton/shared_prompt.py": (100, 1),
+    "testing/cache_meter.py": (140, 1),
 }
-MOST_FUNCTIONS = 182
-MOST_FILES_ON_A_PATH = 30
+MOST_FUNCTIONS = 200
+MOST_FILES_ON_A_PATH = 34
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
 

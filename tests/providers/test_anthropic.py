@@ -11,6 +11,8 @@ class TestAnthropic(ProviderCases):
         lambda body: (body.get("thinking") or {}).get("type"),
     )
 
+    mark = "cache_control"
+
     def make_wire(self):
         return AnthropicWire()
 

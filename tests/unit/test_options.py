@@ -71,6 +71,7 @@ def test_a_value_out_of_bounds_is_refused_by_name(name: str, value: Any):
         ("on_point_failure", "raise"),
         ("skeleton_format", "list"),
         ("structured_mode", "md_json"),
+        ("structured_mode", "prompt"),
     ],
 )
 def test_a_value_at_its_bounds_is_taken_as_it_is(name: str, value: Any):

@@ -20,11 +20,13 @@ def test_a_call_is_counted_when_it_begins_for_its_stage_and_in_total():
 def test_tokens_of_a_message_are_counted_cached_ones_too():
     meter = UsageMeter()
     metadata: Any = {"input_tokens": 7, "output_tokens": 2, "total_tokens": 9, "input_token_details": {"cache_read": 4}}
+    metadata["input_token_details"] |= {"cache_creation": 1, "ephemeral_5m_input_tokens": 1}
     meter.add_tokens("direct", AIMessage("x", usage_metadata=metadata).usage_metadata)
     assert meter.usage["direct"] == {
         "input_tokens": 7,
         "output_tokens": 2,
         "cached_tokens": 4,
+        "cache_write_tokens": 2,
         "reasoning_tokens": 0,
         "calls": 0,
         "cache_hits": 0,
@@ -50,7 +52,7 @@ def test_the_answers_usage_is_the_total():
         "input_tokens": 11,
         "output_tokens": 3,
         "total_tokens": 14,
-        "input_token_details": {"cache_read": 3},
+        "input_token_details": {"cache_read": 3, "cache_creation": 0},
         "output_token_details": {"reasoning": 0},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,8 @@ from tests.support.wires.wire import THOUGHT, TITLES, Wire
 
 ASK = {"question": "How do plants grow?"}
 AT_ONCE = 12
+EARLIER = [("user", "Hello. " * 3000), ("assistant", "Hello!")]
+"""More than any provider's minimum."""
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning", "ignore::UserWarning")
@@ -30,6 +33,9 @@ class ProviderCases:
         lambda body: body.get("reasoning_effort"),
     )
     """Settings to think much and little, and where the request says so."""
+
+    mark: ClassVar[str] = ""
+    """What its provider wants to find where the part of a prompt ends that it is to keep."""
 
     def make_wire(self) -> Wire:
         """The server."""
@@ -56,6 +62,19 @@ class ProviderCases:
         is_written(await self.graph(wire, stream=False).ainvoke(ASK))
         assert len(wire.requests) == 4
         assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+    async def test_shared_prompt(self, wire: Wire) -> None:
+        """The skeleton's request is to the letter the beginning of every point's: a prompt cache can serve it."""
+        is_written(await self.graph(wire, stream=False).ainvoke({"messages": [*EARLIER, ("user", ASK["question"])]}))
+        (said, first), *points = [_said_and_rest(body) for body in wire.bodies]
+        assert len(points) == 3
+        assert "chema" not in json.dumps(first)
+        assert not first.keys() & {"tools", "toolConfig", "response_format", "format"}
+        for longer, rest in points:
+            assert longer.startswith(said)
+            assert rest == first
+            assert longer.count(self.mark or "cache_control") == (1 if self.mark else 0)
+        assert len(wire.requests[0].tools) == 0
 
     async def test_streamed(self, wire: Wire) -> None:
         graph = self.graph(wire, dispatch="pipelined", stream_max_delay=0)
@@ -148,6 +167,12 @@ class ProviderCases:
             assert total["calls"] == 4
             assert total["input_tokens"] == 4 * wire.input_tokens
             assert total["output_tokens"] == 4 * wire.output_tokens
+
+
+def _said_and_rest(body: Any) -> tuple[str, Any]:
+    """A request's turns as they stand on the wire, without their closing bracket, and everything else in it."""
+    rest = {key: value for key, value in body.items() if key not in {"messages", "contents", "stream"}}
+    return json.dumps(body.get("messages") or body["contents"])[:-1], rest
 
 
 def is_first_of(request: ChatRequest, number: int) -> bool:

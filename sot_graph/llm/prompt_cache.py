@@ -1,0 +1,132 @@
+"""`PromptCache`: from how many tokens on a model's provider keeps a prompt, and how it wants to be told which part.
+
+The rules are the providers' own, as documented in November 2026; docs/cost.md has them, and what they come to.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables import Runnable, RunnableBinding
+
+CHARS_PER_TOKEN = 4
+_MOST_MARKS = 4
+"""Of a request, at Anthropic as at OpenAI; the caller's own are among them."""
+CACHE_MARKS = ("cache_control", "prompt_cache_breakpoint", "cachePoint")
+"""The keys by which a block says that what goes before it is to be kept."""
+_DEFAULT_MINIMUM = 1024
+_MINIMUMS = (
+    ("haiku", 4096),
+    ("opus-5", 512),
+    ("gemini-[12]", 2048),
+    ("gemini", 4096),
+    ("deepseek", 64),
+)
+"""By the model's class and name: the first that is found in them."""
+_ANTHROPIC_CLASSES = frozenset({"ChatAnthropic", "ChatAnthropicVertex", "ChatAnthropicBedrock"})
+_GATEWAYS = frozenset({"ChatBedrock", "ChatOpenAI", "ChatOpenRouter", "ChatLiteLLM"})
+"""They hand Anthropic's marks on."""
+_CACHED_ON_BEDROCK = re.compile(r"claude-(?:3-7|(?:opus|sonnet|haiku|fable|mythos)-\d)|nova")
+_GPT = re.compile(r"(?:^|/)gpt-(\d+)(?:\.(\d+))?")
+_FIRST_WITH_BREAKPOINTS = (5, 6)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCache:
+    """What a provider keeps of prompts."""
+
+    minimum: int = _DEFAULT_MINIMUM
+    """Tokens from which on it keeps a prompt."""
+    mark: Mapping[str, Any] | None = None
+    """What the block of a message gets at which the kept part ends; `None`: it is found without."""
+    has_own_block: bool = False
+    """Whether the mark is a block of its own, behind the text."""
+    takes_key: bool = False
+    """Whether requests may say that they belong together."""
+
+    @classmethod
+    def of(cls, model: Runnable[Any, Any]) -> PromptCache:
+        """That of a model's provider, which its class and its name tell."""
+        settings: dict[str, Any] = {}
+        while isinstance(model, RunnableBinding):
+            settings = {**model.kwargs, **settings}
+            model = model.bound
+        classes = {base.__name__ for base in type(model).__mro__}
+        own = type(model).__name__
+        settings = {**(getattr(model, "model_kwargs", None) or {}), **settings}
+        settings = {**(settings.get("extra_body") or {}), **settings}
+        name = _name_of(model, settings)
+        whose = f"{own.lower()} {name}"
+        minimum = next((least for known, least in _MINIMUMS if re.search(known, whose)), _DEFAULT_MINIMUM)
+        if "cache_control" in settings:  # the provider marks each request's end itself
+            return cls(minimum)
+        if classes & _ANTHROPIC_CLASSES or (own in _GATEWAYS and "claude" in name):
+            return cls(minimum, {"cache_control": {"type": "ephemeral"}})
+        if own == "ChatBedrockConverse" and _CACHED_ON_BEDROCK.search(name):
+            return cls(minimum, {"cachePoint": {"type": "default"}}, has_own_block=True)
+        if own != "ChatOpenAI":
+            return cls(minimum)
+        version = _GPT.search(name)
+        has_breakpoints = version is not None and (int(version[1]), int(version[2] or 0)) >= _FIRST_WITH_BREAKPOINTS
+        return cls(
+            minimum,
+            {"prompt_cache_breakpoint": {"mode": "explicit"}} if has_breakpoints else None,
+            takes_key="prompt_cache_key" not in settings and _is_openais_own(model),
+        )
+
+    def keeps(self, messages: Sequence[BaseMessage]) -> bool:
+        """Whether a prompt is long enough to be kept, at 4 bytes a token: a character of Chinese is about one."""
+        return tokens_of(messages) >= self.minimum
+
+    def marked(self, messages: Sequence[BaseMessage], turn: Any) -> Sequence[BaseMessage]:
+        """The same messages, marked at the end of the user's turn that has this content, if the provider wants a mark.
+
+        A caller who has set all the marks that there may be keeps theirs.
+        """
+        if self.mark is None:
+            return messages
+        marked = list(messages)
+        users = (at for at, one in enumerate(marked) if isinstance(one, HumanMessage) and one.content == turn)
+        place = next(users, None)
+        if place is None or sum(map(_marks_in, marked)) >= _MOST_MARKS:
+            return marked
+        content = marked[place].content
+        *before, last = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if not isinstance(last, dict) or any(name in last for name in CACHE_MARKS):
+            return marked
+        ends = [last, dict(self.mark)] if self.has_own_block else [{**last, **self.mark}]
+        marked[place] = HumanMessage([*before, *ends])
+        return marked
+
+
+def tokens_of(messages: Sequence[BaseMessage]) -> int:
+    """About how many tokens a prompt has: one for four bytes."""
+    return sum(map(_bytes_of, messages)) // CHARS_PER_TOKEN
+
+
+def _name_of(model: Any, settings: Mapping[str, Any]) -> str:
+    names = (settings.get("model"), *(getattr(model, each, None) for each in ("model_name", "model", "model_id")))
+    return next((name.lower() for name in names if isinstance(name, str) and name), "")
+
+
+def _is_openais_own(model: Any) -> bool:
+    """Whether it is asked at OpenAI's own address: other servers refuse fields that they don't know."""
+    address = getattr(getattr(model, "root_async_client", None), "base_url", None)
+    host = urlsplit(str(address or "")).hostname or ""
+    return host == "openai.com" or host.endswith(".openai.com")
+
+
+def _bytes_of(message: BaseMessage) -> int:
+    blocks = [message.content] if isinstance(message.content, str) else message.content
+    texts = (block if isinstance(block, str) else str(block.get("text") or "") for block in blocks)
+    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+
+
+def _marks_in(message: BaseMessage) -> int:
+    blocks = message.content if isinstance(message.content, list) else ()
+    return sum(isinstance(block, dict) and any(name in block for name in CACHE_MARKS) for block in blocks)

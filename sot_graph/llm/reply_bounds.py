@@ -1,0 +1,106 @@
+"""How much of a reply is read: bounds for the body of a response, before it is unpacked into memory.
+
+`SotOptions.max_reply_chars` bounds a reply's text, wherever it comes from. What stands here bounds what arrives: half a
+megabyte of gzip may hold gigabytes, and a body may never end. It works in the clients that `LoopModel` makes.
+"""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import Any
+
+import openai
+from pydantic_core import from_json
+
+http: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__]
+"""What the OpenAI client stands on: httpx with version 2, httpx2 with version 3. Here they are used alike."""
+
+most_chars: ContextVar[int | None] = ContextVar("most_chars", default=None)
+"""The longest text that the running call may get; `None`: no bound."""
+ENCODING = "gzip"
+"""The only one that is asked for: it is unpacked here, piece by piece."""
+_BYTES_A_CHAR = 12
+"""A character outside the basic plane, as JSON may write it."""
+_AROUND_THE_TEXT = 1 << 18
+"""Bytes of a reply beside its text, and of an error."""
+_PIECE = 1 << 16
+_GZIP = zlib.MAX_WBITS | 16
+_LONGEST_ESCAPE = 12
+_IS_CUT = "sot_graph_is_cut"
+
+
+async def bound_body(response: Any) -> None:
+    """An event hook of httpx: the response's body is read up to its bound, and unpacked in small pieces."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    most = most_chars.get()
+    if most is None:
+        return
+    if encoding not in {"identity", "gzip", "x-gzip"}:
+        message = f"the reply came as {encoding[:20]!r}, which was not asked for"
+        raise http.DecodingError(message, request=response.request)
+    if "content-encoding" in response.headers:
+        del response.headers["content-encoding"]
+    unpacker = None if encoding == "identity" else zlib.decompressobj(_GZIP)
+    response.stream = _BoundedBody(response, unpacker, most * _BYTES_A_CHAR + _AROUND_THE_TEXT)
+
+
+def is_cut(response: Any) -> bool:
+    """Whether the body ends at its bound."""
+    return bool(response.extensions.get(_IS_CUT))
+
+
+def beginning_of(body: bytes) -> Any:
+    """What there is of a JSON reply that was cut: its text, marked as one that ran into a limit."""
+    text, data = body.decode("utf-8", "ignore"), None
+    for half in range(_LONGEST_ESCAPE):  # an escape may be cut in two
+        with suppress(ValueError):
+            data = from_json(text[: len(text) - half], allow_partial="trailing-strings")
+            break
+    choices = data.get("choices") if isinstance(data, dict) else None
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict):
+            choice["finish_reason"] = "length"
+    return data
+
+
+class _BoundedBody(http.AsyncByteStream):  # type: ignore[misc]
+    def __init__(self, response: Any, unpacker: Any, most: int) -> None:
+        self._response = response
+        self._below = response.stream
+        self._unpacker = unpacker
+        self._most = most
+        # A stream is read line by line: how much waits for the end of its line is what counts.
+        self._is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        waiting = 0
+        async for packed in self._below:
+            for piece in self._unpacked(packed):
+                end = piece.rfind(b"\n") if self._is_stream else -1
+                waiting = len(piece) - end - 1 if end >= 0 else waiting + len(piece)
+                if waiting > self._most:
+                    self._response.extensions[_IS_CUT] = True
+                    yield piece[: max(0, len(piece) - (waiting - self._most))]
+                    return
+                yield piece
+
+    def _unpacked(self, packed: bytes) -> Iterator[bytes]:
+        if self._unpacker is None:
+            yield packed
+            return
+        is_more = True
+        while is_more:
+            try:
+                piece = self._unpacker.decompress(packed, _PIECE)
+            except zlib.error as error:
+                raise http.DecodingError(str(error), request=self._response.request) from error
+            yield piece
+            packed = self._unpacker.unconsumed_tail
+            is_more = bool(packed) or len(piece) == _PIECE
+
+    async def aclose(self) -> None:
+        await self._below.aclose()

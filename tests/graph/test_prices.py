@@ -1,0 +1,136 @@
+"""What a run cost in dollars, and tokens that nobody reported."""
+
+import pytest
+
+from sot_graph import SotOptions, create_sot_graph, prices
+from sot_graph.cli.ask_command import bill_of
+from sot_graph.cli.compare_command import WayFigures, figures
+from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN
+from sot_graph.prices import ModelPrice
+from sot_graph.report import result_timeline
+from sot_graph.report.metrics import measure_run
+from sot_graph.testing import Fault, HangUp, Physics, SimulatedEndpoint, SkeletonResponder, Stall
+from sot_graph.usage import add_usage, clean_counts
+
+ASK = {"question": "How do plants grow?"}
+TITLES = ["Light", "Water", "Soil"]
+MILLION = 1_000_000
+
+
+@pytest.fixture
+def endpoint():
+    with SimulatedEndpoint(SkeletonResponder(titles=TITLES), physics=Physics.instant()) as running:
+        yield running
+
+
+def is_second(request):
+    return "<point>2." in request.last_user
+
+
+async def test_the_cost_stands_in_the_usage_by_stage_and_in_total(endpoint):
+    usage = (await create_sot_graph(endpoint.chat_model(model="gpt-4o")).ainvoke(ASK))["usage"]
+    cost = usage["cost"]
+    assert cost.keys() == {"skeleton", "expansion", "total"}
+    assert cost["total"] == pytest.approx(cost["skeleton"] + cost["expansion"])
+    skeleton = usage["skeleton"]
+    assert cost["skeleton"] == pytest.approx(
+        (2.5 * skeleton["input_tokens"] + 10 * skeleton["output_tokens"]) / MILLION
+    )
+
+
+async def test_each_stage_has_the_price_of_its_own_model_and_one_without_a_price_is_named(endpoint):
+    chat, local = endpoint.chat_model(model="gpt-4o"), endpoint.chat_model(model="my-own-model")
+    usage = (await create_sot_graph(chat, skeleton_model=local).ainvoke(ASK))["usage"]
+    assert usage["cost"].keys() == {"expansion", "total", "unpriced"}
+    assert usage["cost"]["unpriced"] == ["my-own-model"]
+
+
+async def test_without_the_extra_there_is_no_cost(endpoint, monkeypatch):
+    monkeypatch.setattr(prices, "_is_installed", lambda: False)
+    assert "cost" not in (await create_sot_graph(endpoint.chat_model(model="gpt-4o")).ainvoke(ASK))["usage"]
+
+
+def counts(**details):
+    return clean_counts({"input_tokens": MILLION, "output_tokens": 0, "input_token_details": details})
+
+
+def test_what_a_cache_reads_and_writes_has_its_own_price():
+    price = ModelPrice("claude-sonnet-4-5", "anthropic")
+    plain, read, written = (
+        price.dollars(each) for each in (counts(), counts(cache_read=MILLION), counts(cache_creation=MILLION))
+    )
+    assert read == pytest.approx(0.1 * plain)
+    assert written == pytest.approx(1.25 * plain)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "is_known"),
+    [
+        ("ChatAnthropic", "claude-sonnet-5", True),
+        ("ChatGoogleGenerativeAI", "models/gemini-2.5-flash", True),
+        ("ChatDeepSeek", "deepseek-chat", True),
+        ("ChatOpenAI", "gpt-5.6", True),
+        ("ChatOpenAI", "llama-3.1-8b", False),
+        ("ChatOpenAI", "deepseek-r1", False),  # somebody's own server, as far as anybody knows
+        ("ChatOllama", "qwen3:4b", False),
+    ],
+)
+def test_only_what_is_known_is_priced(kind, name, is_known):
+    found = ModelPrice.of(type(kind, (), {"model_name": name})())
+    assert (found.dollars(counts()) is not None) == is_known
+
+
+async def test_a_text_that_breaks_off_at_the_deadline_has_estimated_tokens(endpoint):
+    endpoint.faults = [Fault(Stall(after_tokens=20), is_second)]
+    graph = create_sot_graph(endpoint.chat_model(model="gpt-4o"), options=SotOptions(deadline=4.0))
+    result = await graph.ainvoke({**ASK, "given_skeleton": TITLES})
+    second, usage = result["expansions"][1], result["usage"]
+    assert second["status"] == "timed_out"
+    told = sum(entry.tokens_sent for entry in endpoint.requests if not is_second(entry.request))
+    assert usage["expansion"]["estimated"] is usage["total"]["estimated"] is True
+    assert usage["total"]["output_tokens"] - told >= len(second["text"]) // CHARS_PER_TOKEN > 0
+    assert usage["total"]["input_tokens"] > sum(
+        entry.request.prompt_tokens for entry in endpoint.requests if not is_second(entry.request)
+    )
+    page = result_timeline(result)
+    assert measure_run(result).estimated
+    assert "estimated where the provider told none" in page
+    assert "dollars" in page
+
+
+async def test_so_has_one_whose_connection_broke_and_none_that_the_provider_counts(endpoint):
+    endpoint.faults = [Fault(HangUp(after_tokens=20), is_second, times=1)]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(stream=True))
+    assert (await graph.ainvoke(ASK))["usage"]["expansion"]["estimated"] is True
+    usage = (await graph.ainvoke(ASK))["usage"]
+    assert "estimated" not in usage["total"]
+    assert not measure_run({"usage": usage}).estimated
+
+
+def test_costs_and_estimates_of_several_runs_add_up():
+    left = {"skeleton": {"calls": 1, "estimated": True}, "cost": {"skeleton": 0.25, "total": 0.25, "unpriced": ["b"]}}
+    right = {"cost": {"skeleton": 0.5, "direct": 1.0, "total": 1.5, "unpriced": ["a", "b"]}}
+    usage = add_usage(left, right)
+    assert usage["cost"] == {"skeleton": 0.75, "direct": 1.0, "total": 1.75, "unpriced": ["a", "b"]}
+    assert usage["total"]["estimated"] is True
+    assert "estimated" not in usage["direct"]
+    assert "cost" not in add_usage(None, None)
+
+
+def test_the_command_and_the_report_say_what_it_cost_and_what_is_not_known():
+    usage = {**add_usage(None, None), "cost": {"total": 0.01234, "unpriced": ["mine"]}}
+    assert bill_of(usage) == "Cost: 0.0123 dollars. The price of mine is not known."
+    assert bill_of(add_usage(None, None)) == ""
+    told = add_usage({"direct": {"input_tokens": 1200, "output_tokens": 7, "estimated": True}}, None)
+    assert bill_of(told).startswith("About 1,200 tokens in, 7 out")
+    page = result_timeline({"answer": "Yes.", "usage": usage})
+    assert "0.0123 dollars, not known for mine" in page
+
+
+def test_compare_shows_dollars_and_says_where_tokens_are_estimated():
+    direct = WayFigures("directly", input_tokens=10, output_tokens=5, dollars=0.5)
+    table = figures(direct, WayFigures("by its skeleton", input_tokens=20, output_tokens=5, estimated=True))
+    columns = [list(column.cells) for column in table.columns]
+    assert "tokens out, about" in columns[0]
+    row = columns[0].index("dollars")
+    assert [column[row] for column in columns[1:3]] == ["0.5000", "-"]
