@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from sot_graph.batch.line_file import LineFile
 from sot_graph.batch.question_file import parquet
 from sot_graph.batch.row import is_whole
 from sot_graph.errors import SotConfigError
 
-try:
-    import fcntl
-except ImportError:  # Windows, where a file that two batches write to is not noticed
-    fcntl = None  # type: ignore[assignment]
-
 _PARQUET_ROWS = 1000
-_CHUNK = 1 << 16
 
 
 @dataclass(slots=True)
@@ -49,10 +43,7 @@ class Tally:
 
 
 class AnswerFile:
-    """Append-only JSON lines, one a question; of several with the same id, the last one counts.
-
-    A process that is killed leaves at most half a line, which is cut off when the file is opened again. Each line is
-    handed to the operating system in one call: what a kill can't undo, a power failure can.
+    """The answers of a batch: a line each; of several with the same id, the last one counts.
 
     Args:
         path: Made where it isn't there.
@@ -67,15 +58,12 @@ class AnswerFile:
         self._whole: set[str] = set()
         self._unfinished: dict[str, int] = {}
         """Where the last line begins of each question that isn't whole."""
+        self._file = LineFile(path)
         try:
-            self._file = path.open("ab", buffering=0)
-        except OSError as error:
-            message = f"{path} can't be written: {error.strerror}."
-            raise SotConfigError(message) from error
-        try:
-            self._lock()
-            self._cut_half_line()
-            for place, record in self._lines():
+            for place, record in self._file.lines():
+                if "id" not in record:
+                    message = f"{path}: a line of it has no id, so it isn't the answers of a batch: give another file."
+                    raise SotConfigError(message)
                 self._note(record, place)
         except BaseException:
             self._file.close()
@@ -93,7 +81,7 @@ class AnswerFile:
     def unfinished(self, name: str) -> dict[str, Any] | None:
         """The last record of a question that isn't whole; `None`: it is, or there is none."""
         place = self._unfinished.get(name)
-        return None if place is None else json.loads(self._line_at(place))
+        return None if place is None else self._file.line_at(place)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a record.
@@ -101,17 +89,12 @@ class AnswerFile:
         Raises:
             OSError: The disk is full, or gone.
         """
-        # Half a surrogate pair is written as JSON escapes it.
-        line = json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        place = self._size()
-        while line:
-            line = line[self._file.write(line) :]
-        self._note(record, place)
+        self._note(record, self._file.append(record))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The record of each question, in the order of their lines."""
-        last = {str(record["id"]): place for place, record in self._lines()}
-        for place, record in self._lines():
+        last = {str(record["id"]): place for place, record in self._file.lines()}
+        for place, record in self._file.lines():
             if last[str(record["id"])] == place:
                 yield record
 
@@ -142,46 +125,3 @@ class AnswerFile:
             self._whole.add(name)
         else:
             self._unfinished[name] = place
-
-    def _lock(self) -> None:
-        if fcntl is None:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            message = f"{self.path}: another batch writes to it. Give each its own file, such as one for each --shard."
-            raise SotConfigError(message) from error
-
-    def _size(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
-
-    def _cut_half_line(self) -> None:
-        size = end = self._size()
-        with self.path.open("rb") as lines:
-            while end > 0:
-                begin = max(0, end - _CHUNK)
-                lines.seek(begin)
-                if (newline := lines.read(end - begin).rfind(b"\n")) >= 0:
-                    end = begin + newline + 1
-                    break
-                end = begin
-        if end < size:
-            self._file.truncate(end)
-
-    def _lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        place = 0
-        with self.path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    record = json.loads(line)
-                    record["id"]
-                except (ValueError, TypeError, KeyError) as error:
-                    message = f"{self.path}, line {number} is no record of a batch: give another file, or mend it."
-                    raise SotConfigError(message) from error
-                yield place, record
-                place += len(line)
-
-    def _line_at(self, place: int) -> bytes:
-        with self.path.open("rb") as lines:
-            lines.seek(place)
-            return lines.readline()

@@ -292,6 +292,11 @@ def batch(
         help="A file of questions: .jsonl, .csv or .parquet, with question or messages, and id.",
         show_default=False,
     ),
+    step: Literal["submit", "status", "collect"] | None = typer.Argument(
+        None,
+        help="With --provider-batch: one step; without it, all of them, until the answers are there.",
+        show_default=False,
+    ),
     out: Path = _option(
         "Output",
         "Append a line of JSON for each question to this file. What is answered there is not asked again.",
@@ -331,6 +336,9 @@ def batch(
         "Speed and limits", "Model calls a minute, repeated ones included.", metavar="N", min=0.001
     ),
     tpm: float | None = _option("Speed and limits", "Tokens a minute, in and out.", metavar="N", min=0.001),
+    provider_batch: Literal["openai", "anthropic"] | None = _option(
+        "Speed and limits", "Ask by the provider's batches: half the price, within a day or so for each stage."
+    ),
     shard: str | None = _option(
         "Speed and limits", "Only a part of the questions: 3/16 is the third of sixteen.", metavar="I/N"
     ),

@@ -51,6 +51,8 @@ def answer_questions(
     rpm: float | None,
     tpm: float | None,
     shard: str | None,
+    provider_batch: str | None,
+    step: str | None,
     **given: Any,
 ) -> None:
     """Answer the questions of a file. The arguments are those of the command; the others go to `ask_options`."""
@@ -59,6 +61,12 @@ def answer_questions(
     options = ask_options(stream=False, **_PATIENCE, **given)
     if parquet is not None:
         _check_parquet(parquet)
+    if step is not None and provider_batch is None:
+        message = f"{step} is a step of --provider-batch: give that, too."
+        raise SotConfigError(message)
+    if provider_batch is not None and (dry_run or rpm or tpm):
+        message = "--provider-batch has neither a dry run nor rates: the provider's batches keep their own."
+        raise SotConfigError(message)
     with AnswerFile(out) as answers:
         pool = QuestionPool(
             graph=None,  # type: ignore[arg-type]  # until the model is there
@@ -67,7 +75,13 @@ def answer_questions(
             tokens_per_minute=tpm,
             retries=retry_errors,
         )
-        left = sum(1 for _ in pool.left(source))
+        if provider_batch is not None:
+            from sot_graph.cli.provider_batch_command import run_steps
+
+            is_done = run_steps(pool, source, provider_batch, step, model, base_url, router=router, options=options)
+            if not is_done:
+                return
+        left = 0 if provider_batch is not None else sum(1 for _ in pool.left(source))
         rows: Any = source
         if dry_run:
             rows = _sample(pool.left(source), left)
@@ -81,7 +95,7 @@ def answer_questions(
                 pool.graph = create_sot_graph(chat, options=options, router=chosen, limiter=limiter)
                 pool.workers = workers or (1 if is_embedded else _WORKERS)
                 _answer(pool, rows, min(left, _SAMPLE) if dry_run else left, errors, whole=left if dry_run else None)
-        else:
+        elif provider_batch is None:
             errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
         if parquet is not None:
             answers.write_parquet(parquet)

@@ -1,0 +1,114 @@
+"""`LineFile`: append-only lines of JSON in a file that one process writes to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sot_graph.errors import SotConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows, where a file that two batches write to is not noticed
+    fcntl = None  # type: ignore[assignment]
+
+_CHUNK = 1 << 16
+
+
+class LineFile:
+    """Append-only lines of JSON.
+
+    A process that is killed leaves at most half a line, which is cut off when the file is opened again. Each line is
+    handed to the operating system at once: what a kill can't undo, a power failure can.
+
+    Args:
+        path: Made where it isn't there.
+
+    Raises:
+        SotConfigError: It can't be written, or another batch writes to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = path.open("ab", buffering=0)
+        except OSError as error:
+            message = f"{path} can't be written: {error.strerror}."
+            raise SotConfigError(message) from error
+        try:
+            self._lock()
+            self._cut_half_line()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close it; another process may open it then."""
+        self._file.close()
+
+    def append(self, values: Mapping[str, Any]) -> int:
+        """Append a line; returns where it begins.
+
+        Raises:
+            OSError: The disk is full, or gone.
+        """
+        # Half a surrogate pair is written as JSON escapes it.
+        line = json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        place = self._size()
+        while line:
+            line = line[self._file.write(line) :]
+        return place
+
+    def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each line, and where it begins.
+
+        Raises:
+            SotConfigError: One isn't a JSON object.
+        """
+        place = 0
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    values = json.loads(line)
+                except ValueError:
+                    values = None
+                if not isinstance(values, dict):
+                    message = f"{self.path}, line {number} is no record of a batch: give another file, or mend it."
+                    raise SotConfigError(message)
+                yield place, values
+                place += len(line)
+
+    def line_at(self, place: int) -> dict[str, Any]:
+        """The line that begins there."""
+        with self.path.open("rb") as lines:
+            lines.seek(place)
+            found: dict[str, Any] = json.loads(lines.readline())
+            return found
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def _lock(self) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            message = f"{self.path}: another batch writes to it. Give each its own file, such as one for each --shard."
+            raise SotConfigError(message) from error
+
+    def _cut_half_line(self) -> None:
+        size = end = self._size()
+        with self.path.open("rb") as lines:
+            while end > 0:
+                begin = max(0, end - _CHUNK)
+                lines.seek(begin)
+                if (newline := lines.read(end - begin).rfind(b"\n")) >= 0:
+                    end = begin + newline + 1
+                    break
+                end = begin
+        if end < size:
+            self._file.truncate(end)

@@ -1,0 +1,230 @@
+"""Questions answered by the providers' batches: one batch a stage, nothing asked twice, whatever is killed when."""
+
+import json
+import multiprocessing
+from collections import Counter
+
+import pytest
+from typer.testing import CliRunner
+
+from sot_graph import SotConfigError, SotError, SotOptions, create_sot_graph
+from sot_graph.batch.answer_file import AnswerFile
+from sot_graph.batch.provider_batches import PROVIDERS
+from sot_graph.batch.request_ledger import RequestLedger
+from sot_graph.batch.submission import Submission
+from sot_graph.cli.app import app
+from sot_graph.testing import SkeletonResponder
+from tests.batch.conftest import CALLS, TITLES, rows_of
+from tests.support.batch_apis import LoopbackAnthropicBatches, LoopbackOpenAIBatches
+
+APIS = {"openai": LoopbackOpenAIBatches, "anthropic": LoopbackAnthropicBatches}
+ROWS = 6
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def kind(request):
+    if request.param == "anthropic":
+        pytest.importorskip("langchain_anthropic")
+    return request.param
+
+
+@pytest.fixture
+def api(kind, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "test")
+    responder = SkeletonResponder(titles=TITLES, text=lambda ask: f"About {ask.title or ask.stage}.")
+    with APIS[kind](responder) as running:
+        yield running
+
+
+def address(kind, url):
+    return f"{url}/v1" if kind == "openai" else url
+
+
+class Opened:
+    """A submission of its own process, as it were; closed, it may be opened again."""
+
+    def __init__(self, kind, url, folder, *, rows=ROWS, frame="none", model="m"):
+        self.answers = AnswerFile(folder / "answers.jsonl")
+        self.ledger = RequestLedger(folder / "answers.jsonl.requests")
+        self.said = []
+        provider = PROVIDERS[kind](address(kind, url))
+        options = SotOptions(stream=False, frame=frame, on_router_failure="raise")
+        self.submission = Submission(
+            provider=provider,
+            ledger=self.ledger,
+            answers=self.answers,
+            rows=lambda: iter([row for row in rows_of(rows) if row["id"] not in self.answers]),
+            make_graph=lambda url: create_sot_graph(provider.model(model, url), options=options),
+            say=self.said.append,
+        )
+
+    def __enter__(self):
+        return self.submission
+
+    def __exit__(self, *_):
+        self.ledger.__exit__()
+        self.answers.__exit__()
+
+
+def records_in(folder):
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+
+
+def bodies_of(api):
+    return Counter(json.dumps(body, sort_keys=True) for _, body in api.paid)
+
+
+def test_skeletons_are_one_batch_and_points_the_next(kind, api, tmp_path):
+    with Opened(kind, api.url, tmp_path) as submission:
+        assert submission.submit() == ROWS
+        assert [name for name, _ in api.paid] == [api.paid[0][0]] * ROWS
+        assert submission.collect() == ROWS
+        assert len(api.paid) == ROWS * CALLS
+        assert len(api.batches) == 2
+        assert submission.collect() == 0
+    assert sorted(record["id"] for record in records_in(tmp_path)) == [row["id"] for row in rows_of(ROWS)]
+    assert all(record["statuses"] == ["ok"] * 3 for record in records_in(tmp_path))
+    assert all(record["usage"]["total"]["calls"] == CALLS for record in records_in(tmp_path))
+    assert "**2. Beta two**\n\nAbout Beta two." in records_in(tmp_path)[0]["answer"]
+    assert set(bodies_of(api).values()) == {1}
+
+
+def test_a_frame_takes_a_batch_more_and_no_call_more(kind, api, tmp_path):
+    with Opened(kind, api.url, tmp_path, frame="intro+conclusion") as submission:
+        submission.submit()
+        assert [submission.collect() for _ in range(3)] == [ROWS, ROWS, 0]
+    assert len(api.paid) == ROWS * (CALLS + 2)
+    assert all("About conclusion." in record["answer"] for record in records_in(tmp_path))
+
+
+def test_what_is_not_over_is_waited_for(kind, api, tmp_path):
+    api.is_over = False
+    with Opened(kind, api.url, tmp_path) as submission:
+        submission.submit()
+        assert not submission.status()
+        assert submission.collect() == ROWS
+        assert len(api.paid) == ROWS
+        api.is_over = True
+        assert submission.status()
+
+
+def test_a_request_that_fails_at_the_provider_is_sent_three_times(kind, api, tmp_path):
+    api.fails = lambda body: "<point>2. " in str(body) and "Question 1:" in str(body)
+    with Opened(kind, api.url, tmp_path) as submission:
+        submission.submit()
+        assert [submission.collect() for _ in range(4)] == [ROWS, 1, 1, 0]
+    failed = {record["id"]: record["statuses"] for record in records_in(tmp_path)}
+    assert failed.pop("1") == ["ok", "failed", "ok"]
+    assert set(map(tuple, failed.values())) == {("ok",) * 3}
+    assert sorted(bodies_of(api).values()) == [1] * (ROWS * CALLS - 1) + [3]
+
+
+def test_what_was_sent_by_a_process_that_died_at_once_is_found_at_the_provider(kind, api, tmp_path):
+    class KilledError(BaseException):
+        pass
+
+    for step in ("submit", "collect"):
+        with Opened(kind, api.url, tmp_path) as submission:
+            send = submission.provider.send
+
+            def send_and_die(*sent, send=send):
+                send(*sent)
+                raise KilledError
+
+            submission.provider.send = send_and_die
+            with pytest.raises(KilledError):
+                getattr(submission, step)()
+    with Opened(kind, api.url, tmp_path) as submission:
+        assert submission.collect() == 0
+    assert len(api.batches) == 2
+    assert set(bodies_of(api).values()) == {1}
+    assert len(records_in(tmp_path)) == ROWS
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_somebody_elses_batch_of_the_same_size_is_not_taken_for_ours(kind, api, tmp_path, is_over):
+    other = tmp_path / "other"
+    other.mkdir()
+    opened = Opened(kind, api.url, tmp_path)
+    with opened as submission:
+        submission.submit()
+        opened.ledger.drop(next(iter(opened.ledger.batches.values())))
+        opened.ledger.begin_batch(opened.ledger.open_keys())  # and then it was killed
+    api.batches.clear()
+    with Opened(kind, api.url, other, model="another") as submission:
+        submission.submit()
+    api.is_over = is_over
+    with Opened(kind, api.url, tmp_path) as submission:
+        submission.submit()
+        api.is_over = True
+        assert [submission.collect() for _ in range(3)][-1] == 0
+    assert len(records_in(tmp_path)) == ROWS
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+def test_a_batch_that_the_provider_refuses_is_an_error_with_its_words(kind, api, tmp_path):
+    with Opened(kind, api.url, tmp_path) as submission:
+        submission.submit()
+        next(iter(api.batches.values()))["problem"] = "The model `m` can't be used in batches."
+        with pytest.raises(SotError, match="can't be used in batches"):
+            submission.collect()
+        submission.submit()
+        assert len(api.batches) == 2
+
+
+def go_on(kind, url, folder):
+    """What is killed."""
+    with Opened(kind, url, folder) as submission:
+        while submission.collect():
+            pass
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+def test_a_kill_at_every_call_pays_for_nothing_twice(kind, api, tmp_path):
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__, "instructor", "openai.resources.chat", "openai.resources.beta"])
+    kills = 0
+    for _ in range(30):
+        process = processes.Process(target=go_on, args=(kind, api.url, tmp_path))
+        # It dies at its first call, at its second, ..., before it hears what came of it.
+        last = len(api.calls) + 1 + kills % 4
+        api.after_call = lambda number, last=last, process=process: number == last and process.kill()
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            break
+        kills += 1
+    assert process.exitcode == 0
+    assert kills >= 5
+    assert set(bodies_of(api).values()) == {1}
+    assert len(api.paid) == ROWS * CALLS
+    assert sorted(record["id"] for record in records_in(tmp_path)) == [row["id"] for row in rows_of(ROWS)]
+
+
+def test_the_command_takes_the_steps(kind, api, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows_of(2))))
+    url = address(kind, api.url)
+
+    def run(*steps):
+        words = ["batch", "q.jsonl", *steps, "--out", "a.jsonl", "-m", "m", "--base-url", url, "--provider-batch", kind]
+        ran = CliRunner().invoke(app, words)
+        assert ran.exit_code == 0, ran.output
+        return ran.stderr
+
+    assert "Sent 2 requests" in run("submit")
+    assert "2 of 2" in run("status")
+    assert "2 questions wait" in run("collect")
+    assert "wait" not in run("collect")
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_without_a_key_nothing_is_sent(kind, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    if kind == "anthropic":
+        pytest.importorskip("langchain_anthropic")
+    with pytest.raises(SotConfigError, match="need a key"):
+        PROVIDERS[kind](None)
