@@ -106,7 +106,7 @@ bench-quick: sync ## measure what the targets need: a minute
 	$(RUN) python -m benchmarks --quick
 
 .PHONY: router
-router: sync ## train the learned router again, bit for bit, and measure it
+router: sync ## train the learned router again, bit for bit, measure it, and fill the tables of docs/router.md
 	$(RUN) python -m training.router.train
 	$(RUN) python -m training.router.measure
 

@@ -67,6 +67,9 @@ from .retry_failed import (
     aretry_failed_points as aretry_failed_points,
     retry_failed_points as retry_failed_points,
 )
+from .routing.draft_router import (
+    DraftRouter as DraftRouter,
+)
 from .routing.learned_router import (
     LearnedRouter as LearnedRouter,
 )

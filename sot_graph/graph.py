@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
@@ -51,6 +51,7 @@ from sot_graph.nodes.trace_summary import trace_policy
 from sot_graph.nodes.write_opening import write_opening
 from sot_graph.options import FRAME_PARTS, SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
+from sot_graph.routing.draft_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
 from sot_graph.run import QUESTION_ID, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
@@ -77,7 +78,7 @@ def build_sot_graph(
     model: Runnable[Any, Any] | str,
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
-    router: Router | None = None,
+    router: Router | Literal["draft"] | None = None,
     expander: Expander | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
@@ -100,6 +101,8 @@ def build_sot_graph(
     resolved = resolve_model(model)
     drafting = resolved if skeleton_model is None else resolve_model(skeleton_model, argument="skeleton_model")
     check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
+    draft_decides = router == "draft" or isinstance(router, DraftRouter)
+    own_router = None if draft_decides else cast("Router | None", router)
     if expander is not None:
         check_expander(expander)
     loop_model = LoopModel(resolved)
@@ -111,12 +114,18 @@ def build_sot_graph(
         join=join,
         cache=ResultCache(cache),
         limiter=limiter,
-        router=router,
+        router=own_router,
+        draft_decides=draft_decides,
         expander=expander,
         # Providers take nothing else in a message's name.
         name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
     )
     _warn_of_ignored_lengths(graph.prompts, graph.options)
+    if draft_decides and graph.prompts.max_title_words is not None:
+        logger.warning(
+            'router="draft" leaves the decision to a model whose prompts are for small ones (SotPrompts.small()), '
+            "which may be too small for it: LearnedRouter() decides without a model."
+        )
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
         SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
     )
@@ -126,7 +135,7 @@ def build_sot_graph(
         builder.add_node(name, node, input_schema=schema, trace_policy=trace_policy(name, begins=begins))
 
     frame, reviews = graph.options.frame, graph.options.review_skeleton
-    add(DRAFT_SKELETON, draft_skeleton, begins=router is None)
+    add(DRAFT_SKELETON, draft_skeleton, begins=own_router is None)
     add(EXPAND_POINT, expand_point, schema=ExpandPointInput)
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
@@ -140,7 +149,7 @@ def build_sot_graph(
         add(WRITE_CONCLUSION, write_conclusion)
         builder.add_edge(WRITE_CONCLUSION, JOIN)
         after_join.append(WRITE_CONCLUSION)
-    if router is None:
+    if own_router is None:
         builder.add_edge(START, DRAFT_SKELETON)
     else:
         add(ROUTE, route, begins=True)
@@ -148,13 +157,14 @@ def build_sot_graph(
         after = GraphEdge(after_route_to_review) if reviews else GraphEdge(after_route, frame=frame)
         ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else before_join)]
         builder.add_conditional_edges(ROUTE, after, ways)
+    without_skeleton = [ANSWER_DIRECTLY, END] if draft_decides else [ANSWER_DIRECTLY]
     fan_out = GraphEdge(fan_out_points, frame=frame)
     if reviews:
         add(REVIEW_SKELETON, review_skeleton)
-        builder.add_conditional_edges(DRAFT_SKELETON, GraphEdge(to_review), [REVIEW_SKELETON, ANSWER_DIRECTLY])
+        builder.add_conditional_edges(DRAFT_SKELETON, GraphEdge(to_review), [REVIEW_SKELETON, *without_skeleton])
         builder.add_conditional_edges(REVIEW_SKELETON, fan_out, [*before_join, DRAFT_SKELETON])
     else:
-        builder.add_conditional_edges(DRAFT_SKELETON, fan_out, [*before_join, ANSWER_DIRECTLY])
+        builder.add_conditional_edges(DRAFT_SKELETON, fan_out, [*before_join, *without_skeleton])
     builder.add_edge(EXPAND_POINT, JOIN)
     builder.add_conditional_edges(JOIN, GraphEdge(fan_out_rest, frame=frame), after_join)
     builder.add_edge(ANSWER_DIRECTLY, END)
@@ -174,7 +184,7 @@ def check_parts(
     Raises:
         SotConfigError: One of them is of the wrong kind.
     """
-    if router is not None:
+    if router is not None and router != "draft":
         check_router(router)
     check_kind("limiter", limiter, CallLimiter)
     check_call("join", join, {"question": "", "skeleton": [], "expansions": []})
@@ -187,7 +197,7 @@ def create_sot_graph(
     model: Runnable[Any, Any] | str,
     *,
     skeleton_model: Runnable[Any, Any] | str | None = None,
-    router: Router | None = None,
+    router: Router | Literal["draft"] | None = None,
     expander: Expander | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
@@ -207,7 +217,8 @@ def create_sot_graph(
         model: A LangChain chat model, or a name: `"gpt-4o-mini"`, `"openai:..."`, or `"provider:..."` where
             LangChain's `init_chat_model` is installed.
         skeleton_model: Drafts the skeleton in `model`'s place.
-        router: Says which questions take the skeleton: `LearnedRouter()`, `ModelRouter(model)`, `CascadeRouter(...)`,
+        router: Says which questions take the skeleton. `"draft"`, or `DraftRouter()`: the call that would draft it may
+            answer instead. Others decide before it: `LearnedRouter()`, `ModelRouter(model)`, `CascadeRouter(...)`,
             or any callable, also async, of `(question, history)` that returns `"skeleton"`, `"direct"` or a
             `RouteDecision`. Without one, every question does.
         expander: Writes the points in the model's place: a Runnable, a graph such as an agent with tools, or a callable

@@ -65,6 +65,8 @@ class GraphParts:
     cache: ResultCache
     limiter: CallLimiter | None = None
     router: Router | None = None
+    draft_decides: bool = False
+    """Whether the call that drafts may answer instead (`DraftRouter`); then there is no router that is asked."""
     expander: Expander | None = None
     name: str = "sot_graph"
     """Of the answer's message."""

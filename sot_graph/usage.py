@@ -89,6 +89,11 @@ class UsageMeter:
             for key, value in usage[stage].items():
                 self._stages[stage][key] += value  # type: ignore[literal-required]
 
+    def move(self, stage: Stage, to: Stage) -> None:
+        """Count what a stage has cost under another: only a reply tells what some calls are for."""
+        moved = add_usage(None, cast("Usage", {to: self._stages.pop(stage, {})}))
+        self._stages[to] = add_usage(self.usage, moved)[to]
+
     def add_cache_hit(self, stage: Stage) -> None:
         """Count a result taken from the graph's own cache: it costs neither a call nor a token."""
         self._stages[stage]["cache_hits"] += 1

@@ -1,13 +1,13 @@
-"""The call that would draft may answer instead: what a model is told for that, and what becomes of its reply.
+"""The call of an agent's model that may draft: what becomes of its reply.
 
-One reply is either the model's own turn (calls of tools, a short answer) or the skeleton of a long answer. No token is
-paid only to decide between them.
+One reply is either the model's own turn (calls of tools, a short answer) or the skeleton of a long answer. What the
+model is told for that, and how the two are told apart, is as in the graph (`SotPrompts.draft_or_answer`, `DraftReply`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,61 +24,14 @@ from sot_graph.llm.reply import Reply
 from sot_graph.llm.thoughts import without_thoughts
 from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
-from sot_graph.skeleton.parser import clean_titles, parse_skeleton
+from sot_graph.skeleton.draft_reply import SkeletonForm
+from sot_graph.skeleton.parser import clean_titles
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from sot_graph.agents.stand_in_model import AgentTurn, StandInModel
     from sot_graph.llm.loop_bound_model import LoopModel
-    from sot_graph.options import SotOptions
-
-_INSTRUCTION = (
-    "Decide how to go on:\n"
-    "- If you need a tool, call it now, as you would anyway.\n"
-    "- If you have all that you need and a few sentences are enough, or you have to ask back, write them as usual.\n"
-    "- If you have all that you need for a longer answer, don't write it yet. First write its skeleton: {min_points} "
-    "to {max_points} points, each a title of {title_length}, in the language of the conversation, as a numbered list, "
-    "one title a line, and nothing else. The points differ from each other, cover the answer together, and each can be "
-    "written without reading the others. No introduction, no conclusion."
-)
-_LONGEST_TITLE = 100
-_AROUND = 120
-"""Characters that may stand around the titles: "Here is the skeleton:"."""
-_NUMBERING = 8
-"""Characters of a number, marks and a line's end."""
-
-
-def may_be_skeleton(text: str, options: SotOptions) -> bool:
-    """Whether what there is of a reply may yet become a skeleton. Until then nothing of it can be shown."""
-    if len(text) > options.max_points * (_LONGEST_TITLE + _NUMBERING) + _AROUND:
-        return False
-    if "{" in text or "[" in text:  # JSON can be read only when it is whole
-        return True
-    raw = parse_skeleton(text)
-    # Each title that is still to come may make up for so much.
-    return _are_titles(raw, text, _AROUND + options.max_points * _NUMBERING)
-
-
-def skeleton_in(text: str, options: SotOptions, *, was_cut_off: bool = False) -> list[str] | None:
-    """The titles of a reply that is a skeleton; none of them where it was cut off too soon to be of use.
-
-    `None`: it is an answer, such as a short list that says it all. What stands last in a reply that was cut off, by a
-    token limit, may be half a title.
-    """
-    raw = parse_skeleton(text)
-    if not raw or not _are_titles(raw, text, _AROUND):
-        return None
-    titles = clean_titles(parse_skeleton(text.rpartition("\n")[0]) if was_cut_off else raw)
-    if len(titles) < options.min_points:
-        return [] if was_cut_off else None
-    return titles[: options.max_points]
-
-
-def _are_titles(raw: Sequence[str], text: str, most_around: int) -> bool:
-    """Whether these, the items of a text, are short enough for titles, and nearly all that it holds."""
-    around = len(text.strip()) - sum(len(item) + _NUMBERING for item in raw)
-    return around <= most_around and all(len(item) <= _LONGEST_TITLE for item in raw)
 
 
 class _OutOfTimeError(Exception):
@@ -108,6 +61,7 @@ class ModelReply(RunnablePart):
         """Whether the skeleton ran into a token limit."""
         self.whole: Any = None
         """The reply as far as it has come, while it may be a skeleton."""
+        self._form = SkeletonForm(model.turn.options.min_points, model.turn.options.max_points)
         self._is_open = may_draft
         self._held: list[AIMessage] = []
         self._shows_text = False
@@ -116,11 +70,7 @@ class ModelReply(RunnablePart):
         self.turn: AgentTurn = model.turn
         self._loop_model: LoopModel = model.loop_model
         if may_draft:
-            options = model.turn.options
-            told = _INSTRUCTION.format(
-                min_points=options.min_points, max_points=options.max_points, title_length=options.title_length
-            )
-            prompt = [*prompt, HumanMessage(told)]
+            prompt = [*prompt, HumanMessage(model.instruction)]
         name = "decide" if may_draft else "answer"
         config: RunnableConfig = {"tags": [TAG_NOSTREAM], "run_name": name, "callbacks": model.run.callbacks_below()}
         trace = NodeTrace(config)
@@ -195,7 +145,7 @@ class ModelReply(RunnablePart):
             self.whole = piece if self.whole is None else self.whole + piece
             text_decides = isinstance(piece, AIMessageChunk)
             if _has_calls(self.whole) or (
-                text_decides and not may_be_skeleton(without_thoughts(str(self.whole.text)), self.turn.options)
+                text_decides and not self._form.may_become(without_thoughts(str(self.whole.text)))
             ):
                 self._is_open = False
         return [] if self._is_open else self._show()
@@ -205,7 +155,8 @@ class ModelReply(RunnablePart):
         if self._is_open and self.whole is not None:
             reply = Reply.of(self.whole)
             self.was_cut_off = reply.was_cut_off
-            self.titles = skeleton_in(reply.text, self.turn.options, was_cut_off=self.was_cut_off)
+            titles = self._form.titles_in(reply.text, was_cut_off=self.was_cut_off)
+            self.titles = titles if titles is None else clean_titles(titles)[: self._form.most]
         if self.titles is None:
             return self._show()
         self.turn.add_usage(self.whole.usage_metadata)

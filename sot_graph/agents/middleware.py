@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
@@ -25,6 +25,9 @@ from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel, innermost_model
 from sot_graph.nodes.question_input import last_human, length_of, turns_of
 from sot_graph.options import SotOptions, apply_context
+from sot_graph.prompts.messages import draft_or_answer
+from sot_graph.prompts.templates import prompts_for
+from sot_graph.routing.draft_router import DraftRouter
 from sot_graph.routing.learned_router import LearnedRouter
 from sot_graph.routing.protocol import Router, RunRouter, after_failure, ask_in_time
 from sot_graph.run import open_run
@@ -75,6 +78,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
     Args:
         router: As in `create_sot_graph`, asked once a question; by default `LearnedRouter()`, which calls no model.
+            `"draft"`: every call may become a skeleton.
         options: As in `create_sot_graph`; `min_points`, `max_points` and `title_length` shape the skeleton,
             `router_timeout` and `on_router_failure` hold for the router, and `deadline` for the whole call: the reply
             that decides, and the points.
@@ -101,7 +105,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
     def __init__(
         self,
-        router: Router | None = None,
+        router: Router | Literal["draft"] | None = None,
         *,
         options: SotOptions | None = None,
         prompts: SotPrompts | None = None,
@@ -117,7 +121,8 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
                 "graph as a tool (create_sot_tool), which can."
             )
             raise SotConfigError(message)
-        self._router: Router = LearnedRouter() if router is None else router
+        self._prompts = prompts
+        self._router: Router = LearnedRouter() if router is None else DraftRouter() if router == "draft" else router
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
         self._routes: dict[str, RouteName] = {}
         # By their model's identity, which isn't given to another as long as they hold theirs.
@@ -172,6 +177,8 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         Raises:
             RoutingError: The router failed, and `on_router_failure` is `"raise"`.
         """
+        if isinstance(self._router, DraftRouter):
+            return "skeleton"
         key = hashlib.sha256(repr((turn.question, turn.history)).encode()).hexdigest()
         if key in self._routes:
             return self._routes[key]
@@ -209,7 +216,16 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
             return asked, LoopModel(innermost_model(asked), keeps_client=True)
 
         _, loop_model = _kept(self._asked, id(asked), on_any_loop, _MOST_MODELS)
-        stand_in = StandInModel(asked=asked, loop_model=loop_model, graph=graph, turn=turn, name="skeleton of thought")
+        told = draft_or_answer(
+            self._prompts or prompts_for(asked),
+            min_points=turn.options.min_points,
+            max_points=turn.options.max_points,
+            title_length=turn.options.title_length,
+            may_call_tools=bool(request.tools),
+        )
+        stand_in = StandInModel(
+            asked=asked, loop_model=loop_model, graph=graph, instruction=told, turn=turn, name="skeleton of thought"
+        )
         return request.override(model=stand_in)
 
 

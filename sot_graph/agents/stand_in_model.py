@@ -107,6 +107,8 @@ class StandInModel(PartwiseChatModel):
     """Writes a long answer from its skeleton."""
     loop_model: Any = Field(repr=False)
     """The same model without its tools, on whatever event loop it is called."""
+    instruction: str = Field(repr=False)
+    """What leaves it to the model whether it drafts or answers."""
     turn: Any = Field(repr=False)
     """The call, with its time and its cost."""
     run: Any = Field(default_factory=_OwnRun, repr=False)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -18,15 +17,9 @@ from sot_graph.cli.process import (
     end_process,
     exit_status,
     interrupted,
-    opened_model,
-    print_json,
     read_question,
 )
 from sot_graph.errors import SotConfigError
-from sot_graph.options import SotOptions
-
-if TYPE_CHECKING:
-    from sot_graph.routing.protocol import RouteDecision
 
 _UNGROUPED = "Options"
 
@@ -42,7 +35,7 @@ Examples:
 """
 
 # The choices are written out: importing the library's own would cost `--help` half a second. A test holds them equal.
-_Router: TypeAlias = Literal["learned", "model", "cascade"]
+_Router: TypeAlias = Literal["draft", "learned", "model", "cascade"]
 
 
 def _option(panel: str, text: str, *flags: str, default: Any = None, show_default: bool = False, **more: Any) -> Any:
@@ -185,7 +178,9 @@ def ask(
     point_length: str | None = _POINT_LENGTH_OPTION,
     frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _FRAME_OPTION,
     router: _Router | None = _option(
-        "Answer", "Have a router decide whether a skeleton is worth it; if not, the answer is direct."
+        "Answer",
+        "Have a router decide whether a skeleton is worth it; if not, the answer is direct. draft: the call that would "
+        "draft it may answer instead.",
     ),
     dependent: Literal["direct", "graph"] | None = _option(
         "Answer",
@@ -356,8 +351,24 @@ def batch(
 def route(
     question: str | None = _question(None),
     file: Path | None = _option("Routing", "A file of questions, one a line.", metavar="FILE"),
-    router: _Router = _option("Routing", "Who decides.", default="learned", show_default=True),
+    router: _Router = _option(
+        "Routing",
+        "Who decides. draft: the model is asked as --router draft asks it, and stopped as soon as it has decided.",
+        default="learned",
+        show_default=True,
+    ),
+    weights: Path | None = _option("Routing", "The learned router's weights, as --save wrote them.", metavar="FILE"),
     as_json: bool = _option("Routing", "Print one JSON object a question.", "--json", default=False),
+    train: Path | None = _option(
+        "Training",
+        "Train the learned router with these questions, and print what it is worth: a CSV file with the columns "
+        "question and label (skeleton or direct).",
+        metavar="FILE",
+    ),
+    label_with: str | None = _option(
+        "Training", "Have this model label the questions of --train, which may then be one a line.", metavar="MODEL"
+    ),
+    save: Path | None = _option("Training", "Where the trained router's weights go.", metavar="FILE"),
     model: str | None = _MODEL_OPTION,
     base_url: str | None = _BASE_URL_OPTION,
 ) -> None:
@@ -365,59 +376,18 @@ def route(
 
     Example: sot-graph route "What is 17 * 23?"
     """
+    from sot_graph.cli.route_command import route_questions, train_router
 
-    def show(question: str, decision: RouteDecision) -> None:
-        if as_json:
-            print_json({"question": question, **asdict(decision)})
-            return
-        sure = "" if decision.confidence is None else f" {decision.confidence:.2f}"
-        about = f"\t{question}" if file is not None else ""
-        sys.stdout.write(f"{decision.route}{sure}\t{decision.reason}{about}\n")
-
-    async def ask_model(questions: list[str], chat: Any) -> None:
-        from sot_graph.cli.ask_command import make_router
-        from sot_graph.routing.protocol import ask_router
-        from sot_graph.run import open_run
-
-        chosen = make_router(router, chat)
-        for each in questions:
-            with open_run({}, SotOptions()) as opened:
-                show(each, await ask_router(chosen, each, (), run=opened, model=None))
+    if train is not None:
+        _run(lambda: train_router(train, label_with, base_url, save), asks_model=label_with is not None)
 
     def run() -> None:
-        questions = _questions(question, file)
-        if router == "learned":  # without a model, seconds of imports are spared
-            from sot_graph.routing.learned_router import LearnedRouter
-
-            learned = LearnedRouter()
-            for each in questions:
-                show(each, learned(each))
-        else:
-            import asyncio
-
-            with opened_model(model, base_url) as (chat, _):
-                asyncio.run(ask_model(questions, chat))
+        if save is not None or label_with is not None:
+            message = "--save and --label-with belong to --train."
+            raise SotConfigError(message)
+        route_questions(question, file, router, weights, model, base_url, as_json=as_json)
 
     _run(run, asks_model=router != "learned")
-
-
-def _questions(question: str | None, file: Path | None) -> list[str]:
-    if (question is None) == (file is None):
-        message = "give one question, or --file with one a line."
-        raise SotConfigError(message)
-    if file is None:
-        return [read_question(question or "")]
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        message = f"--file {file} can't be read: {reason}."
-        raise SotConfigError(message) from error
-    questions = [line for line in lines if line.strip()]
-    if not questions:
-        message = f"--file {file} holds no question."
-        raise SotConfigError(message)
-    return questions
 
 
 def _run(command: Callable[[], None], *, asks_model: bool = True) -> NoReturn:

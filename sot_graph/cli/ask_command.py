@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from rich.console import Console
 
+    from sot_graph.routing.protocol import RouteDecision
     from sot_graph.types import SkeletonPoint
 
 _JSON_KEYS = (
@@ -111,11 +112,26 @@ def bill_of(usage: Mapping[str, Any]) -> str:
     return " ".join(told)
 
 
+async def draft_decision(question: str, model: Runnable[Any, Any]) -> RouteDecision:
+    """What the drafting call makes of a question. It is ended as soon as that is known, before any point is written."""
+    from sot_graph.graph import create_sot_graph
+    from sot_graph.routing.protocol import RouteDecision
+
+    events: Any = create_sot_graph(model, router="draft").astream({"question": question}, stream_mode="custom")
+    async with aclosing(events):
+        async for event in events:
+            if event["type"] == "sot.route":
+                break
+    return RouteDecision(event["route"], event["reason"])
+
+
 def make_router(name: str, model: Runnable[Any, Any]) -> Any:
     """A router by its name. `model` is asked by all but the learned one."""
     from sot_graph.routing.learned_router import LearnedRouter
     from sot_graph.routing.model_router import CascadeRouter, ModelRouter
 
+    if name == "draft":
+        return name
     if name == "learned":
         return LearnedRouter()
     return ModelRouter(model) if name == "model" else CascadeRouter(LearnedRouter(), ModelRouter(model))

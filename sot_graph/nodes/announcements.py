@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from sot_graph.events import FrameEndEvent, PointEndEvent
@@ -10,9 +10,16 @@ from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, sh
 from sot_graph.options import FRAME_PARTS
 
 if TYPE_CHECKING:
-    from sot_graph.events import SkeletonDeltaEvent, SkeletonEvent
+    from sot_graph.events import SkeletonDeltaEvent, SkeletonEvent, SotEvent
     from sot_graph.run import RunContext
-    from sot_graph.types import Expansion, Frame, FramePart, FramePartName, SkeletonPoint
+    from sot_graph.types import Expansion, Frame, FramePart, FramePartName, RouteName, SkeletonPoint
+
+
+def announce_route(
+    route: RouteName, reason: str, emit: Callable[[SotEvent], None], confidence: float | None = None
+) -> None:
+    """How the question is answered."""
+    emit({"type": "sot.route", "route": route, "reason": reason, "confidence": confidence})
 
 
 def announce_skeleton(

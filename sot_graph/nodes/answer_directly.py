@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF
@@ -14,9 +14,12 @@ from sot_graph.joiners import frame_answer
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.reply import WithheldReplyError
+from sot_graph.nodes.announcements import announce_route
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import history_of
 from sot_graph.prompts.messages import direct_messages
+from sot_graph.skeleton.answering_drafter import ANSWERED, AnsweringDrafter
+from sot_graph.skeleton.drafter import Draft, Drafter
 from sot_graph.state import SotState
 from sot_graph.types import ChatTurn, FinishReason, StageTiming
 from sot_graph.usage import add_usage
@@ -25,8 +28,10 @@ from sot_graph.writing.model_source import ModelSource
 from sot_graph.writing.writer import TextDraft, write_something
 
 if TYPE_CHECKING:
+    from sot_graph.events import SotEvent
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
+    from sot_graph.types import Usage
 
 logger = logging.getLogger("sot_graph")
 
@@ -105,7 +110,11 @@ async def write_directly(
     if nothing:
         message = f"There is no skeleton, and no direct answer either: {nothing}."
         raise SkeletonError(message)
-    if draft.truncated and not graph.prompts.trim_to_sentence:
+    return _finished(draft, timing, run, end)
+
+
+def _finished(draft: TextDraft, timing: StageTiming, run: RunContext, end: str) -> DirectAnswer:
+    if draft.truncated and not run.graph.prompts.trim_to_sentence:
         logger.warning(
             "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
             "SotPrompts.direct_settings)."
@@ -114,3 +123,55 @@ async def write_directly(
         timing["first_token"] = draft.first_text_at
     timing["end"] = run.elapsed()
     return DirectAnswer(draft.cleaner.text + end, timing, "length" if draft.truncated else "stop")
+
+
+class AnswerInDraft:
+    """The answer that the drafting call writes where it sees that no skeleton fits (`DraftRouter`).
+
+    Args:
+        run: The node's execution.
+        emit: In place of the run's own.
+    """
+
+    def __init__(self, run: RunContext, emit: Callable[[SotEvent], None] | None = None) -> None:
+        self._run = run
+        self._emit = emit or run.emit
+        self._drafter: AnsweringDrafter | None = None
+        self._timing = StageTiming(start=run.elapsed())
+        self._draft = TextDraft(
+            TextCleaner,
+            lambda text: self._emit({"type": "sot.answer.delta", "text": text}),
+            longest_delay=run.options.stream_max_delay,
+            now=run.elapsed if run.stream else None,
+        )
+        self._has_begun = False
+
+    def drafter(self, question: str, history: list[ChatTurn], **settings: Any) -> Drafter:
+        """The run's drafter: one that may answer, where the draft decides."""
+        if not self._run.graph.draft_decides:
+            return Drafter(self._run, question, history, **settings)
+        self._drafter = AnsweringDrafter(self._run, question, history, on_answer=self._write, **settings)
+        return self._drafter
+
+    def finish(self) -> DirectAnswer | None:
+        """The drafter has settled: its answer. `None`: there is a skeleton, or nothing."""
+        if self._drafter is None or self._drafter.answer is None:
+            return None
+        end = self._drafter.answer
+        self._draft.end(end.ending)
+        self._draft.flush()
+        return _finished(self._draft, self._timing, self._run, BREAKS_OFF if end.breaks_off else "")
+
+    def _write(self, text: str) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._run.trace.describe_node(stage="direct")
+            announce_route("direct", ANSWERED, self._emit)
+        self._draft.write(text)
+
+
+def drafted_answer_keys(known: Mapping[str, Any], written: DirectAnswer, usage: Usage, run: RunContext) -> Update:
+    """The state's keys of an answer in the skeleton's place: the run is over."""
+    begun = {**known, **Draft([], "", "").state_keys(ANSWERED), "expansions": []}
+    end = finish_run(begun, run, written.text, written.finish_reason, usage, {"direct": written.timing})
+    return {**begun, **end, "frame": {}, "usage": usage}

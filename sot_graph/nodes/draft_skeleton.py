@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Overwrite
 
 from sot_graph._seams import state_reader
 from sot_graph.errors import SotConfigError
-from sot_graph.nodes import ANSWER_DIRECTLY, REVIEW_SKELETON
-from sot_graph.nodes.announcements import announce_skeleton
+from sot_graph.nodes import REVIEW_SKELETON
+from sot_graph.nodes.announcements import announce_route, announce_skeleton
+from sot_graph.nodes.answer_directly import AnswerInDraft, drafted_answer_keys
+from sot_graph.nodes.expand_point import after_no_skeleton
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, kept_frame, read_given, read_question
 from sot_graph.nodes.write_opening import beside_opening, opening_alone
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     """Settles the skeleton. Without a router it is the first node: it reads the question, too.
+
+    Where the draft decides (`DraftRouter`), the model may answer instead, and the run is over.
 
     Pipelined, it also writes the points, which begin while the skeleton is still being written. After a review that
     rejected the skeleton it runs once more, with what the reviewer said.
@@ -56,10 +61,16 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     is_pipelined = run.options.dispatch == "pipelined" and not run.graph.options.review_skeleton
     if is_pipelined and run.config.get("max_concurrency") != 1:
         update = await draft_and_expand(question, history, run, why=why, start=start, may_depend=may_depend)
+        written = update.pop("answered")
     else:
         is_opened = "opening" in FRAME_PARTS[run.graph.options.frame]
+        answer = AnswerInDraft(run) if run.graph.draft_decides else None
+        new_drafter = partial(Drafter, run) if answer is None else answer.drafter
         async with beside_opening(question, history, run) if is_opened else nullcontext():
-            draft, reason = await Drafter(run, question, history, may_depend=may_depend).settle()
+            draft, reason = await new_drafter(question, history, may_depend=may_depend).settle()
+            written = None if answer is None else answer.finish()
+            if answer is not None and written is None:
+                announce_route("skeleton" if draft.points else "direct", reason, run.emit)
             update = {
                 **announced_keys(draft, reason, run, why=why),
                 "expansions": [],
@@ -69,10 +80,12 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
             if is_opened and not draft.points:
                 opened = await opening_alone(run)
                 update["frame"] = opened["frame"]
-                update["usage"] = add_usage(update["usage"], opened["usage"])
+                update["usage"] = add_usage(run.meter.usage, opened["usage"])
                 update["timings"] |= opened["timings"]
     if run.graph.router is not None:
         return update
+    if written is not None:
+        update = drafted_answer_keys(known, written, update["usage"], run)
     return {
         **known,
         **update,
@@ -162,4 +175,4 @@ async def _draft_again(state: SotState, run: RunContext) -> Update:
 
 def to_review(state: SotState) -> str:
     """The edge after the skeleton, where it is reviewed."""
-    return REVIEW_SKELETON if state["skeleton"] else ANSWER_DIRECTLY
+    return REVIEW_SKELETON if state["skeleton"] else after_no_skeleton(state)

@@ -64,7 +64,7 @@ def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] |
     if state.get("review_comment"):
         return DRAFT_SKELETON
     if not state["skeleton"]:
-        return ANSWER_DIRECTLY
+        return after_no_skeleton(state)
     if state.get("is_written") and len(current_expansions(state)) == len(state["skeleton"]):
         return JOIN
     finished = {one["index"]: one for one in current_expansions(state) if one["status"] == "ok"}
@@ -73,6 +73,11 @@ def fan_out_points(state: SotState, frame: FrameChoice = "none") -> list[Send] |
         if part in FRAME_PARTS[frame] and part not in state.get("frame", {}):
             sends.insert(0, Send(node, {**_shared(state), "asked": state["asked"]}))
     return sends or JOIN
+
+
+def after_no_skeleton(state: SotState) -> str:
+    """Where it goes on without a skeleton: to the direct answer, or to the end where that is there already."""
+    return END if state["answer"] else ANSWER_DIRECTLY
 
 
 def fan_out_rest(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:

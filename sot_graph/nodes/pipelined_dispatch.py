@@ -19,14 +19,17 @@ from typing_extensions import TypedDict
 
 from sot_graph.concurrency.background_loop import run_in_own_thread
 from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION, WRITE_OPENING
-from sot_graph.nodes.announcements import announce_kept, announce_point, announce_skeleton
+from sot_graph.nodes.announcements import announce_kept, announce_point, announce_route, announce_skeleton
+from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer
 from sot_graph.nodes.expand_point import expand_point, write_introduction
 from sot_graph.nodes.write_opening import write_opening
 from sot_graph.options import FRAME_PARTS
+from sot_graph.prompts.messages import skeleton_as_written
 from sot_graph.run import open_run
-from sot_graph.skeleton.drafter import Draft, Drafter, skeleton_as_written
+from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
+from sot_graph.skeleton.drafter import Draft
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, merge_timings
-from sot_graph.types import ChatTurn, StageTiming, Timings
+from sot_graph.types import ChatTurn, FinishReason, StageTiming, Timings
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
@@ -52,6 +55,8 @@ class _Step(TypedDict, total=False):
     reason: str
     usage: Usage
     end: float
+    answer: tuple[str, StageTiming, FinishReason] | None
+    """Text, time and ending of an answer in the skeleton's place."""
 
 
 async def draft_and_expand(
@@ -74,6 +79,7 @@ async def draft_and_expand(
     finally:
         await pipeline.close()
     draft = Draft(end["skeleton"], end["text"], end["skeleton_format"])
+    answer = end.get("answer")
     usage = end["usage"]
     timings: Timings = {"skeleton": StageTiming(start=start, end=end["end"])}
     for update in updates:
@@ -81,6 +87,7 @@ async def draft_and_expand(
         timings = merge_timings(timings, update["timings"])
     return {
         **draft.state_keys(why if why and draft.points else end["reason"]),
+        "answered": None if answer is None else DirectAnswer(*answer),
         "is_written": bool(draft.points),
         "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
         "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
@@ -103,24 +110,35 @@ class _Pipeline:
         self._around: list[asyncio.Task[Update]] = []
         """Of what stands before the points."""
         self._context = copy_context()
+        self._answer = AnswerInDraft(run, lambda event: self._context.run(run.emit, event))
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there; the last step, when there are no more."""
-        if "opening" in FRAME_PARTS[self._run.graph.options.frame]:
-            known = self._known()
-            self._around.append(self._begin(WRITE_OPENING, write_opening, known, shown=known))
+        draft_decides = self._run.graph.draft_decides
+        if not draft_decides:
+            self._begin_opening()
         while "point" in (step := await self._next_step()):
             point = step["point"]
+            if not self._points and draft_decides:
+                announce_route("skeleton", DRAFTED, self._run.emit)
+                self._begin_opening()
             self._points.append(point)
             announce_point(point, self._run)
             payload = ExpandPointInput(**self._known(), point=point, needed=[])
             self._writing.append(self._begin(EXPAND_POINT, expand_point, payload, shown=point, titled=step["titled"]))
+        if not self._points and step.get("answer") is None and draft_decides:
+            announce_route("direct", step["reason"], self._run.emit)
         if self._points:
             announce_skeleton(self._points, [], self._run, grown=True)
             if "introduction" in FRAME_PARTS[self._run.graph.options.frame]:
                 known = self._known()
                 self._around.append(self._begin(WRITE_INTRODUCTION, write_introduction, known, shown=known))
         return step
+
+    def _begin_opening(self) -> None:
+        if "opening" in FRAME_PARTS[self._run.graph.options.frame]:
+            known = self._known()
+            self._around.append(self._begin(WRITE_OPENING, write_opening, known, shown=known))
 
     async def written(self) -> list[Update]:
         """What `expand_point` gave, point by point, and what was written before the points."""
@@ -142,8 +160,7 @@ class _Pipeline:
     async def _step(self, _index: int) -> _Step:
         """The next point that isn't known yet: those of an earlier process never come by here."""
         if self._drafting is None:
-            drafter = Drafter(
-                self._run,
+            drafter = self._answer.drafter(
                 self._question,
                 self._history,
                 may_depend=self._may_depend,
@@ -156,6 +173,7 @@ class _Pipeline:
         if point is not None:
             return _Step(point=point, titled=self._run.elapsed())
         draft, reason = await self._drafting
+        answer = self._answer.finish()
         return _Step(
             skeleton=draft.points,
             text=draft.text,
@@ -163,11 +181,12 @@ class _Pipeline:
             reason=reason,
             usage=self._run.meter.usage,
             end=self._run.elapsed(),
+            answer=None if answer is None else (answer.text, answer.timing, answer.finish_reason),
         )
 
     def _known(self) -> WriteIntroductionInput:
         """What a section is written from that begins now."""
-        skeleton_format = self._run.options.skeleton_format
+        skeleton_format = DRAFT if self._run.graph.draft_decides else self._run.options.skeleton_format
         points = list(self._points)
         return WriteIntroductionInput(
             run_key=self._run.key,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from langgraph.graph import END
 from langgraph.types import Overwrite
 
-from sot_graph.events import RouteEvent
-from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON
+from sot_graph.nodes import DRAFT_SKELETON
+from sot_graph.nodes.announcements import announce_route
 from sot_graph.nodes.answer_directly import write_directly
 from sot_graph.nodes.draft_skeleton import (
     announced_keys,
@@ -18,7 +17,7 @@ from sot_graph.nodes.draft_skeleton import (
     reset_keys,
     to_review,
 )
-from sot_graph.nodes.expand_point import fan_out_points
+from sot_graph.nodes.expand_point import after_no_skeleton, fan_out_points
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
 from sot_graph.nodes.write_opening import begin_opening, opening_alone
@@ -55,7 +54,7 @@ async def route(state: SotState, run: RunContext) -> Update:
         timings["route"] = StageTiming(start=0.0, end=run.elapsed())
         graph = run.options.dependent == "graph"
         goes: RouteName = "skeleton" if decision.dependent and graph else decision.route
-        run.emit(RouteEvent(type="sot.route", route=goes, reason=decision.reason, confidence=decision.confidence))
+        announce_route(goes, decision.reason, run.emit, decision.confidence)
         # Without its reason, which may quote the question.
         run.trace.describe_node(stage="route", sot_route=goes, sot_route_confidence=decision.confidence)
         begun = {**reset_keys(asked, run), "route": goes, "route_reason": _why(decision)}
@@ -147,20 +146,15 @@ class _Speculation:
         await asyncio.gather(*begun, return_exceptions=True)
 
 
-def _after_direct(state: SotState) -> str:
-    """Where the direct way leads: to its node, or to the end where the answer is there already."""
-    return END if state["answer"] else ANSWER_DIRECTLY
-
-
 def after_route(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
     """The edge after the router: to the draft, past it where the skeleton is there, or to the direct answer."""
     if state["route"] == "direct":
-        return _after_direct(state)
+        return after_no_skeleton(state)
     return fan_out_points(state, frame) if state["skeleton"] else DRAFT_SKELETON
 
 
 def after_route_to_review(state: SotState) -> str:
     """The same, where the skeleton is reviewed."""
     if state["route"] == "direct":
-        return _after_direct(state)
+        return after_no_skeleton(state)
     return to_review(state) if state["skeleton"] else DRAFT_SKELETON

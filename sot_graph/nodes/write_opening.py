@@ -47,7 +47,7 @@ async def write_opening(payload: WriteIntroductionInput, run: RunContext) -> Upd
 @asynccontextmanager
 async def beside_opening(question: str, history: list[ChatTurn], run: RunContext) -> AsyncIterator[None]:
     """Begin the opening, where one is wanted, and end it if what goes on beside it fails."""
-    opening = begin_opening(question, history, run)
+    opening = begin_opening(question, history, run, is_decided=not run.graph.draft_decides)
     try:
         yield
     except BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from sot_graph.prompts.templates import Example, SotPrompts
     from sot_graph.types import ChatTurn, Expansion, FramePartName, SkeletonPoint
 
+_TOOLS_FIRST = "- If you need a tool, call it first, as you would anyway."
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 """Control characters, also the upper ones (a terminal's too), but for white space."""
@@ -31,6 +33,14 @@ def numbered_list(points: Iterable[SkeletonPoint]) -> str:
     return "\n".join(f"{point['index']}. {point['title']}" for point in points)
 
 
+def skeleton_as_written(points: Sequence[SkeletonPoint], skeleton_format: str) -> str:
+    """The skeleton as a model writes it in this format, be it only the beginning of one."""
+    if skeleton_format == "structured":
+        titles = [point["title"] for point in points]
+        return json.dumps({"points": titles}, ensure_ascii=False, separators=(",", ":"))
+    return numbered_list(points)
+
+
 def skeleton_messages(
     prompts: SotPrompts,
     *,
@@ -43,12 +53,23 @@ def skeleton_messages(
     may_depend: bool = False,
     recalls: bool = False,
 ) -> list[BaseMessage]:
-    """The prompt for a skeleton. In the list format it may end with a prefilled assistant message."""
+    """The prompt for a skeleton. In the list format it may end with a prefilled assistant message.
+
+    In the format `"draft"` the model may answer instead.
+    """
+    if skeleton_format == "draft":
+        told = draft_or_answer(
+            prompts, min_points=min_points, max_points=max_points, title_length=title_length, may_depend=may_depend
+        )
+        asked = f"<question>\n{escape_delimiters(question)}\n</question>\n\n{told}"
+        if recalls and prompts.recall:
+            asked = f"{asked}\n{prompts.recall.format()}"
+        return _conversation(prompts.direct_system or prompts.system, history, (), asked)
     as_list = skeleton_format == "list"
     if prompts.max_points is not None:
         max_points = min(max_points, prompts.max_points)
     template = prompts.skeleton_list if as_list else prompts.skeleton
-    relation = (prompts.dependent if may_depend else prompts.independent).format()
+    relation = _relation(prompts, may_depend=may_depend)
     asked = template.format(
         question=escape_delimiters(question),
         min_points=min(min_points, max_points),
@@ -64,6 +85,31 @@ def skeleton_messages(
     if as_list and prompts.skeleton_prefill:
         messages.append(AIMessage(prompts.skeleton_prefill.format()))
     return messages
+
+
+def _relation(prompts: SotPrompts, *, may_depend: bool) -> str:
+    return (prompts.dependent if may_depend else prompts.independent).format()
+
+
+def draft_or_answer(
+    prompts: SotPrompts,
+    *,
+    min_points: int,
+    max_points: int,
+    title_length: str,
+    may_depend: bool = False,
+    may_call_tools: bool = False,
+) -> str:
+    """What leaves it to a model whether it drafts a skeleton or answers; a question, or a conversation, goes before."""
+    if prompts.max_points is not None:
+        max_points = min(max_points, prompts.max_points)
+    told = prompts.draft_or_answer.format(
+        min_points=min(min_points, max_points),
+        max_points=max_points,
+        title_length=title_length,
+        relation=_relation(prompts, may_depend=may_depend),
+    )
+    return f"{told}\n{_TOOLS_FIRST}" if may_call_tools else told
 
 
 def rejected_skeleton_messages(messages: Sequence[BaseMessage], skeleton_text: str, comment: str) -> list[BaseMessage]:

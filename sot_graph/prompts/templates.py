@@ -28,6 +28,7 @@ _PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "system": ((), ()),
     "skeleton": (("question",), _SKELETON),
     "skeleton_list": (("question",), _SKELETON),
+    "draft_or_answer": ((), ("min_points", "max_points", "title_length", "relation")),
     "independent": ((), ()),
     "dependent": ((), ()),
     "skeleton_prefill": ((), ()),
@@ -65,6 +66,8 @@ class SotPrompts:
         skeleton: Asks for a skeleton in JSON (`skeleton_format="structured"`). Must hold `{question}`; may hold
             `{min_points}`, `{max_points}`, `{title_length}` and `{relation}`.
         skeleton_list: The same, as numbered lines (`skeleton_format="list"`).
+        draft_or_answer: Leaves it to the model whether it drafts a skeleton, as numbered lines, or answers
+            (`DraftRouter`, `SkeletonOfThoughtMiddleware`). May hold the same but `{question}`, which goes before.
         independent: What `{relation}` says where each point is written by itself.
         dependent: What it says where points may need others (`SotOptions.dependent`): that such a title ends in
             `(needs 1, 2)`. A template without `{relation}` gets it at its end.
@@ -124,6 +127,16 @@ class SotPrompts:
     )
     skeleton: str = _PLAN + ', no numbers.\nReply with JSON only: {{"points":["title","title"]}}'
     skeleton_list: str = _PLAN + ".\nReply with a numbered list only, one title a line."
+    draft_or_answer: str = (
+        "Decide how to go on:\n"
+        "- If a few sentences are enough, or the answer is one piece (a calculation, code, a letter, a story, steps "
+        "that need each other), or you have to ask back, or you decline: write it now, in full, as usual. A short list "
+        "goes into a sentence.\n"
+        "- If you have all that you need for a longer answer of several points, don't write it yet. First write its "
+        "skeleton: {min_points} to {max_points} points, each a title of {title_length}, in the language of the "
+        "conversation, as a numbered list, one title a line, and nothing else. The points differ from each other and "
+        "cover the answer together. {relation} No introduction, no conclusion."
+    )
     independent: str = "Each can be written without reading the others."
     dependent: str = (
         "They stand in the order in which they are best written. A point that can only be written once others have "

@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from sot_graph.routing.glossary import as_english
+
 MAX_CHARS = 1000
 """Of a longer question, half of this is read from its beginning and half from its end."""
 MAX_WORDS = 80
@@ -67,6 +69,8 @@ class Vocabulary:
     """The classes of a word; in a learned phrase, the first of them stands for it."""
     marks: Mapping[str, re.Pattern[str]]
     """Turns of phrase by their names."""
+    known_words: frozenset[str]
+    """Every English word that tells how somebody asks."""
     descriptions: Mapping[str, str]
     """What a hand-made feature, such as `h:why`, says of a question to a person: "asks why"."""
 
@@ -93,6 +97,7 @@ def english() -> Vocabulary:
         foreign_words=frozenset(data["foreign_words"].split()),
         spellings=data["spellings"],
         word_classes=classes_of,
+        known_words=frozenset(data["function_words"].split()) | classes_of.keys(),
         marks={mark["name"]: compiled(mark["regex"]) for mark in data["marks"]},
         descriptions={f"h:{name}": says for name, says in said.items()},
     )
@@ -105,11 +110,16 @@ class Features(NamedTuple):
     """Feature name to value."""
     phrases: dict[str, str]
     """Name of a `n:`, `c:` or `w:` feature to its words in the question. A topic's words are left out of them."""
+    is_readable: bool
+    """Whether the question is in a language of which some words are known."""
 
 
 def extract(question: str, vocabulary: Vocabulary) -> Features:
     """The features of a question: any text, also an empty or a huge one."""
     text = shortened(question)
+    other = as_english(text, vocabulary.known_words)
+    if other is not None:
+        text = shortened(other)
     plain = _FORMULA.sub(" formulamark ", _INLINE_CODE.sub(" codemark ", _CODE_BLOCK.sub(" codemark. ", text)))
     sentences = [_split_words(sentence, vocabulary) for sentence in _asking_sentences(plain)]
     phrases: dict[str, str] = {}
@@ -130,16 +140,17 @@ def extract(question: str, vocabulary: Vocabulary) -> Features:
     words_in_all = len(text.split()) * len(question) / max(1, min(len(question), MAX_CHARS))
     first_word = sentences[0][0] if sentences and sentences[0] else ""
     hand_made = [
+        *(["another-language"] if other is not None else []),
         *marks,
         *_counted_marks(text, words_in_all),
         *_combined_marks(set(marks), classes),
         *(f"first:{name}" for name in vocabulary.word_classes.get(first_word, ())),
     ]
     values.update((f"h:{name}", 1.0) for name in hand_made)
-    return Features(values, phrases)
+    return Features(values, phrases, other is not None or _is_english(question, vocabulary))
 
 
-def is_english(question: str, vocabulary: Vocabulary) -> bool:
+def _is_english(question: str, vocabulary: Vocabulary) -> bool:
     """Whether a question has signs of English, or at least none of another language.
 
     Only its beginning is read, so that a foreign text to translate doesn't count.

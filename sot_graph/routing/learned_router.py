@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from os import PathLike
@@ -11,22 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from sot_graph.errors import SotConfigError
-from sot_graph.routing.learned_features import Features, english, extract, is_english
+from sot_graph.routing.glossary import leans_on_the_last
+from sot_graph.routing.learned_features import Features, english, extract
+from sot_graph.routing.learned_training import (
+    BIAS,
+    WEIGHTS_FORMAT,
+    features_of,
+    fit_weights,
+    probability_of,
+    weights_text,
+)
 from sot_graph.routing.protocol import BaseRouter, RouteDecision, is_probability
 from sot_graph.types import ChatTurn
 
 DEFAULT_THRESHOLD = 0.45
 """On the flat top of the curve that cross-validation on the project's own questions gives. See docs/router.md."""
-WEIGHTS_FORMAT = 2
-"""The layout of a weights file. Counted up when a file of before can't be read any more."""
-MAX_BYTES = 1_000_000
+MAX_BYTES = 500_000
 SHIPPED = Path(__file__).with_name("learned_weights.json")
 
 _LARGEST_WEIGHT = 1e6
-_LARGEST_LOGIT = 30.0
 _WORTH_NAMING = 0.15
 """A feature that moves the logit by less is no reason."""
 _MOST_QUOTES = 2
+_FEWEST_QUESTIONS = 20
+_LABELS: Mapping[bool | str, bool] = {True: True, False: False, "skeleton": True, "direct": False}
 _WITHOUT_A_MARK = {
     True: "worded like questions with several independent points",
     False: "worded like one-piece answers",
@@ -37,8 +44,9 @@ class LearnedRouter(BaseRouter):
     """Routes by how a question is worded, without a model call: well under 2 ms on one core.
 
     The trained router of the paper (Ning et al. 2024, section 4.2), as a linear model over phrases that ships
-    with the package. It reads English; a question in another language goes `"direct"` without a confidence. The
-    history is not read: a follow-up such as "and the second one?" is judged by its own words.
+    with the package. It reads English, German, French, Spanish, Portuguese, Italian, Russian, Hindi, Arabic, Chinese
+    and Japanese; a question in another language goes `"direct"` without a confidence. A follow-up that leans on the
+    history, such as "And in winter?", is judged by the question before it.
 
     An instance keeps nothing between calls, so threads can share it.
 
@@ -65,18 +73,56 @@ class LearnedRouter(BaseRouter):
             message = f"LearnedRouter: threshold must be a number from 0 to 1, not {threshold!r}"
             raise SotConfigError(message)
         self.threshold = float(threshold)
-        self._bias, self._weights = _shipped_weights() if weights is None else _read_weights(weights)
+        self._weights = shipped_weights() if weights is None else _read_weights(weights)
         self._vocabulary = english()
 
+    @classmethod
+    def train(
+        cls, questions: Sequence[str], labels: Sequence[bool | str], threshold: float = DEFAULT_THRESHOLD
+    ) -> LearnedRouter:
+        """A router that has learned from your own questions, beginning with what the shipped one knows.
+
+        The fewer there are, the less it departs from the shipped one. `sot-graph route --train` also tells what it is
+        worth, by cross-validation.
+
+        Args:
+            questions: At least twenty, of both kinds.
+            labels: Of each: `"skeleton"` or `True`, `"direct"` or `False`.
+            threshold: As of the constructor.
+
+        Raises:
+            SotConfigError: There are too few questions, of one kind only, or another number of labels.
+
+        Example:
+            >>> questions = [f"{ask} {thing}?" for thing in "abcde" for ask in ("Ways to", "Why", "Who is", "Tips on")]
+            >>> router = LearnedRouter.train(questions, ["skeleton", "direct", "direct", "skeleton"] * 5)
+            >>> router("Tips on e?").route
+            'skeleton'
+        """
+        router = cls(threshold)
+        wanted = checked_labels(questions, labels)
+        router._weights = fit_weights(features_of(questions), wanted, shipped_weights())
+        return router
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the weights to a file, for `LearnedRouter(weights=path)`."""
+        Path(path).write_text(weights_text(self._weights), encoding="ascii", newline="\n")
+
     def __call__(self, question: str, history: Sequence[ChatTurn] = ()) -> RouteDecision:
-        """Decides how a question is answered. The history is not read."""
+        """Decides how a question is answered."""
         _check_question(question)
         if not question.strip():
             return RouteDecision("direct", "there is no question", 1.0)
-        if not is_english(question, self._vocabulary):
-            return RouteDecision("direct", "not in English, which is all that this router reads", None)
         features = extract(question, self._vocabulary)
         probability = self._probability(features)
+        asked = [turn["content"] for turn in history if turn["role"] == "user" and isinstance(turn["content"], str)]
+        while asked and leans_on_the_last(question):
+            question = asked.pop()
+            before = extract(question, self._vocabulary)
+            if before.is_readable and (likely := self._probability(before)) > probability:
+                features, probability = before, likely
+        if not features.is_readable:
+            return RouteDecision("direct", "not in a language that this router reads", None)
         if probability >= self.threshold:
             return RouteDecision("skeleton", self._reason(features, skeleton=True), round(probability, 4))
         return RouteDecision("direct", self._reason(features, skeleton=False), round(1.0 - probability, 4))
@@ -87,12 +133,7 @@ class LearnedRouter(BaseRouter):
         return self._probability(extract(question, self._vocabulary))
 
     def _probability(self, features: Features) -> float:
-        weights = self._weights
-        # fsum: the same to the last bit whatever the order, so the same on every Python.
-        logit = math.fsum(
-            [self._bias, *(value * weights[name] for name, value in features.values.items() if name in weights)]
-        )
-        return 1.0 / (1.0 + math.exp(-max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, logit))))
+        return probability_of(features.values, self._weights)
 
     def _reason(self, features: Features, *, skeleton: bool) -> str:
         """The strongest features on the chosen side, such as `asks for several points: "ways to"`."""
@@ -132,8 +173,29 @@ def _check_question(question: Any) -> None:
         raise SotConfigError(message)
 
 
-def _read_weights(path: str | PathLike[str]) -> tuple[float, Mapping[str, float]]:
-    """The bias, and what each feature adds, from a file that `python -m training.router.train` wrote."""
+def checked_labels(questions: Sequence[str], labels: Sequence[bool | str]) -> list[bool]:
+    """Which of these questions want a skeleton; `SotConfigError` where nothing can be learned from them."""
+    if len(questions) != len(labels):
+        message = f"LearnedRouter.train: there are {len(questions)} questions and {len(labels)} labels."
+        raise SotConfigError(message)
+    for question in questions:
+        _check_question(question)
+    unknown = [label for label in labels if label not in _LABELS]
+    if unknown:
+        message = f'LearnedRouter.train: a label is "skeleton", "direct", or a bool, not {unknown[0]!r}.'
+        raise SotConfigError(message)
+    wanted = [_LABELS[label] for label in labels]
+    if len(wanted) < _FEWEST_QUESTIONS or len(set(wanted)) == 1:
+        message = (
+            f"LearnedRouter.train: {len(wanted)} questions, {sum(wanted)} of them for a skeleton; there must be "
+            f"{_FEWEST_QUESTIONS} or more, of both kinds."
+        )
+        raise SotConfigError(message)
+    return wanted
+
+
+def _read_weights(path: str | PathLike[str]) -> Mapping[str, float]:
+    """What each feature adds, and the bias, from a file that a router was saved to."""
     file = Path(path)
     try:
         with file.open("rb") as opened:
@@ -150,11 +212,12 @@ def _read_weights(path: str | PathLike[str]) -> tuple[float, Mapping[str, float]
 
 
 @cache
-def _shipped_weights() -> tuple[float, Mapping[str, float]]:
+def shipped_weights() -> Mapping[str, float]:
+    """Those that come with the package."""
     return _read_weights(SHIPPED)
 
 
-def _parsed_weights(content: bytes) -> tuple[float, Mapping[str, float]]:
+def _parsed_weights(content: bytes) -> Mapping[str, float]:
     """The weights in a file's content; a `ValueError` says what is wrong with it."""
     if len(content) > MAX_BYTES:
         message = f"it is larger than {MAX_BYTES} bytes"
@@ -169,4 +232,4 @@ def _parsed_weights(content: bytes) -> tuple[float, Mapping[str, float]]:
         if type(value) not in (int, float) or not -_LARGEST_WEIGHT <= value <= _LARGEST_WEIGHT:
             message = f"{name[:40]!r} is not a number from {-_LARGEST_WEIGHT:.0f} to {_LARGEST_WEIGHT:.0f}"
             raise ValueError(message)
-    return data["bias"], features
+    return {BIAS: data["bias"], **features}

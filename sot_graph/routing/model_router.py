@@ -17,6 +17,7 @@ from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
+from sot_graph.routing.draft_router import check_makes_decisions
 from sot_graph.routing.protocol import BaseRouter, RouteDecision, Router, ask_router, check_router, is_probability
 from sot_graph.run import open_run
 from sot_graph.types import ChatTurn
@@ -148,6 +149,8 @@ class CascadeRouter(BaseRouter):
             raise SotConfigError(message)
         check_router(first, "first")
         check_router(second, "second")
+        check_makes_decisions(first, "A cascade")
+        check_makes_decisions(second, "A cascade")
         self.first = first
         self.second = second
         self.threshold = threshold

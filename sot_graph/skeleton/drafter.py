@@ -28,6 +28,7 @@ from sot_graph.prompts.messages import (
     missing_points_messages,
     numbered_list,
     rejected_skeleton_messages,
+    skeleton_as_written,
 )
 from sot_graph.skeleton.parser import (
     MOST_ITEMS,
@@ -85,7 +86,7 @@ class Revision:
 
 
 @dataclass(slots=True)
-class _ParsedReply:
+class ParsedReply:
     """What was read from one reply."""
 
     titles: list[str]
@@ -93,14 +94,6 @@ class _ParsedReply:
     end: _End = "whole"
     reason: str = ""
     """What is wrong with the reply. If it is empty, the number of usable points is told instead."""
-
-
-def skeleton_as_written(points: Sequence[SkeletonPoint], skeleton_format: str) -> str:
-    """The skeleton as a model writes it in this format, be it only the beginning of one."""
-    if skeleton_format == "structured":
-        titles = [point["title"] for point in points]
-        return json.dumps({"points": titles}, ensure_ascii=False, separators=(",", ":"))
-    return numbered_list(points)
 
 
 class Drafter:
@@ -146,8 +139,22 @@ class Drafter:
         """The points that are given out early, where they are."""
         self._refused_mode: str | None = None
         """The way to hand over a schema that was refused. It is the model's once a list could be had instead."""
+        self._first_format: str = run.options.skeleton_format
+        self._timer: asyncio.Timeout | None = None
+        """The limit of the whole drafting, while it runs."""
         self._is_whole = False
         """Whether the model came to its skeleton's end, and nothing is missing: only such a one is cached."""
+
+    @property
+    def formats(self) -> list[str]:
+        """In which the skeleton is asked for, one after the other."""
+        own_format, model = self._run.graph.prompts.skeleton_format, self._run.graph.skeleton_model
+        formats: list[str] = [own_format] if own_format else ["structured", "list"]
+        if self._run.options.skeleton_format == "list":
+            formats.reverse()
+        elif len(formats) > 1 and pick_mode(model.model, self._shared.mode) in model.refused_modes:
+            formats = ["list"]
+        return formats
 
     async def settle(self) -> tuple[Draft, str]:
         """The skeleton and why there is one, from the cache or from a model. An empty one sends the question direct.
@@ -178,7 +185,7 @@ class Drafter:
             "points": [options.min_points, options.max_points, graph.prompts.max_points],
             "titles": list(self._cleaning.values()),
         }
-        messages = self._messages(options.skeleton_format, is_whole=True)
+        messages = self._messages(self._first_format, is_whole=True)
         return graph.cache.key("skeleton", graph.skeleton_model.fingerprint, messages, settings)
 
     async def draft(self) -> Draft:
@@ -189,18 +196,13 @@ class Drafter:
             SkeletonError: The model could not be asked, or not in time.
             SotConfigError: The provider refused the key or the model's name.
         """
-        run, own_format = self._run, self._run.graph.prompts.skeleton_format
+        run, formats = self._run, self.formats
         own_limit = run.options.skeleton_timeout
         limit = run.seconds_left(own_limit)
-        formats = [own_format] if own_format else ["structured", "list"]
-        if run.options.skeleton_format == "list":
-            formats.reverse()
-        elif len(formats) > 1 and self._refuses_schemas():
-            formats = ["list"]
         reasons: list[str] = []
         failure: SkeletonError | NoSkeletonError
         try:
-            async with asyncio.timeout(limit) as timer:
+            async with asyncio.timeout(limit) as self._timer:
                 for name, other in zip(formats, [*formats[1:], None], strict=True):
                     try:
                         return await self._ask_repeatedly(name)
@@ -213,7 +215,7 @@ class Drafter:
             failure = error
         except TimeoutError as error:
             message = f"The skeleton could not be had: {explain(error)}."  # it is the model's own timeout
-            if timer.expired():
+            if self._timer is not None and self._timer.expired():
                 is_own = limit == own_limit
                 which, seconds = ("skeleton_timeout", limit) if is_own else ("deadline", run.options.deadline)
                 message = (
@@ -226,22 +228,21 @@ class Drafter:
             raise failure
         return self._settle(self._early.points, run.options.skeleton_format, reason=str(failure))
 
-    def _refuses_schemas(self) -> bool:
-        model = self._run.graph.skeleton_model
-        return pick_mode(model.model, self._shared.mode) in model.refused_modes
-
     async def _ask_repeatedly(self, skeleton_format: str) -> Draft:
         """Ask in one format, and again where the reply is of no use."""
-        options, graph, early = self._run.options, self._run.graph, self._early
+        options, graph = self._run.options, self._run.graph
         # Where nothing is given out early, instructor has asked again already, with what was wrong with the JSON.
-        reasks = options.max_reasks if early is not None or skeleton_format == "list" else 0
-        left = {"reasks": reasks, "retries": options.max_retries}
+        reasks = options.max_reasks if self._early is not None or skeleton_format == "list" else 0
         settings, name = dict(graph.prompts.skeleton_settings), "write skeleton as a list"
         if skeleton_format == "structured":
             settings.pop("stop", None)  # which ends a list: JSON may hold a blank line
             name = "write skeleton"
         config = self._run.child_config(run_name=name, stage="skeleton")
         call = ModelCall(graph.skeleton_model, "skeleton", self._run, config, settings)
+        return await self._ask_until_enough(call, skeleton_format, reasks)
+
+    async def _ask_until_enough(self, call: ModelCall, skeleton_format: str, reasks: int) -> Draft:
+        early, left = self._early, {"reasks": reasks, "retries": self._run.options.max_retries}
         messages = self._messages(skeleton_format)
         while True:
             parsed = await self._ask(call, skeleton_format, messages)
@@ -263,12 +264,12 @@ class Drafter:
                 raise NoSkeletonError(reason)
             has_rest = early is not None and points
             logger.warning("skeleton: %s; asking %s.", reason, "for the rest" if has_rest else "again")
-            if has_rest or skeleton_format == "structured":
+            if has_rest or skeleton_format != "list":
                 messages = self._messages(skeleton_format)
             elif parsed.text.strip():  # no provider takes an empty message of the model's
                 messages = longer_list_messages(messages, parsed.text, usable=len(points), fewest=self._fewest)
 
-    async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> _ParsedReply:
+    async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> ParsedReply:
         """One call, and what was read from its reply. Points that are given out early are given out."""
         early, prompts, options = self._early, self._run.graph.prompts, self._run.options
         prefill = prompts.skeleton_prefill.format() if isinstance(messages[-1], AIMessage) else ""
@@ -280,12 +281,12 @@ class Drafter:
             parsed = await self._read_reply(call, skeleton_format, messages, prefill, on_text)
         except BrokenStreamError as error:  # only a stream that was given out
             if isinstance(error.__cause__, EnoughError):
-                return _ParsedReply([])
+                return ParsedReply([])
             reason = f"the reply broke off ({explain(error.__cause__ or error)})"
-            return _ParsedReply([], end="broken", reason=reason)
+            return ParsedReply([], end="broken", reason=reason)
         except Exception as error:
             if early is not None and early.points:
-                return _ParsedReply([], end="refused", reason=explain(error))
+                return ParsedReply([], end="refused", reason=explain(error))
             if isinstance(error, TimeoutError):
                 raise
             if isinstance(error, SchemaRefusedError):
@@ -304,7 +305,7 @@ class Drafter:
         messages: list[BaseMessage],
         prefill: str,
         on_text: Callable[[str], None] | None,
-    ) -> _ParsedReply:
+    ) -> ParsedReply:
         mode = self._shared.mode
         self._shared.mark(skeleton_format, mode)
         if skeleton_format == "list":
@@ -312,11 +313,11 @@ class Drafter:
             text = _whole_list(reply, prefill)
             titles = parse_skeleton(text)
             if reply.was_withheld:
-                return _ParsedReply(titles, text, "refused", "the model declined")
+                return ParsedReply(titles, text, "refused", "the model declined")
             if not reply.was_cut_off:
-                return _ParsedReply(titles, text)
+                return ParsedReply(titles, text)
             reason = "" if text.strip() else "the tokens ran out before the list, in thoughts perhaps"
-            return _ParsedReply(titles, text, "cut", reason)
+            return ParsedReply(titles, text, "cut", reason)
         schema, reasks = SkeletonSchema, 0  # points that were given out early can't be asked for again
         if self._early is None:
             schema, reasks = skeleton_schema(self._fewest, **self._cleaning), self._run.options.max_reasks
@@ -332,7 +333,7 @@ class Drafter:
             )
         except InvalidOutputError as error:
             return self._parse_invalid(error)
-        return _ParsedReply(parsed.points, text)
+        return ParsedReply(parsed.points, text)
 
     def _json_from_list(self, text: str) -> str | None:
         """Turn a list into the JSON that was asked for, so that the model need not be asked again."""
@@ -343,23 +344,23 @@ class Drafter:
         titles = parse_skeleton(text)
         return json.dumps({"points": titles}) if self._usable(titles) >= self._fewest else None
 
-    def _parse_invalid(self, error: InvalidOutputError) -> _ParsedReply:
+    def _parse_invalid(self, error: InvalidOutputError) -> ParsedReply:
         """What can be had of replies that aren't the JSON that was asked for: some models write a fine list."""
         lists = [(parse_skeleton(text), text) for text in error.replies]
         for titles, text in reversed(lists):
             if self._usable(titles) >= self._fewest:
-                return _ParsedReply(titles, text)
+                return ParsedReply(titles, text)
         titles, last = lists[-1] if lists else ([], "")
         # Not every provider says that a reply was cut off. Its last title may be half of one.
         if error.was_cut_off or (last.lstrip()[:1] in ("{", "[") and last.rstrip()[-1:] not in ("}", "]")):
             # The whole titles count where there are as many as there may be: such a reply might never end.
             titles = TitleScanner().feed(last)
             if self._early is None and self._usable(titles) >= self._most:
-                return _ParsedReply(titles, last)
-            return _ParsedReply([], last, end="cut", reason="the model's reply was cut off")
+                return ParsedReply(titles, last)
+            return ParsedReply([], last, end="cut", reason="the model's reply was cut off")
         has_points = any(self._usable(titles) for titles, _ in lists)
         reason = "" if has_points else "the model's reply was not the JSON that was asked for"
-        return _ParsedReply(titles, last, end="invalid", reason=reason)
+        return ParsedReply(titles, last, end="invalid", reason=reason)
 
     def _usable(self, titles: Sequence[str]) -> int:
         """How many points these titles would make."""
@@ -386,7 +387,7 @@ class Drafter:
         self,
         points: list[SkeletonPoint],
         skeleton_format: str,
-        parsed: _ParsedReply | None = None,
+        parsed: ParsedReply | None = None,
         *,
         reason: str = "",
     ) -> Draft:

@@ -109,6 +109,12 @@ def numbered_item(line: str) -> tuple[int, str] | None:
     return None if match is None else (_indentation(match), match["title"])
 
 
+def bulleted_item(line: str) -> tuple[int, str] | None:
+    """The same of a line that is an item of a bulleted list."""
+    match = _BULLETED.match(line[:_LONGEST_ITEM])
+    return None if match is None else (_indentation(match), match["title"])
+
+
 def _indentation(match: re.Match[str]) -> int:
     return len(match["indent"].expandtabs(4))
 

@@ -20,7 +20,7 @@ from sot_graph import (
     SotPrompts,
     create_sot_graph,
 )
-from sot_graph.agents.draft_decision import may_be_skeleton, skeleton_in
+from sot_graph.skeleton.draft_reply import SkeletonForm
 from sot_graph.testing import CutOff, Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, ToolCall
 from tests.support.chat_requests import decides, one_point
 
@@ -228,9 +228,9 @@ SKELETONS = {
 
 @pytest.mark.parametrize("text", SKELETONS.values(), ids=SKELETONS)
 def test_no_beginning_of_a_skeleton_is_taken_for_an_answer(text):
-    options = SotOptions()
-    assert skeleton_in(text, options)
-    assert all(may_be_skeleton(text[:end], options) for end in range(len(text) + 1))
+    form = SkeletonForm(fewest=3, most=10)
+    assert form.titles_in(text)
+    assert [text[:end] for end in range(len(text) + 1) if not form.may_become(text[:end])] == []
 
 
 @pytest.mark.parametrize("sync", [True, False])

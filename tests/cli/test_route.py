@@ -90,3 +90,79 @@ def test_a_binary_file_of_questions_is_bad_usage(tmp_path):
 def test_ask_takes_the_route_that_its_router_says(endpoint, question, route):
     done = command("ask", question, "--router", "learned", "--json", *at(endpoint))
     assert json.loads(done.stdout)["route"] == route
+
+
+# --- The drafting call decides ---
+
+
+@pytest.fixture
+def deciding():
+    write = SkeletonResponder(points=3, words_per_point=6)
+    answer = lambda request: write(request) if "stress" in request.text else "It is 391, I think. It may be more."  # noqa: E731
+    with StrictEndpoint(answer, physics=Physics.instant()) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("question", "route"), [(SUM, "direct"), (LIST, "skeleton")])
+def test_the_drafting_call_decides_and_is_asked_once(deciding, question, route):
+    done = command("route", question, "--router", "draft", *at(deciding))
+    assert done.stdout.split("\t")[0] == route
+    assert len(deciding.requests) == 1
+
+
+@pytest.mark.parametrize(("question", "calls"), [(SUM, 1), (LIST, 4)])
+def test_ask_has_the_draft_decide(deciding, question, calls):
+    done = command("ask", question, "--router", "draft", "--json", *at(deciding))
+    result = json.loads(done.stdout)
+    assert result["usage"]["total"]["calls"] == len(deciding.requests) == calls
+    assert result["route"] == ("direct" if calls == 1 else "skeleton")
+
+
+# --- Training ---
+
+OWN = [
+    (f"{ask} the {thing}", label)
+    for thing in "abcdefghij"
+    for ask, label in (("Dossier on", "skeleton"), ("Status of", "direct"))
+]
+
+
+def test_a_router_is_trained_measured_and_used(tmp_path):
+    labelled, saved = tmp_path / "labelled.csv", tmp_path / "my-router.json"
+    labelled.write_text("question,label\n" + "\n".join(f'"{text}",{label}' for text, label in OWN), encoding="utf-8")
+    done = command("route", "--train", str(labelled), "--save", str(saved))
+    assert done.exit_code == 0
+    assert "20 questions, 10 for a skeleton" in done.stdout
+    assert "trained (5-fold)                   1.000" in done.stdout
+    assert command("route", "Dossier on the k", "--weights", str(saved)).stdout.startswith("skeleton")
+    assert command("route", "Dossier on the k").stdout.startswith("direct")
+
+
+def test_a_model_labels_the_questions(tmp_path, endpoint):
+    endpoint.responder = lambda request: '{"kind":"A"}' if "Dossier" in request.last_user else '{"kind":"C"}'
+    questions = tmp_path / "questions.txt"
+    questions.write_text("\n".join(text for text, _ in OWN), encoding="utf-8")
+    done = command("route", "--train", str(questions), "--label-with", "m", "--base-url", endpoint.base_url)
+    assert "20 questions, 10 for a skeleton" in done.stdout
+    assert len(endpoint.requests) == 20
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("Why?\nHow?", "has no column 'question'"),
+        ("question\nWhy?", "has no column 'label'"),
+        ("question,label\nWhy?,maybe", "not 'maybe'"),
+        ("question,label\nWhy?,direct", "20 or more"),
+    ],
+)
+def test_a_file_that_can_not_teach_is_bad_usage(tmp_path, text, hint):
+    path = tmp_path / "labelled.csv"
+    path.write_text(text, encoding="utf-8")
+    done = command("route", "--train", str(path))
+    assert done.exit_code == 2
+    assert hint in " ".join(done.stderr.split())
+
+
+def test_what_belongs_to_training_is_refused_without_it():
+    assert "belong to --train" in command("route", SUM, "--save", "x.json").stderr.replace("\n", " ")

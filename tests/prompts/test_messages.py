@@ -106,6 +106,7 @@ def test_prompts_of_the_capable_profile(snapshot: SnapshotAssertion):
     rendered = {
         "skeleton": skeleton(prompts),
         "skeleton-as-list": skeleton(prompts, skeleton_format="list"),
+        "draft-or-answer": skeleton(prompts, skeleton_format="draft"),
         "expansion": expansion(prompts),
         "expansion-after-an-opening": expansion(prompts, is_opened=True),
         "opening": opening_messages(prompts, QUESTION, HISTORY),

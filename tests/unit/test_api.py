@@ -21,6 +21,7 @@ API = [
     "AnswerTransformer",
     "CallLimiter",
     "CascadeRouter",
+    "DraftRouter",
     "Expander",
     "ExpanderInput",
     "Expansion",

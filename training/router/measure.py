@@ -1,4 +1,4 @@
-"""Measures the learned router, as Markdown: `python -m training.router.measure`.
+"""Measures the learned router, and fills the tables of docs/router.md: `python -m training.router.measure`.
 
 The labelled files of the paper are read from outside the repo (`--shared`) and are measured on, never trained on.
 """
@@ -8,40 +8,32 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import tempfile
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from sot_graph.routing.learned_router import DEFAULT_THRESHOLD, LearnedRouter
-from training.router.questions import Question, read_questions
-from training.router.train import FOLDS, train, weights_text
-
-__all__ = ["FILES", "SHARED", "Judged", "accuracy", "read_labelled"]
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-FILES = {"Vicuna": "router_vicuna.csv", "LIMA": "router_lima.csv"}
-VICUNA_KINDS = (
-    "generic",
-    "knowledge",
-    "role-play",
-    "common sense",
-    "Fermi",
-    "counterfactual",
-    "code, maths",
-    "writing",
+from sot_graph.routing.learned_training import (
+    RouterFigures,
+    cross_validate,
+    features_of,
+    fit_weights,
+    probability_of,
+    reliability,
 )
-_KIND_SIZE = 10
-_THRESHOLDS = (0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9)
-_SURE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+from training.router.questions import Question, read_questions
+from training.router.train import trained_on
 
+__all__ = ["FILES", "SHARED", "figures", "read_labelled"]
 
-class Judged(NamedTuple):
-    """One question with what it is, and how likely the router takes it for a list."""
-
-    skeleton: bool
-    probability: float
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "router.md"
+SHARED = ROOT.parent / "shared" / "data"
+FILES = {"Vicuna": "router_vicuna.csv", "LIMA": "router_lima.csv"}
+_SHARES = (4, 2, 1)
+_LANGUAGE = "lang_"
+_OTHER_STYLE = "everyday"
 
 
 def read_labelled(file: Path) -> list[tuple[bool, str]]:
@@ -50,166 +42,118 @@ def read_labelled(file: Path) -> list[tuple[bool, str]]:
         return [(row["label"] == "1", row["request"]) for row in csv.DictReader(opened, delimiter=";")]
 
 
-def accuracy(judged: Sequence[Judged], threshold: float = DEFAULT_THRESHOLD) -> float:
-    """The share that is routed as labelled."""
-    return sum((one.probability >= threshold) == one.skeleton for one in judged) / len(judged)
+def figures(router: LearnedRouter, labelled: Sequence[tuple[bool, str]]) -> RouterFigures:
+    """What the router makes of labelled questions."""
+    probabilities = [router.probability(text) for _, text in labelled]
+    return RouterFigures.of(probabilities, [label for label, _ in labelled], DEFAULT_THRESHOLD)
 
 
-def _judged_by_others(questions: Sequence[Question], groups: Sequence[object]) -> list[Judged]:
-    """Each question, in their order, judged by a model that was trained without its group."""
-    judged: dict[Question, Judged] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "weights.json"
-        for group in dict.fromkeys(groups):
-            kept = [one for one, its_group in zip(questions, groups, strict=True) if its_group != group]
-            file.write_text(weights_text(train(kept)), encoding="ascii")
-            router = LearnedRouter(weights=file)
-            for one, its_group in zip(questions, groups, strict=True):
-                if its_group == group:
-                    judged[one] = Judged(one.skeleton, router.probability(one.text))
-    return [judged[one] for one in questions]
-
-
-def _left_out(questions: Sequence[Question]) -> Iterator[str]:
-    judged = _judged_by_others(questions, [one.kind for one in questions])
-    yield "### The project's own questions, each file judged by a model that has not seen it"
-    yield ""
-    yield f"All together: **{_percent(accuracy(judged))}**."
-    yield ""
-    kinds = list(dict.fromkeys(one.kind for one in questions))
-    parts = {kind: [its for one, its in zip(questions, judged, strict=True) if one.kind == kind] for kind in kinds}
-    yield from _table(
-        ("file", "questions", "lists", "routed right"),
-        (
-            (kind, len(part), sum(one.skeleton for one in part), _percent(accuracy(part)))
-            for kind, part in parts.items()
-        ),
-    )
+def _labelled(questions: Iterable[Question]) -> list[tuple[bool, str]]:
+    return [(one.skeleton, one.text) for one in questions]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
     yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
+    yield "| --- " + "| ---: " * (len(head) - 1) + "|"
     for row in rows:
         yield "| " + " | ".join(str(cell) for cell in row) + " |"
-    yield ""
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _row(name: str, found: RouterFigures) -> tuple[object, ...]:
+    shares = (found.accuracy, found.f1, found.auc, found.calibration_error)
+    return (name, found.questions, found.skeletons, *(f"{share:.3f}" for share in shares))
 
 
-def _routes(name: str, judged: Sequence[Judged]) -> Iterator[str]:
-    lists = sum(one.skeleton for one in judged)
-    yield f"### {name}"
-    yield ""
-    yield (
-        f"{len(judged)} questions, {lists} of them lists (all-direct: {_percent(1 - lists / len(judged))}). "
-        f"Accuracy at the threshold {DEFAULT_THRESHOLD}: **{_percent(accuracy(judged))}**."
+def _judged(
+    features: Sequence[object], weights: Sequence[object] | dict[str, float], questions: Sequence[Question]
+) -> RouterFigures:
+    each = [weights] * len(questions) if isinstance(weights, dict) else weights
+    probabilities = [probability_of(one, its) for one, its in zip(features, each, strict=True)]  # type: ignore[arg-type]
+    return RouterFigures.of(probabilities, [one.skeleton for one in questions], DEFAULT_THRESHOLD)
+
+
+def _sets(router: LearnedRouter, questions: Sequence[Question], files: dict[str, Path]) -> Iterator[tuple[object, ...]]:
+    for name, file in files.items():
+        if file.is_file():
+            yield _row(name, figures(router, read_labelled(file)))
+    held_out = [one for one in questions if one.held_out]
+    yield _row("held out", figures(router, _labelled(held_out)))
+    kept = trained_on(questions)
+    texts, labels = [one.text for one in kept], [one.skeleton for one in kept]
+    features = features_of(texts)
+    yield _row(f"trained on, {5}-fold", _judged(features, cross_validate(texts, labels), kept))
+    languages = sorted({one.kind for one in kept if one.kind.startswith(_LANGUAGE)})
+    english = [at for at, one in enumerate(kept) if one.kind not in languages]
+    foreign = [at for at, one in enumerate(kept) if one.kind in languages]
+    weights = fit_weights([features[at] for at in english], [labels[at] for at in english])
+    yield _row(
+        "other languages, by a router trained on English",
+        _judged([features[at] for at in foreign], weights, [kept[at] for at in foreign]),
     )
-    yield ""
-    cells = {
-        (truth, routed): sum(
-            one.skeleton == truth and (one.probability >= DEFAULT_THRESHOLD) == routed for one in judged
-        )
-        for truth in (True, False)
-        for routed in (True, False)
-    }
-    yield from _table(
-        ("labelled", "routed skeleton", "routed direct"),
-        (
-            ("skeleton", cells[True, True], cells[True, False]),
-            ("direct", cells[False, True], cells[False, False]),
-        ),
-    )
-    yield from _table(
-        ("threshold", "accuracy", "precision", "recall", "routed skeleton"),
-        (_at_threshold(judged, threshold) for threshold in _THRESHOLDS),
-    )
-    yield from _table(
-        ("confidence from", "share of questions", "accuracy there"),
-        (_at_confidence(judged, confidence) for confidence in _SURE),
-    )
+    # How much questions of other styles help with one that is not trained on.
+    style = [at for at in english if kept[at].kind == _OTHER_STYLE]
+    others = [at for at in english if kept[at].kind != _OTHER_STYLE]
+    for share in _SHARES:
+        part = others[::share]
+        weights = fit_weights([features[at] for at in part], [labels[at] for at in part])
+        found = _judged([features[at] for at in style], weights, [kept[at] for at in style])
+        yield _row(f"`{_OTHER_STYLE}.txt`, by a router trained on {len(part):,} questions of other files", found)
 
 
-def _at_threshold(judged: Sequence[Judged], threshold: float) -> tuple[object, ...]:
-    routed = [one for one in judged if one.probability >= threshold]
-    right = sum(one.skeleton for one in routed)
-    return (
-        threshold,
-        _percent(accuracy(judged, threshold)),
-        _percent(right / max(1, len(routed))),
-        _percent(right / max(1, sum(one.skeleton for one in judged))),
-        _percent(len(routed) / len(judged)),
-    )
+def _kinds(router: LearnedRouter, questions: Sequence[Question]) -> Iterator[tuple[object, ...]]:
+    held_out = [one for one in questions if one.held_out]
+    for kind in dict.fromkeys(one.kind for one in held_out):
+        part = [one for one in held_out if one.kind == kind]
+        right = sum((router.probability(one.text) >= DEFAULT_THRESHOLD) == one.skeleton for one in part)
+        yield kind.removeprefix(_LANGUAGE), len(part), sum(one.skeleton for one in part), right
 
 
-def _at_confidence(judged: Sequence[Judged], confidence: float) -> tuple[object, ...]:
-    sure = [one for one in judged if _confidence(one) >= confidence]
-    return confidence, _percent(len(sure) / len(judged)), _percent(accuracy(sure)) if sure else "-"
+def _bins(router: LearnedRouter, questions: Sequence[Question]) -> Iterator[tuple[object, ...]]:
+    held_out = [one for one in questions if one.held_out]
+    probabilities = [router.probability(one.text) for one in held_out]
+    for count, said, right in reliability(probabilities, [one.skeleton for one in held_out], DEFAULT_THRESHOLD):
+        yield f"{int(said * 10) / 10:.1f}", count, f"{said:.2f}", f"{right:.2f}", "#" * round(20 * right)
 
 
-def _confidence(one: Judged) -> float:
-    return one.probability if one.probability >= DEFAULT_THRESHOLD else 1 - one.probability
-
-
-def _vicuna_kinds(judged: Sequence[Judged]) -> Iterator[str]:
-    yield from _table(
-        ("Vicuna's kind", "lists", "routed right"),
-        (
-            (kind, sum(one.skeleton for one in part), f"{round(accuracy(part) * len(part))} of {len(part)}")
-            for kind, part in (
-                (kind, judged[at * _KIND_SIZE : (at + 1) * _KIND_SIZE]) for at, kind in enumerate(VICUNA_KINDS)
-            )
-        ),
-    )
-
-
-def _speed(router: LearnedRouter) -> Iterator[str]:
+def _speed(router: LearnedRouter) -> str:
     sample = "I have a garden with a slope and I'd like to know what the best ways are to keep the soil. "
-    texts = {"80": sample[:80], "1,000": (sample * 20)[:1000], "10,000": (sample * 200)[:10_000]}
-    yield "### Time of one decision on this machine"
-    yield ""
-    rows = []
-    for name, text in texts.items():
-        router(text)
-        spent = []
-        for _ in range(200):
-            started = time.perf_counter()
-            router(text)
-            spent.append(time.perf_counter() - started)
-        rows.append((name, f"{1000 * sorted(spent)[100]:.2f} ms", f"{1000 * sorted(spent)[197]:.2f} ms"))
-    yield from _table(("characters", "median", "99 %"), rows)
+    spent = []
+    for _ in range(200):
+        started = time.process_time()
+        router((sample * 20)[:1000])
+        spent.append(time.process_time() - started)
+    return f"A question of 1,000 characters takes {1000 * sorted(spent)[100]:.1f} ms of one core here."
 
 
 def main() -> None:
-    """Prints the figures."""
+    """Prints the figures, and puts the tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of the labelled files (%(default)s)")
     parser.add_argument("--json", action="store_true", help="only the accuracies, as JSON")
     arguments = parser.parse_args()
     router = LearnedRouter()
     files = {name: arguments.shared / file for name, file in FILES.items()}
-    judged = {
-        name: [Judged(label, router.probability(text)) for label, text in read_labelled(file)]
-        for name, file in files.items()
-        if file.is_file()
-    }
     if arguments.json:
-        print(json.dumps({name: round(accuracy(part), 4) for name, part in judged.items()}))
+        there = {name: figures(router, read_labelled(file)) for name, file in files.items() if file.is_file()}
+        print(json.dumps({name: round(found.accuracy, 4) for name, found in there.items()}))
         return
-    for name, file in files.items():
-        if name not in judged:
-            print(f"{name} is not measured: there is no {file}. Give its folder with --shared.\n")
-            continue
-        print("\n".join(_routes(name, judged[name])))
-        if name == "Vicuna":
-            print("\n".join(_vicuna_kinds(judged[name])))
     questions = read_questions()
-    own = _judged_by_others(questions, [at % FOLDS for at in range(len(questions))])
-    print("\n".join(_routes(f"The project's own questions, {FOLDS}-fold cross-validated", own)))
-    print("\n".join(_left_out(questions)))
-    print("\n".join(_speed(router)))
+    sets = ("set", "questions", "lists", "accuracy", "F1", "AUC", "calibration error")
+    tables = {
+        "sets": _table(sets, _sets(router, questions, files)),
+        "reliability": _table(("confidence from", "decisions", "said", "right", ""), _bins(router, questions)),
+        "kinds": _table(("held out of", "questions", "lists", "routed right"), _kinds(router, questions)),
+    }
+    page = PAGE.read_text(encoding="utf-8")
+    for name, rows in tables.items():
+        text = "\n".join(rows)
+        print(f"{text}\n")
+        is_whole = name != "sets" or all(file.is_file() for file in files.values())
+        if is_whole:
+            pattern = rf"(<!-- router: {name} -->\n).*?(\n<!-- end -->)"
+            page = re.sub(pattern, rf"\g<1>{text}\g<2>", page, flags=re.DOTALL)
+    PAGE.write_text(page, encoding="utf-8")
+    print(_speed(router))
 
 
 if __name__ == "__main__":

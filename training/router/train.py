@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from sot_graph.routing.learned_features import english, extract
-from sot_graph.routing.learned_router import SHIPPED, WEIGHTS_FORMAT
-from training.router.optimise import Vector, fit_logistic
+from sot_graph.routing.learned_router import SHIPPED
+from sot_graph.routing.learned_training import features_of, fit_weights, weights_text
 from training.router.questions import Question, read_questions
 
-__all__ = ["FOLDS", "Model", "train", "weights_text"]
-
-PENALTY = 1.4
-LEAST_QUESTIONS = 3
-"""A phrase or word in fewer questions than this gets no weight."""
-FOLDS = 5
-DIGITS = 3
-"""Weights are rounded to these decimals: the last bits of `math.exp` differ between platforms."""
+__all__ = ["train", "trained_on"]
 
 
-@dataclass(frozen=True)
-class Model:
-    """What was learned, before rounding."""
-
-    names: list[str]
-    """Feature names; the weight of `names[i]` is at `i + 1`, the bias at 0."""
-    weights: Vector
+def trained_on(questions: Sequence[Question]) -> list[Question]:
+    """Those that the router learns from: neither those that are held out nor follow-ups, for which there is a rule."""
+    return [one for one in questions if not (one.held_out or one.before)]
 
 
-def train(questions: Sequence[Question]) -> Model:
-    """Fits the model. The order of the questions matters in the last bits."""
-    features = [extract(question.text, english()).values for question in questions]
-    counts = Counter(name for values in features for name in values)
-    names = sorted(name for name, count in counts.items() if count >= LEAST_QUESTIONS)
-    places = {name: at for at, name in enumerate(names, 1)}
-    rows = [tuple((places[name], values[name]) for name in sorted(values) if name in places) for values in features]
-    return Model(names, fit_logistic(rows, [question.skeleton for question in questions], len(names) + 1, PENALTY))
-
-
-def weights_text(model: Model) -> str:
-    """The weights file: one feature a line, sorted, so that a change can be read."""
-    bias, *weights = (round(weight, DIGITS) + 0.0 for weight in model.weights)
-    lines = [f"{json.dumps(name)}: {weight}" for name, weight in zip(model.names, weights, strict=True) if weight]
-    return f'{{\n"format": {WEIGHTS_FORMAT},\n"bias": {bias},\n"features": {{\n' + ",\n".join(lines) + "\n}\n}\n"
+def train(questions: Sequence[Question]) -> dict[str, float]:
+    """The weights. The order of the questions matters in the last bits."""
+    return fit_weights(features_of([one.text for one in questions]), [one.skeleton for one in questions])
 
 
 def main() -> None:
@@ -55,11 +28,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=SHIPPED, help="where to write (default: %(default)s)")
     out = parser.parse_args().out
-    questions = read_questions()
-    model = train(questions)
-    text = weights_text(model)
+    questions = trained_on(read_questions())
+    weights = train(questions)
+    text = weights_text(weights)
     out.write_text(text, encoding="ascii", newline="\n")
-    print(f"{len(questions)} questions, {len(json.loads(text)['features'])} weights, {len(text)} bytes: {out}")
+    print(f"{len(questions)} questions, {len(weights)} weights, {len(text)} bytes: {out}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-__all__ = ["Vector", "fit_logistic"]
-
 Vector: TypeAlias = list[float]
 Row: TypeAlias = tuple[tuple[int, float], ...]
 """The features of one question: index from 1 (0 is the bias), value."""
@@ -23,7 +21,9 @@ _LEAST_DESCENT = 1e-4
 _HALVINGS = 30
 
 
-def fit_logistic(rows: Sequence[Row], labels: Sequence[bool], size: int, penalty: float) -> Vector:
+def fit_logistic(
+    rows: Sequence[Row], labels: Sequence[bool], size: int, penalty: float, *, scores: Sequence[float] | None = None
+) -> Vector:
     """Logistic regression with a squared penalty on all weights but the bias.
 
     Args:
@@ -31,13 +31,15 @@ def fit_logistic(rows: Sequence[Row], labels: Sequence[bool], size: int, penalty
         labels: What each question is.
         size: How many weights there are, the bias at 0 included.
         penalty: Half of it times the squared weights is added to the loss.
+        scores: What another model says of each question: the weights are what is added to it. `None`: nothing.
     """
+    given = [0.0] * len(rows) if scores is None else scores
 
     def evaluate(weights: Vector) -> tuple[float, Vector]:
         total = 0.0
         gradient = [0.0] * size
-        for row, label in zip(rows, labels, strict=True):
-            score = weights[0]
+        for row, label, said in zip(rows, labels, given, strict=True):
+            score = weights[0] + said
             for index, amount in row:
                 score += amount * weights[index]
             value, slope = _logistic_loss(score, label)

@@ -1,0 +1,147 @@
+"""`sot-graph route`: what a router says of questions, and training it with your own."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sot_graph.cli.process import opened_model, print_json, read_question
+from sot_graph.errors import SotConfigError
+from sot_graph.routing.learned_router import LearnedRouter, checked_labels, shipped_weights
+from sot_graph.routing.learned_training import RouterFigures, cross_validate, features_of, probability_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sot_graph.routing.protocol import RouteDecision
+
+_LABELS = {
+    "1": "skeleton",
+    "0": "direct",
+    "true": "skeleton",
+    "false": "direct",
+    "skeleton": "skeleton",
+    "direct": "direct",
+}
+
+
+def route_questions(
+    question: str | None,
+    file: Path | None,
+    router: str,
+    weights: Path | None,
+    model: str | None,
+    base_url: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what a router says of one question, or of a file's."""
+    if (question is None) == (file is None):
+        message = "give one question, or --file with one a line."
+        raise SotConfigError(message)
+    questions = [read_question(question or "")] if file is None else _lines(file, "--file")
+
+    def show(each: str, decision: RouteDecision) -> None:
+        if as_json:
+            print_json({"question": each, **asdict(decision)})
+            return
+        sure = "" if decision.confidence is None else f" {decision.confidence:.2f}"
+        about = f"\t{each}" if file is not None else ""
+        sys.stdout.write(f"{decision.route}{sure}\t{decision.reason}{about}\n")
+
+    if router == "learned":  # without a model, seconds of imports are spared
+        learned = LearnedRouter(weights=weights)
+        for each in questions:
+            show(each, learned(each))
+        return
+    if weights is not None:
+        message = "--weights belongs to --router learned."
+        raise SotConfigError(message)
+    with opened_model(model, base_url) as (chat, _):
+        _ask_model(questions, router, chat, show)
+
+
+def _ask_model(questions: Sequence[str], router: str, chat: Any, show: Callable[[str, RouteDecision], None]) -> None:
+    import asyncio
+
+    from sot_graph.cli.ask_command import draft_decision, make_router
+    from sot_graph.options import SotOptions
+    from sot_graph.routing.protocol import ask_router
+    from sot_graph.run import open_run
+
+    async def ask() -> None:
+        chosen = make_router(router, chat)
+        for each in questions:
+            if router == "draft":
+                show(each, await draft_decision(each, chat))
+                continue
+            with open_run({}, SotOptions()) as opened:
+                show(each, await ask_router(chosen, each, (), run=opened, model=None))
+
+    asyncio.run(ask())
+
+
+def train_router(file: Path, label_with: str | None, base_url: str | None, save: Path | None) -> None:
+    """Train the learned router with a file's questions, and print what it makes of those that it hasn't seen."""
+    questions, labels = _labelled(file, needs_labels=label_with is None)
+    if label_with is not None:
+        labels = []
+        with opened_model(label_with, base_url) as (chat, _):
+            _ask_model(questions, "model", chat, lambda _, decision: labels.append(decision.route))
+    wanted = checked_labels(questions, labels)
+    threshold = LearnedRouter().threshold
+    features = features_of(questions)
+    shipped = [probability_of(one, shipped_weights()) for one in features]
+    judges = cross_validate(questions, wanted, shipped_weights())
+    trained = [probability_of(one, weights) for one, weights in zip(features, judges, strict=True)]
+    sys.stdout.write(f"{len(wanted)} questions, {sum(wanted)} for a skeleton\n")
+    sys.stdout.write("on questions that it has not seen  accuracy  F1    AUC   calibration error\n")
+    for name, probabilities in (("the shipped router", shipped), ("trained (5-fold)", trained)):
+        found = RouterFigures.of(probabilities, wanted, threshold)
+        sys.stdout.write(
+            f"{name:<34} {found.accuracy:.3f}     {found.f1:.3f} {found.auc:.3f} {found.calibration_error:.3f}\n"
+        )
+    if save is not None:
+        LearnedRouter.train(questions, wanted).save(save)
+        sys.stdout.write(f"Wrote {save}: use it with LearnedRouter(weights={str(save)!r}).\n")
+
+
+def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
+    """The questions of a CSV file with their labels; without labels, also those of a file with one a line."""
+    lines = _lines(file, "--train")
+    separator = ";" if lines[0].count(";") > lines[0].count(",") else ","
+    with file.open(encoding="utf-8-sig", newline="") as opened:  # a question may have several lines
+        rows = list(csv.DictReader(opened, delimiter=separator))
+    columns = set(rows[0]) if rows else set()
+    if not needs_labels and "question" not in columns:
+        return lines, []
+    missing = [name for name in ("question", "label") if name not in columns and (needs_labels or name == "question")]
+    if missing:
+        message = (
+            f"--train {file} has no column {missing[0]!r}: its first line is to be question,label (a label is skeleton "
+            "or direct). With --label-with MODEL it needs no labels."
+        )
+        raise SotConfigError(message)
+    labels = [str(row.get("label") or "").strip().lower() for row in rows] if needs_labels else []
+    unknown = [label for label in labels if label not in _LABELS]
+    if unknown:
+        message = f"--train {file}: a label is skeleton or direct, not {unknown[0]!r}."
+        raise SotConfigError(message)
+    return [str(row["question"]) for row in rows], [_LABELS[label] for label in labels]
+
+
+def _lines(file: Path, option: str) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        message = f"{option} {file} can't be read: {reason}."
+        raise SotConfigError(message) from error
+    questions = [line for line in lines if line.strip()]
+    if not questions:
+        message = f"{option} {file} holds no question."
+        raise SotConfigError(message)
+    return questions

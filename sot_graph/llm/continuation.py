@@ -1,0 +1,71 @@
+"""Going on from where a streamed reply broke off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from langchain_core.messages import AIMessage, HumanMessage
+
+if TYPE_CHECKING:
+    from sot_graph.llm.call import ModelCall, Prompt
+    from sot_graph.llm.reply import Reply
+
+logger = logging.getLogger("sot_graph")
+
+_GO_ON = (
+    "Your reply broke off. Go on exactly where it ends, with the very next word. Repeat nothing of it, and add no "
+    "remark."
+)
+_LONGEST_OVERLAP = 200
+
+
+async def go_on(
+    call: ModelCall, prompt: Prompt, written: str, *, on_attempt: Callable[[int], None] | None = None
+) -> tuple[str, Reply]:
+    """Have the model go on from what it has written.
+
+    Args:
+        call: How to call the model.
+        prompt: What it was asked.
+        written: What came of its reply.
+        on_attempt: As in `ModelCall.ask`.
+
+    Returns:
+        What is to be put behind it, and the whole reply that this is of.
+
+    Raises:
+        Exception: The provider's own.
+    """
+    logger.info("A streamed reply broke off after %d characters; going on from there", len(written))
+    messages = [*(prompt() if callable(prompt) else prompt), AIMessage(written), HumanMessage(_GO_ON)]
+    reply = await call.ask(messages, on_attempt=on_attempt)
+    return _continuation(written, reply.text), reply
+
+
+def _continuation(written: str, reply: str) -> str:
+    """What a reply adds to a text: without what it repeats, with the space that a reply doesn't begin with."""
+    rest = reply[_overlap(written, reply) :]
+    repeats = len(rest) < len(reply)
+    if not repeats and _ends_in_word(written) and rest[:1].isalnum() and not _is_unspaced(rest[0]):
+        return " " + rest
+    return rest
+
+
+def _ends_in_word(text: str) -> bool:
+    return (text[-1:].isalnum() or text[-1:] in ",.;:!?)") and not _is_unspaced(text[-1])
+
+
+def _is_unspaced(char: str) -> bool:
+    """Whether the character's script puts no spaces between words: Chinese, Japanese, Thai and others."""
+    return "\u0e00" <= char <= "\u0eff" or "\u2e80" <= char <= "\u9fff" or char > "\uff00"
+
+
+def _overlap(written: str, continued: str) -> int:
+    """How many characters at the start of a continuation repeat the end of what it continues."""
+    longest = min(len(written), len(continued), _LONGEST_OVERLAP)
+    for length in range(longest, 2, -1):
+        if written.endswith(continued[:length]):
+            return length
+    return 0
