@@ -81,6 +81,9 @@ class SotPrompts:
         expansion_system: The system message of standalone expansions; empty: `system`.
         expansion_examples: Worked examples before a standalone expansion.
         expansion_prefill: Like `skeleton_prefill`; may hold `{index}` and `{title}`.
+        expansion_openings: Words that points begin with, each point with the next one, from the first on again where
+            there are more points; an empty one leaves the beginning to the model. They go behind `expansion_prefill`,
+            and are part of the text: points that are written apart would all begin alike otherwise.
         expansion_settings: Like `skeleton_settings`, for each point's call.
         expansion_layout: `"shared"`: the skeleton call's messages, the skeleton as the assistant's answer, then
             `expansion`. `"standalone"`: a system message, the examples, then `expansion`.
@@ -151,6 +154,7 @@ class SotPrompts:
     expansion_system: str = ""
     expansion_examples: tuple[Example, ...] = ()
     expansion_prefill: str = ""
+    expansion_openings: tuple[str, ...] = ()
     expansion_settings: Mapping[str, Any] = field(default_factory=dict)
     expansion_layout: Literal["shared", "standalone"] = "shared"
     opening: str = (
@@ -217,7 +221,7 @@ class SotPrompts:
         profile = tomllib.loads(Path(__file__).with_name("small_model.toml").read_text(encoding="utf-8"))
         for name, value in profile.items():  # all callers get the same object, so nothing in it can be changed
             if isinstance(value, list):
-                profile[name] = tuple((asked, answered) for asked, answered in value)
+                profile[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
             elif isinstance(value, dict):
                 profile[name] = MappingProxyType(value)
         return cls(**profile)
