@@ -139,8 +139,9 @@ class SotPrompts:
         "Good. Now write the text of this one point, and of no other:\n"
         "<point>{index}. {title}</point>\n"
         "Length: {point_length}. Write in the language of the question. Begin with the content at once: repeat "
-        "neither the title nor its number. Add no introduction or conclusion to the answer as a whole, and leave "
-        "to the other points what belongs to them."
+        "neither the title nor its number, add no heading, and open with what only this point has to say, not with a "
+        'definition ("... is a ..."), so that no two points begin alike. Add no introduction or conclusion to the '
+        "answer as a whole, and leave to the other points what belongs to them."
     )
     needed: str = (
         "These points, on which the next one builds, are written already. Do not repeat them:\n"
