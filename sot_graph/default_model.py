@@ -36,6 +36,11 @@ class ModelChoice:
         """Whether it runs inside this process."""
         return self.base_url is None and (self.name is None or self.name.lower().endswith(".gguf"))
 
+    @property
+    def label(self) -> str:
+        """How a report calls it."""
+        return self.name or "the embedded model"
+
     def check(self) -> None:
         """Raise `SotConfigError` if it can't be had. It is neither started nor asked."""
         if not self.is_embedded:

@@ -233,15 +233,85 @@ def ask(
 
 @app.command(cls=_GroupedHelpCommand, short_help="Answer it directly and by its skeleton: times and tokens of both.")
 def compare(
-    question: str = _question(), model: str | None = _MODEL_OPTION, base_url: str | None = _BASE_URL_OPTION
+    question: str | None = _question(None),
+    file: Path | None = _option("Questions", "A file of questions, one a line.", metavar="FILE"),
+    model: str | None = _MODEL_OPTION,
+    base_url: str | None = _BASE_URL_OPTION,
+    max_points: int | None = _option("Answer", "The skeleton has so many points at most.", metavar="N"),
+    as_json: bool = _option("Output", "Print one JSON object a question.", "--json", default=False),
+    report: Path | None = _option(
+        "Output", "Write both answers and their figures to this file, as one HTML page; replaces it.", metavar="FILE"
+    ),
 ) -> None:
     """Answer a question twice, directly and by its skeleton, and show what each way took.
 
     Example: sot-graph compare "How can I sleep better?"
     """
-    from sot_graph.cli.compare_command import Comparison
+    from sot_graph.cli.compare_command import compare_ways
 
-    _run(lambda: Comparison(read_question(question)).run(model, base_url))
+    _run(
+        lambda: compare_ways(
+            [read_question(each) for each in _questions(question, file)],
+            model=model,
+            base_url=base_url,
+            max_points=max_points,
+            as_json=as_json,
+            report=report,
+        )
+    )
+
+
+@app.command(
+    cls=_GroupedHelpCommand, short_help="Find out whether it is worth it for a model: two ways, many questions."
+)
+def evaluate(
+    context: typer.Context,
+    questions: str | None = typer.Argument(
+        None,
+        help="A .jsonl or .csv file with a column question; or own, mt-bench, langsmith:NAME. own:lists,how_to takes "
+        "some kinds of the project's own.",
+        show_default=False,
+    ),
+    model: str | None = _MODEL_OPTION,
+    base_url: str | None = _BASE_URL_OPTION,
+    judge: str | None = _option(
+        "Model", "The model that compares the answers, in both orders. If not given: nobody does.", metavar="MODEL"
+    ),
+    judge_base_url: str | None = _option("Model", "As --base-url, for the judge.", metavar="URL"),
+    arms: tuple[str, str] = _option(
+        "Study",
+        "Two ways to answer: direct or skeleton, then settings, such as skeleton,dispatch=pipelined,router=learned. "
+        "The first is what the second is compared with.",
+        default=("direct", "skeleton"),
+        show_default=True,
+        metavar="ARM ARM",
+    ),
+    limit: int = _option(
+        "Study", "The most questions, evenly from each category.", default=250, show_default=True, metavar="N"
+    ),
+    workers: int | None = _option(
+        "Study", "Questions at once. If not given: 4, and 1 with the embedded model.", metavar="N"
+    ),
+    langsmith: str | None = _option(
+        "Study",
+        "Run it as an experiment over this dataset of LangSmith, with the scores as feedback. Needs LANGSMITH_API_KEY.",
+        metavar="DATASET",
+    ),
+    out: Path = _option(
+        "Output",
+        "The folder of the report, the rows and the logs. A study that was stopped goes on from what is there.",
+        default=Path("runs/evaluation"),
+        show_default=True,
+        metavar="FOLDER",
+    ),
+) -> None:
+    """Answer many questions both ways, and report what is better, faster and dearer, with intervals.
+
+    Example: sot-graph evaluate own --model gpt-4o-mini --judge gpt-4o --out runs/mini
+    """
+    from sot_graph.cli.evaluate_command import evaluate_model
+
+    _run(lambda: evaluate_model(**context.params))
 
 
 @app.command(cls=_GroupedHelpCommand, short_help="Show both ways side by side, on a page on this machine.")

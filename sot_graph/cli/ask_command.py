@@ -68,7 +68,7 @@ def answer_question(
     question = read_question(question, reviewed=review)
     options = ask_options(review=review, stream=stream, **given)
     if report is not None:
-        _check_report(report)
+        check_report(report)
     with opened_model(model, base_url) as (chat, is_embedded):
         from langgraph.checkpoint.memory import InMemorySaver
 
@@ -93,11 +93,16 @@ def answer_question(
     if report is not None:
         from sot_graph.report import result_timeline
 
-        try:
-            report.write_text(result_timeline(result, local=is_embedded), encoding="utf-8")
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, os.fspath(report)) from error  # with the file's name
-        errors.print(f"Wrote {report}.", style="dim", markup=False)
+        write_report(report, result_timeline(result, local=is_embedded))
+
+
+def write_report(path: Path, page: str) -> None:
+    """Write a page, and say so."""
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error  # with the file's name
+    error_console().print(f"Wrote {path}.", style="dim", markup=False)
 
 
 def bill_of(usage: Mapping[str, Any]) -> str:
@@ -137,7 +142,7 @@ def make_router(name: str, model: Runnable[Any, Any]) -> Any:
     return ModelRouter(model) if name == "model" else CascadeRouter(LearnedRouter(), ModelRouter(model))
 
 
-def _check_report(path: Path) -> None:
+def check_report(path: Path) -> None:
     """Find out whether a report can be written there, before the run is paid for. Leaves no file behind."""
     try:
         if path.is_dir():

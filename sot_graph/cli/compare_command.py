@@ -1,13 +1,14 @@
-"""`sot-graph compare`: one question answered both ways, and what each way took."""
+"""`sot-graph compare`: questions answered both ways, and what each way took."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import aclosing, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
@@ -15,160 +16,168 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow, tail_of_text
-from sot_graph.cli.process import error_console, opened_model, output_console, plain_text
+from sot_graph.cli.ask_command import check_report, write_report
+from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow
+from sot_graph.cli.process import error_console, opened_model, output_console, plain_text, print_json
+from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_of, make_graph
 
 if TYPE_CHECKING:
-    from langchain_core.messages.ai import UsageMetadata
     from langchain_core.runnables import Runnable
 
 _SHARED_CPU = "On one CPU the points share the cores: what is gained with a hosted model does not show here."
+_WAYS = ("directly", "by its skeleton")
 
 
-@dataclass(slots=True)
-class WayFigures:
-    """What one way to the answer took. Times in seconds from its start."""
+@dataclass(frozen=True, slots=True)
+class ComparedQuestion:
+    """A question and both answers: the direct one, the one by its skeleton."""
 
-    name: str
-    text: str = ""
-    first_word: float | None = None
-    total: float | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    calls: int = 0
-    estimated: bool = False
-    dollars: float | None = None
-    """What it cost; `None`: not known."""
-    started: float = 0.0
-
-    def note_word(self) -> None:
-        """Something of the answer can be read."""
-        if self.first_word is None:
-            self.first_word = time.monotonic() - self.started
-
-    @property
-    def seconds_per_token(self) -> float | None:
-        """Seconds a written token: what is left of the gain when one answer is simply shorter."""
-        return self.total / self.output_tokens if self.total is not None and self.output_tokens else None
+    question: str
+    answers: tuple[ArmAnswer, ArmAnswer]
 
 
-class Comparison:
-    """One question answered directly first, then by its skeleton, so that neither takes from the other."""
-
-    def __init__(self, question: str) -> None:
-        self._question = question
-        self._direct, self._skeleton = WayFigures("directly"), WayFigures("by its skeleton")
-        self._board: Board | None = None
-        self._console, self._errors = output_console(), error_console()
-
-    def run(self, model: str | None, base_url: str | None) -> None:
-        """Answer both ways and print."""
-        with opened_model(model, base_url) as (chat, is_embedded):
-            asyncio.run(self._both(chat))
-        if self._console.is_terminal:
-            self._console.print(self._columns(whole=True))
-        else:
-            for way in (self._direct, self._skeleton):
-                self._console.print(f"Answered {way.name}\n\n{plain_text(way.text)}\n", markup=False, soft_wrap=True)
-        self._console.print(figures(self._direct, self._skeleton))
-        if is_embedded:
-            self._errors.print(_SHARED_CPU, style="dim")
-
-    async def _both(self, chat: Runnable[Any, Any]) -> None:
-        from sot_graph.graph import create_sot_graph
-
-        graph = create_sot_graph(chat)
-        live = Live(
-            console=self._console,
-            refresh_per_second=FRAMES_PER_SECOND,
-            transient=True,
-            get_renderable=self._columns,
-        )
-        with live if self._console.is_terminal else nullcontext():
-            with self._timed(self._direct):
-                await self._answer_directly(chat)
-            with self._timed(self._skeleton):
-                await self._answer_by_skeleton(graph)
-
-    @contextmanager
-    def _timed(self, way: WayFigures) -> Iterator[None]:
-        if not self._console.is_terminal:  # a terminal shows the answers themselves
-            self._errors.print(f"Answering {way.name} ...", style="dim")
-        way.started = time.monotonic()
-        yield
-        way.total = time.monotonic() - way.started
-
-    async def _answer_directly(self, chat: Runnable[Any, Any]) -> None:
-        from sot_graph.llm.loop_bound_model import innermost_model
-        from sot_graph.prices import ModelPrice
-        from sot_graph.prompts.messages import clean_text, direct_messages
-        from sot_graph.prompts.templates import prompts_for
-        from sot_graph.usage import merged_usage
-
-        way, prompts = self._direct, prompts_for(chat)
-        way.calls = 1
-        price = ModelPrice.of(innermost_model(chat))
-        messages = direct_messages(prompts, question=self._question, history=[])
-        told: UsageMetadata | None = None
-        chunks: Any = chat.astream(messages, **prompts.direct_settings)
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                if text := clean_text(str(chunk.text)):
-                    way.note_word()
-                way.text += text
-                told = told if not chunk.usage_metadata else merged_usage(told, chunk.usage_metadata)
-        if told is not None:
-            way.input_tokens, way.output_tokens = told["input_tokens"], told["output_tokens"]
-            way.dollars = None if price is None else price.dollars(told)
-
-    async def _answer_by_skeleton(self, graph: Any) -> None:
-        way, board = self._skeleton, Board()
-        self._board = board
-
-        def feed(event: Mapping[str, Any]) -> None:
-            board.feed(event)
-            if event["type"] in {"sot.skeleton.delta", "sot.skeleton", "sot.answer.delta"}:
-                way.note_word()
-
-        result = await follow(graph, {"question": self._question}, None, feed)
-        total = result["usage"]["total"]
-        way.text, way.calls = result["answer"], total["calls"]
-        way.input_tokens, way.output_tokens = total["input_tokens"], total["output_tokens"]
-        way.estimated = total.get("estimated", False)
-        cost = result["usage"].get("cost", {})
-        way.dollars = None if cost.get("unpriced") else cost.get("total")
-
-    def _columns(self, *, whole: bool = False) -> Table:
-        direct, skeleton = Text(plain_text(self._direct.text)), Text(plain_text(self._skeleton.text))
-        if not whole:
-            direct = tail_of_text(direct.plain, self._console.width // 2 - 4, max(4, self._console.height - 8))
-        grid = Table.grid(Column(ratio=1), Column(ratio=1), expand=True)
-        grid.add_row(
-            Panel(direct, title=self._direct.name, title_align="left"),
-            Panel(skeleton if whole else self._board or skeleton, title=self._skeleton.name, title_align="left"),
-        )
-        return grid
+def compare_ways(
+    questions: Sequence[str],
+    *,
+    model: str | None,
+    base_url: str | None,
+    max_points: int | None,
+    as_json: bool,
+    report: Path | None,
+) -> None:
+    """Answer each question both ways and print what each way took. The arguments are those of the command."""
+    if report is not None:
+        check_report(report)
+    arms = (Arm.parse("direct"), Arm.parse("skeleton" if max_points is None else f"skeleton,max_points={max_points}"))
+    output, errors = output_console(), error_console()
+    compared: list[ComparedQuestion] = []
+    with opened_model(model, base_url) as (chat, is_embedded):
+        for question in questions:
+            compared.append(asyncio.run(_answer_both_ways(question, arms, chat, is_shown=not as_json)))
+            direct, skeleton = compared[-1].answers
+            if as_json:
+                print_json({"question": question, "direct": direct, "skeleton": skeleton})
+                continue
+            if len(questions) > 1:
+                output.print(f"\n{plain_text(question)}", style="bold", markup=False)
+            if output.is_terminal:
+                output.print(_side_by_side([Text(plain_text(each["answer"])) for each in (direct, skeleton)]))
+            else:
+                for name, each in zip(_WAYS, (direct, skeleton), strict=True):
+                    output.print(f"Answered {name}\n\n{plain_text(each['answer'])}\n", markup=False, soft_wrap=True)
+            output.print(figures(direct, skeleton))
+        if len(questions) > 1 and not as_json:
+            output.print(f"\nThe median of {len(questions)} questions", style="bold")
+            output.print(figures(*_medians(compared)))
+    if is_embedded:
+        errors.print(_SHARED_CPU, style="dim")
+    if report is not None:
+        write_report(report, _page(compared, is_embedded=is_embedded))
 
 
-def figures(direct: WayFigures, skeleton: WayFigures) -> Table:
+async def _answer_both_ways(
+    question: str, arms: Sequence[Arm], chat: Runnable[Any, Any], *, is_shown: bool
+) -> ComparedQuestion:
+    """Directly first, then by its skeleton, so that neither takes from the other."""
+    console, errors = output_console(), error_console()
+    boards: list[Board] = []
+    live = Live(
+        console=console,
+        refresh_per_second=FRAMES_PER_SECOND,
+        transient=True,
+        get_renderable=lambda: _side_by_side([*boards, *[Text("")] * (len(arms) - len(boards))]),
+    )
+    answers = []
+    with live if is_shown and console.is_terminal else nullcontext():
+        for name, arm in zip(_WAYS, arms, strict=True):
+            if is_shown and not console.is_terminal:  # a terminal shows the answers themselves
+                errors.print(f"Answering {name} ...", style="dim")
+            graph = make_graph(arm, chat)
+            boards.append(Board())
+            answers.append(answer_of(await follow(graph, {"question": question}, None, boards[-1].feed)))
+    return ComparedQuestion(question, (answers[0], answers[1]))
+
+
+def _side_by_side(contents: Sequence[Any]) -> Table:
+    grid = Table.grid(Column(ratio=1), Column(ratio=1), expand=True)
+    panels = [Panel(each, title=name, title_align="left") for name, each in zip(_WAYS, contents, strict=True)]
+    grid.add_row(*panels)
+    return grid
+
+
+def _rows(direct: ArmAnswer, skeleton: ArmAnswer) -> list[tuple[str, str, str, str]]:
+    """A name, both figures, and how many times the first is the second."""
+
+    def row(name: str, read: Callable[[ArmAnswer], float | None], form: str) -> tuple[str, str, str, str]:
+        left, right = read(direct), read(skeleton)
+        ratio = f"{left / right:.2f}" if left is not None and right else ""
+        shown = [form.format(value) if value is not None else "-" for value in (left, right)]
+        return name, shown[0], shown[1], ratio
+
+    about = ", about" if skeleton.get("estimated") else ""
+    prices = [row("dollars", lambda each: each.get("cost"), "{:.4f}")] if find_spec("genai_prices") else []
+    return [
+        row("first word of the answer, s", lambda each: each.get("first_word"), "{:.2f}"),
+        row("whole answer, s", lambda each: each.get("seconds"), "{:.2f}"),
+        row(f"tokens in{about}", lambda each: each.get("input_tokens"), "{:,.0f}"),
+        row(f"tokens out{about}", lambda each: each.get("output_tokens"), "{:,.0f}"),
+        *prices,  # a model without a known price has a dash
+        row("model calls", lambda each: each.get("calls"), "{:.0f}"),
+        row("seconds a token out", _seconds_a_token, "{:.4f}"),
+    ]
+
+
+def _seconds_a_token(answer: ArmAnswer) -> float | None:
+    """What is left of the gain when one answer is simply shorter."""
+    seconds, tokens = answer.get("seconds"), answer.get("output_tokens")
+    return seconds / tokens if seconds is not None and tokens else None
+
+
+def figures(direct: ArmAnswer, skeleton: ArmAnswer) -> Table:
     """The figures of both ways, and the ratio between them."""
     table = Table(title=None, box=None, pad_edge=False)
     table.add_column("")
-    for heading in (direct.name, skeleton.name, "first / second"):
+    for heading in (*_WAYS, "first / second"):
         table.add_column(heading, justify="right")
-
-    def row(name: str, left: float | None, right: float | None, form: str) -> None:
-        ratio = f"{left / right:.2f}" if left is not None and right else ""
-        table.add_row(name, *(form.format(value) if value is not None else "-" for value in (left, right)), ratio)
-
-    row("first word, s", direct.first_word, skeleton.first_word, "{:.2f}")
-    row("whole answer, s", direct.total, skeleton.total, "{:.2f}")
-    # A provider that reports no tokens reports none at all: an answer has some.
-    about = ", about" if skeleton.estimated else ""
-    row(f"tokens in{about}", direct.input_tokens or None, skeleton.input_tokens or None, "{:,}")
-    row(f"tokens out{about}", direct.output_tokens or None, skeleton.output_tokens or None, "{:,}")
-    if find_spec("genai_prices") is not None:  # a model without a known price has a dash
-        row("dollars", direct.dollars, skeleton.dollars, "{:.4f}")
-    row("model calls", direct.calls, skeleton.calls, "{}")
-    row("seconds a token out", direct.seconds_per_token, skeleton.seconds_per_token, "{:.4f}")
+    for row in _rows(direct, skeleton):
+        table.add_row(*row)
     return table
+
+
+def _medians(compared: Sequence[ComparedQuestion]) -> tuple[ArmAnswer, ArmAnswer]:
+    def of(way: int) -> Any:
+        known: dict[str, list[float]] = {}
+        for each in compared:
+            answer: Mapping[str, Any] = each.answers[way]
+            for key in ("first_word", "seconds", "input_tokens", "output_tokens", "cost", "calls"):
+                if answer.get(key) is not None:
+                    known.setdefault(key, []).append(answer[key])
+        return {key: median(values) for key, values in known.items()}
+
+    return of(0), of(1)
+
+
+def _page(compared: Sequence[ComparedQuestion], *, is_embedded: bool) -> str:
+    from sot_graph.evaluation import tables
+
+    def table(title: str, answers: tuple[ArmAnswer, ArmAnswer]) -> tables.Table:
+        rows = [tables.TableRow(name=name, cells=cells) for name, *cells in _rows(*answers)]
+        return tables.Table(title=title, headings=(*_WAYS, "first / second"), rows=rows)
+
+    several = len(compared) > 1
+    page = tables.Page(
+        kicker="Skeleton-of-Thought, compared",
+        title=f"{len(compared)} questions, both ways" if several else compared[0].question,
+        lede="Each question answered directly first, then by its skeleton.",
+        notices=[_SHARED_CPU] if is_embedded else [],
+        tables=[
+            *([table(f"The median of {len(compared)} questions", _medians(compared))] if several else []),
+            *(table(each.question if several else "What each way took", each.answers) for each in compared),
+        ],
+        texts=[
+            (f"{each.question} – answered {name}", answer["answer"])  # noqa: RUF001 - a dash
+            for each in compared
+            for name, answer in zip(_WAYS, each.answers, strict=True)
+        ],
+    )
+    return tables.render_html(page)

@@ -28,7 +28,13 @@ from sot_graph.nodes import (
 from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
 from sot_graph.nodes.question_input import history_of, without_conversation
 from sot_graph.options import FRAME_PARTS
-from sot_graph.prompts.messages import expansion_messages, expansion_prefill, frame_messages, numbered_list
+from sot_graph.prompts.messages import (
+    expansion_messages,
+    expansion_opening,
+    expansion_prefill,
+    frame_messages,
+    numbered_list,
+)
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.shared_prompt import skeleton_call_messages
 from sot_graph.state import current_expansions
@@ -163,6 +169,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
                 index,
                 title,
                 prefill=expansion_prefill(prompts, point),
+                opening=expansion_opening(prompts, point),
                 trim_to_sentence=prompts.trim_to_sentence,
             ),
             start_event=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},

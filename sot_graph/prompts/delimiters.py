@@ -13,7 +13,10 @@ import re
 import unicodedata
 from functools import cache, lru_cache
 
-_NAMES = ("question", "point", "skeleton", "history", "comment", "tool_result", "written", "note")
+_NAMES = (
+    *("question", "point", "skeleton", "history", "comment", "tool_result", "written", "note"),
+    *("first_answer", "second_answer"),
+)
 _ONE_STROKE = dict.fromkeys("il", "[il]")
 """One stroke is one letter or the other, depending on who reads it."""
 _DELIMITER = re.compile(

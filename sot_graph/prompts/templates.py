@@ -84,6 +84,9 @@ class SotPrompts:
         expansion_system: The system message of standalone expansions; empty: `system`.
         expansion_examples: Worked examples before a standalone expansion.
         expansion_prefill: Like `skeleton_prefill`; may hold `{index}` and `{title}`.
+        expansion_openings: Words that points begin with, each point with the next one, from the first on again where
+            there are more points; an empty one leaves the beginning to the model. They go behind `expansion_prefill`,
+            and are part of the text: points that are written apart would all begin alike otherwise.
         expansion_settings: Like `skeleton_settings`, for each point's call.
         expansion_layout: `"shared"`: the skeleton call's messages, the skeleton as the assistant's answer, then
             `expansion`. `"standalone"`: a system message, the examples, then `expansion`.
@@ -149,8 +152,9 @@ class SotPrompts:
         "Good. Now write the text of this one point, and of no other:\n"
         "<point>{index}. {title}</point>\n"
         "Length: {point_length}. Write in the language of the question. Begin with the content at once: repeat "
-        "neither the title nor its number. Add no introduction or conclusion to the answer as a whole, and leave "
-        "to the other points what belongs to them."
+        "neither the title nor its number, add no heading, and open with what only this point has to say, not with a "
+        'definition ("... is a ..."), so that no two points begin alike. Add no introduction or conclusion to the '
+        "answer as a whole, and leave to the other points what belongs to them."
     )
     needed: str = (
         "These points, on which the next one builds, are written already. Do not repeat them:\n"
@@ -164,6 +168,7 @@ class SotPrompts:
     expansion_system: str = ""
     expansion_examples: tuple[Example, ...] = ()
     expansion_prefill: str = ""
+    expansion_openings: tuple[str, ...] = ()
     expansion_settings: Mapping[str, Any] = field(default_factory=dict)
     expansion_layout: Literal["shared", "standalone"] = "shared"
     opening: str = (
@@ -230,7 +235,7 @@ class SotPrompts:
         profile = tomllib.loads(Path(__file__).with_name("small_model.toml").read_text(encoding="utf-8"))
         for name, value in profile.items():  # all callers get the same object, so nothing in it can be changed
             if isinstance(value, list):
-                profile[name] = tuple((asked, answered) for asked, answered in value)
+                profile[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
             elif isinstance(value, dict):
                 profile[name] = MappingProxyType(value)
         return cls(**profile)

@@ -49,15 +49,19 @@ class TextCleaner:
         index: The point's index.
         title: Its title. With neither index nor title, nothing is taken away: the text isn't a point's.
         prefill: The beginning that was put into the model's mouth; some servers repeat it.
+        opening: The words of the prefill that belong to the text: they are put before it.
         trim_to_sentence: Whether `finish(cut_off=True)` cuts back to the last whole sentence.
     """
 
-    def __init__(self, index: int = 0, title: str = "", *, prefill: str = "", trim_to_sentence: bool = False) -> None:
+    def __init__(
+        self, index: int = 0, title: str = "", *, prefill: str = "", opening: str = "", trim_to_sentence: bool = False
+    ) -> None:
         self.says_something = False
         """Whether there is a word in it, or a picture."""
         self._index = index
         self._title = title
         self._prefill = prefill.strip()
+        self._opening = opening
         self._trim = trim_to_sentence
         self._given: list[str] = []
         self._held = ""
@@ -147,6 +151,8 @@ class TextCleaner:
             self._layers += 1
         if not self._held and not final:
             return False
+        if self._opening and self._held:
+            self._held = f"{self._opening} {self._held}"
         self._at_start = False
         return True
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from sot_graph.cli.ask_command import ReviewAbandonedError, review_on_terminal
-from sot_graph.cli.compare_command import WayFigures, figures
+from sot_graph.cli.compare_command import figures
 from sot_graph.cli.live_board import Board, screen_for
 from sot_graph.cli.process import waiting
 
@@ -192,13 +192,13 @@ def test_points_that_failed_or_were_late_are_told_by_more_than_their_colour(boar
 def compared(direct, skeleton):
     console = Console(width=100, color_system=None, file=io.StringIO())
     console.print(figures(direct, skeleton))
-    return {line[:20].strip(): line[20:].split() for line in console.file.getvalue().splitlines()}
+    return {line[:28].strip(): line[28:].split() for line in console.file.getvalue().splitlines()}
 
 
 def test_a_comparison_gives_the_figures_of_both_ways_and_their_ratio():
-    direct = WayFigures("directly", first_word=0.5, total=8.0, input_tokens=40, output_tokens=400, calls=1)
     rows = compared(
-        direct, WayFigures("by its skeleton", first_word=1.0, total=2.0, input_tokens=800, output_tokens=500, calls=9)
+        {"first_word": 0.5, "seconds": 8.0, "input_tokens": 40, "output_tokens": 400, "calls": 1},
+        {"first_word": 1.0, "seconds": 2.0, "input_tokens": 800, "output_tokens": 500, "calls": 9},
     )
     assert rows["whole answer, s"] == ["8.00", "2.00", "4.00"]
     assert rows["tokens out"] == ["400", "500", "0.80"]
@@ -206,7 +206,7 @@ def test_a_comparison_gives_the_figures_of_both_ways_and_their_ratio():
 
 
 def test_a_comparison_says_nothing_of_tokens_that_nobody_reported():
-    rows = compared(WayFigures("directly", total=8.0, calls=1), WayFigures("by its skeleton", total=2.0, calls=9))
+    rows = compared({"seconds": 8.0, "calls": 1}, {"seconds": 2.0, "calls": 9})
     assert rows["tokens in"] == rows["tokens out"] == rows["seconds a token out"] == ["-", "-"]
     assert rows["whole answer, s"] == ["8.00", "2.00", "4.00"]
 

@@ -147,6 +147,15 @@ def test_a_standalone_expansion_shares_its_beginning_with_the_other_points():
     first, second = (expansion(SotPrompts.small(), point=point) for point in POINTS[:2])
     assert first[:-2] == second[:-2]
     assert first[-1] == AIMessage("**Set clear goals**:")
+    assert second[-1].text.endswith(": When")  # each point has an opening of its own
+
+
+def test_openings_go_round_where_there_are_more_points():
+    prompts = SotPrompts(expansion_openings=("Yes,", "No,"))
+    points = [{**POINTS[0], "index": index} for index in (1, 2, 3)]
+    assert [expansion(prompts, point=point)[-1] for point in points] == [
+        *(AIMessage(opening) for opening in ("Yes,", "No,", "Yes,"))
+    ]
 
 
 @pytest.mark.parametrize("prompts", PROFILES.values(), ids=PROFILES)

@@ -135,6 +135,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._runs: dict[str, RecordedRun] = {}
+        self.feedback: list[dict[str, Any]] = []
 
     def take(self, operation: str, run_id: str, fields: Mapping[str, Any]) -> None:
         """Take a `post` or a `patch`. A patch leaves alone what it doesn't tell."""
@@ -145,6 +146,8 @@ class Runs:
     def take_part(self, name: str, content: bytes) -> None:
         """Take a part of a multipart body: `post.<id>`, `patch.<id>.outputs`, ..."""
         operation, run_id, *rest = name.split(".")
+        if operation == "feedback":
+            self.feedback.append(json.loads(content))
         if operation not in {"post", "patch"} or (rest and rest[0] not in _PARTS):
             return
         value = json.loads(content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,6 +40,7 @@ class TraceRecorder:
     Args:
         status: What it answers with: 401, 429 and 500 are how a LangSmith that doesn't want the traces answers.
         body: Sent in place of a proper answer: what no client expects.
+        replies: What it has by the paths that ask for it, such as `{"/datasets": [...]}`: of other paths, nothing.
 
     Example:
         >>> from langchain_core.tracers import LangChainTracer
@@ -54,9 +55,12 @@ class TraceRecorder:
         ['draft_skeleton', 'expand 1: Seed', 'expand 2: Soil', 'expand 3: Sun', 'join']
     """
 
-    def __init__(self, *, status: int = 200, body: bytes | None = None) -> None:
+    def __init__(
+        self, *, status: int = 200, body: bytes | None = None, replies: Mapping[str, Any] | None = None
+    ) -> None:
         self.status = status
         self.body = body
+        self.replies = replies or {}
         self._changed = threading.Condition()
         self._open = threading.Event()
         self._open.set()
@@ -97,6 +101,13 @@ class TraceRecorder:
         self._flush()
         with self._changed:
             return self._runs.all()
+
+    @property
+    def feedback(self) -> list[dict[str, Any]]:
+        """Every score that came, in order of arrival."""
+        self._flush()
+        with self._changed:
+            return self._runs.feedback
 
     def roots(self) -> list[RecordedRun]:
         """The traces, in the order of their beginning."""
@@ -169,6 +180,8 @@ class TraceRecorder:
                 for operation, runs in json.loads(body).items():
                     for run in runs:
                         self._runs.take(operation, run["id"], run)
+            elif method == "POST" and path.endswith("/feedback"):
+                self._runs.feedback.append(json.loads(body))
             elif method == "POST" and path.endswith("/runs"):
                 run = json.loads(body)
                 self._runs.take("post", run["id"], run)
@@ -219,8 +232,8 @@ def _handler_of(recorder: TraceRecorder) -> type[BaseHTTPRequestHandler]:
             recorder._open.wait(_LONGEST_HOLD)
             reply = recorder.body
             if reply is None:
-                is_info = self.path.endswith("/info") and recorder.status == HTTPStatus.OK
-                reply = json.dumps(_INFO if is_info else {}).encode()
+                known = {"/info": _INFO, **recorder.replies} if recorder.status == HTTPStatus.OK else {}
+                reply = json.dumps(known.get(self.path.partition("?")[0], {})).encode()
             try:
                 self.send_response(recorder.status)
                 self.send_header("Content-Type", "application/json")

@@ -1,0 +1,126 @@
+"""`sot-graph evaluate`: two arms over many questions, and a report of what is better, faster and dearer."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sot_graph.cli.process import error_console, opened_model, output_console
+from sot_graph.default_model import choose_model
+from sot_graph.errors import SotConfigError, SotError
+
+if TYPE_CHECKING:
+    from sot_graph.evaluation.study import Study
+
+_PACKAGES = ("inspect_ai", "scipy", "rapidfuzz", "py3langid")
+_WORKERS = 4
+_LANGSMITH = "langsmith:"
+
+
+def evaluate_model(
+    questions: str | None,
+    *,
+    model: str | None,
+    base_url: str | None,
+    judge: str | None,
+    judge_base_url: str | None,
+    arms: tuple[str, str],
+    limit: int,
+    out: Path,
+    workers: int | None,
+    langsmith: str | None,
+) -> None:
+    """Run the study and write its files. The arguments are those of the command."""
+    if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
+        message = f"sot-graph evaluate needs the extra eval ({missing[0]} is missing): pip install 'sot-graph[eval]'"
+        raise SotConfigError(message)
+    if langsmith is None and questions is None:
+        message = "give the questions: a .jsonl or .csv file, own, mt-bench or langsmith:NAME."
+        raise SotConfigError(message)
+    from sot_graph.evaluation.arms import Arm
+    from sot_graph.evaluation.question_sets import read_questions
+    from sot_graph.evaluation.study import Study, StudyPlan
+
+    source = questions or f"{_LANGSMITH}{langsmith}"
+    chosen = (Arm.parse(arms[0]), Arm.parse(arms[1]))
+    asked = read_questions(source, limit)
+    choice = choose_model(model, base_url)
+    with ExitStack() as stack:
+        chat, is_embedded = stack.enter_context(opened_model(model, base_url))
+        plan = StudyPlan(out=out, questions=asked, arms=chosen, model=choice.label, judge=judge, source=source)
+        study = Study(plan, chat, None if judge is None else _judge_model(judge, judge_base_url))
+        stack.callback(study.close)
+        at_once = workers or (1 if is_embedded else _WORKERS)
+        if langsmith is not None:
+            rows = _run_on_langsmith(study, langsmith, at_once)
+        else:
+            rows = _run_in_inspect(study, at_once)
+    _write_report(study, rows)
+
+
+def _judge_model(judge: str, base_url: str | None) -> Any:
+    from sot_graph.llm.resolve import resolve_model
+
+    return resolve_model(judge, base_url=base_url, argument="--judge")
+
+
+def _run_in_inspect(study: Study, workers: int) -> list[dict[str, Any]]:
+    from inspect_ai import eval as run_task
+
+    from sot_graph.evaluation.inspect_task import study_task
+
+    rows: list[dict[str, Any]] = []
+    errors = error_console()
+    columns = (TextColumn("questions"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        bar = progress.add_task("questions", total=len(study.plan.questions))
+
+        def on_row(row: dict[str, Any]) -> None:
+            rows.append(row)
+            progress.advance(bar)
+
+        log = run_task(
+            study_task(study, on_row),
+            model="none/none",
+            log_dir=os.fspath(study.plan.out / "logs"),
+            display="none",
+            max_samples=workers,
+            max_tasks=1,
+        )[0]
+    if study.failure is not None:
+        raise study.failure
+    if log.status != "success":
+        what = "was interrupted" if log.status == "cancelled" else f"ended early: {log.error and log.error.message}"
+        message = f"the study {what}. The same command goes on where it stopped."
+        raise SotError(message)
+    return rows
+
+
+def _run_on_langsmith(study: Study, dataset: str, workers: int) -> list[dict[str, Any]]:
+    import asyncio
+
+    from sot_graph.evaluation.langsmith_study import evaluate_on_langsmith
+
+    return asyncio.run(evaluate_on_langsmith(study, dataset, workers=workers))
+
+
+def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
+    from sot_graph.evaluation.findings import find
+    from sot_graph.evaluation.study_report import headline, study_page
+    from sot_graph.evaluation.tables import render_html, render_markdown
+
+    out = study.plan.out
+    study.save(rows)
+    found = find(rows)
+    page = study_page(found, study.plan)
+    (out / "report.html").write_text(render_html(page), encoding="utf-8", errors="replace")
+    (out / "report.md").write_text(render_markdown(page), encoding="utf-8", errors="replace")
+    output = output_console()
+    for line in [*headline(found), *page.notices]:
+        output.print(line, markup=False, soft_wrap=True)
+    error_console().print(f"Wrote {out}/report.html, report.md, rows.jsonl.", style="dim", markup=False)

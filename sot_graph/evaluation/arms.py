@@ -1,0 +1,173 @@
+"""An arm of a study: one way to answer, with its settings; and what an answer by it took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import TypedDict
+
+from sot_graph.errors import SotConfigError
+from sot_graph.options import SotOptions
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+    from langgraph.cache.base import BaseCache
+
+_WAYS = ("direct", "skeleton")
+_MODELS = ("model", "skeleton_model")
+_ROUTERS = ("learned", "model", "cascade")
+_OPTIONS = frozenset(each.name for each in fields(SotOptions)) - {"stream", "review_skeleton"}
+
+
+class ArmAnswer(TypedDict, total=False):
+    """An answer, and what it took. Seconds, from the question on; `None` is what nobody told."""
+
+    answer: str
+    error: str | None
+    """Why there is no answer."""
+    route: str | None
+    expansions: list[dict[str, Any]]
+    seconds: float | None
+    first_word: float | None
+    """When the first word of the answer could be read."""
+    input_tokens: int | None
+    output_tokens: int | None
+    calls: int | None
+    estimated: bool
+    """Whether some of the tokens are estimated, since the provider told none."""
+    cost: float | None
+    """In US dollars, where the prices of all its models are known."""
+    resumed: bool
+    """Whether some of it is kept from before a kill: then its times are of no one answer, and don't count."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to answer.
+
+    Example:
+        >>> Arm.parse("skeleton,dispatch=pipelined,max_points=5").options
+        {'dispatch': 'pipelined', 'max_points': 5}
+    """
+
+    name: str
+    """As it was written on the command line."""
+    way: str
+    """`"direct"` or `"skeleton"`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of `SotOptions`."""
+    router: str | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+    """The names of other models than the study's, as `model` and `skeleton_model`."""
+
+    @classmethod
+    def parse(cls, text: str) -> Arm:
+        """An arm from `way,key=value,...`. Keys are those of `SotOptions`, `router`, `model` and `skeleton_model`.
+
+        Raises:
+            SotConfigError: No such way or key, or a value that the option doesn't take.
+        """
+        way, *rest = (each.strip() for each in text.split(","))
+        if way not in _WAYS:
+            message = f"an arm begins with {' or '.join(_WAYS)}, such as skeleton,dispatch=pipelined; not with {way!r}."
+            raise SotConfigError(message)
+        settings: dict[str, Any] = {}
+        for each in rest:
+            key, is_given, value = each.partition("=")
+            if not is_given or key not in {*_OPTIONS, *_MODELS, "router"}:
+                known = ", ".join(("router", *_MODELS, *sorted(_OPTIONS)))
+                message = f"the arm {text!r} has {each!r}, which is no key=value of: {known}."
+                raise SotConfigError(message)
+            settings[key] = _value(value) if key in _OPTIONS else value
+        if (router := settings.get("router")) not in {None, *_ROUTERS}:
+            message = f"the arm {text!r}: router is one of {', '.join(_ROUTERS)}; not {router!r}."
+            raise SotConfigError(message)
+        options = {key: settings[key] for key in settings if key in _OPTIONS}
+        _options_of(options)
+        models = {key: settings[key] for key in settings if key in _MODELS}
+        return cls(text, way, options, router, models)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _options_of(options: Mapping[str, Any]) -> SotOptions:
+    if "max_points" in options and "min_points" not in options:
+        options = {**options, "min_points": max(1, min(SotOptions().min_points, options["max_points"]))}
+    # Streamed, or there would be no time of the first word.
+    return SotOptions(**{**options, "stream": True})
+
+
+def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None = None) -> Any:
+    """The graph that answers by an arm.
+
+    Args:
+        arm: The arm.
+        model: The study's model, where the arm names no other.
+        cache: Where the pieces of an answer are kept.
+
+    Raises:
+        SotConfigError: A model that there is not.
+    """
+    from sot_graph.graph import create_sot_graph
+    from sot_graph.llm.resolve import resolve_model
+    from sot_graph.routing.learned_router import LearnedRouter
+    from sot_graph.routing.model_router import CascadeRouter, ModelRouter
+
+    writer = resolve_model(arm.models["model"]) if "model" in arm.models else model
+    routers: dict[str | None, Any] = {
+        None: lambda: (lambda _question, _history: "direct") if arm.way == "direct" else None,
+        "learned": LearnedRouter,
+        "model": ModelRouter,
+        "cascade": lambda: CascadeRouter(LearnedRouter(), ModelRouter()),
+    }
+    return create_sot_graph(
+        writer,
+        skeleton_model=arm.models.get("skeleton_model"),
+        options=_options_of(arm.options),
+        router=routers[arm.router](),
+        cache=cache,
+    )
+
+
+async def answer_with(graph: Any, question: str) -> ArmAnswer:
+    """Answer a question by an arm's graph. A run that fails is an answer with an error: the study goes on."""
+    from sot_graph.llm.provider_errors import explain
+
+    try:
+        result = await graph.ainvoke({"question": question})
+    except SotConfigError:  # a wrong key or model: every other question would fail, too
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is this answer's
+        return {"answer": "", "error": explain(error), "expansions": []}
+    return answer_of(result)
+
+
+def answer_of(result: Mapping[str, Any]) -> ArmAnswer:
+    """What a graph's result says of an answer."""
+    from sot_graph.report.metrics import measure_run
+
+    run = measure_run(result)
+    keys = ("title", "text", "status", "truncated")
+    return {
+        "answer": run.answer,
+        "error": None if run.answer.strip() else "the answer is empty",
+        "route": run.route,
+        "expansions": [{key: each.get(key) for key in keys} for each in result.get("expansions") or []],
+        "seconds": run.total,
+        "first_word": run.time_to_first_word,
+        # A provider that reports no tokens reports none at all: an answer has some.
+        "input_tokens": run.input_tokens or None,
+        "output_tokens": run.output_tokens or None,
+        "calls": run.calls,
+        "estimated": run.estimated,
+        "cost": None if run.unpriced else run.cost,
+        "resumed": bool(run.cache_hits),
+    }

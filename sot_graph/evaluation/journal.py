@@ -1,0 +1,114 @@
+"""`Journal`: what a study has paid for, one flushed line each, so that a study that was killed goes on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from langgraph.cache.base import BaseCache
+
+from sot_graph.errors import SotConfigError
+
+Key: TypeAlias = tuple[str, ...]
+
+_place: ContextVar[Key | None] = ContextVar("sot_graph_journal_place", default=None)
+"""The arm and the question that are being answered."""
+
+
+class Journal:
+    """An append-only file of JSON lines: a value under a key, the last line wins.
+
+    Args:
+        path: The file; made if it isn't there. A half line at its end, as a kill leaves it, is cut off.
+        settings: What a study must not change on the way. They are the first line.
+
+    Raises:
+        SotConfigError: The file is of a study with other settings.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self._kept: dict[Key, Any] = {}
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        whole, half = lines[:-1], lines[-1]
+        for line in whole:
+            key, value = json.loads(line)
+            self._kept[tuple(key)] = value
+        self._file = path.open("ab")
+        if half:
+            self._file.truncate(path.stat().st_size - len(half))
+        before = self.get(("settings",))
+        if before is None:
+            self.put(("settings",), dict(settings))
+        elif changed := [name for name in settings if before.get(name) != settings[name]]:
+            self.close()
+            name = changed[0]
+            message = (
+                f"{path.parent} holds a study with {name} {before.get(name)!r}, not {settings[name]!r}: "
+                "name another folder, or the same settings."
+            )
+            raise SotConfigError(message)
+
+    def get(self, key: Key) -> Any:
+        """What is kept under a key; `None`: nothing."""
+        return self._kept.get(key)
+
+    def put(self, key: Key, value: Any) -> None:
+        """Keep a JSON value. It is in the file when this returns: only the machine's own end can take it away."""
+        self._kept[key] = value
+        self._file.write(json.dumps([key, value]).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+@contextmanager
+def answering(*place: str) -> Iterator[None]:
+    """Within this block, pieces of answers are kept for this arm and question, and for no other."""
+    token = _place.set(place)
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
+class PieceCache(BaseCache[Any]):
+    """LangGraph's cache, in a journal: the skeleton and the points of an answer that was cut off by a kill.
+
+    They are read by the same arm for the same question only, so that no arm is spared a call by another one.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def get(self, keys: Sequence[tuple[tuple[str, ...], str]]) -> dict[tuple[tuple[str, ...], str], Any]:
+        """What is kept of these."""
+        place = _place.get()
+        kept = {} if place is None else {key: self._journal.get(("piece", *place, key[1])) for key in keys}
+        return {key: value for key, value in kept.items() if value is not None}
+
+    def set(self, pairs: Mapping[tuple[tuple[str, ...], str], tuple[Any, int | None]]) -> None:
+        """Keep these."""
+        if (place := _place.get()) is not None:
+            for (_, key), (value, _seconds) in pairs.items():
+                self._journal.put(("piece", *place, key), value)
+
+    async def aget(self, keys: Sequence[tuple[tuple[str, ...], str]]) -> dict[tuple[tuple[str, ...], str], Any]:
+        """As `get`."""
+        return self.get(keys)
+
+    async def aset(self, pairs: Mapping[tuple[tuple[str, ...], str], tuple[Any, int | None]]) -> None:
+        """As `set`."""
+        self.set(pairs)
+
+    def clear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
+        """Nothing is taken out of a journal."""
+
+    async def aclear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
+        """As `clear`."""

@@ -1,0 +1,193 @@
+"""`Study`: every question answered by two arms, judged in both orders, and kept: a kill costs next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sot_graph.errors import SotConfigError
+from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_with, make_graph
+from sot_graph.evaluation.journal import Journal, PieceCache, answering
+from sot_graph.evaluation.judge import ASPECTS, PROMPT_VERSION, Judge
+from sot_graph.evaluation.statistics import settle
+from sot_graph.evaluation.text_checks import check_answer
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import Runnable
+
+    from sot_graph.evaluation.question_sets import Question
+
+_JOURNAL = "journal.jsonl"
+_ROWS = "rows.jsonl"
+_ORDERS = ("forward", "backward")
+"""Forward: the first arm's answer stands first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyPlan:
+    """What a study asks, of whom, and where it keeps what comes of it."""
+
+    out: Path
+    questions: Sequence[Question]
+    arms: tuple[Arm, Arm]
+    """The one to compare with, such as the direct answer, and the one that is to be better."""
+    model: str
+    """The model's name, as a reader of the report knows it."""
+    judge: str | None = None
+    """The judge's name."""
+    source: str = ""
+    """Where the questions are from."""
+
+
+class Study:
+    """Two arms over many questions. What has been paid for is in the journal, and is never asked for again.
+
+    Args:
+        plan: What is asked.
+        model: The model that answers, where an arm names no other.
+        judge: The model that compares; `None`: nothing is judged.
+
+    Raises:
+        SotConfigError: The folder is of another study, or can't be written to; an arm names a model that there is not.
+    """
+
+    def __init__(
+        self, plan: StudyPlan, model: Runnable[Any, Any], judge: Runnable[Any, Any] | str | None = None
+    ) -> None:
+        self.plan = plan
+        self.failure: SotConfigError | None = None
+        """What ended the study, and would end it again: a wrong key, a model that there is not."""
+        first, second = plan.arms
+        if first.name == second.name:
+            message = f"both arms are {first.name!r}: there is nothing to compare."
+            raise SotConfigError(message)
+        try:
+            plan.out.mkdir(parents=True, exist_ok=True)
+            self._journal = Journal(plan.out / _JOURNAL, {"model": plan.model})
+        except OSError as error:
+            message = f"{plan.out} can't be written to: {error.strerror}."
+            raise SotConfigError(message) from error
+        try:
+            cache = PieceCache(self._journal)
+            self._graphs = {arm.name: make_graph(arm, model, cache) for arm in plan.arms}
+            self._judge = None if judge is None else Judge(judge)
+        except BaseException:
+            self.close()
+            raise
+
+    async def answer(self, question: Question) -> list[ArmAnswer]:
+        """Both arms' answers. They come one after the other, so that neither takes from the other's speed.
+
+        Every other question begins with the second arm: what is warm by then helps both alike.
+        """
+        answers: dict[str, ArmAnswer] = {}
+        arms = self.plan.arms if _is_even(question) else self.plan.arms[::-1]
+        for arm in arms:
+            answers[arm.name] = await self._answer_by(arm, question)
+        return [answers[arm.name] for arm in self.plan.arms]
+
+    async def _answer_by(self, arm: Arm, question: Question) -> ArmAnswer:
+        key = ("answer", arm.name, *_key_of(question))
+        kept: ArmAnswer | None = self._journal.get(key)
+        if kept is not None:
+            return kept
+        try:
+            with answering(arm.name, *_key_of(question)):
+                answer = await answer_with(self._graphs[arm.name], question.text)
+        except SotConfigError as error:
+            self.failure = error
+            raise
+        if not answer["error"]:  # else it is asked for again when the study goes on
+            self._journal.put(key, answer)
+        return answer
+
+    async def judge(self, question: Question, answers: Sequence[ArmAnswer]) -> dict[str, dict[str, str]] | None:
+        """The verdicts in both orders; `None`: nobody judges, or there is nothing to compare."""
+        if self._judge is None or any(answer["error"] for answer in answers):
+            return None
+        texts = [answer["answer"] for answer in answers]
+        try:
+            verdicts = await asyncio.gather(
+                *(self._verdict(question, order, texts[::step]) for order, step in zip(_ORDERS, (1, -1), strict=True))
+            )
+        except SotConfigError as error:
+            self.failure = error
+            raise
+        found = {order: verdict for order, verdict in zip(_ORDERS, verdicts, strict=True) if verdict is not None}
+        return found if len(found) == len(_ORDERS) else None
+
+    async def _verdict(self, question: Question, order: str, texts: Sequence[str]) -> dict[str, str] | None:
+        # Of these very texts: an answer that was written again is judged again.
+        judged = _hash([self.plan.judge, PROMPT_VERSION, *texts])
+        key = ("verdict", order, judged, *_key_of(question))
+        verdict: dict[str, str] | None = self._journal.get(key)
+        if verdict is None and self._judge is not None:
+            verdict = await self._judge.compare(question.text, *texts)
+            if verdict is not None:
+                self._journal.put(key, verdict)
+        return verdict
+
+    async def row(self, question: Question) -> dict[str, Any]:
+        """Everything about one question, as `rows.jsonl` has it. Asks whatever has not been asked yet."""
+        answers = await self.answer(question)
+        return make_row(question, self.plan.arms, answers, await self.judge(question, answers))
+
+    def save(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write `rows.jsonl`, in the order of the questions."""
+        order = {question.id: number for number, question in enumerate(self.plan.questions)}
+        lines = [json.dumps(row, ensure_ascii=False) for row in sorted(rows, key=lambda row: order[row["id"]])]
+        (self.plan.out / _ROWS).write_text("\n".join([*lines, ""]), encoding="utf-8", errors="replace")
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+
+def make_row(
+    question: Question,
+    arms: Sequence[Arm],
+    answers: Sequence[ArmAnswer],
+    verdicts: dict[str, dict[str, str]] | None = None,
+) -> dict[str, Any]:
+    """What is known of one question: the arms' answers with their checks, and what the judge made of them."""
+    preferences = None
+    if verdicts is not None:
+        forward, backward = (verdicts[order] for order in _ORDERS)
+        settled = {aspect: settle(forward[aspect], backward[aspect]) for aspect in ASPECTS}  # type: ignore[arg-type]
+        preferences = {name: {"outcome": each.outcome, "conflict": each.conflict} for name, each in settled.items()}
+    return {
+        "id": question.id,
+        "question": question.text,
+        "category": question.category,
+        "expected_route": question.route,
+        "arms": [
+            {
+                "arm": arm.name,
+                **answer,
+                "checks": None
+                if answer["error"]
+                else check_answer(question.text, answer["answer"], answer["expansions"]),
+            }
+            for arm, answer in zip(arms, answers, strict=True)
+        ],
+        "verdicts": verdicts,
+        "preferences": preferences,
+    }
+
+
+def _key_of(question: Question) -> tuple[str, str]:
+    """An id alone may come to name another question in an edited file."""
+    return question.id, _hash([question.text])
+
+
+def _hash(values: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def _is_even(question: Question) -> bool:
+    return int(_hash([question.id]), 16) % 2 == 0

@@ -1,0 +1,65 @@
+"""`sot-graph compare`: both ways, as text, as JSON and as a page."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from sot_graph.cli.app import app
+from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+
+TITLES = ["Alpha one", "Beta two", "Gamma three"]
+
+
+@pytest.fixture
+def endpoint():
+    responder = SkeletonResponder(titles=TITLES, text=lambda ask: f"About <{ask.title or 'all'}>.")
+    with SimulatedEndpoint(responder, physics=Physics.instant()) as running:
+        yield running
+
+
+def compare(endpoint, *arguments):
+    return CliRunner().invoke(app, ["compare", *arguments, "--model", "m", "--base-url", endpoint.base_url])
+
+
+def test_both_answers_and_their_figures_are_printed(endpoint):
+    done = compare(endpoint, "How?")
+    assert done.exit_code == 0
+    assert "Answered directly\n\nAbout <all>." in done.stdout
+    assert "Gamma three" in done.stdout
+    assert "first word of the answer, s" in done.stdout
+    assert [line.split()[-3:-1] for line in done.stdout.splitlines() if "model calls" in line] == [["1", "4"]]
+
+
+def test_json_has_a_line_a_question_and_a_file_has_many(endpoint, tmp_path):
+    file = tmp_path / "questions.txt"
+    file.write_text("How?\nWhy?\n")
+    done = compare(endpoint, "--file", str(file), "--json", "--max-points", "2")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["question"] for row in rows] == ["How?", "Why?"]
+    assert [row["skeleton"]["calls"] for row in rows] == [3, 3]
+    assert {row["direct"]["route"] for row in rows} == {"direct"}
+    assert all(row["skeleton"]["seconds"] >= row["skeleton"]["first_word"] > 0 for row in rows)
+
+
+def test_a_report_holds_both_answers_and_the_medians(endpoint, tmp_path):
+    file, page = tmp_path / "questions.txt", tmp_path / "page.html"
+    file.write_text("How?\nWhy?\n")
+    done = compare(endpoint, "--file", str(file), "--report", str(page))
+    assert done.exit_code == 0
+    assert "The median of 2 questions" in done.stdout
+    html = page.read_text()
+    assert "The median of 2 questions" in html
+    assert "About &lt;all&gt;." in html
+    assert "<script" not in html
+
+
+def test_a_report_that_can_not_be_written_is_told_before_anything_is_asked(endpoint, tmp_path):
+    done = compare(endpoint, "How?", "--report", str(tmp_path))
+    assert done.exit_code == 2
+    assert "that is a folder" in " ".join(done.stderr.split())
+    assert endpoint.requests == []
+
+
+def test_no_question_and_no_file_is_bad_usage(endpoint):
+    assert compare(endpoint).exit_code == 2

@@ -1,0 +1,133 @@
+"""`sot-graph evaluate` from the command line to its files, and as an experiment of LangSmith."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sot_graph.cli.app import app
+from sot_graph.evaluation.arms import Arm
+from sot_graph.evaluation.langsmith_study import evaluate_on_langsmith
+from sot_graph.evaluation.question_sets import questions_of_examples
+from sot_graph.evaluation.study import Study, StudyPlan
+from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
+from tests.support.trace_recorder import TraceRecorder
+
+TEXTS = ["How can I sleep better?", "How do plants grow?", "What is 17 * 23?"]
+
+
+@pytest.fixture
+def endpoint():
+    with SimulatedEndpoint(SkeletonResponder(points=3), physics=Physics.instant()) as running:
+        yield running
+
+
+@pytest.fixture
+def command(tmp_path, endpoint, monkeypatch):
+    """Runs the command in this test's folder, on three questions."""
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # where Inspect notes which logs it is writing
+    monkeypatch.chdir(tmp_path)
+    Path("q.jsonl").write_text("".join(json.dumps({"question": text, "category": "c"}) + "\n" for text in TEXTS))
+
+    def run(*arguments):
+        model = ("--model", "m", "--base-url", endpoint.base_url)
+        return CliRunner().invoke(app, ["evaluate", *arguments, *model])
+
+    return run
+
+
+@pytest.mark.timeout(600)  # Inspect alone takes seconds to import, and minutes on a machine that is busy
+# Inspect and the packages that it imports warn of their own use of one another.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+def test_the_command_answers_judges_and_reports(command, endpoint):
+    done = command("q.jsonl", "--out", "runs/x")
+    assert done.exit_code == 0, done.output
+    asked = len(endpoint.requests)
+    judged = command("q.jsonl", "--out", "runs/x", "--judge", "j", "--judge-base-url", endpoint.base_url)
+    assert judged.exit_code == 0, judged.output
+    assert len(endpoint.requests) == asked + 2 * len(TEXTS)  # the answers were kept
+    assert "Net win rate: +0.0 points" in judged.stdout
+    assert {path.name for path in Path("runs/x").iterdir()} == {
+        *("journal.jsonl", "logs", "report.html", "report.md", "rows.jsonl")
+    }
+    rows = [json.loads(line) for line in Path("runs/x/rows.jsonl").read_text().splitlines()]
+    assert [row["question"] for row in rows] == TEXTS
+    from inspect_ai.log import list_eval_logs, read_eval_log
+
+    logs = [read_eval_log(info) for info in list_eval_logs("runs/x/logs")]
+    assert [log.status for log in logs] == ["success", "success"]
+    last = max(logs, key=lambda log: len(log.results.scores))
+    scores = {score.name: score.metrics["mean"].value for score in last.results.scores}
+    assert scores["general"] == 0.0
+    assert scores["general: conflict"] == 1.0
+    assert "skeleton: equal_openings" in scores
+
+    endpoint.faults = [Fault(Status(401))]
+    refused = command("q.jsonl", "--out", "runs/y")
+    assert refused.exit_code == 1
+    assert "401" in refused.stderr or "key" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give the questions"),
+        (["nowhere.jsonl"], "nowhere.jsonl can't be read"),
+        (["q.jsonl", "--arms", "direct", "sideways"], "an arm begins with direct or skeleton"),
+        (["q.jsonl", "--arms", "direct", "direct"], "nothing to compare"),
+    ],
+)
+def test_bad_usage_is_told_before_anything_is_asked(command, endpoint, arguments, said):
+    done = command(*arguments)
+    assert done.exit_code in {1, 2}
+    assert said in " ".join(done.stderr.split())
+    assert endpoint.requests == []
+
+
+DATASET = {"id": "11111111-1111-1111-1111-111111111111", "name": "plants", "created_at": "2026-01-01T00:00:00Z"}
+EXAMPLES = [
+    {
+        "id": f"22222222-2222-2222-2222-22222222222{number}",
+        "dataset_id": DATASET["id"],
+        "inputs": {"question": text},
+        "outputs": {},
+        "metadata": {"category": "c"},
+        "created_at": "2026-01-01T00:00:00Z",
+        "modified_at": "2026-01-01T00:00:00Z",
+    }
+    for number, text in enumerate(TEXTS)
+]
+
+
+async def test_a_study_is_an_experiment_of_langsmith_with_the_scores_as_feedback(tmp_path, endpoint):
+    experiment = {"id": "33333333-3333-3333-3333-333333333333", "name": "x", "start_time": DATASET["created_at"]}
+    experiment |= {"tenant_id": experiment["id"], "reference_dataset_id": DATASET["id"]}
+    replies = {
+        "/datasets": [DATASET],
+        f"/datasets/{DATASET['id']}": DATASET,
+        "/examples": EXAMPLES,
+        "/sessions": experiment,
+        f"/sessions/{experiment['id']}": experiment,
+    }
+    with TraceRecorder(replies=replies) as recorder:
+        client = recorder.client()
+        questions = questions_of_examples(client.list_examples(dataset_name="plants"), "plants")
+        assert [question.text for question in questions] == TEXTS
+        arms = (Arm.parse("direct"), Arm.parse("skeleton"))
+        plan = StudyPlan(out=tmp_path, questions=questions, arms=arms, model="m", judge="j", source="langsmith:plants")
+        study = Study(plan, endpoint.chat_model(), endpoint.chat_model())
+        try:
+            rows = await evaluate_on_langsmith(study, "plants", workers=2, client=client)
+        finally:
+            study.close()
+        feedback = recorder.feedback
+        roots = [root for root in recorder.roots() if root.fields.get("reference_example_id")]
+    assert {row["question"] for row in rows} == set(TEXTS)
+    assert {root.fields["reference_example_id"] for root in roots} == {example["id"] for example in EXAMPLES}
+    keys = {each["key"] for each in feedback}
+    assert {"net_general", "conflict_general", "skeleton equal_openings", "direct seconds"} <= keys
+    general = [each["score"] for each in feedback if each["key"] == "net_general"]
+    assert general == [0, 0, 0]
