@@ -60,7 +60,9 @@ async def measure(rate: int, limit: int | None) -> tuple[Provider, list[float], 
     """The provider, how long each question took, and how many have a point that could not be written."""
     provider = Provider()
     graph = create_sot_graph(
-        PacedModel(responder=provider.answer), options=SotOptions(stream=False), limiter=CallLimiter(limit) if limit else None
+        PacedModel(responder=provider.answer),
+        options=SotOptions(stream=False),
+        limiter=CallLimiter(limit) if limit else None,
     )
     now = asyncio.get_running_loop().time
 

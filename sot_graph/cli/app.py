@@ -17,7 +17,7 @@ from sot_graph.cli.process import (
     end_process,
     exit_status,
     interrupted,
-    read_question,
+    read_questions,
 )
 from sot_graph.errors import SotConfigError
 
@@ -251,7 +251,7 @@ def compare(
 
     _run(
         lambda: compare_ways(
-            [read_question(each) for each in _questions(question, file)],
+            read_questions(question, file),
             model=model,
             base_url=base_url,
             max_points=max_points,

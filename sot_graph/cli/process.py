@@ -28,6 +28,8 @@ from sot_graph.errors import SotConfigError, SotError
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from langchain_core.runnables import Runnable
     from langsmith import Client
 
@@ -258,6 +260,29 @@ def read_question(given: str, *, reviewed: bool = False) -> str:
         message = f"the question has {len(question):,} characters; it may have {most:,}."
         raise SotConfigError(message)
     return question
+
+
+def read_questions(question: str | None, file: Path | None) -> list[str]:
+    """The one question of the command line, or those of its `--file`."""
+    if (question is None) == (file is None):
+        message = "give one question, or --file with one a line."
+        raise SotConfigError(message)
+    return [read_question(question or "")] if file is None else question_lines(file, "--file")
+
+
+def question_lines(file: Path, option: str) -> list[str]:
+    """The questions of a file, one a line. `option` names it in messages."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        message = f"{option} {file} can't be read: {reason}."
+        raise SotConfigError(message) from error
+    questions = [line for line in lines if line.strip()]
+    if not questions:
+        message = f"{option} {file} holds no question."
+        raise SotConfigError(message)
+    return questions
 
 
 def _read_input() -> str:

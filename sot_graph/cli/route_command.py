@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.cli.process import opened_model, print_json, read_question
+from sot_graph.cli.process import opened_model, print_json, question_lines, read_questions
 from sot_graph.errors import SotConfigError
 from sot_graph.routing.learned_router import LearnedRouter, checked_labels, shipped_weights
 from sot_graph.routing.learned_training import RouterFigures, cross_validate, features_of, probability_of
@@ -39,10 +39,7 @@ def route_questions(
     as_json: bool,
 ) -> None:
     """Print what a router says of one question, or of a file's."""
-    if (question is None) == (file is None):
-        message = "give one question, or --file with one a line."
-        raise SotConfigError(message)
-    questions = [read_question(question or "")] if file is None else _lines(file, "--file")
+    questions = read_questions(question, file)
 
     def show(each: str, decision: RouteDecision) -> None:
         if as_json:
@@ -111,7 +108,7 @@ def train_router(file: Path, label_with: str | None, base_url: str | None, save:
 
 def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
     """The questions of a CSV file with their labels; without labels, also those of a file with one a line."""
-    lines = _lines(file, "--train")
+    lines = question_lines(file, "--train")
     separator = ";" if lines[0].count(";") > lines[0].count(",") else ","
     with file.open(encoding="utf-8-sig", newline="") as opened:  # a question may have several lines
         rows = list(csv.DictReader(opened, delimiter=separator))
@@ -131,17 +128,3 @@ def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
         message = f"--train {file}: a label is skeleton or direct, not {unknown[0]!r}."
         raise SotConfigError(message)
     return [str(row["question"]) for row in rows], [_LABELS[label] for label in labels]
-
-
-def _lines(file: Path, option: str) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        message = f"{option} {file} can't be read: {reason}."
-        raise SotConfigError(message) from error
-    questions = [line for line in lines if line.strip()]
-    if not questions:
-        message = f"{option} {file} holds no question."
-        raise SotConfigError(message)
-    return questions
