@@ -37,7 +37,7 @@ def answers(text):
 
 
 def calls_of(result):
-    return {stage: used["calls"] for stage, used in result["usage"].items() if used["calls"]}
+    return {stage: used["calls"] for stage, used in result["usage"].items() if used.get("calls")}
 
 
 def sent_tokens(endpoint):
