@@ -99,3 +99,21 @@ def test_a_hit_of_the_models_own_cache_costs_neither_a_call_nor_a_token():
     meter.begin_call("skeleton")
     meter.add_tokens("skeleton", {"input_tokens": 7, "output_tokens": 2, "total_tokens": 9, "total_cost": 0})
     assert meter.usage["skeleton"] == {**empty_usage()["total"], "cache_hits": 1}
+
+
+def test_what_a_call_turns_out_to_be_for_is_counted_there():
+    class Price:
+        name = "m"
+
+        def dollars(self, counts):
+            return counts["total_tokens"] / 1000
+
+    meter = UsageMeter()
+    meter.begin_call("direct")
+    meter.add_tokens("direct", {"input_tokens": 20, "output_tokens": 30, "total_tokens": 50}, price=Price())
+    meter.begin_call("skeleton")
+    meter.move("direct", "skeleton")
+    used = meter.usage
+    assert (used["skeleton"]["calls"], used["direct"]["calls"], used["total"]["calls"]) == (2, 0, 2)
+    assert (used["skeleton"]["output_tokens"], used["total"]["output_tokens"]) == (30, 30)
+    assert used["cost"] == {"skeleton": 0.05, "total": 0.05}
