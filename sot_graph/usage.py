@@ -93,6 +93,9 @@ class UsageMeter:
         """Count what a stage has cost under another: only a reply tells what some calls are for."""
         moved = add_usage(None, cast("Usage", {to: self._stages.pop(stage, {})}))
         self._stages[to] = add_usage(self.usage, moved)[to]
+        cost = cast("dict[str, float]", (self._cost or {}).get("cost", {}))
+        if stage in cost:
+            cost[to] = cost.get(to, 0.0) + cost.pop(stage)
 
     def add_cache_hit(self, stage: Stage) -> None:
         """Count a result taken from the graph's own cache: it costs neither a call nor a token."""

@@ -10,7 +10,7 @@ from sot_graph.prices import ModelPrice
 from sot_graph.report import result_timeline
 from sot_graph.report.metrics import measure_run
 from sot_graph.testing import Fault, HangUp, Physics, SimulatedEndpoint, SkeletonResponder, Stall
-from sot_graph.usage import add_usage, clean_counts
+from sot_graph.usage import UsageMeter, add_usage, clean_counts
 
 ASK = {"question": "How do plants grow?"}
 TITLES = ["Light", "Water", "Soil"]
@@ -115,6 +115,14 @@ def test_costs_and_estimates_of_several_runs_add_up():
     assert usage["total"]["estimated"] is True
     assert "estimated" not in usage["direct"]
     assert "cost" not in add_usage(None, None)
+
+
+def test_what_turns_out_to_be_for_another_stage_costs_there():
+    meter, price = UsageMeter(), ModelPrice("gpt-4o", "openai")
+    for stage in ("skeleton", "direct"):
+        meter.add_tokens(stage, {"input_tokens": MILLION, "output_tokens": 0}, price=price)
+    meter.move("direct", "skeleton")
+    assert meter.usage["cost"] == {"skeleton": 5.0, "total": 5.0}
 
 
 def test_the_command_and_the_report_say_what_it_cost_and_what_is_not_known():
