@@ -4,7 +4,7 @@ import pytest
 
 from sot_graph import SotOptions, create_sot_graph, prices
 from sot_graph.cli.ask_command import bill_of
-from sot_graph.cli.compare_command import WayFigures, figures
+from sot_graph.cli.compare_command import figures
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN
 from sot_graph.prices import ModelPrice
 from sot_graph.report import result_timeline
@@ -136,8 +136,8 @@ def test_the_command_and_the_report_say_what_it_cost_and_what_is_not_known():
 
 
 def test_compare_shows_dollars_and_says_where_tokens_are_estimated():
-    direct = WayFigures("directly", input_tokens=10, output_tokens=5, dollars=0.5)
-    table = figures(direct, WayFigures("by its skeleton", input_tokens=20, output_tokens=5, estimated=True))
+    direct = {"input_tokens": 10, "output_tokens": 5, "cost": 0.5}
+    table = figures(direct, {"input_tokens": 20, "output_tokens": 5, "estimated": True, "cost": None})
     columns = [list(column.cells) for column in table.columns]
     assert "tokens out, about" in columns[0]
     row = columns[0].index("dollars")
