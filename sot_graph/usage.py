@@ -93,7 +93,7 @@ class UsageMeter:
         """Count what a stage has cost under another: only a reply tells what some calls are for."""
         moved = add_usage(None, cast("Usage", {to: self._stages.pop(stage, {})}))
         self._stages[to] = add_usage(self.usage, moved)[to]
-        cost = cast("dict[str, float]", (self._cost or {}).get("cost", {}))
+        cost = cast("dict[str, float]", self._cost["cost"]) if self._cost is not None else {}
         if stage in cost:
             cost[to] = cost.get(to, 0.0) + cost.pop(stage)
 
