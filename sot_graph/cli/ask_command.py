@@ -88,7 +88,7 @@ def answer_question(
             plain = {**result, "messages": messages_to_dict(result["messages"])}
             print_json({key: plain[key] for key in _JSON_KEYS})
         screen.finish(result)
-        if told := bill_of(result["usage"]):
+        if errors.is_terminal and (told := bill_of(result["usage"])):  # a program reads `usage`
             errors.print(told, style="dim", markup=False, highlight=False)
     if report is not None:
         from sot_graph.report import result_timeline
