@@ -47,7 +47,7 @@ def worker(postgres, tmp_path):
 def test_the_recipe_goes_on_after_a_kill_and_asks_only_for_what_was_in_flight(worker, tmp_path):
     with StrictEndpoint(SkeletonResponder(titles=TITLES), physics=Physics.instant()) as endpoint:
         # The second half of the questions is held, so that the kill finds them in flight.
-        with endpoint.hold(10 * ROWS, lambda request: int(row_asked_about(request)) >= ROWS // 2, timeout=120):
+        with endpoint.hold(10 * ROWS, lambda request: int(row_asked_about(request)) >= ROWS // 2, timeout=90):
             process = worker(endpoint)
             try:
                 endpoint.wait_for(
@@ -55,7 +55,7 @@ def test_the_recipe_goes_on_after_a_kill_and_asks_only_for_what_was_in_flight(wo
                         sum(one.outcome == "ok" for one in log) == CALLS * ROWS // 2
                         and any(one.outcome is None for one in log)
                     ),
-                    timeout=120,
+                    timeout=90,
                 )
             finally:
                 process.kill()
