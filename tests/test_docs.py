@@ -43,7 +43,8 @@ class Block:
 
     @property
     def needs_the_development_server(self) -> bool:
-        return "127.0.0.1:2024" in self.code  # tests/studio runs these
+        # tests/studio runs these, and tests/reliability that of DBOS
+        return "127.0.0.1:2024" in self.code or "from dbos import" in self.code
 
 
 @cache

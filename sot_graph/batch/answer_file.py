@@ -29,6 +29,9 @@ class Tally:
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    dollars: float = 0.0
+    unpriced: int = 0
+    """Questions of which nobody knows what they cost."""
 
     def add(self, record: Mapping[str, Any], sign: int = 1) -> None:
         """Count a record; with -1, count it out again."""
@@ -36,7 +39,10 @@ class Tally:
         self.answered += sign * ("error" not in record)
         self.unfinished += sign * ("error" not in record and not is_whole(record))
         self.points += sign * sum(status == "ok" for status in record.get("statuses") or ())
-        total = (record.get("usage") or {}).get("total") or {}
+        usage = record.get("usage") or {}
+        total, cost = usage.get("total") or {}, usage.get("cost") or {}
+        self.dollars += sign * cost.get("total", 0.0)
+        self.unpriced += sign * (total.get("calls", 0) > 0 and ("total" not in cost or "unpriced" in cost))
         self.calls += sign * total.get("calls", 0)
         self.input_tokens += sign * total.get("input_tokens", 0)
         self.output_tokens += sign * total.get("output_tokens", 0)

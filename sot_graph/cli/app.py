@@ -401,6 +401,12 @@ def batch(
         "Speed and limits", "Model calls a minute, repeated ones included.", metavar="N", min=0.001
     ),
     tpm: float | None = _option("Speed and limits", "Tokens a minute, in and out.", metavar="N", min=0.001),
+    budget: float | None = _option(
+        "Speed and limits",
+        "Begin no more questions when those of the file, by any run, have cost so much. Needs the extra cost.",
+        metavar="DOLLARS",
+        min=0.0,
+    ),
     provider_batch: Literal["openai", "anthropic"] | None = _option(
         "Speed and limits", "Ask by the provider's batches: half the price, within a day or so for each stage."
     ),

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -51,6 +53,7 @@ def answer_questions(
     rpm: float | None,
     tpm: float | None,
     shard: str | None,
+    budget: float | None,
     provider_batch: str | None,
     step: str | None,
     **given: Any,
@@ -61,11 +64,9 @@ def answer_questions(
     options = ask_options(stream=False, **_PATIENCE, **given)
     if parquet is not None:
         _check_parquet(parquet)
-    if step is not None and provider_batch is None:
-        message = f"{step} is a step of --provider-batch: give that, too."
-        raise SotConfigError(message)
-    if provider_batch is not None and (dry_run or rpm or tpm):
-        message = "--provider-batch has neither a dry run nor rates: the provider's batches keep their own."
+    _check_provider_batch(provider_batch, step, own=dry_run or rpm or tpm or budget is not None)
+    if budget is not None and find_spec("genai_prices") is None:
+        message = "--budget needs the models' prices: pip install 'sot-graph[cost]'"
         raise SotConfigError(message)
     with AnswerFile(out) as answers:
         pool = QuestionPool(
@@ -75,6 +76,8 @@ def answer_questions(
             tokens_per_minute=tpm,
             retries=retry_errors,
         )
+        if budget is not None:
+            pool.enough = partial(_over_budget, pool, budget)
         if provider_batch is not None:
             from sot_graph.cli.provider_batch_command import run_steps
 
@@ -124,13 +127,22 @@ def _answer(pool: QuestionPool, rows: Any, count: int, errors: Console, *, whole
         scale = whole / asked
         errors.print(
             f"All {whole:,} questions would take about {scale * done.calls:,.0f} calls and "
-            f"{scale * done.input_tokens:,.0f} + {scale * done.output_tokens:,.0f} tokens. "
+            f"{scale * done.input_tokens:,.0f} + {scale * done.output_tokens:,.0f} tokens{_priced(done, scale)}. "
             "These answers are kept: the same command without --dry-run does the others.",
             markup=False,
         )
     if interrupted:
         errors.print("The same command goes on from here.", style="dim")
         raise KeyboardInterrupt
+
+
+def _over_budget(pool: QuestionPool, budget: float) -> str:
+    """Why no more may be begun, if so. What is in flight will cost as much as the others did on average."""
+    tally = pool.answers.tally
+    if tally.unpriced:
+        return "The budget can't be kept: genai-prices doesn't know what this model costs."
+    expected = tally.dollars * (1 + pool.in_flight / max(1, tally.answered + tally.failed))
+    return f"The budget of {budget:g} dollars is used up." if expected >= budget else ""
 
 
 def _end(pool: QuestionPool, tally: Tally, out: Path) -> None:
@@ -225,12 +237,25 @@ def _difference(now: Tally, before: Tally) -> Tally:
 def _said(tally: Tally) -> str:
     failed = f", {tally.failed:,} without an answer" if tally.failed else ""
     tokens = f"{tally.input_tokens:,} + {tally.output_tokens:,} tokens"
-    return f"{tally.answered:,} questions answered{failed}, {tally.points:,} points, {tokens}"
+    return f"{tally.answered:,} questions answered{failed}, {tally.points:,} points, {tokens}{_priced(tally)}"
+
+
+def _priced(tally: Tally, scale: float = 1.0) -> str:
+    return f", {scale * tally.dollars:,.4g} dollars" if tally.dollars and not tally.unpriced else ""
 
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def _check_provider_batch(provider: str | None, step: str | None, *, own: object) -> None:
+    if step is not None and provider is None:
+        message = f"{step} is a step of --provider-batch: give that, too."
+        raise SotConfigError(message)
+    if provider is not None and own:
+        message = "--provider-batch has no dry run, no rates and no budget: the provider's batches keep their own."
+        raise SotConfigError(message)
 
 
 def _check_parquet(path: Path) -> None:

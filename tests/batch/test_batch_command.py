@@ -113,3 +113,22 @@ def test_a_mistake_is_found_before_the_model_is_asked(batch, endpoint, arguments
     assert ran.exit_code == 2
     assert said in ran.stderr
     assert endpoint.requests == []
+
+
+def test_a_budget_ends_it_and_is_for_the_whole_file(batch, endpoint, tmp_path):
+    pytest.importorskip("genai_prices")
+    ran = batch(3, "--workers", "1", "-m", "gpt-4o-mini")
+    assert "dollars" in ran.stderr
+    spent = sum(json.loads(line)["usage"]["cost"]["total"] for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    ran = batch(100, "--workers", "1", "-m", "gpt-4o-mini", "--budget", str(spent * 2))
+    assert ran.exit_code == 1
+    assert "The budget of" in ran.stderr
+    assert len(ids_in(tmp_path / "a.jsonl")) == pytest.approx(6, abs=1)
+
+
+def test_a_budget_for_a_model_without_a_price_ends_it_at_once(batch, tmp_path):
+    pytest.importorskip("genai_prices")
+    ran = batch(100, "--workers", "1", "--budget", "1")
+    assert ran.exit_code == 1
+    assert "doesn't know what this model costs" in ran.stderr
+    assert len(ids_in(tmp_path / "a.jsonl")) == 1
