@@ -21,14 +21,16 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 18_520
-MOST_FILES = 100
+MOST_LINES = 18_530
+MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
     "batch": (1_260, 10),
     "cli/batch_command.py": (275, 1),
     "cli/provider_batch_command.py": (80, 1),
     "cli/route_command.py": (150, 1),
+    "cli/evaluate_command.py": (130, 1),
+    "evaluation": (1_900, 13),
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
