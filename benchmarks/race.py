@@ -47,7 +47,7 @@ async def measure(model: Any) -> dict[str, Any]:
 
 async def run() -> dict[str, Any]:
     """The quickest of the rounds, for each way: another program on this machine only ever adds to a time."""
-    responder = SkeletonResponder(titles=TITLES, words_per_point=60)
+    responder = SkeletonResponder(titles=TITLES, tokens_per_point=60)
     with SimulatedEndpoint(responder, physics=Physics(time_to_first_token=0.4, tokens_per_second=60)) as endpoint:
         rounds = [await measure(endpoint.chat_model()) for _ in range(ROUNDS)]
     return {name: min((each[name] for each in rounds), key=lambda way: way["end"]) for name in (DIRECT, SKELETON)}
