@@ -32,6 +32,7 @@ CAPABILITIES = {
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
     "nodes/write_opening.py": (180, 1),
+    "retrieval": (610, 6),
     "prices.py": (90, 1),
     "skeleton/shared_prompt.py": (100, 1),
     "testing/cache_meter.py": (140, 1),
