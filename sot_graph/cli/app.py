@@ -177,10 +177,7 @@ def ask(
     max_points: int | None = _MAX_POINTS_OPTION,
     point_length: str | None = _POINT_LENGTH_OPTION,
     docs: list[Path] | None = _option(
-        "Answer",
-        "Write the answer from these files, and cite them: text, Markdown, PDF, or folders of such. May be given "
-        "several times.",
-        metavar="PATH",
+        "Answer", "Files or folders to write from, and cite. Again for more.", metavar="PATH"
     ),
     frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _FRAME_OPTION,
     router: _Router | None = _option(

@@ -21,20 +21,20 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 18_520
-MOST_FILES = 100
+MOST_LINES = 21_150
+MOST_FILES = 115
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (640, 5),
+    "batch": (1250, 10),
     "cli/batch_command.py": (265, 1),
     "cli/route_command.py": (150, 1),
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
     "nodes/write_opening.py": (180, 1),
-    "retrieval": (610, 6),
+    "retrieval": (615, 6),
     "prices.py": (90, 1),
-    "skeleton/shared_prompt.py": (100, 1),
+    "skeleton/shared_prompt.py": (120, 1),
     "testing/cache_meter.py": (140, 1),
     "routing/draft_router.py": (60, 1),
     "routing/glossary.py": (125, 1),
@@ -43,8 +43,8 @@ CAPABILITIES = {
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/draft_reply.py": (170, 1),
 }
-MOST_FUNCTIONS = 202
-MOST_FILES_ON_A_PATH = 34
+MOST_FUNCTIONS = 214
+MOST_FILES_ON_A_PATH = 37
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
 
