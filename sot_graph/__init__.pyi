@@ -63,6 +63,15 @@ from .report import (
     measure_run as measure_run,
     result_timeline as result_timeline,
 )
+from .retrieval.files import (
+    load_documents as load_documents,
+)
+from .retrieval.ranking import (
+    Ranker as Ranker,
+)
+from .retrieval.retriever import (
+    Retriever as Retriever,
+)
 from .retry_failed import (
     aretry_failed_points as aretry_failed_points,
     retry_failed_points as retry_failed_points,

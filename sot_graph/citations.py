@@ -1,6 +1,6 @@
 """Sources of the points: read from what an expander gave, and renumbered into one list for the whole answer.
 
-A point's text cites its sources by their place in the point's own list, `[1]`, `[1-3]` or `[^1]`, or by their `id`,
+A point's text cites its sources by their place in the point's own list, `[1]`, `[1-3]` or `[^1]`, or by their name,
 `[soil.md]`. Points are written at the same time, so only the whole answer knows a source's number in it.
 """
 
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from langchain_core.documents import Document
 from pydantic import AnyUrl
 
 from sot_graph.prompts.messages import clean_text
-from sot_graph.types import Expansion, Source
+from sot_graph.types import CitationStyle, Expansion, Source
 
 _DASH = r"\s?[-\u2010-\u2015]\s?"
 _PLACE = re.compile(r"\d{1,3}")
@@ -26,6 +27,14 @@ _PAGE = re.compile(r"(?:pp?\.|§)\s?\d.*")
 """Where in a source: `[1, p. 3]`."""
 _LONGEST = 200
 """Characters between the brackets. Only a known id may be longer."""
+_MAY_GO_ON = re.compile(r"(?:\s?[-\u2010-\u2015]?\s?(?:\[[^\[\]\n]*)?)?")
+"""What may stand behind a citation that isn't whole yet: it may become a range, or a link."""
+_SNIPPET = 300
+"""Characters of a document's text that its source keeps, and of each text in its metadata."""
+_TITLE_WORDS = 60
+"""Characters of a document's text that stand for a title."""
+_RESCANNED = 1.1
+"""A text that is held back is looked at again once it has grown by so much: so all looks together take linear time."""
 _UNUSUAL = re.compile(rf"[\s,;\[\]^]|.{{{_LONGEST}}}")
 """Ids that hold separators or brackets, or are very long: they are found only by their exact text."""
 _URL_SAFE = "/:?#@!$&'*+,;=%~-._"
@@ -47,6 +56,8 @@ def read_sources(given: object) -> list[Source]:
 def _source(item: object, position: int) -> Source:
     if text := _text(item):
         return Source(title=text, url=text) if _is_link(text) and " " not in text else Source(title=text)
+    if isinstance(item, Document) and (item.metadata.get("title") or _origin(item.metadata)):
+        return document_source(item.page_content, item.metadata, item.id)
     fields = _fields(item)
     title, url = _text(fields.get("title")), _text(fields.get("url"))
     if not (title or url):
@@ -65,18 +76,83 @@ def _source(item: object, position: int) -> Source:
         raise ValueError(message)
     if key := _text(key):
         source["id"] = key
-    return source
+    return cast("Source", {**source, **_kept_fields(fields)})
+
+
+def _kept_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What else a source may hold, as far as it is of the right kind: sources of an earlier result come back whole."""
+    page = _page_of(fields)
+    kinds = {"place": int, "page_content": str, "metadata": Mapping, "fingerprint": str}
+    kept = {name: fields[name] for name, kind in kinds.items() if isinstance(fields.get(name), kind)}
+    return kept if page is None else {**kept, "page": page}
 
 
 def _fields(item: object) -> Mapping[str, Any]:
     if isinstance(item, Mapping):
         return item
-    if not isinstance(item, Document):
-        return vars(item) if hasattr(item, "__dict__") else {}
-    about = item.metadata
-    origin = _text(about.get("url") or about.get("source"))
-    named = {"title": about.get("title") or origin, "id": about.get("id") if item.id is None else item.id}
-    return {**named, "url": origin} if _is_link(origin) else named
+    if isinstance(item, Document):  # one without a title and an address
+        return {}
+    return vars(item) if hasattr(item, "__dict__") else {}
+
+
+def _origin(metadata: Mapping[str, Any]) -> str:
+    return _text(metadata.get("url") or metadata.get("source"))
+
+
+def _page_of(about: Mapping[str, Any]) -> int | str | None:
+    """A page as its reader counts it: `page_label` is what is printed on it, `page_number` counts from 1."""
+    for name in ("page_label", "page_number", "page"):
+        page = about.get(name)
+        if type(page) is int or (isinstance(page, str) and page.strip()):
+            return _text(page)[:20] if isinstance(page, str) else page
+    return None
+
+
+def document_source(text: str, metadata: Mapping[str, Any], key: object = None) -> Source:
+    """The source that a document is: its title, address and page from its metadata, and the beginning of its text.
+
+    Args:
+        text: The document's.
+        metadata: `title`, `source` or `url`, `page`, and whatever else there is.
+        key: The document's `id`.
+    """
+    origin, title = _origin(metadata), _text(metadata.get("title"))
+    opening = " ".join(text[: _SNIPPET * 2].split())
+    source = Source(title=title or origin or _shortened(opening, _TITLE_WORDS) or "Untitled")
+    if _is_link(origin):
+        source["url"] = origin
+    key = metadata.get("id") if key is None else key
+    # A file is cited by its name, too, whatever title it has.
+    name = _text(key if isinstance(key, str) else "" if key is None else str(key)) or (title and _file_name(origin))
+    if name:
+        source["id"] = name
+    if (page := _page_of(metadata)) is not None:
+        source["page"] = page
+    if not (title or origin):
+        source["fingerprint"] = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    if opening:
+        source["page_content"] = _shortened(opening, _SNIPPET)
+    if metadata:
+        source["metadata"] = {
+            str(name): _shortened(value, _SNIPPET) if isinstance(value, str) else value
+            for name, value in metadata.items()
+        }
+    return source
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def _file_name(origin: str) -> str:
+    return re.split(r"[/\\]", origin.rstrip("/\\"))[-1]
+
+
+def names_of(source: Source) -> list[str]:
+    """What a text may cite a source by, beside its place: its id, its title, its address, its file's name."""
+    title, url = source["title"], source.get("url", "")
+    named = [source.get("id", ""), *(each for each in (title, url, _file_name(title), _file_name(url)) if each)]
+    return [name for position, name in enumerate(named) if name and (position == 0 or not _PLACE.fullmatch(name))]
 
 
 def _text(value: object) -> str:
@@ -94,44 +170,151 @@ def _is_link(text: str) -> bool:
 
 
 class Numbering:
-    """Gives numbers to sources, in the order in which the points bring them; one that is known keeps its own.
+    """Gives numbers to sources, in the order in which the answer cites them; one that is known keeps its own.
+
+    Args:
+        style: `"brackets"`: `[1, 2]`; `"footnotes"`: `[^1][^2]`.
+        lists_all: Whether sources that nothing cites have numbers, too.
 
     Examples:
         >>> numbering = Numbering()
         >>> numbering.take("Loosen it [2].", [{"title": "Sun"}, {"title": "Soil"}])
-        'Loosen it [2].'
+        'Loosen it [1].'
         >>> numbering.take("Dig [1] deep [soil.md].", [{"title": "Spade"}, {"title": "Soil", "id": "soil.md"}])
-        'Dig [3] deep [2].'
+        'Dig [2] deep [1].'
     """
 
-    def __init__(self) -> None:
+    def __init__(self, style: CitationStyle = "brackets", *, lists_all: bool = False) -> None:
         self.sources: list[Source] = []
-        """All of them, each with its `number`."""
-        self._numbers: dict[str, int] = {}
+        """All that have a number, each with its `number`."""
+        self.unsupported = 0
+        """How many citations name a source that there isn't."""
+        self._style = style
+        self._lists_all = lists_all
+        self._numbers: dict[tuple[str, ...], int] = {}
 
-    def take(self, text: str, sources: Sequence[Source]) -> str:
-        """A point's text with the numbers of the whole answer. A number that none of its sources has becomes `[?]`."""
-        if not sources:
+    def take(self, text: str, sources: Sequence[Source] | None) -> str:
+        """A text with the numbers of the whole answer. A number that none of its sources has becomes `[?]`.
+
+        Args:
+            text: A point's, or another section's.
+            sources: What it may cite; `None`: it cites nothing, whatever stands in brackets.
+        """
+        if sources is None:
             return text
-        numbers = {str(place): self._number_of(source) for place, source in enumerate(sources, start=1)}
-        numbers |= {source["id"]: self._number_of(source) for source in sources if source.get("id")}
+        cited = CitedText(self, sources)
+        return cited.feed(text) + cited.finish()
 
-        def numbered(keys: list[str]) -> str:
-            found = (str(numbers[key]) if key in numbers else key if _PAGE.fullmatch(key) else "?" for key in keys)
-            return f"[{', '.join(dict.fromkeys(found))}]"  # however many of them are unknown, one `?` says so
-
-        return _Citations(numbers).replaced(text, numbered)
+    def written(self, keys: Sequence[str], known: Mapping[str, Source]) -> str:
+        """A citation as it stands in the answer."""
+        numbers: list[str] = []
+        pages: list[str] = []
+        for position, key in enumerate(keys):
+            following = keys[position + 1] if position + 1 < len(keys) else ""
+            page = re.search(r"\d+", following) if _PAGE.fullmatch(following) else None
+            source = known.get(f"{key}\n{page[0]}") if page else None  # the page of a file of many
+            source = source or known.get(key)
+            if source is not None:
+                numbers.append(str(self.number_of(source)))
+            elif _PAGE.fullmatch(key):
+                (numbers if self._style == "brackets" else pages).append(key)
+            else:
+                self.unsupported += 1
+                numbers.append("?")
+        numbers = list(dict.fromkeys(numbers))  # however many of them are unknown, one `?` says so
+        if self._style == "brackets":
+            return f"[{', '.join(numbers)}]"
+        marks = "".join("[?]" if number == "?" else f"[^{number}]" for number in numbers)
+        return f"{marks} ({', '.join(pages)})" if pages else marks
 
     def numbered(self, sources: Sequence[Source]) -> list[Source]:
-        """A point's sources with their numbers."""
-        return [Source(**{**source, "number": self._number_of(source)}) for source in sources]
+        """Those of a point's sources that the answer has, with their numbers."""
+        numbers = [(source, self._numbers.get(_key(source))) for source in sources]
+        return [Source(**{**source, "number": number}) for source, number in numbers if number is not None]
 
-    def _number_of(self, source: Source) -> int:
-        key = source.get("url") or source["title"].casefold()
+    def knows(self, source: Source) -> bool:
+        """Whether the source has a number."""
+        return _key(source) in self._numbers
+
+    def add_all(self, sources: Sequence[Source]) -> None:
+        """A text's sources come: they get numbers at once where all are listed."""
+        if self._lists_all:
+            for source in sources:
+                self.number_of(source)
+
+    def number_of(self, source: Source) -> int:
+        """The number of a source, the next one if it has none yet."""
+        key = _key(source)
         if key not in self._numbers:
             self._numbers[key] = len(self.sources) + 1
-            self.sources.append(Source(**{**source, "number": len(self.sources) + 1}))
+            listed = Source(**{**source, "number": len(self.sources) + 1})
+            listed.pop("place", None)
+            listed.pop("fingerprint", None)
+            self.sources.append(listed)
         return self._numbers[key]
+
+    def listed(self, head: str) -> str:
+        """The list of the sources, as it stands at the answer's end; nothing where there are none.
+
+        Args:
+            head: What goes before it. Footnotes need none.
+        """
+        if not self.sources:
+            return ""
+        return ("\n\n" if self._style == "footnotes" else head) + list_sources(self.sources, self._style)
+
+
+def _key(source: Source) -> tuple[str, ...]:
+    """Sources with the same are one."""
+    # A file's passages are one source, its pages are not.
+    return (
+        source.get("url") or source["title"].casefold(),
+        str(source.get("page", "")),
+        source.get("fingerprint", ""),
+    )
+
+
+class CitedText:
+    """Numbers the citations of one text, also while it is written: what may yet become one waits until it can't.
+
+    Args:
+        numbering: Of the whole answer. Texts are begun in the answer's order.
+        sources: What the text may cite.
+    """
+
+    def __init__(self, numbering: Numbering, sources: Sequence[Source]) -> None:
+        known: dict[str, Source] = {}
+        for source in sources:
+            for name in names_of(source):
+                known.setdefault(name, source)
+                if "page" in source:
+                    known.setdefault(f"{name}\n{source['page']}", source)
+        ids = {source["id"]: source for source in sources if source.get("id")}
+        places = {str(source.get("place", place)): source for place, source in enumerate(sources, start=1)}
+        self._known: Mapping[str, Source] = {**known, **places, **ids}
+        self._citations = _Citations([name for name in self._known if "\n" not in name])
+        self._numbering = numbering
+        self._waiting = ""
+        self._looked_at = 0
+        numbering.add_all(sources)
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; give back what can be read now."""
+        self._waiting += piece
+        if len(self._waiting) < self._looked_at * _RESCANNED:
+            return ""
+        settled = self._citations.settled(self._waiting)
+        ready, self._waiting = self._waiting[:settled], self._waiting[settled:]
+        self._looked_at = len(self._waiting)
+        return self._numbered(ready)
+
+    def finish(self) -> str:
+        """What is left when the text has ended."""
+        ready, self._waiting = self._waiting, ""
+        return self._numbered(ready)
+
+    def _numbered(self, text: str) -> str:
+        return self._citations.replaced(text, lambda keys: self._numbering.written(keys, self._known))
 
 
 class _Citations:
@@ -156,6 +339,21 @@ class _Citations:
             re.DOTALL,
         )
         self._part = re.compile(rf"\s*((?:{exact})(?=\s*(?:[,;]|\Z))|[^,;]+)")
+        self._has_brackets = any(re.search(r"[\[\]]", key) for key in unusual)
+        inside = r"[^\[\]]" if any(" " in key for key in unusual) else r"[^\[\]\n]"
+        self._opened = re.compile(r"``\Z"), re.compile(r"`[^`\n]*\Z"), re.compile(rf"\[{inside}*\Z")
+
+    def settled(self, text: str) -> int:
+        """How many characters of a text that goes on can be read for good, whatever comes."""
+        if self._has_brackets:
+            return len(text.partition("[")[0].partition("`")[0])
+        end, opened = 0, [found.start() for pattern in self._opened if (found := pattern.search(text))]
+        for match in self._pattern.finditer(text):
+            undecided = [start for start in opened if end <= start < match.start()]
+            if undecided or _MAY_GO_ON.fullmatch(text, match.end()):
+                return min([*undecided, match.start()])
+            end = match.end()
+        return min([start for start in opened if start >= end], default=len(text))
 
     def replaced(self, text: str, written: Callable[[list[str]], str]) -> str:
         """The text with each citation replaced by what `written` makes of the keys that it names."""
@@ -165,10 +363,6 @@ class _Citations:
             return written(keys) if keys else match[0]
 
         return self._pattern.sub(instead, text)
-
-    def keys_in(self, text: str) -> set[str]:
-        """All keys that the text cites."""
-        return {key for match in self._pattern.finditer(text) for key in self._keys(match)}
 
     def _keys(self, match: re.Match[str]) -> list[str]:
         """The places and ids that a citation names, ranges written out, with its pages; nothing if it is none."""
@@ -205,42 +399,46 @@ def without_citations(text: str, sources: Sequence[Source]) -> str:
     """
     if not sources:
         return text
-    ids = {source["id"] for source in sources if source.get("id")}
+    ids = {name for source in sources for name in names_of(source)}
     return _Citations(ids, before=r"(?<![ \t])[ \t]*").replaced(text, lambda _: "")
 
 
-def cited_keys(text: str, ids: Collection[str]) -> set[str]:
-    """The places and ids that a text cites.
-
-    Examples:
-        >>> sorted(cited_keys("Dig [soil.md], then water [1-2].", {"soil.md"}))
-        ['1', '2', 'soil.md']
-    """
-    return {key for key in _Citations(ids).keys_in(text) if key in ids or not _PAGE.fullmatch(key)}
-
-
-def number_sources(expansions: Iterable[Expansion]) -> tuple[list[Expansion], list[Source]]:
-    """The expansions with their citations renumbered, and the one list of their sources."""
+def cited_sources(text: str, sources: Sequence[Source]) -> list[Source]:
+    """Those of its sources that a text cites."""
     numbering = Numbering()
+    numbering.take(text, sources)
+    return [source for source in sources if numbering.knows(source)]
+
+
+def number_sources(
+    expansions: Iterable[Expansion], numbering: Numbering | None = None
+) -> tuple[list[Expansion], list[Source]]:
+    """The expansions with their citations renumbered, and the one list of their sources."""
+    numbering = Numbering() if numbering is None else numbering
     result: list[Expansion] = []
     for expansion in expansions:
-        sources = expansion.get("sources") or []
+        sources = expansion.get("sources")
+        if sources is None:
+            result.append(expansion)
+            continue
         text = numbering.take(expansion["text"], sources)
-        numbered: Any = {**expansion, "text": text, "sources": numbering.numbered(sources)} if sources else expansion
+        numbered: Any = {**expansion, "text": text, "sources": numbering.numbered(sources)}
         result.append(numbered)
     return result, numbering.sources
 
 
-def list_sources(sources: Iterable[Source]) -> str:
-    """A numbered Markdown list. What a title or an address holds can't become other Markdown."""
-    return "\n".join(f"{source['number']}. {_line(source)}" for source in sources)
+def list_sources(sources: Iterable[Source], style: CitationStyle = "brackets") -> str:
+    """A numbered Markdown list, or footnotes. What a title or an address holds can't become other Markdown."""
+    mark = "[^{}]: {}" if style == "footnotes" else "{}. {}"
+    return "\n".join(mark.format(source["number"], _line(source)) for source in sources)
 
 
 def _line(source: Source) -> str:
     title = re.sub(r"([\[\]\\<>`])", r"\\\1", source["title"])
     url = source.get("url", "")
-    if not url:
-        return title
     if _is_link(url):
-        return f"[{title}]({quote(url, safe=_URL_SAFE)})"
-    return title if url == source["title"] else f"{title} ({quote(url, safe=_URL_SAFE)})"
+        title = f"[{title}]({quote(url, safe=_URL_SAFE)})"
+    elif url and url != source["title"]:
+        title = f"{title} ({quote(url, safe=_URL_SAFE)})"
+    page = re.sub(r"[^\w.-]", "", str(source.get("page", "")))
+    return f"{title}, p. {page}" if page else title

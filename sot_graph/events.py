@@ -6,7 +6,7 @@ from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-from sot_graph.types import ExpansionStatus, FramePartName, RouteName, SkeletonPoint, Source
+from sot_graph.types import CitationStyle, ExpansionStatus, FramePartName, RouteName, SkeletonPoint, Source
 
 BREAKS_OFF = " … *(The answer breaks off here.)*"
 """What stands behind an answer that nobody could finish."""
@@ -35,9 +35,18 @@ class _Layout(_Event, total=False):
     opening: bool
     """`True` where an opening stands before the points; text of it may have come already."""
     cites: bool
-    """Whether the points' texts may cite sources, whose numbers in the answer are not known before the point's end."""
-    sources_head: str
-    """What stands between the last point and the list of the sources."""
+    """Whether the points' texts may cite sources. Of what a point is written from they are known when it begins, else
+    at its end."""
+    frame_cites: bool
+    """Whether the introduction and the conclusion may, too."""
+    citation_style: CitationStyle
+    lists_all: bool
+    """Whether sources that nothing cites have numbers, too."""
+
+
+class _Starting(_Event, total=False):
+    sources: list[Source]
+    """What the text may cite, where that is known before it is written."""
 
 
 class SkeletonDeltaEvent(_Layout):
@@ -70,7 +79,7 @@ class SkeletonEvent(_Layout):
     """Whether an introduction stands before the points."""
 
 
-class PointStartEvent(_Event):
+class PointStartEvent(_Starting):
     """A try at a point's expansion begins."""
 
     type: Literal["sot.point.start"]
@@ -123,7 +132,7 @@ class PointToolEvent(_Event):
     state: Literal["start", "end", "error"]
 
 
-class FrameStartEvent(_Event):
+class FrameStartEvent(_Starting):
     """A try at the opening, the introduction or the conclusion begins."""
 
     type: Literal["sot.frame.start"]
@@ -140,7 +149,7 @@ class FrameDeltaEvent(_Event):
     text: str
 
 
-class FrameEndEvent(_Truncatable):
+class FrameEndEvent(_Sourced):
     """The opening, the introduction or the conclusion is done. Without a text it is left out of the answer."""
 
     type: Literal["sot.frame.end"]

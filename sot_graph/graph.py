@@ -51,6 +51,8 @@ from sot_graph.nodes.trace_summary import trace_policy
 from sot_graph.nodes.write_opening import write_opening
 from sot_graph.options import FRAME_PARTS, SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
+from sot_graph.retrieval.ranking import Ranker, check_ranker
+from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.draft_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
 from sot_graph.run import QUESTION_ID, GraphParts
@@ -80,6 +82,8 @@ def build_sot_graph(
     skeleton_model: Runnable[Any, Any] | str | None = None,
     router: Router | Literal["draft"] | None = None,
     expander: Expander | None = None,
+    retriever: Retriever | None = None,
+    ranker: Ranker | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
     options: SotOptions | None = None,
@@ -103,8 +107,9 @@ def build_sot_graph(
     check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
     draft_decides = router == "draft" or isinstance(router, DraftRouter)
     own_router = None if draft_decides else cast("Router | None", router)
-    if expander is not None:
-        check_expander(expander)
+    for given, check in ((expander, check_expander), (retriever, check_retriever), (ranker, check_ranker)):
+        if given is not None:
+            check(given)
     loop_model = LoopModel(resolved)
     graph = GraphParts(
         model=loop_model,
@@ -117,6 +122,8 @@ def build_sot_graph(
         router=own_router,
         draft_decides=draft_decides,
         expander=expander,
+        retriever=retriever,
+        ranker=ranker,
         # Providers take nothing else in a message's name.
         name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
     )
@@ -199,6 +206,8 @@ def create_sot_graph(
     skeleton_model: Runnable[Any, Any] | str | None = None,
     router: Router | Literal["draft"] | None = None,
     expander: Expander | None = None,
+    retriever: Retriever | None = None,
+    ranker: Ranker | None = None,
     join: Join = join_markdown,
     prompts: SotPrompts | None = None,
     options: SotOptions | None = None,
@@ -224,6 +233,10 @@ def create_sot_graph(
         expander: Writes the points in the model's place: a Runnable, a graph such as an agent with tools, or a callable
             of `{"question", "skeleton", "point", "messages"}`, also async, also a generator. It returns a text, an
             `AIMessage`, `{"text", "sources"}`, or an agent's state.
+        retriever: Finds documents that the answer rests on and cites: a retriever of LangChain's, or a callable of a
+            query, also async. It is asked for the question, and for each point by `"{question} {title}"`.
+        ranker: Says which of many documents concern a point, in place of BM25: a callable of `(query, documents)`, also
+            async, that returns those that do, best first.
         join: Puts the expansions together: `join_markdown`, `join_plain`, `join_headings`, a `PointwiseJoin`,
             or any callable of `(question, skeleton, expansions) -> str`.
         prompts: What the models are told. By default `SotPrompts()`, or `SotPrompts.small()` for a model whose
@@ -255,6 +268,8 @@ def create_sot_graph(
         skeleton_model=skeleton_model,
         router=router,
         expander=expander,
+        retriever=retriever,
+        ranker=ranker,
         join=join,
         prompts=prompts,
         options=options,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from sot_graph.citations import list_sources, number_sources
+from sot_graph.citations import Numbering, list_sources, number_sources
 from sot_graph.errors import SotConfigError
 from sot_graph.events import FRAME_SEPARATOR
 from sot_graph.options import OnPointFailure
@@ -15,8 +15,8 @@ from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint, Source
 Join: TypeAlias = Callable[[str, Sequence[SkeletonPoint], Sequence[Expansion]], str]
 """`(question, skeleton, expansions) -> answer`. The expansions are sorted by index; look at their `status`.
 
-Where an expander gave sources, the texts cite them by the numbers of the whole answer, and each of an expansion's
-`sources` has its `number`.
+Where points rest on documents, or an expander gave sources, the texts cite them by the numbers of the whole answer, and
+each of an expansion's `sources` has its `number`.
 """
 
 
@@ -33,7 +33,7 @@ class PointwiseJoin:
         late: In place of the text of a point that was not finished in time.
         cut: After the text of a point that breaks off.
         frame_cut: After the text of an opening, an introduction or a conclusion that breaks off.
-        sources: What goes between the last point and the list of the sources that an expander gave.
+        sources: What goes before the list of the sources, which stands at the answer's end.
 
     Raises:
         SotConfigError: One of them is no string.
@@ -78,14 +78,18 @@ class PointwiseJoin:
         """Join the expansions, in their order."""
         if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
             expansions, _ = number_sources(expansions)
-        points = self.separator.join(
+        points = self.join_points(expansions)
+        listed = {source["number"]: source for expansion in expansions for source in expansion.get("sources") or []}
+        return points + self.sources + list_sources(listed[number] for number in sorted(listed)) if listed else points
+
+    def join_points(self, expansions: Sequence[Expansion]) -> str:
+        """The points alone, without the list of the sources."""
+        return self.separator.join(
             self.head_of(expansion)
             + expansion["text"]
             + ("" if expansion["status"] == "ok" else self.tail_of(expansion))
             for expansion in expansions
         )
-        listed = {source["number"]: source for expansion in expansions for source in expansion.get("sources") or []}
-        return points + self.sources + list_sources(listed[number] for number in sorted(listed)) if listed else points
 
 
 join_markdown = PointwiseJoin(head="**{index}. {title}**\n\n")
@@ -110,29 +114,56 @@ def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[li
     return [join.head_of(point) for point in points], join.separator
 
 
+class JoinedAnswer(NamedTuple):
+    """A whole answer, and what it cites."""
+
+    text: str
+    sources: list[Source]
+    unsupported: int
+    """How many citations name a source that there isn't."""
+
+
 def join_answer(
     join: Join,
     question: str,
     skeleton: Sequence[SkeletonPoint],
     expansions: Sequence[Expansion],
     on_point_failure: OnPointFailure,
-) -> tuple[str, list[Source]]:
-    """Join those points that stand in the answer, their sources renumbered into one list, which comes beside it.
+    *,
+    frame: Frame | None = None,
+    numbering: Numbering | None = None,
+) -> JoinedAnswer:
+    """Join those points that stand in the answer, with what stands around them and the list of the sources.
+
+    A part of the frame without a text is left out, without a mark.
 
     Raises:
         SotConfigError: A custom join returned something else than a string.
     """
-    shown = shown_expansions(expansions, on_point_failure)
-    sources: list[Source] = []
-    if any(expansion.get("sources") for expansion in shown):
-        shown, sources = number_sources(shown)
-    # Copies: a join may do what it wants with them, and the result stays what it is.
-    points = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
-    answer = join(question, points, [Expansion(**expansion) for expansion in shown])
-    if not isinstance(answer, str):
-        message = f"The join returned {type(answer).__name__}; it must return the answer as a string."
-        raise SotConfigError(message)
-    return answer, sources
+    numbering = Numbering() if numbering is None else numbering
+    frame = frame or {}
+    opening = _frame_text(join, frame.get("opening"), numbering)
+    introduction = _frame_text(join, frame.get("introduction"), numbering)
+    shown, _ = number_sources(shown_expansions(expansions, on_point_failure), numbering)
+    if isinstance(join, PointwiseJoin) and type(join).__call__ is PointwiseJoin.__call__:
+        points, head = join.join_points(shown), join.sources
+    else:  # it lists the sources as it likes
+        # Copies: a join may do what it wants with them, and the result stays what it is.
+        copies = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
+        points, head = join(question, copies, [Expansion(**expansion) for expansion in shown]), None
+        if not isinstance(points, str):
+            message = f"The join returned {type(points).__name__}; it must return the answer as a string."
+            raise SotConfigError(message)
+    conclusion = _frame_text(join, frame.get("conclusion"), numbering)
+    text = FRAME_SEPARATOR.join(text for text in (opening, introduction, points, conclusion) if text)
+    if head is not None and numbering.sources:
+        text += numbering.listed(head)
+    return JoinedAnswer(text, numbering.sources, numbering.unsupported)
+
+
+def sources_head(join: Join) -> str:
+    """What goes before the list of the sources."""
+    return join.sources if isinstance(join, PointwiseJoin) else join_markdown.sources
 
 
 def frame_tail(join: Join, part: FramePart) -> str:
@@ -142,10 +173,11 @@ def frame_tail(join: Join, part: FramePart) -> str:
     return join.frame_cut if isinstance(join, PointwiseJoin) else join_markdown.frame_cut
 
 
-def frame_answer(join: Join, points: str, frame: Frame) -> str:
-    """The joined points and what stands around them. A part without a text is left out, without a mark."""
-    opening, introduction, conclusion = (
-        part["text"] + frame_tail(join, part) if part else ""
-        for part in (frame.get("opening"), frame.get("introduction"), frame.get("conclusion"))
-    )
-    return FRAME_SEPARATOR.join(text for text in (opening, introduction, points, conclusion) if text)
+def _frame_text(join: Join, part: FramePart | None, numbering: Numbering) -> str:
+    return "" if part is None else numbering.take(part["text"], part.get("sources")) + frame_tail(join, part)
+
+
+def opened_answer(join: Join, answer: str, frame: Frame) -> str:
+    """A direct answer after its opening. One without a text is left out, without a mark."""
+    opening = _frame_text(join, frame.get("opening"), Numbering())
+    return FRAME_SEPARATOR.join(text for text in (opening, answer) if text)

@@ -19,6 +19,7 @@ _Seconds: TypeAlias = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=Fa
 _Delay: TypeAlias = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 _Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=100)]
 _Positive: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
+_Room: TypeAlias = Annotated[int, Field(strict=True, ge=1000)]
 _Switch: TypeAlias = Annotated[bool, Field(strict=True)]
 FrameChoice: TypeAlias = Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"]
 OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
@@ -89,6 +90,14 @@ _ABOUT: Mapping[str, str] = {
     ),
     "max_question_chars": "Characters of the question and its history together; more is refused.",
     "max_reply_chars": "Characters of one reply of the model's; it is closed there, and kept as one that was cut.",
+    "max_document_chars": (
+        "Characters of documents in one prompt. More are ranked: each point gets those that concern it."
+    ),
+    "retrieval_timeout": (
+        "Seconds for the retriever, a question or a point; then it is written from what there is. Empty: no limit."
+    ),
+    "sources": "Which sources the answer lists: those that it cites, or all that its points were written from.",
+    "citation_style": "How the answer cites: [1] and a list at its end, or Markdown's footnotes, [^1].",
 }
 """What each option does. Studio shows it in its form. Times are in seconds."""
 
@@ -137,6 +146,10 @@ class SotOptions:
     messages: Literal["answer", "calls"] = "answer"
     max_question_chars: _Positive = 200_000
     max_reply_chars: _Positive = 200_000
+    max_document_chars: _Room = 40_000
+    retrieval_timeout: _Seconds | None = 10.0
+    sources: Literal["cited", "all"] = "cited"
+    citation_style: Literal["brackets", "footnotes"] = "brackets"
 
     def __post_init__(self) -> None:
         for name, adapter in _adapters().items():
@@ -183,6 +196,10 @@ if TYPE_CHECKING:
         messages: Literal["answer", "calls"]
         max_question_chars: int
         max_reply_chars: int
+        max_document_chars: int
+        retrieval_timeout: float | None
+        sources: Literal["cited", "all"]
+        citation_style: Literal["brackets", "footnotes"]
 
 else:
 

@@ -168,8 +168,10 @@ def _given(kept: Mapping[str, Any]) -> dict[str, Any]:
     """A child's kept state as the input of a run that writes only what is missing."""
     # The messages are those from before the answer: the same question after them has the same ids.
     messages = [message for message in kept.get("messages", []) if message.id != kept["answer_id"]]
+    material = kept.get("material")
     return {
         "question": kept["asked"],
+        "documents": None if material is None else material["documents"],
         "messages": messages,
         "given_skeleton": kept["skeleton"],
         "given_expansions": kept["expansions"],

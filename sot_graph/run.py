@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.nodes.write_opening import Opening
     from sot_graph.prompts.templates import SotPrompts
+    from sot_graph.retrieval.ranking import Ranker, TextIndex
+    from sot_graph.retrieval.retriever import Retriever
     from sot_graph.routing.protocol import Router
     from sot_graph.streaming.live_message import LiveMessage
-    from sot_graph.types import Stage
+    from sot_graph.types import Material, Stage
     from sot_graph.writing.expander import Expander
 
 ANSWER_ID = "sot_answer_id"
@@ -68,6 +70,8 @@ class GraphParts:
     draft_decides: bool = False
     """Whether the call that drafts may answer instead (`DraftRouter`); then there is no router that is asked."""
     expander: Expander | None = None
+    retriever: Retriever | None = None
+    ranker: Ranker | None = None
     name: str = "sot_graph"
     """Of the answer's message."""
 
@@ -98,6 +102,12 @@ class Invocation:
     shared_turn: Any = None
     """The content of the user's turn that ends what the prompts of skeleton and points share, where a provider keeps
     that: each call marks it. `None`: it isn't worth a mark."""
+    is_grounded: bool = False
+    """Whether the answer rests on documents, be it that none was found."""
+    shared_text: tuple[Material, str] | None = None
+    """The documents that every prompt shows, as it shows them, made once."""
+    index: tuple[int, TextIndex] | None = None
+    """What ranks the run's documents, and how many these are."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
     live: LiveMessage | None = None

@@ -8,8 +8,10 @@ graph with keys of the same names, never hands on an old value.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Annotated, Any, NotRequired
 
+from langchain_core.documents import Document
 from langchain_core.messages import AnyMessage
 from langgraph.channels import EphemeralValue
 from langgraph.graph.message import add_messages
@@ -22,6 +24,7 @@ from sot_graph.types import (
     FinishReason,
     Frame,
     FramePartName,
+    Material,
     RouteName,
     SkeletonPoint,
     Source,
@@ -98,12 +101,51 @@ class TextChannel(EphemeralValue[Any]):
         )
 
 
+def plain_value(value: Any) -> Any:
+    """A value as JSON: LangChain's documents as mappings, and what JSON doesn't know (times, arrays) as a text."""
+    if isinstance(value, Document):
+        about: dict[str, Any] = {"page_content": value.page_content, "metadata": value.metadata}
+        return plain_value(about if value.id is None else {**about, "id": value.id})
+    if isinstance(value, Mapping):
+        return {plain_value(str(key)): plain_value(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(each) for each in value]
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return float(value) if isfinite(value) else str(value)
+    return str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+
+
+class DocumentsChannel(EphemeralValue[Any]):
+    """Documents that a caller gave, for the one step that reads them, as plain JSON: no checkpoint keeps a class."""
+
+    def update(self, values: Sequence[Any]) -> bool:
+        """Take the documents; what is none is refused later, by the node that reads them."""
+        lists = (list, tuple)
+        return super().update(
+            [
+                [plain_value(each) if isinstance(each, (str, Mapping, Document)) else each for each in value]
+                if isinstance(value, lists)
+                else value
+                for value in values
+            ]
+        )
+
+
 class SotInput(TypedDict, total=False):
     """What a caller gives: a question, or messages whose last human one is the question."""
 
     # The descriptions reach the input form of LangGraph Studio; docstrings don't.
     question: Annotated[str, Field(description="What is to be answered. Without it: the last human message.")]
     messages: Annotated[list[AnyMessage], Field(description="The conversation, if there is one."), add_messages]
+    documents: Annotated[
+        list[Any],
+        Field(
+            description="What the answer is to rest on, and cites as [1]: texts, or mappings with page_content and "
+            "metadata, as LangChain's documents are."
+        ),
+    ]
     given_skeleton: Annotated[
         list[Any], Field(description="Titles, or points, to use as they are: no skeleton is drafted.")
     ]
@@ -130,7 +172,9 @@ class SotOutput(TypedDict, total=False):
     answer: str
     """Markdown."""
     sources: list[Source]
-    """Of all points, each with its `number` in the answer. Only a graph with an `expander` has any."""
+    """Those that the answer cites, each with its `number` there, in their order (`SotOptions.sources`)."""
+    unsupported_citations: int
+    """How many citations name a document or source that there isn't: the answer has `[?]` in their places."""
     finish_reason: FinishReason | None
     """`"length"` where a text of the answer ran into a token limit, else `"stop"`; `None`: there is no answer yet."""
     route: RouteName
@@ -143,6 +187,7 @@ class SotState(TypedDict, total=False):
     """All channels. Those that are neither input nor output are the nodes' own."""
 
     question: Annotated[str, TextChannel(str)]
+    documents: Annotated[list[Any], DocumentsChannel(list)]
     given_skeleton: Annotated[list[Any], EphemeralValue(list)]
     given_expansions: Annotated[list[Any], EphemeralValue(list)]
     given_frame: Annotated[Any, EphemeralValue(dict)]
@@ -153,6 +198,7 @@ class SotState(TypedDict, total=False):
     frame: Annotated[Frame, merge_frame]
     answer: str
     sources: list[Source]
+    unsupported_citations: int
     finish_reason: FinishReason | None
     route: RouteName
     route_reason: str
@@ -164,6 +210,8 @@ class SotState(TypedDict, total=False):
     """Finds this run's clock and limits in the process that runs it (`runs.py`)."""
     asked: str
     """The question, cleaned, wherever it came from."""
+    material: Material | None
+    """The documents of this run, kept once for all of its prompts; `None`: the answer rests on none."""
     sends_all: bool
     """Whether each `Send` carries all that its text is written from, since the state can't be read there."""
     skeleton_text: str
@@ -197,6 +245,7 @@ class WriteIntroductionInput(TypedDict):
     skeleton_text: NotRequired[str]
     skeleton_format: NotRequired[str]
     may_depend: NotRequired[bool]
+    material: NotRequired[Material | None]
 
 
 class ExpandPointInput(WriteIntroductionInput):

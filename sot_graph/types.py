@@ -18,6 +18,9 @@ FinishReason: TypeAlias = Literal["stop", "length"]
 """How an answer ends, in a provider's words: as it should, or with a text that ran into a token limit."""
 
 
+CitationStyle: TypeAlias = Literal["brackets", "footnotes"]
+
+
 # What need not be there is inherited: while the program runs, `NotRequired` isn't seen in annotations that are text.
 class _Noted(TypedDict, total=False):
     note: str
@@ -44,16 +47,47 @@ class ChatTurn(TypedDict):
     """Text, or a provider's content blocks as they came."""
 
 
+class _Identified(TypedDict, total=False):
+    id: str
+
+
+class SourceDocument(_Identified):
+    """A document that an answer may rest on: plain JSON, in the form of LangChain's."""
+
+    number: int
+    """What the prompts call it."""
+    page_content: str
+    metadata: dict[str, Any]
+
+
+class Material(TypedDict):
+    """The documents of a run."""
+
+    documents: list[SourceDocument]
+    """Those that were given, and those that were found for the question."""
+    shared: list[int]
+    """The numbers of those that every prompt of the run shows: all of them, where they fit."""
+
+
 class _AboutSource(TypedDict, total=False):
     url: str
     id: str
     """What the point's text may cite it by, beside its place in the point's list."""
+    place: int
+    """The number that the point's text cites it by, where that isn't its place in the point's list."""
+    page: int | str
+    page_content: str
+    """Of a document: its text, shortened."""
+    metadata: dict[str, Any]
+    """Of a document."""
+    fingerprint: str
+    """Of a document without a title or an address: tells it apart from others that begin in the same words."""
     number: int
-    """In the whole answer: given by the join."""
+    """In the whole answer: given by the join. Not there: the answer doesn't cite it."""
 
 
 class Source(_AboutSource):
-    """What a point's text rests on, as its expander named it."""
+    """What a point's text rests on: a document, or what its expander named."""
 
     title: str
 
@@ -63,9 +97,17 @@ class _Truncatable(TypedDict, total=False):
     """`True` where the model ran into a token limit, so that the text ends too early. Not there otherwise."""
 
 
+class _Citing(_Truncatable, total=False):
+    sources: list[Source]
+    """The documents that it cites."""
+
+
 class _WithSources(_Truncatable, total=False):
     sources: list[Source]
-    """Those of its expander, where it gave any. `text` cites them by their place here, from 1, or by their `id`."""
+    """The documents that it cites, or what its expander gave. `text` cites them by their place here, from 1, or by
+    their `place` or `id`."""
+    detail: str
+    """What it had to do without, in one line: its retriever failed, or found nothing."""
 
 
 class Expansion(_WithSources):
@@ -83,7 +125,7 @@ class Expansion(_WithSources):
 FramePartName: TypeAlias = Literal["opening", "introduction", "conclusion"]
 
 
-class FramePart(_Truncatable):
+class FramePart(_Citing):
     """An opening, an introduction or a conclusion."""
 
     text: str

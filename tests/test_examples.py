@@ -36,7 +36,10 @@ PRINTED = {
         "at most two points: ['Collecting nectar', 'Changing the sugars']",
     ],
 }
-ON_THE_EMBEDDED_MODEL = {"quickstart.py": ["Skeleton: ", "**1. ", "**3. ", " calls, ", "tokens out"]}
+ON_THE_EMBEDDED_MODEL = {
+    "documents.py": [" documents, ", "**1. ", "**3. ", "**Sources**\n\n1. ", ".md\n2. "],
+    "quickstart.py": ["Skeleton: ", "**1. ", "**3. ", " calls, ", "tokens out"],
+}
 
 
 def run_example(name: str, folder: Path) -> str:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.graph import EmbeddedResult
 from sot_graph.llm.provider_errors import explain
+from sot_graph.retrieval.retriever import RETRIEVER, Retriever, check_retriever
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
@@ -45,6 +46,7 @@ def create_sot_tool(
     name: str = "write_long_answer",
     description: str = _DESCRIPTION,
     return_direct: bool = False,
+    retriever: Retriever | None = None,
 ) -> BaseTool:
     """A graph of `create_sot_graph` as a tool of an agent.
 
@@ -59,9 +61,11 @@ def create_sot_tool(
         description: When the agent's model is to call it, and what it hands over.
         return_direct: Whether the answer is the agent's own, as it is. Otherwise the model reads it and goes on, and
             often writes all of it again.
+        retriever: Finds documents that the tool's answers rest on and cite, in place of the graph's own, as in
+            `create_sot_graph`.
 
     Raises:
-        SotConfigError: Not a graph with a question and an answer, or a name that no provider takes.
+        SotConfigError: Not a graph with a question and an answer, or a name that no provider takes; no retriever.
 
     Examples:
         >>> from sot_graph import create_sot_graph
@@ -71,14 +75,21 @@ def create_sot_tool(
         True
     """
     _check(graph, name)
+    if retriever is not None:
+        check_retriever(retriever)
+
+    def with_retriever(config: RunnableConfig) -> RunnableConfig:
+        if retriever is None:
+            return config
+        return {**config, "configurable": {**config.get("configurable", {}), RETRIEVER: retriever}}
 
     def write(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         with _readable_errors(name):
-            return _content_and_artifact(graph.invoke({"question": question}, config))
+            return _content_and_artifact(graph.invoke({"question": question}, with_retriever(config)))
 
     async def awrite(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         with _readable_errors(name):
-            return _content_and_artifact(await graph.ainvoke({"question": question}, config))
+            return _content_and_artifact(await graph.ainvoke({"question": question}, with_retriever(config)))
 
     return StructuredTool.from_function(
         write,

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from sot_graph.types import SkeletonPoint
 
 _JSON_KEYS = (
-    *("answer", "route", "route_reason", "skeleton", "expansions", "sources", "finish_reason", "frame"),
+    *(
+        "answer",
+        "route",
+        "route_reason",
+        "skeleton",
+        "expansions",
+        "sources",
+        "unsupported_citations",
+        "finish_reason",
+        "frame",
+    ),
     *("usage", "timings", "messages"),
 )
 _CONFIG = {"configurable": {"thread_id": "ask"}}
@@ -55,6 +65,7 @@ def answer_question(
     *,
     model: str | None,
     base_url: str | None,
+    docs: Sequence[Path] | None = None,
     router: str | None,
     review: bool,
     as_json: bool,
@@ -69,6 +80,11 @@ def answer_question(
     options = ask_options(review=review, stream=stream, **given)
     if report is not None:
         check_report(report)
+    asked: dict[str, Any] = {"question": question}
+    if docs:
+        from sot_graph.retrieval.files import load_documents
+
+        asked["documents"] = load_documents(*docs)
     with opened_model(model, base_url) as (chat, is_embedded):
         from langgraph.checkpoint.memory import InMemorySaver
 
@@ -81,7 +97,7 @@ def answer_question(
             checkpointer=InMemorySaver() if review else None,
         )
         show = partial(screen_for, output_console(), stream=stream, silent=as_json, show_skeleton=show_skeleton)
-        result, screen = _run_with_reviews(graph, question, errors, show, as_json=as_json)
+        result, screen = _run_with_reviews(graph, asked, errors, show, as_json=as_json)
         if as_json:
             from langchain_core.messages import messages_to_dict
 
@@ -163,7 +179,7 @@ def check_report(path: Path) -> None:
 
 
 def _run_with_reviews(
-    graph: Any, question: str, errors: Console, show: Callable[[], Screen], *, as_json: bool
+    graph: Any, asked: Mapping[str, Any], errors: Console, show: Callable[[], Screen], *, as_json: bool
 ) -> tuple[Mapping[str, Any], Screen]:
     """Run to the end, with a review wherever the graph stops for one. Returns the result and the last run's screen."""
     from langgraph.types import Command
@@ -176,7 +192,7 @@ def _run_with_reviews(
             errors.print()  # what is said next is to begin a line
             raise
 
-    given: Any = {"question": question}
+    given: Any = asked
     while True:
         screen = show()
         # JSON comes in one piece at the end: until then there is nothing else to look at.

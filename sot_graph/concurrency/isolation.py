@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, suppress
 from contextvars import ContextVar, copy_context
-from typing import Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from sot_graph._seams import abandon_tasks
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
 
 T = TypeVar("T")
 
@@ -173,6 +178,32 @@ def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
 
     threading.Thread(target=run, name="sot_graph-own", daemon=True).start()
     return done
+
+
+async def call_own_code(code: Any, given: Any, config: RunnableConfig) -> Any:
+    """Call somebody's Runnable, or callable of one argument, synchronous or not: it is traced, and may block."""
+    # Imported here: those who ask no models needn't wait for it.
+    from langchain_core.runnables import Runnable, RunnableLambda
+    from langchain_core.runnables.utils import is_async_callable
+
+    if not isinstance(code, Runnable):
+        code = RunnableLambda(_exiting_never(code) if is_async_callable(code) else code)
+    # Its `ainvoke` would put its `invoke` into one of the event loop's few threads.
+    has_no_async = type(code).ainvoke is Runnable.ainvoke
+    if (not hasattr(code, "afunc")) if isinstance(code, RunnableLambda) else has_no_async:
+        result = await in_own_thread(lambda: code.invoke(given, config))
+        return await result if inspect.isawaitable(result) else result
+    return await code.ainvoke(given, config)
+
+
+def _exiting_never(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The same for LangChain, which runs it in a task: one that raises `SystemExit` ends the loop."""
+
+    @wraps(function)
+    async def call(given: Any, **more: Any) -> Any:
+        return await without_exit(function(given, **more))
+
+    return call
 
 
 def _take_outcome(task: asyncio.Task[Any]) -> None:

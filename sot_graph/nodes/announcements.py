@@ -32,8 +32,9 @@ def announce_skeleton(
 ) -> None:
     """The skeleton is settled, and these of its points, and of what stands around them, need not be written."""
     heads, separator = heads_and_separator(run.graph.join, points)
-    cites = run.graph.expander is not None or any(expansion.get("sources") for expansion in kept)
     settled = {"type": "sot.skeleton", "points": points, "heads": heads, "separator": separator, "grown": grown}
+    given = [*kept, *(frame or {}).values()]
+    cites = any(each.get("sources") is not None for each in cast("list[Expansion]", given))
     run.emit(cast("SkeletonEvent", {**settled, **_layout(run, cites=cites)}))
     if kept or frame:
         announce_kept(kept, frame or {}, run)
@@ -44,7 +45,7 @@ def announce_point(point: SkeletonPoint, run: RunContext) -> None:
     heads, separator = heads_and_separator(run.graph.join, [point])
     head = heads[0] if heads else None
     grown = {"type": "sot.skeleton.delta", "point": point, "head": head, "separator": separator}
-    run.emit(cast("SkeletonDeltaEvent", {**grown, **_layout(run, cites=run.graph.expander is not None)}))
+    run.emit(cast("SkeletonDeltaEvent", {**grown, **_layout(run)}))
 
 
 def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext) -> None:
@@ -70,8 +71,8 @@ def announce_point_end(expansion: Expansion, run: RunContext) -> None:
     )
     if expansion.get("truncated"):
         ended["truncated"] = True
-    if expansion.get("sources"):
-        ended["sources"] = expansion["sources"]
+    if (sources := expansion.get("sources")) is not None:
+        ended["sources"] = sources
     run.emit(ended)
 
 
@@ -81,10 +82,12 @@ def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) ->
     ended = FrameEndEvent(type="sot.frame.end", part=name, status=part["status"], tail=tail)
     if part.get("truncated"):
         ended["truncated"] = True
+    if (sources := part.get("sources")) is not None:
+        ended["sources"] = sources
     run.emit(ended)
 
 
-def _layout(run: RunContext, *, cites: bool) -> dict[str, Any]:
+def _layout(run: RunContext, *, cites: bool = False) -> dict[str, Any]:
     """What a reader must know of the whole answer."""
     layout: dict[str, Any] = {
         "eager": run.options.on_point_failure != "skip",
@@ -92,8 +95,12 @@ def _layout(run: RunContext, *, cites: bool) -> dict[str, Any]:
     }
     if "opening" in FRAME_PARTS[run.graph.options.frame]:
         layout["opening"] = True
-    if cites:
-        layout["cites"] = True
-        if isinstance(run.graph.join, PointwiseJoin):
-            layout["sources_head"] = run.graph.join.sources
+    is_grounded = run.invocation.is_grounded
+    if cites or is_grounded or run.graph.expander is not None:
+        layout |= {
+            "cites": True,
+            "frame_cites": is_grounded or cites,
+            "citation_style": run.options.citation_style,
+            "lists_all": run.options.sources == "all",
+        }
     return layout

@@ -8,20 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sot_graph.citations import CitedText
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF
-from sot_graph.joiners import frame_answer
+from sot_graph.joiners import JoinedAnswer, opened_answer, sources_head
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.nodes.announcements import announce_route
-from sot_graph.nodes.join import finish_run
+from sot_graph.nodes.join import finish_run, numbering_of
 from sot_graph.nodes.question_input import history_of
 from sot_graph.prompts.messages import direct_messages
+from sot_graph.retrieval.grounding import Grounds, shared_text
 from sot_graph.skeleton.answering_drafter import ANSWERED, AnsweringDrafter
 from sot_graph.skeleton.drafter import Draft, Drafter
 from sot_graph.state import SotState
-from sot_graph.types import ChatTurn, FinishReason, StageTiming
+from sot_graph.types import ChatTurn, FinishReason, Material, StageTiming
 from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.model_source import ModelSource
@@ -49,10 +51,11 @@ async def answer_directly(state: SotState, run: RunContext) -> Update:
         run,
         send=lambda text: run.emit({"type": "sot.answer.delta", "text": text}),
         opening=frame["opening"]["text"] if "opening" in frame else "",
+        material=state.get("material"),
     )
-    answer = frame_answer(run.graph.join, written.text, frame)
+    joined = written.joined._replace(text=opened_answer(run.graph.join, written.joined.text, frame))
     usage = add_usage(state["usage"], run.meter.usage)
-    update = finish_run(state, run, answer, written.finish_reason, usage, {"direct": written.timing})
+    update = finish_run(state, run, joined, written.finish_reason, usage, {"direct": written.timing})
     return {**update, "usage": run.meter.usage}
 
 
@@ -60,14 +63,21 @@ async def answer_directly(state: SotState, run: RunContext) -> Update:
 class DirectAnswer:
     """An ordinary answer."""
 
-    text: str
+    joined: JoinedAnswer
+    """Its text, and what that cites."""
     timing: StageTiming
     """When it was written."""
     finish_reason: FinishReason
 
 
 async def write_directly(
-    question: str, history: list[ChatTurn], run: RunContext, *, send: Callable[[str], None], opening: str = ""
+    question: str,
+    history: list[ChatTurn],
+    run: RunContext,
+    *,
+    send: Callable[[str], None],
+    material: Material | None = None,
+    opening: str = "",
 ) -> DirectAnswer:
     """Have an ordinary answer written, and once more if there is nothing in it.
 
@@ -77,6 +87,7 @@ async def write_directly(
         run: The node's execution.
         send: Takes the text as it is written.
         opening: What stands before it already.
+        material: The documents that it rests on.
 
     Raises:
         SkeletonError: The model could not answer, or with nothing, or nothing of it was there at the deadline.
@@ -86,13 +97,16 @@ async def write_directly(
     config = run.child_config(run_name="write answer", stage="direct")
     call = ModelCall(graph.model, "direct", run, config, graph.prompts.direct_settings)
     timing = StageTiming(start=run.elapsed())
+    cited = _CitedAnswer(run, material, send)
     draft = TextDraft(
         TextCleaner,
-        send,
+        cited.send,
         longest_delay=run.options.stream_max_delay,
         now=run.elapsed if run.stream else None,
     )
-    source = ModelSource(call, direct_messages(graph.prompts, question=question, history=history, opening=opening))
+    documents = shared_text(material, run)
+    messages = direct_messages(graph.prompts, question=question, history=history, documents=documents, opening=opening)
+    source = ModelSource(call, messages)
     nothing, end = None, ""
     try:
         async with asyncio.timeout(run.seconds_left(None)) as timer:
@@ -110,10 +124,40 @@ async def write_directly(
     if nothing:
         message = f"There is no skeleton, and no direct answer either: {nothing}."
         raise SkeletonError(message)
-    return _finished(draft, timing, run, end)
+    return _finished(draft, cited, timing, run, end)
 
 
-def _finished(draft: TextDraft, timing: StageTiming, run: RunContext, end: str) -> DirectAnswer:
+class _CitedAnswer:
+    """Sends a direct answer as it is written, with its citations numbered.
+
+    Args:
+        run: The node's execution.
+        material: The documents that the answer rests on.
+        send: Takes the text.
+    """
+
+    def __init__(self, run: RunContext, material: Material | None, send: Callable[[str], None]) -> None:
+        self._numbering = numbering_of(run)
+        self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
+        self._send = send
+        self._head = sources_head(run.graph.join)
+        self._text = ""
+
+    def send(self, text: str) -> None:
+        """Send what can be read of it now."""
+        ready = text if self._cited is None else self._cited.feed(text)
+        self._text += ready
+        if ready:
+            self._send(ready)
+
+    def joined(self, end: str) -> JoinedAnswer:
+        """The whole answer, with what stands at its end."""
+        rest = "" if self._cited is None else self._cited.finish()
+        text = self._text + rest + end + self._numbering.listed(self._head)
+        return JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
+
+
+def _finished(draft: TextDraft, cited: _CitedAnswer, timing: StageTiming, run: RunContext, end: str) -> DirectAnswer:
     if draft.truncated and not run.graph.prompts.trim_to_sentence:
         logger.warning(
             "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
@@ -122,7 +166,7 @@ def _finished(draft: TextDraft, timing: StageTiming, run: RunContext, end: str) 
     if draft.first_text_at is not None:
         timing["first_token"] = draft.first_text_at
     timing["end"] = run.elapsed()
-    return DirectAnswer(draft.cleaner.text + end, timing, "length" if draft.truncated else "stop")
+    return DirectAnswer(cited.joined(end), timing, "length" if draft.truncated else "stop")
 
 
 class AnswerInDraft:
@@ -131,16 +175,24 @@ class AnswerInDraft:
     Args:
         run: The node's execution.
         emit: In place of the run's own.
+        material: The documents that it rests on.
     """
 
-    def __init__(self, run: RunContext, emit: Callable[[SotEvent], None] | None = None) -> None:
+    def __init__(
+        self,
+        run: RunContext,
+        emit: Callable[[SotEvent], None] | None = None,
+        *,
+        material: Material | None = None,
+    ) -> None:
         self._run = run
         self._emit = emit or run.emit
         self._drafter: AnsweringDrafter | None = None
         self._timing = StageTiming(start=run.elapsed())
+        self._cited = _CitedAnswer(run, material, lambda text: self._emit({"type": "sot.answer.delta", "text": text}))
         self._draft = TextDraft(
             TextCleaner,
-            lambda text: self._emit({"type": "sot.answer.delta", "text": text}),
+            self._cited.send,
             longest_delay=run.options.stream_max_delay,
             now=run.elapsed if run.stream else None,
         )
@@ -160,7 +212,7 @@ class AnswerInDraft:
         end = self._drafter.answer
         self._draft.end(end.ending)
         self._draft.flush()
-        return _finished(self._draft, self._timing, self._run, BREAKS_OFF if end.breaks_off else "")
+        return _finished(self._draft, self._cited, self._timing, self._run, BREAKS_OFF if end.breaks_off else "")
 
     def _write(self, text: str) -> None:
         if not self._has_begun:
@@ -173,5 +225,5 @@ class AnswerInDraft:
 def drafted_answer_keys(known: Mapping[str, Any], written: DirectAnswer, usage: Usage, run: RunContext) -> Update:
     """The state's keys of an answer in the skeleton's place: the run is over."""
     begun = {**known, **Draft([], "", "").state_keys(ANSWERED), "expansions": []}
-    end = finish_run(begun, run, written.text, written.finish_reason, usage, {"direct": written.timing})
+    end = finish_run(begun, run, written.joined, written.finish_reason, usage, {"direct": written.timing})
     return {**begun, **end, "frame": {}, "usage": usage}

@@ -20,10 +20,11 @@ from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, k
 from sot_graph.nodes.write_opening import beside_opening, opening_alone
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import numbered_list
+from sot_graph.retrieval.grounding import find_material, shared_text
 from sot_graph.run import QUESTION_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, SotState
-from sot_graph.types import StageTiming
+from sot_graph.types import Material, StageTiming
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
@@ -48,26 +49,31 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         start, known = run.elapsed(), state
     else:
         asked = read_question(state, run.options, run.answer_id)
-        given = given_skeleton(state, asked, run)
+        material = await find_material(asked.documents, asked.question, run)
+        given = given_skeleton(state, asked, run, material)
         if given is not None:
             return given
-        start, known = 0.0, reset_keys(asked, run)
+        start, known = 0.0, reset_keys(asked, run, material)
     question = known["asked"]
     history = asked.history if run.graph.router is None else history_of(state)
     may_depend = known.get("may_depend", False)  # not there in a run that an earlier version began
+    material = known.get("material")
     why = state["route_reason"] if run.graph.router is not None else None
     # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
     # time: theirs would wait for the place that this node holds.
     is_pipelined = run.options.dispatch == "pipelined" and not run.graph.options.review_skeleton
     if is_pipelined and run.config.get("max_concurrency") != 1:
-        update = await draft_and_expand(question, history, run, why=why, start=start, may_depend=may_depend)
+        update = await draft_and_expand(
+            question, history, run, why=why, start=start, may_depend=may_depend, material=material
+        )
         written = update.pop("answered")
     else:
+        documents = shared_text(material, run)
         is_opened = "opening" in FRAME_PARTS[run.graph.options.frame]
-        answer = AnswerInDraft(run) if run.graph.draft_decides else None
+        answer = AnswerInDraft(run, material=material) if run.graph.draft_decides else None
         new_drafter = partial(Drafter, run) if answer is None else answer.drafter
         async with beside_opening(question, history, run) if is_opened else nullcontext():
-            draft, reason = await new_drafter(question, history, may_depend=may_depend).settle()
+            draft, reason = await new_drafter(question, history, may_depend=may_depend, documents=documents).settle()
             written = None if answer is None else answer.finish()
             if answer is not None and written is None:
                 announce_route("skeleton" if draft.points else "direct", reason, run.emit)
@@ -110,12 +116,13 @@ def check_review_is_possible(run: RunContext) -> None:
         raise SotConfigError(message)
 
 
-def reset_keys(asked: Asked, run: RunContext) -> Update:
+def reset_keys(asked: Asked, run: RunContext, material: Material | None) -> Update:
     """Every key of the run, as it is before anything is known: nothing of an earlier turn shines through."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run_key": run.key,
         "asked": asked.question,
+        "material": material,
         "sends_all": state_reader(run.config) is None,
         "answer_id": run.answer_id,
         "question_id": "" if asked.is_in_history else f"{QUESTION_ID}{run.key}",
@@ -123,13 +130,14 @@ def reset_keys(asked: Asked, run: RunContext) -> Update:
         "may_depend": run.options.dependent == "graph",
         "is_written": False,
         "sources": [],
+        "unsupported_citations": 0,
         "finish_reason": None,
         "review_comment": "",
         "frame": Overwrite({}),
     }
 
 
-def given_skeleton(state: SotState, asked: Asked, run: RunContext) -> Update | None:
+def given_skeleton(state: SotState, asked: Asked, run: RunContext, material: Material | None) -> Update | None:
     """The first node's whole update where the caller brought a skeleton along; `None`: none was."""
     if state.get("given_skeleton") is None and state.get("given_expansions") is None:
         return None
@@ -141,7 +149,7 @@ def given_skeleton(state: SotState, asked: Asked, run: RunContext) -> Update | N
         announce_skeleton(points, kept, run, frame=frame)
     draft = Draft(points, numbered_list(points), run.options.skeleton_format)
     return {
-        **reset_keys(asked, run),
+        **reset_keys(asked, run, material),
         **draft.state_keys("the skeleton was given"),
         "expansions": Overwrite(kept),
         "frame": Overwrite(frame),
@@ -161,7 +169,10 @@ async def _draft_again(state: SotState, run: RunContext) -> Update:
     start = run.elapsed()
     revision = Revision(state["skeleton_text"], state["review_comment"])
     may_depend = state.get("may_depend", False)
-    drafter = Drafter(run, state["asked"], history_of(state), revision=revision, may_depend=may_depend)
+    documents = shared_text(state.get("material"), run)
+    drafter = Drafter(
+        run, state["asked"], history_of(state), revision=revision, may_depend=may_depend, documents=documents
+    )
     draft, reason = await drafter.settle()
     return {
         **draft.state_keys(reason),

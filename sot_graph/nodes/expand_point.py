@@ -26,6 +26,7 @@ from sot_graph.nodes import (
     WRITE_OPENING,
 )
 from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
+from sot_graph.nodes.join import numbering_of
 from sot_graph.nodes.question_input import history_of, without_conversation
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import (
@@ -35,6 +36,7 @@ from sot_graph.prompts.messages import (
     frame_messages,
     numbered_list,
 )
+from sot_graph.retrieval.grounding import Grounds, shared_text
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.shared_prompt import skeleton_call_messages
 from sot_graph.state import current_expansions
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sot_graph")
 
-_BASIS_KEYS = ["asked", "skeleton", "skeleton_text", "skeleton_format", "may_depend"]
+_BASIS_KEYS = ["asked", "skeleton", "skeleton_text", "skeleton_format", "may_depend", "material"]
 _BEFORE_POINTS: dict[FramePartName, str] = {"opening": WRITE_OPENING, "introduction": WRITE_INTRODUCTION}
 _HISTORY_KEYS = ["messages", "answer_id", "question_id"]
 
@@ -156,15 +158,16 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     run.invocation.tried.add(index)
     timing = PointTiming(index=index, start=run.elapsed())
     written = _unmet_need(payload)
+    prompts, basis = run.graph.prompts, text_basis(payload, run)
+    grounds = Grounds(basis.get("material"), run)
     if written is None:
-        prompts, basis = run.graph.prompts, text_basis(payload, run)
         section = Section(
             label=f"Point {index}",
             stage="expansion",
             call_name=f"write {shown}",
             metadata=about,
             settings=prompts.expansion_settings,
-            messages=partial(_point_messages, basis, payload, run),
+            messages=partial(_point_messages, basis, payload, grounds, run),
             make_cleaner=lambda: TextCleaner(
                 index,
                 title,
@@ -172,20 +175,26 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
                 opening=expansion_opening(prompts, point),
                 trim_to_sentence=prompts.trim_to_sentence,
             ),
-            start_event=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},
+            start_event=lambda attempt: grounds.announced(
+                {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt}
+            ),
             delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},
             cached_as=(
                 "point",
                 {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence},
             ),
+            prepare=partial(grounds.find_for, basis["asked"], point) if basis.get("material") else None,
             expander_input=_expander_input(basis, point) if run.graph.expander is not None else None,
         )
         written = await write_text(section, run)
     expansion = Expansion(index=index, title=title, text=written.text, status=written.status, error=written.error)
     if written.truncated:
         expansion["truncated"] = True
-    if written.sources:
-        expansion["sources"] = written.sources
+    sources = written.sources or grounds.cited_in(written.text)  # those of an expander's own go before documents
+    if sources is not None:
+        expansion["sources"] = sources
+    if grounds.detail:
+        expansion["detail"] = grounds.detail
     announce_point_end(expansion, run)
     # A section that failed is an error in the trace, though its node ended well.
     cache_hit = True if written.is_cached else None
@@ -205,7 +214,9 @@ def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
     return None
 
 
-def _point_messages(basis: Mapping[str, Any], payload: ExpandPointInput, run: RunContext) -> list[BaseMessage]:
+def _point_messages(
+    basis: Mapping[str, Any], payload: ExpandPointInput, grounds: Grounds, run: RunContext
+) -> list[BaseMessage]:
     return expansion_messages(
         run.graph.prompts,
         point=payload["point"],
@@ -215,6 +226,8 @@ def _point_messages(basis: Mapping[str, Any], payload: ExpandPointInput, run: Ru
             Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
             for other in payload.get("needed", ())
         ],
+        shared_documents=shared_text(basis.get("material"), run),
+        own_documents=grounds.own_text,
         **_prompt_basis(basis, run),
     )
 
@@ -227,35 +240,43 @@ def _expander_input(basis: Mapping[str, Any], point: SkeletonPoint) -> ExpanderI
 
 async def write_introduction(payload: WriteIntroductionInput, run: RunContext) -> Update:
     """Write the introduction from the skeleton alone, beside the points."""
-    messages = partial(
-        frame_messages, run.graph.prompts, "introduction", **_prompt_basis(text_basis(payload, run), run)
-    )
-    return await _frame_node("introduction", messages, run)
+    basis = text_basis(payload, run)
+    messages = partial(frame_messages, run.graph.prompts, "introduction", **_prompt_basis(basis, run))
+    return await _frame_node("introduction", messages, run, Grounds(basis.get("material"), run))
 
 
 async def write_conclusion(state: SotState, run: RunContext) -> Update:
     """Write the conclusion from the points' texts, which cite as they do in the answer.
 
-    Where there are none, or no time is left, nothing is asked for.
+    Where the answer rests on documents, they cite nothing: the prompt has the documents under other numbers. Where
+    there are no texts, or no time is left, nothing is asked for.
     """
-    numbered, _ = number_sources(shown_expansions(state["expansions"], run.options.on_point_failure))
+    basis = text_basis(state, run)
+    shown = shown_expansions(state["expansions"], run.options.on_point_failure)
+    numbered, _ = number_sources(shown, numbering_of(run))
+    if basis.get("material") is not None:
+        numbered = [
+            Expansion(**{**one, "text": without_citations(one["text"], one.get("sources") or [])}) for one in shown
+        ]
     texts = [expansion for expansion in numbered if expansion["text"]]
     given_up = None
     if run.seconds_left(None) == 0:
         given_up = WrittenText("", "timed_out", "there was no time left for it (deadline)")
     elif not texts:
         given_up = WrittenText("", "failed", "no point has a text that it could conclude")
-    messages = partial(
-        frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(text_basis(state, run), run)
-    )
-    return await _frame_node("conclusion", messages, run, given_up)
+    messages = partial(frame_messages, run.graph.prompts, "conclusion", expansions=texts, **_prompt_basis(basis, run))
+    return await _frame_node("conclusion", messages, run, Grounds(basis.get("material"), run), given_up)
 
 
 async def _frame_node(
-    name: FramePartName, messages: Callable[[], list[BaseMessage]], run: RunContext, written: WrittenText | None = None
+    name: FramePartName,
+    messages: Callable[[], list[BaseMessage]],
+    run: RunContext,
+    grounds: Grounds,
+    written: WrittenText | None = None,
 ) -> Update:
     run.trace.describe_node(stage="frame", sot_frame_part=name)
-    update = await write_frame_part(name, messages, run, written)
+    update = await write_frame_part(name, messages, run, grounds, written)
     describe_frame_part(name, update, run)
     return update
 
@@ -268,11 +289,15 @@ def describe_frame_part(name: FramePartName, update: Update, run: RunContext) ->
 
 
 async def write_frame_part(
-    name: FramePartName, messages: Callable[[], list[BaseMessage]], run: RunContext, written: WrittenText | None = None
+    name: FramePartName,
+    messages: Callable[[], list[BaseMessage]],
+    run: RunContext,
+    grounds: Grounds | None = None,
+    written: WrittenText | None = None,
 ) -> Update:
     """Write a text around the points; or, with `written`, tell what has become of it."""
     timing = StageTiming(start=run.elapsed())
-    prompts = run.graph.prompts
+    prompts, grounds = run.graph.prompts, grounds or Grounds(None, run)
     if written is not None:
         logger.warning("The %s is left out: %s", name, written.error)
     else:
@@ -285,7 +310,9 @@ async def write_frame_part(
             messages=messages,
             # Models like to put the part's name before its text.
             make_cleaner=lambda: TextCleaner(title=name.capitalize(), trim_to_sentence=prompts.trim_to_sentence),
-            start_event=lambda attempt: {"type": "sot.frame.start", "part": name, "attempt": attempt},
+            start_event=lambda attempt: grounds.announced(
+                {"type": "sot.frame.start", "part": name, "attempt": attempt}
+            ),
             delta_event=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
             cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),
         )
@@ -293,6 +320,8 @@ async def write_frame_part(
     part = FramePart(text=written.text, status=written.status, error=written.error)
     if written.truncated:
         part["truncated"] = True
+    if (sources := grounds.cited_in(written.text)) is not None:
+        part["sources"] = sources
     announce_frame_end(name, part, run)
     if written.first_text_at is not None:
         timing["first_token"] = written.first_text_at
@@ -306,10 +335,13 @@ def _prompt_basis(given: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
     may_depend = given.get("may_depend", False)
     if run.options.point_context == "question":
         history = without_conversation(history)
-    made_from = (question, skeleton_format, may_depend, run.options)
+    documents = shared_text(given.get("material"), run)
+    made_from = (question, skeleton_format, may_depend, run.options, documents)
     made = run.invocation.skeleton_call
     if made is None or made[0] != made_from:
-        messages = skeleton_call_messages(run, question, history, skeleton_format, may_depend=may_depend)
+        messages = skeleton_call_messages(
+            run, question, history, skeleton_format, may_depend=may_depend, documents=documents
+        )
         made = run.invocation.skeleton_call = (made_from, messages)
     return {
         "question": question,

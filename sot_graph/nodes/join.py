@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.types import Overwrite
 
+from sot_graph.citations import Numbering
 from sot_graph.errors import ExpansionError
-from sot_graph.joiners import frame_answer, join_answer
+from sot_graph.joiners import JoinedAnswer, join_answer
 from sot_graph.nodes.trace_summary import describe_result
 from sot_graph.options import FRAME_PARTS
 from sot_graph.state import SotState, current_expansions, merge_timings
@@ -43,8 +44,15 @@ async def join(state: SotState, run: RunContext) -> Update:
         describe_result(state, run, has_answer=False)
         error.usage = state["usage"]
         if on_point_failure == "mark":
-            points, _ = join_answer(graph.join, state["asked"], state["skeleton"], expansions, "mark")
-            error.answer = frame_answer(graph.join, points, frame)
+            error.answer = join_answer(
+                graph.join,
+                state["asked"],
+                state["skeleton"],
+                expansions,
+                "mark",
+                frame=frame,
+                numbering=numbering_of(run),
+            ).text
             run.emit({"type": "sot.answer", "answer": error.answer})
         raise
     parts = FRAME_PARTS[graph.options.frame]
@@ -57,14 +65,26 @@ async def join(state: SotState, run: RunContext) -> Update:
     cut += [f"the {name}" for name in parts if frame.get(name, {}).get("truncated")]
     if cut:
         _log_cuts(cut, run)
-    points, sources = join_answer(graph.join, state["asked"], state["skeleton"], expansions, on_point_failure)
-    answer = frame_answer(graph.join, points, frame) if frame else points
+    joined = join_answer(
+        graph.join,
+        state["asked"],
+        state["skeleton"],
+        expansions,
+        on_point_failure,
+        frame=frame,
+        numbering=numbering_of(run),
+    )
     timing = StageTiming(start=start, end=run.elapsed())
     finish_reason: FinishReason = "length" if cut else "stop"
-    update = finish_run(state, run, answer, finish_reason, state["usage"], {"join": timing})
+    update = finish_run(state, run, joined, finish_reason, state["usage"], {"join": timing})
     if len(expansions) < len(state["expansions"]):
         update["expansions"] = Overwrite(expansions)
-    return {**update, "sources": sources}
+    return update
+
+
+def numbering_of(run: RunContext) -> Numbering:
+    """Numbers the answer's sources as the run's options say."""
+    return Numbering(run.options.citation_style, lists_all=run.options.sources == "all")
 
 
 def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:
@@ -97,7 +117,7 @@ def _log_cuts(cut: Sequence[str], run: RunContext) -> None:
 def finish_run(
     state: Mapping[str, Any],
     run: RunContext,
-    answer: str,
+    joined: JoinedAnswer,
     finish_reason: FinishReason,
     usage: Usage,
     timings: dict[str, Any],
@@ -107,11 +127,12 @@ def finish_run(
     Args:
         state: The graph's state, as far as it is known.
         run: The last node's execution.
-        answer: The whole answer.
+        joined: The whole answer, and what it cites.
         finish_reason: How it ends.
         usage: Of the whole run.
         timings: Of this node.
     """
+    answer = joined.text
     run.emit({"type": "sot.answer", "answer": answer})
     run.ended = True
     message = AIMessage(
@@ -128,6 +149,8 @@ def finish_run(
         run.invocation.live.end(message)
     update: Update = {
         "answer": answer,
+        "sources": joined.sources,
+        "unsupported_citations": joined.unsupported,
         "finish_reason": finish_reason,
         # What a parent gave stands in its own state, and isn't kept here a second time.
         "messages": Overwrite([*asked, message]) if run.is_transient else [*asked, message],

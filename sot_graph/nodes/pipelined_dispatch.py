@@ -18,6 +18,7 @@ from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
 from sot_graph.concurrency.background_loop import run_in_own_thread
+from sot_graph.joiners import JoinedAnswer
 from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION, WRITE_OPENING
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_route, announce_skeleton
 from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer
@@ -25,11 +26,12 @@ from sot_graph.nodes.expand_point import expand_point, write_introduction
 from sot_graph.nodes.write_opening import write_opening
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import skeleton_as_written
+from sot_graph.retrieval.grounding import shared_text
 from sot_graph.run import open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
 from sot_graph.skeleton.drafter import Draft
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, merge_timings
-from sot_graph.types import ChatTurn, FinishReason, StageTiming, Timings
+from sot_graph.types import ChatTurn, FinishReason, Material, StageTiming, Timings
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
@@ -55,12 +57,19 @@ class _Step(TypedDict, total=False):
     reason: str
     usage: Usage
     end: float
-    answer: tuple[str, StageTiming, FinishReason] | None
-    """Text, time and ending of an answer in the skeleton's place."""
+    answer: tuple[list[Any], StageTiming, FinishReason] | None
+    """Text and sources, time, and ending of an answer in the skeleton's place."""
 
 
 async def draft_and_expand(
-    question: str, history: list[ChatTurn], run: RunContext, *, why: str | None, start: float, may_depend: bool
+    question: str,
+    history: list[ChatTurn],
+    run: RunContext,
+    *,
+    why: str | None,
+    start: float,
+    may_depend: bool,
+    material: Material | None = None,
 ) -> Update:
     """Draft the skeleton, and write its points from when each one's title is there.
 
@@ -71,8 +80,9 @@ async def draft_and_expand(
         why: The reason of the route, where a router gave one.
         start: When the stage began, in seconds from the run's start.
         may_depend: Whether points may say which others they need.
+        material: The documents that the answer rests on.
     """
-    pipeline = _Pipeline(question, history, run, may_depend=may_depend)
+    pipeline = _Pipeline(question, history, run, may_depend=may_depend, material=material)
     try:
         end = await pipeline.draft()
         updates = await pipeline.written()
@@ -87,7 +97,7 @@ async def draft_and_expand(
         timings = merge_timings(timings, update["timings"])
     return {
         **draft.state_keys(why if why and draft.points else end["reason"]),
-        "answered": None if answer is None else DirectAnswer(*answer),
+        "answered": None if answer is None else DirectAnswer(JoinedAnswer(*answer[0]), *answer[1:]),
         "is_written": bool(draft.points),
         "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
         "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
@@ -97,11 +107,20 @@ async def draft_and_expand(
 
 
 class _Pipeline:
-    def __init__(self, question: str, history: list[ChatTurn], run: RunContext, *, may_depend: bool) -> None:
+    def __init__(
+        self,
+        question: str,
+        history: list[ChatTurn],
+        run: RunContext,
+        *,
+        may_depend: bool,
+        material: Material | None,
+    ) -> None:
         self._question = question
         self._history = history
         self._run = run
         self._may_depend = may_depend
+        self._material = material
         self._points: list[SkeletonPoint] = []
         self._drafting: asyncio.Task[tuple[Draft, str]] | None = None
         self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
@@ -110,7 +129,7 @@ class _Pipeline:
         self._around: list[asyncio.Task[Update]] = []
         """Of what stands before the points."""
         self._context = copy_context()
-        self._answer = AnswerInDraft(run, lambda event: self._context.run(run.emit, event))
+        self._answer = AnswerInDraft(run, lambda event: self._context.run(run.emit, event), material=material)
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there; the last step, when there are no more."""
@@ -164,6 +183,7 @@ class _Pipeline:
                 self._question,
                 self._history,
                 may_depend=self._may_depend,
+                documents=shared_text(self._material, self._run),
                 on_point=self._titled.put_nowait,
                 known=self._points,
             )
@@ -181,7 +201,7 @@ class _Pipeline:
             reason=reason,
             usage=self._run.meter.usage,
             end=self._run.elapsed(),
-            answer=None if answer is None else (answer.text, answer.timing, answer.finish_reason),
+            answer=None if answer is None else (list(answer.joined), answer.timing, answer.finish_reason),
         )
 
     def _known(self) -> WriteIntroductionInput:
@@ -197,6 +217,7 @@ class _Pipeline:
             skeleton_text=skeleton_as_written(points, skeleton_format),
             skeleton_format=skeleton_format,
             may_depend=self._may_depend,
+            material=self._material,
         )
 
     def _begin(

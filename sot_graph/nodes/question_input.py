@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
 from sot_graph.citations import read_sources
@@ -32,6 +33,8 @@ class Asked:
     history: list[ChatTurn]
     is_in_history: bool
     """Whether the conversation ends with the question. Otherwise a human message of it goes before the answer."""
+    documents: list[Any] | None
+    """What the answer is to rest on: what was given, and what tools have found since the question was asked."""
 
 
 def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> Asked:
@@ -79,7 +82,12 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
             f"{options.max_question_chars:,}. Shorten them, or raise the option."
         )
         raise SotConfigError(message)
-    return Asked(question if question.strip() else _ASKED_BY_WHAT_IS_SHOWN, history, is_in_history)
+    documents = state.get("documents")
+    since = messages[position:] if is_in_history and position is not None else []
+    found = [document for message in since for document in found_by(message)]
+    if found and (documents is None or isinstance(documents, (list, tuple))):
+        documents = [*(documents or ()), *found]
+    return Asked(question if question.strip() else _ASKED_BY_WHAT_IS_SHOWN, history, is_in_history, documents)
 
 
 def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
@@ -96,11 +104,12 @@ def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list
     """The turns before a question, which stands in the conversation at this position, or, at `None`, behind it."""
     if position is None:
         return turns_of(messages)
-    # Calls of tools and what came of them. Not an answer to the question, which an earlier run may have left there.
+    # Calls of tools and what came of them, but for documents, which the prompts show as such. Not an answer to the
+    # question, which an earlier run may have left there.
     found = [
         each
         for each in messages[position + 1 :]
-        if isinstance(each, ToolMessage) or (isinstance(each, AIMessage) and each.tool_calls)
+        if (isinstance(each, ToolMessage) and not found_by(each)) or (isinstance(each, AIMessage) and each.tool_calls)
     ]
     history = turns_of([*messages[:position], *found])
     if shown := other_blocks(messages[position]):  # the prompts put it into one message with the question
@@ -116,6 +125,18 @@ def without_conversation(history: Sequence[ChatTurn]) -> list[ChatTurn]:
 def _is_shown(turn: ChatTurn) -> bool:
     """Whether a turn holds pictures and files alone, as what came with the question does."""
     return isinstance(turn["content"], list) and not any("text" in block for block in turn["content"])
+
+
+def found_by(message: BaseMessage) -> list[Any]:
+    """The documents that a tool has found, where its message's artifact is a list of them."""
+    artifact = message.artifact if isinstance(message, ToolMessage) else None
+    if not isinstance(artifact, list):
+        return []
+    are_all = all(
+        isinstance(each, Document) or (isinstance(each, Mapping) and isinstance(each.get("page_content"), str))
+        for each in artifact
+    )
+    return artifact if are_all else []
 
 
 def _answers(message: BaseMessage, answer_id: str) -> bool:
@@ -264,7 +285,7 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
             )
             if found.get("truncated"):
                 expansion["truncated"] = True
-            if found.get("sources"):
+            if found.get("sources") is not None:
                 expansion["sources"] = found["sources"]
             kept.append(expansion)
     return kept
@@ -299,4 +320,6 @@ def kept_frame(given: Any, frame: FrameChoice, *, whole: bool) -> Frame:
             kept[name] = FramePart(text=clean_text(part["text"]), status="ok", error=None)
             if part.get("truncated"):
                 kept[name]["truncated"] = True
+            if isinstance(part.get("sources"), list):
+                kept[name]["sources"] = read_sources(part["sources"])
     return kept

@@ -9,7 +9,7 @@ from langgraph.types import Overwrite
 
 from sot_graph.nodes import DRAFT_SKELETON
 from sot_graph.nodes.announcements import announce_route
-from sot_graph.nodes.answer_directly import write_directly
+from sot_graph.nodes.answer_directly import DirectAnswer, write_directly
 from sot_graph.nodes.draft_skeleton import (
     announced_keys,
     check_review_is_possible,
@@ -21,16 +21,16 @@ from sot_graph.nodes.expand_point import after_no_skeleton, fan_out_points
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
 from sot_graph.nodes.write_opening import begin_opening, opening_alone
+from sot_graph.retrieval.grounding import find_material, shared_text
 from sot_graph.routing.protocol import decide
 from sot_graph.skeleton.drafter import Drafter
 from sot_graph.state import SotState
-from sot_graph.types import RouteName, StageTiming, Timings
+from sot_graph.types import Material, RouteName, StageTiming, Timings
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
     from langgraph.types import Send
 
-    from sot_graph.nodes.answer_directly import DirectAnswer
     from sot_graph.nodes.graph_node import Update
     from sot_graph.options import FrameChoice
     from sot_graph.routing.protocol import RouteDecision
@@ -43,10 +43,12 @@ async def route(state: SotState, run: RunContext) -> Update:
     assert run.graph.router is not None
     check_review_is_possible(run)
     asked = read_question(state, run.options, run.answer_id)
-    given = given_skeleton(state, asked, run)
-    if given is not None:
-        return given
-    guess = _Speculation(asked, run)
+    finding = asyncio.create_task(find_material(asked.documents, asked.question, run))
+    if state.get("given_skeleton") is not None or state.get("given_expansions") is not None:
+        given = given_skeleton(state, asked, run, await finding)
+        if given is not None:
+            return given
+    guess = _Speculation(asked, run, finding)
     timings: Timings = {}
     chosen: Update = {}
     try:
@@ -57,7 +59,7 @@ async def route(state: SotState, run: RunContext) -> Update:
         announce_route(goes, decision.reason, run.emit, decision.confidence)
         # Without its reason, which may quote the question.
         run.trace.describe_node(stage="route", sot_route=goes, sot_route_confidence=decision.confidence)
-        begun = {**reset_keys(asked, run), "route": goes, "route_reason": _why(decision)}
+        begun = {**reset_keys(asked, run, await finding), "route": goes, "route_reason": _why(decision)}
         begun["may_depend"] = graph and decision.dependent is not False
         if goes == "skeleton":
             chosen = await guess.skeleton(timings, _why(decision))
@@ -90,17 +92,27 @@ def _why(decision: RouteDecision) -> str:
 class _Speculation:
     """What is begun while the router decides: nothing, the skeleton, or the direct answer too."""
 
-    def __init__(self, asked: Asked, run: RunContext) -> None:
+    def __init__(self, asked: Asked, run: RunContext, finding: asyncio.Task[Material | None]) -> None:
         self._run = run
+        self._finding = finding
         self._held: list[str] | None = []
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
         self._direct: asyncio.Task[DirectAnswer] | None = None
         if run.options.speculative:
-            drafter = Drafter(run, asked.question, asked.history, may_depend=run.options.dependent == "graph")
-            self._draft = asyncio.create_task(drafter.settle())
+            self._draft = asyncio.create_task(self._settle(asked))
             begin_opening(asked.question, asked.history, run, is_decided=False)
         if run.options.speculative == "both":
-            self._direct = asyncio.create_task(write_directly(asked.question, asked.history, run, send=self._send))
+            self._direct = asyncio.create_task(self._write(asked))
+
+    async def _settle(self, asked: Asked) -> tuple[Draft, str]:
+        may_depend = self._run.options.dependent == "graph"
+        documents = shared_text(await self._finding, self._run)
+        drafter = Drafter(self._run, asked.question, asked.history, may_depend=may_depend, documents=documents)
+        return await drafter.settle()
+
+    async def _write(self, asked: Asked) -> DirectAnswer:
+        material = await self._finding
+        return await write_directly(asked.question, asked.history, self._run, send=self._send, material=material)
 
     async def skeleton(self, timings: Timings, why: str) -> Update:
         """The skeleton's keys, if it was begun."""
@@ -128,7 +140,7 @@ class _Speculation:
         await self.cancel()  # its usage is in the answer's message
         usage = add_usage(None, self._run.meter.usage)
         known = {**begun, "timings": timings}
-        update = finish_run(known, self._run, written.text, written.finish_reason, usage, {})
+        update = finish_run(known, self._run, written.joined, written.finish_reason, usage, {})
         timings["total"] = update.pop("timings")["total"]
         return update
 
@@ -140,7 +152,7 @@ class _Speculation:
 
     async def cancel(self) -> None:
         """End what isn't wanted; what became of it is nobody's concern."""
-        begun = [work for work in (self._draft, self._direct) if work is not None]
+        begun = [work for work in (self._finding, self._draft, self._direct) if work is not None]
         for work in begun:
             work.cancel()
         await asyncio.gather(*begun, return_exceptions=True)

@@ -169,4 +169,4 @@ class Opening:
                 writing.cancel()
                 given_up.cancel()
                 await asyncio.gather(writing, given_up, return_exceptions=True)
-            return await write_frame_part("opening", messages, self._own, WrittenText("", "timed_out", _LATE))
+            return await write_frame_part("opening", messages, self._own, written=WrittenText("", "timed_out", _LATE))

@@ -52,6 +52,7 @@ def skeleton_messages(
     title_length: str,
     may_depend: bool = False,
     recalls: bool = False,
+    documents: str = "",
 ) -> list[BaseMessage]:
     """The prompt for a skeleton. In the list format it may end with a prefilled assistant message.
 
@@ -81,6 +82,8 @@ def skeleton_messages(
         asked = f"{asked}\n{relation}"
     if recalls and prompts.recall:
         asked = f"{asked}\n{prompts.recall.format()}"
+    if documents:
+        asked = prompts.documents.format(documents=documents) + asked
     messages = _conversation(prompts.system, history, prompts.skeleton_examples if as_list else (), asked)
     if as_list and prompts.skeleton_prefill:
         messages.append(AIMessage(prompts.skeleton_prefill.format()))
@@ -170,12 +173,15 @@ def expansion_messages(
     point_length: str,
     needed: Sequence[Expansion] = (),
     is_opened: bool = False,
+    shared_documents: str = "",
+    own_documents: str = "",
 ) -> list[BaseMessage]:
     """The prompt for one point.
 
     In the shared layout it repeats `skeleton_call`, the messages that asked for the skeleton, to the letter, so that a
     prompt cache can serve them, and `skeleton_text`, the skeleton as the model wrote it. `needed` are the points that
-    this one builds on; with `is_opened`, an opening says the short answer.
+    this one builds on; with `is_opened`, an opening says the short answer. `shared_documents` stand in the shared
+    messages already.
     """
     asked = prompts.expansion.format(
         index=point["index"],
@@ -191,7 +197,13 @@ def expansion_messages(
         asked = prompts.note.format(note=escape_delimiters(note)) + asked
     if needed:
         asked = prompts.needed.format(needed=_written(needed)) + asked
-    if prompts.expansion_layout == "shared":
+    is_shared = prompts.expansion_layout == "shared"
+    shown = own_documents if is_shared else "\n".join(filter(None, (shared_documents, own_documents)))
+    if shown:
+        asked = prompts.documents.format(documents=shown) + asked
+    if shared_documents or own_documents:
+        asked += prompts.citing.format()
+    if is_shared:
         messages = [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(asked)]
     else:
         system = prompts.expansion_system or prompts.system
@@ -246,10 +258,12 @@ def opening_messages(prompts: SotPrompts, question: str, history: Sequence[ChatT
 
 
 def direct_messages(
-    prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn], opening: str = ""
+    prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn], documents: str = "", opening: str = ""
 ) -> list[BaseMessage]:
     """The prompt for an ordinary answer, or for the rest of one that has been opened already."""
     asked = prompts.direct.format(question=escape_delimiters(question))
+    if documents:
+        asked = prompts.documents.format(documents=documents) + asked + prompts.citing.format()
     messages = _conversation(prompts.direct_system or prompts.system, history, (), asked)
     if opening:
         messages += [AIMessage(opening), HumanMessage(prompts.after_opening.format())]

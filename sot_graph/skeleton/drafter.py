@@ -109,6 +109,7 @@ class Drafter:
         history: The conversation before it.
         revision: The skeleton that this one replaces, and what was wrong with it.
         may_depend: Whether points may say which others they need.
+        documents: What the answer rests on, as the prompt shows it.
         on_point: Gets each point as soon as its title is whole; it stays. `None`: only the whole skeleton counts.
         known: Points that were given out before, by a process that is gone.
     """
@@ -121,11 +122,12 @@ class Drafter:
         *,
         revision: Revision | None = None,
         may_depend: bool = False,
+        documents: str = "",
         on_point: Callable[[SkeletonPoint], None] | None = None,
         known: Sequence[SkeletonPoint] = (),
     ) -> None:
         self._run = run
-        self._shared = SharedPrompt(run, question, history, may_depend=may_depend)
+        self._shared = SharedPrompt(run, question, history, may_depend=may_depend, documents=documents)
         self._revision = revision
         prompts, options = run.graph.prompts, run.options
         self._most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)

@@ -27,6 +27,7 @@ def skeleton_call_messages(
     *,
     may_depend: bool = False,
     recalls: bool = False,
+    documents: str = "",
 ) -> list[BaseMessage]:
     """The messages of the skeleton's call. The points' prompts begin with the same, but for a revision."""
     options = run.options
@@ -40,6 +41,7 @@ def skeleton_call_messages(
         title_length=options.title_length,
         may_depend=may_depend,
         recalls=recalls,
+        documents=documents,
     )
 
 
@@ -51,12 +53,22 @@ class SharedPrompt:
         question: The question.
         history: The conversation before it.
         may_depend: Whether points may say which others they need.
+        documents: What the answer rests on, as the prompts show it.
     """
 
-    def __init__(self, run: RunContext, question: str, history: Sequence[ChatTurn], *, may_depend: bool) -> None:
+    def __init__(
+        self,
+        run: RunContext,
+        question: str,
+        history: Sequence[ChatTurn],
+        *,
+        may_depend: bool,
+        documents: str = "",
+    ) -> None:
         self._run = run
         self._asked = (question, history)
         self._may_depend = may_depend
+        self._documents = documents
         self.recalls = run.options.point_context == "question" and bool(history)
         """Whether a title may say what its point needs of the conversation, which is written without it."""
         self._made: dict[str, list[BaseMessage]] = {}
@@ -65,7 +77,12 @@ class SharedPrompt:
         """As they ask for a skeleton in this format."""
         if skeleton_format not in self._made:
             self._made[skeleton_format] = skeleton_call_messages(
-                self._run, *self._asked, skeleton_format, may_depend=self._may_depend, recalls=self.recalls
+                self._run,
+                *self._asked,
+                skeleton_format,
+                may_depend=self._may_depend,
+                recalls=self.recalls,
+                documents=self._documents,
             )
         return self._made[skeleton_format]
 

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.citations import Numbering, list_sources
+from sot_graph.citations import CitedText, Numbering
 from sot_graph.errors import SotError
 from sot_graph.events import FRAME_SEPARATOR
 
 if TYPE_CHECKING:
     from sot_graph.types import Source
+
+
+_OF_A_TEXT = {f"sot.{section}.{what}" for section in ("point", "frame") for what in ("start", "delta", "end")}
 
 
 def is_sot_event(data: Any) -> bool:
@@ -30,28 +33,37 @@ class _Text:
     ended: bool = False
     shown: bool = True
     tail: str = ""
-    sources: list[Source] = field(default_factory=list)
+    sources: list[Source] | None = None
+    """What it may cite, once that is known; `None`: nothing, or not yet."""
     text: str = ""
-    """Of a point that may cite sources: all that is there, as its expander wrote it."""
+    """Of a text whose sources come at its end: all that is there."""
     given: int = 0
     """How many characters of that have been given out."""
+    cited: CitedText | None = None
 
     def flow(self, numbering: Numbering | None = None) -> Iterator[str]:
         """What has come of it since it was read last, and, once, what stands after it.
 
-        From its first citation on, a point that may cite waits for its end: only then are its sources known.
+        A text whose sources aren't known before its end waits for that from its first citation on.
         """
+        came = "".join(self.waiting)
+        self.waiting.clear()
         if numbering is None:
-            yield from self.waiting
+            yield came
+        elif self.cited is not None or (self.sources is not None and not self.text):
+            self.cited = self.cited or CitedText(numbering, self.sources or [])
+            yield self.cited.feed(came)
+            if self.ended:
+                yield self.cited.finish()
         else:
-            self.text += "".join(self.waiting)
+            self.text += came
             ready = numbering.take(self.text, self.sources) if self.ended else self.text.partition("[")[0]
             yield ready[self.given :]
             self.given = len(ready)
-        self.waiting.clear()
         if self.ended:
             yield self.tail
             self.tail = ""
+            self.text = ""
 
 
 class AnswerReader:
@@ -89,8 +101,7 @@ class AnswerReader:
         """The part of the answer that the last text was of."""
         self._given: list[str] = []
         self._numbering: Numbering | None = None
-        self._sources_head = ""
-        self._sources_listed = False
+        self._frame_cites = False
         self.finished = False
         """Whether the closing event has come."""
 
@@ -116,7 +127,7 @@ class AnswerReader:
         else:
             if kind in ("sot.skeleton", "sot.skeleton.delta"):
                 self._settle(event)
-            elif kind in ("sot.point.delta", "sot.point.end", "sot.frame.delta", "sot.frame.end"):
+            elif kind in _OF_A_TEXT:
                 self._add(event)
             text = "".join(self._readable())
         if text:
@@ -137,7 +148,8 @@ class AnswerReader:
                 return
         self._separator, self._eager = event["separator"], event["eager"]
         if event.get("cites") and self._numbering is None:
-            self._numbering, self._sources_head = Numbering(), event["sources_head"]
+            self._numbering = Numbering(event["citation_style"], lists_all=event["lists_all"])
+            self._frame_cites = event["frame_cites"]
         for point, head in zip(points, heads, strict=True):
             self._points.setdefault(point["index"], _Text(head))
 
@@ -150,23 +162,22 @@ class AnswerReader:
             return
         if "text" in event:
             text.waiting.append(event["text"])
-        else:
+            return
+        if text.cited is None:
+            text.sources = event.get("sources", text.sources)
+        if "tail" in event:
             text.ended, text.shown, text.tail = True, event.get("shown", True), event["tail"]
-            text.sources = event.get("sources") or []
 
     def _readable(self) -> Iterator[str]:
         """What can be read by now: of what stands first, then of the points, then of the conclusion."""
+        numbering = self._numbering if self._frame_cites else None
         if self._first is not None:
-            yield from self._part_of_answer(self._first, self._frame[self._first].flow())
+            yield from self._part_of_answer(self._first, self._frame[self._first].flow(numbering))
             if not self._frame[self._first].ended:
                 return
         yield from self._part_of_answer("points", self._readable_points())
-        if self._count is not None and self._current > self._count:
-            if self._numbering is not None and self._numbering.sources and not self._sources_listed:
-                self._sources_listed = True
-                sources = self._sources_head + list_sources(self._numbering.sources)
-                yield from self._part_of_answer("points", [sources])
-            yield from self._part_of_answer("conclusion", self._frame["conclusion"].flow())
+        if self._count is not None and self._current > self._count:  # what is cited is listed by the closing event
+            yield from self._part_of_answer("conclusion", self._frame["conclusion"].flow(numbering))
 
     def _part_of_answer(self, part: str, pieces: Iterable[str]) -> Iterator[str]:
         for piece in filter(None, pieces):

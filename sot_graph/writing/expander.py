@@ -6,9 +6,8 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from functools import wraps
 from typing import Any, TypeAlias
 
 from langchain_core.language_models import BaseChatModel
@@ -19,15 +18,13 @@ from langchain_core.runnables import (
     RunnableBinding,
     RunnableConfig,
     RunnableGenerator,
-    RunnableLambda,
     RunnableSequence,
 )
-from langchain_core.runnables.utils import is_async_callable
 from langgraph.types import Command
 from typing_extensions import TypedDict
 
-from sot_graph.citations import cited_keys, read_sources
-from sot_graph.concurrency.isolation import ContainedError, in_own_thread, without_exit
+from sot_graph.citations import read_sources
+from sot_graph.concurrency.isolation import ContainedError, in_own_thread
 from sot_graph.errors import SotConfigError
 from sot_graph.prompts.messages import clean_text
 from sot_graph.types import SkeletonPoint, Source
@@ -158,28 +155,6 @@ async def _from_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
         is_left.set()
 
 
-async def call_expander(expander: Expander, given: ExpanderInput, config: RunnableConfig) -> Any:
-    """Call it, whatever it is."""
-    if not isinstance(expander, Runnable):
-        expander = RunnableLambda(_exiting_never(expander) if is_async_callable(expander) else expander)
-    # Its `ainvoke` would put its `invoke` into one of the event loop's few threads.
-    has_no_async = type(expander).ainvoke is Runnable.ainvoke
-    if (not hasattr(expander, "afunc")) if isinstance(expander, RunnableLambda) else has_no_async:
-        result = await in_own_thread(lambda: expander.invoke(given, config))
-        return await result if inspect.isawaitable(result) else result
-    return await expander.ainvoke(given, config)
-
-
-def _exiting_never(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """The same for LangChain, which runs it in a task: one that raises `SystemExit` ends the loop."""
-
-    @wraps(function)
-    async def call(given: Any, **more: Any) -> Any:
-        return await without_exit(function(given, **more))
-
-    return call
-
-
 class ExpanderError(Exception):
     """An expander failed, or gave what is no text: the point's error says which."""
 
@@ -227,21 +202,12 @@ def _sources(given: Any) -> list[Source]:
 
 
 def _of_agent(messages: Sequence[BaseMessage]) -> tuple[str, list[Source]]:
-    """An agent's last word, and what its tools found: the artifacts of their messages, where these are sources.
-
-    Of these, the ones that the text cites; all of them where it cites none.
-    """
-    text = clean_text(str(messages[-1].text))
+    """An agent's last word, and what its tools found: the artifacts of their messages, where these are sources."""
     found: list[Source] = []
     for message in messages:
         if isinstance(message, ToolMessage):
             found += [source for source in _of_artifact(message.artifact) if source not in found]
-    ids = {source["id"] for source in found if source.get("id")}
-    keys = cited_keys(text, ids)
-    # Where it also cites by places in the list, none may be left out.
-    if not keys or not keys <= ids:
-        return text, found
-    return text, [source for source in found if source.get("id") in keys]
+    return clean_text(str(messages[-1].text)), found
 
 
 def _of_artifact(artifact: Any) -> list[Source]:

@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from sot_graph._seams import without_checkpointer
-from sot_graph.concurrency.isolation import ContainedError, run_isolated
+from sot_graph.concurrency.isolation import ContainedError, call_own_code, run_isolated
 from sot_graph.errors import status_code
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -27,7 +27,6 @@ from sot_graph.writing.expander import (
     Expander,
     ExpanderError,
     ExpanderInput,
-    call_expander,
     read_output,
     stream_expander,
     streams_text,
@@ -112,7 +111,7 @@ class ExpanderSource:
         if streams_text(self._expander):
             await self._isolated(self._read_stream(draft))
         else:
-            output = await self._isolated(call_expander(self._expander, self._given, self._config))
+            output = await self._isolated(call_own_code(self._expander, self._given, self._config))
             _take(read_output(output), draft, ThoughtFilter(unopened=True), is_whole=True)
         draft.end()
 

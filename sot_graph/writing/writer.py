@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sot_graph.events import SotEvent
     from sot_graph.llm.reply import Ending
+    from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
     from sot_graph.types import ExpansionStatus, Source, Stage
     from sot_graph.writing.cleaner import TextCleaner
@@ -59,6 +60,8 @@ class Section:
     delta_event: Callable[[str], SotEvent]
     cached_as: tuple[str, Mapping[str, Any]]
     """Its kind in the cache, and what decides the text beside the prompt and the model."""
+    prepare: Callable[[], Awaitable[None]] | None = None
+    """Finds what the prompt is made from, within the section's time."""
     expander_input: ExpanderInput | None = None
     """Where an expander writes it: what that gets, but for the messages."""
 
@@ -102,14 +105,6 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     """
     graph, expander_input = run.graph, section.expander_input
     key = None
-    if graph.cache.keeps and expander_input is None:
-        kind, settings = section.cached_as
-        key = graph.cache.key(kind, graph.model.fingerprint, section.messages(), settings)
-        kept = await graph.cache.get(key)
-        if isinstance(kept, str):
-            run.meter.add_cache_hit(section.stage)
-            run.emit(section.delta_event(kept))
-            return WrittenText(kept, is_cached=True)
     config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
     call = ModelCall(graph.model, section.stage, run, config, section.settings)
     draft = TextDraft(
@@ -119,29 +114,27 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
         on_attempt=lambda number: run.emit(section.start_event(number)),
         now=run.elapsed if run.stream else None,
     )
-    source: TextSource
-    if expander_input is None or graph.expander is None:
-        source = ModelSource(call, section.messages)
-    else:
-        source = ExpanderSource(graph.expander, expander_input, section.messages(), call)
     options = run.options
     limit = run.seconds_left(options.point_timeout)
     status: ExpansionStatus = "ok"
     why: str | None = None
+    source: TextSource
     try:
         async with asyncio.timeout(limit) as timer:
+            if section.prepare is not None:
+                await section.prepare()
+            if graph.cache.keeps and expander_input is None:
+                key, kept = await _look_up(section, run)
+                if kept is not None:
+                    return WrittenText(kept, is_cached=True)
+            if expander_input is None or graph.expander is None:
+                source = ModelSource(call, section.messages)
+            else:
+                source = ExpanderSource(graph.expander, expander_input, section.messages(), call)
             why = await write_something(source, draft, call)
         status = "failed" if why else "ok"
     except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
-        if isinstance(error, TimeoutError) and timer.expired():
-            status, why = "timed_out", f"not finished after {limit:.3g} s (point_timeout)"
-            if limit != options.point_timeout:
-                why = f"not finished {options.deadline:.3g} s after the run's start (deadline)"
-        else:
-            cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
-            if isinstance(error, ExpanderError):  # it says all; its cause isn't to be taken for a model's
-                error = ExpanderError(str(error))
-            status, why = "failed", explain(cause or error)
+        status, why = _failure(error, options, limit if timer.expired() else None)
     text = draft.cleaner.text
     if status == "failed" or (status == "timed_out" and section.stage != "expansion"):  # `join` tells of late points
         outcomes = ("breaks off" if text else "is left out", "failed")
@@ -149,6 +142,30 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     elif status == "ok" and key is not None and not draft.truncated:
         await graph.cache.put(key, text)
     return WrittenText(text, status, why, draft.truncated, list(draft.sources), draft.first_text_at)
+
+
+def _failure(error: Exception, options: SotOptions, limit: float | None) -> tuple[ExpansionStatus, str]:
+    """What becomes of a text that an error ended, and why. `limit` is the time that is over, if it is."""
+    if isinstance(error, TimeoutError) and limit is not None:
+        if limit != options.point_timeout:
+            return "timed_out", f"not finished {options.deadline:.3g} s after the run's start (deadline)"
+        return "timed_out", f"not finished after {limit:.3g} s (point_timeout)"
+    cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
+    if isinstance(error, ExpanderError):  # it says all; its cause isn't to be taken for a model's
+        error = ExpanderError(str(error))
+    return "failed", explain(cause or error)
+
+
+async def _look_up(section: Section, run: RunContext) -> tuple[str | None, str | None]:
+    """A section's key in the cache, and the text that is there. Those who listen are told it."""
+    cache, (kind, settings) = run.graph.cache, section.cached_as
+    key = cache.key(kind, run.graph.model.fingerprint, section.messages(), settings)
+    kept = await cache.get(key)
+    if not isinstance(kept, str):
+        return key, None
+    run.meter.add_cache_hit(section.stage)
+    run.emit(section.delta_event(kept))
+    return key, kept
 
 
 async def write_something(source: TextSource, draft: TextDraft, call: ModelCall) -> str | None:

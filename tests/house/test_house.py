@@ -35,8 +35,9 @@ CAPABILITIES = {
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
     "nodes/write_opening.py": (180, 1),
+    "retrieval": (615, 6),
     "prices.py": (90, 1),
-    "skeleton/shared_prompt.py": (100, 1),
+    "skeleton/shared_prompt.py": (120, 1),
     "testing/cache_meter.py": (140, 1),
     "routing/draft_router.py": (60, 1),
     "routing/glossary.py": (125, 1),
@@ -45,8 +46,8 @@ CAPABILITIES = {
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/draft_reply.py": (170, 1),
 }
-MOST_FUNCTIONS = 204
-MOST_FILES_ON_A_PATH = 34
+MOST_FUNCTIONS = 214
+MOST_FILES_ON_A_PATH = 37
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
 

@@ -14,7 +14,7 @@ import httpx
 import openai
 import pytest
 
-from sot_graph.citations import cited_keys, list_sources, number_sources, read_sources, without_citations
+from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_citations
 from sot_graph.cli.process import with_flag_names
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import retry_after_seconds
@@ -184,7 +184,11 @@ def read_cited(text):
     )
     list_sources([{**source, "number": 1} for source in sources])
     without_citations(text, sources)
-    cited_keys(text, {"soil.md", "a, b"})
+    for size in (16, 4_096):
+        cited = CitedText(Numbering(), sources)
+        for piece in pieces(text, size):
+            cited.feed(piece)
+        cited.finish()
     number_sources([{"index": 1, "title": "", "text": text, "status": "ok", "error": None, "sources": sources}])
 
 

@@ -4,7 +4,6 @@ from hypothesis import given, strategies as st
 
 from sot_graph.joiners import (
     PointwiseJoin,
-    frame_answer,
     frame_tail,
     heads_and_separator,
     join_answer,
@@ -93,8 +92,7 @@ def runs(draw):
             events.append(settled.pop())
             queues.append(introducing)
     events += concluding
-    joined, _ = join_answer(join, "?", points, expansions, on_point_failure)
-    answer = frame_answer(join, joined, frame)
+    answer = join_answer(join, "?", points, expansions, on_point_failure, frame=frame).text
     events.append({"type": "sot.answer", "answer": answer})
     return events, answer, join
 

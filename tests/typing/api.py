@@ -1,7 +1,9 @@
 """Type-checked by `make check`, never run: what a user's code may say."""
 
+from collections.abc import Sequence
 from typing import Any, assert_type
 
+from langchain_core.documents import Document
 from langchain_core.runnables import Runnable
 from langchain_core.tools import BaseTool
 
@@ -30,6 +32,14 @@ def my_expander(given: ExpanderInput) -> dict[str, Any]:
     return {"text": given["point"]["title"], "sources": [source]}
 
 
+async def my_retriever(query: str) -> list[Document]:
+    return [Document(query)]
+
+
+def my_ranker(query: str, documents: Sequence[Document]) -> Sequence[Document]:
+    return documents[::-1]
+
+
 def build(model: Runnable[Any, Any]) -> None:
     create_sot_graph("gpt-4o-mini")
     create_sot_graph(model, join=join_plain)
@@ -42,6 +52,7 @@ def build(model: Runnable[Any, Any]) -> None:
         options=SotOptions(max_points=5, deadline=20.0),
         prompts=SotPrompts(direct="{question}"),
     )
+    create_sot_graph(model, retriever=my_retriever, ranker=my_ranker)
     tool: BaseTool = create_sot_tool(graph, name="explain", description="Explains.", return_direct=True)
     tool.invoke({"question": "?"})
     SkeletonOfThoughtMiddleware(lambda question, history: "skeleton", options=SotOptions(max_points=6))

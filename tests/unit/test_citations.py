@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 from pydantic import HttpUrl
 
 from sot_graph import AnswerReader, join_headings, join_markdown, join_plain
-from sot_graph.citations import Numbering, cited_keys, list_sources, number_sources, read_sources, without_citations
+from sot_graph.citations import Numbering, cited_sources, list_sources, number_sources, read_sources, without_citations
 from sot_graph.joiners import join_answer
 
 SUN, SOIL, WATER = {"title": "Sun"}, {"title": "Soil", "id": "soil.md"}, {"title": "Water", "url": "https://w.org/a"}
@@ -48,9 +48,23 @@ def test_a_source_may_be_an_object_or_a_document():
     assert read_sources(
         [
             Document("Text.", id="1", metadata={"source": "https://a.org", "title": "A"}),
-            Document("Text.", metadata={"source": "soil.md"}),
+            Document("Text.", metadata={"source": "soil.md", "page_label": "iv", "page": 3}),
         ]
-    ) == [{"title": "A", "url": "https://a.org", "id": "1"}, {"title": "soil.md"}]
+    ) == [
+        {
+            "title": "A",
+            "url": "https://a.org",
+            "id": "1",
+            "page_content": "Text.",
+            "metadata": {"source": "https://a.org", "title": "A"},
+        },
+        {
+            "title": "soil.md",
+            "page": "iv",
+            "page_content": "Text.",
+            "metadata": {"source": "soil.md", "page_label": "iv", "page": 3},
+        },
+    ]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +104,7 @@ def test_each_points_numbers_become_those_of_the_whole_answer():
     ],
 )
 def test_what_is_a_citation_and_what_is_not(text, becomes):
-    numbering = Numbering()
+    numbering = Numbering(lists_all=True)
     numbering.take("", [{"title": f"Earlier {number}"} for number in range(5)])
     assert numbering.take(text, [SUN, SOIL]) == becomes
 
@@ -118,16 +132,17 @@ def test_any_id_can_be_cited(name):
     sources = read_sources([{"title": "Other", "id": "o"}, {"title": "This", "id": name}])
     no_citation = f"[{name}](https://a.org), ```[{name}]```"
     text = f"A [{name}], b [o, {name}], c [{name}; o]. And {no_citation}."
-    numbering = Numbering()
+    numbering = Numbering(lists_all=True)
     numbering.take("", [SUN])
     assert numbering.take(text, sources) == f"A [3], b [2, 3], c [3, 2]. And {no_citation}."
     assert without_citations("A [" + name + "].", sources) == "A."
-    assert cited_keys("A [" + name + "].", {source["id"] for source in sources}) == {sources[1]["id"]}
+    assert cited_sources(f"A [{name}].", sources) == [sources[1]]
 
 
 def test_of_ids_that_begin_alike_the_longest_is_meant():
     sources = read_sources([{"title": title, "id": title} for title in ("Smith", "Smith, 2020", "2020")])
-    assert Numbering().take("A [Smith, 2020] b [Smith] c [2020, Smith].", sources) == "A [2] b [1] c [3, 1]."
+    numbering = Numbering(lists_all=True)
+    assert numbering.take("A [Smith, 2020] b [Smith] c [2020, Smith].", sources) == "A [2] b [1] c [3, 1]."
 
 
 def test_a_long_row_of_spaces_or_brackets_takes_no_time():
@@ -138,15 +153,21 @@ def test_a_long_row_of_spaces_or_brackets_takes_no_time():
 
 def test_the_numbers_that_a_database_gives_its_rows_are_ids():
     rows = read_sources([{"id": 41, "title": "Sun"}, {"id": 42, "title": "Soil"}, {"id": 1, "title": "Water"}])
-    assert Numbering().take("A [42] b [41-42] c [1] d [2].", rows) == "A [2] b [1, 2] c [3] d [2]."
+    assert Numbering().take("A [42] b [41-42] c [1] d [2].", rows) == "A [1] b [2, 1] c [3] d [1]."
 
 
 def test_a_point_without_sources_is_left_as_it_is():
-    assert Numbering().take("See [1].", []) == "See [1]."
+    assert Numbering().take("See [1].", None) == "See [1]."
+
+
+def test_where_there_are_no_documents_every_citation_is_marked_and_counted():
+    numbering = Numbering()
+    assert numbering.take("See [1], [2-3] and [x].", []) == "See [?], [?] and [x]."
+    assert numbering.unsupported == 3
 
 
 def test_the_same_address_is_the_same_source():
-    numbering = Numbering()
+    numbering = Numbering(lists_all=True)
     numbering.take("", [{"title": "One name", "url": "https://a.org"}])
     assert numbering.take("[1]", [{"title": "Another name", "url": "https://a.org"}]) == "[1]"
     assert len(numbering.sources) == 1
@@ -161,7 +182,7 @@ def test_the_list_is_markdown_that_a_source_can_not_break_out_of():
             {"title": "Two\n\n# lines", "url": "https://b.org"},
         ]
     )
-    _, numbered = number_sources([point(1, "", *sources)])
+    _, numbered = number_sources([point(1, "[1-4]", *sources)])
     assert list_sources(numbered).splitlines() == [
         "1. Plain",
         r"2. [A \[link\](x) \<b\>](https://a.org/a%28b%29%20c)",
@@ -187,7 +208,7 @@ def test_a_join_of_ones_own_gets_numbered_texts_and_sources():
 
 def test_a_point_that_is_left_out_brings_no_sources():
     points = [point(1, "", SUN, status="failed"), point(2, "B [1].", SOIL)]
-    answer, sources = join_answer(join_markdown, "?", [], points, "skip")
+    answer, sources, _ = join_answer(join_markdown, "?", [], points, "skip")
     assert answer == "**2. T2**\n\nB [1].\n\n**Sources**\n\n1. Soil"
     assert [source["title"] for source in sources] == ["Soil"]
 
@@ -221,8 +242,15 @@ POINTS = st.lists(st.tuples(TEXTS, SOURCES, st.sampled_from(["ok", "failed"])), 
 
 
 @settings(deadline=None, max_examples=150)
-@given(POINTS, st.randoms(), st.sampled_from([join_markdown, join_plain]), st.sampled_from(["mark", "skip"]))
-def test_what_is_read_is_the_answer_whatever_comes_when(points, random, join, on_point_failure):
+@given(
+    POINTS,
+    st.randoms(),
+    st.sampled_from([join_markdown, join_plain]),
+    st.sampled_from(["mark", "skip"]),
+    st.sampled_from(["brackets", "footnotes"]),
+    st.booleans(),
+)
+def test_what_is_read_is_the_answer_whatever_comes_when(points, random, join, on_point_failure, style, lists_all):
     expansions = [
         {
             "index": index,
@@ -234,13 +262,15 @@ def test_what_is_read_is_the_answer_whatever_comes_when(points, random, join, on
         }
         for index, (pieces, sources, status) in enumerate(points, start=1)
     ]
-    answer, _ = join_answer(join, "?", [], expansions, on_point_failure)
+    numbering = Numbering(style, lists_all=lists_all)
+    answer, *_ = join_answer(join, "?", [], expansions, on_point_failure, numbering=numbering)
     queues = []
     for (pieces, sources, status), expansion in zip(points, expansions, strict=True):
         end = {"type": "sot.point.end", "index": expansion["index"], "status": status, "sources": sources}
         end |= {"shown": True, "tail": "" if status == "ok" else join.tail_of(expansion)}
         deltas = [{"type": "sot.point.delta", "index": expansion["index"], "text": piece} for piece in pieces]
-        queues.append([*deltas, end])
+        start = {"type": "sot.point.start", "index": expansion["index"], "title": "", "attempt": 1, "sources": sources}
+        queues.append([*([start] if random.random() < 0.7 else []), *deltas, end])  # known before the text, or not
     skeleton = {
         "type": "sot.skeleton",
         "points": expansions,
@@ -248,11 +278,14 @@ def test_what_is_read_is_the_answer_whatever_comes_when(points, random, join, on
         "separator": join.separator,
         "eager": on_point_failure != "skip",
         "cites": True,
-        "sources_head": join.sources,
+        "frame_cites": False,
+        "citation_style": style,
+        "lists_all": lists_all,
     }
     reader = AnswerReader()
     text = reader.feed(skeleton)
     while queues := [queue for queue in queues if queue]:
         text += reader.feed(random.choice(queues).pop(0))
-    assert answer == text  # with the list of its sources, before a conclusion could come
+    assert answer.startswith(text)
+    assert answer == text + numbering.listed(join.sources)  # the list stands last
     assert text + reader.feed({"type": "sot.answer", "answer": answer}) == answer

@@ -40,7 +40,7 @@ BOTH = [expansion(1, "Alpha", "First."), expansion(2, "Beta", "Second.")]
 )
 def test_the_three_joins(join: PointwiseJoin, answer: str):
     assert join(QUESTION, SKELETON, BOTH) == answer
-    assert join_answer(join, QUESTION, SKELETON, BOTH, "mark") == (answer, [])
+    assert join_answer(join, QUESTION, SKELETON, BOTH, "mark") == (answer, [], 0)
 
 
 def test_no_expansions_make_an_empty_answer():
@@ -89,7 +89,7 @@ def test_skipping_leaves_out_points_without_any_text_and_marks_those_with_some()
         expansion(2, "Beta", "Half", "timed_out"),
         expansion(3, "Gamma", "Whole."),
     ]
-    answer, _ = join_answer(join_plain, QUESTION, SKELETON, points, "skip")
+    answer, *_ = join_answer(join_plain, QUESTION, SKELETON, points, "skip")
     assert answer == "2. Beta: Half … *(This point breaks off here.)*\n3. Gamma: Whole."
 
 
@@ -141,7 +141,7 @@ def test_what_a_join_does_to_its_arguments_changes_no_result():
         return "joined"
 
     skeleton, expansions = copy.deepcopy((SKELETON, BOTH))
-    assert join_answer(join, QUESTION, skeleton, expansions, "mark") == ("joined", [])
+    assert join_answer(join, QUESTION, skeleton, expansions, "mark") == ("joined", [], 0)
     assert (skeleton, expansions) == (SKELETON, BOTH)
 
 

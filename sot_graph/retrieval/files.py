@@ -1,0 +1,83 @@
+"""`load_documents`: documents from files and folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from langchain_core.documents import Document
+
+from sot_graph.errors import SotConfigError
+
+_TEXT = {".md", ".markdown", ".rst", ".txt", ".text", ".mdx"}
+_KNOWN = {*_TEXT, ".pdf"}
+
+
+class MissingPdfExtraError(SotConfigError, ImportError):
+    """What reads PDF isn't installed: an `ImportError` that the caller can fix."""
+
+
+def load_documents(*paths: str | os.PathLike[str]) -> list[Document]:
+    """Documents from files, and from all such files in folders: text, Markdown, and PDF, a document a page.
+
+    Each has the file's path as its `source`, in a folder the path from there, and a PDF's pages their `page`.
+
+    Args:
+        *paths: Files and folders. What stands in a folder and is no such file is left out, as are hidden files.
+
+    Raises:
+        SotConfigError: A path that isn't there, can't be read, or is no such file; there is no document at all.
+        MissingPdfExtraError: A PDF, without what reads it: `pip install 'sot-graph[pdf]'`.
+    """
+    documents = [document for path in paths for document in _from_path(Path(path))]
+    if not documents:
+        message = f"There is no document in {', '.join(str(path) for path in paths) or 'no path'}."
+        raise SotConfigError(message)
+    return documents
+
+
+def _from_path(path: Path) -> Iterator[Document]:
+    if path.is_dir():
+        for file in _files_in(path):
+            yield from _from_file(file, source=file.relative_to(path).as_posix())
+    elif path.suffix.lower() not in _KNOWN and path.exists():
+        message = f"{path}: documents are {', '.join(sorted(_KNOWN))}; convert this file to one of them."
+        raise SotConfigError(message)
+    else:
+        yield from _from_file(path, source=path.as_posix())
+
+
+def _files_in(folder: Path) -> Iterable[Path]:
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in _KNOWN and path.is_file())
+    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts))
+
+
+def _from_file(path: Path, *, source: str) -> Iterator[Document]:
+    try:
+        if path.suffix.lower() != ".pdf":
+            text = path.read_text(encoding="utf-8-sig", errors="replace")
+            if text.strip():
+                yield Document(text, metadata={"source": source})
+            return
+        pages = _pages_of(path)
+    except OSError as error:
+        message = f"{path} can't be read: {error.strerror or error}."
+        raise SotConfigError(message) from error
+    for number, text in enumerate(pages, start=1):
+        if text.strip():
+            yield Document(text, metadata={"source": source, "page": number})
+
+
+def _pages_of(path: Path) -> list[str]:
+    try:
+        from pypdf import PdfReader
+        from pypdf.errors import PyPdfError
+    except ModuleNotFoundError as missing:
+        message = f"{path}: PDF is read by pypdf, which is not installed: pip install 'sot-graph[pdf]'"
+        raise MissingPdfExtraError(message) from missing
+    try:
+        return [page.extract_text() for page in PdfReader(path).pages]
+    except PyPdfError as error:
+        message = f"{path} can't be read as PDF: {error}."
+        raise SotConfigError(message) from error

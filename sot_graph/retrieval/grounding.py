@@ -1,0 +1,211 @@
+"""Which documents each section rests on: those that every prompt of the run shows, and those of a point's own.
+
+Where all documents fit into a prompt, every prompt shows all of them: once, in the part that a provider's cache serves.
+Where they don't, half of the room is for those that concern the question, and half for those that concern the point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.documents import Document
+
+from sot_graph.citations import cited_sources
+from sot_graph.concurrency.isolation import in_own_thread, run_isolated
+from sot_graph.errors import SotConfigError
+from sot_graph.observability.redaction import Redactor
+from sot_graph.retrieval.documents import (
+    as_passages,
+    brief_source,
+    identity,
+    length_of_documents,
+    read_documents,
+    show_documents,
+    source_of,
+)
+from sot_graph.retrieval.ranking import TextIndex
+from sot_graph.retrieval.retriever import retrieve, retriever_of
+from sot_graph.types import Material
+
+if TYPE_CHECKING:
+    from sot_graph.run import RunContext
+    from sot_graph.types import SkeletonPoint, Source, SourceDocument
+
+logger = logging.getLogger("sot_graph")
+
+
+async def find_material(given: object, question: str, run: RunContext) -> Material | None:
+    """The documents of a run, and which of them all its prompts show; `None`: the answer rests on none.
+
+    Args:
+        given: The caller's documents; `None`: none were given.
+        question: The question, for which the retriever is asked, too.
+        run: The first node's execution.
+
+    Raises:
+        SotConfigError: What was given is no list of documents.
+    """
+    retriever = retriever_of(run)
+    if given is None and retriever is None:
+        return None
+    run.invocation.is_grounded = True
+    documents = read_documents(given or [])
+    found: list[SourceDocument] = []
+    if retriever is not None:
+        found, _ = await retrieve(question, run, about="for the question", stage="skeleton")
+        known = {identity(document) for document in documents}
+        found = [document for document in found if identity(document) not in known]
+    most = most_characters(run)
+    # Where points find documents of their own, half of the room is theirs.
+    room = most if retriever is None else most // 2
+    if length_of_documents([*documents, *found]) > room:
+        documents = as_passages(documents, longest=most // 2)
+        found = as_passages(found, longest=most // 2)
+    documents = [*documents, *found]
+    for number, document in enumerate(documents, start=1):
+        document["number"] = number
+    if length_of_documents(documents) <= room:
+        return Material(documents=documents, shared=[document["number"] for document in documents])
+    # What a retriever found for the question is ranked already.
+    first = documents[len(documents) - len(found) :]
+    ranked = [*first, *await _ranked(question, documents, run)]
+    shared = sorted(document["number"] for document in _fitting(ranked or documents, most // 2))
+    return Material(documents=documents, shared=shared)
+
+
+def most_characters(run: RunContext) -> int:
+    """Characters of documents in one prompt."""
+    own = run.graph.prompts.max_document_chars
+    return run.options.max_document_chars if own is None else min(own, run.options.max_document_chars)
+
+
+class Grounds:
+    """What one section of an answer rests on.
+
+    Args:
+        material: Of the run; `None`: nothing.
+        run: The node's execution.
+    """
+
+    def __init__(self, material: Material | None, run: RunContext) -> None:
+        self._material = material
+        self._run = run
+        self._shared: list[SourceDocument] = []
+        if material is not None:
+            shown = set(material["shared"])
+            self._shared = [document for document in material["documents"] if document["number"] in shown]
+        self._own: list[SourceDocument] = []
+        self.own_text = ""
+        """The documents that this section's prompt alone shows, as it shows them."""
+        self.detail = ""
+        """What the section had to do without, in one line."""
+
+    @property
+    def documents(self) -> list[SourceDocument]:
+        """All that its prompt shows."""
+        return [*self._shared, *self._own]
+
+    def brief_sources(self) -> list[Source]:
+        """What its text may cite, for those who read it while it is written."""
+        return [brief_source(document) for document in self.documents]
+
+    def announced(self, event: Any) -> Any:
+        """The event of the section's beginning, with what its text may cite, where that is known then."""
+        # Of an expander's own sources nothing is known before its end.
+        is_known = self._material is not None and (self._run.graph.expander is None or "part" in event)
+        return {**event, "sources": self.brief_sources()} if is_known else event
+
+    def cited_in(self, text: str) -> list[Source] | None:
+        """The documents that its text cites; all of them where all are to be listed; `None`: it rests on nothing."""
+        if self._material is None:
+            return None
+        sources = [source_of(document) for document in self.documents]
+        return sources if self._run.options.sources == "all" else cited_sources(text, sources)
+
+    async def find_for(self, question: str, point: SkeletonPoint) -> None:
+        """Find a point's own documents, among those of the run and by the retriever."""
+        assert self._material is not None, "what rests on nothing needs nothing found"
+        run, documents = self._run, self._material["documents"]
+        room = most_characters(run) // 2
+        if len(self._shared) < len(documents):
+            shared = {document["number"] for document in self._shared}
+            ranked = await _ranked(f"{point['title']} {question}", documents, run)
+            self._own = _fitting([each for each in ranked if each["number"] not in shared], room)
+        if retriever_of(run) is not None:
+            await self._retrieve(question, point, room)
+        self.own_text = show_documents(self._own)
+
+    async def _retrieve(self, question: str, point: SkeletonPoint, room: int) -> None:
+        run, most = self._run, len(self._material["documents"]) if self._material is not None else 0
+        about = f"{point['index']}: {point['title']}" if run.trace.shows_content else str(point["index"])
+        query = f"{question} {point['title']}"
+        found, self.detail = await retrieve(query, run, about=about, stage="expansion")
+        if length_of_documents(found) > room:
+            found = as_passages(found, longest=room)
+        known = {identity(document) for document in self.documents}
+        found = [document for document in found if identity(document) not in known]
+        for number, document in enumerate(found, start=most + 1):
+            document["number"] = number
+        # What the retriever found for this very point goes before what a ranking thinks of the rest.
+        self._own = _fitting([*found, *self._own], room)
+
+
+def _fitting(ranked: Iterable[SourceDocument], room: int) -> list[SourceDocument]:
+    """The best that fit, in the order of their numbers."""
+    chosen: dict[int, SourceDocument] = {}
+    for document in ranked:
+        length = len(document["page_content"])
+        if document["number"] in chosen or length > room:
+            continue
+        chosen[document["number"]] = document
+        room -= length
+    return [chosen[number] for number in sorted(chosen)]
+
+
+async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunContext) -> list[SourceDocument]:
+    """Those of the documents that concern a query, best first; all in their order, if none does."""
+    ranker = run.graph.ranker
+    if ranker is not None:
+        try:
+            async with asyncio.timeout(run.seconds_left(run.options.retrieval_timeout)):
+                return [documents[place] for place in await _places_by(ranker, query, documents)]
+        except Exception as error:  # noqa: BLE001  (a caller's code may raise what it likes)
+            said = Redactor(hides_content=not run.trace.shows_content).text(f"{type(error).__name__}: {error}")
+            logger.warning("The ranker failed (%s): the documents are ranked by BM25.", said)
+    index = run.invocation.index
+    if index is None or index[0] != len(documents):
+        texts = [document["page_content"] for document in documents]
+        # Half a million characters take a tenth of a second: not on the loop that all runs share.
+        index = run.invocation.index = (len(documents), await in_own_thread(lambda: TextIndex(texts)))
+    return [documents[place] for place in index[1].search(query)] or list(documents)
+
+
+async def _places_by(ranker: Any, query: str, documents: Sequence[SourceDocument]) -> list[int]:
+    """Where the documents stood that a caller's ranker gives back."""
+    shown = [Document(each["page_content"], metadata=each["metadata"], id=each.get("id")) for each in documents]
+
+    async def ask() -> Any:
+        ranked = await in_own_thread(lambda: ranker(query, list(shown)))
+        return await ranked if inspect.isawaitable(ranked) else ranked
+
+    places = {id(document): place for place, document in enumerate(shown)}
+    ranked = await run_isolated(ask(), "The ranker")
+    found = [places.get(id(document), -1) for document in ranked]
+    if -1 in found:
+        message = "it returned what is none of the documents that it was given; it must return these objects"
+        raise SotConfigError(message)
+    return found
+
+
+def shared_text(material: Material | None, run: RunContext) -> str:
+    """The documents that every prompt of the run shows, made once."""
+    if material is None:
+        return ""
+    made = run.invocation.shared_text
+    if made is None or made[0] is not material:
+        made = run.invocation.shared_text = (material, show_documents(Grounds(material, run).documents))
+    return made[1]

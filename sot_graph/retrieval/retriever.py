@@ -1,0 +1,87 @@
+"""`Retriever`: whatever finds a caller's documents, and how it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import Runnable
+
+from sot_graph.concurrency.isolation import call_own_code, in_own_thread, run_isolated
+from sot_graph.errors import check_call
+from sot_graph.observability.redaction import Redactor
+from sot_graph.retrieval.documents import read_documents
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+    from sot_graph.run import RunContext
+    from sot_graph.types import SourceDocument, Stage
+
+logger = logging.getLogger("sot_graph")
+
+Retriever: TypeAlias = Runnable[str, Any] | Callable[[str], Sequence[Any] | Awaitable[Sequence[Any]]]
+"""`query -> documents`: a retriever of LangChain's, another Runnable, or a callable, also async."""
+
+RETRIEVER = "sot_retriever"
+"""In a config's `configurable`: the retriever of this run, in place of the graph's."""
+_LONGEST_REASON = 200
+
+
+def check_retriever(retriever: object) -> None:
+    """Found out when the graph is made, not at every point.
+
+    Raises:
+        SotConfigError: It can't be asked a query.
+    """
+    if not isinstance(retriever, Runnable):
+        check_call("retriever", retriever, {"query": ""}, hint=", or a retriever of LangChain's")
+
+
+def retriever_of(run: RunContext) -> Retriever | None:
+    """The run's retriever; `None`: there is none."""
+    own: Retriever | None = run.config.get("configurable", {}).get(RETRIEVER)
+    return run.graph.retriever if own is None else own
+
+
+async def retrieve(query: str, run: RunContext, *, about: str, stage: Stage) -> tuple[list[SourceDocument], str]:
+    """Ask the run's retriever.
+
+    Args:
+        query: What to look for.
+        run: The node's execution.
+        about: What it is asked for, as traces and the log show it: `"3: Soil"`.
+        stage: Of the call.
+
+    Returns:
+        What it found, and, where that is nothing, why. It is never raised: there is always something to write from.
+    """
+    retriever, limit = retriever_of(run), run.seconds_left(run.options.retrieval_timeout)
+    assert retriever is not None, "it is asked only where there is one"
+    config = run.child_config(run_name=f"retrieve {about}", stage=stage)
+    try:
+        async with asyncio.timeout(limit) as timer:
+            found = await run_isolated(_ask(retriever, query, config), f"The retriever ({about})")
+            documents = read_documents(found, what="the retriever's documents")
+            why = "" if documents else "the retriever found nothing for it"
+    except Exception as error:  # noqa: BLE001  (a caller's code may raise what it likes)
+        documents = []
+        if isinstance(error, TimeoutError) and timer.expired():
+            why = f"the retriever had found nothing after {limit:.3g} s (retrieval_timeout)"
+        else:
+            said = Redactor(hides_content=not run.trace.shows_content).text(f"{type(error).__name__}: {error}")
+            why = f"the retriever failed ({' '.join(said.split())[:_LONGEST_REASON]})"
+    if why:
+        logger.warning("Retrieval for %s: %s; it is written from what there is.", about, why)
+    return documents, why
+
+
+async def _ask(retriever: Retriever, query: str, config: RunnableConfig) -> Any:
+    has_no_async = BaseRetriever._aget_relevant_documents
+    if isinstance(retriever, BaseRetriever) and type(retriever)._aget_relevant_documents is has_no_async:
+        # LangChain would have it wait for one of the event loop's few threads.
+        return await in_own_thread(lambda: retriever.invoke(query, config))
+    return await call_own_code(retriever, query, config)

@@ -1,0 +1,152 @@
+"""A retriever on the graph: asked for the question and for each point, in time, and never the end of a point."""
+
+import asyncio
+import threading
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableLambda
+from langchain_core.tracers.base import BaseTracer
+
+from sot_graph import SotConfigError, SotOptions
+from tests.retrieval.conftest import TITLES, point_calls, shown_numbers
+
+ASK = {"question": "How do I start a garden?"}
+QUERIES = [ASK["question"], *(f"{ASK['question']} {title}" for title in TITLES)]
+
+
+class Notes(BaseRetriever):
+    """A synchronous one: it waits until all points ask at the same time."""
+
+    barrier: object = None
+    asked: list = []  # noqa: RUF012
+
+    def _get_relevant_documents(self, query, *, run_manager):
+        self.asked.append(query)
+        title = next((title for title in TITLES if query.endswith(title)), None)
+        if title and self.barrier is not None:
+            self.barrier.wait(timeout=20)
+        return [Document(f"All about {title or 'gardens'}.", metadata={"source": f"{title or 'garden'}.md"})]
+
+
+def as_callable(query):
+    return Notes().invoke(query)
+
+
+async def as_async_callable(query):
+    return await Notes().ainvoke(query)
+
+
+@pytest.mark.parametrize(
+    "make", [Notes, lambda: as_callable, lambda: as_async_callable, lambda: RunnableLambda(as_async_callable)]
+)
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+def test_any_retriever_grounds_the_skeleton_and_each_point(make_graph, make, dispatch):
+    cite = lambda numbers: f"[{numbers[-1]}, {numbers[0]}]"  # noqa: E731
+    graph, model = make_graph(cite, retriever=make(), options=SotOptions(dispatch=dispatch))
+    result = graph.invoke(ASK)
+    assert shown_numbers(model.calls[0].messages) == [1]
+    for title in TITLES:
+        messages = point_calls(model)[title]
+        assert shown_numbers(messages) == [1, 2]
+        assert f"All about {title}." in str(messages[-1].text)
+    assert result["answer"].endswith(
+        "About Water [4, 2].\n\n**Sources**\n\n1. Sunlight.md\n2. garden.md\n3. Soil.md\n4. Water.md"
+    )
+
+
+async def test_points_are_retrieved_for_at_the_same_time_even_by_a_retriever_that_blocks(make_graph):
+    notes = Notes(barrier=threading.Barrier(len(TITLES)))
+    graph, _ = make_graph(retriever=notes)
+    await graph.ainvoke(ASK)
+    assert sorted(notes.asked) == sorted(QUERIES)
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+async def test_a_retriever_that_fails_or_finds_nothing_costs_no_point(make_graph, dispatch, caplog):
+    def retriever(query):
+        if query.endswith("Soil"):
+            raise OSError("the index is gone, key sk-abcdefghijklmnopqrstuvwxyz123456")
+        return [] if query.endswith("Water") else ["A note."]
+
+    graph, _ = make_graph(retriever=retriever, options=SotOptions(dispatch=dispatch))
+    result = await graph.ainvoke(ASK)
+    sun, soil, water = result["expansions"]
+    assert [each["status"] for each in (sun, soil, water)] == ["ok"] * 3
+    assert "detail" not in sun
+    assert soil["detail"].startswith("the retriever failed (OSError: the index is gone")
+    assert "sk-abc" not in soil["detail"] + caplog.text
+    assert water["detail"] == "the retriever found nothing for it"
+    assert "About Water [1]." in result["answer"]  # of what was found for the question
+
+
+async def test_one_that_never_answers_is_given_up(make_graph):
+    cancelled = []
+
+    async def retriever(query):
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(query)
+            raise
+
+    graph, _ = make_graph(lambda numbers: "", retriever=retriever, options=SotOptions(retrieval_timeout=0.05))
+    result = await graph.ainvoke(ASK)
+    assert sorted(cancelled) == sorted(QUERIES)
+    assert {each["detail"] for each in result["expansions"]} == {
+        "the retriever had found nothing after 0.05 s (retrieval_timeout)"
+    }
+
+
+async def test_retrieval_is_within_the_points_time(make_graph):
+    async def retriever(query):
+        if query != ASK["question"]:
+            await asyncio.Event().wait()
+        return []
+
+    options = SotOptions(retrieval_timeout=None, point_timeout=0.05)
+    graph, _ = make_graph(retriever=retriever, options=options)
+    result = await graph.ainvoke(ASK)
+    assert {each["status"] for each in result["expansions"]} == {"timed_out"}
+
+
+@pytest.mark.parametrize("found", ["a text", 7, [7], None], ids=str)
+async def test_what_is_no_list_of_documents_is_a_failed_retrieval(make_graph, found):
+    result = await make_graph(lambda numbers: "", retriever=lambda query: found)[0].ainvoke(ASK)
+    assert all(each["detail"].startswith("the retriever failed (SotConfigError: ") for each in result["expansions"])
+
+
+def test_documents_and_a_retriever_go_together(make_graph):
+    graph, model = make_graph(lambda numbers: "[1, 2]", retriever=lambda query: ["Given.", f"Found for {query}."])
+    result = graph.invoke({**ASK, "documents": ["Given."]})
+    assert shown_numbers(model.calls[0].messages) == [1, 2]  # what was given isn't found again
+    assert shown_numbers(point_calls(model)["Soil"]) == [1, 2, 3]
+    assert [source["title"] for source in result["sources"]] == ["Given.", f"Found for {ASK['question']}."]
+
+
+@pytest.mark.parametrize("wrong", [7, "index", lambda: [], Notes], ids=["a number", "a text", "no query", "a class"])
+def test_what_can_not_be_asked_is_refused_when_the_graph_is_made(make_graph, wrong):
+    with pytest.raises(SotConfigError, match="retriever"):
+        make_graph(retriever=wrong)
+    with pytest.raises(SotConfigError, match="ranker"):
+        make_graph(ranker=wrong)
+
+
+class Tracer(BaseTracer):
+    """Keeps the run's tree."""
+
+    def _persist_run(self, run):
+        self.root = run
+
+
+async def test_a_trace_shows_each_retrieval_by_its_point(make_graph):
+    tracer = Tracer()
+    await make_graph(retriever=Notes())[0].ainvoke(ASK, {"callbacks": [tracer]})
+    tree = {node.name: [run.name for run in node.child_runs] for node in tracer.root.child_runs}
+    assert tree["draft_skeleton"][0] == "retrieve for the question"
+    for index, title in enumerate(TITLES, start=1):
+        assert tree[f"expand {index}: {title}"] == [f"retrieve {index}: {title}", f"write {index}: {title}"]
+    retrieval = tracer.root.child_runs[1].child_runs[0]
+    assert retrieval.run_type == "retriever"
+    assert "sot:expansion" in retrieval.tags
