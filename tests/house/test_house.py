@@ -42,7 +42,7 @@ CAPABILITIES = {
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/draft_reply.py": (170, 1),
 }
-MOST_FUNCTIONS = 202
+MOST_FUNCTIONS = 203
 MOST_FILES_ON_A_PATH = 34
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
