@@ -202,8 +202,9 @@ class RunContext:
         """Tell an event to those who listen: to the `custom` stream, and to the run's messages."""
         if self.invocation.opening is not None and not self.invocation.opening.passes(event):
             return
-        what = event.get("index") or event.get("part") or "answer"
-        self.write(cast("SotEvent", {**event, "id": f"{self.answer_id}:{what}"}))
+        if self.write is not _write_nothing:
+            what = event.get("index") or event.get("part") or "answer"
+            self.write(cast("SotEvent", {**event, "id": f"{self.answer_id}:{what}"}))
         if self.invocation.live is not None:
             self.invocation.live.hear(event)
 
@@ -299,7 +300,7 @@ def open_run(
         runtime = None
     writer: Callable[[Any], None] = _write_nothing
     control: object = object()
-    is_transient = False
+    is_transient = is_heard = False
     if runtime is not None:
         namespace = runtime.execution_info.checkpoint_ns if runtime.execution_info is not None else ""
         # "team:<id>|writer:<id>|draft_skeleton:<id>"; a graph that keeps a thread of its own has no id in its step.
@@ -307,7 +308,9 @@ def open_run(
         if reads_context and runtime.context is not None:
             repeated = config.get("configurable", {})
             options = apply_context(options, runtime.context, embedded="|" in namespace, repeated=repeated)
-        writer, control = runtime.stream_writer, runtime.control or control
+        control = runtime.control or control
+        if is_heard := somebody_listens(runtime):
+            writer = runtime.stream_writer
     begins = key is None
     key = key or uuid4().hex
     invocation = _invocations.enter(key, control)
@@ -316,7 +319,7 @@ def open_run(
     stream = options.stream
     handlers = streaming_handlers(config)
     if stream == "auto":
-        stream = options.deadline is not None or bool(handlers) or somebody_listens(runtime)
+        stream = options.deadline is not None or bool(handlers) or is_heard
     limiter = None if graph is None else graph.limiter
     run = RunContext(
         graph=graph,  # type: ignore[arg-type]
