@@ -46,7 +46,7 @@ CAPABILITIES = {
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/draft_reply.py": (170, 1),
 }
-MOST_FUNCTIONS = 214
+MOST_FUNCTIONS = 215
 MOST_FILES_ON_A_PATH = 37
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
