@@ -50,10 +50,12 @@ class CommandGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        """As Typer, with the command's own exit statuses."""
         with _own_exit_statuses():
             return super().make_context(*arguments, **settings)
 
     def invoke(self, *arguments: Any, **settings: Any) -> Any:
+        """As Typer, with the command's own exit statuses."""
         with _own_exit_statuses():
             return super().invoke(*arguments, **settings)
 
