@@ -111,9 +111,7 @@ def ask(
     base_url: str | None = _BASE_URL_OPTION,
     max_points: int | None = _MAX_POINTS_OPTION,
     point_length: str | None = _POINT_LENGTH_OPTION,
-    docs: list[Path] | None = _option(
-        "Answer", "Files or folders to write from, and cite. Again for more.", metavar="PATH"
-    ),
+    docs: list[Path] | None = _option("Answer", "Files or folders to write from; again for more.", metavar="PATH"),
     frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _FRAME_OPTION,
     router: _Router | None = _option(
         "Answer",
