@@ -113,10 +113,10 @@ class Opening:
             if event.get("part") == "opening":
                 if self._is_dropped or (self._is_late and kind != "sot.frame.end"):
                     return False
+                self._has_text |= kind != "sot.frame.start"  # what is held is told in a moment, and comes first
                 if self._held is not None:
                     self._held.append(event)
                     return False
-                self._has_text |= kind != "sot.frame.start"
                 return True
             if kind == "sot.point.delta" and event.get("index") == 1 and not self._has_text and not self._is_late:
                 self._is_late = True

@@ -18,6 +18,7 @@ from sot_graph import (
     retry_failed_points,
 )
 from sot_graph.testing import ChatRequest, Fault, Reply, SkeletonResponder, Stall, Status
+from tests.support.chat_requests import decides as decides_itself
 from tests.support.virtual_time import PacedModel, run_in_virtual_time
 
 ASK = {"question": "How do plants grow?"}
@@ -188,6 +189,18 @@ async def test_a_router_that_decides_for_the_skeleton_has_the_opening_shown(run,
     endpoint.reset()
     assert (await run(graph))["answer"] == WHOLE
     assert stages(endpoint) == ["opening", "point", "point", "point", "skeleton"]
+
+
+async def test_a_draft_that_answers_drops_the_opening_unheard(chunks_of, endpoint, dispatch):
+    graph = graph_of(endpoint, dispatch, router="draft")
+    respond, short = endpoint.responder, "It is 12 degrees in Oslo, so take a coat with you. It may rain later."
+    endpoint.responder = lambda request: Reply(short) if decides_itself(request) else respond(request)
+    assert "".join(await chunks_of(graph)) == short
+
+
+async def test_a_draft_that_is_a_skeleton_has_the_opening_shown(chunks_of, endpoint, dispatch):
+    graph = graph_of(endpoint, dispatch, router="draft")
+    assert "".join(await chunks_of(graph)) == WHOLE
 
 
 async def test_where_no_skeleton_can_be_had_the_direct_answer_goes_on_after_the_opening(chunks_of, endpoint, dispatch):
