@@ -69,7 +69,7 @@ async def answer_row(
         any. `error`, a line, in place of the answer where there is none. Where a text failed, also the `skeleton`, the
         `expansions` and the `frame`, for a later try.
 
-    Example:
+    Examples:
         >>> from sot_graph import create_sot_graph
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
         >>> graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought(points=3)))

@@ -48,7 +48,7 @@ class ArmAnswer(TypedDict, total=False):
 class Arm:
     """One way to answer.
 
-    Example:
+    Examples:
         >>> Arm.parse("skeleton,dispatch=pipelined,max_points=5").options
         {'dispatch': 'pipelined', 'max_points': 5}
     """

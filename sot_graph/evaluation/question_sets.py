@@ -54,7 +54,7 @@ def read_questions(source: str, limit: int | None = None) -> list[Question]:
     Raises:
         SotConfigError: There is no such set, it is empty, or a row of it is no question.
 
-    Example:
+    Examples:
         >>> [question.category for question in read_questions("own:lists,maths", limit=2)]
         ['lists', 'maths']
     """

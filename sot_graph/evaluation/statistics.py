@@ -58,7 +58,7 @@ class Preference:
 def settle(forward: Choice, backward: Choice) -> Preference:
     """One preference from two verdicts: `forward` was shown the first arm's answer first, `backward` the second's.
 
-    Example:
+    Examples:
         >>> settle("first", "first")  # it likes what it reads first
         Preference(outcome=0, conflict=True)
         >>> settle("second", "first").outcome

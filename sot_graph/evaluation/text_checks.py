@@ -83,7 +83,7 @@ def check_answer(question: str, answer: str, expansions: Sequence[Mapping[str, A
         answer: The whole text.
         expansions: The answer's points as the graph returns them; empty for a direct answer.
 
-    Example:
+    Examples:
         >>> points = [{"title": t, "text": f"{t} is a must.", "status": "ok"} for t in ("Sleep", "Food")]
         >>> check_answer("How do I stay healthy?", "...", points)["equal_openings"]
         1.0

@@ -31,7 +31,7 @@ class TextIndex:
     Args:
         texts: The texts.
 
-    Example:
+    Examples:
         >>> TextIndex(["Loose soil.", "Water twice a week.", "Soil and water."]).search("watering the soil")
         [2, 0, 1]
     """

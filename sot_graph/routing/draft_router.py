@@ -23,7 +23,7 @@ class DraftRouter(BaseRouter):
 
     It is for models that can follow such an instruction. Where they are too small for it, use `LearnedRouter`.
 
-    Example:
+    Examples:
         >>> from sot_graph import create_sot_graph
         >>> from sot_graph.testing import ScriptedChatModel
         >>> graph = create_sot_graph(ScriptedChatModel(lambda messages: "It is 391."), router=DraftRouter())

@@ -93,7 +93,7 @@ class LearnedRouter(BaseRouter):
         Raises:
             SotConfigError: There are too few questions, of one kind only, or another number of labels.
 
-        Example:
+        Examples:
             >>> questions = [f"{ask} {thing}?" for thing in "abcde" for ask in ("Ways to", "Why", "Who is", "Tips on")]
             >>> router = LearnedRouter.train(questions, ["skeleton", "direct", "direct", "skeleton"] * 5)
             >>> router("Tips on e?").route

@@ -227,7 +227,7 @@ _RECALL = re.compile(r"\(recall: *(?P<note>[^()]{1,300})\)[\s.]{0,8}$", re.IGNOR
 def split_note(raw: str) -> tuple[str, str]:
     """A raw title without its `(recall: ...)`, and what this says.
 
-    Example:
+    Examples:
         >>> split_note("Light (recall: the balcony faces north)")
         ('Light', 'the balcony faces north')
     """
