@@ -64,14 +64,14 @@ Soil matters [3], as all do [2].
 
 Sun matters [4], as all do [2].
 
+So they grow [2].
+
 ## Sources
 
 1. On Seed
 2. Handbook
 3. On Soil
-4. On Sun
-
-So they grow [2]."""
+4. On Sun"""
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_the_conclusion_is_written_from_texts_that_cite_by_the_answers_num
     assert "Soil matters [3], as all do [2]." in asked
 
 
-async def test_the_conclusion_is_read_live_behind_the_list_of_sources(framed, endpoint):
+async def test_the_conclusion_is_read_live_before_the_list_of_sources(framed, endpoint):
     endpoint.faults = [Fault(Stall(after_tokens=3), lambda request: stage_of(request) == "conclusion")]
     reader, text = AnswerReader(), ""
     events = framed.astream(ASK, stream_mode="custom")
@@ -111,7 +111,7 @@ async def test_the_conclusion_is_read_live_behind_the_list_of_sources(framed, en
     await events.aclose()
     assert FRAMED.startswith(text)
     assert len(text) < len(FRAMED)
-    assert "4. On Sun\n\nSo" in text
+    assert "Sun matters [4], as all do [2].\n\nSo" in text
 
 
 # --- Points that need others, written by an expander ---
