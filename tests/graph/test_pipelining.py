@@ -61,9 +61,8 @@ async def test_the_result_is_the_same_as_with_send(run, endpoint, options):
     sent = await run(create_sot_graph(endpoint.chat_model(), options=SotOptions(min_points=2, **options)))
     piped = await run(pipelined(endpoint, options=options))
     assert without_times(piped) == without_times(sent)
-    assert {stage: usage["calls"] for stage, usage in piped["usage"].items()} == {
-        stage: usage["calls"] for stage, usage in sent["usage"].items()
-    }
+    stages = sent["usage"].keys() - {"cost"}
+    assert [piped["usage"][stage]["calls"] for stage in stages] == [sent["usage"][stage]["calls"] for stage in stages]
     assert piped["usage"]["total"]["output_tokens"] == sent["usage"]["total"]["output_tokens"]
 
 

@@ -30,9 +30,9 @@ from sot_graph.writing.cleaner import TextCleaner
 
 LENGTH = 200_000
 MOST_GROWTH = 2.5
-NOT_WORTH_MEASURING = 0.05
+NOT_WORTH_MEASURING = 0.25
 """Seconds for 400,000 characters: what is quadratic takes more, were each of its steps a nanosecond."""
-TRIES = 6
+TRIES = 10
 
 WORDS = [
     *(
