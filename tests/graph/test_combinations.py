@@ -241,3 +241,12 @@ async def test_a_run_that_died_after_its_router_is_read_as_it_stands_too(endpoin
         await graph.ainvoke(GROUNDED, THREAD)
     endpoint.faults = []
     assert "Soil [1]." in "".join(await chunks_of(graph, None, THREAD))
+
+
+async def test_an_introduction_cites_by_the_answers_numbers_beside_any_join(endpoint, dispatch, chunks_of):
+    def join(_question, _skeleton, expansions):
+        return " ".join(expansion["text"] for expansion in expansions)
+
+    graph = cites_documents(endpoint, dispatch, options={"frame": "intro+conclusion"}, join=join)
+    text = "".join(await chunks_of(graph, GROUNDED))
+    assert text == "They need soil [1].\n\nSeed [1]. Soil [1]. Sun [1].\n\nSo they grow."
