@@ -199,5 +199,6 @@ def _merged(
     result["messages"] = [*retry["messages"][:-1], answer]
     # The child's reducers add its usage and timings to what is there.
     childs = {"messages": [answer], "usage": retry["usage"], "timings": timings, "frame": Overwrite(retry["frame"])}
-    childs |= {key: retry[key] for key in ("expansions", "answer")}
+    said = ("expansions", "answer", "sources", "unsupported_citations", "finish_reason")
+    childs |= {key: retry[key] for key in said}
     return result, childs, parents

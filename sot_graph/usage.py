@@ -85,9 +85,9 @@ class UsageMeter:
 
     def add_usage(self, usage: Usage) -> None:
         """Count what another execution has used."""
-        for stage in _STAGES:
-            for key, value in usage[stage].items():
-                self._stages[stage][key] += value  # type: ignore[literal-required]
+        both = add_usage(cast("Usage", self._stages), usage)
+        self._stages.update({stage: both[stage] for stage in _STAGES})
+        self._cost = add_usage(self._cost, cast("Usage", {"cost": usage["cost"]})) if "cost" in usage else self._cost
 
     def move(self, stage: Stage, to: Stage) -> None:
         """Count what a stage has cost under another: only a reply tells what some calls are for."""

@@ -196,7 +196,8 @@ class AnswerInDraft:
             longest_delay=run.options.stream_max_delay,
             now=run.elapsed if run.stream else None,
         )
-        self._has_begun = False
+        self.has_begun = False
+        """Whether the route has been told."""
 
     def drafter(self, question: str, history: list[ChatTurn], **settings: Any) -> Drafter:
         """The run's drafter: one that may answer, where the draft decides."""
@@ -212,11 +213,13 @@ class AnswerInDraft:
         end = self._drafter.answer
         self._draft.end(end.ending)
         self._draft.flush()
+        if not self._draft.cleaner.text:  # marks alone, such as "???": an ordinary call answers
+            return None
         return _finished(self._draft, self._cited, self._timing, self._run, BREAKS_OFF if end.breaks_off else "")
 
     def _write(self, text: str) -> None:
-        if not self._has_begun:
-            self._has_begun = True
+        if not self.has_begun:
+            self.has_begun = True
             self._run.trace.describe_node(stage="direct")
             announce_route("direct", ANSWERED, self._emit)
         self._draft.write(text)

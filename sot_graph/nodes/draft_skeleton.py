@@ -75,7 +75,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         async with beside_opening(question, history, run) if is_opened else nullcontext():
             draft, reason = await new_drafter(question, history, may_depend=may_depend, documents=documents).settle()
             written = None if answer is None else answer.finish()
-            if answer is not None and written is None:
+            if answer is not None and written is None and not answer.has_begun:
                 announce_route("skeleton" if draft.points else "direct", reason, run.emit)
             update = {
                 **announced_keys(draft, reason, run, why=why),

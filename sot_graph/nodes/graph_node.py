@@ -71,6 +71,9 @@ class GraphNode(Runnable[Any, Update]):
         # LangGraph's config is whole. Completing it would copy it, which takes 2 kB a point.
         config = ensure_config() if config is None else config
         with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
+            if key is not None and input.get("material") is not None:
+                # Another invocation has read the question: before a review, or before a process died.
+                run.invocation.is_grounded = True
             describe_run(run, input)
             if run.listeners:
                 follow_live(run, input.get("messages", ()) if self.begins else ())

@@ -148,7 +148,7 @@ class _Pipeline:
             announce_point(point, self._run)
             payload = ExpandPointInput(**self._known(), point=point, needed=[])
             self._writing.append(self._begin(EXPAND_POINT, expand_point, payload, shown=point, titled=step["titled"]))
-        if not self._points and step.get("answer") is None and draft_decides:
+        if not self._points and step.get("answer") is None and draft_decides and not self._answer.has_begun:
             announce_route("direct", step["reason"], self._run.emit)
         if self._points:
             announce_skeleton(self._points, [], self._run, grown=True)

@@ -137,6 +137,9 @@ class AnswerReader:
     def _settle(self, event: Mapping[str, Any]) -> None:
         """Take the skeleton, or its next point. Without heads, the join needs all points: the answer comes at once."""
         self._first = next((part for part in ("opening", "introduction") if event.get(part)), self._first)
+        if event.get("cites") and self._numbering is None:  # an introduction cites, too, whatever joins the points
+            self._numbering = Numbering(event["citation_style"], lists_all=event["lists_all"])
+            self._frame_cites = event["frame_cites"]
         is_next_point = event["type"] == "sot.skeleton.delta"
         points = [event["point"]] if is_next_point else event["points"]
         heads = [event["head"]] if is_next_point else event.get("heads")
@@ -147,9 +150,6 @@ class AnswerReader:
             if event.get("grown"):  # its points were told one by one; who missed that has missed text of theirs, too
                 return
         self._separator, self._eager = event["separator"], event["eager"]
-        if event.get("cites") and self._numbering is None:
-            self._numbering = Numbering(event["citation_style"], lists_all=event["lists_all"])
-            self._frame_cites = event["frame_cites"]
         for point, head in zip(points, heads, strict=True):
             self._points.setdefault(point["index"], _Text(head))
 

@@ -4,19 +4,23 @@ import asyncio
 
 import pytest
 from langgraph.cache.memory import InMemoryCache
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 
 from sot_graph import (
     AnswerReader,
     RouteDecision,
+    SotError,
     SotOptions,
     astream_answer,
     create_sot_graph,
     join_headings,
     stream_answer,
 )
-from sot_graph.testing import Fault, SkeletonResponder, Stall
+from sot_graph.testing import Fault, SkeletonResponder, Stall, Status
 
 ASK = {"question": "How do plants grow?"}
+THREAD = {"configurable": {"thread_id": "1"}}
 TITLES = ["Seed", "Soil", "Sun"]
 
 
@@ -205,3 +209,44 @@ async def test_a_speculative_skeleton_is_given_up_where_the_answer_is_direct(run
     assert result["skeleton"] == result["expansions"] == []
     await endpoint.wait_for_async(lambda log: all(one.outcome for one in log))
     assert sorted(stages(endpoint)) == ["direct", "skeleton"]
+
+
+# --- Documents beside what another invocation reads, and beside a join that needs all points ---
+
+
+def cites_documents(endpoint, dispatch="send", **kwargs):
+    """A graph whose introduction and points cite the second of two documents, which is the answer's first source."""
+    says = {"introduction": "They need soil [2].", "conclusion": "So they grow."}
+    graph = graph_of(endpoint, dispatch, says=says, **kwargs)
+    endpoint.responder = SkeletonResponder(titles=TITLES, text=lambda ask: says.get(ask.stage, f"{ask.title} [2]."))
+    return graph
+
+
+GROUNDED = {**ASK, "documents": ["Sun gives light.", "Soil feeds."]}
+
+
+async def test_after_its_review_an_answer_from_documents_is_read_as_it_stands(endpoint, chunks_of):
+    options = {"review_skeleton": True, "frame": "intro+conclusion"}
+    graph = cites_documents(endpoint, options=options, checkpointer=InMemorySaver())
+    assert await chunks_of(graph, GROUNDED, THREAD) == []
+    text = "".join(await chunks_of(graph, Command(resume=True), THREAD))
+    assert text == (await graph.aget_state(THREAD)).values["answer"]
+    assert text.endswith("**Sources**\n\n1. Soil feeds.")
+
+
+async def test_a_run_that_died_after_its_router_is_read_as_it_stands_too(endpoint, chunks_of):
+    graph = cites_documents(endpoint, router=lambda *_: "skeleton", checkpointer=InMemorySaver())
+    endpoint.faults = [Fault(Status(401), lambda request: stage_of(request) == "skeleton")]
+    with pytest.raises(SotError):
+        await graph.ainvoke(GROUNDED, THREAD)
+    endpoint.faults = []
+    assert "Soil [1]." in "".join(await chunks_of(graph, None, THREAD))
+
+
+async def test_an_introduction_cites_by_the_answers_numbers_beside_any_join(endpoint, dispatch, chunks_of):
+    def join(_question, _skeleton, expansions):
+        return " ".join(expansion["text"] for expansion in expansions)
+
+    graph = cites_documents(endpoint, dispatch, options={"frame": "intro+conclusion"}, join=join)
+    text = "".join(await chunks_of(graph, GROUNDED))
+    assert text == "They need soil [1].\n\nSeed [1]. Soil [1]. Sun [1].\n\nSo they grow."

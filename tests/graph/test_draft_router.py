@@ -108,6 +108,16 @@ async def test_the_route_is_told_once_and_before_the_text(graph, endpoint):
     assert told[0]["route"] == "direct"
 
 
+async def test_a_reply_of_marks_alone_is_no_answer_and_one_message_is_heard(graph, endpoint):
+    endpoint.responder = answers("???")
+    parts = [part async for part in graph.astream(ASK, stream_mode=["custom", "messages"])]
+    events = [event for mode, event in parts if mode == "custom"]
+    kinds = [event["type"] for event in events]
+    assert (kinds.count("sot.route"), kinds.count("sot.answer")) == (1, 1)
+    text = "".join(part[0].text for mode, part in parts if mode == "messages")
+    assert text == events[-1]["answer"] != ""
+
+
 @pytest.mark.parametrize("is_long", [True, False])
 async def test_clients_of_messages_hear_one_message(graph, endpoint, is_long):
     if not is_long:

@@ -139,3 +139,15 @@ def test_compare_shows_dollars_and_says_where_tokens_are_estimated():
     assert "tokens out, about" in columns[0]
     row = columns[0].index("dollars")
     assert [column[row] for column in columns[1:3]] == ["0.5000", "-"]
+
+
+def test_what_another_execution_has_used_is_counted_with_its_estimates_and_its_cost():
+    meter, other = UsageMeter(), UsageMeter()
+    price = ModelPrice("gpt-4o", "openai")
+    for each in (meter, other):
+        each.begin_call("frame")
+    other.add_tokens("frame", counts(), price=price, estimated=True)
+    meter.add_usage(other.usage)
+    used = meter.usage
+    assert (used["frame"]["calls"], used["frame"]["estimated"], used["total"]["estimated"]) == (2, True, True)
+    assert used["cost"] == other.usage["cost"] == pytest.approx({"frame": 2.5, "total": 2.5})

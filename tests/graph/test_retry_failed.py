@@ -15,10 +15,14 @@ from sot_graph import (
     create_sot_graph,
     retry_failed_points,
 )
-from sot_graph.testing import Fault, Status
+from sot_graph.testing import Fault, SkeletonResponder, Status
 
 ASK = {"question": "How do plants grow?"}
 THREAD = {"configurable": {"thread_id": "1"}}
+
+
+class Grounded(MessagesState):
+    documents: list
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -172,3 +176,17 @@ async def test_a_newer_question_that_died_while_it_was_drafted_is_not_answered_b
         await retry(graph)
     assert broken.requests == []
     assert "And animals?" in str((await graph.ainvoke(None, THREAD))["messages"])
+
+
+async def test_a_childs_kept_state_has_the_sources_and_the_ending_of_the_retry(retry, endpoint):
+    is_second = lambda request: "<point>2. " in request.last_user  # noqa: E731
+    endpoint.responder = SkeletonResponder(titles=["Seed", "Soil"], text=lambda ask: f"{ask.title} [{ask.number}].")
+    endpoint.faults = [Fault(Status(400), is_second)]
+    child = create_sot_graph(endpoint.chat_model(), options=SotOptions(min_points=2), checkpointer=True)
+    parent = StateGraph(Grounded).add_node("answer", child).add_edge(START, "answer").compile(InMemorySaver())
+    await parent.ainvoke({"messages": [HumanMessage("How do plants grow?")], "documents": ["Seeds.", "Soil."]}, THREAD)
+    heal(endpoint)
+    result = await retry(parent)
+    kept = (await parent.aget_state({"configurable": {**THREAD["configurable"], "checkpoint_ns": "answer"}})).values
+    assert [source["number"] for source in result["sources"]] == [1, 2]
+    assert [kept[key] for key in ("answer", "sources")] == [result[key] for key in ("answer", "sources")]
