@@ -24,6 +24,7 @@ QUESTION = "What are the most effective ways to deal with stress?"
 CONTRACT = {
     "frame",
     "sources",
+    "unsupported_citations",
     "finish_reason",
     "messages",
     "skeleton",

@@ -6,7 +6,8 @@ from benchmarks.bill import HISTORIES, POINTS, ROWS, bill, conversation
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.testing import CacheMeter, ChatRequest, Physics, SimulatedEndpoint, SkeletonResponder
 
-PRESETS = {row.title: row for row in ROWS if row.cache and row.options == SotOptions()}
+PRESETS = {row.title: row for row in ROWS if row.cache and row.options == SotOptions() and not row.bound}
+BOUND = {row.title: row for row in ROWS if row.bound}
 SCHEMAS = {row.title: row for row in ROWS if "with a schema" in row.title}
 HOSTED = Physics(time_to_first_token=0.4, tokens_per_second=60)
 
@@ -15,6 +16,12 @@ HOSTED = Physics(time_to_first_token=0.4, tokens_per_second=60)
 @pytest.mark.parametrize(("history", "most"), [(4_000, 2.4), (32_000, 2.1)])
 async def test_a_cold_run_costs_little_more_than_two_direct_answers(title, history, most):
     assert await bill(PRESETS[title], history) <= most
+
+
+async def test_a_mark_of_the_callers_on_every_call_helps_without_a_schema_and_harms_with_one():
+    costs = {row.options == SotOptions(): await bill(row, 4_000) for row in BOUND.values()}
+    assert costs[True] < 3
+    assert costs[False] > 9
 
 
 def test_every_cache_that_the_endpoint_knows_is_among_them():

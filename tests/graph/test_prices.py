@@ -12,6 +12,8 @@ from sot_graph.report.metrics import measure_run
 from sot_graph.testing import Fault, HangUp, Physics, SimulatedEndpoint, SkeletonResponder, Stall
 from sot_graph.usage import UsageMeter, add_usage, clean_counts
 
+pytest.importorskip("genai_prices", reason="the extra cost is not installed")
+
 ASK = {"question": "How do plants grow?"}
 TITLES = ["Light", "Water", "Soil"]
 MILLION = 1_000_000
