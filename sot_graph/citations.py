@@ -149,9 +149,13 @@ def _file_name(origin: str) -> str:
 
 
 def names_of(source: Source) -> list[str]:
-    """What a text may cite a source by, beside its place: its id, its title, its address, its file's name."""
+    """What a text may cite a source by, beside its place: its id, its title, its address, its file's name.
+
+    Nobody cites by a title of more than 200 characters, and each bracket of a text would be compared with all of it.
+    """
     title, url = source["title"], source.get("url", "")
-    named = [source.get("id", ""), *(each for each in (title, url, _file_name(title), _file_name(url)) if each)]
+    named = [source.get("id", "")]
+    named += [each for each in (title, url, _file_name(title), _file_name(url)) if 0 < len(each) <= _LONGEST]
     return [name for position, name in enumerate(named) if name and (position == 0 or not _PLACE.fullmatch(name))]
 
 
