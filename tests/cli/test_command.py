@@ -18,7 +18,7 @@ from tests.support.strict_endpoint import StrictEndpoint
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
 KEYS = {"answer", "finish_reason", "route", "route_reason", "skeleton", "expansions", "sources", "frame"}
-KEYS |= {"usage", "timings", "messages"}
+KEYS |= {"usage", "timings", "messages", "unsupported_citations"}
 
 
 @pytest.fixture
