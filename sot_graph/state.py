@@ -225,7 +225,7 @@ class SotState(TypedDict, total=False):
     review_comment: str
     """Why a reviewer rejected the skeleton; empty: not rejected, or drafted again since."""
     answer_id: str
-    """The answer message's id, fixed per question: a retry replaces the message."""
+    """The answer message's id, made for the run: a retry replaces the message."""
     question_id: str
     """The id of the human message that goes before it; empty if the history holds the question already."""
 
