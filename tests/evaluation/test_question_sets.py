@@ -13,15 +13,16 @@ from sot_graph.evaluation.question_sets import Question, questions_of_examples, 
 def test_the_own_questions_have_a_kind_and_the_route_that_is_right():
     questions = read_questions("own")
     assert len(questions) > 1900
-    assert len({question.category for question in questions}) == 12
+    assert {"lists", "maths", "how_to", "lang_german"} <= {question.category for question in questions}
     assert Counter(question.route for question in questions).keys() == {"skeleton", "direct"}
     assert {question.category for question in read_questions("own:maths, lists")} == {"maths", "lists"}
 
 
 def test_a_limit_takes_evenly_from_each_category_and_always_the_same():
-    taken = read_questions("own", limit=36)
+    kinds = len({question.category for question in read_questions("own")})
+    taken = read_questions("own", limit=3 * kinds)
     assert set(Counter(question.category for question in taken).values()) == {3}
-    assert taken == read_questions("own", limit=36)
+    assert taken == read_questions("own", limit=3 * kinds)
 
 
 def test_json_lines_give_questions_with_what_they_say_of_themselves(tmp_path):
@@ -65,7 +66,7 @@ def test_a_file_that_is_wrong_says_where(tmp_path, name, text, said):
 def test_a_file_or_a_kind_that_is_not_there_is_said_to_be():
     with pytest.raises(SotConfigError, match=r"nowhere.jsonl can't be read: No such file"):
         read_questions("nowhere.jsonl")
-    with pytest.raises(SotConfigError, match="no kind 'poems', but: code"):
+    with pytest.raises(SotConfigError, match="no kind 'poems', but: choices, code"):
         read_questions("own:poems")
 
 

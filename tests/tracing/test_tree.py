@@ -71,7 +71,12 @@ def check_whole(root, usage):
     calls = [run for run in runs if run.kind == "llm"]
     assert len(calls) == usage["calls"], root.as_text()
     tokens = [sum(run.tokens[side] for run in calls) for side in (0, 1)]
-    assert tokens == [usage["input_tokens"], usage["output_tokens"]], root.as_text()
+    told = [usage["input_tokens"], usage["output_tokens"]]
+    if usage.get("estimated"):  # a trace has only what the provider has told
+        assert tokens[0] < told[0], root.as_text()
+        assert tokens[1] <= told[1], root.as_text()
+    else:
+        assert tokens == told, root.as_text()
 
 
 async def test_the_tree_reads_like_the_answer_however_it_is_run(ways_to_run, endpoint, recorder, config, text_snapshot):
