@@ -113,9 +113,15 @@ async def test_the_opening_is_read_while_the_skeleton_is_being_written_and_a_rea
 async def test_a_reader_who_leaves_in_mid_opening_ends_its_call(endpoint, dispatch):
     graph = graph_of(endpoint, dispatch)
     endpoint.faults = [Fault(Stall(after_tokens=3), is_stage("opening", "point"))]
-    async with aclosing(astream_answer(graph, ASK)) as chunks:
-        async for _ in chunks:
-            break
+
+    async def read():
+        async for _ in astream_answer(graph, ASK):
+            pass
+
+    reading = asyncio.create_task(read())
+    await asyncio.to_thread(endpoint.wait_for, lambda log: len(log) == 5 or None)  # the points are being written, too
+    reading.cancel()
+    await asyncio.wait({reading})
     outcomes = endpoint.wait_for(lambda log: [one.outcome for one in log] if all(one.outcome for one in log) else None)
     assert "client_closed" in outcomes
 
