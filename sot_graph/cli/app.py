@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import typer
 
 from sot_graph.cli.command_group import CommandGroup, GroupedHelpCommand
-from sot_graph.cli.process import CommandTracing, end_process, exit_status, read_questions
+from sot_graph.cli.process import CommandTracing, asked_questions, end_process, exit_status
 from sot_graph.errors import SotConfigError
 
 # Its first character has Click keep the line breaks.
@@ -187,7 +187,7 @@ def compare(
 
     _run(
         lambda: compare_ways(
-            read_questions(question, file),
+            asked_questions(question, file),
             model=model,
             base_url=base_url,
             max_points=max_points,

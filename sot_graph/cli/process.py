@@ -262,7 +262,7 @@ def read_question(given: str, *, reviewed: bool = False) -> str:
     return question
 
 
-def read_questions(question: str | None, file: Path | None) -> list[str]:
+def asked_questions(question: str | None, file: Path | None) -> list[str]:
     """The one question of the command line, or those of its `--file`."""
     if (question is None) == (file is None):
         message = "give one question, or --file with one a line."

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.cli.process import opened_model, print_json, question_lines, read_questions
+from sot_graph.cli.process import asked_questions, opened_model, print_json, question_lines
 from sot_graph.errors import SotConfigError
 from sot_graph.routing.learned_router import LearnedRouter, checked_labels, shipped_weights
 from sot_graph.routing.learned_training import RouterFigures, cross_validate, features_of, probability_of
@@ -39,7 +39,7 @@ def route_questions(
     as_json: bool,
 ) -> None:
     """Print what a router says of one question, or of a file's."""
-    questions = read_questions(question, file)
+    questions = asked_questions(question, file)
 
     def show(each: str, decision: RouteDecision) -> None:
         if as_json:
