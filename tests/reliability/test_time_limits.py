@@ -16,6 +16,8 @@ from tests.support.chat_requests import one_point, point_number
 ASK = {"question": "How do plants grow?"}
 SLACK = 0.3
 """Seconds after its deadline in which an answer must be there: the one promise about time."""
+AMPLE = 4.0
+"""Seconds in which points that don't stall are whole, on a machine that is busy with other tests, too."""
 
 
 def statuses(result):
@@ -41,10 +43,10 @@ async def test_a_point_timeout_holds_for_all_tries_together(run, endpoint):
 
 async def test_at_the_deadline_what_is_there_is_joined_and_the_rest_is_timed_out(run, endpoint):
     endpoint.faults = [Fault(Stall(), point_number(2, 7))]
-    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=1.5))
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=AMPLE))
     result = await run(graph, ASK)
     assert statuses(result) == ["ok", "timed_out", "ok", "ok", "ok", "ok", "timed_out", "ok"]
-    assert 1.5 <= result["timings"]["total"] <= 1.5 + SLACK
+    assert AMPLE <= result["timings"]["total"] <= AMPLE + SLACK
     for expansion in result["expansions"]:
         assert expansion["text"] in result["answer"]
 
@@ -67,11 +69,11 @@ async def test_at_the_deadline_nothing_is_an_answer_too(run, endpoint):
 
 async def test_at_the_deadline_points_keep_what_was_written_of_them(run, endpoint):
     endpoint.faults = [Fault(Stall(after_tokens=10), point_number(1))]
-    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=1.5))
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=AMPLE))
     result = await run(graph, ASK)
     assert statuses(result) == ["timed_out"] + ["ok"] * 7
     assert f"{result['expansions'][0]['text']} … *(This point breaks off here.)*" in result["answer"]
-    assert result["expansions"][0]["error"] == "not finished 1.5 s after the run's start (deadline)"
+    assert result["expansions"][0]["error"] == "not finished 4 s after the run's start (deadline)"
 
 
 async def test_at_the_deadline_a_direct_answer_keeps_what_was_written_of_it(run, endpoint):
@@ -90,13 +92,13 @@ async def test_who_wants_no_streamed_calls_gets_none_for_a_deadline_either(run, 
 
 async def test_a_streamed_answer_ends_at_the_deadline_with_all_that_was_written(endpoint):
     endpoint.faults = [Fault(Stall(after_tokens=10), point_number(1))]
-    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=1.5))
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=AMPLE))
     parts = [part async for part in graph.astream(ASK, stream_mode=["custom", "values"])]
     result = parts[-1][1]
     assert statuses(result) == ["timed_out"] + ["ok"] * 7
     assert result["expansions"][0]["text"]
     assert f"{result['expansions'][0]['text']} … *(This point breaks off here.)*" in result["answer"]
-    assert result["timings"]["total"] <= 1.5 + SLACK
+    assert result["timings"]["total"] <= AMPLE + SLACK
 
 
 async def test_a_late_skeleton_is_an_error_that_says_so(run, endpoint):
