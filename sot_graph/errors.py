@@ -8,30 +8,45 @@
         └── ExpansionError                   points that could not be written
 
 `SotConfigError` is a `ValueError`, which LangGraph's default `retry_on` skips: trying again can't help. The
-others are retried by a `RetryPolicy` that a parent graph puts on the node.
+others are retried by LangGraph's own `RetryPolicy`, if a parent graph puts one on the node.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sot_graph.types import Expansion, Usage
 
-__all__ = [
-    "ExpansionError",
-    "ModelOutputError",
-    "RoutingError",
-    "SkeletonError",
-    "SotConfigError",
-    "SotError",
-]
-
-
+ErrorMeaning: TypeAlias = Literal["busy", "transient", "callers", "final"]
+"""Asking later is what the provider wants; the same call may well succeed a moment later; the caller can fix it (a key,
+a right, a name); nothing helps."""
+ERROR_WORDS: Mapping[ErrorMeaning, tuple[str, ...]] = {
+    "final": ("insufficient_quota", "context_length_exceeded"),
+    "callers": (
+        *("authentication_error", "permission_error", "invalid_api_key", "api_key_invalid", "unauthenticated"),
+        *("permission_denied", "not_found_error", "model_not_found", "unrecognizedclientexception", "billing_error"),
+        *("accessdeniedexception", "expiredtokenexception", "invalidsignatureexception", "resourcenotfoundexception"),
+    ),
+    "busy": (
+        *("overloaded_error", "overloaded", "rate_limit_error", "rate_limit_exceeded", "too_many_requests"),
+        *("resource_exhausted", "unavailable", "throttlingexception", "throttling", "serviceunavailableexception"),
+        *("modelnotreadyexception", "engine_overloaded", "slow_down", "over_capacity", "service_unavailable"),
+    ),
+    "transient": (
+        *("api_error", "server_error", "internal_server_error", "internal_error", "internal", "timeout_error"),
+        *("internalserverexception", "modelstreamerrorexception", "modeltimeoutexception", "modelerrorexception"),
+        *("deadline_exceeded", "vector_store_timeout", "provider_error", "upstream_error"),
+    ),
+}
+"""What providers call an error in its data. The first that fits counts: a quota that is used up is a 429, too.
+They say nothing of what was asked, so they stay where content is hidden: whether to try again is read from them."""
+EMPTY_REPLIES = ("no data received", "no generations found in stream", "no generation chunks were returned")
+"""What LangChain's classes say of a reply in which nothing came. They stay, too."""
 _LONGEST_VALUE = 80
 
 

@@ -6,7 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from langchain_core.exceptions import (
     ModelAPIError,
@@ -18,44 +18,31 @@ from langchain_core.exceptions import (
     ModelTimeoutError,
 )
 
-from sot_graph.errors import SotConfigError, SotError, causes_of, error_bodies, field_of, status_code
+from sot_graph.errors import (
+    EMPTY_REPLIES,
+    ERROR_WORDS,
+    ErrorMeaning,
+    SotConfigError,
+    SotError,
+    causes_of,
+    error_bodies,
+    field_of,
+    status_code,
+)
 from sot_graph.observability.redaction import is_hidden, without_keys
 from sot_graph.prompts.messages import clean_text
-
-Meaning: TypeAlias = Literal["busy", "transient", "callers", "final"]
-"""Asking later is what the provider wants; the same call may well succeed a moment later; the caller can fix it (a key,
-a right, a name); nothing helps."""
 
 _CLIENT_ERROR = 400
 _SERVER_ERROR = 500
 _LONGEST_MESSAGE = 300
 _LONGEST_DATA = 4000
-_STATUSES: Mapping[Meaning, frozenset[int]] = {
+_STATUSES: Mapping[ErrorMeaning, frozenset[int]] = {
     "busy": frozenset({429, 498, 503, 529}),  # 498: Groq's "flex tier capacity exceeded"
     "callers": frozenset({401, 402, 403, 404}),
     "transient": frozenset({408, 409, 425}),  # and what else there is from 500 on
     "final": frozenset({501, 505}),
 }
-_WORDS: Mapping[Meaning, tuple[str, ...]] = {
-    "final": ("insufficient_quota", "context_length_exceeded"),
-    "callers": (
-        *("authentication_error", "permission_error", "invalid_api_key", "api_key_invalid", "unauthenticated"),
-        *("permission_denied", "not_found_error", "model_not_found", "unrecognizedclientexception", "billing_error"),
-        *("accessdeniedexception", "expiredtokenexception", "invalidsignatureexception", "resourcenotfoundexception"),
-    ),
-    "busy": (
-        *("overloaded_error", "overloaded", "rate_limit_error", "rate_limit_exceeded", "too_many_requests"),
-        *("resource_exhausted", "unavailable", "throttlingexception", "throttling", "serviceunavailableexception"),
-        *("modelnotreadyexception", "engine_overloaded", "slow_down", "over_capacity", "service_unavailable"),
-    ),
-    "transient": (
-        *("api_error", "server_error", "internal_server_error", "internal_error", "internal", "timeout_error"),
-        *("internalserverexception", "modelstreamerrorexception", "modeltimeoutexception", "modelerrorexception"),
-        *("deadline_exceeded", "vector_store_timeout", "provider_error", "upstream_error"),
-    ),
-}
-"""What providers call an error in its data. The first that fits counts: a quota that is used up is a 429, too."""
-_CLASSES: Mapping[Meaning, tuple[type[BaseException], ...]] = {
+_CLASSES: Mapping[ErrorMeaning, tuple[type[BaseException], ...]] = {
     "callers": (ModelAuthenticationError, ModelPermissionDeniedError, ModelNotFoundError),
     "busy": (ModelRateLimitError,),
     "transient": (ModelAPIError, ModelConnectionError, ModelTimeoutError),
@@ -75,8 +62,6 @@ _TIMEOUTS = frozenset(
 _NO_CREDENTIALS = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "DefaultCredentialsError", "TokenRetrievalError"}
 )
-_EMPTY_REPLIES = ("no data received", "no generations found in stream", "no generation chunks were returned")
-"""What LangChain's classes say of a reply in which nothing came."""
 _SAYS_STATUS = re.compile(r"\((?:code|status(?: code)?): ?(\d{3})\)")
 _FAILS_ON_FORMS = frozenset({500, 501})
 _REFUSES_FORMS = frozenset({400, 403, 404, 405, 415, 422})
@@ -107,12 +92,12 @@ def connection_trouble(error: BaseException) -> Literal["silent", "lost"] | None
     return None
 
 
-def meaning_of(error: BaseException) -> Meaning:
+def meaning_of(error: BaseException) -> ErrorMeaning:
     """What an error means for the call, by what it carries, whoever's class it is."""
     if isinstance(error, SotError):
         return "callers" if isinstance(error, SotConfigError) else "final"
     words = frozenset(_words_in(error))
-    named = next((meaning for meaning, known in _WORDS.items() if words.intersection(known)), None)
+    named = next((meaning for meaning, known in ERROR_WORDS.items() if words.intersection(known)), None)
     code = error_status(error)
     if named is not None and not (named == "transient" and code in _STATUSES["busy"]):
         return named
@@ -125,7 +110,7 @@ def meaning_of(error: BaseException) -> Meaning:
     said = _all_said(error).lower()
     if any(type(link).__name__ in _NO_CREDENTIALS for link in causes_of(error)) or _SAYS_NO_KEY in said:
         return "callers"
-    is_empty = isinstance(error, IndexError) or any(words in said for words in _EMPTY_REPLIES)
+    is_empty = isinstance(error, IndexError) or any(words in said for words in EMPTY_REPLIES)
     return "transient" if connection_trouble(error) is not None or is_empty or _is_unsent(error) else "final"
 
 

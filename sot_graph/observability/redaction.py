@@ -23,7 +23,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tracers import LangChainTracer
 from pydantic import BaseModel, SecretStr
 
-from sot_graph.errors import SotError, status_code
+from sot_graph.errors import EMPTY_REPLIES, ERROR_WORDS, SotError, status_code
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -48,8 +48,8 @@ _HOLDERS = ("args", "message", "strerror", "filename", "filename2")
 _MOST_VALUES = 1_000
 """Values in an error's data that are searched. The rest is dropped: a body may be a megabyte of commas."""
 _DEEPEST = 20
-_READ_LATER = frozenset({"insufficient_quota"})
-"""Words of an error that say whether to try again: kept where all others are hidden."""
+_READ_LATER = frozenset(word for words in ERROR_WORDS.values() for word in words)
+"""Words that say whether to try again. They are kept where all others are hidden."""
 _OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers of a response's body as it was sent."""
 _WRAPPED = ("bound", "runnable", "fallbacks", "default", "alternatives", "steps", "steps__")
@@ -170,7 +170,7 @@ class Redactor:
             nonlocal left
             left -= 1
             if isinstance(value, str):
-                return value if value in _READ_LATER else self.text(value)
+                return value if value.casefold() in _READ_LATER else self.text(value)
             if not isinstance(value, (Mapping, list, tuple)):
                 return value
             if depth > _DEEPEST or left <= 0:
@@ -243,6 +243,11 @@ def is_hidden(text: str) -> bool:
 
 
 def _hidden_words(error: BaseException) -> str:
+    said = ""
+    with suppress(Exception):  # a class of somebody's may not be able to say it
+        said = str(error)[:_LONGEST_TEXT].lower()
+    if (kept := next((phrase for phrase in EMPTY_REPLIES if phrase in said), None)) is not None:
+        return kept
     code = status_code(error)
     return _MASK if code is None else f"{_MASK} (HTTP {code})"
 

@@ -56,13 +56,16 @@ def skeleton_messages(
 ) -> list[BaseMessage]:
     """The prompt for a skeleton. In the list format it may end with a prefilled assistant message.
 
-    In the format `"draft"` the model may answer instead.
+    In the format `"draft"` the model may answer instead, and cites the documents then.
     """
     if skeleton_format == "draft":
         told = draft_or_answer(
             prompts, min_points=min_points, max_points=max_points, title_length=title_length, may_depend=may_depend
         )
-        asked = f"<question>\n{escape_delimiters(question)}\n</question>\n\n{told}"
+        asked = f"<question>\n{escape_delimiters(question)}\n</question>"
+        if documents:
+            asked = f"{prompts.documents.format(documents=documents)}{asked}{prompts.citing.format()}"
+        asked = f"{asked}\n\n{told}"
         if recalls and prompts.recall:
             asked = f"{asked}\n{prompts.recall.format()}"
         return _conversation(prompts.direct_system or prompts.system, history, (), asked)

@@ -85,7 +85,8 @@ class SotPrompts:
         note: Goes before `expansion` where the skeleton has said so. Must hold `{note}`.
         documents: Goes before what asks for the skeleton, a point or an ordinary answer where there are documents. Must
             hold `{documents}`. Empty: they are not shown there.
-        citing: Goes behind what asks for a point or an ordinary answer, where there are documents.
+        citing: Goes behind what asks for a point or an ordinary answer, where there are documents, and behind the
+            question where the model may draft or answer.
         expansion_system: The system message of standalone expansions; empty: `system`.
         expansion_examples: Worked examples before a standalone expansion.
         expansion_prefill: Like `skeleton_prefill`; may hold `{index}` and `{title}`.

@@ -15,7 +15,7 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from sot_graph import SkeletonError
-from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.provider_errors import explain, meaning_of
 from sot_graph.llm.retry_policy import retry_after_seconds
 from sot_graph.observability.redaction import Redactor, secrets_of, without_keys
 
@@ -179,6 +179,24 @@ def test_whether_to_try_again_is_known_of_an_error_whose_words_are_hidden():
     Redactor(hides_content=True).error(error)
     assert error.code == "insufficient_quota"
     assert error.type == error.body["message"] == "***"
+
+
+@pytest.mark.parametrize("word", ["overloaded_error", "RESOURCE_EXHAUSTED", "api_error", "authentication_error"])
+def test_an_error_without_a_status_means_the_same_when_its_words_are_hidden(word):
+    error = ProviderError("Why?", {"error": {"type": word, "message": "Why?"}})
+    error.status_code = None
+    before = meaning_of(error)
+    assert before != "final"
+    Redactor(hides_content=True).error(error)
+    assert "Why?" not in repr(vars(error))
+    assert meaning_of(error) == before
+
+
+def test_an_empty_reply_is_asked_for_again_where_words_are_hidden():
+    error = ValueError("No data received from Ollama stream. Why?")
+    Redactor(hides_content=True).error(error)
+    assert meaning_of(error) == "transient"
+    assert str(error) == "no data received"
 
 
 class ProviderError(Exception):

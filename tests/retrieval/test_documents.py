@@ -45,6 +45,19 @@ def test_documents_reach_the_skeleton_and_every_point_and_are_cited(make_graph):
     assert result["unsupported_citations"] == 0
 
 
+def test_where_the_draft_decides_they_reach_the_points_and_an_answer_in_its_place(make_graph):
+    graph, model = make_graph(lambda numbers: f"[{numbers[0]}]", router="draft")
+    result = graph.invoke(ask(NOTES))
+    assert [shown_numbers(call.messages) for call in model.calls] == [[1, 2, 3]] * 4
+    assert result["answer"].endswith("**Sources**\n\n1. light.md")
+    model = ScriptedChatModel(lambda messages: "Six hours of light a day [1], or so [9].")
+    answering = create_sot_graph(model, router="draft")
+    result = answering.invoke(ask(NOTES))
+    assert result["route"] == "direct"
+    assert result["answer"].endswith("**Sources**\n\n1. light.md")
+    assert result["unsupported_citations"] == 1
+
+
 @pytest.mark.parametrize("documents", [[], None, ["", " \n"]], ids=str)
 def test_without_documents_the_prompts_are_the_ordinary_ones(make_graph, documents):
     graph, model = make_graph(lambda numbers: "")
