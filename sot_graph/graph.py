@@ -30,35 +30,24 @@ from sot_graph.nodes import (
     JOIN,
     REVIEW_SKELETON,
     ROUTE,
-    WRITE_CONCLUSION,
-    WRITE_INTRODUCTION,
-    WRITE_OPENING,
 )
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
-from sot_graph.nodes.expand_point import (
-    expand_point,
-    fan_out_points,
-    fan_out_rest,
-    write_conclusion,
-    write_introduction,
-)
+from sot_graph.nodes.expand_point import expand_point, fan_out_points, fan_out_rest
 from sot_graph.nodes.graph_node import GraphEdge, GraphNode
 from sot_graph.nodes.join import join as join_node
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.nodes.trace_summary import trace_policy
-from sot_graph.nodes.write_opening import write_opening
-from sot_graph.options import FRAME_PARTS, SotContext, SotOptions
+from sot_graph.options import SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
 from sot_graph.retrieval.ranking import Ranker, check_ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.draft_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
 from sot_graph.run import QUESTION_ID, GraphParts
-from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
+from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
 from sot_graph.streaming import AnswerTransformer
-from sot_graph.types import FramePartName
 from sot_graph.writing.expander import Expander, check_expander
 
 if TYPE_CHECKING:
@@ -68,10 +57,6 @@ if TYPE_CHECKING:
     from langgraph.types import Checkpointer
 
 logger = logging.getLogger("sot_graph")
-_BEFORE_POINTS: list[tuple[FramePartName, str, Callable[..., Any]]] = [
-    ("opening", WRITE_OPENING, write_opening),
-    ("introduction", WRITE_INTRODUCTION, write_introduction),
-]
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -141,31 +126,22 @@ def build_sot_graph(
         node = GraphNode(function, graph, name=name, begins=begins)
         builder.add_node(name, node, input_schema=schema, trace_policy=trace_policy(name, begins=begins))
 
-    frame, reviews = graph.options.frame, graph.options.review_skeleton
+    reviews = graph.options.review_skeleton
     add(DRAFT_SKELETON, draft_skeleton, begins=own_router is None)
     add(EXPAND_POINT, expand_point, schema=ExpandPointInput)
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
-    before_join, after_join = [EXPAND_POINT, JOIN], [EXPAND_POINT, END]
-    for part, name_of_node, node in _BEFORE_POINTS:
-        if part in FRAME_PARTS[frame]:
-            add(name_of_node, node, schema=WriteIntroductionInput)
-            builder.add_edge(name_of_node, JOIN)
-            before_join.append(name_of_node)
-    if "conclusion" in FRAME_PARTS[frame]:
-        add(WRITE_CONCLUSION, write_conclusion)
-        builder.add_edge(WRITE_CONCLUSION, JOIN)
-        after_join.append(WRITE_CONCLUSION)
+    before_join = [EXPAND_POINT, JOIN]
     if own_router is None:
         builder.add_edge(START, DRAFT_SKELETON)
     else:
         add(ROUTE, route, begins=True)
         builder.add_edge(START, ROUTE)
-        after = GraphEdge(after_route_to_review) if reviews else GraphEdge(after_route, frame=frame)
+        after = GraphEdge(after_route_to_review if reviews else after_route)
         ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else before_join)]
         builder.add_conditional_edges(ROUTE, after, ways)
     without_skeleton = [ANSWER_DIRECTLY, END] if draft_decides else [ANSWER_DIRECTLY]
-    fan_out = GraphEdge(fan_out_points, frame=frame)
+    fan_out = GraphEdge(fan_out_points)
     if reviews:
         add(REVIEW_SKELETON, review_skeleton)
         builder.add_conditional_edges(DRAFT_SKELETON, GraphEdge(to_review), [REVIEW_SKELETON, *without_skeleton])
@@ -173,7 +149,7 @@ def build_sot_graph(
     else:
         builder.add_conditional_edges(DRAFT_SKELETON, fan_out, [*before_join, *without_skeleton])
     builder.add_edge(EXPAND_POINT, JOIN)
-    builder.add_conditional_edges(JOIN, GraphEdge(fan_out_rest, frame=frame), after_join)
+    builder.add_conditional_edges(JOIN, GraphEdge(fan_out_rest), [EXPAND_POINT, END])
     builder.add_edge(ANSWER_DIRECTLY, END)
     return builder
 
