@@ -14,7 +14,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from sot_graph._seams import in_class
+from sot_graph._seams import in_class, state_reader
 from sot_graph.cache import ResultCache
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.isolation import cancelled_once
@@ -264,9 +264,14 @@ class EmbeddedResult(dict[str, Any]):
 
     LangGraph writes a node's items into the parent's keys of the same names, whosesoever they are. A function that
     calls the graph reads what it wants all the same: `result["answer"]`.
+
+    Args:
+        result: The graph's result.
+        is_lost: Whether the parent has neither key.
     """
 
-    def __init__(self, result: Mapping[str, Any]) -> None:
+    def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
+        self._is_lost = is_lost
         messages = result.get("messages") or []
         is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID)
         new = messages[-2:] if is_asked_here else messages[-1:]
@@ -274,6 +279,17 @@ class EmbeddedResult(dict[str, Any]):
             messages=new if result.get("answer") else [],
             sot={key: value for key, value in result.items() if key != "messages"},
         )
+
+    def items(self) -> Any:
+        """What LangGraph writes into the parent."""
+        if self._is_lost:
+            self._is_lost = False
+            logger.warning(
+                "The answer is lost: the parent's state has neither `messages` nor `sot`, all that a sot_graph node "
+                "writes. Give it one of them, or call the graph in a function: "
+                'return {"answer": graph.invoke({"question": ...})["answer"]}.'
+            )
+        return super().items()
 
     def __missing__(self, key: str) -> Any:
         return self["sot"][key]
@@ -296,12 +312,12 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As LangGraph's; in a parent with an `EmbeddedResult`."""
         result = super().invoke(input, config, **kwargs)
-        return _for_parent(result) if _is_node(config, kwargs) else result
+        return _for_parent(result, config) if _is_node(config, kwargs) else result
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The same, asynchronously."""
         result = await super().ainvoke(input, config, **kwargs)
-        return _for_parent(result) if _is_node(config, kwargs) else result
+        return _for_parent(result, config) if _is_node(config, kwargs) else result
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, and as its `invoke`, which reads this."""
@@ -309,7 +325,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
         parts = super().stream(input, config, **kwargs)
-        return closing_calls(_each_for_parent(parts) if _is_node(config, kwargs) else parts)
+        return closing_calls(_each_for_parent(parts, config) if _is_node(config, kwargs) else parts)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
@@ -319,7 +335,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         parts: Any = super().astream(input, config, **kwargs)
         if not _is_embedded(config):  # a parent's task is cancelled once
             return cancelled_once(parts)
-        return _aeach_for_parent(parts) if _is_node(config, kwargs) else parts
+        return _aeach_for_parent(parts, config) if _is_node(config, kwargs) else parts
 
 
 def check_input(given: object) -> None:
@@ -340,19 +356,32 @@ def _is_embedded(config: RunnableConfig | None) -> bool:
     return bool(ensure_config(config).get("configurable", {}).get("checkpoint_ns"))
 
 
-def _for_parent(result: Any) -> Any:
-    return EmbeddedResult(result) if type(result) is dict else result
+def _for_parent(result: Any, config: RunnableConfig | None) -> Any:
+    if type(result) is not dict:
+        return result
+    read = state_reader(ensure_config(config))
+    return EmbeddedResult(result, is_lost=read is not None and not any(_has(read, key) for key in ("messages", "sot")))
 
 
-def _each_for_parent(parts: Iterator[Any]) -> Iterator[Any]:
+def _has(read: Callable[[list[str]], Any], key: str) -> bool:
+    """Whether the parent, whose state is read, has a key."""
+    try:
+        read([key])
+    except KeyError:
+        return False
+    return True
+
+
+def _each_for_parent(parts: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
     with closing_once(parts):
-        yield from map(_for_parent, parts)
+        for part in parts:
+            yield _for_parent(part, config)
 
 
-async def _aeach_for_parent(parts: AsyncGenerator[Any]) -> AsyncIterator[Any]:
+async def _aeach_for_parent(parts: AsyncGenerator[Any], config: RunnableConfig | None) -> AsyncIterator[Any]:
     async with aclosing(parts):
         async for part in parts:
-            yield _for_parent(part)
+            yield _for_parent(part, config)
 
 
 def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
