@@ -47,9 +47,6 @@ from .nodes import (
     JOIN as JOIN,
     REVIEW_SKELETON as REVIEW_SKELETON,
     ROUTE as ROUTE,
-    WRITE_CONCLUSION as WRITE_CONCLUSION,
-    WRITE_INTRODUCTION as WRITE_INTRODUCTION,
-    WRITE_OPENING as WRITE_OPENING,
 )
 from .options import (
     SotContext as SotContext,

@@ -14,7 +14,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from sot_graph._seams import in_class
+from sot_graph._seams import in_class, state_reader
 from sot_graph.cache import ResultCache
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.isolation import cancelled_once
@@ -30,35 +30,24 @@ from sot_graph.nodes import (
     JOIN,
     REVIEW_SKELETON,
     ROUTE,
-    WRITE_CONCLUSION,
-    WRITE_INTRODUCTION,
-    WRITE_OPENING,
 )
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
-from sot_graph.nodes.expand_point import (
-    expand_point,
-    fan_out_points,
-    fan_out_rest,
-    write_conclusion,
-    write_introduction,
-)
+from sot_graph.nodes.expand_point import expand_point, fan_out_points, fan_out_rest
 from sot_graph.nodes.graph_node import GraphEdge, GraphNode
 from sot_graph.nodes.join import join as join_node
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.nodes.trace_summary import trace_policy
-from sot_graph.nodes.write_opening import write_opening
-from sot_graph.options import FRAME_PARTS, SotContext, SotOptions
+from sot_graph.options import SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
 from sot_graph.retrieval.ranking import Ranker, check_ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.draft_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
 from sot_graph.run import QUESTION_ID, GraphParts
-from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, WriteIntroductionInput
+from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
 from sot_graph.streaming import AnswerTransformer
-from sot_graph.types import FramePartName
 from sot_graph.writing.expander import Expander, check_expander
 
 if TYPE_CHECKING:
@@ -68,10 +57,6 @@ if TYPE_CHECKING:
     from langgraph.types import Checkpointer
 
 logger = logging.getLogger("sot_graph")
-_BEFORE_POINTS: list[tuple[FramePartName, str, Callable[..., Any]]] = [
-    ("opening", WRITE_OPENING, write_opening),
-    ("introduction", WRITE_INTRODUCTION, write_introduction),
-]
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -141,31 +126,22 @@ def build_sot_graph(
         node = GraphNode(function, graph, name=name, begins=begins)
         builder.add_node(name, node, input_schema=schema, trace_policy=trace_policy(name, begins=begins))
 
-    frame, reviews = graph.options.frame, graph.options.review_skeleton
+    reviews = graph.options.review_skeleton
     add(DRAFT_SKELETON, draft_skeleton, begins=own_router is None)
     add(EXPAND_POINT, expand_point, schema=ExpandPointInput)
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
-    before_join, after_join = [EXPAND_POINT, JOIN], [EXPAND_POINT, END]
-    for part, name_of_node, node in _BEFORE_POINTS:
-        if part in FRAME_PARTS[frame]:
-            add(name_of_node, node, schema=WriteIntroductionInput)
-            builder.add_edge(name_of_node, JOIN)
-            before_join.append(name_of_node)
-    if "conclusion" in FRAME_PARTS[frame]:
-        add(WRITE_CONCLUSION, write_conclusion)
-        builder.add_edge(WRITE_CONCLUSION, JOIN)
-        after_join.append(WRITE_CONCLUSION)
+    before_join = [EXPAND_POINT, JOIN]
     if own_router is None:
         builder.add_edge(START, DRAFT_SKELETON)
     else:
         add(ROUTE, route, begins=True)
         builder.add_edge(START, ROUTE)
-        after = GraphEdge(after_route_to_review) if reviews else GraphEdge(after_route, frame=frame)
+        after = GraphEdge(after_route_to_review if reviews else after_route)
         ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else before_join)]
         builder.add_conditional_edges(ROUTE, after, ways)
     without_skeleton = [ANSWER_DIRECTLY, END] if draft_decides else [ANSWER_DIRECTLY]
-    fan_out = GraphEdge(fan_out_points, frame=frame)
+    fan_out = GraphEdge(fan_out_points)
     if reviews:
         add(REVIEW_SKELETON, review_skeleton)
         builder.add_conditional_edges(DRAFT_SKELETON, GraphEdge(to_review), [REVIEW_SKELETON, *without_skeleton])
@@ -173,7 +149,7 @@ def build_sot_graph(
     else:
         builder.add_conditional_edges(DRAFT_SKELETON, fan_out, [*before_join, *without_skeleton])
     builder.add_edge(EXPAND_POINT, JOIN)
-    builder.add_conditional_edges(JOIN, GraphEdge(fan_out_rest, frame=frame), after_join)
+    builder.add_conditional_edges(JOIN, GraphEdge(fan_out_rest), [EXPAND_POINT, END])
     builder.add_edge(ANSWER_DIRECTLY, END)
     return builder
 
@@ -288,9 +264,14 @@ class EmbeddedResult(dict[str, Any]):
 
     LangGraph writes a node's items into the parent's keys of the same names, whosesoever they are. A function that
     calls the graph reads what it wants all the same: `result["answer"]`.
+
+    Args:
+        result: The graph's result.
+        is_lost: Whether the parent has neither key.
     """
 
-    def __init__(self, result: Mapping[str, Any]) -> None:
+    def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
+        self._is_lost = is_lost
         messages = result.get("messages") or []
         is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID)
         new = messages[-2:] if is_asked_here else messages[-1:]
@@ -298,6 +279,17 @@ class EmbeddedResult(dict[str, Any]):
             messages=new if result.get("answer") else [],
             sot={key: value for key, value in result.items() if key != "messages"},
         )
+
+    def items(self) -> Any:
+        """What LangGraph writes into the parent."""
+        if self._is_lost:
+            self._is_lost = False
+            logger.warning(
+                "The answer is lost: the parent's state has neither `messages` nor `sot`, all that a sot_graph node "
+                "writes. Give it one of them, or call the graph in a function: "
+                'return {"answer": graph.invoke({"question": ...})["answer"]}.'
+            )
+        return super().items()
 
     def __missing__(self, key: str) -> Any:
         return self["sot"][key]
@@ -320,12 +312,12 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As LangGraph's; in a parent with an `EmbeddedResult`."""
         result = super().invoke(input, config, **kwargs)
-        return _for_parent(result) if _is_node(config, kwargs) else result
+        return _for_parent(result, config) if _is_node(config, kwargs) else result
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The same, asynchronously."""
         result = await super().ainvoke(input, config, **kwargs)
-        return _for_parent(result) if _is_node(config, kwargs) else result
+        return _for_parent(result, config) if _is_node(config, kwargs) else result
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, and as its `invoke`, which reads this."""
@@ -333,7 +325,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
         parts = super().stream(input, config, **kwargs)
-        return closing_calls(_each_for_parent(parts) if _is_node(config, kwargs) else parts)
+        return closing_calls(_each_for_parent(parts, config) if _is_node(config, kwargs) else parts)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
@@ -343,7 +335,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         parts: Any = super().astream(input, config, **kwargs)
         if not _is_embedded(config):  # a parent's task is cancelled once
             return cancelled_once(parts)
-        return _aeach_for_parent(parts) if _is_node(config, kwargs) else parts
+        return _aeach_for_parent(parts, config) if _is_node(config, kwargs) else parts
 
 
 def check_input(given: object) -> None:
@@ -364,19 +356,32 @@ def _is_embedded(config: RunnableConfig | None) -> bool:
     return bool(ensure_config(config).get("configurable", {}).get("checkpoint_ns"))
 
 
-def _for_parent(result: Any) -> Any:
-    return EmbeddedResult(result) if type(result) is dict else result
+def _for_parent(result: Any, config: RunnableConfig | None) -> Any:
+    if type(result) is not dict:
+        return result
+    read = state_reader(ensure_config(config))
+    return EmbeddedResult(result, is_lost=read is not None and not any(_has(read, key) for key in ("messages", "sot")))
 
 
-def _each_for_parent(parts: Iterator[Any]) -> Iterator[Any]:
+def _has(read: Callable[[list[str]], Any], key: str) -> bool:
+    """Whether the parent, whose state is read, has a key."""
+    try:
+        read([key])
+    except KeyError:
+        return False
+    return True
+
+
+def _each_for_parent(parts: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
     with closing_once(parts):
-        yield from map(_for_parent, parts)
+        for part in parts:
+            yield _for_parent(part, config)
 
 
-async def _aeach_for_parent(parts: AsyncGenerator[Any]) -> AsyncIterator[Any]:
+async def _aeach_for_parent(parts: AsyncGenerator[Any], config: RunnableConfig | None) -> AsyncIterator[Any]:
     async with aclosing(parts):
         async for part in parts:
-            yield _for_parent(part)
+            yield _for_parent(part, config)
 
 
 def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:

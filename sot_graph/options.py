@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from sot_graph.errors import SotConfigError, brief
-from sot_graph.types import FramePartName
+from sot_graph.types import FrameChoice, FramePartName
 
 _Points: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=1000)]
 _Words: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
@@ -21,10 +21,9 @@ _Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=100)]
 _Positive: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 _Room: TypeAlias = Annotated[int, Field(strict=True, ge=1000)]
 _Switch: TypeAlias = Annotated[bool, Field(strict=True)]
-FrameChoice: TypeAlias = Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"]
 OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
 
-_SET_WITH_THE_GRAPH = frozenset({"frame", "on_router_failure", "review_skeleton", "structured_mode"})
+_SET_WITH_THE_GRAPH = frozenset({"on_router_failure", "review_skeleton", "structured_mode"})
 """The options that a run can't change."""
 
 
@@ -188,6 +187,7 @@ if TYPE_CHECKING:
         skeleton_timeout: float | None
         point_timeout: float | None
         deadline: float | None
+        frame: FrameChoice
         on_point_failure: OnPointFailure
         prompt_cache: Literal["auto", "off"]
         point_context: Literal["conversation", "question"]
@@ -249,24 +249,28 @@ def apply_context(
     Raises:
         SotConfigError: An unknown key, or a value out of its bounds.
     """
+    changes = context_changes(context, embedded=embedded, repeated=repeated)
+    most = changes.get("max_points")
+    if isinstance(most, int) and "min_points" not in changes and 1 <= most < options.min_points:
+        changes["min_points"] = most  # who asks for two points wants two, not an error about a default
+    return replace(options, **changes) if changes else options
+
+
+def context_changes(context: object, *, embedded: bool, repeated: Collection[str] = ()) -> dict[str, Any]:
+    """What a run's context sets, as `apply_context` reads it."""
     known = SotContext.__annotations__
     own = context.get("sot") if isinstance(context, Mapping) else getattr(context, "sot", None)
     if own is None and not embedded:
         own = context
     if own is None:
-        return options
-    if isinstance(own, Mapping):
-        changes = {str(key): value for key, value in own.items()}
-        if unknown := sorted(changes.keys() - known.keys() - set(repeated)):
-            message = (
-                f"context has the unknown key {unknown[0]!r}; a run may set: {', '.join(sorted(known))}. "
-                "Everything else is set by SotOptions when the graph is made."
-            )
-            raise SotConfigError(message)
-        changes = {name: value for name, value in changes.items() if name in known}
-    else:
-        changes = {name: getattr(own, name) for name in known if hasattr(own, name)}
-    most = changes.get("max_points")
-    if isinstance(most, int) and "min_points" not in changes and 1 <= most < options.min_points:
-        changes["min_points"] = most  # who asks for two points wants two, not an error about a default
-    return replace(options, **changes) if changes else options
+        return {}
+    if not isinstance(own, Mapping):
+        return {name: getattr(own, name) for name in known if hasattr(own, name)}
+    changes = {str(key): value for key, value in own.items()}
+    if unknown := sorted(changes.keys() - known.keys() - set(repeated)):
+        message = (
+            f"context has the unknown key {unknown[0]!r}; a run may set: {', '.join(sorted(known))}. "
+            "Everything else is set by SotOptions when the graph is made."
+        )
+        raise SotConfigError(message)
+    return {name: value for name, value in changes.items() if name in known}

@@ -11,6 +11,7 @@ from langgraph.types import Overwrite
 
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
+from sot_graph.options import context_changes
 from sot_graph.state import merge_timings
 from sot_graph.usage import add_usage, usage_metadata
 
@@ -60,7 +61,7 @@ def retry_failed_points(
         return dict(graph.invoke(None, _watched(config, healed), context=context))
     name, subgraph, childs_config = child
     kept = _kept(graph.get_state(childs_config), name)
-    retry = subgraph.invoke(_given(kept), _watched(config), context=context)
+    retry = subgraph.invoke(_given(kept), _watched(config), context=_context(kept, context))
     result, childs_update, parents_update = _merged(kept, retry, graph)
     graph.update_state(childs_config, childs_update, as_node=JOIN)
     graph.update_state(config, parents_update, as_node=name.partition("|")[0])
@@ -77,7 +78,7 @@ async def aretry_failed_points(
         return dict(await graph.ainvoke(None, _watched(config, healed), context=context))
     name, subgraph, childs_config = child
     kept = _kept(await graph.aget_state(childs_config), name)
-    retry = await subgraph.ainvoke(_given(kept), _watched(config), context=context)
+    retry = await subgraph.ainvoke(_given(kept), _watched(config), context=_context(kept, context))
     result, childs_update, parents_update = _merged(kept, retry, graph)
     await graph.aupdate_state(childs_config, childs_update, as_node=JOIN)
     await graph.aupdate_state(config, parents_update, as_node=name.partition("|")[0])
@@ -177,6 +178,11 @@ def _given(kept: Mapping[str, Any]) -> dict[str, Any]:
         "given_expansions": kept["expansions"],
         "given_frame": kept.get("frame"),
     }
+
+
+def _context(kept: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    """The retry's context: what stands around the points is decided already."""
+    return {"sot": {**context_changes(context, embedded=False), "frame": kept["wanted_frame"]}}
 
 
 def _merged(

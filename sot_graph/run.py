@@ -24,7 +24,7 @@ from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.call_limiter import CallGate, CallLimiter
 from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import NodeTrace
-from sot_graph.options import SotOptions, apply_context
+from sot_graph.options import FRAME_PARTS, SotOptions, apply_context
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.joiners import Join
     from sot_graph.llm.loop_bound_model import LoopModel
-    from sot_graph.nodes.write_opening import Opening
+    from sot_graph.nodes.frame_parts import Opening
     from sot_graph.prompts.templates import SotPrompts
     from sot_graph.retrieval.ranking import Ranker, TextIndex
     from sot_graph.retrieval.retriever import Retriever
     from sot_graph.routing.protocol import Router
     from sot_graph.streaming.live_message import LiveMessage
-    from sot_graph.types import Material, Stage
+    from sot_graph.types import FramePartName, Material, Stage
     from sot_graph.writing.expander import Expander
 
 ANSWER_ID = "sot_answer_id"
@@ -211,6 +211,11 @@ class RunContext:
     def elapsed(self) -> float:
         """Seconds since the run's start."""
         return time.monotonic() - self.invocation.started
+
+    @property
+    def frame_parts(self) -> tuple[FramePartName, ...]:
+        """What is written around the points."""
+        return FRAME_PARTS[self.options.frame]
 
     @property
     def has_checkpointer(self) -> bool:

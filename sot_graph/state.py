@@ -23,6 +23,7 @@ from sot_graph.types import (
     Expansion,
     FinishReason,
     Frame,
+    FrameChoice,
     FramePartName,
     Material,
     RouteName,
@@ -220,6 +221,8 @@ class SotState(TypedDict, total=False):
     """The format that `skeleton_text` was asked for in."""
     may_depend: bool
     """Whether points may say which others they need."""
+    wanted_frame: FrameChoice
+    """What is written around the points: a run that is resumed keeps to it, whatever its new context says."""
     is_written: bool
     """Whether the points were written while the skeleton was (`dispatch="pipelined"`): there is nothing to fan out."""
     review_comment: str
@@ -230,11 +233,10 @@ class SotState(TypedDict, total=False):
     """The id of the human message that goes before it; empty if the history holds the question already."""
 
 
-class WriteIntroductionInput(TypedDict):
-    """What a `Send` carries to `write_introduction`.
+class SectionBasis(TypedDict):
+    """What every section is written from.
 
-    What every text is written from stands in the state, where it is kept once. Only where that can't be read, the
-    `Send` carries it.
+    It stands in the state, where it is kept once. Only where that can't be read, each `Send` carries it.
     """
 
     run_key: str
@@ -246,11 +248,16 @@ class WriteIntroductionInput(TypedDict):
     skeleton_format: NotRequired[str]
     may_depend: NotRequired[bool]
     material: NotRequired[Material | None]
+    wanted_frame: NotRequired[FrameChoice]
 
 
-class ExpandPointInput(WriteIntroductionInput):
-    """What a `Send` carries to `expand_point`. Checkpoints keep one a point: no more than needed."""
+class ExpandPointInput(SectionBasis):
+    """What a `Send` carries to `expand_point`. Checkpoints keep one a section: no more than needed."""
 
-    point: SkeletonPoint
+    point: NotRequired[SkeletonPoint]
     needed: NotRequired[list[Expansion]]
     """Those of the points that it needs, whatever became of them."""
+    part: NotRequired[FramePartName]
+    """In a point's place: what is to be written around the points."""
+    expansions: NotRequired[list[Expansion]]
+    """For a conclusion: the points' texts."""

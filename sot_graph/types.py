@@ -124,6 +124,8 @@ class Expansion(_WithSources):
 
 FramePartName: TypeAlias = Literal["opening", "introduction", "conclusion"]
 
+FrameChoice: TypeAlias = Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"]
+
 
 class FramePart(_Citing):
     """An opening, an introduction or a conclusion."""

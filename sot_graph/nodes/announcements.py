@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sot_graph.events import FrameEndEvent, PointEndEvent
 from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, shown_expansions
-from sot_graph.options import FRAME_PARTS
 
 if TYPE_CHECKING:
     from sot_graph.events import SkeletonDeltaEvent, SkeletonEvent, SotEvent
@@ -50,7 +49,7 @@ def announce_point(point: SkeletonPoint, run: RunContext) -> None:
 
 def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext) -> None:
     """Texts that are there at once: given, or written by an earlier process."""
-    for name in FRAME_PARTS[run.graph.options.frame]:
+    for name in run.frame_parts:
         if part := frame.get(name):
             run.emit({"type": "sot.frame.delta", "part": name, "text": part["text"]})
             announce_frame_end(name, part, run)
@@ -91,9 +90,9 @@ def _layout(run: RunContext, *, cites: bool = False) -> dict[str, Any]:
     """What a reader must know of the whole answer."""
     layout: dict[str, Any] = {
         "eager": run.options.on_point_failure != "skip",
-        "introduction": "introduction" in FRAME_PARTS[run.graph.options.frame],
+        "introduction": "introduction" in run.frame_parts,
     }
-    if "opening" in FRAME_PARTS[run.graph.options.frame]:
+    if "opening" in run.frame_parts:
         layout["opening"] = True
     is_grounded = run.invocation.is_grounded
     if cites or is_grounded or run.graph.expander is not None:

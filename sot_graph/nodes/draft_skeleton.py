@@ -15,10 +15,9 @@ from sot_graph.nodes import REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_route, announce_skeleton
 from sot_graph.nodes.answer_directly import AnswerInDraft, drafted_answer_keys
 from sot_graph.nodes.expand_point import after_no_skeleton
+from sot_graph.nodes.frame_parts import beside_opening, opening_alone
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, kept_frame, read_given, read_question
-from sot_graph.nodes.write_opening import beside_opening, opening_alone
-from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.retrieval.grounding import find_material, shared_text
 from sot_graph.run import QUESTION_ID
@@ -69,7 +68,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         written = update.pop("answered")
     else:
         documents = shared_text(material, run)
-        is_opened = "opening" in FRAME_PARTS[run.graph.options.frame]
+        is_opened = "opening" in run.frame_parts
         answer = AnswerInDraft(run, material=material) if run.graph.draft_decides else None
         new_drafter = partial(Drafter, run) if answer is None else answer.drafter
         async with beside_opening(question, history, run) if is_opened else nullcontext():
@@ -128,6 +127,7 @@ def reset_keys(asked: Asked, run: RunContext, material: Material | None) -> Upda
         "question_id": "" if asked.is_in_history else f"{QUESTION_ID}{run.key}",
         "answer": "",
         "may_depend": run.options.dependent == "graph",
+        "wanted_frame": run.options.frame,
         "is_written": False,
         "sources": [],
         "unsupported_citations": 0,
@@ -142,10 +142,9 @@ def given_skeleton(state: SotState, asked: Asked, run: RunContext, material: Mat
     if state.get("given_skeleton") is None and state.get("given_expansions") is None:
         return None
     points, expansions = read_given(state)
-    options = run.graph.options
     kept = kept_expansions(points, expansions)
-    frame = kept_frame(state.get("given_frame"), options.frame, whole=len(kept) == len(points))
-    if not options.review_skeleton:
+    frame = kept_frame(state.get("given_frame"), run.options.frame, whole=len(kept) == len(points))
+    if not run.graph.options.review_skeleton:
         announce_skeleton(points, kept, run, frame=frame)
     draft = Draft(points, numbered_list(points), run.options.skeleton_format)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables import Runnable, RunnableConfig
@@ -71,6 +72,8 @@ class GraphNode(Runnable[Any, Update]):
         # LangGraph's config is whole. Completing it would copy it, which takes 2 kB a point.
         config = ensure_config() if config is None else config
         with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
+            if key is not None and input.get("wanted_frame", run.options.frame) != run.options.frame:
+                run.options = replace(run.options, frame=input["wanted_frame"])
             if key is not None and input.get("material") is not None:
                 # Another invocation has read the question: before a review, or before a process died.
                 run.invocation.is_grounded = True
@@ -96,19 +99,17 @@ class GraphEdge(Runnable[Any, Any]):
     """A conditional edge without I/O: the same function in both worlds, without a thread between them.
 
     Args:
-        function: Takes the state, and these settings of the graph.
-        **settings: The settings.
+        function: Takes the state.
     """
 
-    def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
+    def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
-        self.settings = settings
         self.name = function.__name__
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
         """Decide."""
-        return self.function(input, **self.settings)
+        return self.function(input)
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Any:
         """Decide."""
-        return self.function(input, **self.settings)
+        return self.function(input)

@@ -13,7 +13,6 @@ from sot_graph.citations import Numbering
 from sot_graph.errors import ExpansionError
 from sot_graph.joiners import JoinedAnswer, join_answer
 from sot_graph.nodes.trace_summary import describe_result
-from sot_graph.options import FRAME_PARTS
 from sot_graph.state import SotState, current_expansions, merge_timings
 from sot_graph.streaming.live_message import leave_unshown
 from sot_graph.types import Expansion, FinishReason, StageTiming
@@ -55,7 +54,7 @@ async def join(state: SotState, run: RunContext) -> Update:
             ).text
             run.emit({"type": "sot.answer", "answer": error.answer})
         raise
-    parts = FRAME_PARTS[graph.options.frame]
+    parts = run.frame_parts
     if "conclusion" in parts and "conclusion" not in frame:
         return {}
     if late := [expansion for expansion in expansions if expansion["status"] == "timed_out"]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables.config import ensure_config
@@ -19,19 +20,18 @@ from typing_extensions import TypedDict
 
 from sot_graph.concurrency.background_loop import run_in_own_thread
 from sot_graph.joiners import JoinedAnswer
-from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION, WRITE_OPENING
+from sot_graph.nodes import EXPAND_POINT
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_route, announce_skeleton
 from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer
-from sot_graph.nodes.expand_point import expand_point, write_introduction
-from sot_graph.nodes.write_opening import Opening, begin_opening, write_opening
-from sot_graph.options import FRAME_PARTS
+from sot_graph.nodes.expand_point import expand_point
+from sot_graph.nodes.frame_parts import begin_opening
 from sot_graph.prompts.messages import skeleton_as_written
 from sot_graph.retrieval.grounding import shared_text
 from sot_graph.run import open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
 from sot_graph.skeleton.drafter import Draft
-from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, WriteIntroductionInput, merge_timings
-from sot_graph.types import ChatTurn, FinishReason, Material, StageTiming, Timings
+from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, SectionBasis, merge_timings
+from sot_graph.types import ChatTurn, FinishReason, FrameChoice, FramePartName, Material, StageTiming, Timings
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _Work: TypeAlias = Callable[[Any], Coroutine[Any, Any, Any]]
 class _Step(TypedDict, total=False):
     """What a title's task keeps: the next point, or the whole skeleton when there is none."""
 
+    frame: FrameChoice
+    """What is written around the points: a run that is resumed keeps to it, and so the order of its tasks."""
     point: SkeletonPoint
     titled: float
     skeleton: list[SkeletonPoint]
@@ -98,6 +100,7 @@ async def draft_and_expand(
     return {
         **draft.state_keys(why if why and draft.points else end["reason"]),
         "answered": None if answer is None else DirectAnswer(JoinedAnswer(*answer[0]), *answer[1:]),
+        "wanted_frame": run.options.frame,
         "is_written": bool(draft.points),
         "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
         "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
@@ -128,39 +131,35 @@ class _Pipeline:
         """A task a point."""
         self._around: list[asyncio.Task[Update]] = []
         """Of what stands before the points."""
-        self._opening: Opening | None = None
         self._context = copy_context()
         self._answer = AnswerInDraft(run, lambda event: self._context.run(run.emit, event), material=material)
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there; the last step, when there are no more."""
         draft_decides = self._run.graph.draft_decides
-        if draft_decides:  # begun as early, and heard once it is known that there are points
-            self._opening = begin_opening(self._question, self._history, self._run, is_decided=False)
-        else:
-            self._begin_opening()
         while "point" in (step := await self._next_step()):
             point = step["point"]
-            if not self._points and draft_decides:
-                announce_route("skeleton", DRAFTED, self._run.emit)
-                self._begin_opening()
+            if not self._points:
+                if draft_decides:
+                    announce_route("skeleton", DRAFTED, self._run.emit)
+                self._begin_part("opening")
             self._points.append(point)
             announce_point(point, self._run)
-            payload = ExpandPointInput(**self._known(), point=point, needed=[])
-            self._writing.append(self._begin(EXPAND_POINT, expand_point, payload, shown=point, titled=step["titled"]))
-        if not self._points and step.get("answer") is None and draft_decides and not self._answer.has_begun:
-            announce_route("direct", step["reason"], self._run.emit)
+            payload = ExpandPointInput(**self._known(), point=point, needed=[])  # type: ignore[typeddict-item]
+            self._writing.append(self._begin(payload, shown=point, titled=step["titled"]))
         if self._points:
             announce_skeleton(self._points, [], self._run, grown=True)
-            if "introduction" in FRAME_PARTS[self._run.graph.options.frame]:
-                known = self._known()
-                self._around.append(self._begin(WRITE_INTRODUCTION, write_introduction, known, shown=known))
+            self._begin_part("introduction")
+        elif not draft_decides:
+            self._begin_part("opening")  # a direct answer goes on after it
+        elif step.get("answer") is None and not self._answer.has_begun:
+            announce_route("direct", step["reason"], self._run.emit)
         return step
 
-    def _begin_opening(self) -> None:
-        if "opening" in FRAME_PARTS[self._run.graph.options.frame]:
-            known = self._known()
-            self._around.append(self._begin(WRITE_OPENING, write_opening, known, shown=known))
+    def _begin_part(self, name: FramePartName) -> None:
+        if name in self._run.frame_parts:
+            payload = ExpandPointInput(**self._known(), part=name)  # type: ignore[typeddict-item]
+            self._around.append(self._begin(payload, shown=name))
 
     async def written(self) -> list[Update]:
         """What `expand_point` gave, point by point, and what was written before the points."""
@@ -172,18 +171,24 @@ class _Pipeline:
         for work in begun:
             work.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
-        if self._opening is not None:
-            await self._opening.close()
+        if self._run.invocation.opening is not None:
+            await self._run.invocation.opening.close()
 
     async def _next_step(self) -> _Step:
         if not self._run.has_checkpointer:
             return await self._step(len(self._points) + 1)
         step: _Step = await self._start(NEXT_POINT, self._step, len(self._points) + 1)
+        if step["frame"] != self._run.options.frame:
+            self._run.options = replace(self._run.options, frame=step["frame"])
         return step
 
     async def _step(self, _index: int) -> _Step:
         """The next point that isn't known yet: those of an earlier process never come by here."""
         if self._drafting is None:
+            if not self._points:  # where the draft decides, it is heard once it is known that there are points
+                is_decided = not self._run.graph.draft_decides
+                about = self._question, self._history, self._run
+                self._context.run(begin_opening, *about, is_decided=is_decided)
             drafter = self._answer.drafter(
                 self._question,
                 self._history,
@@ -196,10 +201,11 @@ class _Pipeline:
             self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
         point = await self._titled.get()
         if point is not None:
-            return _Step(point=point, titled=self._run.elapsed())
+            return _Step(point=point, titled=self._run.elapsed(), frame=self._run.options.frame)
         draft, reason = await self._drafting
         answer = self._answer.finish()
         return _Step(
+            frame=self._run.options.frame,
             skeleton=draft.points,
             text=draft.text,
             skeleton_format=draft.skeleton_format,
@@ -209,11 +215,11 @@ class _Pipeline:
             answer=None if answer is None else (list(answer.joined), answer.timing, answer.finish_reason),
         )
 
-    def _known(self) -> WriteIntroductionInput:
+    def _known(self) -> SectionBasis:
         """What a section is written from that begins now."""
         skeleton_format = DRAFT if self._run.graph.draft_decides else self._run.options.skeleton_format
         points = list(self._points)
-        return WriteIntroductionInput(
+        return SectionBasis(
             run_key=self._run.key,
             schema_version=SCHEMA_VERSION,
             asked=self._question,
@@ -223,13 +229,12 @@ class _Pipeline:
             skeleton_format=skeleton_format,
             may_depend=self._may_depend,
             material=self._material,
+            wanted_frame=self._run.options.frame,
         )
 
     def _begin(
         self,
-        name: str,
-        node: Callable[[Any, RunContext], Awaitable[Update]],
-        payload: Any,
+        payload: ExpandPointInput,
         *,
         shown: Any,
         titled: float | None = None,
@@ -237,16 +242,14 @@ class _Pipeline:
         """Have a section written by a LangGraph task of its own.
 
         Args:
-            name: The node's.
-            node: Writes it.
-            payload: What the node gets.
+            payload: What `expand_point` gets.
             shown: What the task's input is in traces.
             titled: When a point's title was there.
         """
         graph, is_begun_here = self._run.graph, False
         # A point needs only earlier points. LangGraph gives out places in order, so those points got theirs first, and
         # waiting for them here can't deadlock.
-        needed = [self._writing[index - 1] for index in payload.get("point", {}).get("depends_on", ())]
+        needed = [self._writing[index - 1] for index in (payload["point"]["depends_on"] if "point" in payload else ())]
 
         async def write(_shown: Any) -> Update:
             nonlocal is_begun_here
@@ -262,7 +265,7 @@ class _Pipeline:
                 threaded=self._run.threaded,
                 write=self._write,
             ) as run:
-                return await node(payload, run)
+                return await expand_point(payload, run)
 
         async def follow() -> Update:
             update: Update = await writing
@@ -273,7 +276,7 @@ class _Pipeline:
                 update["timings"]["points"][0]["titled"] = titled
             return update
 
-        writing = self._start(name, write, shown)
+        writing = self._start(EXPAND_POINT, write, shown)
         return asyncio.create_task(follow())
 
     def _write(self, event: SotEvent) -> None:

@@ -1,4 +1,7 @@
-"""Reading what a caller gave: the question and the conversation before it, a skeleton, texts of an earlier run."""
+"""Reading what a caller gave: the question and the conversation before it, a skeleton, texts of an earlier run.
+
+And what every section is written from: these, and the skeleton.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,26 @@ from typing import TYPE_CHECKING, Any, cast
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 
+from sot_graph._seams import state_reader
 from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.llm.prompt_cache import CACHE_MARKS
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.messages import clean_text
-from sot_graph.skeleton.parser import clean_title, given_points
-from sot_graph.types import ChatTurn, Expansion, Frame, FramePart, SkeletonPoint
+from sot_graph.prompts.messages import clean_text, numbered_list
+from sot_graph.retrieval.grounding import shared_text
+from sot_graph.skeleton.parser import clean_title, given_points, parse_skeleton
+from sot_graph.skeleton.shared_prompt import skeleton_call_messages
+from sot_graph.types import ChatTurn, Expansion, Frame, FrameChoice, FramePart, SkeletonPoint
 
 if TYPE_CHECKING:
-    from sot_graph.options import FrameChoice, SotOptions
+    from sot_graph.options import SotOptions
+    from sot_graph.run import RunContext
     from sot_graph.state import SotState
 
+BASIS_KEYS = ["asked", "skeleton", "skeleton_text", "skeleton_format", "may_depend", "material", "wanted_frame"]
+"""The state's keys of what every section is written from, beside the conversation."""
+_HISTORY_KEYS = ["messages", "answer_id", "question_id"]
 _ASKED_BY_WHAT_IS_SHOWN = "(The question is in what is attached.)"
 
 
@@ -98,6 +108,52 @@ def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
     own = {state["answer_id"], state["question_id"]}  # there where points of a run are written again
     messages = [message for message in state.get("messages") or () if message.id not in own]
     return _turns_before(messages, None if state["question_id"] else last_human(messages))
+
+
+def text_basis(payload: Mapping[str, Any], run: RunContext) -> Mapping[str, Any]:
+    """What a section is written from: carried to its node, or read from the state, once an invocation."""
+    if "skeleton_text" in payload:
+        return payload if "history" in payload else {**payload, "history": history_of(payload)}
+    if run.invocation.basis is None:
+        read = state_reader(run.config)
+        assert read is not None, "the first node has said that the state can be read"
+        state = read([*BASIS_KEYS, *_HISTORY_KEYS])
+        basis: dict[str, Any] = {**{key: state.get(key) for key in BASIS_KEYS}, "history": history_of(state)}
+        if not run.invocation.begun_here and not _is_as_written(basis["skeleton_text"], basis["skeleton"]):
+            basis["skeleton_text"] = numbered_list(basis["skeleton"])
+        run.invocation.basis = basis
+    return run.invocation.basis
+
+
+def _is_as_written(text: str, points: Sequence[SkeletonPoint]) -> bool:
+    """Whether a skeleton's text still says its titles: between two invocations somebody may edit them in the state."""
+    written = [title.strip() for title in parse_skeleton(text)]
+    return len(written) == len(points) and all(
+        title.startswith(point["title"]) for title, point in zip(written, points, strict=True)
+    )
+
+
+def prompt_basis(given: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
+    """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
+    question, history, skeleton_format = given["asked"], given["history"], given["skeleton_format"]
+    may_depend = given.get("may_depend", False)
+    if run.options.point_context == "question":
+        history = without_conversation(history)
+    documents = shared_text(given.get("material"), run)
+    made_from = (question, skeleton_format, may_depend, run.options, documents)
+    made = run.invocation.skeleton_call
+    if made is None or made[0] != made_from:
+        messages = skeleton_call_messages(
+            run, question, history, skeleton_format, may_depend=may_depend, documents=documents
+        )
+        made = run.invocation.skeleton_call = (made_from, messages)
+    return {
+        "question": question,
+        "history": history,
+        "skeleton": given["skeleton"],
+        "skeleton_call": made[1],
+        "skeleton_text": given["skeleton_text"],
+    }
 
 
 def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list[ChatTurn]:

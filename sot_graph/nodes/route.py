@@ -18,9 +18,9 @@ from sot_graph.nodes.draft_skeleton import (
     to_review,
 )
 from sot_graph.nodes.expand_point import after_no_skeleton, fan_out_points
+from sot_graph.nodes.frame_parts import begin_opening, opening_alone
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
-from sot_graph.nodes.write_opening import begin_opening, opening_alone
 from sot_graph.retrieval.grounding import find_material, shared_text
 from sot_graph.routing.protocol import decide
 from sot_graph.skeleton.drafter import Drafter
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from langgraph.types import Send
 
     from sot_graph.nodes.graph_node import Update
-    from sot_graph.options import FrameChoice
     from sot_graph.routing.protocol import RouteDecision
     from sot_graph.run import RunContext
     from sot_graph.skeleton.drafter import Draft
@@ -158,11 +157,11 @@ class _Speculation:
         await asyncio.gather(*begun, return_exceptions=True)
 
 
-def after_route(state: SotState, frame: FrameChoice = "none") -> list[Send] | str:
+def after_route(state: SotState) -> list[Send] | str:
     """The edge after the router: to the draft, past it where the skeleton is there, or to the direct answer."""
     if state["route"] == "direct":
         return after_no_skeleton(state)
-    return fan_out_points(state, frame) if state["skeleton"] else DRAFT_SKELETON
+    return fan_out_points(state) if state["skeleton"] else DRAFT_SKELETON
 
 
 def after_route_to_review(state: SotState) -> str:

@@ -11,16 +11,7 @@ from typing import TYPE_CHECKING, Any
 from langgraph.types import TracePolicy
 
 from sot_graph._seams import state_reader
-from sot_graph.nodes import (
-    ANSWER_DIRECTLY,
-    DRAFT_SKELETON,
-    EXPAND_POINT,
-    JOIN,
-    REVIEW_SKELETON,
-    WRITE_CONCLUSION,
-    WRITE_INTRODUCTION,
-    WRITE_OPENING,
-)
+from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
 from sot_graph.report import measure_run
 
 if TYPE_CHECKING:
@@ -85,10 +76,7 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
 _INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
     DRAFT_SKELETON: ("asked", "messages"),
     REVIEW_SKELETON: ("skeleton",),
-    EXPAND_POINT: ("point",),
-    WRITE_OPENING: ("asked",),
-    WRITE_INTRODUCTION: ("asked", "skeleton"),
-    WRITE_CONCLUSION: ("asked", "messages", "expansions"),
+    EXPAND_POINT: ("point", "part"),
     JOIN: ("expansions",),
     ANSWER_DIRECTLY: ("asked", "messages"),
 }
@@ -103,10 +91,9 @@ def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
         node: Its name.
         begins: Whether it is the graph's first: it reads the question from what the caller gave.
     """
-    is_section = node in {EXPAND_POINT, WRITE_OPENING, WRITE_INTRODUCTION, WRITE_CONCLUSION}
     return TracePolicy(
         process_inputs=partial(_inputs, _GIVEN_KEYS if begins else _INPUT_KEYS[node]),
-        process_outputs=_section if is_section else partial(_inputs, _OUTPUT_KEYS),
+        process_outputs=_section if node == EXPAND_POINT else partial(_inputs, _OUTPUT_KEYS),
     )
 
 
@@ -121,6 +108,6 @@ def _inputs(keys: Sequence[str], state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _section(update: Mapping[str, Any]) -> dict[str, Any]:
-    """What was written, of a node that writes one section."""
+    """What was written, of a node that writes one section; nothing, of an opening that was dropped."""
     sections: list[Any] = [*update.get("expansions", ()), *update.get("frame", {}).values()]
-    return {key: sections[0][key] for key in ("text", "status", "error") if sections[0][key]}
+    return {key: section[key] for section in sections for key in ("text", "status", "error") if section[key]}

@@ -10,14 +10,13 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
 from sot_graph import (
-    WRITE_CONCLUSION,
-    WRITE_INTRODUCTION,
     AnswerReader,
     ExpansionError,
     PointwiseJoin,
     RouteDecision,
     SotConfigError,
     SotOptions,
+    aretry_failed_points,
     astream_answer,
     create_sot_graph,
     measure_run,
@@ -31,8 +30,8 @@ TEXTS = {"introduction": "Plants need little.", "conclusion": "So they grow."}
 
 
 def stage_of(request):
-    for part in TEXTS:
-        if f"write the {part} of the answer" in request.last_user:
+    for part in (*TEXTS, "opening"):
+        if f"rite the {part} of the answer" in request.last_user:
             return part
     return "point" if "one point" in request.last_user else "skeleton"
 
@@ -166,11 +165,10 @@ async def test_without_a_frame_the_events_say_so(endpoint, dispatch):
     assert not any(event["type"].startswith("sot.frame") for event in events)
 
 
-async def test_updates_name_the_parts_nodes(endpoint, dispatch):
-    names = [
-        name async for update in graph_of(endpoint, dispatch).astream(ASK, stream_mode="updates") for name in update
-    ]
-    assert names.count(WRITE_INTRODUCTION) == names.count(WRITE_CONCLUSION) == 1
+async def test_updates_have_a_part_from_the_node_that_writes_sections(endpoint, dispatch):
+    updates = [update async for update in graph_of(endpoint, dispatch).astream(ASK, stream_mode="updates")]
+    parts = [update["expand_point"].get("frame", {}) for update in updates if "expand_point" in update]
+    assert [name for part in parts for name in part] == ["introduction", "conclusion"]
 
 
 # --- when something fails
@@ -258,13 +256,13 @@ async def test_a_caller_who_leaves_ends_the_introductions_call(endpoint, dispatc
 # --- nothing is paid for twice
 
 
-async def leave_after(graph, config, ended, endpoint, is_stalled):
+async def leave_after(graph, config, ended, endpoint, is_stalled, **settings):
     """Run until these texts have ended, in any order, and the one that stalls is asked for; then leave."""
     reached = asyncio.Event()
 
     async def follow():
         awaited = list(ended)
-        async for event in graph.astream(ASK, config, stream_mode="custom"):
+        async for event in graph.astream(ASK, config, stream_mode="custom", **settings):
             if event["type"] in ("sot.point.end", "sot.frame.end"):
                 awaited.remove(event.get("part", event.get("index")))
             if not awaited:
@@ -440,6 +438,81 @@ async def test_the_conclusion_is_on_the_critical_path(run, endpoint, dispatch):
     assert figures.critical_path <= figures.total + 1e-6
 
 
-def test_the_graph_with_a_frame_is_drawn_with_its_nodes(snapshot, endpoint):
-    graph = graph_of(endpoint, "send")
-    assert graph.get_graph().draw_mermaid(with_styles=False) == snapshot
+# --- for one run
+
+
+@pytest.mark.parametrize(
+    ("made_with", "asked_for", "answer"), [("none", "intro+conclusion", WHOLE), ("intro", "none", BODY)]
+)
+async def test_a_run_may_set_its_frame(endpoint, dispatch, made_with, asked_for, answer):
+    graph = graph_of(endpoint, dispatch, made_with)
+    chunks = [text async for text in astream_answer(graph, ASK, context={"frame": asked_for})]
+    assert "".join(chunks) == answer
+    assert (await graph.ainvoke(ASK, context={"frame": asked_for}))["answer"] == answer
+    assert (await graph.ainvoke(ASK))["answer"] != answer
+
+
+async def test_a_parents_run_may_set_it_too(endpoint, dispatch):
+    parent = StateGraph(MessagesState)
+    parent.add_node("answer", graph_of(endpoint, dispatch, "none"))
+    parent.add_edge(START, "answer")
+    asked = {"messages": [("user", ASK["question"])]}
+    result = await parent.compile().ainvoke(asked, context={"sot": {"frame": "intro+conclusion"}})
+    assert result["messages"][-1].content == WHOLE
+
+
+@pytest.mark.parametrize("frame", ["intro+conclusion", "opening+conclusion"])
+async def test_a_resumed_run_keeps_to_its_frame_whatever_its_context_says(run, endpoint, dispatch, frame):
+    options = {"on_point_failure": "raise", "max_retries": 0}
+    graph = graph_of(endpoint, dispatch, "none", options=options, checkpointer=InMemorySaver())
+    endpoint.faults = [Fault(Status(500), is_point("Soil"))]
+    config = {"configurable": {"thread_id": "1"}}
+    with pytest.raises(ExpansionError):
+        await graph.ainvoke(ASK, config, context={"frame": frame})
+    endpoint.reset()
+    endpoint.faults = []
+    result = await run(graph, None, config)
+    assert stages(endpoint) == ["point", "conclusion"]
+    assert list(result["frame"]) == ["opening" if "opening" in frame else "introduction", "conclusion"]
+    assert result["answer"].endswith(TEXTS["conclusion"])
+
+
+async def test_a_process_that_dies_while_it_drafts_leaves_the_order_of_its_tasks(endpoint):
+    graph = graph_of(endpoint, "pipelined", "none", checkpointer=InMemorySaver())
+    endpoint.faults = [Fault(Stall(), is_point("Soil"))]
+    config = {"configurable": {"thread_id": "1"}}
+    run = {"context": {"frame": "opening"}}
+    await leave_after(graph, config, ["opening", 1, 3], endpoint, is_point("Soil"), **run)
+    await endpoint.wait_for_async(lambda log: all(one.outcome for one in log))
+    endpoint.reset()
+    endpoint.faults = []
+    result = await graph.ainvoke(None, config)
+    assert stages(endpoint) == ["point"]
+    assert result["frame"]["opening"]["status"] == "ok"
+    assert [one["title"] for one in result["expansions"]] == TITLES
+
+
+async def test_after_a_review_the_frame_is_that_of_the_run(run, endpoint):
+    graph = graph_of(endpoint, "send", "none", options={"review_skeleton": True}, checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    await graph.ainvoke(ASK, config, context={"frame": "intro+conclusion"})
+    assert (await run(graph, Command(resume=True), config))["answer"] == WHOLE
+
+
+@pytest.mark.parametrize("in_parent", [False, True])
+async def test_retrying_keeps_to_the_frame_of_the_run(endpoint, dispatch, in_parent):
+    chat = graph = graph_of(endpoint, dispatch, "none", checkpointer=True if in_parent else InMemorySaver())
+    if in_parent:
+        parent = StateGraph(MessagesState)
+        parent.add_node("answer", graph)
+        parent.add_edge(START, "answer")
+        chat = parent.compile(checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    endpoint.faults = [Fault(Status(400), is_point("Soil"))]
+    asked = {"messages": [("user", ASK["question"])]}
+    await chat.ainvoke(asked, config, context={"sot": {"frame": "intro+conclusion"}})
+    endpoint.reset()
+    endpoint.faults = []
+    healed = await aretry_failed_points(chat, config)
+    assert stages(endpoint) == ["point", "conclusion"]
+    assert healed["answer"] == WHOLE

@@ -247,6 +247,33 @@ async def test_a_resumed_run_asks_for_no_opening_again(endpoint, dispatch):
     assert stages(endpoint) == ["point"]
 
 
+async def test_where_the_draft_decides_a_resumed_run_asks_for_no_opening_again(endpoint):
+    options = {"max_retries": 0, "on_point_failure": "raise"}
+    graph = graph_of(endpoint, "pipelined", options=options, router="draft", checkpointer=InMemorySaver())
+    config = {"configurable": {"thread_id": "1"}}
+    endpoint.faults = [Fault(Stall(), lambda request: "<point>2. " in request.last_user)]
+    ended = asyncio.Event()
+
+    async def follow():
+        awaited = {"opening", 1, 3}
+        async for event in graph.astream(ASK, config, stream_mode="custom"):
+            if event["type"] in ("sot.point.end", "sot.frame.end"):
+                awaited.discard(event.get("part", event.get("index")))
+            if not awaited:
+                ended.set()
+
+    running = asyncio.create_task(follow())
+    await ended.wait()
+    for _ in range(200):  # until LangGraph has kept what is there
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    endpoint.faults = []
+    endpoint.reset()
+    assert (await graph.ainvoke(None, config))["answer"] == WHOLE
+    assert stages(endpoint) == ["point"]
+
+
 async def test_before_a_review_no_opening_is_written(endpoint):
     graph = graph_of(endpoint, options={"review_skeleton": True}, checkpointer=InMemorySaver())
     await graph.ainvoke(ASK, {"configurable": {"thread_id": "1"}})

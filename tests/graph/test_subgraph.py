@@ -1,7 +1,7 @@
 """Inside a parent graph."""
 
 import operator
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
@@ -66,6 +66,25 @@ async def test_a_parent_that_asks_for_nothing_gets_messages_alone(run):
     # Event streams have LangGraph run nodes in another way.
     events = [event async for event in graph.astream_events({"messages": [HumanMessage("Why?")]}, version="v2")]
     assert events[-1]["data"]["output"].keys() == {"messages", "usage"}
+
+
+class Kept(TypedDict, total=False):
+    question: str
+    answer: str
+
+
+async def test_a_parent_that_has_no_key_for_the_answer_is_told_what_to_do(run, caplog):
+    assert await run(parent_of(Kept), {"question": "Why?"}) == {"question": "Why?"}
+    (told,) = caplog.messages
+    assert "neither `messages` nor `sot`" in told
+    assert 'return {"answer": graph.invoke({"question": ...})["answer"]}' in told
+
+
+@pytest.mark.parametrize("key", ["messages", "sot"])
+async def test_a_parent_that_has_one_is_told_nothing(run, caplog, key):
+    state = TypedDict("state", {"question": str, key: Any})
+    await run(parent_of(state), {"question": "Why?"})
+    assert caplog.messages == []
 
 
 async def test_two_graphs_in_parallel_do_not_write_into_the_same_keys(run):

@@ -1,47 +1,133 @@
-"""`write_opening`: the short answer, begun with the skeleton and read while the points are written.
+"""The texts around the points: an opening or an introduction, and a conclusion.
 
-LangGraph's supersteps are barriers, and the points must not wait for an opening that is still being written. So it is
-a task of the run's invocation, begun where the skeleton is. The node of this name, beside the points, takes it over.
+LangGraph's supersteps are barriers, and the points must not wait for an opening that is still being written. So an
+opening is a task of the run's invocation, begun where the skeleton is; `expand_point` takes it over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.nodes.expand_point import describe_frame_part, text_basis, write_frame_part
-from sot_graph.options import FRAME_PARTS
-from sot_graph.prompts.messages import opening_messages
+from sot_graph._seams import state_reader
+from sot_graph.citations import number_sources, without_citations
+from sot_graph.joiners import shown_expansions
+from sot_graph.nodes.announcements import announce_frame_end
+from sot_graph.nodes.join import numbering_of
+from sot_graph.nodes.question_input import prompt_basis, text_basis
+from sot_graph.prompts.messages import frame_messages, opening_messages
+from sot_graph.retrieval.grounding import Grounds
 from sot_graph.run import open_run
+from sot_graph.state import current_expansions
+from sot_graph.types import Expansion, FramePart, FramePartName, StageTiming
 from sot_graph.usage import empty_usage
-from sot_graph.writing.writer import WrittenText
+from sot_graph.writing.cleaner import TextCleaner
+from sot_graph.writing.writer import Section, WrittenText, write_text
 
 if TYPE_CHECKING:
+    from langchain_core.messages import BaseMessage
+
     from sot_graph.events import SotEvent
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
-    from sot_graph.state import WriteIntroductionInput
     from sot_graph.types import ChatTurn
+
+logger = logging.getLogger("sot_graph")
 
 _LATE = "nothing of it was there when the first point could be read"
 
 
-async def write_opening(payload: WriteIntroductionInput, run: RunContext) -> Update:
-    """Take over the opening that was begun with the skeleton; where none was, as on a resumed run, write it now."""
-    run.trace.describe_node(stage="frame", sot_frame_part="opening")
-    opening = run.invocation.opening
-    if opening is None:
-        basis = text_basis(payload, run)
-        opening = Opening(basis["asked"], basis["history"], run)
-    update = await opening.finished()
-    if update is None:
-        return {"frame": {}, "usage": run.meter.usage, "timings": {}}
-    describe_frame_part("opening", update, run)
+async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunContext) -> Update:
+    """Write one of them; what a `Send` carries says from what."""
+    run.trace.describe_node(name=f"write_{name}", stage="frame", sot_frame_part=name)
+    basis = text_basis(payload, run)
+    if name == "opening":
+        # Where none was begun with the skeleton, as on a resumed run, it is written now.
+        opening = run.invocation.opening or Opening(basis["asked"], basis["history"], run)
+        update = await opening.finished()
+        if update is None:
+            return {"frame": {}, "usage": run.meter.usage, "timings": {}}
+    else:
+        concluded = _concluded(payload, basis, run) if name == "conclusion" else None
+        about = {**prompt_basis(basis, run), "expansions": concluded or ()}
+        messages = partial(frame_messages, run.graph.prompts, name, **about)
+        update = await _write(name, messages, run, Grounds(basis.get("material"), run), _given_up(concluded, run))
+    if part := update["frame"].get(name):
+        cache_hit = True if update["usage"]["frame"]["cache_hits"] else None
+        run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
     return update
+
+
+def _concluded(payload: Mapping[str, Any], basis: Mapping[str, Any], run: RunContext) -> list[Expansion]:
+    """The points' texts, which cite as they do in the answer.
+
+    Where the answer rests on documents, they cite nothing: the prompt has the documents under other numbers.
+    """
+    expansions = payload.get("expansions")
+    if expansions is None and (read := state_reader(run.config)) is not None:
+        expansions = current_expansions(read(["skeleton", "expansions"]))
+    shown = shown_expansions(expansions or [], run.options.on_point_failure)
+    numbered, _ = number_sources(shown, numbering_of(run))
+    if basis.get("material") is not None:
+        numbered = [
+            Expansion(**{**one, "text": without_citations(one["text"], one.get("sources") or [])}) for one in shown
+        ]
+    return [expansion for expansion in numbered if expansion["text"]]
+
+
+def _given_up(concluded: list[Expansion] | None, run: RunContext) -> WrittenText | None:
+    """What becomes of a conclusion without texts, or without time: nothing is asked for it."""
+    if concluded is None:
+        return None
+    if run.seconds_left(None) == 0:
+        return WrittenText("", "timed_out", "there was no time left for it (deadline)")
+    return None if concluded else WrittenText("", "failed", "no point has a text that it could conclude")
+
+
+async def _write(
+    name: FramePartName,
+    messages: Callable[[], list[BaseMessage]],
+    run: RunContext,
+    grounds: Grounds,
+    written: WrittenText | None = None,
+) -> Update:
+    """Write it; or, with `written`, tell what has become of it."""
+    timing = StageTiming(start=run.elapsed())
+    prompts = run.graph.prompts
+    if written is not None:
+        logger.warning("The %s is left out: %s", name, written.error)
+    else:
+        section = Section(
+            label=f"The {name}",
+            stage="frame",
+            call_name=f"write the {name}",
+            metadata={"sot_frame_part": name},
+            settings=prompts.frame_settings,
+            messages=messages,
+            # Models like to put the part's name before its text.
+            make_cleaner=lambda: TextCleaner(title=name.capitalize(), trim_to_sentence=prompts.trim_to_sentence),
+            start_event=lambda attempt: grounds.announced(
+                {"type": "sot.frame.start", "part": name, "attempt": attempt}
+            ),
+            delta_event=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
+            cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),
+        )
+        written = await write_text(section, run)
+    part = FramePart(text=written.text, status=written.status, error=written.error)
+    if written.truncated:
+        part["truncated"] = True
+    if (sources := grounds.cited_in(written.text)) is not None:
+        part["sources"] = sources
+    announce_frame_end(name, part, run)
+    if written.first_text_at is not None:
+        timing["first_token"] = written.first_text_at
+    timing["end"] = run.elapsed()
+    return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
 
 
 @asynccontextmanager
@@ -67,8 +153,7 @@ def begin_opening(
         run: The node's execution.
         is_decided: Whether there will be points. Else nothing of it is told before `sot.route` says so.
     """
-    options = run.graph.options
-    if "opening" not in FRAME_PARTS[options.frame] or options.review_skeleton:
+    if "opening" not in run.frame_parts or run.graph.options.review_skeleton:
         return None
     return Opening(question, history, run, is_decided=is_decided)
 
@@ -159,7 +244,7 @@ class Opening:
         run = self._begun_by
         settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
         with open_run(run.config, run.graph.options, **settings) as self._own:
-            writing = asyncio.create_task(write_frame_part("opening", messages, self._own))
+            writing = asyncio.create_task(_write("opening", messages, self._own, Grounds(None, self._own)))
             given_up = asyncio.create_task(self._gives_up.wait())
             try:
                 await asyncio.wait({writing, given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,4 +254,5 @@ class Opening:
                 writing.cancel()
                 given_up.cancel()
                 await asyncio.gather(writing, given_up, return_exceptions=True)
-            return await write_frame_part("opening", messages, self._own, written=WrittenText("", "timed_out", _LATE))
+            late = WrittenText("", "timed_out", _LATE)
+            return await _write("opening", messages, self._own, Grounds(None, self._own), late)
