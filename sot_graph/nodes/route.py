@@ -22,6 +22,7 @@ from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
 from sot_graph.nodes.write_opening import begin_opening, opening_alone
 from sot_graph.retrieval.grounding import find_material, shared_text
+from sot_graph.retrieval.retriever import keep_retrievals, retrieve_ahead
 from sot_graph.routing.protocol import decide
 from sot_graph.skeleton.drafter import Drafter
 from sot_graph.state import SotState
@@ -71,6 +72,8 @@ async def route(state: SotState, run: RunContext) -> Update:
         raise
     finally:
         await guess.cancel()
+        if not chosen.get("skeleton"):
+            run.invocation.end_retrievals()
     return {
         **begun,
         "skeleton": [],
@@ -107,8 +110,17 @@ class _Speculation:
     async def _settle(self, asked: Asked) -> tuple[Draft, str]:
         may_depend = self._run.options.dependent == "graph"
         documents = shared_text(await self._finding, self._run)
-        drafter = Drafter(self._run, asked.question, asked.history, may_depend=may_depend, documents=documents)
-        return await drafter.settle()
+        drafter = Drafter(
+            self._run,
+            asked.question,
+            asked.history,
+            may_depend=may_depend,
+            documents=documents,
+            on_glimpse=retrieve_ahead(asked.question, self._run),
+        )
+        draft, reason = await drafter.settle()
+        keep_retrievals(asked.question, draft.points, self._run)
+        return draft, reason
 
     async def _write(self, asked: Asked) -> DirectAnswer:
         material = await self._finding

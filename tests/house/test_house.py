@@ -35,7 +35,7 @@ CAPABILITIES = {
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
     "nodes/write_opening.py": (180, 1),
-    "retrieval": (615, 6),
+    "retrieval": (660, 6),
     "prices.py": (90, 1),
     "skeleton/shared_prompt.py": (120, 1),
     "testing/cache_meter.py": (140, 1),
@@ -44,7 +44,7 @@ CAPABILITIES = {
     "routing/learned_training.py": (145, 1),
     "routing/logistic_regression.py": (120, 1),
     "skeleton/answering_drafter.py": (165, 1),
-    "skeleton/draft_reply.py": (170, 1),
+    "skeleton/draft_reply.py": (180, 1),
 }
 MOST_FUNCTIONS = 215
 MOST_FILES_ON_A_PATH = 37
