@@ -73,7 +73,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         is_opened = "opening" in FRAME_PARTS[run.graph.options.frame]
         answer = AnswerInDraft(run, material=material) if run.graph.draft_decides else None
         new_drafter = partial(Drafter, run) if answer is None else answer.drafter
-        async with beside_opening(question, history, run) if is_opened else nullcontext():
+        async with beside_opening(question, history, run, material) if is_opened else nullcontext():
             drafter = new_drafter(
                 question,
                 history,

@@ -25,7 +25,7 @@ from sot_graph.nodes import (
     WRITE_INTRODUCTION,
     WRITE_OPENING,
 )
-from sot_graph.nodes.announcements import announce_frame_end, announce_point_end
+from sot_graph.nodes.announcements import announce_frame_end, announce_point_end, citing
 from sot_graph.nodes.join import numbering_of
 from sot_graph.nodes.question_input import history_of, without_conversation
 from sot_graph.options import FRAME_PARTS
@@ -310,8 +310,14 @@ async def write_frame_part(
             messages=messages,
             # Models like to put the part's name before its text.
             make_cleaner=lambda: TextCleaner(title=name.capitalize(), trim_to_sentence=prompts.trim_to_sentence),
+            # An opening is told before the skeleton, which says so of other texts.
             start_event=lambda attempt: grounds.announced(
-                {"type": "sot.frame.start", "part": name, "attempt": attempt}
+                {
+                    "type": "sot.frame.start",
+                    "part": name,
+                    "attempt": attempt,
+                    **(citing(run) if name == "opening" and run.invocation.is_grounded else {}),
+                }
             ),
             delta_event=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
             cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),

@@ -136,7 +136,9 @@ class _Pipeline:
         """Begin each point when its title is there; the last step, when there are no more."""
         draft_decides = self._run.graph.draft_decides
         if draft_decides:  # begun as early, and heard once it is known that there are points
-            self._opening = begin_opening(self._question, self._history, self._run, is_decided=False)
+            self._opening = begin_opening(
+                self._question, self._history, self._run, material=self._material, is_decided=False
+            )
         else:
             self._begin_opening()
         while "point" in (step := await self._next_step()):

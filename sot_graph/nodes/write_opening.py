@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.nodes.expand_point import describe_frame_part, text_basis, write_frame_part
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import opening_messages
+from sot_graph.retrieval.grounding import Grounds, shared_text
 from sot_graph.run import open_run
 from sot_graph.usage import empty_usage
 from sot_graph.writing.writer import WrittenText
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
     from sot_graph.state import WriteIntroductionInput
-    from sot_graph.types import ChatTurn
+    from sot_graph.types import ChatTurn, Material
 
 _LATE = "nothing of it was there when the first point could be read"
 
@@ -36,7 +37,7 @@ async def write_opening(payload: WriteIntroductionInput, run: RunContext) -> Upd
     opening = run.invocation.opening
     if opening is None:
         basis = text_basis(payload, run)
-        opening = Opening(basis["asked"], basis["history"], run)
+        opening = Opening(basis["asked"], basis["history"], run, material=basis.get("material"))
     update = await opening.finished()
     if update is None:
         return {"frame": {}, "usage": run.meter.usage, "timings": {}}
@@ -45,9 +46,11 @@ async def write_opening(payload: WriteIntroductionInput, run: RunContext) -> Upd
 
 
 @asynccontextmanager
-async def beside_opening(question: str, history: list[ChatTurn], run: RunContext) -> AsyncIterator[None]:
+async def beside_opening(
+    question: str, history: list[ChatTurn], run: RunContext, material: Material | None
+) -> AsyncIterator[None]:
     """Begin the opening, where one is wanted, and end it if what goes on beside it fails."""
-    opening = begin_opening(question, history, run, is_decided=not run.graph.draft_decides)
+    opening = begin_opening(question, history, run, material=material, is_decided=not run.graph.draft_decides)
     try:
         yield
     except BaseException:
@@ -57,7 +60,7 @@ async def beside_opening(question: str, history: list[ChatTurn], run: RunContext
 
 
 def begin_opening(
-    question: str, history: list[ChatTurn], run: RunContext, *, is_decided: bool = True
+    question: str, history: list[ChatTurn], run: RunContext, *, material: Material | None, is_decided: bool = True
 ) -> Opening | None:
     """Begin the opening, where one is wanted; not before a review, which nobody may come back from.
 
@@ -65,12 +68,13 @@ def begin_opening(
         question: The question.
         history: The conversation before it.
         run: The node's execution.
+        material: The documents that the answer rests on: the opening, too, or it would contradict them.
         is_decided: Whether there will be points. Else nothing of it is told before `sot.route` says so.
     """
     options = run.graph.options
     if "opening" not in FRAME_PARTS[options.frame] or options.review_skeleton:
         return None
-    return Opening(question, history, run, is_decided=is_decided)
+    return Opening(question, history, run, material=material, is_decided=is_decided)
 
 
 async def opening_alone(run: RunContext) -> Update:
@@ -87,10 +91,19 @@ class Opening:
         question: The question.
         history: The conversation before it.
         run: The execution of the node that begins it.
+        material: The documents that it rests on.
         is_decided: Whether there will be points.
     """
 
-    def __init__(self, question: str, history: list[ChatTurn], run: RunContext, *, is_decided: bool = True) -> None:
+    def __init__(
+        self,
+        question: str,
+        history: list[ChatTurn],
+        run: RunContext,
+        *,
+        material: Material | None,
+        is_decided: bool = True,
+    ) -> None:
         self._begun_by = run
         self._own: RunContext | None = None
         # Points that are written in threads of their own speak at the same time.
@@ -100,7 +113,8 @@ class Opening:
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
         run.invocation.opening = self
-        self._task = asyncio.create_task(self._write(partial(opening_messages, run.graph.prompts, question, history)))
+        prompt = partial(opening_messages, run.graph.prompts, question, history, shared_text(material, run))
+        self._task = asyncio.create_task(self._write(prompt, material))
 
     def passes(self, event: SotEvent) -> bool:
         """Whether an event of the run is to be told now. What is decided by it is done here, before anybody hears it.
@@ -155,11 +169,12 @@ class Opening:
             self._begun_by.meter.add_usage(self._own.meter.usage)
             self._own.meter = self._begun_by.meter
 
-    async def _write(self, messages: Any) -> Update:
+    async def _write(self, messages: Any, material: Material | None) -> Update:
         run = self._begun_by
         settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
         with open_run(run.config, run.graph.options, **settings) as self._own:
-            writing = asyncio.create_task(write_frame_part("opening", messages, self._own))
+            write = partial(write_frame_part, "opening", messages, self._own, Grounds(material, self._own))
+            writing = asyncio.create_task(write())
             given_up = asyncio.create_task(self._gives_up.wait())
             try:
                 await asyncio.wait({writing, given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,4 +184,4 @@ class Opening:
                 writing.cancel()
                 given_up.cancel()
                 await asyncio.gather(writing, given_up, return_exceptions=True)
-            return await write_frame_part("opening", messages, self._own, written=WrittenText("", "timed_out", _LATE))
+            return await write(WrittenText("", "timed_out", _LATE))
