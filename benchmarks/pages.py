@@ -12,7 +12,14 @@ from benchmarks.tables import TABLES, made
 __all__ = ["PAGES", "blocks", "fill_pages", "filled"]
 
 _ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/benchmarks.md", "docs/streaming.md", "docs/router.md", "docs/how-it-works.md")
+PAGES = (
+    "README.md",
+    "docs/benchmarks.md",
+    "docs/streaming.md",
+    "docs/router.md",
+    "docs/how-it-works.md",
+    "docs/retrieval.md",
+)
 _BLOCK = re.compile(r"<!-- benchmarks: ([\w-]+) -->\n(.*?)<!-- end -->", re.DOTALL)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.contenders import SCRIPTS
 from benchmarks.figures import Figure, Result
 from benchmarks.scenarios.hosted import FIRST, WHOLE
+from benchmarks.scenarios.retrieval import LATER
 from benchmarks.targets import TARGETS, Target
 
 __all__ = ["TABLES"]
@@ -105,6 +106,13 @@ def _opening(results: Results) -> str:
     )
 
 
+def _retrieval(results: Results) -> str:
+    figures = [each for figure in (FIRST, WHOLE) for each in (figure, f"{figure}, {LATER}")]
+    return _members(
+        results["retrieval"], figures, ["first 40 characters, s", "later by, s", "whole answer, s", "later by, s"]
+    )
+
+
 def _speedup(results: Results) -> str:
     result = results["speed-up"]
     groups = {name: members for name, members in result.groups.items() if name.startswith(WHOLE)}
@@ -189,6 +197,7 @@ TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "key": ("even", _key),
     "hosted": ("even", _hosted),
     "opening": ("opening", _opening),
+    "retrieval": ("retrieval", _retrieval),
     "speed-up": ("speed-up", _speedup),
     "routing": ("routing", _routing),
     "cost": ("cost", _cost),

@@ -31,17 +31,20 @@ class RouteEvent(_Event):
     """How sure the router is, from 0 to 1; `None`: it can't say."""
 
 
-class _Layout(_Event, total=False):
-    opening: bool
-    """`True` where an opening stands before the points; text of it may have come already."""
+class _Citing(_Event, total=False):
     cites: bool
     """Whether the points' texts may cite sources. Of what a point is written from they are known when it begins, else
     at its end."""
     frame_cites: bool
-    """Whether the introduction and the conclusion may, too."""
+    """Whether the opening, the introduction and the conclusion may, too."""
     citation_style: CitationStyle
     lists_all: bool
     """Whether sources that nothing cites have numbers, too."""
+
+
+class _Layout(_Citing, total=False):
+    opening: bool
+    """`True` where an opening stands before the points; text of it may have come already."""
 
 
 class _Starting(_Event, total=False):
@@ -132,8 +135,8 @@ class PointToolEvent(_Event):
     state: Literal["start", "end", "error"]
 
 
-class FrameStartEvent(_Starting):
-    """A try at the opening, the introduction or the conclusion begins."""
+class FrameStartEvent(_Starting, _Citing):
+    """A try at the opening, the introduction or the conclusion begins. That of an opening says how the answer cites."""
 
     type: Literal["sot.frame.start"]
     part: FramePartName

@@ -142,8 +142,8 @@ def join_answer(
     """
     numbering = Numbering() if numbering is None else numbering
     frame = frame or {}
-    opening = _frame_text(join, frame.get("opening"), numbering)
-    introduction = _frame_text(join, frame.get("introduction"), numbering)
+    opening = frame_text(join, frame.get("opening"), numbering)
+    introduction = frame_text(join, frame.get("introduction"), numbering)
     shown, _ = number_sources(shown_expansions(expansions, on_point_failure), numbering)
     if isinstance(join, PointwiseJoin) and type(join).__call__ is PointwiseJoin.__call__:
         points, head = join.join_points(shown), join.sources
@@ -154,7 +154,7 @@ def join_answer(
         if not isinstance(points, str):
             message = f"The join returned {type(points).__name__}; it must return the answer as a string."
             raise SotConfigError(message)
-    conclusion = _frame_text(join, frame.get("conclusion"), numbering)
+    conclusion = frame_text(join, frame.get("conclusion"), numbering)
     text = FRAME_SEPARATOR.join(text for text in (opening, introduction, points, conclusion) if text)
     if head is not None and numbering.sources:
         text += numbering.listed(head)
@@ -173,11 +173,6 @@ def frame_tail(join: Join, part: FramePart) -> str:
     return join.frame_cut if isinstance(join, PointwiseJoin) else join_markdown.frame_cut
 
 
-def _frame_text(join: Join, part: FramePart | None, numbering: Numbering) -> str:
+def frame_text(join: Join, part: FramePart | None, numbering: Numbering) -> str:
+    """A text around the points as it stands in the answer."""
     return "" if part is None else numbering.take(part["text"], part.get("sources")) + frame_tail(join, part)
-
-
-def opened_answer(join: Join, answer: str, frame: Frame) -> str:
-    """A direct answer after its opening. One without a text is left out, without a mark."""
-    opening = _frame_text(join, frame.get("opening"), Numbering())
-    return FRAME_SEPARATOR.join(text for text in (opening, answer) if text)

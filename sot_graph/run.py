@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -28,6 +28,8 @@ from sot_graph.options import FRAME_PARTS, SotOptions, apply_context
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
+    import asyncio
+
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from sot_graph.retrieval.retriever import Retriever
     from sot_graph.routing.protocol import Router
     from sot_graph.streaming.live_message import LiveMessage
-    from sot_graph.types import FramePartName, Material, Stage
+    from sot_graph.types import FramePartName, Material, SourceDocument, Stage
     from sot_graph.writing.expander import Expander
 
 ANSWER_ID = "sot_answer_id"
@@ -108,6 +110,8 @@ class Invocation:
     """The documents that every prompt shows, as it shows them, made once."""
     index: tuple[int, TextIndex] | None = None
     """What ranks the run's documents, and how many these are."""
+    retrievals: dict[str, asyncio.Task[tuple[list[SourceDocument], str]]] = field(default_factory=dict)
+    """What was begun for points before their nodes, by its query."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
     live: LiveMessage | None = None
@@ -116,6 +120,11 @@ class Invocation:
     """What is read first, while it is being written: begun in one node, taken over by another."""
     logged: set[str] = field(default_factory=set)
     """The warnings that need to be logged once a run only."""
+
+    def end_retrievals(self, *, but: Collection[str] = ()) -> None:
+        """End those that no point will take over."""
+        for query in [query for query in self.retrievals if query not in but]:
+            self.retrievals.pop(query).cancel()
 
 
 class _Invocations:
@@ -345,5 +354,10 @@ def open_run(
     )
     try:
         yield run
+    except BaseException:
+        invocation.end_retrievals()
+        raise
     finally:
+        if run.ended and invocation.retrievals:
+            invocation.end_retrievals()
         _invocations.leave(key, invocation, ended=run.ended)

@@ -7,11 +7,23 @@ __all__ = ["Scenario", "scenarios"]
 
 def scenarios() -> dict[str, Scenario]:
     """All of them, in the order in which they are run."""
-    from benchmarks.scenarios import cost, crowd, embedded, hosted, opening, overhead, routing, speedup, startup
+    from benchmarks.scenarios import (
+        cost,
+        crowd,
+        embedded,
+        hosted,
+        opening,
+        overhead,
+        retrieval,
+        routing,
+        speedup,
+        startup,
+    )
 
     found = [
         *hosted.SCENARIOS,
         opening.SCENARIO,
+        retrieval.SCENARIO,
         speedup.SCENARIO,
         routing.SCENARIO,
         cost.SCENARIO,

@@ -96,10 +96,15 @@ def _layout(run: RunContext, *, cites: bool = False) -> dict[str, Any]:
         layout["opening"] = True
     is_grounded = run.invocation.is_grounded
     if cites or is_grounded or run.graph.expander is not None:
-        layout |= {
-            "cites": True,
-            "frame_cites": is_grounded or cites,
-            "citation_style": run.options.citation_style,
-            "lists_all": run.options.sources == "all",
-        }
+        layout |= citing(run, frame_cites=is_grounded or cites)
     return layout
+
+
+def citing(run: RunContext, *, frame_cites: bool = True) -> dict[str, Any]:
+    """What a reader must know to number citations."""
+    return {
+        "cites": True,
+        "frame_cites": frame_cites,
+        "citation_style": run.options.citation_style,
+        "lists_all": run.options.sources == "all",
+    }

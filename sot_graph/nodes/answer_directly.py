@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sot_graph.citations import CitedText
 from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.events import BREAKS_OFF
-from sot_graph.joiners import JoinedAnswer, opened_answer, sources_head
+from sot_graph.events import BREAKS_OFF, FRAME_SEPARATOR
+from sot_graph.joiners import JoinedAnswer, frame_text, sources_head
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.reply import WithheldReplyError
@@ -23,7 +23,7 @@ from sot_graph.retrieval.grounding import Grounds, shared_text
 from sot_graph.skeleton.answering_drafter import ANSWERED, AnsweringDrafter
 from sot_graph.skeleton.drafter import Draft, Drafter
 from sot_graph.state import SotState
-from sot_graph.types import ChatTurn, FinishReason, Material, StageTiming
+from sot_graph.types import ChatTurn, FinishReason, FramePart, Material, StageTiming
 from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.model_source import ModelSource
@@ -44,18 +44,16 @@ async def answer_directly(state: SotState, run: RunContext) -> Update:
     An opening that was told already, for points that couldn't be had, is its beginning.
     """
     run.trace.describe_node(stage="direct")
-    frame = state.get("frame", {})
     written = await write_directly(
         state["asked"],
         history_of(state),
         run,
         send=lambda text: run.emit({"type": "sot.answer.delta", "text": text}),
-        opening=frame["opening"]["text"] if "opening" in frame else "",
+        opening=state.get("frame", {}).get("opening"),
         material=state.get("material"),
     )
-    joined = written.joined._replace(text=opened_answer(run.graph.join, written.joined.text, frame))
     usage = add_usage(state["usage"], run.meter.usage)
-    update = finish_run(state, run, joined, written.finish_reason, usage, {"direct": written.timing})
+    update = finish_run(state, run, written.joined, written.finish_reason, usage, {"direct": written.timing})
     return {**update, "usage": run.meter.usage}
 
 
@@ -77,7 +75,7 @@ async def write_directly(
     *,
     send: Callable[[str], None],
     material: Material | None = None,
-    opening: str = "",
+    opening: FramePart | None = None,
 ) -> DirectAnswer:
     """Have an ordinary answer written, and once more if there is nothing in it.
 
@@ -97,7 +95,7 @@ async def write_directly(
     config = run.child_config(run_name="write answer", stage="direct")
     call = ModelCall(graph.model, "direct", run, config, graph.prompts.direct_settings)
     timing = StageTiming(start=run.elapsed())
-    cited = _CitedAnswer(run, material, send)
+    cited = _CitedAnswer(run, material, send, opening)
     draft = TextDraft(
         TextCleaner,
         cited.send,
@@ -105,7 +103,13 @@ async def write_directly(
         now=run.elapsed if run.stream else None,
     )
     documents = shared_text(material, run)
-    messages = direct_messages(graph.prompts, question=question, history=history, documents=documents, opening=opening)
+    messages = direct_messages(
+        graph.prompts,
+        question=question,
+        history=history,
+        documents=documents,
+        opening="" if opening is None else opening["text"],
+    )
     source = ModelSource(call, messages)
     nothing, end = None, ""
     try:
@@ -134,10 +138,18 @@ class _CitedAnswer:
         run: The node's execution.
         material: The documents that the answer rests on.
         send: Takes the text.
+        opening: What stands before it already.
     """
 
-    def __init__(self, run: RunContext, material: Material | None, send: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run: RunContext,
+        material: Material | None,
+        send: Callable[[str], None],
+        opening: FramePart | None = None,
+    ) -> None:
         self._numbering = numbering_of(run)
+        self._opening = frame_text(run.graph.join, opening, self._numbering)
         self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
         self._send = send
         self._head = sources_head(run.graph.join)
@@ -153,7 +165,8 @@ class _CitedAnswer:
     def joined(self, end: str) -> JoinedAnswer:
         """The whole answer, with what stands at its end."""
         rest = "" if self._cited is None else self._cited.finish()
-        text = self._text + rest + end + self._numbering.listed(self._head)
+        text = FRAME_SEPARATOR.join(filter(None, (self._opening, self._text + rest + end)))
+        text += self._numbering.listed(self._head)
         return JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
 
 

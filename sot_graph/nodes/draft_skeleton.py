@@ -20,6 +20,7 @@ from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, kept_frame, read_given, read_question
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.retrieval.grounding import find_material, shared_text
+from sot_graph.retrieval.retriever import keep_retrievals, retrieve_ahead
 from sot_graph.run import QUESTION_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, SotState
@@ -71,8 +72,17 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         is_opened = "opening" in run.frame_parts
         answer = AnswerInDraft(run, material=material) if run.graph.draft_decides else None
         new_drafter = partial(Drafter, run) if answer is None else answer.drafter
-        async with beside_opening(question, history, run) if is_opened else nullcontext():
-            draft, reason = await new_drafter(question, history, may_depend=may_depend, documents=documents).settle()
+        async with beside_opening(question, history, run, material) if is_opened else nullcontext():
+            drafter = new_drafter(
+                question,
+                history,
+                may_depend=may_depend,
+                documents=documents,
+                on_glimpse=None if material is None else retrieve_ahead(question, run),
+            )
+            draft, reason = await drafter.settle()
+            if run.invocation.retrievals:
+                keep_retrievals(question, draft.points, run)
             written = None if answer is None else answer.finish()
             if answer is not None and written is None and not answer.has_begun:
                 announce_route("skeleton" if draft.points else "direct", reason, run.emit)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from sot_graph._seams import state_reader
 from sot_graph.citations import number_sources, without_citations
 from sot_graph.joiners import shown_expansions
-from sot_graph.nodes.announcements import announce_frame_end
+from sot_graph.nodes.announcements import announce_frame_end, citing
 from sot_graph.nodes.join import numbering_of
 from sot_graph.nodes.question_input import prompt_basis, text_basis
 from sot_graph.prompts.messages import frame_messages, opening_messages
-from sot_graph.retrieval.grounding import Grounds
+from sot_graph.retrieval.grounding import Grounds, shared_text
 from sot_graph.run import open_run
 from sot_graph.state import current_expansions
 from sot_graph.types import Expansion, FramePart, FramePartName, StageTiming
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
-    from sot_graph.types import ChatTurn
+    from sot_graph.types import ChatTurn, Material
 
 logger = logging.getLogger("sot_graph")
 
@@ -48,7 +48,9 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
     basis = text_basis(payload, run)
     if name == "opening":
         # Where none was begun with the skeleton, as on a resumed run, it is written now.
-        opening = run.invocation.opening or Opening(basis["asked"], basis["history"], run)
+        opening = run.invocation.opening or Opening(
+            basis["asked"], basis["history"], run, material=basis.get("material")
+        )
         update = await opening.finished()
         if update is None:
             return {"frame": {}, "usage": run.meter.usage, "timings": {}}
@@ -111,8 +113,14 @@ async def _write(
             messages=messages,
             # Models like to put the part's name before its text.
             make_cleaner=lambda: TextCleaner(title=name.capitalize(), trim_to_sentence=prompts.trim_to_sentence),
+            # An opening is told before the skeleton, which says so of other texts.
             start_event=lambda attempt: grounds.announced(
-                {"type": "sot.frame.start", "part": name, "attempt": attempt}
+                {
+                    "type": "sot.frame.start",
+                    "part": name,
+                    "attempt": attempt,
+                    **(citing(run) if name == "opening" and run.invocation.is_grounded else {}),
+                }
             ),
             delta_event=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
             cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),
@@ -131,9 +139,11 @@ async def _write(
 
 
 @asynccontextmanager
-async def beside_opening(question: str, history: list[ChatTurn], run: RunContext) -> AsyncIterator[None]:
+async def beside_opening(
+    question: str, history: list[ChatTurn], run: RunContext, material: Material | None
+) -> AsyncIterator[None]:
     """Begin the opening, where one is wanted, and end it if what goes on beside it fails."""
-    opening = begin_opening(question, history, run, is_decided=not run.graph.draft_decides)
+    opening = begin_opening(question, history, run, material=material, is_decided=not run.graph.draft_decides)
     try:
         yield
     except BaseException:
@@ -143,7 +153,7 @@ async def beside_opening(question: str, history: list[ChatTurn], run: RunContext
 
 
 def begin_opening(
-    question: str, history: list[ChatTurn], run: RunContext, *, is_decided: bool = True
+    question: str, history: list[ChatTurn], run: RunContext, *, material: Material | None, is_decided: bool = True
 ) -> Opening | None:
     """Begin the opening, where one is wanted; not before a review, which nobody may come back from.
 
@@ -151,11 +161,12 @@ def begin_opening(
         question: The question.
         history: The conversation before it.
         run: The node's execution.
+        material: The documents that the answer rests on: the opening, too, or it would contradict them.
         is_decided: Whether there will be points. Else nothing of it is told before `sot.route` says so.
     """
     if "opening" not in run.frame_parts or run.graph.options.review_skeleton:
         return None
-    return Opening(question, history, run, is_decided=is_decided)
+    return Opening(question, history, run, material=material, is_decided=is_decided)
 
 
 async def opening_alone(run: RunContext) -> Update:
@@ -172,10 +183,19 @@ class Opening:
         question: The question.
         history: The conversation before it.
         run: The execution of the node that begins it.
+        material: The documents that it rests on.
         is_decided: Whether there will be points.
     """
 
-    def __init__(self, question: str, history: list[ChatTurn], run: RunContext, *, is_decided: bool = True) -> None:
+    def __init__(
+        self,
+        question: str,
+        history: list[ChatTurn],
+        run: RunContext,
+        *,
+        material: Material | None,
+        is_decided: bool = True,
+    ) -> None:
         self._begun_by = run
         self._own: RunContext | None = None
         # Points that are written in threads of their own speak at the same time.
@@ -185,7 +205,8 @@ class Opening:
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
         run.invocation.opening = self
-        self._task = asyncio.create_task(self._write(partial(opening_messages, run.graph.prompts, question, history)))
+        prompt = partial(opening_messages, run.graph.prompts, question, history, shared_text(material, run))
+        self._task = asyncio.create_task(self._write(prompt, material))
 
     def passes(self, event: SotEvent) -> bool:
         """Whether an event of the run is to be told now. What is decided by it is done here, before anybody hears it.
@@ -240,11 +261,12 @@ class Opening:
             self._begun_by.meter.add_usage(self._own.meter.usage)
             self._own.meter = self._begun_by.meter
 
-    async def _write(self, messages: Any) -> Update:
+    async def _write(self, messages: Any, material: Material | None) -> Update:
         run = self._begun_by
         settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
         with open_run(run.config, run.graph.options, **settings) as self._own:
-            writing = asyncio.create_task(_write("opening", messages, self._own, Grounds(None, self._own)))
+            write = partial(_write, "opening", messages, self._own, Grounds(material, self._own))
+            writing = asyncio.create_task(write())
             given_up = asyncio.create_task(self._gives_up.wait())
             try:
                 await asyncio.wait({writing, given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -254,5 +276,4 @@ class Opening:
                 writing.cancel()
                 given_up.cancel()
                 await asyncio.gather(writing, given_up, return_exceptions=True)
-            late = WrittenText("", "timed_out", _LATE)
-            return await _write("opening", messages, self._own, Grounds(None, self._own), late)
+            return await write(WrittenText("", "timed_out", _LATE))

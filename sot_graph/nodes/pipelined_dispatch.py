@@ -188,7 +188,7 @@ class _Pipeline:
             if not self._points:  # where the draft decides, it is heard once it is known that there are points
                 is_decided = not self._run.graph.draft_decides
                 about = self._question, self._history, self._run
-                self._context.run(begin_opening, *about, is_decided=is_decided)
+                self._context.run(begin_opening, *about, material=self._material, is_decided=is_decided)
             drafter = self._answer.drafter(
                 self._question,
                 self._history,

@@ -22,8 +22,9 @@ from sot_graph.nodes.frame_parts import begin_opening, opening_alone
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import Asked, read_question
 from sot_graph.retrieval.grounding import find_material, shared_text
+from sot_graph.retrieval.retriever import keep_retrievals, retrieve_ahead
 from sot_graph.routing.protocol import decide
-from sot_graph.skeleton.drafter import Drafter
+from sot_graph.skeleton.drafter import Draft, Drafter
 from sot_graph.state import SotState
 from sot_graph.types import Material, RouteName, StageTiming, Timings
 from sot_graph.usage import add_usage
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
     from sot_graph.routing.protocol import RouteDecision
     from sot_graph.run import RunContext
-    from sot_graph.skeleton.drafter import Draft
 
 
 async def route(state: SotState, run: RunContext) -> Update:
@@ -56,6 +56,7 @@ async def route(state: SotState, run: RunContext) -> Update:
         graph = run.options.dependent == "graph"
         goes: RouteName = "skeleton" if decision.dependent and graph else decision.route
         announce_route(goes, decision.reason, run.emit, decision.confidence)
+        guess.goes = goes
         # Without its reason, which may quote the question.
         run.trace.describe_node(stage="route", sot_route=goes, sot_route_confidence=decision.confidence)
         begun = {**reset_keys(asked, run, await finding), "route": goes, "route_reason": _why(decision)}
@@ -70,6 +71,8 @@ async def route(state: SotState, run: RunContext) -> Update:
         raise
     finally:
         await guess.cancel()
+        if not chosen.get("skeleton"):
+            run.invocation.end_retrievals()
     return {
         **begun,
         "skeleton": [],
@@ -95,19 +98,33 @@ class _Speculation:
         self._run = run
         self._finding = finding
         self._held: list[str] | None = []
+        self.goes: RouteName | None = None
+        """The route, once it is told: what waits for documents may begin only then."""
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
         self._direct: asyncio.Task[DirectAnswer] | None = None
         if run.options.speculative:
             self._draft = asyncio.create_task(self._settle(asked))
-            begin_opening(asked.question, asked.history, run, is_decided=False)
         if run.options.speculative == "both":
             self._direct = asyncio.create_task(self._write(asked))
 
     async def _settle(self, asked: Asked) -> tuple[Draft, str]:
         may_depend = self._run.options.dependent == "graph"
-        documents = shared_text(await self._finding, self._run)
-        drafter = Drafter(self._run, asked.question, asked.history, may_depend=may_depend, documents=documents)
-        return await drafter.settle()
+        material = await self._finding
+        if self.goes == "direct":
+            return Draft([], "", ""), ""
+        is_decided = self.goes is not None
+        begin_opening(asked.question, asked.history, self._run, material=material, is_decided=is_decided)
+        drafter = Drafter(
+            self._run,
+            asked.question,
+            asked.history,
+            may_depend=may_depend,
+            documents=shared_text(material, self._run),
+            on_glimpse=retrieve_ahead(asked.question, self._run),
+        )
+        draft, reason = await drafter.settle()
+        keep_retrievals(asked.question, draft.points, self._run)
+        return draft, reason
 
     async def _write(self, asked: Asked) -> DirectAnswer:
         material = await self._finding

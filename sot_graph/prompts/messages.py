@@ -253,9 +253,11 @@ def frame_messages(
     return _conversation(prompts.frame_system or prompts.system, history, examples, asked)
 
 
-def opening_messages(prompts: SotPrompts, question: str, history: Sequence[ChatTurn]) -> list[BaseMessage]:
-    """The prompt for the opening, made from the question alone: there is no skeleton yet."""
-    asked = prompts.opening.format(question=escape_delimiters(question))
+def opening_messages(
+    prompts: SotPrompts, question: str, history: Sequence[ChatTurn], documents: str = ""
+) -> list[BaseMessage]:
+    """The prompt for the opening, made from the question and its documents: there is no skeleton yet."""
+    asked = _grounded(prompts, prompts.opening.format(question=escape_delimiters(question)), documents)
     system = prompts.opening_system or prompts.system
     return _conversation(system, history, prompts.opening_examples, asked)
 
@@ -264,13 +266,16 @@ def direct_messages(
     prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn], documents: str = "", opening: str = ""
 ) -> list[BaseMessage]:
     """The prompt for an ordinary answer, or for the rest of one that has been opened already."""
-    asked = prompts.direct.format(question=escape_delimiters(question))
-    if documents:
-        asked = prompts.documents.format(documents=documents) + asked + prompts.citing.format()
+    asked = _grounded(prompts, prompts.direct.format(question=escape_delimiters(question)), documents)
     messages = _conversation(prompts.direct_system or prompts.system, history, (), asked)
     if opening:
         messages += [AIMessage(opening), HumanMessage(prompts.after_opening.format())]
     return messages
+
+
+def _grounded(prompts: SotPrompts, asked: str, documents: str) -> str:
+    """What is asked, with the documents that a text is to rest on."""
+    return prompts.documents.format(documents=documents) + asked + prompts.citing.format() if documents else asked
 
 
 def _conversation(

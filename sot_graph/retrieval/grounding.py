@@ -28,7 +28,7 @@ from sot_graph.retrieval.documents import (
     source_of,
 )
 from sot_graph.retrieval.ranking import TextIndex
-from sot_graph.retrieval.retriever import retrieve, retriever_of
+from sot_graph.retrieval.retriever import query_for, retrieve, retriever_of, shown_point
 from sot_graph.types import Material
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ class Grounds:
 
     async def _retrieve(self, question: str, point: SkeletonPoint, room: int) -> None:
         run, most = self._run, len(self._material["documents"]) if self._material is not None else 0
-        about = f"{point['index']}: {point['title']}" if run.trace.shows_content else str(point["index"])
-        query = f"{question} {point['title']}"
+        query, about = query_for(question, point), shown_point(point, run)
         found, self.detail = await retrieve(query, run, about=about, stage="expansion")
         if length_of_documents(found) > room:
             found = as_passages(found, longest=room)

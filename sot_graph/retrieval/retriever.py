@@ -1,14 +1,19 @@
-"""`Retriever`: whatever finds a caller's documents, and how it is asked."""
+"""`Retriever`: whatever finds a caller's documents, and how it is asked.
+
+A point's documents can be looked for as soon as its title is there, while the skeleton is still being written. The
+point's node begins only after that. So such a retrieval is a task of the run's invocation, begun where the skeleton is
+drafted; the point takes it over.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import Runnable
+from langchain_core.runnables import Runnable, RunnableLambda
 
 from sot_graph.concurrency.isolation import call_own_code, in_own_thread, run_isolated
 from sot_graph.errors import check_call
@@ -19,7 +24,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
     from sot_graph.run import RunContext
-    from sot_graph.types import SourceDocument, Stage
+    from sot_graph.types import SkeletonPoint, SourceDocument, Stage
 
 logger = logging.getLogger("sot_graph")
 
@@ -47,8 +52,40 @@ def retriever_of(run: RunContext) -> Retriever | None:
     return run.graph.retriever if own is None else own
 
 
+def retrieve_ahead(question: str, run: RunContext) -> Callable[[SkeletonPoint], None] | None:
+    """What begins a point's retrieval, to be called when its title is there; `None`: there is nothing to begin.
+
+    Not before a review, which nobody may come back from.
+    """
+    if retriever_of(run) is None or run.graph.options.review_skeleton:
+        return None
+
+    def begin(point: SkeletonPoint) -> None:
+        query, about = query_for(question, point), shown_point(point, run)
+        if query not in run.invocation.retrievals:
+            task = asyncio.create_task(_found(query, run, about=about, stage="expansion"))
+            run.invocation.retrievals[query] = task
+
+    return begin
+
+
+def keep_retrievals(question: str, points: Iterable[SkeletonPoint], run: RunContext) -> None:
+    """The skeleton is settled: what was begun for other titles ends."""
+    run.invocation.end_retrievals(but={query_for(question, point) for point in points})
+
+
+def query_for(question: str, point: SkeletonPoint) -> str:
+    """What the retriever is asked for a point."""
+    return f"{question} {point['title']}"
+
+
+def shown_point(point: SkeletonPoint, run: RunContext) -> str:
+    """A point as traces and the log show it."""
+    return f"{point['index']}: {point['title']}" if run.trace.shows_content else str(point["index"])
+
+
 async def retrieve(query: str, run: RunContext, *, about: str, stage: Stage) -> tuple[list[SourceDocument], str]:
-    """Ask the run's retriever.
+    """Ask the run's retriever, or take over what it was asked ahead.
 
     Args:
         query: What to look for.
@@ -59,6 +96,23 @@ async def retrieve(query: str, run: RunContext, *, about: str, stage: Stage) -> 
     Returns:
         What it found, and, where that is nothing, why. It is never raised: there is always something to write from.
     """
+    if (begun := run.invocation.retrievals.pop(query, None)) is None:
+        documents, why = await _found(query, run, about=about, stage=stage)
+    else:
+
+        async def take_over(_query: str) -> tuple[list[SourceDocument], str]:
+            return await begun
+
+        # The retriever's own run stands in the trace where it began; the point's shows what it got, and how long it
+        # waited for that.
+        config = run.child_config(run_name=f"retrieve {about}", stage=stage)
+        documents, why = await RunnableLambda(take_over).ainvoke(query, config)
+    if why:
+        logger.warning("Retrieval (%s): %s; it is written from what there is.", about, why)
+    return documents, why
+
+
+async def _found(query: str, run: RunContext, *, about: str, stage: Stage) -> tuple[list[SourceDocument], str]:
     retriever, limit = retriever_of(run), run.seconds_left(run.options.retrieval_timeout)
     assert retriever is not None, "it is asked only where there is one"
     config = run.child_config(run_name=f"retrieve {about}", stage=stage)
@@ -74,8 +128,6 @@ async def retrieve(query: str, run: RunContext, *, about: str, stage: Stage) -> 
         else:
             said = Redactor(hides_content=not run.trace.shows_content).text(f"{type(error).__name__}: {error}")
             why = f"the retriever failed ({' '.join(said.split())[:_LONGEST_REASON]})"
-    if why:
-        logger.warning("Retrieval for %s: %s; it is written from what there is.", about, why)
     return documents, why
 
 

@@ -119,15 +119,21 @@ class DraftReply:
         form: Of the skeleton.
         on_answer: Gets the text once it is an answer: what was held back, then each piece.
         on_titles: Gets the text once it is a skeleton for certain, in the same way; `None`: only the whole one counts.
+        on_glimpse: Gets each piece as it comes, as long as it may be a skeleton.
     """
 
     def __init__(
-        self, form: SkeletonForm, on_answer: Callable[[str], None], on_titles: Callable[[str], None] | None = None
+        self,
+        form: SkeletonForm,
+        on_answer: Callable[[str], None],
+        on_titles: Callable[[str], None] | None = None,
+        on_glimpse: Callable[[str], None] | None = None,
     ) -> None:
         self.is_answer = False
         self._form = form
         self._on_answer = on_answer
         self._on_titles = on_titles
+        self._on_glimpse = on_glimpse
         self._held = ""
         self._is_skeleton = False
 
@@ -147,6 +153,8 @@ class DraftReply:
             whole_lines = self._held.rpartition("\n")[0]
             self._is_skeleton = len(self._form.titles_in(whole_lines) or ()) >= self._form.fewest
             piece = self._held
+        elif self._on_glimpse is not None:
+            self._on_glimpse(piece)
         if self._is_skeleton and self._on_titles is not None:
             self._on_titles(piece)
 

@@ -111,6 +111,7 @@ class Drafter:
         may_depend: Whether points may say which others they need.
         documents: What the answer rests on, as the prompt shows it.
         on_point: Gets each point as soon as its title is whole; it stays. `None`: only the whole skeleton counts.
+        on_glimpse: Gets each point as soon as its title is whole, though only the whole skeleton counts: it may go.
         known: Points that were given out before, by a process that is gone.
     """
 
@@ -124,6 +125,7 @@ class Drafter:
         may_depend: bool = False,
         documents: str = "",
         on_point: Callable[[SkeletonPoint], None] | None = None,
+        on_glimpse: Callable[[SkeletonPoint], None] | None = None,
         known: Sequence[SkeletonPoint] = (),
     ) -> None:
         self._run = run
@@ -139,6 +141,7 @@ class Drafter:
         self._new_sieve = partial(PointSieve, **self._cleaning, depends=may_depend, recalls=self._shared.recalls)
         self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, known)
         """The points that are given out early, where they are."""
+        self._glimpses = None if on_glimpse is None else EarlyPoints(self._new_sieve, self._most, on_glimpse, ())
         self._refused_mode: str | None = None
         """The way to hand over a schema that was refused. It is the model's once a list could be had instead."""
         self._first_format: str = run.options.skeleton_format
@@ -279,6 +282,9 @@ class Drafter:
         if early is not None:
             early.begin_reply(prefill)
             on_text = early.feed if options.stream is not False else None
+        elif self._glimpses is not None and options.stream is not False:
+            self._glimpses.begin_reply(prefill)
+            on_text = self._glimpses.glimpse
         try:
             parsed = await self._read_reply(call, skeleton_format, messages, prefill, on_text)
         except BrokenStreamError as error:  # only a stream that was given out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from pydantic_core import from_json
 
@@ -135,6 +136,11 @@ class EarlyPoints:
         is_full = len(self.points) == self._most
         if self.is_over or (is_full and self._scanner.unread > _LONGEST_END) or self._repeats > _MOST_REPEATS:
             raise EnoughError
+
+    def glimpse(self, piece: str) -> None:
+        """The same of a reply that only counts once it is whole."""
+        with suppress(EnoughError):
+            self.feed(piece)
 
     def finish_reply(self, titles: Sequence[str]) -> None:
         """Take the titles of the whole reply: those that weren't seen yet are new."""

@@ -137,9 +137,7 @@ class AnswerReader:
     def _settle(self, event: Mapping[str, Any]) -> None:
         """Take the skeleton, or its next point. Without heads, the join needs all points: the answer comes at once."""
         self._first = next((part for part in ("opening", "introduction") if event.get(part)), self._first)
-        if event.get("cites") and self._numbering is None:  # an introduction cites, too, whatever joins the points
-            self._numbering = Numbering(event["citation_style"], lists_all=event["lists_all"])
-            self._frame_cites = event["frame_cites"]
+        self._number(event)
         is_next_point = event["type"] == "sot.skeleton.delta"
         points = [event["point"]] if is_next_point else event["points"]
         heads = [event["head"]] if is_next_point else event.get("heads")
@@ -153,10 +151,17 @@ class AnswerReader:
         for point, head in zip(points, heads, strict=True):
             self._points.setdefault(point["index"], _Text(head))
 
+    def _number(self, event: Mapping[str, Any]) -> None:
+        """Number citations from now on, if the answer has some: what stands around the points has, too."""
+        if event.get("cites") and self._numbering is None:
+            self._numbering = Numbering(event["citation_style"], lists_all=event["lists_all"])
+            self._frame_cites = event["frame_cites"]
+
     def _add(self, event: Mapping[str, Any]) -> None:
         """Take the next piece of a text, or its end."""
         if event.get("part") == "opening":  # which is there before the skeleton
             self._first = "opening"
+            self._number(event)
         text = self._frame[event["part"]] if "part" in event else self._points.get(event["index"])
         if text is None:
             return

@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_080
+MOST_LINES = 19_180
 MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -34,8 +34,8 @@ CAPABILITIES = {
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
-    "nodes/frame_parts.py": (260, 1),
-    "retrieval": (615, 6),
+    "nodes/frame_parts.py": (275, 1),
+    "retrieval": (660, 6),
     "prices.py": (90, 1),
     "skeleton/shared_prompt.py": (120, 1),
     "testing/cache_meter.py": (140, 1),
@@ -44,7 +44,7 @@ CAPABILITIES = {
     "routing/learned_training.py": (145, 1),
     "routing/logistic_regression.py": (120, 1),
     "skeleton/answering_drafter.py": (165, 1),
-    "skeleton/draft_reply.py": (170, 1),
+    "skeleton/draft_reply.py": (180, 1),
 }
 MOST_FUNCTIONS = 215
 MOST_FILES_ON_A_PATH = 37

@@ -294,3 +294,60 @@ def test_a_given_skeleton_and_given_expansions_rest_on_documents(make_graph):
     again = graph.invoke(ask(NOTES, given_expansions=first["expansions"]))
     assert again["answer"] == first["answer"]
     assert again["usage"]["total"]["calls"] == 1
+
+
+OPENED = "Dig in compost [2], then water [3] and [9]."
+
+
+def opening_model(skeleton=None):
+    """Its opening cites out of order, and its points the first document."""
+
+    def respond(messages):
+        asked = str(messages[-1].text)
+        if "Write the opening of the answer" in asked:
+            return OPENED
+        if skeleton is not None and "<point>" not in asked:
+            return skeleton if "repeat nothing" not in asked else "Next, six hours of sun [1]."
+        return plain.responder(messages)
+
+    plain = citing_model(lambda numbers: f"[{numbers[0]}]")
+    return ScriptedChatModel(respond)
+
+
+def is_opening(call):
+    return "Write the opening of the answer" in str(call.messages[-1].text)
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+@pytest.mark.parametrize("given", ["documents", "retriever", "speculative"])
+async def test_an_opening_rests_on_what_every_prompt_shows_and_cites_it(dispatch, given):
+    async def retriever(query):
+        return NOTES if query == ASK else []
+
+    model = opening_model()
+    options = SotOptions(frame="opening", dispatch=dispatch, speculative=given == "speculative")
+    router = None if given != "speculative" else lambda question, history: "skeleton"
+    graph = create_sot_graph(
+        model, options=options, router=router, retriever=None if given == "documents" else retriever
+    )
+    asked = ask(NOTES) if given == "documents" else {"question": ASK}
+    result = await graph.ainvoke(asked)
+    [opening] = [call for call in model.calls if is_opening(call)]
+    assert shown_numbers(opening.messages) == [1, 2, 3]
+    assert result["answer"].startswith("Dig in compost [1], then water [2] and [?].\n\n**1. Sunlight**")
+    assert "About Sunlight [3]." in result["answer"]
+    assert result["answer"].endswith("1. All about soil\n2. Water deeply, twice a week.\n3. light.md")
+    assert result["unsupported_citations"] == 1
+    assert [source["title"] for source in result["frame"]["opening"]["sources"]] == ["All about soil", NOTES[2]]
+    assert "".join([text async for text in astream_answer(graph, asked)]) == result["answer"]
+
+
+async def test_a_direct_answer_goes_on_with_the_numbers_of_its_opening():
+    graph = create_sot_graph(opening_model("No list."), options=SotOptions(frame="opening", max_reasks=0))
+    result = await graph.ainvoke(ask(NOTES))
+    assert result["route"] == "direct"
+    assert result["answer"] == (
+        "Dig in compost [1], then water [2] and [?].\n\nNext, six hours of sun [3].\n\n"
+        "**Sources**\n\n1. All about soil\n2. Water deeply, twice a week.\n3. light.md"
+    )
+    assert "".join([text async for text in astream_answer(graph, ask(NOTES))]) == result["answer"]

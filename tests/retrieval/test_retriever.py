@@ -2,15 +2,19 @@
 
 import asyncio
 import threading
+from contextlib import aclosing, suppress
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.messages import convert_to_openai_messages
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
 from langchain_core.tracers.base import BaseTracer
 
-from sot_graph import SotConfigError, SotOptions
+from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph
+from sot_graph.testing import ChatRequest, SkeletonResponder
 from tests.retrieval.conftest import TITLES, point_calls, shown_numbers
+from tests.support.virtual_time import PacedModel, run_in_virtual_time
 
 ASK = {"question": "How do I start a garden?"}
 QUERIES = [ASK["question"], *(f"{ASK['question']} {title}" for title in TITLES)]
@@ -143,10 +147,98 @@ class Tracer(BaseTracer):
 async def test_a_trace_shows_each_retrieval_by_its_point(make_graph):
     tracer = Tracer()
     await make_graph(retriever=Notes())[0].ainvoke(ASK, {"callbacks": [tracer]})
-    tree = {node.name: [run.name for run in node.child_runs] for node in tracer.root.child_runs}
-    assert tree["draft_skeleton"][0] == "retrieve for the question"
+    nodes = {node.name: node.child_runs for node in tracer.root.child_runs}
+    drafting = nodes["draft_skeleton"]
+    retrievals = [f"retrieve {index}: {title}" for index, title in enumerate(TITLES, start=1)]
+    assert [run.name for run in drafting] == ["retrieve for the question", "write skeleton", *retrievals]
+    assert {run.run_type for run in drafting if run.name in retrievals} == {"retriever"}
     for index, title in enumerate(TITLES, start=1):
-        assert tree[f"expand {index}: {title}"] == [f"retrieve {index}: {title}", f"write {index}: {title}"]
-    retrieval = tracer.root.child_runs[1].child_runs[0]
-    assert retrieval.run_type == "retriever"
-    assert "sot:expansion" in retrieval.tags
+        taken_over, call = nodes[f"expand {index}: {title}"]
+        assert [taken_over.name, call.name] == [retrievals[index - 1], f"write {index}: {title}"]
+        assert "sot:expansion" in taken_over.tags
+        assert f"All about {title}." in str(taken_over.outputs)
+
+
+def paced(tokens):
+    """A model of 0.4 s to the first token and 60 tokens/s, whose points have so many tokens, by a virtual clock."""
+    responder = SkeletonResponder(points=len(tokens), tokens_per_point=lambda number: tokens[number - 1])
+    return PacedModel(lambda messages: responder(ChatRequest({"messages": convert_to_openai_messages(messages)})).text)
+
+
+async def seconds_of(graph):
+    """When the first 40 characters could be read, and the whole answer."""
+    now = asyncio.get_running_loop().time
+    begun, read, first = now(), "", None
+    async for text in astream_answer(graph, ASK):
+        read += text
+        first = now() - begun if first is None and len(read) >= 40 else first
+    return first, now() - begun
+
+
+@pytest.mark.parametrize(
+    ("tokens", "later"), [([60] * 4 + [30] * 4, 0.31), ([60] * 8, 0.61)], ids=["short last points", "even points"]
+)
+@pytest.mark.parametrize("router", [None, "draft"])
+def test_points_are_retrieved_for_while_the_skeleton_is_being_written(tokens, later, router):
+    async def retriever(query):
+        await asyncio.sleep(0.3)
+        return [f"Found for {query}."]
+
+    async def read(retriever):
+        return await seconds_of(create_sot_graph(paced(tokens), router=router, retriever=retriever))
+
+    first, whole = run_in_virtual_time(read(None))
+    first_later, whole_later = run_in_virtual_time(read(retriever))
+    assert first_later - first <= 0.31  # the question's retrieval alone
+    assert whole_later - whole <= later  # the last title is there when the skeleton ends
+
+
+class Endless:
+    """A retriever that answers for the question alone, and knows what it was asked and what of that was ended."""
+
+    def __init__(self):
+        self.asked, self.ended = [], []
+
+    async def __call__(self, query):
+        if query == ASK["question"]:
+            return []
+        self.asked.append(query)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.append(query)
+
+
+@pytest.mark.parametrize("leaves_after", [0.7, 3.0], ids=["in mid-skeleton", "in mid-points"])
+def test_a_caller_who_leaves_leaves_no_retrieval_behind(leaves_after):
+    retriever = Endless()
+
+    async def run():
+        graph = create_sot_graph(paced([60] * 8), retriever=retriever, options=SotOptions(retrieval_timeout=None))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(leaves_after), aclosing(astream_answer(graph, ASK)) as pieces:
+                async for _ in pieces:
+                    pass
+        assert sorted(retriever.ended) == sorted(retriever.asked)
+
+    run_in_virtual_time(run())
+    assert 0 < len(retriever.asked) < 8 if leaves_after == 0.7 else len(retriever.asked) == 8
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+def test_what_was_begun_for_titles_that_are_no_points_is_ended(dispatch):
+    retriever = Endless()
+    replies = iter(["1. Sunlight\n2. Soil\n\nOf these, do the first today, and leave the second for spring.", "Dig."])
+    model = PacedModel(lambda messages: next(replies))
+
+    async def run():
+        graph = create_sot_graph(
+            model, router="draft", retriever=retriever, options=SotOptions(dispatch=dispatch, retrieval_timeout=None)
+        )
+        result = await graph.ainvoke(ASK)
+        await asyncio.sleep(0)
+        assert result["route"] == "direct"
+        assert sorted(retriever.ended) == sorted(retriever.asked)
+
+    run_in_virtual_time(run())
+    assert len(retriever.asked) == (2 if dispatch == "send" else 0)
