@@ -55,6 +55,9 @@ from .options import (
     SotContext as SotContext,
     SotOptions as SotOptions,
 )
+from .observability.langsmith_log_filter import (
+    quiet_langsmith as quiet_langsmith,
+)
 from .prompts.templates import (
     SotPrompts as SotPrompts,
 )
