@@ -51,12 +51,12 @@ from .nodes import (
     WRITE_INTRODUCTION as WRITE_INTRODUCTION,
     WRITE_OPENING as WRITE_OPENING,
 )
+from .observability.langsmith_log_filter import (
+    quiet_langsmith as quiet_langsmith,
+)
 from .options import (
     SotContext as SotContext,
     SotOptions as SotOptions,
-)
-from .observability.langsmith_log_filter import (
-    quiet_langsmith as quiet_langsmith,
 )
 from .prompts.templates import (
     SotPrompts as SotPrompts,
