@@ -48,6 +48,9 @@ from .nodes import (
     REVIEW_SKELETON as REVIEW_SKELETON,
     ROUTE as ROUTE,
 )
+from .observability.langsmith_log_filter import (
+    quiet_langsmith as quiet_langsmith,
+)
 from .options import (
     SotContext as SotContext,
     SotOptions as SotOptions,

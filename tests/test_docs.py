@@ -14,7 +14,7 @@ import typer
 import yaml
 
 import sot_graph
-from sot_graph import SotContext, SotInput, SotOptions, SotOutput, SotPrompts, events
+from sot_graph import SotContext, SotInput, SotOptions, SotOutput, SotPrompts, batch, events, testing
 from sot_graph.testing import Physics, ScriptedChatModel, SimulatedEndpoint, answer_skeleton_of_thought
 
 ROOT = Path(__file__).parents[1]
@@ -283,10 +283,21 @@ def test_the_sites_navigation_has_every_page_once():
 
 def test_the_api_page_has_every_public_name():
     shown = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
-    named = {name.rpartition(".")[2] for name in shown if not name.startswith("sot_graph.testing.")}
+    own = ("sot_graph.testing.", "sot_graph.batch.")
+    named = {name.rpartition(".")[2] for name in shown if not name.startswith(own)}
     constants = {name for name in sot_graph.__all__ if name.isupper()}
     assert named | constants | {"__version__"} == set(sot_graph.__all__)
     assert all(f"`{name}`" in (ROOT / "docs" / "api.md").read_text(encoding="utf-8") for name in constants)
+
+
+@pytest.mark.parametrize("path", [*PAGES, *(ROOT / "examples").glob("*.py")], ids=lambda path: path.name)
+def test_what_the_docs_and_the_examples_import_is_of_the_api(path):
+    """`docs/api.md` promises what these modules export, and nothing else."""
+    text = path.read_text(encoding="utf-8")
+    sources = [text] if path.suffix == ".py" else [block.code for block in blocks_of(path.relative_to(ROOT).as_posix())]
+    for module, names in re.findall(r"^from (sot_graph[\w.]*) import (\(.*?\)|.+?)$", "\n".join(sources), re.M | re.S):
+        exported = {"sot_graph": sot_graph, "sot_graph.batch": batch, "sot_graph.testing": testing}[module].__all__
+        assert {name for name in re.findall(r"\w+", names)} <= set(exported), module
 
 
 def test_readme_is_read_in_a_few_minutes():

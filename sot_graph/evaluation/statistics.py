@@ -24,7 +24,7 @@ _WANTED_HALF_WIDTH = 0.05
 _NEWTON_STEPS = 25
 _RIDGE = 1e-3
 """Of the length's weight: so small that it changes nothing, and where all lengths are equal there still is a fit."""
-_CONVERGED = 1e-6
+_CONVERGED = 1e-4
 _BATCH = 250
 """Resamples at once: their weights are a matrix of so many rows."""
 
@@ -131,16 +131,12 @@ def _weights(drawn: Any, n: int) -> Any:
 def _net_at_equal_length(wins: Any, longer: Any, weights: Any) -> Any:
     """The logistic regression of every row of weights, by Newton's method, and what it predicts at equal length."""
     base, slope = np.zeros(len(weights)), np.zeros(len(weights))
+    powers = np.stack([np.ones_like(longer), longer, longer**2], axis=1)
     for _ in range(_NEWTON_STEPS):
-        expected = expit(base[:, None] + slope[:, None] * longer)
-        error = weights * (wins - expected)
-        spread = weights * expected * (1 - expected)
-        gradient = (error.sum(axis=1) - _RIDGE * base, (error * longer).sum(axis=1) - _RIDGE * slope)
-        aa, ab, bb = (
-            spread.sum(axis=1) + _RIDGE,
-            (spread * longer).sum(axis=1),
-            (spread * longer**2).sum(axis=1) + _RIDGE,
-        )
+        expected = expit(np.stack([base, slope], axis=1) @ powers[:, :2].T)
+        error = (weights * (wins - expected)) @ powers[:, :2]
+        gradient = (error[:, 0] - _RIDGE * base, error[:, 1] - _RIDGE * slope)
+        aa, ab, bb = ((weights * expected * (1 - expected)) @ powers + (_RIDGE, 0, _RIDGE)).T
         determinant = aa * bb - ab**2
         step = (
             (bb * gradient[0] - ab * gradient[1]) / determinant,

@@ -1,5 +1,6 @@
 """What these tests share: an endpoint, rows, and what was asked about each."""
 
+import multiprocessing
 import re
 from collections.abc import Iterator
 
@@ -26,3 +27,15 @@ def rows_of(count):
 def row_asked_about(request):
     """The id of the row that a request belongs to."""
     return re.search(r"Question (\d+):", str(request.raw))[1]
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """Processes are forked off one that has imported everything, and runs no threads: its first starter's environment
+    is that of them all. The last ones are what a graph imports for its first call."""
+    context = multiprocessing.get_context("forkserver")
+    kills = ("tests.batch.test_kills", "tests.batch.test_provider_batches")
+    context.set_forkserver_preload(
+        [*kills, "instructor", "openai.resources.chat", "openai.resources.beta", "langchain_anthropic"]
+    )
+    return context

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import random
 from collections import Counter
 
@@ -30,20 +29,12 @@ def answer_all(base_url, path):
         asyncio.run(QuestionPool(graph=graph, answers=answers, workers=WORKERS).run(rows_of(ROWS)))
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Processes are forked off one that has imported everything, and runs no threads."""
-    context = multiprocessing.get_context("forkserver")
-    # The last three are what a graph imports for its first call.
-    context.set_forkserver_preload([__name__, "instructor", "openai.resources.chat", "openai.resources.beta"])
-    return context
-
-
 def ids_in(path):
     text = path.read_bytes() if path.exists() else b""
     return [json.loads(line)["id"] for line in text[: text.rfind(b"\n") + 1].splitlines()]
 
 
+@pytest.mark.xdist_group("forkserver")
 def test_ten_kills_lose_nothing_and_double_nothing(endpoint, processes, tmp_path):
     path = tmp_path / "answers.jsonl"
     moments = random.Random(20)

@@ -1,7 +1,7 @@
 """Questions answered by the providers' batches: one batch a stage, nothing asked twice, whatever is killed when."""
 
 import json
-import multiprocessing
+import os
 from collections import Counter
 
 import pytest
@@ -18,6 +18,7 @@ from tests.batch.conftest import CALLS, TITLES, rows_of
 from tests.support.batch_apis import LoopbackAnthropicBatches, LoopbackOpenAIBatches
 
 APIS = {"openai": LoopbackOpenAIBatches, "anthropic": LoopbackAnthropicBatches}
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
 ROWS = 6
 
 
@@ -30,8 +31,8 @@ def kind(request):
 
 @pytest.fixture
 def api(kind, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "test")
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "test")
+    for key in KEYS:
+        monkeypatch.setenv(key, "test")
     responder = SkeletonResponder(titles=TITLES, text=lambda ask: f"About {ask.title or ask.stage}.")
     with APIS[kind](responder) as running:
         yield running
@@ -174,16 +175,15 @@ def test_a_batch_that_the_provider_refuses_is_an_error_with_its_words(kind, api,
 
 
 def go_on(kind, url, folder):
-    """What is killed."""
+    """What is killed. The process that it is forked off may have been started without a key."""
+    os.environ |= dict.fromkeys(KEYS, "test")
     with Opened(kind, url, folder) as submission:
         while submission.collect():
             pass
 
 
-@pytest.mark.parametrize("kind", ["openai"])
-def test_a_kill_at_every_call_pays_for_nothing_twice(kind, api, tmp_path):
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__, "instructor", "openai.resources.chat", "openai.resources.beta"])
+@pytest.mark.xdist_group("forkserver")
+def test_a_kill_at_every_call_pays_for_nothing_twice(kind, api, processes, tmp_path):
     kills = 0
     for _ in range(30):
         process = processes.Process(target=go_on, args=(kind, api.url, tmp_path))

@@ -66,6 +66,7 @@ API = [
     "load_documents",
     "local_model",
     "measure_run",
+    "quiet_langsmith",
     "result_timeline",
     "retry_failed_points",
     "stream_answer",
