@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from sot_graph.nodes.answer_directly import AnswerInDraft, drafted_answer_keys
 from sot_graph.nodes.expand_point import after_no_skeleton
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, kept_frame, read_given, read_question
-from sot_graph.nodes.write_opening import beside_opening, opening_alone
+from sot_graph.nodes.write_opening import begin_opening, opening_alone
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.retrieval.grounding import find_material, shared_text
@@ -72,22 +71,23 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         is_opened = "opening" in FRAME_PARTS[run.graph.options.frame]
         answer = AnswerInDraft(run, material=material) if run.graph.draft_decides else None
         new_drafter = partial(Drafter, run) if answer is None else answer.drafter
-        async with beside_opening(question, history, run) if is_opened else nullcontext():
-            draft, reason = await new_drafter(question, history, may_depend=may_depend, documents=documents).settle()
-            written = None if answer is None else answer.finish()
-            if answer is not None and written is None and not answer.has_begun:
-                announce_route("skeleton" if draft.points else "direct", reason, run.emit)
-            update = {
-                **announced_keys(draft, reason, run, why=why),
-                "expansions": [],
-                "usage": run.meter.usage,
-                "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
-            }
-            if is_opened and not draft.points:
-                opened = await opening_alone(run)
-                update["frame"] = opened["frame"]
-                update["usage"] = add_usage(run.meter.usage, opened["usage"])
-                update["timings"] |= opened["timings"]
+        if is_opened:
+            begin_opening(question, history, run, is_decided=not run.graph.draft_decides)
+        draft, reason = await new_drafter(question, history, may_depend=may_depend, documents=documents).settle()
+        written = None if answer is None else answer.finish()
+        if answer is not None and written is None and not answer.has_begun:
+            announce_route("skeleton" if draft.points else "direct", reason, run.emit)
+        update = {
+            **announced_keys(draft, reason, run, why=why),
+            "expansions": [],
+            "usage": run.meter.usage,
+            "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
+        }
+        if is_opened and not draft.points:
+            opened = await opening_alone(run)
+            update["frame"] = opened["frame"]
+            update["usage"] = add_usage(run.meter.usage, opened["usage"])
+            update["timings"] |= opened["timings"]
     if run.graph.router is not None:
         return update
     if written is not None:

@@ -23,7 +23,7 @@ from sot_graph.nodes import EXPAND_POINT, WRITE_INTRODUCTION, WRITE_OPENING
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_route, announce_skeleton
 from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer
 from sot_graph.nodes.expand_point import expand_point, write_introduction
-from sot_graph.nodes.write_opening import Opening, begin_opening, write_opening
+from sot_graph.nodes.write_opening import begin_opening, write_opening
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import skeleton_as_written
 from sot_graph.retrieval.grounding import shared_text
@@ -128,7 +128,6 @@ class _Pipeline:
         """A task a point."""
         self._around: list[asyncio.Task[Update]] = []
         """Of what stands before the points."""
-        self._opening: Opening | None = None
         self._context = copy_context()
         self._answer = AnswerInDraft(run, lambda event: self._context.run(run.emit, event), material=material)
 
@@ -136,7 +135,7 @@ class _Pipeline:
         """Begin each point when its title is there; the last step, when there are no more."""
         draft_decides = self._run.graph.draft_decides
         if draft_decides:  # begun as early, and heard once it is known that there are points
-            self._opening = begin_opening(self._question, self._history, self._run, is_decided=False)
+            begin_opening(self._question, self._history, self._run, is_decided=False)
         else:
             self._begin_opening()
         while "point" in (step := await self._next_step()):
@@ -172,8 +171,6 @@ class _Pipeline:
         for work in begun:
             work.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
-        if self._opening is not None:
-            await self._opening.close()
 
     async def _next_step(self) -> _Step:
         if not self._run.has_checkpointer:

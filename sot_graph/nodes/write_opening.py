@@ -1,18 +1,18 @@
 """`write_opening`: the short answer, begun with the skeleton and read while the points are written.
 
 LangGraph's supersteps are barriers, and the points must not wait for an opening that is still being written. So it is
-a task of the run's invocation, begun where the skeleton is. The node of this name, beside the points, takes it over.
+a task of the run, begun where the skeleton is and ended with the run. The node of this name, beside the points, takes
+it over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sot_graph.concurrency.background_loop import create_run_task
 from sot_graph.nodes.expand_point import describe_frame_part, text_basis, write_frame_part
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import opening_messages
@@ -44,21 +44,7 @@ async def write_opening(payload: WriteIntroductionInput, run: RunContext) -> Upd
     return update
 
 
-@asynccontextmanager
-async def beside_opening(question: str, history: list[ChatTurn], run: RunContext) -> AsyncIterator[None]:
-    """Begin the opening, where one is wanted, and end it if what goes on beside it fails."""
-    opening = begin_opening(question, history, run, is_decided=not run.graph.draft_decides)
-    try:
-        yield
-    except BaseException:
-        if opening is not None:
-            await opening.close()
-        raise
-
-
-def begin_opening(
-    question: str, history: list[ChatTurn], run: RunContext, *, is_decided: bool = True
-) -> Opening | None:
+def begin_opening(question: str, history: list[ChatTurn], run: RunContext, *, is_decided: bool = True) -> None:
     """Begin the opening, where one is wanted; not before a review, which nobody may come back from.
 
     Args:
@@ -68,9 +54,8 @@ def begin_opening(
         is_decided: Whether there will be points. Else nothing of it is told before `sot.route` says so.
     """
     options = run.graph.options
-    if "opening" not in FRAME_PARTS[options.frame] or options.review_skeleton:
-        return None
-    return Opening(question, history, run, is_decided=is_decided)
+    if "opening" in FRAME_PARTS[options.frame] and not options.review_skeleton:
+        Opening(question, history, run, is_decided=is_decided)
 
 
 async def opening_alone(run: RunContext) -> Update:
@@ -100,7 +85,7 @@ class Opening:
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
         run.invocation.opening = self
-        self._task = asyncio.create_task(self._write(partial(opening_messages, run.graph.prompts, question, history)))
+        self._task = create_run_task(self._write(partial(opening_messages, run.graph.prompts, question, history)))
 
     def passes(self, event: SotEvent) -> bool:
         """Whether an event of the run is to be told now. What is decided by it is done here, before anybody hears it.

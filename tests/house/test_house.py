@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_150
+MOST_LINES = 19_170
 MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -34,7 +34,7 @@ CAPABILITIES = {
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
-    "nodes/write_opening.py": (180, 1),
+    "nodes/write_opening.py": (160, 1),
     "retrieval": (615, 6),
     "prices.py": (90, 1),
     "skeleton/shared_prompt.py": (120, 1),
