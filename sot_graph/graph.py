@@ -17,7 +17,7 @@ from langgraph.graph.state import CompiledStateGraph
 from sot_graph._seams import in_class, state_reader
 from sot_graph.cache import ResultCache
 from sot_graph.concurrency.call_limiter import CallLimiter
-from sot_graph.concurrency.isolation import cancelled_once
+from sot_graph.concurrency.isolation import cancelled_once, ending_run_tasks
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import SotConfigError, check_call, check_kind, check_returns_at_once, kind_of
 from sot_graph.joiners import Join, join_markdown
@@ -80,7 +80,7 @@ def build_sot_graph(
 
     Takes what `create_sot_graph` takes, and raises what it raises. Compiled by hand, a synchronous `invoke`
     expands as many points at once as LangGraph's thread pool is wide (cores + 4) unless the run's config sets
-    `max_concurrency`.
+    `max_concurrency`, and a run that ends early leaves its opening to be written to the end.
 
     Examples:
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
@@ -332,7 +332,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         check_input(input)
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
-        parts: Any = super().astream(input, config, **kwargs)
+        parts = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
         if not _is_embedded(config):  # a parent's task is cancelled once
             return cancelled_once(parts)
         return _aeach_for_parent(parts, config) if _is_node(config, kwargs) else parts

@@ -113,13 +113,15 @@ _cancel_scopes: ContextVar[tuple[CancelScope, ...]] = ContextVar("sot_graph_canc
 
 @dataclass(eq=False)
 class CancelScope:
-    """Cancels what `run_sync` runs for one synchronous caller, who can't reach the threads that wait for it.
+    """Cancels what runs for one caller: what `run_sync` runs, whose waiting threads nobody can reach, and run tasks.
 
     A scope that is made within another one is cancelled with it. It has no lock, for a finalizer may cancel it at any
     moment: whoever adds a future looks at the reason afterwards, whoever cancels sets the reason first.
     """
 
     futures: set[Future[Any]] = field(default_factory=set)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Those of `create_run_task`: between two of LangGraph's steps no node holds them."""
     _around: tuple[CancelScope, ...] = field(default_factory=_cancel_scopes.get)
     _reason: type[BaseException] | None = None
 
@@ -142,6 +144,27 @@ class CancelScope:
         self._reason = self._reason or reason
         for future in self.futures.copy():
             future.cancel()
+        for task in self.tasks.copy():
+            with suppress(RuntimeError):  # its loop is closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+    async def end_tasks(self) -> None:
+        """A run is over whose reader is on this loop: LangGraph has ended its nodes, and this ends what is left."""
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.wait(self.tasks.copy())
+
+
+def create_run_task(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that may outlive the node which begins it, but not the run."""
+    task = asyncio.create_task(call)
+    if scopes := _cancel_scopes.get():
+        scopes[0].tasks.add(task)
+        task.add_done_callback(scopes[0].tasks.discard)
+        if scopes[0].reason is not None:
+            task.cancel()
+    return task
 
 
 def run_in_own_thread(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from sot_graph._seams import abandon_tasks
+from sot_graph.concurrency.background_loop import CancelScope
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -82,6 +83,22 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
         raise
     except BaseException as error:
         raise ContainedError(error) from error
+
+
+async def ending_run_tasks(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
+    """The same parts of a run's stream. When they end, or their reader leaves, so do the tasks of the run."""
+    scope = CancelScope()
+    try:
+        async with aclosing(parts):
+            while True:
+                with scope.entered():
+                    try:
+                        part = await anext(parts)
+                    except StopAsyncIteration:
+                        return
+                yield part
+    finally:
+        await scope.end_tasks()
 
 
 def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:

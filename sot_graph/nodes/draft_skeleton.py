@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from sot_graph.nodes import REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_route, announce_skeleton
 from sot_graph.nodes.answer_directly import AnswerInDraft, drafted_answer_keys
 from sot_graph.nodes.expand_point import after_no_skeleton
-from sot_graph.nodes.frame_parts import beside_opening, opening_alone
+from sot_graph.nodes.frame_parts import begin_opening, opening_alone
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, kept_frame, read_given, read_question
 from sot_graph.prompts.messages import numbered_list
@@ -69,34 +68,33 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         written = update.pop("answered")
     else:
         documents = shared_text(material, run)
-        is_opened = "opening" in run.frame_parts
         answer = AnswerInDraft(run, material=material) if run.graph.draft_decides else None
         new_drafter = partial(Drafter, run) if answer is None else answer.drafter
-        async with beside_opening(question, history, run, material) if is_opened else nullcontext():
-            drafter = new_drafter(
-                question,
-                history,
-                may_depend=may_depend,
-                documents=documents,
-                on_glimpse=None if material is None else retrieve_ahead(question, run),
-            )
-            draft, reason = await drafter.settle()
-            if run.invocation.retrievals:
-                keep_retrievals(question, draft.points, run)
-            written = None if answer is None else answer.finish()
-            if answer is not None and written is None and not answer.has_begun:
-                announce_route("skeleton" if draft.points else "direct", reason, run.emit)
-            update = {
-                **announced_keys(draft, reason, run, why=why),
-                "expansions": [],
-                "usage": run.meter.usage,
-                "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
-            }
-            if is_opened and not draft.points:
-                opened = await opening_alone(run)
-                update["frame"] = opened["frame"]
-                update["usage"] = add_usage(run.meter.usage, opened["usage"])
-                update["timings"] |= opened["timings"]
+        if "opening" in run.frame_parts:
+            begin_opening(question, history, run, material=material, is_decided=not run.graph.draft_decides)
+        drafter = new_drafter(
+            question,
+            history,
+            may_depend=may_depend,
+            documents=documents,
+            on_glimpse=retrieve_ahead(question, run),
+        )
+        draft, reason = await drafter.settle()
+        keep_retrievals(question, draft.points, run)
+        written = None if answer is None else answer.finish()
+        if answer is not None and written is None and not answer.has_begun:
+            announce_route("skeleton" if draft.points else "direct", reason, run.emit)
+        update = {
+            **announced_keys(draft, reason, run, why=why),
+            "expansions": [],
+            "usage": run.meter.usage,
+            "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
+        }
+        if not draft.points:
+            opened = await opening_alone(run)
+            update["frame"] = opened["frame"]
+            update["usage"] = add_usage(run.meter.usage, opened["usage"])
+            update["timings"] |= opened["timings"]
     if run.graph.router is not None:
         return update
     if written is not None:

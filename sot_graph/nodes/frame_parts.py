@@ -1,7 +1,7 @@
 """The texts around the points: an opening or an introduction, and a conclusion.
 
 LangGraph's supersteps are barriers, and the points must not wait for an opening that is still being written. So an
-opening is a task of the run's invocation, begun where the skeleton is; `expand_point` takes it over.
+opening is a task of the run, begun where the skeleton is and ended with the run; `expand_point` takes it over.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sot_graph._seams import state_reader
 from sot_graph.citations import number_sources, without_citations
+from sot_graph.concurrency.background_loop import create_run_task
 from sot_graph.joiners import shown_expansions
 from sot_graph.nodes.announcements import announce_frame_end, citing
 from sot_graph.nodes.join import numbering_of
@@ -138,23 +138,9 @@ async def _write(
     return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
 
 
-@asynccontextmanager
-async def beside_opening(
-    question: str, history: list[ChatTurn], run: RunContext, material: Material | None
-) -> AsyncIterator[None]:
-    """Begin the opening, where one is wanted, and end it if what goes on beside it fails."""
-    opening = begin_opening(question, history, run, material=material, is_decided=not run.graph.draft_decides)
-    try:
-        yield
-    except BaseException:
-        if opening is not None:
-            await opening.close()
-        raise
-
-
 def begin_opening(
     question: str, history: list[ChatTurn], run: RunContext, *, material: Material | None, is_decided: bool = True
-) -> Opening | None:
+) -> None:
     """Begin the opening, where one is wanted; not before a review, which nobody may come back from.
 
     Args:
@@ -164,9 +150,8 @@ def begin_opening(
         material: The documents that the answer rests on: the opening, too, or it would contradict them.
         is_decided: Whether there will be points. Else nothing of it is told before `sot.route` says so.
     """
-    if "opening" not in run.frame_parts or run.graph.options.review_skeleton:
-        return None
-    return Opening(question, history, run, material=material, is_decided=is_decided)
+    if "opening" in run.frame_parts and not run.graph.options.review_skeleton:
+        Opening(question, history, run, material=material, is_decided=is_decided)
 
 
 async def opening_alone(run: RunContext) -> Update:
@@ -206,7 +191,7 @@ class Opening:
         self._gives_up = asyncio.Event()
         run.invocation.opening = self
         prompt = partial(opening_messages, run.graph.prompts, question, history, shared_text(material, run))
-        self._task = asyncio.create_task(self._write(prompt, material))
+        self._task = create_run_task(self._write(prompt, material))
 
     def passes(self, event: SotEvent) -> bool:
         """Whether an event of the run is to be told now. What is decided by it is done here, before anybody hears it.

@@ -171,8 +171,6 @@ class _Pipeline:
         for work in begun:
             work.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
-        if self._run.invocation.opening is not None:
-            await self._run.invocation.opening.close()
 
     async def _next_step(self) -> _Step:
         if not self._run.has_checkpointer:

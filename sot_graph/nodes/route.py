@@ -65,10 +65,6 @@ async def route(state: SotState, run: RunContext) -> Update:
             chosen = await guess.skeleton(timings, _why(decision))
         else:
             chosen = await guess.answer(begun, timings)
-    except BaseException:
-        if run.invocation.opening is not None:
-            await run.invocation.opening.close()
-        raise
     finally:
         await guess.cancel()
         if not chosen.get("skeleton"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda
 
+from sot_graph.concurrency.background_loop import create_run_task
 from sot_graph.concurrency.isolation import call_own_code, in_own_thread, run_isolated
 from sot_graph.errors import check_call
 from sot_graph.observability.redaction import Redactor
@@ -63,7 +64,7 @@ def retrieve_ahead(question: str, run: RunContext) -> Callable[[SkeletonPoint], 
     def begin(point: SkeletonPoint) -> None:
         query, about = query_for(question, point), shown_point(point, run)
         if query not in run.invocation.retrievals:
-            task = asyncio.create_task(_found(query, run, about=about, stage="expansion"))
+            task = create_run_task(_found(query, run, about=about, stage="expansion"))
             run.invocation.retrievals[query] = task
 
     return begin
@@ -71,7 +72,8 @@ def retrieve_ahead(question: str, run: RunContext) -> Callable[[SkeletonPoint], 
 
 def keep_retrievals(question: str, points: Iterable[SkeletonPoint], run: RunContext) -> None:
     """The skeleton is settled: what was begun for other titles ends."""
-    run.invocation.end_retrievals(but={query_for(question, point) for point in points})
+    if run.invocation.retrievals:
+        run.invocation.end_retrievals(but={query_for(question, point) for point in points})
 
 
 def query_for(question: str, point: SkeletonPoint) -> str:

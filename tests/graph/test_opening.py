@@ -1,11 +1,13 @@
 """An opening begun beside the skeleton: sent and pipelined, synchronous and asynchronous."""
 
 import asyncio
-from contextlib import aclosing
+import inspect
+from contextlib import aclosing, closing
 
 import pytest
 from langchain_core.messages import convert_to_openai_messages
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 
 from sot_graph import (
     AnswerReader,
@@ -16,7 +18,9 @@ from sot_graph import (
     create_sot_graph,
     measure_run,
     retry_failed_points,
+    stream_answer,
 )
+from sot_graph.state import SotState
 from sot_graph.testing import ChatRequest, Fault, Reply, SkeletonResponder, Stall, Status
 from tests.support.chat_requests import decides as decides_itself
 from tests.support.virtual_time import PacedModel, run_in_virtual_time
@@ -110,6 +114,90 @@ async def test_the_opening_is_read_while_the_skeleton_is_being_written_and_a_rea
     assert sorted(outcomes) == ["client_closed", "ok"]
 
 
+class PausingSaver(InMemorySaver):
+    """Never gets done with what stands between the skeleton and the points."""
+
+    def __init__(self):
+        super().__init__()
+        self.paused = asyncio.Event()
+
+    async def aput(self, config, checkpoint, metadata, new_versions):
+        if "skeleton" in checkpoint["channel_values"]:
+            self.paused.set()
+            await asyncio.Event().wait()
+        return await super().aput(config, checkpoint, metadata, new_versions)
+
+
+async def leave_a_stream(graph, _endpoint):
+    async with aclosing(graph.astream(ASK, stream_mode="updates")) as parts:
+        await anext(parts)
+
+
+def skeleton_is_there(log):
+    return any(one.outcome == "ok" for one in log if stage_of(one.request) == "skeleton")
+
+
+async def leave_an_answer(graph, endpoint):
+    async with aclosing(astream_answer(graph, ASK)) as chunks:
+        await anext(chunks)
+        await endpoint.wait_for_async(skeleton_is_there)
+
+
+async def leave_a_parent(graph, _endpoint):
+    parent = StateGraph(SotState).add_node("answer", graph).add_edge(START, "answer").compile()
+    async with aclosing(parent.astream(ASK, stream_mode="updates", subgraphs=True)) as parts:
+        await anext(parts)
+
+
+async def cancel_a_call(graph, _endpoint):
+    saver = PausingSaver()
+    graph.checkpointer = saver
+    running = asyncio.create_task(graph.ainvoke(ASK, {"configurable": {"thread_id": "1"}}, durability="sync"))
+    await saver.paused.wait()
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def interrupt_a_call(graph, _endpoint):
+    graph.checkpointer = InMemorySaver()
+    await graph.ainvoke(ASK, {"configurable": {"thread_id": "1"}}, interrupt_before=["expand_point"])
+
+
+def close_a_synchronous_stream(graph, _endpoint):
+    with closing(graph.stream(ASK, stream_mode="updates")) as parts:
+        next(parts)
+
+
+def close_a_synchronous_answer(graph, endpoint):
+    with closing(stream_answer(graph, ASK)) as chunks:
+        next(chunks)
+        endpoint.wait_for(skeleton_is_there)
+
+
+BETWEEN_STEPS = [
+    leave_a_stream,
+    leave_an_answer,
+    leave_a_parent,
+    cancel_a_call,
+    interrupt_a_call,
+    close_a_synchronous_stream,
+    close_a_synchronous_answer,
+]
+
+
+@pytest.mark.parametrize("leave", BETWEEN_STEPS, ids=lambda leave: leave.__name__)
+async def test_who_leaves_between_the_skeleton_and_the_points_ends_the_openings_call(endpoint, leave):
+    graph = graph_of(endpoint)
+    endpoint.faults = [Fault(Stall(after_tokens=3), is_stage("opening"))]
+    if inspect.iscoroutinefunction(leave):
+        await leave(graph, endpoint)
+    else:
+        await asyncio.to_thread(leave, graph, endpoint)
+    await endpoint.wait_for_async(lambda log: all(one.outcome for one in log), timeout=1.0)
+    outcomes = {stage_of(one.request): one.outcome for one in endpoint.requests}
+    assert (outcomes["skeleton"], outcomes["opening"]) == ("ok", "client_closed")
+
+
 async def test_a_reader_who_leaves_in_mid_opening_ends_its_call(endpoint, dispatch):
     graph = graph_of(endpoint, dispatch)
     endpoint.faults = [Fault(Stall(after_tokens=3), is_stage("opening", "point"))]
@@ -119,7 +207,7 @@ async def test_a_reader_who_leaves_in_mid_opening_ends_its_call(endpoint, dispat
             pass
 
     reading = asyncio.create_task(read())
-    await asyncio.to_thread(endpoint.wait_for, lambda log: len(log) == 5 or None)  # the points are being written, too
+    await endpoint.wait_for_async(lambda log: len(log) == 5 or None)  # the points are being written, too
     reading.cancel()
     await asyncio.wait({reading})
     outcomes = endpoint.wait_for(lambda log: [one.outcome for one in log] if all(one.outcome for one in log) else None)

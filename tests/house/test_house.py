@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_180
+MOST_LINES = 19_190
 MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -34,7 +34,7 @@ CAPABILITIES = {
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
-    "nodes/frame_parts.py": (275, 1),
+    "nodes/frame_parts.py": (265, 1),
     "retrieval": (660, 6),
     "prices.py": (90, 1),
     "skeleton/shared_prompt.py": (120, 1),
@@ -46,7 +46,7 @@ CAPABILITIES = {
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/draft_reply.py": (180, 1),
 }
-MOST_FUNCTIONS = 215
+MOST_FUNCTIONS = 217
 MOST_FILES_ON_A_PATH = 37
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
