@@ -414,11 +414,8 @@ def cited_sources(text: str, sources: Sequence[Source]) -> list[Source]:
     return [source for source in sources if numbering.knows(source)]
 
 
-def number_sources(
-    expansions: Iterable[Expansion], numbering: Numbering | None = None
-) -> tuple[list[Expansion], list[Source]]:
-    """The expansions with their citations renumbered, and the one list of their sources."""
-    numbering = Numbering() if numbering is None else numbering
+def number_sources(expansions: Iterable[Expansion], numbering: Numbering) -> list[Expansion]:
+    """The expansions with their citations renumbered over the whole answer."""
     result: list[Expansion] = []
     for expansion in expansions:
         sources = expansion.get("sources")
@@ -428,7 +425,7 @@ def number_sources(
         text = numbering.take(expansion["text"], sources)
         numbered: Any = {**expansion, "text": text, "sources": numbering.numbered(sources)}
         result.append(numbered)
-    return result, numbering.sources
+    return result
 
 
 def list_sources(sources: Iterable[Source], style: CitationStyle = "brackets") -> str:

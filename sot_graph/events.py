@@ -33,10 +33,9 @@ class RouteEvent(_Event):
 
 class _Citing(_Event, total=False):
     cites: bool
-    """Whether the points' texts may cite sources. Of what a point is written from they are known when it begins, else
-    at its end."""
+    """True if points may cite. Documents are in a point's start event, an expander's sources in its end event."""
     frame_cites: bool
-    """Whether the opening, the introduction and the conclusion may, too."""
+    """True if the opening, the introduction and the conclusion may cite, too."""
     citation_style: CitationStyle
     lists_all: bool
     """Whether sources that nothing cites have numbers, too."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 from sot_graph.citations import Numbering, list_sources, number_sources
 from sot_graph.errors import SotConfigError
@@ -77,7 +77,7 @@ class PointwiseJoin:
     ) -> str:
         """Join the expansions, in their order."""
         if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
-            expansions, _ = number_sources(expansions)
+            expansions = number_sources(expansions, Numbering())
         points = self.join_points(expansions)
         listed = {source["number"]: source for expansion in expansions for source in expansion.get("sources") or []}
         return points + self.sources + list_sources(listed[number] for number in sorted(listed)) if listed else points
@@ -107,9 +107,17 @@ def shown_expansions(expansions: Iterable[Expansion], on_point_failure: OnPointF
     return [each for each in expansions if each["status"] == "ok" or on_point_failure != "skip" or each["text"]]
 
 
+def is_pointwise(join: Join) -> TypeGuard[PointwiseJoin]:
+    """Whether points can be joined, and streamed, one by one. Not by a subclass that joins them in another way."""
+    if not isinstance(join, PointwiseJoin):
+        return False
+    own = (PointwiseJoin.__call__, PointwiseJoin.join_points)
+    return (type(join).__call__, type(join).join_points) == own
+
+
 def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[list[str] | None, str]:
     """What a stream of the answer needs to know of its join; `(None, "")` for one that needs all points."""
-    if not isinstance(join, PointwiseJoin):
+    if not is_pointwise(join):
         return None, ""
     return [join.head_of(point) for point in points], join.separator
 
@@ -144,8 +152,8 @@ def join_answer(
     frame = frame or {}
     opening = frame_text(join, frame.get("opening"), numbering)
     introduction = frame_text(join, frame.get("introduction"), numbering)
-    shown, _ = number_sources(shown_expansions(expansions, on_point_failure), numbering)
-    if isinstance(join, PointwiseJoin) and type(join).__call__ is PointwiseJoin.__call__:
+    shown = number_sources(shown_expansions(expansions, on_point_failure), numbering)
+    if is_pointwise(join):
         points, head = join.join_points(shown), join.sources
     else:  # it lists the sources as it likes
         # Copies: a join may do what it wants with them, and the result stays what it is.
@@ -163,14 +171,14 @@ def join_answer(
 
 def sources_head(join: Join) -> str:
     """What goes before the list of the sources."""
-    return join.sources if isinstance(join, PointwiseJoin) else join_markdown.sources
+    return join.sources if is_pointwise(join) else join_markdown.sources
 
 
 def frame_tail(join: Join, part: FramePart) -> str:
     """What stands after a text around the points: a mark if it breaks off."""
     if part["status"] == "ok" or not part["text"]:
         return ""
-    return join.frame_cut if isinstance(join, PointwiseJoin) else join_markdown.frame_cut
+    return join.frame_cut if is_pointwise(join) else join_markdown.frame_cut
 
 
 def frame_text(join: Join, part: FramePart | None, numbering: Numbering) -> str:

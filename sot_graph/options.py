@@ -58,7 +58,8 @@ _ABOUT: Mapping[str, str] = {
         "How often a call that failed on the way to the model is repeated, in place of the client's own retries."
     ),
     "rate_limit_patience": (
-        "Seconds that a call waits for a provider that says it is busy (429); these tries are no max_retries."
+        "Seconds that a call waits, in all, for a provider that says it is busy (429, 498, 503, 529). max_retries does "
+        "not count these attempts."
     ),
     "max_concurrency": "Model calls of this run in flight at once; empty: no limit.",
     "router_timeout": "Seconds for the router; then the question is answered directly. Empty: no limit.",

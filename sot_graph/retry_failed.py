@@ -33,7 +33,8 @@ def retry_failed_points(
 ) -> dict[str, Any]:
     """Expand the points of a thread's last run that are not `ok`, join again, and replace the answer's message.
 
-    So with an introduction and a conclusion; a conclusion is also written again where points are.
+    It does the same for the opening, the introduction and the conclusion. The conclusion is also written again if any
+    point is.
 
     Nothing else is requested: neither a skeleton nor a point that is there. It also heals a run that ended in an
     `ExpansionError` (`on_point_failure="raise"`).
@@ -57,12 +58,12 @@ def retry_failed_points(
     """
     child = _child(graph, config, node)
     if child is None:
-        healed = graph.update_state(*_healed(graph, graph.get_state(config)))
-        return dict(graph.invoke(None, _watched(config, healed), context=context))
+        healed = graph.update_state(*_update_without_failures(graph, graph.get_state(config)))
+        return dict(graph.invoke(None, _with_callbacks(config, healed), context=context))
     name, subgraph, childs_config = child
-    kept = _kept(graph.get_state(childs_config), name)
-    retry = subgraph.invoke(_given(kept), _watched(config), context=_context(kept, context))
-    result, childs_update, parents_update = _merged(kept, retry, graph)
+    kept = _finished_run(graph.get_state(childs_config), name)
+    retry = subgraph.invoke(_retry_input(kept), _with_callbacks(config), context=_context(kept, context))
+    result, childs_update, parents_update = _merge_retry(kept, retry, graph)
     graph.update_state(childs_config, childs_update, as_node=JOIN)
     graph.update_state(config, parents_update, as_node=name.partition("|")[0])
     return result
@@ -74,18 +75,18 @@ async def aretry_failed_points(
     """The same as `retry_failed_points`, asynchronously."""
     child = _child(graph, config, node)
     if child is None:
-        healed = await graph.aupdate_state(*_healed(graph, await graph.aget_state(config)))
-        return dict(await graph.ainvoke(None, _watched(config, healed), context=context))
+        healed = await graph.aupdate_state(*_update_without_failures(graph, await graph.aget_state(config)))
+        return dict(await graph.ainvoke(None, _with_callbacks(config, healed), context=context))
     name, subgraph, childs_config = child
-    kept = _kept(await graph.aget_state(childs_config), name)
-    retry = await subgraph.ainvoke(_given(kept), _watched(config), context=_context(kept, context))
-    result, childs_update, parents_update = _merged(kept, retry, graph)
+    kept = _finished_run(await graph.aget_state(childs_config), name)
+    retry = await subgraph.ainvoke(_retry_input(kept), _with_callbacks(config), context=_context(kept, context))
+    result, childs_update, parents_update = _merge_retry(kept, retry, graph)
     await graph.aupdate_state(childs_config, childs_update, as_node=JOIN)
     await graph.aupdate_state(config, parents_update, as_node=name.partition("|")[0])
     return result
 
 
-def _watched(config: RunnableConfig, thread: RunnableConfig | None = None) -> RunnableConfig:
+def _with_callbacks(config: RunnableConfig, thread: RunnableConfig | None = None) -> RunnableConfig:
     """A thread's config with the callbacks, tags and metadata that the caller gave; without a thread, only these."""
     own = {key: value for key, value in config.items() if key != "configurable"}
     return {**own, **(thread or {})}  # type: ignore[typeddict-item]
@@ -131,7 +132,7 @@ def _subgraph(graph: AnyGraph, node: str | None) -> tuple[str, Any]:
     return wanted[0], known[wanted[0]]
 
 
-def _kept(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
+def _finished_run(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
     """What is kept of the run that is to be mended. One that is before its points has nothing of its own there."""
     waiting = set(snapshot.next)
     if REVIEW_SKELETON in waiting:
@@ -153,9 +154,9 @@ def _kept(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
     return values
 
 
-def _healed(graph: AnyGraph, snapshot: StateSnapshot) -> tuple[RunnableConfig, dict[str, Any], str]:
+def _update_without_failures(graph: AnyGraph, snapshot: StateSnapshot) -> tuple[RunnableConfig, dict[str, Any], str]:
     """For `update_state`: as if only what is good had been written. The rest is fanned out again, by its needs."""
-    kept = _kept(snapshot, "this graph")
+    kept = _finished_run(snapshot, "this graph")
     good = [expansion for expansion in kept["expansions"] if expansion["status"] == "ok"]
     frame = {name: part for name, part in kept.get("frame", {}).items() if part["status"] == "ok"}
     if len(good) < len(kept["skeleton"]):  # a conclusion is written from all points
@@ -165,7 +166,7 @@ def _healed(graph: AnyGraph, snapshot: StateSnapshot) -> tuple[RunnableConfig, d
     return snapshot.config, update, REVIEW_SKELETON if REVIEW_SKELETON in graph.nodes else DRAFT_SKELETON
 
 
-def _given(kept: Mapping[str, Any]) -> dict[str, Any]:
+def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
     """A child's kept state as the input of a run that writes only what is missing."""
     # The messages are those from before the answer: the same question after them has the same ids.
     messages = [message for message in kept.get("messages", []) if message.id != kept["answer_id"]]
@@ -185,7 +186,7 @@ def _context(kept: Mapping[str, Any], context: Any) -> dict[str, Any]:
     return {"sot": {**context_changes(context, embedded=False), "frame": kept["wanted_frame"]}}
 
 
-def _merged(
+def _merge_retry(
     kept: Mapping[str, Any], retry: Mapping[str, Any], graph: AnyGraph
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """A child's retry, a run of its own, as a part of the run that it mends.

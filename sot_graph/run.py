@@ -102,8 +102,8 @@ class Invocation:
     skeleton_call: tuple[object, list[BaseMessage]] | None = None
     """`(inputs, messages)`: the messages that start every point's prompt, made once, and what they were made from."""
     shared_turn: Any = None
-    """The content of the user's turn that ends what the prompts of skeleton and points share, where a provider keeps
-    that: each call marks it. `None`: it isn't worth a mark."""
+    """All prompts of a run begin alike, up to this user message: each call sets the provider's cache mark at its end.
+    `None`: caching is off, or the prompt is too short."""
     is_grounded: bool = False
     """Whether the answer rests on documents, be it that none was found."""
     shared_text: tuple[Material, str] | None = None
@@ -160,9 +160,6 @@ class _Invocations:
             if ended and self._by_key.get(key) is invocation:
                 del self._by_key[key]
 
-    def __len__(self) -> int:
-        return len(self._by_key)
-
 
 _invocations = _Invocations()
 
@@ -184,7 +181,8 @@ class RunContext:
         listeners: Who hears the run's messages: handlers of `stream_mode="messages"` and of event streams.
         in_graph: Whether LangGraph runs the node. It doesn't in a test of a node alone.
         threaded: Whether the graph runs synchronously. LangGraph then runs nodes in threads.
-        is_transient: Whether the graph's state goes with this run: in a parent, where it is no thread of its own.
+        is_transient: Whether LangGraph drops the graph's state when the parent's node ends: in a subgraph that keeps no
+            checkpoints of its own.
         meter: Counts the calls and tokens of this execution.
         ended: Set by the run's last node, so that the run is forgotten.
         trace: Says what the node's run in the trace, and the graph's, is about.
@@ -208,7 +206,7 @@ class RunContext:
     trace: NodeTrace = field(kw_only=True)
 
     def emit(self, event: SotEvent) -> None:
-        """Tell an event to those who listen: to the `custom` stream, and to the run's messages."""
+        """Send an event to the `custom` stream and to the run's messages. An opening may hold it back or drop it."""
         if self.invocation.opening is not None and not self.invocation.opening.passes(event):
             return
         if self.write is not _write_nothing:

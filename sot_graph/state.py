@@ -208,7 +208,7 @@ class SotState(TypedDict, total=False):
 
     schema_version: int
     run_key: str
-    """Finds this run's clock and limits in the process that runs it (`runs.py`)."""
+    """Finds this run's clock and limits in the process that runs it (`Invocation` in `run.py`)."""
     asked: str
     """The question, cleaned, wherever it came from."""
     material: Material | None

@@ -74,7 +74,7 @@ class _AboutSource(TypedDict, total=False):
     id: str
     """What the point's text may cite it by, beside its place in the point's list."""
     place: int
-    """The number that the point's text cites it by, where that isn't its place in the point's list."""
+    """The number by which the point's text cites this source. If it is missing: its position in the list, from 1."""
     page: int | str
     page_content: str
     """Of a document: its text, shortened."""

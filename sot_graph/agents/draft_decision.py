@@ -1,7 +1,8 @@
 """The call of an agent's model that may draft: what becomes of its reply.
 
-One reply is either the model's own turn (calls of tools, a short answer) or the skeleton of a long answer. What the
-model is told for that, and how the two are told apart, is as in the graph (`SotPrompts.draft_or_answer`, `DraftReply`).
+One reply is either the model's own turn (calls of tools, a short answer) or the skeleton of a long answer. The prompt
+is the graph's (`SotPrompts.draft_or_answer`), and so is the form that tells the two apart (`SkeletonForm`). This module
+buffers whole messages, because an agent's reply may call tools; `DraftReply` buffers text.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class ModelReply(RunnablePart):
         """The same, asynchronously: on an event loop, a reply that is late is cancelled."""
         if self.runnable is self._loop_model.model:
             # LangChain's own client may be that of an earlier loop: the first try would arrive, fail, and be paid.
-            self.runnable = await self._loop_model.here()
+            self.runnable = await self._loop_model.for_running_loop()
         async with aclosing(super().apieces()) as reply:
             try:
                 while True:

@@ -46,7 +46,7 @@ _SETTINGS_OF_TOOLS = frozenset({"parallel_tool_calls", "strict", "tool_choice", 
 """Providers refuse them in a call without tools, such as a point's."""
 _MOST_DECISIONS = 256
 _MOST_MODELS = 16
-_works: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=False)
+_is_nested: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=False)
 """Whether one around this one has the model's call: two of them would each ask for a skeleton of the other's answer."""
 
 
@@ -154,7 +154,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
     def _begin(self, request: ModelRequest[Any]) -> AgentTurn | None:
         """What is to be answered. `None`: the call is left alone."""
-        if _works.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
+        if _is_nested.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
             return None
         messages, position = request.messages, last_human(request.messages)
         if position is None or not (question := str(messages[position].text).strip()):
@@ -254,8 +254,8 @@ def _kept(values: dict[K, V], key: K, make: Callable[[], V], most: int) -> V:
 
 @contextmanager
 def _at_work() -> Iterator[None]:
-    token = _works.set(True)
+    token = _is_nested.set(True)
     try:
         yield
     finally:
-        _works.reset(token)
+        _is_nested.reset(token)

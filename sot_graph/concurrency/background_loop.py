@@ -167,8 +167,8 @@ def create_run_task(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
-def run_in_own_thread(coroutine: Coroutine[Any, Any, T]) -> T:
-    """`run_sync` for a thread that one of the library's loops has started and doesn't wait for: any loop is free."""
+def run_sync_from_worker(coroutine: Coroutine[Any, Any, T]) -> T:
+    """`run_sync` for a worker thread. No loop of the library waits for such a thread, so it may use the first one."""
     _depth.set(0)
     return run_sync(coroutine)
 

@@ -91,7 +91,7 @@ class ModelCall:
         *,
         on_text: Callable[[str], None] | None = None,
         prepare: Binder | None = None,
-        on_attempt: Callable[[int], None] | None = None,
+        on_attempt: Callable[[], None] | None = None,
     ) -> Reply:
         """Ask, and ask again where the way to the model failed and that can help.
 
@@ -99,24 +99,24 @@ class ModelCall:
             messages: The prompt, or what makes it when the call's turn has come: thousands may wait for theirs.
             on_text: Streams the reply: called with each piece as it comes, be it text or a tool call's arguments.
             prepare: Binds tools or a response format to the model.
-            on_attempt: Called as each attempt begins, with 1, 2, ...
+            on_attempt: Called as each attempt begins.
 
         Raises:
             BrokenStreamError: A streamed reply broke off after text of it had been passed on.
             Exception: The provider's own, when the attempts are used up or can't help.
         """
-        attempt = 1
         retry_policy = RetryPolicy(self.run.options)
         most_chars.set(self.run.options.max_reply_chars)
         redactor = self.redactor
-        has_left = False
+        uses_threads = False
+        wait: float | None
         while True:
             if on_attempt is not None:
-                on_attempt(attempt)
+                on_attempt()
             try:
                 async with self.run.slot(), self.model.gate:
                     asked = self.model.shape(self._marked(messages() if callable(messages) else messages))
-                    runnable = await self.model.here()
+                    runnable = await self.model.for_running_loop()
                     if prepare is not None:
                         runnable = prepare(runnable)
                     runnable, config, settings = unbound(runnable, self.config, self.settings)
@@ -141,15 +141,15 @@ class ModelCall:
             except Exception as error:
                 redactor.failure(error)
                 self.run.meter.add_tokens(self.stage, usage_of_failure(error), price=self.model.price)
-                if leaves := is_of_another_loop(error) and not has_left:
-                    has_left = True
-                    self.model.leave_loop()
-                wait = 0.0 if leaves else retry_policy.wait_after(error)
+                if is_of_another_loop(error) and not uses_threads:
+                    uses_threads, wait = True, 0.0  # no failure of the provider: it is asked again at once
+                    self.model.use_threads_from_now_on()
+                else:
+                    wait = retry_policy.wait_after(error)
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
             await asyncio.sleep(wait)
-            attempt += 1
 
     @property
     def redactor(self) -> Redactor:

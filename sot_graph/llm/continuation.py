@@ -22,7 +22,7 @@ _LONGEST_OVERLAP = 200
 
 
 async def go_on(
-    call: ModelCall, prompt: Prompt, written: str, *, on_attempt: Callable[[int], None] | None = None
+    call: ModelCall, prompt: Prompt, written: str, *, on_attempt: Callable[[], None] | None = None
 ) -> tuple[str, Reply]:
     """Have the model go on from what it has written.
 

@@ -34,7 +34,7 @@ from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import is_library_loop
 from sot_graph.concurrency.call_limiter import CallGate
 from sot_graph.llm.prompt_cache import PromptCache
-from sot_graph.llm.reply_bounds import ENCODING, beginning_of, bound_body, http, is_cut
+from sot_graph.llm.reply_bounds import ENCODING, beginning_of, bound_body, is_cut, openai_httpx
 from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.prices import ModelPrice
@@ -84,7 +84,7 @@ class LoopModel:
         self.thinks_unopened: bool | None = None
         """Whether its last reply began with a thought that only a closing tag ends; `None`: there was no reply yet."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
-        """Whether it says of each reply why that ended: one that ends without is then half of one."""
+        """Whether this model tells a finish reason. A reply without one is then taken for one that broke off."""
         self.refused_modes: set[str] = set()
         """The ways to hand over a schema that its provider has refused."""
         self.prompt_cache = PromptCache.of(model)
@@ -98,7 +98,7 @@ class LoopModel:
         """Reset the lock only. The copies belong to event loops, and a forked child has its own loops."""
         self._lock = threading.Lock()
 
-    def leave_loop(self) -> None:
+    def use_threads_from_now_on(self) -> None:
         """The model's client turned out to be bound to another loop: from now on, threads call it."""
         self._threads_only = True
         self._copies.pop(asyncio.get_running_loop(), None)
@@ -110,8 +110,8 @@ class LoopModel:
         self.thinks_unopened = thinks_unopened
         self.tells_endings = ending is not None
 
-    async def here(self) -> Runnable[Any, Any]:
-        """The model to use on the running loop."""
+    async def for_running_loop(self) -> Runnable[Any, Any]:
+        """The model whose client belongs to the running event loop."""
         loop = asyncio.get_running_loop()
         copy = self._copies.get(loop)
         if copy is None:
@@ -179,14 +179,16 @@ def _http_client(model: BaseChatOpenAI) -> Any:
     and the OpenAI client's adapter passes no socket options on: who asks for these gets httpx2's own transport.
     """
     most = _connection_limit()
-    limits = http.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS)
+    limits = openai_httpx.Limits(
+        max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS
+    )
     proxy = model.openai_proxy
     bounds: Any = {"event_hooks": {"response": [bound_body]}, "headers": {"Accept-Encoding": ENCODING}}
     if model.http_socket_options:
-        transport = http.AsyncHTTPTransport(
+        transport = openai_httpx.AsyncHTTPTransport(
             verify=_ssl_context(),
             limits=limits,
-            proxy=http.Proxy(proxy) if proxy else None,
+            proxy=openai_httpx.Proxy(proxy) if proxy else None,
             socket_options=list(model.http_socket_options),
         )
         return openai.DefaultAsyncHttpxClient(transport=transport, **bounds)
@@ -198,7 +200,7 @@ def _http_client(model: BaseChatOpenAI) -> Any:
 @cache
 def _ssl_context() -> ssl.SSLContext:
     """Loading the certificates takes 50 ms of a core: once a process, not once a client."""
-    context: ssl.SSLContext = http.create_ssl_context()
+    context: ssl.SSLContext = openai_httpx.create_ssl_context()
     return context
 
 
@@ -296,15 +298,19 @@ def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
 
 def _fast_client(client: openai.AsyncOpenAI) -> Any:
-    """An OpenAI client with other chat completions. A `ChatOpenAI` takes it as its `root_async_client`."""
+    """A proxy in front of an OpenAI client: a `ChatOpenAI` takes it as its `root_async_client`.
+
+    It answers what LangChain calls of `chat.completions`: `create`, `stream`, and `create` and `parse` of
+    `with_raw_response`. Whatever else a new LangChain calls reaches the real client.
+    """
     completions = _Completions(client)
     # LangChain streams a reply to a schema by `beta`.
-    beta = _Over(client.beta, chat=_Over(client.beta.chat, completions=completions))
-    return _Over(client, chat=_Over(client.chat, completions=completions), beta=beta)
+    beta = _Proxy(client.beta, chat=_Proxy(client.beta.chat, completions=completions))
+    return _Proxy(client, chat=_Proxy(client.chat, completions=completions), beta=beta)
 
 
-class _Over:
-    """An object, but for some of its attributes."""
+class _Proxy:
+    """Passes on every attribute of `below`, but for those that are given here."""
 
     def __init__(self, below: Any, **own: Any) -> None:
         self._below = below
@@ -314,7 +320,7 @@ class _Over:
         return getattr(self._below, name)
 
 
-class _Completions(_Over):
+class _Completions(_Proxy):
     """What LangChain's models call of `chat.completions`; the rest is the client's own."""
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
@@ -334,7 +340,7 @@ class _Completions(_Over):
         return _Pieces(_post(self._client, asked, stream=True))
 
 
-class _WithRawResponse(_Over):
+class _WithRawResponse(_Proxy):
     """The same, for those who want the response's headers too. LangChain asks for whole replies here."""
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
@@ -365,7 +371,7 @@ async def _post(client: openai.AsyncOpenAI, asked: Mapping[str, Any], *, stream:
     if timeout is not not_given:
         options["timeout"] = timeout
     if not stream:
-        return await client.post("/chat/completions", cast_to=http.Response, body=body, options=options)
+        return await client.post("/chat/completions", cast_to=openai_httpx.Response, body=body, options=options)
     kind = openai.AsyncStream[object]
     return await client.post(
         "/chat/completions", cast_to=object, body=body, options=options, stream=True, stream_cls=kind
@@ -403,7 +409,7 @@ def _keep_counts(data: Any) -> None:
                 held[name] = int(value)
 
 
-class _TypedCompletions(_Over):
+class _TypedCompletions(_Proxy):
     """The client's own, whose streamed replies count in numbers of tokens only."""
 
     async def create(self, **asked: Any) -> Any:
@@ -411,7 +417,7 @@ class _TypedCompletions(_Over):
         return _TypedPieces(reply) if asked.get("stream") else reply
 
 
-class _TypedPieces(_Over):
+class _TypedPieces(_Proxy):
     async def __aenter__(self) -> Self:
         return self
 

@@ -16,8 +16,10 @@ from typing import Any
 import openai
 from pydantic_core import from_json
 
-http: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__]
-"""What the OpenAI client stands on: httpx with version 2, httpx2 with version 3. Here they are used alike."""
+openai_httpx: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__module__]
+"""A workaround: the module that the installed OpenAI client is built on, found as the module of its base class.
+
+It is httpx with version 2 of the client, httpx2 with version 3. What is used of it here is alike in both."""
 
 most_chars: ContextVar[int | None] = ContextVar("most_chars", default=None)
 """The longest text that the running call may get; `None`: no bound."""
@@ -41,7 +43,7 @@ async def bound_body(response: Any) -> None:
         return
     if encoding not in {"identity", "gzip", "x-gzip"}:
         message = f"the reply came as {encoding[:20]!r}, which was not asked for"
-        raise http.DecodingError(message, request=response.request)
+        raise openai_httpx.DecodingError(message, request=response.request)
     if "content-encoding" in response.headers:
         del response.headers["content-encoding"]
     unpacker = None if encoding == "identity" else zlib.decompressobj(_GZIP)
@@ -67,7 +69,7 @@ def beginning_of(body: bytes) -> Any:
     return data
 
 
-class _BoundedBody(http.AsyncByteStream):  # type: ignore[misc]
+class _BoundedBody(openai_httpx.AsyncByteStream):  # type: ignore[misc]
     def __init__(self, response: Any, unpacker: Any, most: int) -> None:
         self._response = response
         self._below = response.stream
@@ -97,7 +99,7 @@ class _BoundedBody(http.AsyncByteStream):  # type: ignore[misc]
             try:
                 piece = self._unpacker.decompress(packed, _PIECE)
             except zlib.error as error:
-                raise http.DecodingError(str(error), request=self._response.request) from error
+                raise openai_httpx.DecodingError(str(error), request=self._response.request) from error
             yield piece
             packed = self._unpacker.unconsumed_tail
             is_more = bool(packed) or len(piece) == _PIECE

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from sot_graph.options import SotOptions
 
 _FIRST_BUSY_WAIT = 1.0
-_FIRST_FLOOR = 0.1
-"""Seconds that are waited at least, then twice as many, and so on: a provider that says "now" again and again, or names
-a date that is past, is not asked in a storm."""
+_SHORTEST_BUSY_WAIT = 0.1
+"""The shortest wait for a busy provider, in seconds, doubled each time: `Retry-After` may be 0, or in the past."""
 _LONGEST_BUSY_WAIT = 30.0
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 8.0
@@ -27,7 +26,7 @@ _LONGEST_WAIT = 8.0
 
 @dataclass(slots=True)
 class RetryPolicy:
-    """How long one call goes on trying.
+    """How long one call goes on trying. LangGraph has a class of this name, too, for nodes.
 
     Args:
         options: For the retries, and the patience with a busy provider.
@@ -45,13 +44,16 @@ class RetryPolicy:
             return None
         wait = retry_after_seconds(error)
         if meaning == "busy":
-            # The provider is busy, and asking later is what it wants. That is no failure of the call.
+            # The provider asks to be asked later. `max_retries` doesn't count these attempts: the time bounds them.
             self._times_busy += 1
             doubled = 2.0 ** min(self._times_busy - 1, 16)
-            if wait is None:
-                wait = min(_LONGEST_BUSY_WAIT, _FIRST_BUSY_WAIT * doubled)
-            wait = max(wait, min(_LONGEST_BUSY_WAIT, _FIRST_FLOOR * doubled))
+            is_told = wait is not None
+            wait = min(_LONGEST_BUSY_WAIT, _FIRST_BUSY_WAIT * doubled) if wait is None else wait
+            wait = max(wait, min(_LONGEST_BUSY_WAIT, _SHORTEST_BUSY_WAIT * doubled))
             wait += min(wait * 0.25, 1.0) * random.random()  # never sooner than it says
+            left = self.options.rate_limit_patience - self._waited
+            if not is_told and left >= _FIRST_BUSY_WAIT:  # the last attempt is made when the time is over
+                wait = min(wait, left)
         else:
             self._failures += 1
             if self._failures > self.options.max_retries:

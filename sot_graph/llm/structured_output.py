@@ -166,7 +166,8 @@ class _Exchange:
     repair: Callable[[str], str | None] | None
     on_text: Callable[[str], None] | None
     as_it_stands: Sequence[BaseMessage] | None = None
-    """The prompt that is sent in place of instructor's, which begins with a schema: no other call of a run does."""
+    """Our own messages, sent in place of instructor's. Instructor puts a schema first, and then the provider's prompt
+    cache would not serve the points' calls."""
     instructors_length: int = 0
     """Messages of instructor's own prompt. What comes behind them asks again."""
     replies: list[str] = field(default_factory=list)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from sot_graph.events import FrameEndEvent, PointEndEvent
-from sot_graph.joiners import PointwiseJoin, frame_tail, heads_and_separator, shown_expansions
+from sot_graph.joiners import frame_tail, heads_and_separator, is_pointwise, shown_expansions
 
 if TYPE_CHECKING:
     from sot_graph.events import SkeletonDeltaEvent, SkeletonEvent, SotEvent
@@ -66,7 +66,7 @@ def announce_point_end(expansion: Expansion, run: RunContext) -> None:
         index=expansion["index"],
         status=expansion["status"],
         shown=is_ok or bool(shown_expansions([expansion], run.options.on_point_failure)),
-        tail="" if is_ok or not isinstance(join, PointwiseJoin) else join.tail_of(expansion),
+        tail="" if is_ok or not is_pointwise(join) else join.tail_of(expansion),
     )
     if expansion.get("truncated"):
         ended["truncated"] = True

@@ -27,7 +27,7 @@ from sot_graph.types import ChatTurn, FinishReason, FramePart, Material, StageTi
 from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.model_source import ModelSource
-from sot_graph.writing.writer import TextDraft, write_something
+from sot_graph.writing.writer import TextDraft, write_or_explain
 
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent
@@ -114,7 +114,7 @@ async def write_directly(
     nothing, end = None, ""
     try:
         async with asyncio.timeout(run.seconds_left(None)) as timer:
-            nothing = await write_something(source, draft, call)
+            nothing = await write_or_explain(source, draft, call)
     except Exception as error:
         if is_callers_to_fix(error):
             message = f"The model refused the call: {explain(error)}. Check the key, the model's name and the base URL."

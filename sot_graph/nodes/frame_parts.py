@@ -74,7 +74,7 @@ def _concluded(payload: Mapping[str, Any], basis: Mapping[str, Any], run: RunCon
     if expansions is None and (read := state_reader(run.config)) is not None:
         expansions = current_expansions(read(["skeleton", "expansions"]))
     shown = shown_expansions(expansions or [], run.options.on_point_failure)
-    numbered, _ = number_sources(shown, numbering_of(run))
+    numbered = number_sources(shown, numbering_of(run))
     if basis.get("material") is not None:
         numbered = [
             Expansion(**{**one, "text": without_citations(one["text"], one.get("sources") or [])}) for one in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -14,7 +15,7 @@ from sot_graph.errors import ExpansionError
 from sot_graph.joiners import JoinedAnswer, join_answer
 from sot_graph.nodes.trace_summary import describe_result
 from sot_graph.state import SotState, current_expansions, merge_timings
-from sot_graph.streaming.live_message import leave_unshown
+from sot_graph.streaming.live_message import mark_as_shown
 from sot_graph.types import Expansion, FinishReason, StageTiming
 from sot_graph.usage import usage_metadata
 
@@ -32,7 +33,8 @@ async def join(state: SotState, run: RunContext) -> Update:
     expansions, frame = current_expansions(state), state.get("frame", {})
     if len(expansions) < len(state["skeleton"]):
         return {}
-    on_point_failure, graph = run.options.on_point_failure, run.graph
+    on_point_failure, about = run.options.on_point_failure, (run.graph.join, state["asked"], state["skeleton"])
+    make_answer = partial(join_answer, *about, expansions, on_point_failure, frame=frame, numbering=numbering_of(run))
     try:
         _raise_if_wanted(expansions, on_point_failure)
     except ExpansionError as error:
@@ -43,15 +45,7 @@ async def join(state: SotState, run: RunContext) -> Update:
         describe_result(state, run, has_answer=False)
         error.usage = state["usage"]
         if on_point_failure == "mark":
-            error.answer = join_answer(
-                graph.join,
-                state["asked"],
-                state["skeleton"],
-                expansions,
-                "mark",
-                frame=frame,
-                numbering=numbering_of(run),
-            ).text
+            error.answer = make_answer().text
             run.emit({"type": "sot.answer", "answer": error.answer})
         raise
     parts = run.frame_parts
@@ -64,15 +58,7 @@ async def join(state: SotState, run: RunContext) -> Update:
     cut += [f"the {name}" for name in parts if frame.get(name, {}).get("truncated")]
     if cut:
         _log_cuts(cut, run)
-    joined = join_answer(
-        graph.join,
-        state["asked"],
-        state["skeleton"],
-        expansions,
-        on_point_failure,
-        frame=frame,
-        numbering=numbering_of(run),
-    )
+    joined = make_answer()
     timing = StageTiming(start=start, end=run.elapsed())
     finish_reason: FinishReason = "length" if cut else "stop"
     update = finish_run(state, run, joined, finish_reason, state["usage"], {"join": timing})
@@ -143,7 +129,7 @@ def finish_run(
     )
     asked = [HumanMessage(state["asked"], id=state["question_id"])] if state["question_id"] else []
     if run.listeners:
-        leave_unshown(asked, run)
+        mark_as_shown(asked, run)
     if run.invocation.live is not None:
         run.invocation.live.end(message)
     update: Update = {

@@ -18,7 +18,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
-from sot_graph.concurrency.background_loop import run_in_own_thread
+from sot_graph.concurrency.background_loop import run_sync_from_worker
 from sot_graph.joiners import JoinedAnswer
 from sot_graph.nodes import EXPAND_POINT
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_route, announce_skeleton
@@ -181,7 +181,7 @@ class _Pipeline:
         return step
 
     async def _step(self, _index: int) -> _Step:
-        """The next point that isn't known yet: those of an earlier process never come by here."""
+        """Draft up to the next point. On a resume LangGraph returns the stored points without calling this."""
         if self._drafting is None:
             if not self._points:  # where the draft decides, it is heard once it is known that there are points
                 is_decided = not self._run.graph.draft_decides
@@ -289,6 +289,6 @@ class _Pipeline:
             return langgraph_task(name=name)(work)(argument)  # type: ignore[arg-type]
 
         def in_thread(argument: Any) -> Any:
-            return run_in_own_thread(work(argument))
+            return run_sync_from_worker(work(argument))
 
         return asyncio.wrap_future(langgraph_task(name=name)(in_thread)(argument))  # type: ignore[arg-type]

@@ -98,12 +98,16 @@ class _ReviewPending(GraphInterrupt):
 
 
 def _latest_answer(asked: dict[str, Any]) -> Any:
-    """The newest answer. LangGraph keeps the earlier ones, which were refused, and gives them again in their order."""
-    answer = interrupt(asked)
+    """The newest answer of the reviewer.
+
+    On a resume LangGraph runs the node again, and each call of `interrupt` returns the next stored answer. Those before
+    the last were refused.
+    """
+    answer = interrupt(asked)  # without any answer the run stops here
     while True:
         try:
             answer = interrupt(asked)
-        except GraphInterrupt:  # there is no further one
+        except GraphInterrupt:  # there is no further answer
             return answer
 
 

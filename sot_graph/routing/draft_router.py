@@ -35,7 +35,7 @@ class DraftRouter(BaseRouter):
     async def decide(
         self, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
     ) -> RouteDecision:
-        """Send every question to the call that drafts: an agent's model decides there."""
+        """Never called: graphs and the middleware handle this router themselves. With it, it is one of ours."""
         return RouteDecision("skeleton", "the drafting call decides")
 
     def as_edge(self, targets: Mapping[RouteName, str]) -> NoReturn:

@@ -143,7 +143,8 @@ class Drafter:
         """The points that are given out early, where they are."""
         self._glimpses = None if on_glimpse is None else EarlyPoints(self._new_sieve, self._most, on_glimpse, ())
         self._refused_mode: str | None = None
-        """The way to hand over a schema that was refused. It is the model's once a list could be had instead."""
+        """The structured mode that the provider refused. The model remembers it once the list format has worked, which
+        proves that the schema was to blame."""
         self._first_format: str = run.options.skeleton_format
         self._timer: asyncio.Timeout | None = None
         """The limit of the whole drafting, while it runs."""

@@ -300,7 +300,11 @@ class PointSieve:
         return point
 
     def _number(self, text: str) -> int:
-        """What number this title would have: a list that goes on from another begins anew, or doesn't."""
+        """The number that the model probably put before this title.
+
+        Asked for the rest of a list, it counts from 1 again or goes on counting. If the text begins with the first of
+        the two, that is taken: "1" also fits "12.", which does no harm.
+        """
         begins = f"{self._place - self._first}"
         return self._place - self._first if text.lstrip(_MARKS_BEFORE_NUMBER).startswith(begins) else self._place
 

@@ -47,7 +47,7 @@ def follow_live(run: RunContext, given: Sequence[BaseMessage] = ()) -> None:
         run: The node's execution.
         given: The messages that the run was given. Nobody is shown them.
     """
-    leave_unshown(given, run)
+    mark_as_shown(given, run)
     if run.invocation.live is not None:
         run.invocation.live.remind(run.config)
     elif run.invocation.begun_here:
@@ -61,10 +61,12 @@ def begin_live_message(run: RunContext) -> None:
         run.invocation.live = LiveMessage(run.listeners, run.config, run.answer_id)
 
 
-def leave_unshown(messages: Sequence[BaseMessage], run: RunContext) -> None:
-    """Have messages that a node of ours returns beside the answer not be shown: what people said is no answer.
+def mark_as_shown(messages: Sequence[BaseMessage], run: RunContext) -> None:
+    """Keep messages that a node returns beside the answer out of `stream_mode="messages"`.
 
-    LangGraph shows each message that a node returns, unless it has been shown, or the node got it. So it is told that.
+    LangGraph streams every message that a node returns, but for those that the node got as its input. A workaround,
+    since there is no public way: this reports a node run whose input these messages are, and ends it with an error that
+    LangGraph ignores.
     """
     listeners = [each for each in run.listeners if not isinstance(each, AsyncCallbackHandler)]
     if messages and listeners and run.options.messages == "answer":

@@ -79,10 +79,9 @@ class ExpanderSource:
             Exception: It failed, or gave what is no text.
         """
         retries = RetryPolicy(self._run.options)
-        attempt = 1
         while True:
             draft.restart()
-            draft.begin_attempt(attempt)
+            draft.begin_attempt()
             try:
                 async with self._run.slot():
                     return await self._try(draft)
@@ -105,7 +104,6 @@ class ExpanderSource:
                     raise self._named(error) from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
             await asyncio.sleep(wait)
-            attempt += 1
 
     async def _try(self, draft: TextDraft) -> None:
         if streams_text(self._expander):

@@ -131,7 +131,7 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
                 source = ModelSource(call, section.messages)
             else:
                 source = ExpanderSource(graph.expander, expander_input, section.messages(), call)
-            why = await write_something(source, draft, call)
+            why = await write_or_explain(source, draft, call)
         status = "failed" if why else "ok"
     except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
         status, why = _failure(error, options, limit if timer.expired() else None)
@@ -168,7 +168,7 @@ async def _look_up(section: Section, run: RunContext) -> tuple[str | None, str |
     return key, kept
 
 
-async def write_something(source: TextSource, draft: TextDraft, call: ModelCall) -> str | None:
+async def write_or_explain(source: TextSource, draft: TextDraft, call: ModelCall) -> str | None:
     """Have a text written, and once more if there is no word in it.
 
     Returns:
@@ -234,7 +234,7 @@ class TextDraft:
         self.cleaner = self._make_cleaner()
         self.sources = ()
 
-    def begin_attempt(self, _number: int) -> None:
+    def begin_attempt(self) -> None:
         """A call begins, whatever its number within one try."""
         self._attempts += 1
         if self._on_attempt is not None:

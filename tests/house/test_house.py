@@ -46,7 +46,7 @@ CAPABILITIES = {
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/draft_reply.py": (180, 1),
 }
-MOST_FUNCTIONS = 217
+MOST_FUNCTIONS = 219
 MOST_FILES_ON_A_PATH = 37
 MOST_SEAMS = 6
 LONGEST_MODULE = 480

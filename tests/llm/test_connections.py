@@ -95,7 +95,7 @@ def chat(address, scheme="http", **settings):
 
 
 async def ask(model):
-    return str((await (await model.here()).ainvoke(ASK)).text)
+    return str((await (await model.for_running_loop()).ainvoke(ASK)).text)
 
 
 async def test_one_call_after_another_uses_the_same_connection(server):
@@ -186,7 +186,7 @@ async def test_a_connection_that_the_server_has_closed_is_not_used_again():
 def test_the_end_of_the_loop_closes_what_is_in_use_too():
     async def leave_one_open(address):
         model = LoopModel(chat(address))
-        chunks = (await model.here()).astream(ASK)
+        chunks = (await model.for_running_loop()).astream(ASK)
         await anext(chunks)
 
     async def main():

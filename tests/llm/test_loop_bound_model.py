@@ -140,7 +140,7 @@ def test_a_join_may_invoke_a_graph_of_its_own():
 
 
 async def ask(model: LoopModel) -> str:
-    reply = await (await model.here()).ainvoke(ASK)
+    reply = await (await model.for_running_loop()).ainvoke(ASK)
     return str(reply.text)
 
 
@@ -236,8 +236,8 @@ def test_a_model_that_has_served_many_loops_keeps_no_client_of_theirs(endpoint: 
 async def test_a_loop_gets_one_copy_and_the_callers_model_stays_untouched(endpoint: SimulatedEndpoint):
     chat = endpoint.chat_model(max_retries=4)
     model = LoopModel(chat)
-    copy: Any = await model.here()
-    assert await model.here() is copy
+    copy: Any = await model.for_running_loop()
+    assert await model.for_running_loop() is copy
     assert copy is not chat
     assert copy.root_async_client.max_retries == 0
     assert chat.root_async_client.max_retries == 4
@@ -246,7 +246,7 @@ async def test_a_loop_gets_one_copy_and_the_callers_model_stays_untouched(endpoi
 async def test_what_is_bound_to_a_model_stays_bound(endpoint: SimulatedEndpoint):
     bound = endpoint.chat_model().bind(max_tokens=1).with_config(tags=["mine"])
     model = LoopModel(bound)
-    copy: Any = await model.here()
+    copy: Any = await model.for_running_loop()
     assert copy.config["tags"] == ["mine"]
     await copy.ainvoke(ASK)
     assert endpoint.requests[0].request.max_tokens == 1
@@ -261,4 +261,4 @@ async def test_a_callers_own_http_client_is_kept(endpoint: SimulatedEndpoint):
 
 async def test_a_model_of_another_kind_is_used_as_it_is():
     model = ScriptedChatModel(lambda _: "x")
-    assert await LoopModel(model).here() is model
+    assert await LoopModel(model).for_running_loop() is model

@@ -80,7 +80,7 @@ async def streamed(runnable: Any) -> AIMessage:
 async def test_a_reply_says_what_it_says_to_the_callers_own_model(endpoint, model, reply):
     endpoint.responder = lambda _: reply
     loop_model = LoopModel(model)
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     assert told(await here.ainvoke(ASK)) == told(await model.ainvoke(ASK))
 
 
@@ -88,7 +88,7 @@ async def test_a_reply_says_what_it_says_to_the_callers_own_model(endpoint, mode
 async def test_so_does_a_streamed_one(endpoint, model, reply):
     endpoint.responder = lambda _: reply
     loop_model = LoopModel(model)
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     assert told(await streamed(here.bind(tools=[TOOL]))) == told(await streamed(model.bind(tools=[TOOL])))
 
 
@@ -96,7 +96,7 @@ async def test_so_does_a_streamed_one(endpoint, model, reply):
 async def test_so_does_one_to_a_schema(endpoint, model, name):
     endpoint.responder = lambda _: REPLIES[name]
     loop_model = LoopModel(model)
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     expected = told(await model.bind(response_format=SCHEMA).ainvoke(ASK))
     assert told(await here.bind(response_format=SCHEMA).ainvoke(ASK)) == expected
     whole = told(await streamed(here.bind(response_format=SCHEMA)))
@@ -124,7 +124,7 @@ async def test_a_class_of_another_package_gets_the_objects_that_it_reads(endpoin
     endpoint.responder = lambda _: "Because."
     model = Typed(model="simulated", base_url=endpoint.base_url, api_key="any")
     loop_model = LoopModel(model)
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     assert (await here.ainvoke(ASK)).additional_kwargs["read"] == "Because."
     assert (await streamed(here)).content == "Because."
     assert (await here.bind(response_format=SCHEMA).ainvoke(ASK)).content == "Because."
@@ -146,7 +146,7 @@ async def test_odd_counts_of_tokens_make_no_message_impossible(endpoint, kind, s
     usage = {"prompt_tokens": 12.5, "completion_tokens": "many", "total_tokens": -1}
     endpoint.responder = lambda _: Reply("Because.", usage=usage)
     loop_model = LoopModel(kind(model="simulated", base_url=endpoint.base_url, api_key="any", stream_usage=True))
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     message = await streamed(here) if stream else await here.ainvoke(ASK)
     assert message.content == "Because."
 
@@ -155,14 +155,14 @@ async def test_a_reply_whose_headers_are_wanted_has_them(endpoint):
     endpoint.responder = lambda _: "Because."
     model = endpoint.chat_model(include_response_headers=True)
     loop_model = LoopModel(model)
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     message = await here.ainvoke(ASK)
     assert message.response_metadata["headers"]["content-type"].startswith("application/json")
 
 
 async def test_a_copy_goes_by_the_name_of_the_callers_model(model):
     loop_model = LoopModel(model)
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     assert (here.lc_id(), here.get_name(), here._llm_type) == (model.lc_id(), model.get_name(), model._llm_type)
     assert isinstance(here, ChatOpenAI)
 
@@ -177,7 +177,7 @@ async def test_what_is_no_completion_is_an_error_of_langchains_as_ever(odd):
     async with openai_http.AsyncClient(transport=openai_http.MockTransport(answer)) as http:
         model = ChatOpenAI(model="m", base_url="http://localhost/v1", api_key="any", http_async_client=http)
         loop_model = LoopModel(model)
-        here = await loop_model.here()
+        here = await loop_model.for_running_loop()
         for each in (model, here):
             with pytest.raises((KeyError, TypeError, ValueError, AttributeError)):
                 await each.ainvoke(ASK)
@@ -186,7 +186,7 @@ async def test_what_is_no_completion_is_an_error_of_langchains_as_ever(odd):
 async def test_every_request_is_the_one_that_the_callers_model_sends(endpoint, model):
     endpoint.responder = lambda _: "{}"
     loop_model = LoopModel(model)
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     asked = {"temperature": 0.3, "extra_body": {"top_k": 5}, "extra_headers": {"X-Team": "a"}}
     for runnable in (here, model):  # the last two: asked for a reply to a schema
         await runnable.ainvoke(ASK, **asked)
@@ -212,14 +212,14 @@ async def test_pieces_without_a_delta_as_azures_content_filter_sends_them_are_pa
     async with openai_http.AsyncClient(transport=openai_http.MockTransport(answer)) as http:
         model = ChatOpenAI(model="m", base_url="http://localhost/v1", api_key="any", http_async_client=http)
         loop_model = LoopModel(model)
-        here = await loop_model.here()
+        here = await loop_model.for_running_loop()
         assert (await streamed(here)).content == (await streamed(model)).content == "Because."
 
 
 async def test_the_client_that_a_model_is_given_can_all_that_the_openai_clients_own_can(endpoint, model):
     endpoint.responder = lambda _: "Because."
     loop_model = LoopModel(model)
-    here: Any = await loop_model.here()
+    here: Any = await loop_model.for_running_loop()
     message: Any = {"role": "user", "content": "Why?"}
     whole = await here.async_client.create(model="m", messages=[message])
     assert whole["choices"][0]["message"]["content"] == "Because."

@@ -94,7 +94,7 @@ def test_no_field_is_forgotten():
 
 async def asked(model: Any) -> None:
     loop_model = LoopModel(model)
-    here = await loop_model.here()
+    here = await loop_model.for_running_loop()
     await here.ainvoke(ASK)
     async for _ in here.astream(ASK):
         pass
@@ -133,7 +133,7 @@ def test_a_setting_is_in_the_graphs_request_as_in_the_callers_own(endpoint: Simu
 async def test_another_is_on_the_graphs_copy(endpoint: SimulatedEndpoint, name: str):
     model = endpoint.chat_model(**{name: ON_THE_COPY[name]})
     loop_model = LoopModel(model)
-    here: Any = await loop_model.here()
+    here: Any = await loop_model.for_running_loop()
     assert getattr(here, name) == getattr(model, name)
     assert type(here) is type(model)
 
@@ -143,7 +143,7 @@ async def test_an_azure_deployment_is_asked_where_it_is(endpoint: SimulatedEndpo
         azure_deployment="mine", azure_endpoint="http://127.0.0.1:9", api_key="any", api_version="2024-10-21"
     )
     loop_model = LoopModel(model)
-    here: Any = await loop_model.here()
+    here: Any = await loop_model.for_running_loop()
     client = here.root_async_client
     assert str(client.base_url) == str(model.root_async_client.base_url)
     assert client.default_query == model.root_async_client.default_query == {"api-version": "2024-10-21"}

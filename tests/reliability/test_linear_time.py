@@ -189,7 +189,9 @@ def read_cited(text):
         for piece in pieces(text, size):
             cited.feed(piece)
         cited.finish()
-    number_sources([{"index": 1, "title": "", "text": text, "status": "ok", "error": None, "sources": sources}])
+    number_sources(
+        [{"index": 1, "title": "", "text": text, "status": "ok", "error": None, "sources": sources}], Numbering()
+    )
 
 
 def read_question(text):

@@ -77,7 +77,8 @@ def test_what_is_no_source_is_an_error_that_shows_it(wrong):
 
 def test_each_points_numbers_become_those_of_the_whole_answer():
     first, second = point(1, "A [1] b [2].", SUN, SOIL), point(2, "C [2] d [1].", WATER, SUN)
-    expansions, sources = number_sources([first, second])
+    numbering = Numbering()
+    expansions, sources = number_sources([first, second], numbering), numbering.sources
     assert [expansion["text"] for expansion in expansions] == ["A [1] b [2].", "C [1] d [3]."]
     assert [(source["number"], source["title"]) for source in sources] == [(1, "Sun"), (2, "Soil"), (3, "Water")]
 
@@ -182,7 +183,9 @@ def test_the_list_is_markdown_that_a_source_can_not_break_out_of():
             {"title": "Two\n\n# lines", "url": "https://b.org"},
         ]
     )
-    _, numbered = number_sources([point(1, "[1-4]", *sources)])
+    numbering = Numbering()
+    number_sources([point(1, "[1-4]", *sources)], numbering)
+    numbered = numbering.sources
     assert list_sources(numbered).splitlines() == [
         "1. Plain",
         r"2. [A \[link\](x) \<b\>](https://a.org/a%28b%29%20c)",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sot_graph import create_sot_graph
+from sot_graph import create_sot_graph, stream_answer
 from sot_graph.errors import SotConfigError
 from sot_graph.joiners import (
     PointwiseJoin,
@@ -149,3 +149,18 @@ def test_what_a_join_does_to_its_arguments_changes_no_result():
 def test_a_join_is_made_of_strings(wrong: Any):
     with pytest.raises(SotConfigError, match=r"PointwiseJoin: \w+ is \w+; it must be a string"):
         PointwiseJoin(**wrong)
+
+
+class Numbered(PointwiseJoin):
+    """Joins in a way of its own."""
+
+    def join_points(self, expansions):
+        return f"{len(expansions)} points.\n\n" + super().join_points(expansions)
+
+
+def test_a_subclass_that_joins_in_its_own_way_is_streamed_as_any_function_is():
+    model = ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil", "Sun"], "About {title}."))
+    graph = create_sot_graph(model, join=Numbered(head="{title}: "))
+    answer = graph.invoke({"question": "How do plants grow?"})["answer"]
+    assert answer.startswith("3 points.\n\nSeed: About Seed.")
+    assert "".join(stream_answer(graph, {"question": "How do plants grow?"})) == answer
