@@ -129,6 +129,9 @@ class AnswerReader:
                 self._settle(event)
             elif kind in _OF_A_TEXT:
                 self._add(event)
+                # Most events are of points whose turn hasn't come.
+                if event.get("index", self._current) != self._current:
+                    return ""
             text = "".join(self._readable())
         if text:
             self._given.append(text)

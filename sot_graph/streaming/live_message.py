@@ -17,6 +17,7 @@ from langchain_core.callbacks import (
     AsyncCallbackHandler,
     AsyncCallbackManager,
     AsyncCallbackManagerForLLMRun,
+    BaseCallbackHandler,
     CallbackManager,
     CallbackManagerForLLMRun,
 )
@@ -30,7 +31,6 @@ from sot_graph.streaming.answer_reader import AnswerReader
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.messages import BaseMessage
     from langchain_core.runnables import RunnableConfig
 
@@ -111,6 +111,9 @@ class LiveMessage:
         self._run_later = AsyncCallbackManagerForLLMRun(
             run_id=self._run_at_once.run_id, handlers=told_later, inheritable_handlers=[], **around
         )
+        default = {BaseCallbackHandler.on_stream_event, AsyncCallbackHandler.on_stream_event}
+        self._tells_blocks = any(type(each).on_stream_event not in default for each in listeners)
+        """Whether anybody hears version 3 of event streams."""
         self._loop = asyncio.get_running_loop()
         self._last_told: asyncio.Task[None] | None = None
 
@@ -181,7 +184,7 @@ class LiveMessage:
             self._begin()
         text = str(chunk.content)
         self._tell("on_llm_new_token", text, chunk=ChatGenerationChunk(message=chunk))
-        if text:
+        if text and self._tells_blocks:
             delta = {"type": "text-delta", "text": text}
             self._tell("on_stream_event", {"event": "content-block-delta", "index": 0, "delta": delta})
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 _TRIES_FOR_A_TEXT = 2
+_PIECES = 500
+"""A piece is at least the 500th part of what was sent before: 200,000 characters are 3,500 pieces at most."""
 _WHY_NOTHING = {
     "length": ": its tokens ran out before the first word (thinking takes some, too)",
     "filtered": ": the provider's filter withheld it",
@@ -193,7 +195,8 @@ class TextDraft:
     """A text while it is being written: cleaned, and sent in pieces. What was sent of it is never taken back.
 
     The first piece is sent at once, later ones together when they come close on each other: each costs a queue entry
-    and a wake-up of the reader, and at sixty tokens a second and ten points nobody can read them one by one.
+    and a wake-up of the reader, and at sixty tokens a second and ten points nobody can read them one by one. They grow
+    with the text, so that those of a very long one can all wait for a reader who pauses.
 
     Args:
         make_cleaner: Makes a cleaner for each try that begins at the beginning.
@@ -227,7 +230,7 @@ class TextDraft:
         self._attempts = 0
         self._waiting: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._sent_any = False
+        self._waiting_chars = self._sent_chars = 0
 
     def restart(self) -> None:
         """A try begins at the beginning. Nothing was sent before."""
@@ -260,7 +263,10 @@ class TextDraft:
         if self._now is not None and self.first_text_at is None:
             self.first_text_at = self._now()
         self._waiting.append(text)
-        if not self._sent_any or not self._longest_delay:
+        self._waiting_chars += len(text)
+        if self._waiting_chars * _PIECES < self._sent_chars:
+            return
+        if not self._sent_chars or not self._longest_delay:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._longest_delay, self.flush)
@@ -273,5 +279,6 @@ class TextDraft:
         if self._waiting:
             text = "".join(self._waiting)
             self._waiting.clear()
-            self._sent_any = True
+            self._sent_chars += self._waiting_chars
+            self._waiting_chars = 0
             self._send(text)
