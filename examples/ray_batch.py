@@ -48,7 +48,8 @@ def main() -> None:
     rows = ray.data.read_json(str(arguments.questions.absolute()), lines=True)
     rows = rows.repartition(target_num_rows_per_block=arguments.block)
     pool = ray.data.ActorPoolStrategy(size=arguments.processes)
-    rows.map(Answerer, fn_constructor_args=[arguments.model], compute=pool).write_json(str(answers))
+    # A process mostly waits for the model, so that it needs little of a core.
+    rows.map(Answerer, fn_constructor_args=[arguments.model], compute=pool, num_cpus=0.25).write_json(str(answers))
 
 
 if __name__ == "__main__":
