@@ -71,6 +71,12 @@ test-lowest test-newest: test-%: $(filter .uv/bin/uv,$(UV))
 	@grep -E '^(openai|pydantic|instructor|langchain-core|langchain-openai|langgraph|langsmith|typer)==' .bounds/$*.txt
 	.bounds/$*/bin/python -m pytest $(FAST_TESTS) -n $(WORKERS) --dist loadgroup -q
 
+.PHONY: test-ray
+test-ray: $(filter .uv/bin/uv,$(UV)) ## the recipe for a Ray cluster, killed and gone on with: an environment of 1.5 GB, some minutes
+	@$(UV) venv --quiet --clear --python $(PYTHON) .ray
+	@$(UV) pip install --quiet --python .ray 'ray[data]>=2.60' -e '.[testing,agents]' --group test
+	.ray/bin/python -m pytest tests/reliability/ray_batch.py -p no:cacheprovider
+
 .PHONY: docs docs-serve
 docs: sync ## build the site into site/: a warning, a broken link or a missing anchor is an error
 	@$(RUN) zensical build --clean --strict >site.log 2>&1 || { cat site.log; exit 1; }

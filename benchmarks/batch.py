@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from langchain_core.runnables import RunnableLambda
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.batch.answer_file import AnswerFile
+from sot_graph.batch.call_journal import CallJournal
 from sot_graph.batch.question_pool import QuestionPool
 from sot_graph.batch.row import Row
 from sot_graph.llm.resolve import resolve_model
@@ -39,11 +40,16 @@ def rows(count: int) -> Iterator[Row]:
     return (Row(id=f"question-{number:06}", question=f"Question {number}?") for number in range(count))
 
 
-def answer(graph: Any, count: int, workers: int = 64) -> float:
+def answer(make_graph: Callable[[CallJournal], Any], count: int, workers: int = 64) -> float:
     """Seconds of CPU that so many questions took."""
-    with tempfile.TemporaryDirectory() as folder, AnswerFile(Path(folder) / "answers.jsonl") as answers:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        AnswerFile(Path(folder) / "answers.jsonl") as answers,
+        CallJournal(Path(folder) / "calls", answers.is_whole) as journal,
+    ):
+        pool = QuestionPool(graph=make_graph(journal), answers=answers, journal=journal, workers=workers)
         before = time.process_time()
-        asyncio.run(QuestionPool(graph=graph, answers=answers, workers=workers).run(rows(count)))
+        asyncio.run(pool.run(rows(count)))
         assert answers.tally.answered == count
         return time.process_time() - before
 
@@ -71,15 +77,18 @@ class Stub(RunnableLambda[Any, Any]):
 def main() -> None:
     """Print two tables in Markdown."""
     if sys.argv[1:2] == ["--stub"]:
-        answer(Stub(stub), int(sys.argv[2]))
+        answer(lambda _journal: Stub(stub), int(sys.argv[2]))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     count, most = [int(word) for word in sys.argv[1:]] or [500, 100_000]
     with EndpointProcess(ttft=0.05, tps=2000) as endpoint:
         model = resolve_model("simulated", base_url=endpoint.base_url)
-        graph = create_sot_graph(model, options=SotOptions(stream=False))
-        answer(graph, 20)  # what is imported and connected once
-        seconds = answer(graph, count)
+
+        def make_graph(journal: CallJournal) -> Any:
+            return create_sot_graph(model, options=SotOptions(stream=False), cache=journal)
+
+        answer(make_graph, 20)  # what is imported and connected once
+        seconds = answer(make_graph, count)
         calls = len(endpoint.log()["requests"])
     print(
         f"| questions | CPU ms a question | calls a question |\n|---|---|---|\n"

@@ -3,8 +3,8 @@
     python examples/documents.py
 
 The documents are the pages of docs/. They are far more than a prompt can hold: each point is written from the passages
-that concern it, which BM25 finds. A model of this size cites nothing by itself, so the answer lists all that its points
-were written from; with a larger one leave `sources` out, and the answer cites as it goes.
+that concern it, which BM25 finds. A model of this size drafts no good skeleton from documents and cites nothing by
+itself. So the titles are given, and the answer lists all that its points were written from. A larger one needs neither.
 """
 
 import sys
@@ -13,7 +13,8 @@ from pathlib import Path
 from sot_graph import SotOptions, create_sot_graph, load_documents, local_model, stream_answer
 
 DOCS = Path(__file__).parents[1] / "docs"
-QUESTION = "How does the graph deal with a provider that is busy?"
+QUESTION = "What does the graph do when something goes wrong?"
+TITLES = ["A provider is busy", "A point fails", "A process is killed"]
 
 
 def main() -> None:
@@ -22,8 +23,9 @@ def main() -> None:
     characters = sum(len(document.page_content) for document in documents)
     print(f"{len(documents)} documents, {characters:,} characters\n")
     with local_model() as model:
-        graph = create_sot_graph(model, options=SotOptions(max_points=3, sources="all"))
-        for text in stream_answer(graph, {"question": QUESTION, "documents": documents}):
+        graph = create_sot_graph(model, options=SotOptions(sources="all"))
+        given = {"question": QUESTION, "given_skeleton": TITLES, "documents": documents}
+        for text in stream_answer(graph, given):
             sys.stdout.write(text)
             sys.stdout.flush()
     print()

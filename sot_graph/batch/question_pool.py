@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from sot_graph.batch.answer_file import AnswerFile
+    from sot_graph.batch.call_journal import CallJournal
 
 _MOST_REFUSALS = 5
 """In a row: only the caller can mend what is wrong with them."""
@@ -32,6 +33,7 @@ class QuestionPool:
     Args:
         graph: Answers them.
         answers: Where they go. What is there already is not asked again.
+        journal: The graph's cache: what a question has been given before its answer is written.
         workers: Questions at once.
         calls_per_minute: How fast questions are begun, by what one takes on average: the graph's `CallLimiter` has the
             same bound, and what waits there for long would run into a point's time limit.
@@ -43,6 +45,7 @@ class QuestionPool:
 
     graph: Runnable[Any, Any]
     answers: AnswerFile
+    journal: CallJournal | None = None
     workers: int = 64
     calls_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -96,6 +99,8 @@ class QuestionPool:
             if await self._stops_before(reserved):
                 return
             self.in_flight += 1
+            if self.journal is not None:
+                self.journal.begin(row["id"])
             try:
                 record, failure = await try_row(self.graph, row, earlier=self.answers.unfinished(row["id"]))
             finally:
@@ -133,7 +138,7 @@ class QuestionPool:
         if failure is None:
             self._failures.clear()
             self._write_refused()
-            self.answers.add(record)
+            self._add(record)
             return
         self._failures.append(explain(failure))
         if is_callers_to_fix(failure):
@@ -143,11 +148,16 @@ class QuestionPool:
                 self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {self._failures[-1]}")
             return
         self._write_refused()
-        self.answers.add(record)
+        self._add(record)
         if len(self._failures) == max(_MOST_FAILURES, 2 * self.workers):
             self.stop(f"{len(self._failures)} questions in a row had no answer: {self._failures[-1]}")
 
     def _write_refused(self) -> None:
         for record in self._refused:
-            self.answers.add(record)
+            self._add(record)
         self._refused.clear()
+
+    def _add(self, record: Mapping[str, Any]) -> None:
+        self.answers.add(record)
+        if self.journal is not None:
+            self.journal.end(record["id"])

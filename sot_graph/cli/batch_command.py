@@ -89,13 +89,17 @@ def answer_questions(
         if dry_run:
             rows = _sample(pool.left(source), left)
         if left:
-            with opened_model(model, base_url) as (chat, is_embedded):
+            from sot_graph.batch.call_journal import CallJournal
+
+            journal = CallJournal(Path(f"{out}.calls"), answers.is_whole)
+            with journal, opened_model(model, base_url) as (chat, is_embedded):
                 from sot_graph.concurrency.call_limiter import CallLimiter
                 from sot_graph.graph import create_sot_graph
 
                 limiter = CallLimiter(calls_per_minute=rpm, tokens_per_minute=tpm) if rpm or tpm else None
                 chosen = None if router is None else make_router(router, chat)
-                pool.graph = create_sot_graph(chat, options=options, router=chosen, limiter=limiter)
+                pool.graph = create_sot_graph(chat, options=options, router=chosen, limiter=limiter, cache=journal)
+                pool.journal = journal
                 pool.workers = workers or (1 if is_embedded else _WORKERS)
                 _answer(pool, rows, min(left, _SAMPLE) if dry_run else left, errors, whole=left if dry_run else None)
         elif provider_batch is None:

@@ -193,10 +193,10 @@ class Opening:
         prompt = partial(opening_messages, run.graph.prompts, question, history, shared_text(material, run))
         self._task = create_run_task(self._write(prompt, material))
 
-    def passes(self, event: SotEvent) -> bool:
-        """Whether an event of the run is to be told now. What is decided by it is done here, before anybody hears it.
+    def admits(self, event: SotEvent) -> bool:
+        """Look at each event of the run before it is sent. Returns `False` to hold or to drop it.
 
-        Where a router or the draft decides for a direct answer, the opening is dropped unheard. Where the first point
+        It also acts on what it sees. Where a router or the draft decides for a direct answer, the opening is dropped unheard. Where the first point
         can be read before anything of the opening is there, the answer begins with the points.
         """
         kind = event["type"]
@@ -204,7 +204,7 @@ class Opening:
             if event.get("part") == "opening":
                 if self._is_dropped or (self._is_late and kind != "sot.frame.end"):
                     return False
-                self._has_text |= kind != "sot.frame.start"  # what is held is told in a moment, and comes first
+                self._has_text |= kind != "sot.frame.start"  # also of held events: they will be sent first
                 if self._held is not None:
                     self._held.append(event)
                     return False
@@ -242,7 +242,9 @@ class Opening:
     def _drop(self) -> None:
         self._is_dropped = True
         self._loop.call_soon_threadsafe(self._task.cancel)
-        if self._own is not None:  # its call counts where it was begun, with all that is still to be known of it
+        # The opening's task will never be taken over, so its usage counts in the node that began it: what it has used so
+        # far, and, by the shared meter, what its cancelled call still reports.
+        if self._own is not None:
             self._begun_by.meter.add_usage(self._own.meter.usage)
             self._own.meter = self._begun_by.meter
 

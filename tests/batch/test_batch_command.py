@@ -46,6 +46,7 @@ def test_a_batch_answers_goes_on_and_says_so(batch, endpoint, tmp_path):
     ran = batch(5)
     assert ran.exit_code == 0
     assert "Nothing is left to do" in ran.stderr
+    assert not (tmp_path / "a.jsonl.calls").exists()
 
 
 def test_a_dry_run_answers_twenty_from_all_over_the_file_and_keeps_them(batch, endpoint, tmp_path):

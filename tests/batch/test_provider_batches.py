@@ -19,7 +19,7 @@ from tests.support.batch_apis import LoopbackAnthropicBatches, LoopbackOpenAIBat
 
 APIS = {"openai": LoopbackOpenAIBatches, "anthropic": LoopbackAnthropicBatches}
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
-ROWS = 6
+ROWS = 3
 
 
 @pytest.fixture(params=["openai", "anthropic"])

@@ -1,0 +1,107 @@
+"""`CallJournal`: what questions in flight have been given so far, so that a kill loses no text that was finished."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Self
+
+from langgraph.cache.base import BaseCache, FullKey
+
+from sot_graph.batch.line_file import LineFile
+
+_MOST_DEAD_LINES = 5000
+_question: ContextVar[str] = ContextVar("question")
+
+
+class CallJournal(BaseCache[Any]):
+    """Skeletons and texts of questions that have no line in the answers yet, in a file.
+
+    As a graph's cache it gives each question what was written for this question. Memory and file hold the questions in
+    flight, however many there were before.
+
+    Args:
+        path: Made where it isn't there, and removed at the end where nothing is left in it.
+        is_done: Whether nothing of a question is left to do.
+
+    Raises:
+        SotConfigError: It can't be written, another process writes to it, or it is something else.
+    """
+
+    def __init__(self, path: Path, is_done: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._path = path
+        self._kept: dict[str, dict[str, Any]] = {}
+        self._dead_lines = 0
+        self._file = LineFile(path)
+        try:
+            for _, line in self._file.lines():
+                if is_done(line["id"]):
+                    self._dead_lines += 1
+                else:
+                    self._kept.setdefault(line["id"], {})[line["key"]] = line["value"]
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        if not self._kept:
+            self._path.unlink()
+
+    @staticmethod
+    def begin(name: str) -> None:
+        """The calling task answers this question from now on."""
+        _question.set(name)
+
+    def end(self, name: str) -> None:
+        """The question has its line in the answers."""
+        self._dead_lines += len(self._kept.pop(name, ()))
+        if self._dead_lines >= _MOST_DEAD_LINES:
+            self._shrink()
+
+    def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
+        """What is kept of the calling task's question."""
+        kept = self._kept.get(_question.get(), {})
+        return {full: kept[full[1]] for full in keys if full[1] in kept}
+
+    async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
+        """As `get`."""
+        return self.get(keys)
+
+    def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
+        """Keep something for the calling task's question."""
+        name = _question.get()
+        for (_, key), (value, _ttl) in pairs.items():
+            self._file.append({"id": name, "key": key, "value": value})
+            self._kept.setdefault(name, {})[key] = value
+
+    async def aset(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
+        """As `set`: a line is written in less time than a thread is begun."""
+        self.set(pairs)
+
+    def clear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
+        """Forget everything."""
+        self._kept.clear()
+        self._shrink()
+
+    async def aclear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
+        """As `clear`."""
+        self.clear(namespaces)
+
+    def _shrink(self) -> None:
+        """Write what is kept into a new file, which takes the old one's place when it is whole."""
+        beside = self._path.with_name(f"{self._path.name}.new")
+        beside.unlink(missing_ok=True)  # of a process that was killed here
+        new = LineFile(beside)
+        for name, kept in self._kept.items():
+            for key, value in kept.items():
+                new.append({"id": name, "key": key, "value": value})
+        os.replace(beside, self._path)
+        self._file.close()
+        self._file, self._dead_lines = new, 0
