@@ -28,7 +28,7 @@ CAPABILITIES = {
     "batch": (1_260, 10),
     "cli/batch_command.py": (275, 1),
     "cli/provider_batch_command.py": (80, 1),
-    "cli/route_command.py": (150, 1),
+    "cli/route_command.py": (170, 1),
     "cli/evaluate_command.py": (130, 1),
     "evaluation": (1_900, 13),
     "llm/prompt_cache.py": (135, 1),
