@@ -3,8 +3,9 @@
     python examples/documents.py
 
 The documents are the pages of docs/. They are far more than a prompt can hold: each point is written from the passages
-that concern it, which BM25 finds. A model of this size cites nothing by itself, so the answer lists all that its points
-were written from; with a larger one leave `sources` out, and the answer cites as it goes.
+that concern it, which BM25 finds. A model of 135 million parameters copies from them more than it reads them, and cites
+nothing, so the answer lists all that its points were written from. With a larger one leave `sources` out, and the
+answer cites as it goes.
 """
 
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from sot_graph import SotOptions, create_sot_graph, load_documents, local_model, stream_answer
 
 DOCS = Path(__file__).parents[1] / "docs"
-QUESTION = "How does the graph deal with a provider that is busy?"
+QUESTION = "What happens when a point fails or is late?"
 
 
 def main() -> None:
