@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.messages import BaseMessage
@@ -20,7 +21,7 @@ from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.isolation import cancelled_once, ending_run_tasks
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import SotConfigError, check_call, check_kind, check_returns_at_once, kind_of
-from sot_graph.joiners import Join, join_markdown
+from sot_graph.joiners import Join, PointwiseJoin, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model
 from sot_graph.nodes import (
@@ -36,6 +37,7 @@ from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
 from sot_graph.nodes.expand_point import expand_point, fan_out_points, fan_out_rest
 from sot_graph.nodes.graph_node import GraphEdge, GraphNode
 from sot_graph.nodes.join import join as join_node
+from sot_graph.nodes.nested_graph import NestedGraph
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.nodes.trace_summary import trace_policy
@@ -96,21 +98,23 @@ def build_sot_graph(
         if given is not None:
             check(given)
     loop_model = LoopModel(resolved)
-    graph = GraphParts(
-        model=loop_model,
-        skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
-        prompts=prompts or prompts_for(resolved),
-        options=options or SotOptions(),
-        join=join,
-        cache=ResultCache(cache),
-        limiter=limiter,
-        router=own_router,
-        draft_decides=draft_decides,
-        expander=expander,
-        retriever=retriever,
-        ranker=ranker,
-        # Providers take nothing else in a message's name.
-        name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
+    graph = _with_levels(
+        GraphParts(
+            model=loop_model,
+            skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
+            prompts=prompts or prompts_for(resolved),
+            options=options or SotOptions(),
+            join=join,
+            cache=ResultCache(cache),
+            limiter=limiter,
+            router=own_router,
+            draft_decides=draft_decides,
+            expander=expander,
+            retriever=retriever,
+            ranker=ranker,
+            # Providers take nothing else in a message's name.
+            name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
+        )
     )
     _warn_of_ignored_lengths(graph.prompts, graph.options)
     if draft_decides and graph.prompts.max_title_words is not None:
@@ -152,6 +156,24 @@ def build_sot_graph(
     builder.add_conditional_edges(JOIN, GraphEdge(fan_out_rest), [EXPAND_POINT, END])
     builder.add_edge(ANSWER_DIRECTLY, END)
     return builder
+
+
+def _with_levels(graph: GraphParts) -> GraphParts:
+    """The same parts, where graphs write the points: one that is the expander, or the level below (`depth`)."""
+    expander, options = graph.expander, graph.options
+    if expander is None and options.depth > 1:
+        join = graph.join if isinstance(graph.join, PointwiseJoin) else join_markdown
+        # Its calls wait for places of this graph's runs, and are within its points' times.
+        own: dict[str, Any] = {"frame": "none", "review_skeleton": False, "deadline": None, "max_concurrency": None}
+        expander = create_sot_graph(
+            graph.model.model,
+            skeleton_model=graph.skeleton_model.model,
+            router="draft",
+            join=join.below(),
+            prompts=graph.prompts,
+            options=replace(options, depth=options.depth - 1, **own),
+        )
+    return replace(graph, expander=NestedGraph(expander) if isinstance(expander, _SotGraph) else expander)
 
 
 def check_parts(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias, TypeGuard
 
 from sot_graph.citations import Numbering, list_sources, number_sources
@@ -58,6 +58,10 @@ class PointwiseJoin:
             if not isinstance(value, str):
                 message = f"PointwiseJoin: {name} is {type(value).__name__}; it must be a string."
                 raise SotConfigError(message)
+
+    def below(self) -> PointwiseJoin:
+        """The same one level deeper: `###` below `##`, and italics below what is no heading."""
+        return replace(self, head=f"#{self.head}" if self.head.startswith("#") else "*{index}. {title}*\n\n")
 
     def head_of(self, point: SkeletonPoint | Expansion) -> str:
         """What goes before the text of this point."""

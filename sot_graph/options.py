@@ -20,10 +20,11 @@ _Delay: TypeAlias = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=Fals
 _Count: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=100)]
 _Positive: TypeAlias = Annotated[int, Field(strict=True, ge=1)]
 _Room: TypeAlias = Annotated[int, Field(strict=True, ge=1000)]
+_Depth: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=3)]
 _Switch: TypeAlias = Annotated[bool, Field(strict=True)]
 OnPointFailure: TypeAlias = Literal["mark", "skip", "raise"]
 
-_SET_WITH_THE_GRAPH = frozenset({"on_router_failure", "review_skeleton", "structured_mode"})
+_SET_WITH_THE_GRAPH = frozenset({"depth", "on_router_failure", "review_skeleton", "structured_mode"})
 """The options that a run can't change."""
 
 
@@ -32,6 +33,7 @@ _ABOUT: Mapping[str, str] = {
     "max_points": "A skeleton is cut after so many points, with one warning a run.",
     "title_length": "How long a title is to be, as the model is told.",
     "point_length": "How long a point's text is to be, as the model is told.",
+    "depth": "Levels of points: below 1, a point that is too long for point_length may be a skeleton of its own.",
     "skeleton_format": (
         "How the skeleton is asked for: validated JSON (structured), or numbered lines (list); each is "
         "the other's fallback."
@@ -122,6 +124,7 @@ class SotOptions:
     max_points: _Points = 10
     title_length: _Words = "3-5 words"
     point_length: _Words = "1-2 sentences"
+    depth: _Depth = 1
     skeleton_format: Literal["structured", "list"] = "structured"
     dispatch: Literal["send", "pipelined"] = "send"
     dependent: Literal["direct", "graph"] = "direct"

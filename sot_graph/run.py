@@ -53,6 +53,9 @@ ANSWER_ID = "sot_answer_id"
 QUESTION_ID = "sot-question-"
 """How the id begins of a question's message that goes before its answer."""
 
+PLACES = "sot_places"
+"""In a config's `configurable`: what gives a place for a call, in the run that this one is a part of."""
+
 _IDLE_SECONDS = 60.0
 """A run that no node has touched for so long is over: between two nodes lie milliseconds."""
 
@@ -265,12 +268,14 @@ class RunContext:
         limit = self.options.max_concurrency
         if limit is not None and self.invocation.gate is None:
             self.invocation.gate = CallGate(limit)
-        return _UNBOUNDED if self.invocation.gate is None and self.limiter is None else self._places()
+        above = self.config.get("configurable", {}).get(PLACES)
+        is_unbounded = self.invocation.gate is None and self.limiter is None and above is None
+        return _UNBOUNDED if is_unbounded else self._places(above)
 
     @asynccontextmanager
-    async def _places(self) -> AsyncIterator[None]:
+    async def _places(self, above: Callable[[], AbstractAsyncContextManager[None]] | None) -> AsyncIterator[None]:
         # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-        async with self.invocation.gate or nullcontext(), self.limiter or nullcontext():
+        async with self.invocation.gate or nullcontext(), self.limiter or nullcontext(), (above or nullcontext)():
             yield
 
 

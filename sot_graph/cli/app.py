@@ -374,7 +374,7 @@ def route(
     train: Path | None = _option(
         "Training",
         "Train the learned router with these questions, and print what it is worth: a CSV file with the columns "
-        "question and label (skeleton or direct).",
+        "question and label (skeleton or direct), rows.jsonl of evaluate, or what compare --json printed.",
         metavar="FILE",
     ),
     label_with: str | None = _option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from sot_graph.routing.learned_router import LearnedRouter, checked_labels, ship
 from sot_graph.routing.learned_training import RouterFigures, cross_validate, features_of, probability_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sot_graph.routing.protocol import RouteDecision
 
@@ -109,6 +110,8 @@ def train_router(file: Path, label_with: str | None, base_url: str | None, save:
 def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
     """The questions of a CSV file with their labels; without labels, also those of a file with one a line."""
     lines = question_lines(file, "--train")
+    if lines[0].lstrip().startswith("{"):
+        return _measured(file, lines)
     separator = ";" if lines[0].count(";") > lines[0].count(",") else ","
     with file.open(encoding="utf-8-sig", newline="") as opened:  # a question may have several lines
         rows = list(csv.DictReader(opened, delimiter=separator))
@@ -128,3 +131,36 @@ def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
         message = f"--train {file}: a label is skeleton or direct, not {unknown[0]!r}."
         raise SotConfigError(message)
     return [str(row["question"]) for row in rows], [_LABELS[label] for label in labels]
+
+
+def _measured(file: Path, lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The questions that `evaluate` or `compare` answered both ways, with the way that was better for each.
+
+    That is the skeleton where its answer was there sooner, and no judge preferred the direct one. Where a time isn't
+    known, a question teaches nothing.
+    """
+    questions: list[str] = []
+    labels: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            direct, skeleton, preference = _both_ways(row)
+            if direct is not None and skeleton is not None:
+                labels.append("skeleton" if skeleton < direct and preference >= 0 else "direct")
+                questions.append(str(row["question"]))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            message = (
+                f"--train {file}: line {number} is no row of rows.jsonl, as sot-graph evaluate writes it with the arms "
+                "direct and skeleton, and none of sot-graph compare --json."
+            )
+            raise SotConfigError(message) from error
+    return questions, labels
+
+
+def _both_ways(row: Mapping[str, Any]) -> tuple[float | None, float | None, int]:
+    """The seconds of both ways, direct first, and what a judge made of the skeleton: 1 better, 0 a tie, -1 worse."""
+    arms = row.get("arms") or [{"arm": way, **row[way]} for way in ("direct", "skeleton")]
+    ways = [arm["arm"].partition(",")[0] for arm in arms]
+    seconds = {way: None if arm.get("resumed") else arm["seconds"] for way, arm in zip(ways, arms, strict=True)}
+    outcome = row["preferences"]["general"]["outcome"] if row.get("preferences") else 0
+    return seconds["direct"], seconds["skeleton"], outcome if ways[1] == "skeleton" else -outcome

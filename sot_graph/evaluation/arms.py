@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _WAYS = ("direct", "skeleton")
 _MODELS = ("model", "skeleton_model")
-_ROUTERS = ("learned", "model", "cascade")
+_ROUTERS = ("draft", "learned", "model", "cascade")
 _OPTIONS = frozenset(each.name for each in fields(SotOptions)) - {"stream", "review_skeleton"}
 
 
@@ -124,6 +124,7 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
     writer = resolve_model(arm.models["model"]) if "model" in arm.models else model
     routers: dict[str | None, Any] = {
         None: lambda: (lambda _question, _history: "direct") if arm.way == "direct" else None,
+        "draft": lambda: "draft",
         "learned": LearnedRouter,
         "model": ModelRouter,
         "cascade": lambda: CascadeRouter(LearnedRouter(), ModelRouter()),

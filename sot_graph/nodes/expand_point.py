@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from sot_graph.nodes.graph_node import Update
+    from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
     from sot_graph.state import ExpandPointInput, SotState
     from sot_graph.types import SkeletonPoint
@@ -178,7 +179,7 @@ def _point_messages(
     return expansion_messages(
         run.graph.prompts,
         point=payload["point"],
-        point_length=run.options.point_length,
+        point_length=_length(run.options),
         is_opened="opening" in FRAME_PARTS[basis["wanted_frame"] or "none"],
         needed=[
             Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
@@ -188,6 +189,12 @@ def _point_messages(
         own_documents=grounds.own_text,
         **prompt_basis(basis, run),
     )
+
+
+def _length(options: SotOptions) -> str:
+    """How long a point is to be. On a level above others, one that needs more becomes points of that length."""
+    own = options.point_length
+    return own if options.depth == 1 else f"{own}, or several points of {own} each where it needs more"
 
 
 def _expander_input(basis: Mapping[str, Any], point: SkeletonPoint) -> ExpanderInput:

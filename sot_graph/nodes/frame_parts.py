@@ -242,7 +242,7 @@ class Opening:
     def _drop(self) -> None:
         self._is_dropped = True
         self._loop.call_soon_threadsafe(self._task.cancel)
-        # The opening's task will never be taken over, so its usage counts in the node that began it: what it has used so
+        # Nobody will take over the opening's task, so its usage counts in the node that began it: what it has used so
         # far, and, by the shared meter, what its cancelled call still reports.
         if self._own is not None:
             self._begun_by.meter.add_usage(self._own.meter.usage)

@@ -283,7 +283,9 @@ def _conversation(
 ) -> list[BaseMessage]:
     """The system message, which a caller's own text joins (some providers take one only), and the turns up to now."""
     theirs = [turn["content"] for turn in history if turn["role"] == "system"]
-    parts: list[Any] = [part for part in (*theirs, system.format()) if part]
+    own = system.format()
+    is_said = any(isinstance(part, str) and part.endswith(own) for part in theirs)  # by a graph that this one is in
+    parts: list[Any] = [part for part in (*theirs, "" if is_said else own) if part]
     messages: list[BaseMessage] = []
     if parts and all(isinstance(part, str) for part in parts):
         messages.append(SystemMessage("\n\n".join(parts)))

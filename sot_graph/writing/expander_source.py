@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -22,6 +22,8 @@ from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
+from sot_graph.run import PLACES
+from sot_graph.usage import empty_usage
 from sot_graph.writing.expander import (
     LEAVES,
     Expander,
@@ -71,6 +73,9 @@ class ExpanderSource:
         # an agent would need an asynchronous one in a synchronous run, too.
         callbacks = with_first(call.config.get("callbacks"), self._watcher)
         self._config: Any = {**without_checkpointer(call.config), "callbacks": callbacks}
+        self._takes_places = getattr(expander, "takes_places", False)
+        if self._takes_places:
+            self._config["configurable"][PLACES] = call.run.slot
 
     async def write(self, draft: TextDraft) -> None:
         """Write the text. Before anything of it was sent, the expander is asked again where that can help.
@@ -83,7 +88,7 @@ class ExpanderSource:
             draft.restart()
             draft.begin_attempt()
             try:
-                async with self._run.slot():
+                async with nullcontext() if self._takes_places else self._run.slot():
                     return await self._try(draft)
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
@@ -129,6 +134,8 @@ class ExpanderSource:
                     return
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
                     _take(read_output({"text": "", **piece}), draft, thoughts)
+                elif self._takes_places and isinstance(piece, Mapping) and set(piece) == {"cost"}:
+                    self._run.meter.add_usage({**empty_usage(), "cost": piece["cost"]})
                 elif isinstance(piece, (str, BaseMessage)):
                     draft.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))
                 else:

@@ -138,6 +138,31 @@ def test_a_router_is_trained_measured_and_used(tmp_path):
     assert command("route", "Dossier on the k").stdout.startswith("direct")
 
 
+def measured(text, label, way):
+    """A row as the evaluation or the comparison has it, of a question whose better way is `label`."""
+    is_list = label == "skeleton"
+    seconds = {"direct": {"seconds": 4.0}, "skeleton": {"seconds": 2.0 if is_list or way == "judged" else 5.0}}
+    if way == "compared":
+        return {"question": text, **seconds}
+    arms = [{"arm": f"{name},max_points=5" if name == "skeleton" else name, **seconds[name]} for name in seconds]
+    outcome = (0 if is_list else -1) if way == "judged" else 0
+    row = {"question": text, "arms": arms, "preferences": {"general": {"outcome": outcome}}}
+    if text.endswith("j"):  # the arms may stand in any order
+        row |= {"arms": arms[::-1], "preferences": {"general": {"outcome": -outcome}}}
+    return row if way == "judged" else {**row, "preferences": None}
+
+
+@pytest.mark.parametrize("way", ["judged", "timed", "compared"])
+def test_what_was_measured_labels_the_questions(tmp_path, way):
+    rows, saved = tmp_path / "rows.jsonl", tmp_path / "my-router.json"
+    failed = {"question": "x", "direct": {"seconds": None}, "skeleton": {"seconds": 1.0}}
+    lines = [json.dumps(row) for row in [*(measured(text, label, way) for text, label in OWN), failed]]
+    rows.write_text("\n".join(lines), encoding="utf-8")
+    done = command("route", "--train", str(rows), "--save", str(saved))
+    assert "20 questions, 10 for a skeleton" in done.stdout, done.stderr
+    assert command("route", "Dossier on the k", "--weights", str(saved)).stdout.startswith("skeleton")
+
+
 def test_a_model_labels_the_questions(tmp_path, endpoint):
     endpoint.responder = lambda request: '{"kind":"A"}' if "Dossier" in request.last_user else '{"kind":"C"}'
     questions = tmp_path / "questions.txt"
@@ -154,6 +179,8 @@ def test_a_model_labels_the_questions(tmp_path, endpoint):
         ("question\nWhy?", "has no column 'label'"),
         ("question,label\nWhy?,maybe", "not 'maybe'"),
         ("question,label\nWhy?,direct", "20 or more"),
+        ('{"question": "Why?"}', "line 1 is no row of rows.jsonl"),
+        ('{"question": "Why?", "arms": [{"arm": "skeleton", "seconds": 1}]}', "line 1 is no row of rows.jsonl"),
     ],
 )
 def test_a_file_that_can_not_teach_is_bad_usage(tmp_path, text, hint):

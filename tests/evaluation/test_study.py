@@ -17,7 +17,7 @@ from sot_graph.evaluation.study import Study, StudyPlan
 from sot_graph.evaluation.study_report import headline, study_page
 from sot_graph.evaluation.tables import render_html, render_markdown
 from sot_graph.testing import Fault, Physics, ScriptedChatModel, SkeletonResponder, Status
-from tests.support.chat_requests import one_point, point_number
+from tests.support.chat_requests import decides, one_point, point_number
 from tests.support.watched_endpoint import WatchedEndpoint
 
 QUESTIONS = [
@@ -192,7 +192,7 @@ def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):
         ("skeleton,max_points", "no key=value"),
         ("skeleton,max_points=0", "max_points"),
         ("skeleton,dispatch=fast", "dispatch"),
-        ("skeleton,router=coin", "learned, model, cascade; not 'coin'"),
+        ("skeleton,router=coin", "draft, learned, model, cascade; not 'coin'"),
     ],
 )
 def test_an_arm_that_there_is_not_is_refused(text, said):
@@ -210,6 +210,14 @@ async def test_arms_may_differ_in_any_setting(study_of, endpoint):
     assert list(routes) == ["skeleton,max_points=2,router=learned"]
     assert routes["skeleton,max_points=2,router=learned"].direct == 0.5
     assert routes["skeleton,max_points=2,router=learned"].right == 1.0
+
+
+async def test_the_draft_decides_in_an_arm(study_of, endpoint):
+    write = SkeletonResponder(points=3)
+    endpoint.responder = lambda request: "It is 391." if decides(request) and "17" in request.text else write(request)
+    questions = [Question("1", "How can I sleep better at night?"), Question("2", "What is 17 * 23?")]
+    rows = await rows_of(study_of(arms=(Arm.parse("direct"), Arm.parse("skeleton,router=draft")), questions=questions))
+    assert [(row["arms"][1]["route"], row["arms"][1]["calls"]) for row in rows] == [("skeleton", 4), ("direct", 1)]
 
 
 VERDICT = {"reason": "It is.", "general": "second", "relevance": "tie", "coherence": "tie", "completeness": "first"}

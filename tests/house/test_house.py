@@ -21,20 +21,21 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_190
+MOST_LINES = 19_250
 MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
     "batch": (1_390, 11),
     "cli/batch_command.py": (280, 1),
     "cli/provider_batch_command.py": (80, 1),
-    "cli/route_command.py": (150, 1),
+    "cli/route_command.py": (170, 1),
     "cli/evaluate_command.py": (130, 1),
     "evaluation": (1_900, 13),
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
     "nodes/frame_parts.py": (265, 1),
+    "nodes/nested_graph.py": (70, 1),
     "retrieval": (660, 6),
     "prices.py": (90, 1),
     "skeleton/shared_prompt.py": (120, 1),

@@ -91,6 +91,18 @@ async def test_the_tree_reads_like_the_answer_however_it_is_run(ways_to_run, end
         assert root.error is None
 
 
+@pytest.mark.parametrize("decision", ["a skeleton", "an answer"])
+async def test_the_draft_that_decides_is_one_call(endpoint, recorder, config, text_snapshot, decision):
+    answer = "It is 12 degrees in Oslo. Take a coat."
+    if decision == "an answer":
+        endpoint.responder = lambda request: answer
+    result = await create_sot_graph(endpoint.chat_model(), router="draft").ainvoke(ASK, config)
+    [root] = recorder.roots()
+    check_whole(root, result["usage"]["total"])
+    assert root.as_text() == text_snapshot
+    assert (result["answer"] == answer) is (decision == "an answer")
+
+
 def test_the_docs_show_a_tree_as_it_is(recorder, config):
     write = answer_skeleton_of_thought(["Seed", "Soil", "Sun"], "About {title}.")
     asked = []

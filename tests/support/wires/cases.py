@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 import pytest
 
 from sot_graph import SotConfigError, SotOptions, SotPrompts, astream_answer, create_sot_graph, stream_answer
-from sot_graph.testing import ChatRequest
-from tests.support.chat_requests import one_point, point_number
+from sot_graph.testing import ChatRequest, Reply
+from tests.support.chat_requests import decides, one_point, point_number
 from tests.support.wires.wire import THOUGHT, TITLES, Wire
 
 ASK = {"question": "How do plants grow?"}
 AT_ONCE = 12
+SHORT = "They take light and water, and little else."
 EARLIER = [("user", "Hello. " * 3000), ("assistant", "Hello!")]
 """More than any provider's minimum."""
 
@@ -130,6 +131,24 @@ class ProviderCases:
             assert sum(bool(request.tools) for request in wire.requests) == 1
             assert len(wire.requests) == 4
 
+    async def test_draft_decides(self, wire: Wire) -> None:
+        """A skeleton as a list and as JSON, and an answer in its place, by a model with tools bound."""
+        write, model = wire.respond, self.make_model(wire.url).bind_tools([search])
+        replies = {"1. Light\n2. Water\n3. Soil": True, '{"points":["Light","Water","Soil"]}': False, SHORT: True}
+        for text, stream in replies.items():
+            wire.requests.clear()
+            wire.respond = lambda asked, text=text: (  # type: ignore[misc]
+                Reply(text) if decides(asked) else write(ChatRequest({**asked.raw, "tools": []}))
+            )
+            graph = create_sot_graph(model, router="draft", options=SotOptions(min_points=2, stream=stream))
+            result = await graph.ainvoke(ASK)
+            assert all(request.tools for request in wire.requests)
+            if text == SHORT:
+                assert (result["answer"], len(wire.requests)) == (SHORT, 1)
+            else:
+                is_written(result)
+                assert len(wire.requests) == 4
+
     async def test_busy(self, wire: Wire) -> None:
         second = point_number(2)
         wire.trouble = [("busy", second), ("busy", second), ("busy", second)]
@@ -167,6 +186,11 @@ class ProviderCases:
             assert total["calls"] == 4
             assert total["input_tokens"] == 4 * wire.input_tokens
             assert total["output_tokens"] == 4 * wire.output_tokens
+
+
+def search(query: str) -> str:
+    """Search the web for a query."""
+    return query
 
 
 def _said_and_rest(body: Any) -> tuple[str, Any]:

@@ -49,7 +49,9 @@ class Wire:
     requests: list[ChatRequest] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
     trouble: list[tuple[Trouble, Callable[[ChatRequest], bool]]] = field(default_factory=list)
-    respond: SkeletonResponder = field(default_factory=lambda: SkeletonResponder(titles=TITLES, words_per_point=12))
+    respond: Callable[[ChatRequest], Reply] = field(
+        default_factory=lambda: SkeletonResponder(titles=TITLES, words_per_point=12)
+    )
 
     content_type: ClassVar[str] = "text/event-stream"
     input_tokens: ClassVar[int] = 10

@@ -1,0 +1,147 @@
+"""Sections with sub-sections: `SotOptions(depth=2)`, and a graph as another one's expander."""
+
+import re
+
+import pytest
+
+from sot_graph import (
+    CallLimiter,
+    PointwiseJoin,
+    SotConfigError,
+    SotOptions,
+    create_sot_graph,
+    join_headings,
+    measure_run,
+)
+from sot_graph.testing import Fault, Reply, SkeletonResponder, Status
+from tests.support.chat_requests import decides, one_point
+
+ASK = {"question": "How do plants grow?"}
+TITLES = ["Sun", "Soil", "Water"]
+SHORT = "Six hours of it."
+REPORT = f"## Sun\n\n{SHORT}\n\n## Soil\n\n### Clay\n\nAbout Clay.\n\n### Sand\n\nAbout Sand.\n\n## Water\n\n{SHORT}"
+
+
+def asked_title(request):
+    """Of the point that a request is about: the last that is named."""
+    return re.findall(r"(?:<|&lt;)point>\d+\. (.*?)(?:<|&lt;)/point>", request.last_user)[-1]
+
+
+def is_deepest(request):
+    """Whether it asks for the text of a point that has no others below it."""
+    return one_point(request) and not decides(request)
+
+
+def respond(request):
+    """Soil is long, and becomes a skeleton; the other sections are short."""
+    if decides(request):
+        return Reply("1. Clay\n2. Sand" if asked_title(request) == "Soil" else SHORT)
+    if one_point(request):
+        return Reply(f"About {asked_title(request)}.")
+    return SkeletonResponder(titles=TITLES)(request)
+
+
+@pytest.fixture
+def report(endpoint, dispatch):
+    endpoint.responder = respond
+    options = SotOptions(min_points=2, max_points=3, depth=2, dispatch=dispatch)
+    return create_sot_graph(endpoint.chat_model(), join=join_headings, options=options)
+
+
+async def test_a_point_that_is_long_becomes_a_skeleton_of_its_own(run, report, endpoint):
+    result = await run(report)
+    assert result["answer"] == REPORT
+    assert [each["title"] for each in result["skeleton"]] == TITLES
+    stages = {stage: used["calls"] for stage, used in result["usage"].items() if used.get("calls")}
+    assert stages == {"skeleton": 1, "expansion": 5, "total": 6}
+    assert len(endpoint.requests) == 6
+    assert result["usage"]["total"]["output_tokens"] == sum(one.tokens_sent for one in endpoint.requests)
+    assert [section.id for section in measure_run(result).sections] == [1, 2, 3]
+
+
+async def test_what_is_streamed_is_the_report(report, chunks_of):
+    assert "".join(await chunks_of(report)) == REPORT
+
+
+async def test_a_section_is_read_while_it_is_written(report, endpoint):
+    with endpoint.hold(2, lambda request: is_deepest(request) and asked_title(request) == "Sand") as held:
+        read = ""
+        async for event in report.astream(ASK, stream_mode="custom"):
+            read += event.get("text", "") if event.get("index") == 2 else ""
+            if "About Clay." in read:
+                held.release()
+    assert read == "### Clay\n\nAbout Clay.\n\n### Sand\n\nAbout Sand."
+
+
+async def test_clients_of_messages_hear_one(report):
+    heard = [chunk async for chunk, _ in report.astream(ASK, stream_mode="messages")]
+    assert "".join(chunk.text for chunk in heard) == REPORT
+    assert len({chunk.id for chunk in heard}) == 1
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+async def test_all_calls_are_bound_by_the_points_of_each_level(endpoint, depth):
+    endpoint.responder = SkeletonResponder(points=5)
+    options = SotOptions(min_points=2, max_points=2, depth=depth)
+    result = await create_sot_graph(endpoint.chat_model(), options=options).ainvoke(ASK)
+    assert result["usage"]["total"]["calls"] == len(endpoint.requests) == 2 ** (depth + 1) - 1
+
+
+@pytest.mark.parametrize("bound", ["max_concurrency", "limiter"])
+async def test_calls_of_all_levels_share_their_places(endpoint, bound):
+    endpoint.responder = SkeletonResponder(points=3)
+    options = SotOptions(max_points=3, depth=3, max_concurrency=2 if bound == "max_concurrency" else None)
+    limiter = CallLimiter(2, tokens_per_minute=10**9) if bound == "limiter" else None
+    graph = create_sot_graph(endpoint.chat_model(), options=options, limiter=limiter)
+    with endpoint.hold(2, is_deepest) as held:
+        result = await graph.ainvoke(ASK)
+    assert held.complete
+    assert endpoint.max_in_flight == 2
+    assert [each["status"] for each in result["expansions"]] == ["ok"] * 3
+
+
+async def test_a_section_with_a_point_that_failed_is_not_whole(run, report, endpoint):
+    endpoint.faults = [Fault(Status(400), lambda request: is_deepest(request) and asked_title(request) == "Sand")]
+    result = await run(report)
+    sun, soil, _ = result["expansions"]
+    assert (sun["status"], soil["status"]) == ("ok", "failed")
+    assert soil["error"].startswith("its point 2 is not whole: ")
+    assert "### Clay\n\nAbout Clay." in result["answer"]
+
+
+async def test_documents_are_cited_on_every_level(run, report, endpoint):
+    def citing(request):
+        reply = respond(request)
+        return Reply(f"{reply.text[:-1]} [2].") if reply.text.startswith(("About", SHORT)) else reply
+
+    endpoint.responder = citing
+    result = await run(report, {**ASK, "documents": ["Six hours.", "Loose soil."]})
+    assert "About Sand [1]." in result["answer"]
+    assert result["answer"].endswith("Six hours of it [1].\n\n## Sources\n\n1. Loose soil.")
+    assert result["unsupported_citations"] == 0
+
+
+async def test_a_graph_as_an_expander_has_points_heads_and_sources_of_its_own(endpoint, chunks_of):
+    def citing(request):
+        return Reply(f"{respond(request).text[:-1]} [1].") if is_deepest(request) else respond(request)
+
+    endpoint.responder = citing
+    section = create_sot_graph(
+        endpoint.chat_model(),
+        router="draft",
+        join=PointwiseJoin(head="{title}: ", separator=" "),
+        retriever=lambda query: [f"Found for {query[-4:]}."],
+        options=SotOptions(min_points=2, max_points=2),
+    )
+    graph = create_sot_graph(endpoint.chat_model(), expander=section, options=SotOptions(min_points=2))
+    result = await graph.ainvoke(ASK)
+    soil = result["expansions"][1]
+    assert soil["text"].startswith("Clay: About Clay [1]. Sand: About Sand [1].")
+    assert result["answer"].count("**Sources**") == 1
+    assert "".join(await chunks_of(graph)) == result["answer"]
+
+
+@pytest.mark.parametrize("depth", [0, 4, True, "2"])
+def test_a_depth_is_one_to_three(depth):
+    with pytest.raises(SotConfigError, match="depth"):
+        SotOptions(depth=depth)
