@@ -196,8 +196,9 @@ class Opening:
     def admits(self, event: SotEvent) -> bool:
         """Look at each event of the run before it is sent. Returns `False` to hold or to drop it.
 
-        It also acts on what it sees. Where a router or the draft decides for a direct answer, the opening is dropped unheard. Where the first point
-        can be read before anything of the opening is there, the answer begins with the points.
+        It also acts on what it sees. Where a router or the draft decides for a direct answer, the opening is dropped
+        unheard. Where the first point can be read before anything of the opening is there, the answer begins with the
+        points.
         """
         kind = event["type"]
         with self._lock:

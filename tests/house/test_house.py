@@ -34,7 +34,7 @@ CAPABILITIES = {
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (110, 1),
     "play": (260, 3),
-    "nodes/frame_parts.py": (265, 1),
+    "nodes/frame_parts.py": (270, 1),
     "nodes/nested_graph.py": (70, 1),
     "retrieval": (660, 6),
     "prices.py": (90, 1),
@@ -47,7 +47,7 @@ CAPABILITIES = {
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/draft_reply.py": (180, 1),
 }
-MOST_FUNCTIONS = 219
+MOST_FUNCTIONS = 220
 MOST_FILES_ON_A_PATH = 37
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
