@@ -85,6 +85,8 @@ class LoopModel:
         """Whether its last reply began with a thought that only a closing tag ends; `None`: there was no reply yet."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
         """Whether this model tells a finish reason. A reply without one is then taken for one that broke off."""
+        self.needs_room: bool | None = None
+        """Whether even its shortest replies take many tokens, since it thinks; `None`: not known yet."""
         self.refused_modes: set[str] = set()
         """The ways to hand over a schema that its provider has refused."""
         self.prompt_cache = PromptCache.of(model)

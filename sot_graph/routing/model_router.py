@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.messages import HumanMessage, SystemMessage
+from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict
 
 from sot_graph.errors import RoutingError, SotConfigError
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.provider_errors import error_status
 from sot_graph.llm.resolve import resolve_model
-from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
+from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.routing.draft_router import check_makes_decisions
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from sot_graph.run import RunContext
 
 _MAX_TOKENS = 16
+"""Of a reply. A model that thinks gets as many as it wants, within `router_timeout`."""
+_BAD_REQUEST = 400
 _HISTORY_TURNS = 4
 _HISTORY_CHARS = 1000
 
@@ -97,23 +101,52 @@ class ModelRouter(BaseRouter):
             f"{turn['role']}: {turn['content']!s:.{_HISTORY_CHARS}}" for turn in history[-_HISTORY_TURNS:]
         )
         context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
+        shown = _ASK.format(question=escape_delimiters(question))
         config = run.child_config(run_name="choose a route", stage="route")
-        call = ModelCall(asked, "route", run, config, {"max_tokens": _MAX_TOKENS})
+        call = ModelCall(asked, "route", run, config, {} if asked.needs_room else {"max_tokens": _MAX_TOKENS})
+        messages = [SystemMessage(_SYSTEM), HumanMessage(context + shown)]
         try:
-            parsed, _ = await ask_structured(
-                call,
-                [SystemMessage(_SYSTEM), HumanMessage(context + _ASK.format(question=escape_delimiters(question)))],
-                _Kind,
-                mode=run.options.structured_mode,
-                max_reasks=0,
-                repair=_json_of_letter,
-            )
+            parsed = await _ask(call, messages)
         except InvalidOutputError as error:
             reply = f"{error.replies[-1:]!r:.80}" if run.trace.shows_content else "something else"
             message = f"the router's model replied {reply} in place of a letter"
             call.trace.reject(message)
             raise RoutingError(message) from error
         return _MEANING[parsed.kind]
+
+
+async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
+    """Ask for the letter; where the bound on the reply may have been the trouble, once more without it."""
+    ask = partial(
+        ask_structured,
+        messages=messages,
+        schema=_Kind,
+        mode=call.run.options.structured_mode,
+        max_reasks=0,
+        repair=_json_of_letter,
+    )
+    model = call.model
+    try:
+        return (await ask(call))[0]
+    except Exception as error:
+        if model.needs_room is not None or not _may_lack_room(error):
+            raise
+        call.trace.reject(f"{_MAX_TOKENS} tokens may be too few for it")
+        is_refused = isinstance(error, SchemaRefusedError)
+    try:
+        kind, _ = await ask(replace(call, settings={}))
+    except InvalidOutputError:
+        model.needs_room = False  # it doesn't think, it talks
+        raise
+    model.needs_room = None if is_refused else True
+    return kind
+
+
+def _may_lack_room(error: Exception) -> bool:
+    """Whether a call may have failed for its bound: its tokens went into thoughts, or a provider refused the bound."""
+    if isinstance(error, InvalidOutputError):
+        return error.was_cut_off
+    return isinstance(error, SchemaRefusedError) or (error_status(error) == _BAD_REQUEST and "token" in str(error))
 
 
 def _json_of_letter(text: str) -> str | None:

@@ -9,7 +9,7 @@ from langchain_core.outputs import ChatGenerationChunk
 
 from sot_graph import ModelRouter, SkeletonError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.llm.thoughts import ThoughtFilter
-from sot_graph.testing import Reply, ScriptedChatModel, SkeletonResponder, answer_skeleton_of_thought
+from sot_graph.testing import Fault, Reply, ScriptedChatModel, SkeletonResponder, Status, answer_skeleton_of_thought
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.writer import TextDraft
 from tests.support.chat_requests import point_number
@@ -103,6 +103,47 @@ async def test_a_router_reads_what_follows_the_thought(endpoint):
     result = await create_sot_graph(endpoint.chat_model(), router=ModelRouter()).ainvoke(ASK)
     assert result["answer"] == "Yes."
     assert "(C)" in result["route_reason"]
+
+
+def sorts(reply, *, kept_apart=False):
+    """A model that thinks before each reply; the endpoint cuts it off at the request's limit."""
+    thought = f"<think>{'Hm, let me see. ' * 40}</think>"
+
+    def respond(request):
+        if "Which letter?" not in request.last_user:
+            return f"{thought}Yes."
+        if kept_apart and request.max_tokens:
+            return Reply("", finish_reason="length")
+        return thought + reply
+
+    return respond
+
+
+@pytest.mark.parametrize("kept_apart", [False, True])
+async def test_a_router_gives_a_model_that_thinks_room_to_and_remembers_it(run, endpoint, kept_apart):
+    endpoint.responder = sorts('{"kind":"C"}', kept_apart=kept_apart)
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter())
+    results = [await run(graph), await run(graph)]
+    assert all("(C)" in result["route_reason"] for result in results)
+    assert [result["usage"]["route"]["calls"] for result in results] == [2, 1]
+
+
+async def test_a_router_asks_a_model_that_only_talks_for_its_letter_at_length_but_once(run, endpoint):
+    endpoint.responder = sorts("Well, that depends.")
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter())
+    results = [await run(graph), await run(graph)]
+    assert all("in place of a letter" in result["route_reason"] for result in results)
+    assert [result["usage"]["route"]["calls"] for result in results] == [2, 1]
+
+
+async def test_a_router_asks_without_its_limit_where_the_provider_refuses_that(run, endpoint):
+    said = "`max_tokens` must be greater than `thinking.budget_tokens`"
+    endpoint.responder = lambda request: '{"kind":"C"}' if "Which letter?" in request.last_user else "Yes."
+    endpoint.faults = [Fault(Status(400, message=said), lambda request: request.max_tokens is not None)]
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter())
+    results = [await run(graph), await run(graph)]
+    assert all("(C)" in result["route_reason"] for result in results)
+    assert [result["usage"]["route"]["calls"] for result in results] == [2, 1]
 
 
 async def test_the_first_token_is_the_first_of_the_text(make_run):
