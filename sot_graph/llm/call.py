@@ -171,7 +171,7 @@ class ModelCall:
         """Takes thoughts out of the reply. After a prefill there are none."""
         is_prefilled = isinstance(messages[-1], AIMessage)
         unopened = False if is_prefilled else self.model.thinks_unopened
-        return ThoughtFilter(unopened=unopened, expects_form=self.stage == "skeleton")
+        return ThoughtFilter(unopened=unopened, expects_form=self.stage == "skeleton" or self.model.may_think)
 
     async def _whole(self, reply: Awaitable[Any]) -> Reply:
         try:

@@ -35,6 +35,7 @@ from sot_graph.concurrency.background_loop import is_library_loop
 from sot_graph.concurrency.call_limiter import CallGate
 from sot_graph.llm.prompt_cache import PromptCache
 from sot_graph.llm.reply_bounds import ENCODING, beginning_of, bound_body, is_cut, openai_httpx
+from sot_graph.llm.thoughts import is_named_as_thinker
 from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.prices import ModelPrice
@@ -83,6 +84,9 @@ class LoopModel:
         """What is made of every prompt."""
         self.thinks_unopened: bool | None = None
         """Whether its last reply began with a thought that only a closing tag ends; `None`: there was no reply yet."""
+        names = (getattr(innermost, each, None) for each in ("model_name", "model", "model_id"))
+        self.may_think = any(isinstance(name, str) and is_named_as_thinker(name) for name in names)
+        """Whether its name says that it thinks."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
         """Whether this model tells a finish reason. A reply without one is then taken for one that broke off."""
         self.needs_room: bool | None = None

@@ -33,9 +33,11 @@ _UNOPENED = re.compile(rf"(?<![`'\"“(])(?:{'|'.join(map(re.escape, _CLOSINGS))
 """A closing tag, but for one that a text quotes."""
 _TELLTALES = (
     *("okay, ", "ok, ", "alright, ", "hmm", "let me think", "let's think", "first, i need", "first, let me"),
-    *("i need to", "we need to", "we are asked", "the user ", "so the user", "so, the user", "thinking process"),
+    *("i need to", "we need to", "we are ", "the user ", "so the user", "so, the user", "thinking process"),
+    *("let me ", "let's ", "got it, ", "wait, ", "i should ", "the question "),
 )
 """How models begin to think aloud."""
+_THINKERS = re.compile(r"think|reason|(?<![a-z0-9])(?:r1|qwq|qvq|glm-z\d)(?![a-z0-9])")
 
 
 class ThoughtFilter:
@@ -46,7 +48,7 @@ class ThoughtFilter:
 
     Args:
         unopened: Whether the model's last reply had a thought without an opening tag; `None`: not known yet.
-        expects_form: Whether JSON or a list is wanted, so that words at the start may well be a thought.
+        expects_form: Whether words at the start may well be a thought: JSON or a list is wanted, or the model thinks.
 
     Examples:
         >>> thoughts = ThoughtFilter()
@@ -151,6 +153,11 @@ class ThoughtFilter:
         else:
             self._state, self._held = "text", self._held if self._is_first else start
         return True
+
+
+def is_named_as_thinker(name: str) -> bool:
+    """Whether a model's name says that it thinks, as those of open models do."""
+    return _THINKERS.search(name.casefold()) is not None
 
 
 def without_thoughts(text: str) -> str:

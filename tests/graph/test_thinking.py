@@ -176,6 +176,24 @@ async def test_where_only_thoughts_come_the_error_says_so(run, endpoint):
         await run(create_sot_graph(endpoint.chat_model()))
 
 
+@pytest.mark.parametrize("name", ["deepseek-r1:8b", "Qwen/QwQ-32B", "Qwen3-4B-Thinking-2507", "Phi-4-reasoning"])
+async def test_a_model_whose_name_says_that_it_thinks_shows_no_thought_in_its_first_reply(endpoint, name):
+    endpoint.responder = lambda _: "Roots come first.\n</think>\n\nBecause of light."
+    graph = create_sot_graph(endpoint.chat_model(model=name), router=lambda *_: "direct")
+    assert [await told(graph), await told(graph)] == ["Because of light."] * 2
+
+
+async def test_a_reply_of_one_that_keeps_its_thoughts_apart_is_live_from_the_second_on(endpoint):
+    endpoint.responder = lambda _: "Because of light, water and air."
+    graph = create_sot_graph(
+        endpoint.chat_model(model="grok-4-reasoning"),
+        router=lambda *_: "direct",
+        options=SotOptions(stream_max_delay=0),
+    )
+    chunks = [[text async for text in astream_answer(graph, ASK)] for _ in range(2)]
+    assert [len(each) > 1 for each in chunks] == [False, True]
+
+
 async def test_a_model_that_closes_what_it_never_opened_is_known_from_its_skeleton(endpoint):
     thought = "First I look at the roots.\n</think>\n"  # none of the words by which a thought is known
     endpoint.responder = thinking(thought)
