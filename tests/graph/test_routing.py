@@ -6,6 +6,7 @@ import re
 from contextlib import aclosing
 
 import pytest
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import HumanMessage
 from langchain_core.tracers import LangChainTracer
 from langgraph.checkpoint.memory import InMemorySaver
@@ -354,3 +355,29 @@ async def test_the_models_key_is_in_no_error_of_a_router(run, endpoint):
     assert key not in str(caught.value)
     assert "Denied" in str(caught.value.__cause__)
     assert key not in str(caught.value.__cause__)
+
+
+class BegunCalls(BaseCallbackHandler):
+    """Counts what a trace shows of a model's calls."""
+
+    run_inline = True
+    number = 0
+
+    def on_chat_model_start(self, *_, **__):
+        self.number += 1
+
+
+@pytest.mark.parametrize("turns", [0, 2, 5, 10, 20])  # of the loop: a call may be cancelled before it has left
+async def test_calls_that_nobody_waits_for_are_counted_as_a_trace_shows_them(endpoint, turns):
+    async def router(_question, _history):
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return "direct"
+
+    endpoint.responder = routed("C")
+    graph = create_sot_graph(
+        endpoint.chat_model(), router=router, options=SotOptions(speculative=True, frame="opening")
+    )
+    begun = BegunCalls()
+    result = await graph.ainvoke(ASK, {"callbacks": [begun]})
+    assert result["usage"]["total"]["calls"] == begun.number == 3
