@@ -282,10 +282,10 @@ def create_sot_graph(
 
 
 class EmbeddedResult(dict[str, Any]):
-    """A result as a parent's node gives it: the new `messages`, and everything else under `sot`.
+    """A result in a parent: as ever, but for its items: the new `messages`, and everything else under `sot`.
 
     LangGraph writes a node's items into the parent's keys of the same names, whosesoever they are. A function that
-    calls the graph reads what it wants all the same: `result["answer"]`.
+    calls the graph, and what a checkpoint keeps of a task that did, read all keys: `result["answer"]`.
 
     Args:
         result: The graph's result.
@@ -293,14 +293,11 @@ class EmbeddedResult(dict[str, Any]):
     """
 
     def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
-        self._is_lost = is_lost
         messages = result.get("messages") or []
         is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID)
         new = messages[-2:] if is_asked_here else messages[-1:]
-        super().__init__(
-            messages=new if result.get("answer") else [],
-            sot={key: value for key, value in result.items() if key != "messages"},
-        )
+        super().__init__({**result, "messages": new if result.get("answer") else []})
+        self._is_lost = is_lost
 
     def items(self) -> Any:
         """What LangGraph writes into the parent."""
@@ -311,17 +308,12 @@ class EmbeddedResult(dict[str, Any]):
                 "writes. Give it one of them, or call the graph in a function: "
                 'return {"answer": graph.invoke({"question": ...})["answer"]}.'
             )
-        return super().items()
+        return {"messages": self["messages"], "sot": self["sot"]}.items()
 
     def __missing__(self, key: str) -> Any:
-        return self["sot"][key]
-
-    def __contains__(self, key: object) -> bool:
-        return super().__contains__(key) or key in self["sot"]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The value of a key, also of one under `sot`."""
-        return super().get(key, self["sot"].get(key, default))
+        if key != "sot":
+            raise KeyError(key)
+        return {name: self[name] for name in self if name != "messages"}
 
 
 class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):

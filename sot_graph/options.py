@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_h
 from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
-from sot_graph.errors import SotConfigError, brief
+from sot_graph.errors import SotConfigError, brief, kind_of
 from sot_graph.types import FrameChoice, FramePartName
 
 _Points: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=1000)]
@@ -265,9 +265,14 @@ def context_changes(context: object, *, embedded: bool, repeated: Collection[str
     known = SotContext.__annotations__
     own = context.get("sot") if isinstance(context, Mapping) else getattr(context, "sot", None)
     if own is None and not embedded:
-        own = context
+        own = {key: context[key] for key in context if key != "sot"} if isinstance(context, Mapping) else context
     if own is None:
         return {}
+    if isinstance(own, (str, int, float, list, tuple, set)):
+        message = (
+            f"The run's context, in a parent its `sot`, is {kind_of(own)}; it takes a dict or an object of options."
+        )
+        raise SotConfigError(message)
     if not isinstance(own, Mapping):
         return {name: getattr(own, name) for name in known if hasattr(own, name)}
     changes = {str(key): value for key, value in own.items()}

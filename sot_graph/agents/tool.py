@@ -16,7 +16,6 @@ from langgraph.pregel import Pregel
 from pydantic import BaseModel, Field
 
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.graph import EmbeddedResult
 from sot_graph.llm.provider_errors import explain
 from sot_graph.retrieval.retriever import RETRIEVER, Retriever, check_retriever
 
@@ -121,8 +120,7 @@ def _content_and_artifact(values: Mapping[str, Any]) -> tuple[str, dict[str, Any
     if not (isinstance(answer, str) and answer.strip()):
         message = "the graph ended with nothing in its key `answer`."
         raise SotConfigError(message)
-    flat = values["sot"] if isinstance(values, EmbeddedResult) else values
-    return answer, {key: value for key, value in flat.items() if key != "messages"}
+    return answer, {key: values[key] for key in values if key != "messages"}
 
 
 @contextmanager

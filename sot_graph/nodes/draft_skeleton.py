@@ -147,7 +147,7 @@ def reset_keys(asked: Asked, run: RunContext, material: Material | None) -> Upda
 
 def given_skeleton(state: SotState, asked: Asked, run: RunContext, material: Material | None) -> Update | None:
     """The first node's whole update where the caller brought a skeleton along; `None`: none was."""
-    if state.get("given_skeleton") is None and state.get("given_expansions") is None:
+    if not (state.get("given_skeleton") or state.get("given_expansions")):  # forms and states have empty defaults
         return None
     points, expansions = read_given(state)
     kept = kept_expansions(points, expansions)

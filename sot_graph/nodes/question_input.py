@@ -278,7 +278,7 @@ def _block_as_data(block: Any) -> Any:
 def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]]:
     """The skeleton and the expansions that the caller brought along, checked."""
     skeleton, given_expansions = state.get("given_skeleton"), state.get("given_expansions")
-    if given_expansions is not None and not isinstance(given_expansions, (list, tuple)):
+    if given_expansions and not isinstance(given_expansions, (list, tuple)):
         kind = type(given_expansions).__name__
         message = f"given_expansions is {kind}; pass back the expansions of an earlier result, a list."
         raise SotConfigError(message)
@@ -298,13 +298,9 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]]:
             )
             raise SotConfigError(message)
         expansions.append(cast("Expansion", _with_sources(item, position)))
-    if skeleton is None:
+    if not skeleton:
         skeleton = [expansion["title"] for expansion in sorted(expansions, key=lambda expansion: expansion["index"])]
-    points = given_points(skeleton)
-    if not points:
-        message = "given_skeleton is empty: leave it out to have a skeleton drafted."
-        raise SotConfigError(message)
-    return points, expansions
+    return given_points(skeleton), expansions
 
 
 def _with_sources(item: dict[str, Any], position: int) -> dict[str, Any]:

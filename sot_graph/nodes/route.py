@@ -43,7 +43,7 @@ async def route(state: SotState, run: RunContext) -> Update:
     check_review_is_possible(run)
     asked = read_question(state, run.options, run.answer_id)
     finding = asyncio.create_task(find_material(asked.documents, asked.question, run))
-    if state.get("given_skeleton") is not None or state.get("given_expansions") is not None:
+    if state.get("given_skeleton") or state.get("given_expansions"):
         given = given_skeleton(state, asked, run, await finding)
         if given is not None:
             return given

@@ -1,14 +1,17 @@
 """Inside a parent graph."""
 
 import operator
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import InvalidUpdateError
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
+from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
 from sot_graph import create_sot_graph
@@ -117,6 +120,55 @@ async def test_a_function_that_calls_the_graph_reads_its_result_as_at_the_root(r
     builder.add_edge(START, "write")
     result = await builder.compile().ainvoke({"messages": []})
     assert read == {"text": result["messages"][-1].text, "calls": 4, "has": True, "nothing": None, "points": 3}
+
+
+async def test_a_tasks_result_is_the_same_after_it_was_kept():
+    graph, calls = sot(), []
+
+    @task
+    async def write(question):
+        calls.append(question)
+        return await graph.ainvoke({"question": question})
+
+    async def report(state):
+        result = await write("Why?")
+        interrupt("Is it good?")
+        return {"messages": [AIMessage(result["answer"], id=result["messages"][-1].id)]}
+
+    @entrypoint(checkpointer=InMemorySaver())
+    async def flow(question):
+        result = await write(question)
+        interrupt("Is it good?")
+        return result["answer"]
+
+    config = {"configurable": {"thread_id": "1"}}
+    await flow.ainvoke("Why?", config)
+    assert (await flow.ainvoke(Command(resume=True), config)).startswith("**1. ")
+    builder = StateGraph(SameKeys)
+    builder.add_node("report", report)
+    builder.add_edge(START, "report")
+    parent = builder.compile(checkpointer=InMemorySaver())
+    await parent.ainvoke({"question": "Why?"}, config)
+    kept = await parent.ainvoke(Command(resume=True), config)
+    assert kept["messages"][-1].text.startswith("**1. ")
+    assert len(calls) == 2
+
+
+@dataclass
+class EmptyDefaults:
+    """As dataclasses and Pydantic's models have them."""
+
+    messages: Annotated[list[AnyMessage], add_messages] = field(default_factory=list)
+    question: str = ""
+    documents: list[Any] = field(default_factory=list)
+    given_skeleton: list[Any] = field(default_factory=list)
+    given_expansions: list[Any] = field(default_factory=list)
+    given_frame: dict[str, Any] = field(default_factory=dict)
+
+
+async def test_a_parents_empty_defaults_are_nothing_given(run):
+    result = await run(parent_of(EmptyDefaults), {"messages": [HumanMessage("Why?")]})
+    assert result["messages"][-1].text.startswith("**1. ")
 
 
 async def test_two_turns_on_one_thread_of_the_parent_are_two_answers(run):

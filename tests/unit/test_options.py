@@ -147,6 +147,17 @@ def test_of_a_parents_context_only_what_it_has_as_sot_is_read(kind: Any):
         apply_context(SotOptions(), kind(sot={"max_point": 5}), embedded=True)
 
 
+@pytest.mark.parametrize("own", ["fast", 3, True, ["max_points"]])
+def test_what_holds_no_options_is_no_context(own: Any):
+    with pytest.raises(SotConfigError, match="a dict or an object of options"):
+        apply_context(SotOptions(), {"sot": own}, embedded=True)
+
+
+def test_a_parents_context_without_options_for_the_graph_works_at_the_root_too():
+    assert apply_context(SotOptions(), {"sot": None}, embedded=False) == SotOptions()
+    assert apply_context(SotOptions(), {"sot": None, "max_points": 5}, embedded=False).max_points == 5
+
+
 def test_a_context_may_be_any_object():
     context = SimpleNamespace(user_id=7, max_points=5)
     assert apply_context(SotOptions(), context, embedded=False) == SotOptions(max_points=5)
