@@ -16,7 +16,7 @@ from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
-from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.provider_errors import explain, refuses_system
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, text_of, unfinished
 from sot_graph.llm.reply_bounds import most_chars
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -24,6 +24,7 @@ from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace, usage_of_failure
+from sot_graph.prompts.messages import without_system
 from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
@@ -108,14 +109,16 @@ class ModelCall:
         retry_policy = RetryPolicy(self.run.options)
         most_chars.set(self.run.options.max_reply_chars)
         redactor = self.redactor
-        uses_threads = False
-        wait: float | None
+        changes: set[str] = set()
+        takes_system = False
         while True:
             if on_attempt is not None:
                 on_attempt()
             try:
                 async with self.run.slot(), self.model.gate:
-                    asked = self.model.shape(self._marked(messages() if callable(messages) else messages))
+                    takes_system = self.model.takes_system
+                    asked = self._marked(messages() if callable(messages) else messages)
+                    asked = self.model.shape(asked if takes_system else without_system(asked))
                     runnable = await self.model.for_running_loop()
                     if prepare is not None:
                         runnable = prepare(runnable)
@@ -141,15 +144,30 @@ class ModelCall:
             except Exception as error:
                 redactor.failure(error)
                 self.run.meter.add_tokens(self.stage, usage_of_failure(error), price=self.model.price)
-                if is_of_another_loop(error) and not uses_threads:
-                    uses_threads, wait = True, 0.0  # no failure of the provider: it is asked again at once
-                    self.model.use_threads_from_now_on()
-                else:
-                    wait = retry_policy.wait_after(error)
+                adapts = self._adapts(error, changes, takes_system=takes_system)
+                wait = 0.0 if adapts else retry_policy.wait_after(error)
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
             await asyncio.sleep(wait)
+
+    def _adapts(self, error: Exception, changes: set[str], *, takes_system: bool) -> bool:
+        """Whether this is no failure of the provider: the model is then asked in another way, at once and from now on.
+
+        Args:
+            error: What came of the last try.
+            changes: What this call has changed already.
+            takes_system: Whether that try had system messages. Calls beside this one may have been refused for theirs.
+        """
+        if is_of_another_loop(error) and "threads" not in changes:
+            changes.add("threads")
+            self.model.use_threads_from_now_on()
+            return True
+        if takes_system and refuses_system(error):
+            self.model.takes_system = False
+            logger.info("The model takes no system messages: what they say goes into the user's first turn.")
+            return True
+        return False
 
     @property
     def redactor(self) -> Redactor:

@@ -82,10 +82,11 @@ class LoopModel:
         self.secrets = secrets_of(model)
         self.shape = prompt_form(model)
         """What is made of every prompt."""
+        self.takes_system = True
+        """Whether it takes system messages."""
         self.thinks_unopened: bool | None = None
         """Whether its last reply began with a thought that only a closing tag ends; `None`: there was no reply yet."""
-        names = (getattr(innermost, each, None) for each in ("model_name", "model", "model_id"))
-        self.may_think = any(isinstance(name, str) and is_named_as_thinker(name) for name in names)
+        self.may_think = is_named_as_thinker(innermost)
         """Whether its name says that it thinks."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
         """Whether this model tells a finish reason. A reply without one is then taken for one that broke off."""

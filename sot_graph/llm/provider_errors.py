@@ -69,6 +69,12 @@ _FORM = re.compile(
     r"response_?format|json_?schema|structured|tool|function.?call|grammar|no endpoints|requested parameters",
     re.IGNORECASE,
 )
+_NO_SYSTEM = re.compile(
+    r"system (?:role|message|prompt|instruction)s? (?:is |are )?not (?:supported|allowed)|does not support '?system"
+    r"|developer instruction is not enabled|only user(?:,| and) assistant",
+    re.IGNORECASE,
+)
+"""As providers, and the chat templates of open models such as Gemma, refuse system messages."""
 _SAYS_NO_KEY = "authentication method"
 """In the words of Anthropic's client, which raises a TypeError."""
 
@@ -146,6 +152,11 @@ def refuses_form(error: BaseException) -> bool:
     if code in _FAILS_ON_FORMS:
         return True
     return code in _REFUSES_FORMS and _FORM.search(_all_said(error)) is not None
+
+
+def refuses_system(error: BaseException) -> bool:
+    """Whether a model takes no system messages."""
+    return error_status(error) in _REFUSES_FORMS | {500} and _NO_SYSTEM.search(_all_said(error)) is not None
 
 
 def _is_unsent(error: BaseException) -> bool:

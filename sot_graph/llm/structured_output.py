@@ -104,7 +104,7 @@ async def ask_structured(
         schema: The Pydantic model that the reply has to be.
         mode: How JSON is asked for. With `"prompt"` these messages ask for it, to the letter.
         max_reasks: How often an invalid reply is asked for again.
-        repair: Given a reply that isn't JSON, may give JSON for it: saves asking again.
+        repair: Given a reply, or the arguments of a tool's call, may give other JSON for it: saves asking again.
         on_text: Streams the replies: called with each piece as it comes.
 
     Returns:
@@ -212,13 +212,13 @@ class _Exchange:
         message = completion.choices[0].message
         self.was_cut_off = reply.is_half
         if message.tool_calls:
-            self.replies.append(message.tool_calls[0].function.arguments)  # type: ignore[union-attr]
-            return completion
-        # Arguments that a token limit has cut off are those of an invalid call.
-        unfinished = [call["args"] or "" for call in reply.message.invalid_tool_calls]
-        self.replies.append(message.content or "".join(unfinished[:1]))
+            written = message.tool_calls[0].function.arguments  # type: ignore[union-attr]
+        else:
+            # Arguments that a token limit has cut off, or that are no JSON, are those of an invalid call.
+            written = message.content or next((call["args"] or "" for call in reply.message.invalid_tool_calls), "")
+        self.replies.append(written)
         repair = None if reply.is_half else self.repair
-        repaired = repair(message.content) if repair is not None and message.content else None
+        repaired = repair(written) if repair is not None and written else None
         if repaired is not None:
             _replace_content(message, repaired, tools)
         return completion

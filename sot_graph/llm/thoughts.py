@@ -155,9 +155,10 @@ class ThoughtFilter:
         return True
 
 
-def is_named_as_thinker(name: str) -> bool:
+def is_named_as_thinker(model: object) -> bool:
     """Whether a model's name says that it thinks, as those of open models do."""
-    return _THINKERS.search(name.casefold()) is not None
+    names = (getattr(model, each, None) for each in ("model_name", "model", "model_id"))
+    return any(isinstance(name, str) and _THINKERS.search(name.casefold()) for name in names)
 
 
 def without_thoughts(text: str) -> str:

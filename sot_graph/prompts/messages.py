@@ -28,6 +28,19 @@ def clean_text(text: str) -> str:
     return _UNSENDABLE.sub("", whole.encode("utf-8", "replace").decode("utf-8"))
 
 
+def without_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """The same prompt for a model that takes no system messages: what they say goes before the user's first turn."""
+    said = "\n\n".join(str(message.text) for message in messages if isinstance(message, SystemMessage))
+    others = [message for message in messages if not isinstance(message, SystemMessage)]
+    place = next((at for at, message in enumerate(others) if isinstance(message, HumanMessage)), None)
+    if place is None:
+        return [HumanMessage(said), *others]
+    content = others[place].content
+    asked: Any = f"{said}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": said}, *content]
+    others[place] = HumanMessage(asked)
+    return others
+
+
 def numbered_list(points: Iterable[SkeletonPoint]) -> str:
     """A skeleton as numbered lines."""
     return "\n".join(f"{point['index']}. {point['title']}" for point in points)

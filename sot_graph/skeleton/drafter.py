@@ -30,8 +30,8 @@ from sot_graph.prompts.messages import (
     rejected_skeleton_messages,
     skeleton_as_written,
 )
+from sot_graph.skeleton.json_titles import MOST_ITEMS
 from sot_graph.skeleton.parser import (
-    MOST_ITEMS,
     PointSieve,
     SkeletonSchema,
     clean_titles,
@@ -345,10 +345,10 @@ class Drafter:
         return ParsedReply(parsed.points, text)
 
     def _json_from_list(self, text: str) -> str | None:
-        """Turn a list into the JSON that was asked for, so that the model need not be asked again."""
-        if text.lstrip().startswith("{"):
-            with suppress(ValueError):
-                json.loads(text)
+        """Turn a list, or JSON of another form, into what was asked for, so that the model need not be asked again."""
+        with suppress(ValueError, RecursionError):
+            value = json.loads(text)
+            if isinstance(value, dict) and list(value) == ["points"] and not isinstance(value["points"], dict):
                 return None
         titles = parse_skeleton(text)
         return json.dumps({"points": titles}) if self._usable(titles) >= self._fewest else None

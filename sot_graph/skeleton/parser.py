@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import unicodedata
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.prompts.delimiters import without_hidden_text
+from sot_graph.skeleton.json_titles import MOST_ITEMS, title_of, titles_from_json
 from sot_graph.types import SkeletonPoint
 
 logger = logging.getLogger("sot_graph")
@@ -29,10 +29,6 @@ _JOINING_WORD = re.compile(
     "and|or|but|by|to|with|for|in|on|of|from|at|as|so|that|which|when|while|before|after|because", re.IGNORECASE
 )
 """Where a long English title can end: before one of these."""
-MOST_ITEMS = 2000
-"""Twice what `max_points` may be: a reply that never ends must not cost more than it can give."""
-_MOST_JSON_STARTS = 64
-"""Brackets of a text that are tried as the beginning of its JSON."""
 _LONGEST_ITEM = 1000
 
 # An item's mark must not be followed by a digit ("2.5x", "12:30") and may stand behind markup ("## 1.", "**1.").
@@ -74,7 +70,6 @@ _SILENT = re.compile(
     r"[!?¿¡;:\"'“”„‘’«»「」『』《》()\[\]{}*_`~…、。，；：！？؟،؛।·•]|[.,](?!\d)|[-‐–—](?!\d)|(?<=\w)[-‐–—]"
 )
 """What two titles may differ in that say the same to a reader: "Set goals" and "set-goals!", but not C, C++ and C#."""
-_TITLE_KEYS = ("title", "point", "name", "heading", "description", "text")
 _STEM_SUFFIXES = ("ing", "ed", "es", "s", "ly")
 
 
@@ -117,34 +112,6 @@ def bulleted_item(line: str) -> tuple[int, str] | None:
 
 def _indentation(match: re.Match[str]) -> int:
     return len(match["indent"].expandtabs(4))
-
-
-def titles_from_json(text: str) -> list[str] | None:
-    """The titles in the first JSON value of a text that holds a list of them; `None` if there is none."""
-    decoder = json.JSONDecoder()
-    for start in islice((position for position, char in enumerate(text[:2000]) if char in "{["), _MOST_JSON_STARTS):
-        try:
-            value, _ = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            lists = [item for item in value.values() if isinstance(item, list)]
-            value = value.get("points") if isinstance(value.get("points"), list) else next(iter(lists), None)
-        items = value[:MOST_ITEMS] if isinstance(value, list) else ()
-        if titles := [title for item in items if (title := title_of(item)) is not None]:
-            return titles
-    return None
-
-
-def title_of(item: Any) -> str | None:
-    """The title in one item of a list: a string, or an object with one."""
-    if isinstance(item, str):
-        return item
-    if isinstance(item, dict):
-        for key in _TITLE_KEYS:
-            if isinstance(item.get(key), str):
-                return str(item[key])
-    return None
 
 
 def _without_number(title: str, place: int | None) -> str:

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 from pydantic_core import from_json
 
-from sot_graph.skeleton.parser import PointSieve, numbered_item, title_of
+from sot_graph.skeleton.json_titles import title_of
+from sot_graph.skeleton.parser import PointSieve, numbered_item
 from sot_graph.types import SkeletonPoint
 
 _MOST_UNREAD = 2000

@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_250
+MOST_LINES = 19_300
 MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -45,6 +45,7 @@ CAPABILITIES = {
     "routing/learned_training.py": (145, 1),
     "routing/logistic_regression.py": (120, 1),
     "skeleton/answering_drafter.py": (165, 1),
+    "skeleton/json_titles.py": (70, 1),
     "skeleton/draft_reply.py": (180, 1),
 }
 MOST_FUNCTIONS = 220

@@ -1,5 +1,6 @@
 """Validated output from any chat model."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from pydantic import BaseModel, field_validator
 
+from sot_graph import SotOptions, create_sot_graph
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.reply import Reply as ModelReply
@@ -23,8 +25,10 @@ from sot_graph.testing import (
     Reply,
     ScriptedChatModel,
     SimulatedEndpoint,
+    SkeletonResponder,
     Status,
     ToolCall,
+    answer_skeleton_of_thought,
 )
 
 ASK = [HumanMessage("Name three.")]
@@ -165,6 +169,44 @@ async def test_instructor_writes_nothing_of_a_failure_into_the_log(
     with pytest.raises((InvalidOutputError, openai.BadRequestError)):
         await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=1)
     assert [record for record in caplog.records if record.name.startswith("instructor")] == []
+
+
+OTHER_FORMS = {
+    "an echo of the schema": '{"properties": {"points": ["Light", "Water", "Soil"]}}',
+    "the schema's name around it": '{"Skeleton": {"points": ["Light", "Water", "Soil"]}}',
+    "another key": '{"skeleton": ["Light", "Water", "Soil"]}',
+    "further keys": '{"reasoning": "They differ.", "points": ["Light", "Water", "Soil"]}',
+    "numbers for keys": '{"points": {"1": "Light", "2": "Water", "3": "Soil"}}',
+    "a list of one": '[{"points": ["Light", "Water", "Soil"]}]',
+    "JSON in a string": json.dumps('{"points": ["Light", "Water", "Soil"]}'),
+    "two opening braces": '{\n\n{"points": ["Light", "Water", "Soil"]}',
+    "the same twice": '{"points": ["Light", "Water", "Soil"]}{"points": ["Light", "Water", "Soil"]}',
+    "a comma too many": '{"points": ["Light", "Water", "Soil",]}',
+    "single quotes": "{'points': ['Light', 'Water', 'Soil']}",
+    "a comment": '{"points": ["Light", // first\n "Water", "Soil"]}',
+}
+
+
+@pytest.mark.parametrize("reply", OTHER_FORMS.values(), ids=OTHER_FORMS)
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+async def test_titles_in_another_form_cost_no_second_call(reply: str, dispatch: Any, caplog: Any):
+    answer = answer_skeleton_of_thought(["Light", "Water", "Soil"])
+    model = ScriptedChatModel(lambda messages: reply if "Reply with JSON" in messages[-1].text else answer(messages))
+    result = await create_sot_graph(model, options=SotOptions(dispatch=dispatch)).ainvoke({"question": "Why?"})
+    assert [point["title"] for point in result["skeleton"]] == ["Light", "Water", "Soil"]
+    assert result["usage"]["skeleton"]["calls"] == 1
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("name", [name for name, reply in OTHER_FORMS.items() if reply.startswith("{")])
+async def test_so_do_those_in_a_tools_arguments(endpoint: SimulatedEndpoint, name: str):
+    write = SkeletonResponder(titles=["Light", "Water", "Soil"])
+    respond = as_asked(OTHER_FORMS[name])
+    endpoint.responder = lambda request: respond(request) if request.tools else write(request)
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(structured_mode="tools"))
+    result = await graph.ainvoke({"question": "Why?"})
+    assert [point["title"] for point in result["skeleton"]] == ["Light", "Water", "Soil"]
+    assert result["usage"]["skeleton"]["calls"] == 1
 
 
 def test_importing_leaves_instructors_logger_alone():

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from sot_graph.skeleton.json_titles import titles_from_json
 from sot_graph.skeleton.parser import (
     MAX_TITLE_CHARS,
     PointSieve,
@@ -15,7 +16,6 @@ from sot_graph.skeleton.parser import (
     clean_titles,
     given_points,
     parse_skeleton,
-    titles_from_json,
 )
 
 ABC = ["Alpha", "Beta", "Gamma"]
