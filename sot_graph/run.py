@@ -53,6 +53,9 @@ ANSWER_ID = "sot_answer_id"
 QUESTION_ID = "sot-question-"
 """How the id begins of a question's message that goes before its answer."""
 
+RETRIEVER = "sot_retriever"
+"""In a config's `configurable`: the retriever of this run, in place of the graph's."""
+
 PLACES = "sot_places"
 """In a config's `configurable`: what gives a place for a call, in the run that this one is a part of."""
 

@@ -17,7 +17,8 @@ from pydantic import BaseModel, Field
 
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.llm.provider_errors import explain
-from sot_graph.retrieval.retriever import RETRIEVER, Retriever, check_retriever
+from sot_graph.retrieval.retriever import Retriever, check_retriever
+from sot_graph.run import RETRIEVER
 
 if TYPE_CHECKING:
     from langchain_core.tools import BaseTool

@@ -77,7 +77,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
             history,
             may_depend=may_depend,
             documents=documents,
-            on_glimpse=retrieve_ahead(question, run),
+            on_glimpse=None if material is None else retrieve_ahead(question, run),
         )
         draft, reason = await drafter.settle()
         keep_retrievals(question, draft.points, run)

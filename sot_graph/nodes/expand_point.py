@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from sot_graph.nodes.graph_node import Update
-    from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
     from sot_graph.state import ExpandPointInput, SotState
     from sot_graph.types import SkeletonPoint
@@ -176,10 +175,11 @@ def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
 def _point_messages(
     basis: Mapping[str, Any], payload: ExpandPointInput, grounds: Grounds, run: RunContext
 ) -> list[BaseMessage]:
+    options, own_length = run.options, run.options.point_length
     return expansion_messages(
         run.graph.prompts,
         point=payload["point"],
-        point_length=_length(run.options),
+        point_length=own_length if options.depth == 1 else _or_several(own_length),
         is_opened="opening" in FRAME_PARTS[basis["wanted_frame"] or "none"],
         needed=[
             Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
@@ -191,10 +191,9 @@ def _point_messages(
     )
 
 
-def _length(options: SotOptions) -> str:
-    """How long a point is to be. On a level above others, one that needs more becomes points of that length."""
-    own = options.point_length
-    return own if options.depth == 1 else f"{own}, or several points of {own} each where it needs more"
+def _or_several(length: str) -> str:
+    """How long a point is to be on a level above others: one that needs more becomes points of that length."""
+    return f"{length}, or several points of {length} each where it needs more"
 
 
 def _expander_input(basis: Mapping[str, Any], point: SkeletonPoint) -> ExpanderInput:

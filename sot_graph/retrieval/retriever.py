@@ -20,6 +20,7 @@ from sot_graph.concurrency.isolation import call_own_code, in_own_thread, run_is
 from sot_graph.errors import check_call
 from sot_graph.observability.redaction import Redactor
 from sot_graph.retrieval.documents import read_documents
+from sot_graph.run import RETRIEVER
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -32,8 +33,6 @@ logger = logging.getLogger("sot_graph")
 Retriever: TypeAlias = Runnable[str, Any] | Callable[[str], Sequence[Any] | Awaitable[Sequence[Any]]]
 """`query -> documents`: a retriever of LangChain's, another Runnable, or a callable, also async."""
 
-RETRIEVER = "sot_retriever"
-"""In a config's `configurable`: the retriever of this run, in place of the graph's."""
 _LONGEST_REASON = 200
 
 

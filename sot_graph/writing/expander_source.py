@@ -22,7 +22,7 @@ from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
-from sot_graph.run import PLACES
+from sot_graph.run import PLACES, RETRIEVER
 from sot_graph.usage import empty_usage
 from sot_graph.writing.expander import (
     LEAVES,
@@ -75,7 +75,8 @@ class ExpanderSource:
         self._config: Any = {**without_checkpointer(call.config), "callbacks": callbacks}
         self._takes_places = getattr(expander, "takes_places", False)
         if self._takes_places:
-            self._config["configurable"][PLACES] = call.run.slot
+            # The run's retriever has been asked for the point already.
+            self._config["configurable"] |= {PLACES: call.run.slot, RETRIEVER: None}
 
     async def write(self, draft: TextDraft) -> None:
         """Write the text. Before anything of it was sent, the expander is asked again where that can help.

@@ -10,6 +10,7 @@ from sot_graph import (
     SotConfigError,
     SotOptions,
     create_sot_graph,
+    create_sot_tool,
     join_headings,
     measure_run,
 )
@@ -139,6 +140,14 @@ async def test_a_graph_as_an_expander_has_points_heads_and_sources_of_its_own(en
     assert soil["text"].startswith("Clay: About Clay [1]. Sand: About Sand [1].")
     assert result["answer"].count("**Sources**") == 1
     assert "".join(await chunks_of(graph)) == result["answer"]
+
+
+def test_a_tools_retriever_is_asked_for_the_first_level_alone(endpoint):
+    endpoint.responder, asked = respond, []
+    options = SotOptions(min_points=2, depth=2)
+    graph = create_sot_graph(endpoint.chat_model(), options=options)
+    create_sot_tool(graph, retriever=lambda query: asked.append(query) or ["A note."]).invoke(ASK)
+    assert sorted(asked) == sorted([ASK["question"], *(f"{ASK['question']} {title}" for title in TITLES)])
 
 
 @pytest.mark.parametrize("depth", [0, 4, True, "2"])

@@ -50,9 +50,19 @@ def stages(endpoint):
 
 
 def graph_of(endpoint, dispatch="send", frame="opening", options=None, **kwargs):
-    endpoint.responder = SkeletonResponder(
+    write = SkeletonResponder(
         titles=TITLES, text=lambda ask: TEXTS.get(ask.stage, f"About {ask.title} and so on." if ask.title else "Rest.")
     )
+
+    def has_opened(log):
+        return all(one.outcome for one in log if stage_of(one.request) == "opening" and not one.fault)
+
+    async def respond(request):
+        if stage_of(request) == "point":  # no opening is late by chance, however busy the machine
+            await endpoint.wait_for_async(has_opened)
+        return write(request)
+
+    endpoint.responder = respond
     wanted = {"min_points": 2, "dispatch": dispatch, "frame": frame, **(options or {})}
     return create_sot_graph(endpoint.chat_model(), options=SotOptions(**wanted), **kwargs)
 

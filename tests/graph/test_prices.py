@@ -47,6 +47,15 @@ async def test_each_stage_has_the_price_of_its_own_model_and_one_without_a_price
     assert usage["cost"]["unpriced"] == ["my-own-model"]
 
 
+async def test_calls_of_all_levels_are_priced(endpoint):
+    options = SotOptions(depth=2)
+    usage = (await create_sot_graph(endpoint.chat_model(model="gpt-4o"), options=options).ainvoke(ASK))["usage"]
+    assert usage["expansion"]["calls"] == 12
+    for stage in ("skeleton", "expansion", "total"):
+        tokens = 2.5 * usage[stage]["input_tokens"] + 10 * usage[stage]["output_tokens"]
+        assert usage["cost"][stage] == pytest.approx(tokens / MILLION)
+
+
 async def test_without_the_extra_there_is_no_cost(endpoint, monkeypatch):
     monkeypatch.setattr(prices, "_is_installed", lambda: False)
     assert "cost" not in (await create_sot_graph(endpoint.chat_model(model="gpt-4o")).ainvoke(ASK))["usage"]
