@@ -14,7 +14,7 @@ import logging
 import ssl
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, Self, TypeAlias
@@ -34,7 +34,7 @@ from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import is_library_loop
 from sot_graph.concurrency.call_limiter import CallGate
 from sot_graph.llm.prompt_cache import PromptCache
-from sot_graph.llm.reply_bounds import ENCODING, beginning_of, bound_body, is_cut, openai_httpx
+from sot_graph.llm.reply_bounds import ENCODING, BoundedCall, beginning_of, bound_body, is_cut, openai_httpx
 from sot_graph.llm.thoughts import is_named_as_thinker
 from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
@@ -337,7 +337,7 @@ class _Completions(_Proxy):
     async def create(self, *, stream: bool | None = None, **asked: Any) -> Any:
         """Ask for a completion."""
         if stream:
-            return _Pieces(await _post(self._client, asked, stream=True))
+            return _Pieces(await _post(self._client, asked, stream=True), with_tools=bool(asked.get("tools")))
         return (await self.with_raw_response.create(**asked)).parse()
 
     def stream(self, **asked: Any) -> Any:
@@ -447,8 +447,9 @@ class _TypedPieces(_Proxy):
 class _Pieces:
     """A streamed reply as it comes, and in the end what it has refused, which is in no message that LangChain makes."""
 
-    def __init__(self, pieces: openai.AsyncStream[Any] | Awaitable[openai.AsyncStream[Any]]) -> None:
-        self._pieces: Any = pieces
+    def __init__(self, pieces: Any, *, with_tools: bool = False) -> None:
+        self._pieces = pieces
+        self._call = BoundedCall(is_offered=with_tools)
         self._refusal = ""
 
     async def __aenter__(self) -> Self:
@@ -467,8 +468,9 @@ class _Pieces:
                     # Azure's content filter sends choices without a `delta`, which LangChain passes over if it is null.
                     delta = choice.setdefault("delta", None)
                     if isinstance(delta, dict):
-                        self._refusal += delta.get("refusal") or ""
-            yield piece
+                        self._refusal = (self._refusal + (delta.get("refusal") or ""))[:_LONG_CHARS]
+            for bounded in self._call.pieces(piece):
+                yield bounded
 
     async def get_final_completion(self) -> ChatCompletion:
         """What LangChain asks for when all pieces of a reply to a schema have come."""

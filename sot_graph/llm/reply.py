@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
+from langchain_core.messages.tool import invalid_tool_call, tool_call
 from openai import LengthFinishReasonError
 
+from sot_graph.llm.reply_bounds import arguments_of
 from sot_graph.llm.thoughts import ThoughtFilter, ends_unopened_thought
 from sot_graph.observability.run_trace import usage_of_failure
 from sot_graph.prompts.messages import clean_text
@@ -137,6 +139,30 @@ def unfinished(error: Exception) -> AIMessage:
     return AIMessage(text or "", response_metadata=metadata, usage_metadata=usage_of_failure(error))
 
 
+class _StreamedCall:
+    """A tool's call as its pieces come. LangChain's way to add them up takes time by the square of their number."""
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+        self._name: str | None = None
+        self._pieces: list[str] = []
+
+    def add(self, piece: ToolCallChunk) -> str:
+        """Take the next piece; give back what it adds to the arguments."""
+        self._id, self._name = self._id or piece["id"], self._name or piece["name"]
+        text = clean_text(piece["args"] or "")
+        self._pieces.append(text)
+        return text
+
+    def whole(self) -> ToolCall | InvalidToolCall:
+        """The call, as far as its arguments have come."""
+        text = "".join(self._pieces)
+        arguments = arguments_of(text) if text else {}
+        if isinstance(arguments, dict):
+            return tool_call(name=self._name or "", args=arguments, id=self._id)
+        return invalid_tool_call(name=self._name, args=text, id=self._id, error=None)
+
+
 class StreamedReply:
     """A streamed reply's chunks, added up. The LangChain way to do that costs more than the rest of the loop.
 
@@ -159,12 +185,14 @@ class StreamedReply:
         """Text where a tool's call may still come."""
         self._response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
-        self._tool_calls: AIMessageChunk | None = None
+        self._calls: dict[object, _StreamedCall] = {}
+        self._chunks = 0
         self._half = ""
         """The first half of a surrogate pair whose other half is still to come."""
 
     def add(self, chunk: Any) -> str:
         """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
+        self._chunks += 1
         text, self._half = self._half + self._bounded(text_of(chunk)), ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._half = text[:-1], text[-1]
@@ -174,8 +202,10 @@ class StreamedReply:
             chunk = as_chunk(chunk)
             self.add_metadata(chunk)
             if self._with_tools and chunk.tool_call_chunks:
-                self._tool_calls = chunk if self._tool_calls is None else self._tool_calls + chunk
-                calls = "".join(clean_text(call["args"] or "") for call in chunk.tool_call_chunks)
+                for call in chunk.tool_call_chunks:
+                    which = call.get("index")
+                    known = self._calls.setdefault(len(self._calls) if which is None else which, _StreamedCall())
+                    calls += known.add(call)
                 self.chars += len(calls)
         if self._with_tools:
             self._waiting.append(text)
@@ -186,8 +216,8 @@ class StreamedReply:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more of it is taken."""
-        return self._most_chars is not None and self.chars > self._most_chars
+        """Whether no more of it is taken. Chunks without a text count, too: LangChain keeps them to the end."""
+        return self._most_chars is not None and max(self.chars, self._chunks) > self._most_chars
 
     def _bounded(self, text: str) -> str:
         """Count what has come, and cut what is too much of it."""
@@ -202,7 +232,7 @@ class StreamedReply:
         rest = "".join(self._waiting) + self._thoughts.finish()
         self._waiting.clear()
         self._pieces.append(rest)
-        return "" if self._tool_calls is not None else rest
+        return "" if self._calls else rest
 
     def add_metadata(self, message: AIMessage) -> None:
         """Take what stands beside a chunk's text."""
@@ -223,7 +253,7 @@ class StreamedReply:
     @property
     def has_begun(self) -> bool:
         """Whether anything of the reply was passed on."""
-        return bool(self._pieces) or self._tool_calls is not None
+        return bool(self._pieces) or bool(self._calls)
 
     @property
     def found_unopened(self) -> bool:
@@ -232,10 +262,11 @@ class StreamedReply:
 
     def reply(self) -> Reply:
         """The whole reply."""
+        calls = [call.whole() for call in self._calls.values()]
         message = AIMessage(
             content=self.text,
-            tool_calls=[] if self._tool_calls is None else self._tool_calls.tool_calls,
-            invalid_tool_calls=[] if self._tool_calls is None else self._tool_calls.invalid_tool_calls,
+            tool_calls=[call for call in calls if call["type"] == "tool_call"],
+            invalid_tool_calls=[call for call in calls if call["type"] == "invalid_tool_call"],
             response_metadata=self._response_metadata,
             additional_kwargs=self._additional_kwargs,
             usage_metadata=self.usage,

@@ -6,9 +6,10 @@ megabyte of gzip may hold gigabytes, and a body may never end. It works in the c
 
 from __future__ import annotations
 
+import json
 import sys
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
@@ -33,6 +34,9 @@ _PIECE = 1 << 16
 _GZIP = zlib.MAX_WBITS | 16
 _LONGEST_ESCAPE = 12
 _IS_CUT = "sot_graph_is_cut"
+_MOST_ARGUMENTS = 20_000
+"""Characters of a streamed call's arguments: three hundred titles."""
+_SLICE = 200
 
 
 async def bound_body(response: Any) -> None:
@@ -67,6 +71,66 @@ def beginning_of(body: bytes) -> Any:
         if isinstance(choice, dict):
             choice["finish_reason"] = "length"
     return data
+
+
+def arguments_of(text: str) -> Any:
+    """What there is of a call's arguments, be they cut off or not; `None`: they are no JSON."""
+    with suppress(ValueError, TypeError):  # half a surrogate pair is no text
+        return from_json(text, allow_partial="trailing-strings")
+    return None
+
+
+class BoundedCall:
+    """The call in a reply that `ModelCall` streams: the first, if one was offered, in small pieces while it is JSON.
+
+    LangChain parses the arguments of each piece, and those of the whole, with more and more cut off at the end until
+    something can be read: for 200,000 characters that are no JSON it would take minutes.
+
+    Args:
+        is_offered: Whether a tool was.
+    """
+
+    def __init__(self, *, is_offered: bool) -> None:
+        self._is_open = is_offered
+        self._is_bound = most_chars.get() is not None
+        self._arguments = ""
+
+    def pieces(self, piece: Any) -> Iterator[Any]:
+        """A piece of the reply, or several in its place."""
+        choices = piece.get("choices") if self._is_bound and isinstance(piece, dict) else None
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        delta = choice.get("delta") if isinstance(choice, dict) else None
+        if isinstance(delta, dict) and delta.keys() & {"tool_calls", "function_call"}:
+            delta.pop("function_call", None)
+            told = self._bounded(delta.pop("tool_calls", None))
+            for call in told[:-1]:
+                yield {**piece, "usage": None, "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+            if told:
+                delta["tool_calls"] = told[-1:]
+        yield piece
+
+    def _bounded(self, calls: Any) -> list[Any]:
+        call = calls[0] if isinstance(calls, list) and calls else None
+        function = call.get("function") if isinstance(call, dict) else None
+        told: list[Any] = []
+        if call is None or not isinstance(function, dict) or call.get("index"):
+            return told
+        text = str(function.get("arguments") or "")
+        for start in range(0, len(text) or 1, _SLICE):
+            part = text[start : start + _SLICE]
+            if not (self._is_open and self._takes(part)):
+                break
+            first = {**call, "function": {**function, "arguments": part}}
+            told.append({"index": call.get("index"), "function": {"arguments": part}} if start else first)
+        return told
+
+    def _takes(self, part: str) -> bool:
+        self._arguments += part
+        known = arguments_of(self._arguments) if self._arguments.strip() else {}
+        # Of an unfinished key, nothing can be read: it must not be most of what there is.
+        is_read = isinstance(known, Mapping) and 2 * len(json.dumps(known)) + _SLICE >= len(self._arguments)
+        self._is_open = is_read and len(self._arguments) <= _MOST_ARGUMENTS
+        return self._is_open
 
 
 class _BoundedBody(openai_httpx.AsyncByteStream):  # type: ignore[misc]

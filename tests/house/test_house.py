@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_300
+MOST_LINES = 19_340
 MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -32,7 +32,7 @@ CAPABILITIES = {
     "cli/evaluate_command.py": (130, 1),
     "evaluation": (1_900, 13),
     "llm/prompt_cache.py": (135, 1),
-    "llm/reply_bounds.py": (110, 1),
+    "llm/reply_bounds.py": (175, 1),
     "play": (260, 3),
     "nodes/frame_parts.py": (270, 1),
     "nodes/nested_graph.py": (70, 1),

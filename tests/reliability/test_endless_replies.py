@@ -4,12 +4,17 @@ import gzip
 import json
 import logging
 import tracemalloc
+from contextvars import copy_context
+from functools import partial
 
 import pytest
 from aiohttp import web
+from langchain_core.messages import AIMessageChunk
 
 from sot_graph import ExpansionError, SotOptions, create_sot_graph
-from sot_graph.llm.reply_bounds import beginning_of
+from sot_graph.llm.reply import StreamedReply
+from sot_graph.llm.reply_bounds import BoundedCall, beginning_of, most_chars
+from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.testing import (
     Physics,
     ScriptedChatModel,
@@ -186,3 +191,40 @@ def test_half_a_reply_gives_the_text_that_it_has(end):
 
 def test_what_is_no_json_gives_nothing():
     assert beginning_of(b"<html>") is None
+
+
+def told_of(arguments, size, *, is_offered=True, most=MOST):
+    """What LangChain is told of a call that comes in pieces of this size."""
+    context = copy_context()
+    context.run(most_chars.set, most)
+    call, told = context.run(partial(BoundedCall, is_offered=is_offered)), []
+    for start in range(0, len(arguments), size):
+        named = {"id": "1", "name": "skeleton"} if start == 0 else {}
+        part = {"index": 0, **named, "function": {"arguments": arguments[start : start + size]}}
+        for piece in call.pieces({"choices": [{"delta": {"tool_calls": [part]}}]}):
+            told += piece["choices"][0]["delta"].get("tool_calls", [])
+    return told
+
+
+@pytest.mark.parametrize("size", [1, 30, 5_000])
+def test_of_a_call_what_is_json_is_told_in_small_pieces_and_the_rest_is_dropped(size):
+    arguments = json.dumps({"points": [{"title": f"Title {number}"} for number in range(200)]})
+    told = told_of(arguments, size)
+    assert "".join(one["function"]["arguments"] for one in told) == arguments
+    assert [one for one in told if "id" in one] == told[:1]
+    assert max(len(one["function"]["arguments"]) for one in told) <= 200
+    for garbage in ("a" * 5_000, '{"' + "a" * 5_000, "[" * 5_000):  # LangChain takes half a second for each
+        assert sum(len(one["function"]["arguments"]) for one in told_of(garbage, size)) <= 600
+    assert told_of(arguments, size, is_offered=False) == []
+
+
+def test_an_agents_own_calls_pass_as_they_are():
+    assert told_of("a" * 5_000, 5_000, most=None)[0]["function"]["arguments"] == "a" * 5_000
+
+
+def test_chunks_without_a_text_fill_a_reply_too():
+    reply = StreamedReply(ThoughtFilter(), with_tools=False, most_chars=3)
+    for number in range(4):
+        assert reply.is_full is False, number
+        reply.add(AIMessageChunk(""))
+    assert reply.is_full

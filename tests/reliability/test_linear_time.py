@@ -8,16 +8,24 @@ import gc
 import logging
 import time
 from contextlib import suppress
+from contextvars import copy_context
 from email.message import Message
+from functools import partial
 
 import httpx
 import openai
 import pytest
+from langchain_core.messages import AIMessageChunk
+from langchain_core.messages.ai import add_ai_message_chunks
+from langchain_core.messages.tool import tool_call_chunk
 
 from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_citations
 from sot_graph.cli.process import with_flag_names
 from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.reply import StreamedReply
+from sot_graph.llm.reply_bounds import BoundedCall, most_chars
 from sot_graph.llm.retry_policy import retry_after_seconds
+from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.langsmith_log_filter import OutageFilter
 from sot_graph.observability.redaction import Redactor, without_keys
 from sot_graph.prompts.delimiters import escape_delimiters
@@ -194,6 +202,25 @@ def read_cited(text):
     )
 
 
+def read_call(text):
+    context = copy_context()
+    context.run(most_chars.set, 2 * LENGTH)
+    for start in ("", '{"a": "', '{"'):
+        bounded, chunks = context.run(partial(BoundedCall, is_offered=True)), []
+        for piece in pieces(start + text, 4_096):
+            for one in bounded.pieces({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": piece}}]}}]}):
+                for call in one["choices"][0]["delta"].get("tool_calls", ()):
+                    arguments = call["function"]["arguments"]
+                    chunks.append(AIMessageChunk("", tool_call_chunks=[tool_call_chunk(args=arguments, index=0)]))
+        add_ai_message_chunks(AIMessageChunk(""), *chunks)  # as LangChain does
+    reply = StreamedReply(ThoughtFilter(), with_tools=True)
+    chunk = AIMessageChunk("")
+    for piece in pieces(text, 256):  # of another package's model
+        chunk.tool_call_chunks = [tool_call_chunk(args=piece, index=0)]
+        reply.add(chunk)
+    reply.reply()
+
+
 def read_question(text):
     extract(text, english())
 
@@ -217,6 +244,7 @@ READERS = {
     "a skeleton's stream": read_stream,
     "a point's stream": read_point,
     "a cited text": read_cited,
+    "a call": read_call,
     "a question": read_question,
     "a report": read_picture,
     "a message of the command's": with_flag_names,
