@@ -3,19 +3,23 @@
     pip install 'ray[data]'
     python examples/ray_batch.py questions.jsonl answers/ --model gpt-4o-mini
 
-A row has an `id`, and `question` or `messages`. `answers/` and the checkpoints beside it must be where all machines
-reach them. On one machine `sot-graph batch` does the same in one process.
+The questions are as for `sot-graph batch`: JSON lines, CSV or Parquet. `answers/`, `answers.checkpoints/` and
+`answers.questions.parquet` must be where all machines reach them. Each step wants a CPU of its own, though it mostly
+waits: count a small machine's as more (`ray start --head --num-cpus 8`). On one machine `sot-graph batch` does the same
+in one process.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+import pyarrow
 import ray
+from pyarrow import parquet
 from ray.data.checkpoint import CheckpointConfig
 
 from sot_graph import SotOptions, create_sot_graph
-from sot_graph.batch import answer_row
+from sot_graph.batch import QuestionFile, answer_row
 
 
 class Answerer:
@@ -25,8 +29,8 @@ class Answerer:
         self.graph = create_sot_graph(model, options=SotOptions(stream=False))
 
     async def __call__(self, row: dict) -> dict:
-        """Answer a question. The record is text, so that all rows have the same columns."""
-        record = await answer_row(self.graph, {key: value for key, value in row.items() if value is not None})
+        """Answer a question. Row and record are text, so that all have the same columns."""
+        record = await answer_row(self.graph, json.loads(row["row"]))
         return {"id": row["id"], "record": json.dumps(record)}
 
 
@@ -45,8 +49,10 @@ def main() -> None:
     # Of a run that ended well nothing is kept, so the same command begins anew.
     context.checkpoint_config = CheckpointConfig(id_column="id", checkpoint_path=f"{answers}.checkpoints")
     context.enable_progress_bars = False
-    rows = ray.data.read_json(str(arguments.questions.absolute()), lines=True)
-    rows = rows.repartition(target_num_rows_per_block=arguments.block)
+    questions = f"{answers}.questions.parquet"
+    asked = [{"id": row["id"], "row": json.dumps(row)} for row in QuestionFile(arguments.questions)]
+    parquet.write_table(pyarrow.Table.from_pylist(asked), questions)
+    rows = ray.data.read_parquet(questions).repartition(target_num_rows_per_block=arguments.block)
     pool = ray.data.ActorPoolStrategy(size=arguments.processes)
     # A process mostly waits for the model, so that it needs little of a core.
     rows.map(Answerer, fn_constructor_args=[arguments.model], compute=pool, num_cpus=0.25).write_json(str(answers))

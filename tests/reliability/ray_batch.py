@@ -6,10 +6,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,24 +32,39 @@ def endpoint():
 
 
 @pytest.fixture
-def start(endpoint, tmp_path):
-    """Starts the example, and at the end of the test ends all that it started."""
-    rows = [{**row, "id": f"row-{row['id']}"} for row in rows_of(ROWS)]
-    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    settings = {"OPENAI_BASE_URL": endpoint.base_url, "OPENAI_API_KEY": "test", "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [sys.executable, EXAMPLE, "questions.jsonl", "answers", "--block", str(BLOCK)]
+def processes():
+    """Starts processes, and at the end of the test ends them with all that they started."""
     started = []
 
-    def run():
-        started.append(subprocess.Popen(command, cwd=tmp_path, env={**os.environ, **settings}, start_new_session=True))
+    def start(*command, **settings):
+        started.append(subprocess.Popen(command, start_new_session=True, **settings))
         return started[-1]
 
-    yield run
-    for process in started:
-        try:
+    yield start
+    for process in reversed(started):
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+
+
+@pytest.fixture
+def start(endpoint, processes, tmp_path, unused_port):
+    """Starts the example, on a cluster that outlives it. Its CPUs are a count: all of them mostly wait."""
+    rows = [{**row, "id": f"row-{row['id']}"} for row in rows_of(ROWS)]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keys = {"OPENAI_BASE_URL": endpoint.base_url, "OPENAI_API_KEY": "test"}
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": f"127.0.0.1:{unused_port}"}
+    environment = {**os.environ, **keys, **settings}
+    head = ["start", "--head", "--block", "--num-cpus=8", "--include-dashboard=false", f"--port={unused_port}"]
+    processes(Path(sys.executable).with_name("ray"), *head, env={**environment, "RAY_ADDRESS": ""})
+    command = [sys.executable, EXAMPLE, "questions.jsonl", "answers", "--block", str(BLOCK)]
+    return lambda: processes(*command, cwd=tmp_path, env=environment)
+
+
+@pytest.fixture
+def unused_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def records_in(folder):
