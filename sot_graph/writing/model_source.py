@@ -25,6 +25,8 @@ class ModelSource:
     def __init__(self, call: ModelCall, messages: Prompt) -> None:
         self._call = call
         self._messages = messages
+        self.is_silent = False
+        """Whether the last reply had not a character of text."""
 
     async def write(self, draft: TextDraft) -> None:
         """Write the text. A reply from which nothing was sent is asked for again; another is continued from its text.
@@ -52,6 +54,7 @@ class ModelSource:
                     raise
         if text:
             draft.write(text)
+        self.is_silent = not reply.text
         draft.end(reply.ending)
         if reply.was_withheld and draft.cleaner.says_something:
             raise WithheldReplyError(reply.ending)

@@ -39,6 +39,7 @@ _WHY_NOTHING = {
     "filtered": ": the provider's filter withheld it",
     "refused": ": the model declined",
 }
+_ONLY_THOUGHTS = ": its tokens went into thoughts, or its server takes its text for thoughts (turn its thinking off)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,7 +188,9 @@ async def write_or_explain(source: TextSource, draft: TextDraft, call: ModelCall
         if draft.cleaner.says_something:
             return None
         call.trace.reject(f"{source.who} wrote nothing")
-    why = _WHY_NOTHING.get(draft.ending or "stop", "")
+    is_silent = isinstance(source, ModelSource) and source.is_silent
+    only_thoughts = _ONLY_THOUGHTS if is_silent and call.run.meter.usage[call.stage]["output_tokens"] else ""
+    why = _WHY_NOTHING.get(draft.ending or "stop", only_thoughts)
     return f"{source.who} wrote nothing for it, twice{why}"
 
 

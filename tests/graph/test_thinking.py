@@ -170,6 +170,14 @@ async def test_a_thought_without_an_end_is_asked_for_once_more_and_then_failed(r
     assert sum(point_number(2)(entry.request) for entry in endpoint.requests) == 2
 
 
+async def test_where_a_server_takes_the_text_for_thoughts_the_error_says_what_to_do(run, endpoint):
+    usage = {"prompt_tokens": 10, "completion_tokens": 50, "total_tokens": 60}
+    answer = SkeletonResponder(titles=TITLES)
+    endpoint.responder = lambda request: Reply("", usage=usage) if point_number(2)(request) else answer(request)
+    result = await run(create_sot_graph(endpoint.chat_model(), options=SotOptions(min_points=2)))
+    assert "takes its text for thoughts (turn its thinking off)" in result["expansions"][1]["error"]
+
+
 async def test_where_only_thoughts_come_the_error_says_so(run, endpoint):
     endpoint.responder = lambda _: Reply("<think>Hm", finish_reason="length")
     with pytest.raises(SkeletonError, match="tokens ran out"):
