@@ -75,6 +75,8 @@ _NO_SYSTEM = re.compile(
     re.IGNORECASE,
 )
 """As providers, and the chat templates of open models such as Gemma, refuse system messages."""
+_MALFORMED = "malformed_function_call"
+"""Gemini's word for a reply that was to be a tool's call, and became none."""
 _SAYS_NO_KEY = "authentication method"
 """In the words of Anthropic's client, which raises a TypeError."""
 
@@ -149,7 +151,7 @@ def refuses_form(error: BaseException) -> bool:
     of another form.
     """
     code = error_status(error)
-    if code in _FAILS_ON_FORMS:
+    if code in _FAILS_ON_FORMS or (code is None and _MALFORMED in _all_said(error).lower()):
         return True
     return code in _REFUSES_FORMS and _FORM.search(_all_said(error)) is not None
 
@@ -188,9 +190,11 @@ def explain(error: BaseException) -> str:
         return "the model did not answer in time"
     if trouble == "lost":
         links = list(causes_of(error))
+        last = type(links[-1]).__name__
+        why = _one_line(_said(links[-1]) or last)
         if any(type(link).__name__ == "ClientPayloadError" for link in links):  # aiohttp says it in a parser's words
-            return "the model could not be reached (its reply broke off)"
-        return f"the model could not be reached ({_one_line(_said(links[-1]) or type(links[-1]).__name__)})"
+            why = "its reply broke off"
+        return why if last == "UnfinishedReplyError" else f"the model could not be reached ({why})"
     if any(isinstance(link, json.JSONDecodeError) for link in causes_of(error)):
         return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"
     if isinstance(error, IndexError):

@@ -42,7 +42,7 @@ class UnfinishedReplyError(ConnectionError):
     """A reply that ended before its end, though the connection did not break: the same call may well succeed."""
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__(f"its reply ended too soon{f' ({reason})' if reason else ''}")
+        super().__init__(f"the model's reply ended too soon{f' ({reason})' if reason else ''}")
 
 
 class WithheldReplyError(Exception):

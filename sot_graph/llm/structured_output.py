@@ -137,7 +137,7 @@ async def ask_structured(
         return parsed, exchange.replies[-1]
     # instructor wraps the provider's error in its own. Raised out here, it keeps the cause that it came with.
     if mode not in {"md_json", "prompt"} and refuses_form(exchange.failure):
-        if error_status(exchange.failure) != _SERVER_FAILED:  # which may pass: the next request will tell
+        if error_status(exchange.failure) not in {None, _SERVER_FAILED}:  # which may pass: the next request will tell
             call.model.refused_modes.add(mode)
         raise SchemaRefusedError(mode, explain(exchange.failure)) from exchange.failure
     raise exchange.failure

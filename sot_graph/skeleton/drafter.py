@@ -21,7 +21,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
-from sot_graph.llm.reply import Reply
+from sot_graph.llm.reply import Reply, UnfinishedReplyError
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured, pick_mode
 from sot_graph.prompts.messages import (
     longer_list_messages,
@@ -452,6 +452,8 @@ def _skeleton_failure(error: Exception, *, has_other_format: bool) -> Exception:
         return NoSkeletonError(str(error))
     if is_callers_to_fix(error):
         return SotConfigError(f"The model refused the call: {said}. Check the key, the model's name and the base URL.")
+    if isinstance(error, UnfinishedReplyError):
+        return SkeletonError(f"No skeleton: {said}.")
     if is_retryable(error):
         return SkeletonError(f"No skeleton: {said}. Check that the endpoint is up and that the base URL is right.")
     return NoSkeletonError(said) if has_other_format else SkeletonError(f"No skeleton: {said}.")

@@ -153,6 +153,25 @@ async def test_a_reply_that_the_provider_calls_an_error_is_asked_for_again(endpo
     assert (await graph.ainvoke(ASK))["answer"] == "Plants grow."
 
 
+async def test_a_tools_call_that_goes_wrong_leads_to_a_list_from_then_on(endpoint):
+    answer = SkeletonResponder(titles=TITLES)
+    endpoint.responder = lambda request: (
+        Scripted("", finish_reason="MALFORMED_FUNCTION_CALL") if request.tools else answer(request)
+    )
+    options = SotOptions(min_points=2, structured_mode="tools", max_retries=0)
+    graph = create_sot_graph(endpoint.chat_model(), options=options)
+    results = [await graph.ainvoke(ASK) for _ in range(2)]
+    assert [[point["title"] for point in result["skeleton"]] for result in results] == [TITLES, TITLES]
+    assert [result["usage"]["skeleton"]["calls"] for result in results] == [2, 1]
+
+
+async def test_a_reply_that_never_ends_well_is_not_told_as_an_endpoint_that_is_not_there(endpoint):
+    endpoint.responder = lambda _: Scripted("1. A", finish_reason="pause_turn")
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(max_retries=0))
+    with pytest.raises(SkeletonError, match=r"^No skeleton: the model's reply ended too soon \(pause_turn\)\."):
+        await graph.ainvoke(ASK)
+
+
 async def test_text_before_a_tools_call_is_no_part_of_the_skeleton(endpoint):
     answer = SkeletonResponder(titles=TITLES)
 
