@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
 from sot_graph._seams import state_reader
 from sot_graph.citations import read_sources
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 BASIS_KEYS = ["asked", "skeleton", "skeleton_text", "skeleton_format", "may_depend", "material", "wanted_frame"]
 """The state's keys of what every section is written from, beside the conversation."""
 _HISTORY_KEYS = ["messages", "answer_id", "question_id"]
+_OF_ROLES: Mapping[str, type[BaseMessage]] = {
+    **dict.fromkeys(("user", "human"), HumanMessage),
+    **dict.fromkeys(("assistant", "ai"), AIMessage),
+    **dict.fromkeys(("system", "developer"), SystemMessage),
+}
 _ASKED_BY_WHAT_IS_SHOWN = "(The question is in what is attached.)"
 
 
@@ -62,7 +67,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     Raises:
         SotConfigError: There is no question, it is blank or no string, or it is too long.
     """
-    messages = list(state.get("messages") or [])
+    messages = list(map(_as_its_role, state.get("messages") or []))
     given, position = state.get("question"), last_human(messages)
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
@@ -106,7 +111,7 @@ def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
     It isn't kept beside the messages that it is made of, for it would double each checkpoint.
     """
     own = {state["answer_id"], state["question_id"]}  # there where points of a run are written again
-    messages = [message for message in state.get("messages") or () if message.id not in own]
+    messages = [_as_its_role(message) for message in state.get("messages") or () if message.id not in own]
     return _turns_before(messages, None if state["question_id"] else last_human(messages))
 
 
@@ -197,6 +202,12 @@ def found_by(message: BaseMessage) -> list[Any]:
 
 def _answers(message: BaseMessage, answer_id: str) -> bool:
     return isinstance(message, AIMessage) and not message.tool_calls and message.id != answer_id
+
+
+def _as_its_role(message: BaseMessage) -> BaseMessage:
+    """A message as one of its role's class: LangChain also has one class for messages of any role."""
+    kind = _OF_ROLES.get(message.role) if isinstance(message, ChatMessage) else None
+    return message if kind is None else kind(message.content, id=message.id)
 
 
 def turns_of(messages: Sequence[BaseMessage]) -> list[ChatTurn]:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, RemoveMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 
@@ -109,6 +109,15 @@ async def test_a_picture_in_the_question_reaches_every_prompt(run, model, route,
         roles = [role for role, _ in said_in(call)]
         assert "humanhuman" not in "".join(roles)
     assert result["messages"][2].content == message.content
+
+
+async def test_messages_of_langchains_class_for_any_role_are_those_of_their_role(run, model):
+    said = [("user", "Hello"), ("assistant", "Hi"), ("developer", "Be brief."), ("user", "Why is the sky blue?")]
+    await run(create_sot_graph(model), {"messages": [ChatMessage(role=role, content=text) for role, text in said]})
+    for call in model.calls:
+        turns = said_in(call)
+        assert turns[:2] == [("human", "Hello"), ("ai", "Hi")]
+        assert "Why is the sky blue?" in turns[2][1]
 
 
 async def test_a_picture_alone_is_a_question(run, model):
