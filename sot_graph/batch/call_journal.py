@@ -102,6 +102,7 @@ class CallJournal(BaseCache[Any]):
         for name, kept in self._kept.items():
             for key, value in kept.items():
                 new.append({"id": name, "key": key, "value": value})
-        os.replace(beside, self._path)
+        new.close()
         self._file.close()
-        self._file, self._dead_lines = new, 0
+        os.replace(beside, self._path)
+        self._file, self._dead_lines = LineFile(self._path), 0
