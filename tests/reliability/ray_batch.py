@@ -44,6 +44,7 @@ def processes():
     for process in reversed(started):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture
