@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import threading
 from contextlib import aclosing, closing
 
 import pytest
@@ -67,10 +68,24 @@ def graph_of(endpoint, dispatch="send", frame="opening", options=None, **kwargs)
     return create_sot_graph(endpoint.chat_model(), options=SotOptions(**wanted), **kwargs)
 
 
+@pytest.fixture
+def opening_first(endpoint):
+    """No point is written before the opening is: on a busy machine a reply that is there at once may overtake it."""
+
+    def release(held):
+        endpoint.wait_for(lambda log: any(stage_of(one.request) == "opening" and one.outcome for one in log))
+        held.release()
+
+    with endpoint.hold(100, is_stage("point")) as held:
+        threading.Thread(target=release, args=(held,), daemon=True).start()
+        yield
+
+
 async def events_of(graph, given=ASK, config=None):
     return [event async for event in graph.astream(given, config, stream_mode="custom")]
 
 
+@pytest.mark.usefixtures("opening_first")
 @pytest.mark.parametrize("frame", ["opening", "opening+conclusion"])
 async def test_the_opening_stands_before_the_points_for_one_call_more(run, endpoint, dispatch, frame):
     result = await run(graph_of(endpoint, dispatch, frame))
@@ -224,12 +239,14 @@ async def test_a_reader_who_leaves_in_mid_opening_ends_its_call(endpoint, dispat
     assert "client_closed" in outcomes
 
 
+@pytest.mark.usefixtures("opening_first")
 async def test_the_chunks_are_the_answer_and_say_the_opening_first(chunks_of, endpoint, dispatch):
     chunks = await chunks_of(graph_of(endpoint, dispatch))
     assert "".join(chunks) == WHOLE
     assert TEXTS["opening"].startswith(chunks[0])
 
 
+@pytest.mark.usefixtures("opening_first")
 async def test_messages_hear_one_message_that_begins_with_the_opening(endpoint, dispatch):
     graph = graph_of(endpoint, dispatch)
     heard = [message async for message, _ in graph.astream(ASK, stream_mode="messages")]
