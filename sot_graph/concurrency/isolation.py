@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,6 +35,8 @@ _calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_isolated_calls", 
 that are started inside inherit them."""
 _cancelled_once: WeakSet[AsyncGenerator[Any]] = WeakSet()
 """The generators that `cancelled_once` has made."""
+_MOST_READY = 1000
+"""Pieces that are there already are read over before a generator ends; of one that never waits, so many."""
 _abandoned: set[asyncio.Task[Any]] = set()
 """Calls that went on after they were cancelled. They are held here, since loops hold their tasks weakly."""
 
@@ -147,6 +149,40 @@ async def _read_in_own_task(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
             reading.add_done_callback(_take_outcome)
             reading.cancel()
             await asyncio.wait({reading})
+
+
+@asynccontextmanager
+async def ended_from_within(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
+    """Close somebody's generator at the block's end, and those that it reads from.
+
+    A generator that is closed where it stands leaves those below it to the garbage collector, which closes one after
+    the other in tasks of their own: at the loop's end they may be closed a second time. So the next piece is waited
+    for, and that is cancelled, which every generator below hears where it waits.
+    """
+    task: Any = asyncio.current_task()
+    times = 0
+
+    def cancel() -> None:
+        nonlocal times
+        times += 1
+        task.cancel()
+
+    async with aclosing(pieces):
+        try:
+            yield
+        finally:
+            for _ in range(0 if task.cancelling() else _MOST_READY):  # who is cancelled has told them already
+                soon = asyncio.get_running_loop().call_soon(cancel)
+                try:
+                    await anext(pieces)
+                except (Exception, asyncio.CancelledError):  # noqa: BLE001  (nobody wants to know how it ends)
+                    break
+                finally:
+                    soon.cancel()
+                await asyncio.sleep(0)  # it was there already, as the next may be: others have their turn
+            if times and [task.uncancel() for _ in range(times)][-1]:
+                message = "by somebody else, at the same moment"
+                raise asyncio.CancelledError(message)
 
 
 async def to_its_end(call: Coroutine[Any, Any, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +13,7 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
+from sot_graph.concurrency.isolation import ended_from_within
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, refuses_system
@@ -242,7 +242,7 @@ class ModelCall:
         times_cancelled = asyncio.current_task().cancelling  # type: ignore[union-attr]
         cancelled_before = times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
-        async with asyncio.timeout(limit) as timer, aclosing(chunks):
+        async with asyncio.timeout(limit) as timer, ended_from_within(chunks):
             async for chunk in chunks:
                 if limit is not None:
                     timer.reschedule(now() + limit)
