@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakSet
 
 from sot_graph._seams import abandon_tasks
@@ -37,6 +37,8 @@ _cancelled_once: WeakSet[AsyncGenerator[Any]] = WeakSet()
 """The generators that `cancelled_once` has made."""
 _MOST_READY = 1000
 """Pieces that are there already are read over before a generator ends; of one that never waits, so many."""
+_TURNS = 8
+"""Of the event loop, in which a generator hands on a piece that has come: after them it waits for one."""
 _abandoned: set[asyncio.Task[Any]] = set()
 """Calls that went on after they were cancelled. They are held here, since loops hold their tasks weakly."""
 
@@ -160,19 +162,24 @@ async def ended_from_within(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
     for, and that is cancelled, which every generator below hears where it waits.
     """
     task: Any = asyncio.current_task()
-    times = 0
+    call_soon = asyncio.get_running_loop().call_soon
+    times, soon = 0, cast("Any", None)
 
-    def cancel() -> None:
-        nonlocal times
-        times += 1
-        task.cancel()
+    def cancel(turns: int) -> None:
+        nonlocal times, soon
+        if turns:
+            soon = call_soon(cancel, turns - 1)
+        else:
+            times += 1
+            task.cancel()
 
     async with aclosing(pieces):
         try:
             yield
         finally:
-            for _ in range(0 if task.cancelling() else _MOST_READY):  # who is cancelled has told them already
-                soon = asyncio.get_running_loop().call_soon(cancel)
+            is_cancelled = task.cancelling()  # then it has heard that already
+            for _ in range(0 if is_cancelled else _MOST_READY):
+                soon = call_soon(cancel, _TURNS)
                 try:
                     await anext(pieces)
                 except (Exception, asyncio.CancelledError):  # noqa: BLE001  (nobody wants to know how it ends)
@@ -180,7 +187,9 @@ async def ended_from_within(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
                 finally:
                     soon.cancel()
                 await asyncio.sleep(0)  # it was there already, as the next may be: others have their turn
-            if times and [task.uncancel() for _ in range(times)][-1]:
+            for _ in range(times):
+                task.uncancel()
+            if task.cancelling() and not is_cancelled:
                 message = "by somebody else, at the same moment"
                 raise asyncio.CancelledError(message)
 
