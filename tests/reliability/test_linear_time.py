@@ -31,6 +31,8 @@ from sot_graph.observability.redaction import Redactor, without_keys
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text
 from sot_graph.report.page import clean, shorten
+from sot_graph.retrieval.documents import as_passages, read_documents, show_documents
+from sot_graph.retrieval.ranking import TextIndex
 from sot_graph.routing.learned_features import english, extract
 from sot_graph.skeleton.parser import PointSieve, clean_titles, numbered_item, parse_skeleton, split_needs
 from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
@@ -114,7 +116,7 @@ WORDS = [
     ),
     *("(needs ", "**a** ", "why "),
 ]
-STARTS = ("", "1. ")
+READ_AS_LISTS = ("a skeleton", "a skeleton's stream", "a point's stream", "a cited text", "a question")
 
 KEY = "abcd-efgh-ijkl"
 
@@ -221,6 +223,13 @@ def read_call(text):
     reply.reply()
 
 
+def read_given(text):
+    given = read_documents([{"text": text, "title": text[:2_000], "url": f"http://127.0.0.1/{text[:2_000]}"}, text])
+    passages = as_passages(given, longest=2_000)
+    show_documents(passages)
+    TextIndex([passage["page_content"] for passage in passages]).search(text)
+
+
 def read_question(text):
     extract(text, english())
 
@@ -245,6 +254,7 @@ READERS = {
     "a point's stream": read_point,
     "a cited text": read_cited,
     "a call": read_call,
+    "documents": read_given,
     "a question": read_question,
     "a report": read_picture,
     "a message of the command's": with_flag_names,
@@ -275,8 +285,9 @@ def grows_too_much(read, word, start):
     return f"{start!r} and {word!r}: {least_once:.2f} s, {least_twice:.2f} s"
 
 
-@pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("reader", "start"), [*((reader, "") for reader in READERS), *((reader, "1. ") for reader in READ_AS_LISTS)]
+)
 def test_twice_the_text_takes_twice_the_time(reader, start):
     found = [growth for word in WORDS if (growth := grows_too_much(READERS[reader], word, start))]
     assert found == []
