@@ -70,6 +70,8 @@ def _judge_model(judge: str, base_url: str | None) -> Any:
 
 
 def _run_in_inspect(study: Study, workers: int) -> list[dict[str, Any]]:
+    # Inspect reads a `.env` of the working folder or of one above it: whoever wrote that would choose where keys go.
+    os.environ.setdefault("PYTHON_DOTENV_DISABLED", "1")
     from inspect_ai import eval as run_task
 
     from sot_graph.evaluation.inspect_task import study_task
@@ -111,6 +113,7 @@ def _run_on_langsmith(study: Study, dataset: str, workers: int) -> list[dict[str
 
 def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
     from sot_graph.evaluation.findings import find
+    from sot_graph.evaluation.journal import write_anew
     from sot_graph.evaluation.study_report import headline, study_page
     from sot_graph.evaluation.tables import render_html, render_markdown
 
@@ -118,8 +121,8 @@ def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
     study.save(rows)
     found = find(rows)
     page = study_page(found, study.plan)
-    (out / "report.html").write_text(render_html(page), encoding="utf-8", errors="replace")
-    (out / "report.md").write_text(render_markdown(page), encoding="utf-8", errors="replace")
+    write_anew(out / "report.html", render_html(page))
+    write_anew(out / "report.md", render_markdown(page))
     output = output_console()
     for line in [*headline(found), *page.notices]:
         output.print(line, markup=False, soft_wrap=True)

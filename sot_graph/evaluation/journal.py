@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,19 @@ _place: ContextVar[Key | None] = ContextVar("sot_graph_journal_place", default=N
 """The arm and the question that are being answered."""
 
 
+def _not_by_link(path: str, flags: int) -> int:
+    """Open a file, but not what a link leads to: the folder may be one that others may write to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def write_anew(path: Path, text: str) -> None:
+    """Write a file beside, and put it in the place of what is there, be that a link."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.write_text(text, encoding="utf-8", errors="replace")
+    os.replace(beside, path)
+
+
 class Journal:
     """An append-only file of JSON lines: a value under a key, the last line wins.
 
@@ -32,12 +46,15 @@ class Journal:
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._kept: dict[Key, Any] = {}
-        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        lines = [b""]
+        if path.exists():
+            with open(path, "rb", opener=_not_by_link) as file:
+                lines = file.read().split(b"\n")
         whole, half = lines[:-1], lines[-1]
         for line in whole:
             key, value = json.loads(line)
             self._kept[tuple(key)] = value
-        self._file = path.open("ab")
+        self._file = open(path, "ab", opener=_not_by_link)  # noqa: SIM115 - closed by `close`
         if half:
             self._file.truncate(path.stat().st_size - len(half))
         before = self.get(("settings",))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SotConfigError
 from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_with, make_graph
-from sot_graph.evaluation.journal import Journal, PieceCache, answering
+from sot_graph.evaluation.journal import Journal, PieceCache, answering, write_anew
 from sot_graph.evaluation.judge import ASPECTS, PROMPT_VERSION, Judge
 from sot_graph.evaluation.statistics import settle
 from sot_graph.evaluation.text_checks import check_answer
@@ -141,7 +141,7 @@ class Study:
         """Write `rows.jsonl`, in the order of the questions."""
         order = {question.id: number for number, question in enumerate(self.plan.questions)}
         lines = [json.dumps(row, ensure_ascii=False) for row in sorted(rows, key=lambda row: order[row["id"]])]
-        (self.plan.out / _ROWS).write_text("\n".join([*lines, ""]), encoding="utf-8", errors="replace")
+        write_anew(self.plan.out / _ROWS, "\n".join([*lines, ""]))
 
     def close(self) -> None:
         """Close the journal."""

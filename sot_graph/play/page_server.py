@@ -90,9 +90,16 @@ def serve(application: Starlette, *, port: int, ready: Callable[[int], None]) ->
         raise SotConfigError(message) from error
     with listening:
         ready(listening.getsockname()[1])
-        # A race that is still run as the server ends is given up at once.
-        config = uvicorn.Config(application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
-        uvicorn.Server(config).run(sockets=[listening])
+        server_of(application).run(sockets=[listening])
+
+
+def server_of(application: Starlette) -> uvicorn.Server:
+    """The server of a page, which isn't started yet."""
+    # A race that is still run as the server ends is given up at once. h11 bounds a request's headers; httptools, which
+    # uvicorn prefers where it is installed, doesn't.
+    return uvicorn.Server(
+        uvicorn.Config(application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, http="h11")
+    )
 
 
 async def _lines(told: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
@@ -111,7 +118,7 @@ async def _read(request: Request) -> dict[str, Any]:
             raise SotConfigError(message)
     try:
         asked = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         asked = None
     if not isinstance(asked, dict) or not isinstance(asked.get("question"), str) or not asked["question"].strip():
         message = "there is no question."

@@ -34,6 +34,8 @@ def main() -> None:
     except SotConfigError as error:
         sys.stderr.write(f"sot_graph.studio: {error}\n")
         raise SystemExit(2) from None
+    # What the server writes is for nobody else on this machine.
+    os.umask(0o077)
     # The server's own calls to the internet, switched off where nobody has switched them on.
     os.environ.setdefault("LANGGRAPH_CLI_NO_ANALYTICS", "1")
     os.environ.setdefault("LANGGRAPH_NO_VERSION_CHECK", "true")

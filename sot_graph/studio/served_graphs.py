@@ -6,13 +6,19 @@ None of them has a checkpointer: the server brings its own.
 from __future__ import annotations
 
 import atexit
+import importlib
 import logging
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from sot_graph.default_model import choose_model
 from sot_graph.graph import create_sot_graph
 from sot_graph.options import SotOptions
 from sot_graph.studio import build_agent
+
+# A workaround: the server writes its address into every run's metadata, which it saves, and which LangSmith is sent.
+# The address of `make studio` holds the key. Nothing reads it there.
+with suppress(ImportError):
+    vars(importlib.import_module("langgraph_api.stream"))["USER_API_URL"] = None
 
 _choice = choose_model()
 if _choice.notice:

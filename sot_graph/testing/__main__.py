@@ -23,7 +23,13 @@ from sot_graph.testing.skeleton_responder import SkeletonResponder
 _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
-def main(endpoint_class: type[SimulatedEndpoint] = SimulatedEndpoint) -> None:
+class _Unread(SimulatedEndpoint):
+    """An endpoint whose log nobody reads: it keeps few requests, since each has its body."""
+
+    most_logged = 20
+
+
+def main(endpoint_class: type[SimulatedEndpoint] = _Unread) -> None:
     """Serve until SIGINT or SIGTERM."""
     arguments = parse_arguments(sys.argv[1:])
     points: int = arguments.points

@@ -66,7 +66,7 @@ class ChatRequest:
         """A request as it came over HTTP. A body that is no JSON object has no messages, for which it is rejected."""
         try:
             raw = json.loads(body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             raw = {}
         lowered = {name.lower(): value for name, value in headers.items()}
         key = lowered.get("authorization", "").removeprefix("Bearer").strip()

@@ -9,11 +9,12 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sot_graph.errors import SotConfigError
 from sot_graph.testing.cache_meter import CacheMeter, CacheName, PromptBill
@@ -111,6 +112,9 @@ class SimulatedEndpoint:
         'ok'
     """
 
+    most_logged: ClassVar[int | None] = None
+    """Requests that the log keeps, the newest; `None`: all."""
+
     responder: Callable[[ChatRequest], Reply | str | Awaitable[Reply | str]] = field(default_factory=SkeletonResponder)
     physics: Physics = field(default_factory=Physics, kw_only=True)
     faults: list[Fault] = field(default_factory=list, kw_only=True)
@@ -121,7 +125,8 @@ class SimulatedEndpoint:
         self._meter = None if self.cache is None else CacheMeter(self.cache)
         self.faults = list(self.faults)  # the caller's own stays as it is
         self.in_flight = self.max_in_flight = 0
-        self._log: list[LoggedRequest] = []  # the endpoint's thread writes it, any thread may copy it
+        # The endpoint's thread writes it, any thread may copy it.
+        self._log: deque[LoggedRequest] = deque(maxlen=self.most_logged)
         self._ids = itertools.count(1)
         self._holds: list[tuple[Rendezvous, Callable[[ChatRequest], bool] | None]] = []
         self._since = time.monotonic()

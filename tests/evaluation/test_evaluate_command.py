@@ -1,6 +1,7 @@
 """`sot-graph evaluate` from the command line to its files, and as an experiment of LangSmith."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ def command(tmp_path, endpoint, monkeypatch):
     """Runs the command in this test's folder, on three questions."""
     monkeypatch.setenv("OPENAI_API_KEY", "test")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))  # where Inspect notes which logs it is writing
+    monkeypatch.setenv("PYTHON_DOTENV_DISABLED", "")
+    del os.environ["PYTHON_DOTENV_DISABLED"]  # what the command makes of it ends with the test
     monkeypatch.chdir(tmp_path)
     Path("q.jsonl").write_text("".join(json.dumps({"question": text, "category": "c"}) + "\n" for text in TEXTS))
 
@@ -43,8 +46,10 @@ def command(tmp_path, endpoint, monkeypatch):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 def test_the_command_answers_judges_and_reports(command, endpoint):
+    Path(".env").write_text("SOT_TEST_DOTENV=read\n")
     done = command("q.jsonl", "--out", "runs/x")
     assert done.exit_code == 0, done.output
+    assert "SOT_TEST_DOTENV" not in os.environ  # whose file it is, nobody knows
     asked = len(endpoint.requests)
     judged = command("q.jsonl", "--out", "runs/x", "--judge", "j", "--judge-base-url", endpoint.base_url)
     assert judged.exit_code == 0, judged.output

@@ -10,7 +10,7 @@ import pytest
 from sot_graph import SotConfigError
 from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.findings import find
-from sot_graph.evaluation.journal import Journal
+from sot_graph.evaluation.journal import Journal, write_anew
 from sot_graph.evaluation.judge import Judge, judge_messages
 from sot_graph.evaluation.question_sets import Question
 from sot_graph.evaluation.study import Study, StudyPlan
@@ -271,3 +271,15 @@ async def test_the_half_width_and_the_questions_that_five_points_take_are_told(s
     notice = study_page(find([json.loads(json.dumps(row)) for row in rows]), study.plan).notices[0]
     assert notice.startswith("The net win rate is known to ±")
     assert "±5 points take about" in notice
+
+
+def test_a_link_in_the_output_folder_leads_nowhere(tmp_path):
+    others = tmp_path / "others"
+    others.write_text("mine")
+    (tmp_path / "report.md").symlink_to(others)
+    write_anew(tmp_path / "report.md", "A report.")
+    assert (tmp_path / "report.md").read_text() == "A report."
+    (tmp_path / "journal.jsonl").symlink_to(others)
+    with pytest.raises(OSError, match="symbolic links"):
+        Journal(tmp_path / "journal.jsonl", {})
+    assert others.read_text() == "mine"

