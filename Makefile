@@ -130,4 +130,4 @@ lint: sync ## format, lint, types, layers, dependencies: checked, nothing change
 	$(RUN) deptry .
 
 .PHONY: check
-check: lint docs test ## everything that CI runs
+check: lint docs test test-lowest test-newest dist-check ## everything that CI runs

@@ -45,8 +45,8 @@ async def astream_answer(
     """Run a graph and yield its answer's text in reading order.
 
     The title of point 1 comes as soon as the skeleton is there; the text of the point being read flows as the model
-    writes it; later points, written at the same time, come in one piece when their turn comes. The chunks, joined,
-    are exactly the final `answer`, also with failed points, on a resumed run (`input=None`) and with a `join` that
+    writes it; of a later point, what is written already comes at once when its turn comes. The chunks, joined, are
+    exactly the final `answer`, also with failed points, on a resumed run (`input=None`) and with a `join` that
     can't be streamed (then it is one chunk at the end). Where a parent answers several times, one after the other, the
     answers come with a blank line between them. Where other nodes alone answer, the parent's last `AIMessage` is the
     answer: live, if a model of a last node writes it, else at the end. Where there is none, and of an answer that was
