@@ -35,12 +35,12 @@ def licences_of(name: str) -> list[str]:
     """By its metadata, else by the first words of its licence."""
     package = distribution(name)
     told = package.metadata
-    if told["License-Expression"]:
-        return re.split(r" AND ", told["License-Expression"])
+    if told.get("License-Expression"):
+        return re.split(r" AND ", told.get("License-Expression"))
     if classifiers := [each for each in told.get_all("Classifier", ()) if each.startswith("License ::")]:
         return classifiers
     files = (file.locate().read_text() for file in package.files or () if re.match("LICEN[CS]E", file.name))
-    return [next((text[:200] for text in (told["License"], *files) if text), "unknown")]
+    return [next((text[:200] for text in (told.get("License"), *files) if text), "unknown")]
 
 
 def is_permissive(name: str) -> bool:
