@@ -65,15 +65,7 @@ class AnswerFile:
         self._unfinished: dict[str, int] = {}
         """Where the last line begins of each question that isn't whole."""
         self._file = LineFile(path)
-        try:
-            for place, record in self._file.lines():
-                if "id" not in record:
-                    message = f"{path}: a line of it has no id, so it isn't the answers of a batch: give another file."
-                    raise SotConfigError(message)
-                self._note(record, place)
-        except BaseException:
-            self._file.close()
-            raise
+        self._file.note_each(self._note)
 
     def __contains__(self, name: str) -> bool:
         return name in self._whole or name in self._unfinished
@@ -126,6 +118,9 @@ class AnswerFile:
             writer.write_table(pyarrow.Table.from_pylist(rows, schema))
 
     def _note(self, record: Mapping[str, Any], place: int) -> None:
+        if "id" not in record:
+            message = f"{self.path}: a line of it has no id, so it isn't the answers of a batch: give another file."
+            raise SotConfigError(message)
         name = str(record["id"])
         if (before := self.unfinished(name)) is not None:
             self.tally.add(before, -1)

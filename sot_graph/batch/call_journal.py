@@ -33,18 +33,11 @@ class CallJournal(BaseCache[Any]):
     def __init__(self, path: Path, is_done: Callable[[str], bool]) -> None:
         super().__init__()
         self._path = path
+        self._is_done = is_done
         self._kept: dict[str, dict[str, Any]] = {}
         self._dead_lines = 0
         self._file = LineFile(path)
-        try:
-            for _, line in self._file.lines():
-                if is_done(line["id"]):
-                    self._dead_lines += 1
-                else:
-                    self._kept.setdefault(line["id"], {})[line["key"]] = line["value"]
-        except BaseException:
-            self._file.close()
-            raise
+        self._file.note_each(self._note)
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +86,12 @@ class CallJournal(BaseCache[Any]):
     async def aclear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
         """As `clear`."""
         self.clear(namespaces)
+
+    def _note(self, line: Mapping[str, Any], _place: int) -> None:
+        if self._is_done(line["id"]):
+            self._dead_lines += 1
+        else:
+            self._kept.setdefault(line["id"], {})[line["key"]] = line["value"]
 
     def _shrink(self) -> None:
         """Write what is kept into a new file, which takes the old one's place when it is whole."""

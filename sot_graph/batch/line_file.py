@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,19 @@ class LineFile:
                     raise SotConfigError(message)
                 yield place, values
                 place += len(line)
+
+    def note_each(self, note: Callable[[dict[str, Any], int], None]) -> None:
+        """Hand over each line, and where it begins. If one can't be taken, the file is closed.
+
+        Raises:
+            SotConfigError: One isn't a JSON object.
+        """
+        try:
+            for place, line in self.lines():
+                note(line, place)
+        except BaseException:
+            self.close()
+            raise
 
     def line_at(self, place: int) -> dict[str, Any]:
         """The line that begins there."""

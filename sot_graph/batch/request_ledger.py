@@ -52,12 +52,7 @@ class RequestLedger:
         self._failures: Counter[str] = Counter()
         self.batches: dict[str, SentBatch] = {}
         """Those that aren't collected, by their tokens."""
-        try:
-            for place, line in self._file.lines():
-                self._note(line, place)
-        except BaseException:
-            self._file.close()
-            raise
+        self._file.note_each(self._note)
 
     def __enter__(self) -> Self:
         return self

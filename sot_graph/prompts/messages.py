@@ -75,9 +75,7 @@ def skeleton_messages(
         told = draft_or_answer(
             prompts, min_points=min_points, max_points=max_points, title_length=title_length, may_depend=may_depend
         )
-        asked = f"<question>\n{escape_delimiters(question)}\n</question>"
-        if documents:
-            asked = f"{prompts.documents.format(documents=documents)}{asked}{prompts.citing.format()}"
+        asked = _grounded(prompts, f"<question>\n{escape_delimiters(question)}\n</question>", documents)
         asked = f"{asked}\n\n{told}"
         if recalls and prompts.recall:
             asked = f"{asked}\n{prompts.recall.format()}"
