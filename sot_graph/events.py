@@ -1,7 +1,5 @@
 """The custom events that a run emits (`stream_mode="custom"`): typed, JSON all through."""
 
-from __future__ import annotations
-
 from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
@@ -31,24 +29,25 @@ class RouteEvent(_Event):
     """How sure the router is, from 0 to 1; `None`: it can't say."""
 
 
-class _Citing(_Event, total=False):
-    cites: bool
+class _Citing(_Event):
+    cites: NotRequired[bool]
     """True if points may cite. Documents are in a point's start event, an expander's sources in its end event."""
-    frame_cites: bool
+    frame_cites: NotRequired[bool]
     """True if the opening, the introduction and the conclusion may cite, too."""
-    citation_style: CitationStyle
-    lists_all: bool
+    citation_style: NotRequired[CitationStyle]
+    lists_all: NotRequired[bool]
     """Whether sources that nothing cites have numbers, too."""
 
 
-class _Layout(_Citing, total=False):
-    opening: bool
+class _Layout(_Citing):
+    separator: str
+    """What stands between two points in the answer."""
+    eager: bool
+    """Whether a head may be shown before its point has a text. Not with `on_point_failure="skip"`."""
+    introduction: bool
+    """Whether an introduction stands before the points."""
+    opening: NotRequired[bool]
     """`True` where an opening stands before the points; text of it may have come already."""
-
-
-class _Starting(_Event, total=False):
-    sources: list[Source]
-    """What the text may cite, where that is known before it is written."""
 
 
 class SkeletonDeltaEvent(_Layout):
@@ -58,10 +57,6 @@ class SkeletonDeltaEvent(_Layout):
     point: SkeletonPoint
     head: str | None
     """What stands before the point's text in the answer, as in `SkeletonEvent`."""
-    separator: str
-    eager: bool
-    introduction: bool
-    """Whether an introduction stands before the points."""
 
 
 class SkeletonEvent(_Layout):
@@ -71,17 +66,11 @@ class SkeletonEvent(_Layout):
     points: list[SkeletonPoint]
     heads: list[str] | None
     """What stands before each point's text in the answer; `None`: the join needs all points, and can't be streamed."""
-    separator: str
-    """What stands between two points in the answer."""
     grown: bool
     """Whether its points were told one by one before (`dispatch="pipelined"`)."""
-    eager: bool
-    """Whether a head may be shown before its point has a text. Not with `on_point_failure="skip"`."""
-    introduction: bool
-    """Whether an introduction stands before the points."""
 
 
-class PointStartEvent(_Starting):
+class PointStartEvent(_Event):
     """A try at a point's expansion begins."""
 
     type: Literal["sot.point.start"]
@@ -89,6 +78,8 @@ class PointStartEvent(_Starting):
     title: str
     attempt: int
     """1, 2, ..."""
+    sources: NotRequired[list[Source]]
+    """What the text may cite, where that is known before it is written."""
 
 
 class PointDeltaEvent(_Event):
@@ -99,26 +90,23 @@ class PointDeltaEvent(_Event):
     text: str
 
 
-class _Truncatable(_Event, total=False):
-    truncated: bool
+class _TextEnd(_Event):
+    status: ExpansionStatus
+    tail: str
+    """What stands after the text in the answer: the mark of one that is missing or breaks off, mostly nothing."""
+    truncated: NotRequired[bool]
     """`True` where the model ran into a token limit."""
+    sources: NotRequired[list[Source]]
+    """What the text cites."""
 
 
-class _Sourced(_Truncatable, total=False):
-    sources: list[Source]
-    """What its text cites."""
-
-
-class PointEndEvent(_Sourced):
+class PointEndEvent(_TextEnd):
     """A point is done."""
 
     type: Literal["sot.point.end"]
     index: int
-    status: ExpansionStatus
     shown: bool
     """Whether the point stands in the answer (`on_point_failure="skip"` leaves out those without a text)."""
-    tail: str
-    """What stands after its text in the answer: the mark of a point that is missing or breaks off, often nothing."""
 
 
 class PointToolEvent(_Event):
@@ -134,13 +122,15 @@ class PointToolEvent(_Event):
     state: Literal["start", "end", "error"]
 
 
-class FrameStartEvent(_Starting, _Citing):
+class FrameStartEvent(_Citing):
     """A try at the opening, the introduction or the conclusion begins. That of an opening says how the answer cites."""
 
     type: Literal["sot.frame.start"]
     part: FramePartName
     attempt: int
     """1, 2, ..."""
+    sources: NotRequired[list[Source]]
+    """As in `PointStartEvent`."""
 
 
 class FrameDeltaEvent(_Event):
@@ -151,14 +141,11 @@ class FrameDeltaEvent(_Event):
     text: str
 
 
-class FrameEndEvent(_Sourced):
+class FrameEndEvent(_TextEnd):
     """The opening, the introduction or the conclusion is done. Without a text it is left out of the answer."""
 
     type: Literal["sot.frame.end"]
     part: FramePartName
-    status: ExpansionStatus
-    tail: str
-    """What stands after its text in the answer: the mark of one that breaks off, mostly nothing."""
 
 
 class AnswerDeltaEvent(_Event):

@@ -1,7 +1,5 @@
 """Plain values that go in and out of the graph: JSON all through, so that any checkpointer keeps them."""
 
-from __future__ import annotations
-
 from typing import Any, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
@@ -17,17 +15,10 @@ ExpansionStatus: TypeAlias = Literal["ok", "failed", "timed_out"]
 FinishReason: TypeAlias = Literal["stop", "length"]
 """How an answer ends, in a provider's words: as it should, or with a text that ran into a token limit."""
 
-
 CitationStyle: TypeAlias = Literal["brackets", "footnotes"]
 
 
-# What need not be there is inherited: while the program runs, `NotRequired` isn't seen in annotations that are text.
-class _Noted(TypedDict, total=False):
-    note: str
-    """What the point needs of the conversation, where it is written without that (`point_context="question"`)."""
-
-
-class SkeletonPoint(_Noted):
+class SkeletonPoint(TypedDict):
     """One entry of a skeleton."""
 
     index: int
@@ -36,6 +27,8 @@ class SkeletonPoint(_Noted):
     """A few words on one line, without numbering or markup."""
     depends_on: list[int]
     """Indices of the points whose text this one needs."""
+    note: NotRequired[str]
+    """What the point needs of the conversation, where it is written without that (`point_context="question"`)."""
 
 
 class ChatTurn(TypedDict):
@@ -47,17 +40,14 @@ class ChatTurn(TypedDict):
     """Text, or a provider's content blocks as they came."""
 
 
-class _Identified(TypedDict, total=False):
-    id: str
-
-
-class SourceDocument(_Identified):
+class SourceDocument(TypedDict):
     """A document that an answer may rest on: plain JSON, in the form of LangChain's."""
 
     number: int
     """What the prompts call it."""
     page_content: str
     metadata: dict[str, Any]
+    id: NotRequired[str]
 
 
 class Material(TypedDict):
@@ -69,57 +59,48 @@ class Material(TypedDict):
     """The numbers of those that every prompt of the run shows: all of them, where they fit."""
 
 
-class _AboutSource(TypedDict, total=False):
-    url: str
-    id: str
+class Source(TypedDict):
+    """What a text rests on: a document, or what an expander named."""
+
+    title: str
+    url: NotRequired[str]
+    id: NotRequired[str]
     """What the point's text may cite it by, beside its place in the point's list."""
-    place: int
+    place: NotRequired[int]
     """The number by which the point's text cites this source. If it is missing: its position in the list, from 1."""
-    page: int | str
-    page_content: str
+    page: NotRequired[int | str]
+    page_content: NotRequired[str]
     """Of a document: its text, shortened."""
-    metadata: dict[str, Any]
+    metadata: NotRequired[dict[str, Any]]
     """Of a document."""
-    fingerprint: str
+    fingerprint: NotRequired[str]
     """Of a document without a title or an address: tells it apart from others that begin in the same words."""
-    number: int
+    number: NotRequired[int]
     """In the whole answer: given by the join. Not there: the answer doesn't cite it."""
 
 
-class Source(_AboutSource):
-    """What a point's text rests on: a document, or what its expander named."""
+class WrittenSection(TypedDict):
+    """What all texts of an answer have in common."""
 
-    title: str
-
-
-class _Truncatable(TypedDict, total=False):
-    truncated: bool
+    text: str
+    """What the model wrote, cleaned. Of a text that is not `ok`: what there is of it, often nothing."""
+    status: ExpansionStatus
+    error: str | None
+    """Why the text is not `ok`, in one line."""
+    truncated: NotRequired[bool]
     """`True` where the model ran into a token limit, so that the text ends too early. Not there otherwise."""
-
-
-class _Citing(_Truncatable, total=False):
-    sources: list[Source]
-    """The documents that it cites."""
-
-
-class _WithSources(_Truncatable, total=False):
-    sources: list[Source]
+    sources: NotRequired[list[Source]]
     """The documents that it cites, or what its expander gave. `text` cites them by their place here, from 1, or by
     their `place` or `id`."""
-    detail: str
-    """What it had to do without, in one line: its retriever failed, or found nothing."""
 
 
-class Expansion(_WithSources):
+class Expansion(WrittenSection):
     """One point, written out."""
 
     index: int
     title: str
-    text: str
-    """What the model wrote, cleaned. Of a point that is not `ok`: what there is of it, often nothing."""
-    status: ExpansionStatus
-    error: str | None
-    """Why the point is not `ok`, in one line."""
+    detail: NotRequired[str]
+    """What it had to do without, in one line: its retriever failed, or found nothing."""
 
 
 FramePartName: TypeAlias = Literal["opening", "introduction", "conclusion"]
@@ -127,14 +108,8 @@ FramePartName: TypeAlias = Literal["opening", "introduction", "conclusion"]
 FrameChoice: TypeAlias = Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"]
 
 
-class FramePart(_Citing):
+class FramePart(WrittenSection):
     """An opening, an introduction or a conclusion."""
-
-    text: str
-    """What the model wrote, cleaned. Of a part that is not `ok`: what there is of it, often nothing."""
-    status: ExpansionStatus
-    error: str | None
-    """Why the part is not `ok`, in one line."""
 
 
 class Frame(TypedDict, total=False):
@@ -145,13 +120,7 @@ class Frame(TypedDict, total=False):
     conclusion: FramePart
 
 
-class _Estimable(TypedDict, total=False):
-    estimated: bool
-    """`True` where some tokens are estimated, at 4 characters each: of replies that broke off, for which the provider
-    told none. Not there otherwise."""
-
-
-class StageUsage(_Estimable):
+class StageUsage(TypedDict):
     """What one stage cost."""
 
     input_tokens: int
@@ -167,6 +136,9 @@ class StageUsage(_Estimable):
     """Model calls, repeated and failed ones included."""
     cache_hits: int
     """Results taken from the graph's own cache, or the model's: these cost neither calls nor tokens."""
+    estimated: NotRequired[bool]
+    """`True` where some tokens are estimated, at 4 characters each: of replies that broke off, for which the provider
+    told none. Not there otherwise."""
 
 
 class Cost(TypedDict, total=False):
@@ -183,12 +155,7 @@ class Cost(TypedDict, total=False):
     """The models without a known price that were called."""
 
 
-class _Priced(TypedDict, total=False):
-    cost: Cost
-    """Only with the extra `cost` installed."""
-
-
-class Usage(_Priced):
+class Usage(TypedDict):
     """What a run cost, per stage and in total."""
 
     route: StageUsage
@@ -198,6 +165,8 @@ class Usage(_Priced):
     """Opening or introduction, and conclusion, together."""
     direct: StageUsage
     total: StageUsage
+    cost: NotRequired[Cost]
+    """Only with the extra `cost` installed."""
 
 
 class StageTiming(TypedDict, total=False):
