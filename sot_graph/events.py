@@ -4,7 +4,15 @@ from typing import Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-from sot_graph.types import CitationStyle, ExpansionStatus, FramePartName, RouteName, SkeletonPoint, Source
+from sot_graph.types import (
+    CitationStyle,
+    ExpansionStatus,
+    FramePartName,
+    RouteName,
+    SectionMarks,
+    SkeletonPoint,
+    Source,
+)
 
 BREAKS_OFF = " … *(The answer breaks off here.)*"
 """What stands behind an answer that nobody could finish."""
@@ -90,14 +98,10 @@ class PointDeltaEvent(_Event):
     text: str
 
 
-class _TextEnd(_Event):
+class _TextEnd(_Event, SectionMarks):
     status: ExpansionStatus
     tail: str
     """What stands after the text in the answer: the mark of one that is missing or breaks off, mostly nothing."""
-    truncated: NotRequired[bool]
-    """`True` where the model ran into a token limit."""
-    sources: NotRequired[list[Source]]
-    """What the text cites."""
 
 
 class PointEndEvent(_TextEnd):

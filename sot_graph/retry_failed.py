@@ -172,7 +172,7 @@ def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
     messages = [message for message in kept.get("messages", []) if message.id != kept["answer_id"]]
     material = kept.get("material")
     return {
-        "question": kept["asked"],
+        "question": kept["question_text"],
         "documents": None if material is None else material["documents"],
         "messages": messages,
         "given_skeleton": kept["skeleton"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from sot_graph.joiners import Join
     from sot_graph.llm.loop_bound_model import LoopModel
     from sot_graph.nodes.frame_parts import Opening
+    from sot_graph.nodes.question_input import SectionBasis
     from sot_graph.prompts.templates import SotPrompts
     from sot_graph.retrieval.ranking import Ranker, TextIndex
     from sot_graph.retrieval.retriever import Retriever
     from sot_graph.routing.protocol import Router
     from sot_graph.streaming.live_message import LiveMessage
-    from sot_graph.types import FramePartName, Material, SourceDocument, Stage
+    from sot_graph.types import ChatTurn, FramePartName, Material, SourceDocument, Stage, StageTiming
     from sot_graph.writing.expander import Expander
 
 ANSWER_ID = "sot_answer_id"
@@ -88,6 +89,21 @@ class GraphParts:
         return self
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inquiry:
+    """What a run is to answer, and from what."""
+
+    question: str
+    history: list[ChatTurn]
+    """The conversation before the question."""
+    material: Material | None = None
+    """The documents that the answer rests on; `None`: it rests on none."""
+    documents: str = ""
+    """Those of them that every prompt shows, as it shows them."""
+    may_depend: bool = False
+    """Whether points may say which others they need."""
+
+
 @dataclass(slots=True)
 class Invocation:
     """One invocation of a graph in this process: its clock, and what its nodes need to know of each other."""
@@ -103,7 +119,7 @@ class Invocation:
     clocks."""
     tried: set[int] = field(default_factory=set)
     """The points that this invocation has written, or failed to write."""
-    basis: Mapping[str, Any] | None = None
+    basis: SectionBasis | None = None
     """What every text is written from, once it has been read from the state."""
     skeleton_call: tuple[object, list[BaseMessage]] | None = None
     """`(inputs, messages)`: the messages that start every point's prompt, made once, and what they were made from."""
@@ -224,6 +240,14 @@ class RunContext:
     def elapsed(self) -> float:
         """Seconds since the run's start."""
         return time.monotonic() - self.invocation.started
+
+    def timing(self, start: float, first_text_at: float | None = None) -> StageTiming:
+        """Of what began at `start`, and ends now."""
+        timing: StageTiming = {"start": start}
+        if first_text_at is not None:
+            timing["first_token"] = first_text_at
+        timing["end"] = self.elapsed()
+        return timing
 
     @property
     def frame_parts(self) -> tuple[FramePartName, ...]:

@@ -27,6 +27,7 @@ from sot_graph.types import (
     FramePartName,
     Material,
     RouteName,
+    SectionMarks,
     SkeletonPoint,
     Source,
     Timings,
@@ -34,7 +35,7 @@ from sot_graph.types import (
 )
 from sot_graph.usage import add_usage
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 
 
@@ -58,6 +59,16 @@ def current_expansions(state: Mapping[str, Any]) -> list[Expansion]:
     """The expansions of the skeleton's points. An edit of the skeleton in the state leaves those of others there."""
     titles = {point["index"]: point["title"] for point in state["skeleton"]}
     return [one for one in state["expansions"] if titles.get(one["index"]) == one["title"]]
+
+
+def marks_of(section: SectionMarks) -> SectionMarks:
+    """Those keys of a text, or of its last event, that are there only where there is something to say."""
+    marks: SectionMarks = {}
+    if section.get("truncated"):
+        marks["truncated"] = True
+    if section.get("sources") is not None:
+        marks["sources"] = section["sources"]
+    return marks
 
 
 def merge_frame(left: Frame | None, right: Frame | None) -> Frame:
@@ -209,7 +220,7 @@ class SotState(TypedDict, total=False):
     schema_version: int
     run_key: str
     """Finds this run's clock and limits in the process that runs it (`Invocation` in `run.py`)."""
-    asked: str
+    question_text: str
     """The question, cleaned, wherever it came from."""
     material: Material | None
     """The documents of this run, kept once for all of its prompts; `None`: the answer rests on none."""
@@ -233,15 +244,13 @@ class SotState(TypedDict, total=False):
     """The id of the human message that goes before it; empty if the history holds the question already."""
 
 
-class SectionBasis(TypedDict):
-    """What every section is written from.
-
-    It stands in the state, where it is kept once. Only where that can't be read, each `Send` carries it.
-    """
+class ExpandPointInput(TypedDict):
+    """What a `Send` carries to `expand_point`. Checkpoints keep one a section: no more than needed."""
 
     run_key: str
     schema_version: int
-    asked: NotRequired[str]
+    question_text: NotRequired[str]
+    """This and what follows up to `wanted_frame` is carried only where the state, which has it, can't be read."""
     history: NotRequired[list[ChatTurn]]
     skeleton: NotRequired[list[SkeletonPoint]]
     skeleton_text: NotRequired[str]
@@ -249,11 +258,6 @@ class SectionBasis(TypedDict):
     may_depend: NotRequired[bool]
     material: NotRequired[Material | None]
     wanted_frame: NotRequired[FrameChoice]
-
-
-class ExpandPointInput(SectionBasis):
-    """What a `Send` carries to `expand_point`. Checkpoints keep one a section: no more than needed."""
-
     point: NotRequired[SkeletonPoint]
     needed: NotRequired[list[Expansion]]
     """Those of the points that it needs, whatever became of them."""

@@ -79,7 +79,17 @@ class Source(TypedDict):
     """In the whole answer: given by the join. Not there: the answer doesn't cite it."""
 
 
-class WrittenSection(TypedDict):
+class SectionMarks(TypedDict):
+    """What is said of a text where there is something to say."""
+
+    truncated: NotRequired[bool]
+    """`True` where the model ran into a token limit, so that the text ends too early. Not there otherwise."""
+    sources: NotRequired[list[Source]]
+    """The documents that it cites, or what its expander gave. `text` cites them by their place here, from 1, or by
+    their `place` or `id`."""
+
+
+class WrittenSection(SectionMarks):
     """What all texts of an answer have in common."""
 
     text: str
@@ -87,11 +97,6 @@ class WrittenSection(TypedDict):
     status: ExpansionStatus
     error: str | None
     """Why the text is not `ok`, in one line."""
-    truncated: NotRequired[bool]
-    """`True` where the model ran into a token limit, so that the text ends too early. Not there otherwise."""
-    sources: NotRequired[list[Source]]
-    """The documents that it cites, or what its expander gave. `text` cites them by their place here, from 1, or by
-    their `place` or `id`."""
 
 
 class Expansion(WrittenSection):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from sot_graph.events import FrameEndEvent, PointEndEvent
 from sot_graph.joiners import frame_tail, heads_and_separator, is_pointwise, shown_expansions
+from sot_graph.state import marks_of
 
 if TYPE_CHECKING:
-    from sot_graph.events import SkeletonDeltaEvent, SkeletonEvent, SotEvent
+    from sot_graph.events import FrameEndEvent, PointEndEvent, SkeletonDeltaEvent, SkeletonEvent, SotEvent
     from sot_graph.run import RunContext
     from sot_graph.types import Expansion, Frame, FramePart, FramePartName, RouteName, SkeletonPoint
 
@@ -61,29 +61,21 @@ def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext
 def announce_point_end(expansion: Expansion, run: RunContext) -> None:
     """A point is done."""
     join, is_ok = run.graph.join, expansion["status"] == "ok"
-    ended = PointEndEvent(
-        type="sot.point.end",
-        index=expansion["index"],
-        status=expansion["status"],
-        shown=is_ok or bool(shown_expansions([expansion], run.options.on_point_failure)),
-        tail="" if is_ok or not is_pointwise(join) else join.tail_of(expansion),
-    )
-    if expansion.get("truncated"):
-        ended["truncated"] = True
-    if (sources := expansion.get("sources")) is not None:
-        ended["sources"] = sources
-    run.emit(ended)
+    ended = {
+        "type": "sot.point.end",
+        "index": expansion["index"],
+        "status": expansion["status"],
+        "shown": is_ok or bool(shown_expansions([expansion], run.options.on_point_failure)),
+        "tail": "" if is_ok or not is_pointwise(join) else join.tail_of(expansion),
+    }
+    run.emit(cast("PointEndEvent", {**ended, **marks_of(expansion)}))
 
 
 def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) -> None:
     """A text around the points is done."""
     tail = frame_tail(run.graph.join, part)
-    ended = FrameEndEvent(type="sot.frame.end", part=name, status=part["status"], tail=tail)
-    if part.get("truncated"):
-        ended["truncated"] = True
-    if (sources := part.get("sources")) is not None:
-        ended["sources"] = sources
-    run.emit(ended)
+    ended = {"type": "sot.frame.end", "part": name, "status": part["status"], "tail": tail}
+    run.emit(cast("FrameEndEvent", {**ended, **marks_of(part)}))
 
 
 def _layout(run: RunContext, *, cites: bool = False) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.nodes.announcements import announce_route
 from sot_graph.nodes.join import finish_run, numbering_of
-from sot_graph.nodes.question_input import history_of
+from sot_graph.nodes.question_input import history_of, inquiry_of
 from sot_graph.prompts.messages import direct_messages
-from sot_graph.retrieval.grounding import Grounds, shared_text
+from sot_graph.retrieval.grounding import Grounds
 from sot_graph.skeleton.answering_drafter import ANSWERED, AnsweringDrafter
 from sot_graph.skeleton.drafter import Draft, Drafter
 from sot_graph.state import SotState
-from sot_graph.types import ChatTurn, FinishReason, FramePart, Material, StageTiming
+from sot_graph.types import FinishReason, FramePart, Material, StageTiming
 from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.model_source import ModelSource
@@ -32,7 +32,7 @@ from sot_graph.writing.writer import TextDraft, write_or_explain
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.nodes.graph_node import Update
-    from sot_graph.run import RunContext
+    from sot_graph.run import Inquiry, RunContext
     from sot_graph.types import Usage
 
 logger = logging.getLogger("sot_graph")
@@ -45,12 +45,10 @@ async def answer_directly(state: SotState, run: RunContext) -> Update:
     """
     run.trace.describe_node(stage="direct")
     written = await write_directly(
-        state["asked"],
-        history_of(state),
+        inquiry_of(state, history_of(state), run),
         run,
         send=lambda text: run.emit({"type": "sot.answer.delta", "text": text}),
         opening=state.get("frame", {}).get("opening"),
-        material=state.get("material"),
     )
     usage = add_usage(state["usage"], run.meter.usage)
     update = finish_run(state, run, written.joined, written.finish_reason, usage, {"direct": written.timing})
@@ -69,23 +67,19 @@ class DirectAnswer:
 
 
 async def write_directly(
-    question: str,
-    history: list[ChatTurn],
+    inquiry: Inquiry,
     run: RunContext,
     *,
     send: Callable[[str], None],
-    material: Material | None = None,
     opening: FramePart | None = None,
 ) -> DirectAnswer:
     """Have an ordinary answer written, and once more if there is nothing in it.
 
     Args:
-        question: The question.
-        history: The conversation before it.
+        inquiry: What it answers.
         run: The node's execution.
         send: Takes the text as it is written.
         opening: What stands before it already.
-        material: The documents that it rests on.
 
     Raises:
         SkeletonError: The model could not answer, or with nothing, or nothing of it was there at the deadline.
@@ -94,20 +88,19 @@ async def write_directly(
     graph = run.graph
     config = run.child_config(run_name="write answer", stage="direct")
     call = ModelCall(graph.model, "direct", run, config, graph.prompts.direct_settings)
-    timing = StageTiming(start=run.elapsed())
-    cited = _CitedAnswer(run, material, send, opening)
+    start = run.elapsed()
+    cited = _CitedAnswer(run, inquiry.material, send, opening)
     draft = TextDraft(
         TextCleaner,
         cited.send,
         longest_delay=run.options.stream_max_delay,
         now=run.elapsed if run.stream else None,
     )
-    documents = shared_text(material, run)
     messages = direct_messages(
         graph.prompts,
-        question=question,
-        history=history,
-        documents=documents,
+        question=inquiry.question,
+        history=inquiry.history,
+        documents=inquiry.documents,
         opening="" if opening is None else opening["text"],
     )
     source = ModelSource(call, messages)
@@ -128,7 +121,7 @@ async def write_directly(
     if nothing:
         message = f"There is no skeleton, and no direct answer either: {nothing}."
         raise SkeletonError(message)
-    return _finished(draft, cited, timing, run, end)
+    return _finished(draft, cited, start, run, end)
 
 
 class _CitedAnswer:
@@ -170,15 +163,13 @@ class _CitedAnswer:
         return JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
 
 
-def _finished(draft: TextDraft, cited: _CitedAnswer, timing: StageTiming, run: RunContext, end: str) -> DirectAnswer:
+def _finished(draft: TextDraft, cited: _CitedAnswer, start: float, run: RunContext, end: str) -> DirectAnswer:
     if draft.truncated and not run.graph.prompts.trim_to_sentence:
         logger.warning(
             "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
             "SotPrompts.direct_settings)."
         )
-    if draft.first_text_at is not None:
-        timing["first_token"] = draft.first_text_at
-    timing["end"] = run.elapsed()
+    timing = run.timing(start, draft.first_text_at)
     return DirectAnswer(cited.joined(end), timing, "length" if draft.truncated else "stop")
 
 
@@ -186,23 +177,20 @@ class AnswerInDraft:
     """The answer that the drafting call writes where it sees that no skeleton fits (`DraftRouter`).
 
     Args:
+        inquiry: What it answers.
         run: The node's execution.
         emit: In place of the run's own.
-        material: The documents that it rests on.
     """
 
-    def __init__(
-        self,
-        run: RunContext,
-        emit: Callable[[SotEvent], None] | None = None,
-        *,
-        material: Material | None = None,
-    ) -> None:
+    def __init__(self, inquiry: Inquiry, run: RunContext, emit: Callable[[SotEvent], None] | None = None) -> None:
+        self._inquiry = inquiry
         self._run = run
         self._emit = emit or run.emit
         self._drafter: AnsweringDrafter | None = None
-        self._timing = StageTiming(start=run.elapsed())
-        self._cited = _CitedAnswer(run, material, lambda text: self._emit({"type": "sot.answer.delta", "text": text}))
+        self._start = run.elapsed()
+        self._cited = _CitedAnswer(
+            run, inquiry.material, lambda text: self._emit({"type": "sot.answer.delta", "text": text})
+        )
         self._draft = TextDraft(
             TextCleaner,
             self._cited.send,
@@ -212,11 +200,11 @@ class AnswerInDraft:
         self.has_begun = False
         """Whether the route has been told."""
 
-    def drafter(self, question: str, history: list[ChatTurn], **settings: Any) -> Drafter:
+    def drafter(self, **settings: Any) -> Drafter:
         """The run's drafter: one that may answer, where the draft decides."""
         if not self._run.graph.draft_decides:
-            return Drafter(self._run, question, history, **settings)
-        self._drafter = AnsweringDrafter(self._run, question, history, on_answer=self._write, **settings)
+            return Drafter(self._run, self._inquiry, **settings)
+        self._drafter = AnsweringDrafter(self._run, self._inquiry, on_answer=self._write, **settings)
         return self._drafter
 
     def finish(self) -> DirectAnswer | None:
@@ -228,7 +216,7 @@ class AnswerInDraft:
         self._draft.flush()
         if not self._draft.cleaner.text:  # marks alone, such as "???": an ordinary call answers
             return None
-        return _finished(self._draft, self._cited, self._timing, self._run, BREAKS_OFF if end.breaks_off else "")
+        return _finished(self._draft, self._cited, self._start, self._run, BREAKS_OFF if end.breaks_off else "")
 
     def _write(self, text: str) -> None:
         if not self.has_begun:
@@ -238,8 +226,8 @@ class AnswerInDraft:
         self._draft.write(text)
 
 
-def drafted_answer_keys(known: Mapping[str, Any], written: DirectAnswer, usage: Usage, run: RunContext) -> Update:
-    """The state's keys of an answer in the skeleton's place: the run is over."""
-    begun = {**known, **Draft([], "", "").state_keys(ANSWERED), "expansions": []}
+def drafted_answer_update(begun: Mapping[str, Any], written: DirectAnswer, usage: Usage, run: RunContext) -> Update:
+    """The whole update of a node whose draft became the answer: the run is over."""
+    begun = {**begun, **Draft([], "", "").as_update(ANSWERED), "expansions": []}
     end = finish_run(begun, run, written.joined, written.finish_reason, usage, {"direct": written.timing})
     return {**begun, **end, "frame": {}, "usage": usage}

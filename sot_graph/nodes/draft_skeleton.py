@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +12,31 @@ from sot_graph._seams import state_reader
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_route, announce_skeleton
-from sot_graph.nodes.answer_directly import AnswerInDraft, drafted_answer_keys
+from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer, drafted_answer_update
 from sot_graph.nodes.expand_point import after_no_skeleton
-from sot_graph.nodes.frame_parts import begin_opening, opening_alone
+from sot_graph.nodes.frame_parts import begin_opening, finish_opening
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
-from sot_graph.nodes.question_input import Asked, history_of, kept_expansions, kept_frame, read_given, read_question
+from sot_graph.nodes.question_input import (
+    QuestionInput,
+    history_of,
+    inquiry_of,
+    kept_expansions,
+    kept_frame,
+    read_given,
+    read_question,
+)
 from sot_graph.prompts.messages import numbered_list
-from sot_graph.retrieval.grounding import find_material, shared_text
+from sot_graph.retrieval.grounding import find_material
 from sot_graph.retrieval.retriever import keep_retrievals, retrieve_ahead
 from sot_graph.run import QUESTION_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, SotState
-from sot_graph.types import Material, StageTiming
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
-    from sot_graph.run import RunContext
+    from sot_graph.run import Inquiry, RunContext
+    from sot_graph.types import Material
 
 
 async def draft_skeleton(state: SotState, run: RunContext) -> Update:
@@ -43,70 +51,65 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     check_review_is_possible(run)
     if state.get("review_comment"):
         return await _draft_again(state, run)
-    known: Mapping[str, Any]
+    begun: Mapping[str, Any]
     if run.graph.router is not None:
-        start, known = run.elapsed(), state
+        start, begun, history, why = run.elapsed(), state, history_of(state), state["route_reason"]
     else:
-        asked = read_question(state, run.options, run.answer_id)
-        material = await find_material(asked.documents, asked.question, run)
-        given = given_skeleton(state, asked, run, material)
-        if given is not None:
-            return given
-        start, known = 0.0, reset_keys(asked, run, material)
-    question = known["asked"]
-    history = asked.history if run.graph.router is None else history_of(state)
-    may_depend = known.get("may_depend", False)  # not there in a run that an earlier version began
-    material = known.get("material")
-    why = state["route_reason"] if run.graph.router is not None else None
+        given = read_question(state, run.options, run.answer_id)
+        material = await find_material(given.documents, given.question, run)
+        if (update := given_skeleton_update(state, given, run, material)) is not None:
+            return update
+        start, begun, history, why = 0.0, reset_update(given, run, material), given.history, None
+    inquiry = inquiry_of(begun, history, run)
     # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
     # time: theirs would wait for the place that this node holds.
     is_pipelined = run.options.dispatch == "pipelined" and not run.graph.options.review_skeleton
-    if is_pipelined and run.config.get("max_concurrency") != 1:
-        update = await draft_and_expand(
-            question, history, run, why=why, start=start, may_depend=may_depend, material=material
-        )
-        written = update.pop("answered")
-    else:
-        documents = shared_text(material, run)
-        answer = AnswerInDraft(run, material=material) if run.graph.draft_decides else None
-        new_drafter = partial(Drafter, run) if answer is None else answer.drafter
-        if "opening" in run.frame_parts:
-            begin_opening(question, history, run, material=material, is_decided=not run.graph.draft_decides)
-        drafter = new_drafter(
-            question,
-            history,
-            may_depend=may_depend,
-            documents=documents,
-            on_glimpse=None if material is None else retrieve_ahead(question, run),
-        )
-        draft, reason = await drafter.settle()
-        keep_retrievals(question, draft.points, run)
-        written = None if answer is None else answer.finish()
-        if answer is not None and written is None and not answer.has_begun:
-            announce_route("skeleton" if draft.points else "direct", reason, run.emit)
-        update = {
-            **announced_keys(draft, reason, run, why=why),
-            "expansions": [],
-            "usage": run.meter.usage,
-            "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
-        }
-        if not draft.points:
-            opened = await opening_alone(run)
-            update["frame"] = opened["frame"]
-            update["usage"] = add_usage(run.meter.usage, opened["usage"])
-            update["timings"] |= opened["timings"]
+    draft = draft_and_expand if is_pipelined and run.config.get("max_concurrency") != 1 else _draft_whole
+    update, answer = await draft(inquiry, run, why=why, start=start)
     if run.graph.router is not None:
         return update
-    if written is not None:
-        update = drafted_answer_keys(known, written, update["usage"], run)
+    if answer is not None:
+        update = drafted_answer_update(begun, answer, update["usage"], run)
     return {
-        **known,
+        **begun,
         **update,
         "expansions": Overwrite(update["expansions"]),
         "frame": Overwrite(update.get("frame", {})),
         "usage": Overwrite(add_usage(None, update["usage"])),
         "timings": Overwrite(update["timings"]),
     }
+
+
+async def _draft_whole(
+    inquiry: Inquiry, run: RunContext, *, why: str | None, start: float
+) -> tuple[Update, DirectAnswer | None]:
+    """Draft the skeleton, of which only the whole one counts; or the answer that the model gives in its place."""
+    answering = AnswerInDraft(inquiry, run) if run.graph.draft_decides else None
+    new_drafter = partial(Drafter, run, inquiry) if answering is None else answering.drafter
+    draft, reason = await settle_skeleton(inquiry, run, new_drafter, is_decided=answering is None)
+    answer = None if answering is None else answering.finish()
+    if answering is not None and answer is None and not answering.has_begun:
+        announce_route("skeleton" if draft.points else "direct", reason, run.emit)
+    update = {
+        **skeleton_update(draft, reason, run, why=why),
+        "expansions": [],
+        "timings": {"skeleton": run.timing(start)},
+    }
+    if not draft.points:
+        opened = await finish_opening(run)
+        update |= {"frame": opened["frame"], "timings": update["timings"] | opened["timings"]}
+    return {**update, "usage": run.meter.usage}, answer
+
+
+async def settle_skeleton(
+    inquiry: Inquiry, run: RunContext, new_drafter: Callable[..., Drafter], *, is_decided: bool = True
+) -> tuple[Draft, str]:
+    """The skeleton and why there is one. The opening, and the points' documents, are begun meanwhile."""
+    begin_opening(inquiry, run, is_decided=is_decided)
+    on_glimpse = None if inquiry.material is None else retrieve_ahead(inquiry.question, run)
+    draft, reason = await new_drafter(on_glimpse=on_glimpse).settle()
+    keep_retrievals(inquiry.question, draft.points, run)
+    return draft, reason
 
 
 def check_review_is_possible(run: RunContext) -> None:
@@ -123,16 +126,16 @@ def check_review_is_possible(run: RunContext) -> None:
         raise SotConfigError(message)
 
 
-def reset_keys(asked: Asked, run: RunContext, material: Material | None) -> Update:
-    """Every key of the run, as it is before anything is known: nothing of an earlier turn shines through."""
+def reset_update(given: QuestionInput, run: RunContext, material: Material | None) -> Update:
+    """The question, and every other key as it is before anything is known: of an earlier turn nothing is left."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run_key": run.key,
-        "asked": asked.question,
+        "question_text": given.question,
         "material": material,
         "sends_all": state_reader(run.config) is None,
         "answer_id": run.answer_id,
-        "question_id": "" if asked.is_in_history else f"{QUESTION_ID}{run.key}",
+        "question_id": "" if given.is_in_history else f"{QUESTION_ID}{run.key}",
         "answer": "",
         "may_depend": run.options.dependent == "graph",
         "wanted_frame": run.options.frame,
@@ -145,7 +148,9 @@ def reset_keys(asked: Asked, run: RunContext, material: Material | None) -> Upda
     }
 
 
-def given_skeleton(state: SotState, asked: Asked, run: RunContext, material: Material | None) -> Update | None:
+def given_skeleton_update(
+    state: SotState, given: QuestionInput, run: RunContext, material: Material | None
+) -> Update | None:
     """The first node's whole update where the caller brought a skeleton along; `None`: none was."""
     if not (state.get("given_skeleton") or state.get("given_expansions")):  # forms and states have empty defaults
         return None
@@ -156,38 +161,33 @@ def given_skeleton(state: SotState, asked: Asked, run: RunContext, material: Mat
         announce_skeleton(points, kept, run, frame=frame)
     draft = Draft(points, numbered_list(points), run.options.skeleton_format)
     return {
-        **reset_keys(asked, run, material),
-        **draft.state_keys("the skeleton was given"),
+        **reset_update(given, run, material),
+        **draft.as_update("the skeleton was given"),
         "expansions": Overwrite(kept),
         "frame": Overwrite(frame),
         "usage": Overwrite(add_usage(None, None)),
-        "timings": Overwrite({"skeleton": StageTiming(start=0.0, end=run.elapsed())}),
+        "timings": Overwrite({"skeleton": run.timing(0.0)}),
     }
 
 
-def announced_keys(draft: Draft, reason: str, run: RunContext, *, why: str | None) -> Update:
-    """The keys of a drafted skeleton; those who listen are told, unless it is reviewed first."""
+def skeleton_update(draft: Draft, reason: str, run: RunContext, *, why: str | None) -> Update:
+    """The update of a drafted skeleton. Those who listen are told of it, unless it is reviewed first."""
     if draft.points and not run.graph.options.review_skeleton:
         announce_skeleton(draft.points, [], run)
-    return draft.state_keys(why if why and draft.points else reason)
+    return draft.as_update(why if why and draft.points else reason)
 
 
 async def _draft_again(state: SotState, run: RunContext) -> Update:
-    start = run.elapsed()
+    start, inquiry = run.elapsed(), inquiry_of(state, history_of(state), run)
     revision = Revision(state["skeleton_text"], state["review_comment"])
-    may_depend = state.get("may_depend", False)
-    documents = shared_text(state.get("material"), run)
-    drafter = Drafter(
-        run, state["asked"], history_of(state), revision=revision, may_depend=may_depend, documents=documents
-    )
-    draft, reason = await drafter.settle()
+    draft, reason = await settle_skeleton(inquiry, run, partial(Drafter, run, inquiry, revision=revision))
     return {
-        **draft.state_keys(reason),
+        **draft.as_update(reason),
         "expansions": Overwrite(kept_expansions(draft.points, state["expansions"])),
         "review_comment": "",
         "frame": Overwrite({}),
         "usage": run.meter.usage,
-        "timings": {"skeleton": StageTiming(start=start, end=run.elapsed())},
+        "timings": {"skeleton": run.timing(start)},
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from langgraph.graph import END
 from langgraph.types import Send
@@ -16,12 +16,13 @@ from sot_graph.citations import without_citations
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
 from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part
-from sot_graph.nodes.question_input import BASIS_KEYS, history_of, prompt_basis, text_basis
+from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, prompt_basis, section_basis
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import expansion_messages, expansion_opening, expansion_prefill
-from sot_graph.retrieval.grounding import Grounds, shared_text
+from sot_graph.retrieval.grounding import Grounds
+from sot_graph.retrieval.retriever import shown_point
 from sot_graph.state import current_expansions
-from sot_graph.types import Expansion, PointTiming
+from sot_graph.types import Expansion
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.expander import ExpanderInput
 from sot_graph.writing.writer import Section, WrittenText, write_text
@@ -111,13 +112,14 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     about: dict[str, Any] = {"sot_point_index": index}
     if run.trace.shows_content:
         about["sot_point_title"] = title
-    shown = f"{index}: {title}" if run.trace.shows_content else str(index)
+    shown = shown_point(point, run)
     run.trace.describe_node(name=f"expand {shown}", stage="expansion", **about)
     run.invocation.tried.add(index)
-    timing = PointTiming(index=index, start=run.elapsed())
+    start = run.elapsed()
     written = _unmet_need(payload)
-    prompts, basis = run.graph.prompts, text_basis(payload, run)
-    grounds = Grounds(basis.get("material"), run)
+    prompts, basis = run.graph.prompts, section_basis(payload, run)
+    material = basis.inquiry.material
+    grounds = Grounds(material, run)
     if written is None:
         section = Section(
             label=f"Point {index}",
@@ -141,25 +143,19 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
                 "point",
                 {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence},
             ),
-            prepare=partial(grounds.find_for, basis["asked"], point) if basis.get("material") else None,
+            prepare=partial(grounds.find_for, basis.inquiry.question, point) if material else None,
             expander_input=_expander_input(basis, point) if run.graph.expander is not None else None,
         )
         written = await write_text(section, run)
-    expansion = Expansion(index=index, title=title, text=written.text, status=written.status, error=written.error)
-    if written.truncated:
-        expansion["truncated"] = True
     sources = written.sources or grounds.cited_in(written.text)  # those of an expander's own go before documents
-    if sources is not None:
-        expansion["sources"] = sources
+    expansion = cast("Expansion", {"index": index, "title": title, **written.as_section(sources)})
     if grounds.detail:
         expansion["detail"] = grounds.detail
     announce_point_end(expansion, run)
     # A section that failed is an error in the trace, though its node ended well.
     cache_hit = True if written.is_cached else None
     run.trace.describe_node(error=written.error, sot_point_status=written.status, sot_cache_hit=cache_hit)
-    if written.first_text_at is not None:
-        timing["first_token"] = written.first_text_at
-    timing["end"] = run.elapsed()
+    timing = {"index": index, **run.timing(start, written.first_text_at)}
     return {"expansions": [expansion], "usage": run.meter.usage, "timings": {"points": [timing]}}
 
 
@@ -173,19 +169,19 @@ def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
 
 
 def _point_messages(
-    basis: Mapping[str, Any], payload: ExpandPointInput, grounds: Grounds, run: RunContext
+    basis: SectionBasis, payload: ExpandPointInput, grounds: Grounds, run: RunContext
 ) -> list[BaseMessage]:
     options, own_length = run.options, run.options.point_length
     return expansion_messages(
         run.graph.prompts,
         point=payload["point"],
         point_length=own_length if options.depth == 1 else _or_several(own_length),
-        is_opened="opening" in FRAME_PARTS[basis["wanted_frame"] or "none"],
+        is_opened="opening" in FRAME_PARTS[basis.wanted_frame],
         needed=[
             Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
             for other in payload.get("needed", ())
         ],
-        shared_documents=shared_text(basis.get("material"), run),
+        shared_documents=basis.inquiry.documents,
         own_documents=grounds.own_text,
         **prompt_basis(basis, run),
     )
@@ -196,7 +192,7 @@ def _or_several(length: str) -> str:
     return f"{length}, or several points of {length} each where it needs more"
 
 
-def _expander_input(basis: Mapping[str, Any], point: SkeletonPoint) -> ExpanderInput:
+def _expander_input(basis: SectionBasis, point: SkeletonPoint) -> ExpanderInput:
     # Copies: what an expander does to them is its own affair.
-    skeleton, point = deepcopy((basis["skeleton"], point))
-    return ExpanderInput(question=basis["asked"], skeleton=skeleton, point=point, messages=[])
+    skeleton, point = deepcopy((basis.skeleton, point))
+    return ExpanderInput(question=basis.inquiry.question, skeleton=skeleton, point=point, messages=[])

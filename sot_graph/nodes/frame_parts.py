@@ -19,13 +19,12 @@ from sot_graph.concurrency.background_loop import create_run_task
 from sot_graph.joiners import shown_expansions
 from sot_graph.nodes.announcements import announce_frame_end, citing
 from sot_graph.nodes.join import numbering_of
-from sot_graph.nodes.question_input import prompt_basis, text_basis
+from sot_graph.nodes.question_input import prompt_basis, section_basis
 from sot_graph.prompts.messages import frame_messages, opening_messages
-from sot_graph.retrieval.grounding import Grounds, shared_text
+from sot_graph.retrieval.grounding import Grounds
 from sot_graph.run import open_run
 from sot_graph.state import current_expansions
-from sot_graph.types import Expansion, FramePart, FramePartName, StageTiming
-from sot_graph.usage import empty_usage
+from sot_graph.types import Expansion, FramePart, FramePartName
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.writer import Section, WrittenText, write_text
 
@@ -34,8 +33,9 @@ if TYPE_CHECKING:
 
     from sot_graph.events import SotEvent
     from sot_graph.nodes.graph_node import Update
-    from sot_graph.run import RunContext
-    from sot_graph.types import ChatTurn, Material
+    from sot_graph.nodes.question_input import SectionBasis
+    from sot_graph.run import Inquiry, RunContext
+    from sot_graph.types import Material
 
 logger = logging.getLogger("sot_graph")
 
@@ -45,27 +45,24 @@ _LATE = "nothing of it was there when the first point could be read"
 async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunContext) -> Update:
     """Write one of them; what a `Send` carries says from what."""
     run.trace.describe_node(name=f"write_{name}", stage="frame", sot_frame_part=name)
-    basis = text_basis(payload, run)
+    basis = section_basis(payload, run)
     if name == "opening":
         # Where none was begun with the skeleton, as on a resumed run, it is written now.
-        opening = run.invocation.opening or Opening(
-            basis["asked"], basis["history"], run, material=basis.get("material")
-        )
-        update = await opening.finished()
+        update = await (run.invocation.opening or Opening(basis.inquiry, run)).finished()
         if update is None:
             return {"frame": {}, "usage": run.meter.usage, "timings": {}}
     else:
         concluded = _concluded(payload, basis, run) if name == "conclusion" else None
         about = {**prompt_basis(basis, run), "expansions": concluded or ()}
         messages = partial(frame_messages, run.graph.prompts, name, **about)
-        update = await _write(name, messages, run, Grounds(basis.get("material"), run), _given_up(concluded, run))
+        update = await _write(name, messages, run, Grounds(basis.inquiry.material, run), _given_up(concluded, run))
     if part := update["frame"].get(name):
         cache_hit = True if update["usage"]["frame"]["cache_hits"] else None
         run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
     return update
 
 
-def _concluded(payload: Mapping[str, Any], basis: Mapping[str, Any], run: RunContext) -> list[Expansion]:
+def _concluded(payload: Mapping[str, Any], basis: SectionBasis, run: RunContext) -> list[Expansion]:
     """The points' texts, which cite as they do in the answer.
 
     Where the answer rests on documents, they cite nothing: the prompt has the documents under other numbers.
@@ -75,7 +72,7 @@ def _concluded(payload: Mapping[str, Any], basis: Mapping[str, Any], run: RunCon
         expansions = current_expansions(read(["skeleton", "expansions"]))
     shown = shown_expansions(expansions or [], run.options.on_point_failure)
     numbered = number_sources(shown, numbering_of(run))
-    if basis.get("material") is not None:
+    if basis.inquiry.material is not None:
         numbered = [
             Expansion(**{**one, "text": without_citations(one["text"], one.get("sources") or [])}) for one in shown
         ]
@@ -99,7 +96,7 @@ async def _write(
     written: WrittenText | None = None,
 ) -> Update:
     """Write it; or, with `written`, tell what has become of it."""
-    timing = StageTiming(start=run.elapsed())
+    start = run.elapsed()
     prompts = run.graph.prompts
     if written is not None:
         logger.warning("The %s is left out: %s", name, written.error)
@@ -126,61 +123,41 @@ async def _write(
             cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),
         )
         written = await write_text(section, run)
-    part = FramePart(text=written.text, status=written.status, error=written.error)
-    if written.truncated:
-        part["truncated"] = True
-    if (sources := grounds.cited_in(written.text)) is not None:
-        part["sources"] = sources
+    part: FramePart = {**written.as_section(grounds.cited_in(written.text))}
     announce_frame_end(name, part, run)
-    if written.first_text_at is not None:
-        timing["first_token"] = written.first_text_at
-    timing["end"] = run.elapsed()
+    timing = run.timing(start, written.first_text_at)
     return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
 
 
-def begin_opening(
-    question: str, history: list[ChatTurn], run: RunContext, *, material: Material | None, is_decided: bool = True
-) -> None:
+def begin_opening(inquiry: Inquiry, run: RunContext, *, is_decided: bool = True) -> None:
     """Begin the opening, where one is wanted; not before a review, which nobody may come back from.
 
-    Args:
-        question: The question.
-        history: The conversation before it.
-        run: The node's execution.
-        material: The documents that the answer rests on: the opening, too, or it would contradict them.
-        is_decided: Whether there will be points. Else nothing of it is told before `sot.route` says so.
+    With `is_decided` there will be points. Else nothing of the opening is told before `sot.route` says so.
     """
     if "opening" in run.frame_parts and not run.graph.options.review_skeleton:
-        Opening(question, history, run, material=material, is_decided=is_decided)
+        Opening(inquiry, run, is_decided=is_decided)
 
 
-async def opening_alone(run: RunContext) -> Update:
+async def finish_opening(run: RunContext) -> Update:
     """What an opening gives that no points will follow: a direct answer goes on after it."""
     opening = run.invocation.opening
     update = None if opening is None else await opening.finished()
-    return update or {"frame": {}, "usage": empty_usage(), "timings": {}}
+    if update is None:
+        return {"frame": {}, "timings": {}}
+    run.meter.add_usage(update["usage"])
+    return {"frame": update["frame"], "timings": update["timings"]}
 
 
 class Opening:
     """An opening that is being written. Nothing of it that was told is taken back.
 
     Args:
-        question: The question.
-        history: The conversation before it.
+        inquiry: What the run is to answer. An opening that didn't rest on the same documents would contradict the rest.
         run: The execution of the node that begins it.
-        material: The documents that it rests on.
         is_decided: Whether there will be points.
     """
 
-    def __init__(
-        self,
-        question: str,
-        history: list[ChatTurn],
-        run: RunContext,
-        *,
-        material: Material | None,
-        is_decided: bool = True,
-    ) -> None:
+    def __init__(self, inquiry: Inquiry, run: RunContext, *, is_decided: bool = True) -> None:
         self._begun_by = run
         self._own: RunContext | None = None
         # Points that are written in threads of their own speak at the same time.
@@ -190,8 +167,9 @@ class Opening:
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
         run.invocation.opening = self
-        prompt = partial(opening_messages, run.graph.prompts, question, history, shared_text(material, run))
-        self._task = create_run_task(self._write(prompt, material))
+        about = inquiry.question, inquiry.history, inquiry.documents
+        messages = partial(opening_messages, run.graph.prompts, *about)
+        self._task = create_run_task(self._write(messages, inquiry.material))
 
     def admits(self, event: SotEvent) -> bool:
         """Look at each event of the run before it is sent. Returns `False` to hold or to drop it.

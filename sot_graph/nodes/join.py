@@ -16,7 +16,7 @@ from sot_graph.joiners import JoinedAnswer, join_answer
 from sot_graph.nodes.trace_summary import describe_result
 from sot_graph.state import SotState, current_expansions, merge_timings
 from sot_graph.streaming.live_message import mark_as_shown
-from sot_graph.types import Expansion, FinishReason, StageTiming
+from sot_graph.types import Expansion, FinishReason
 from sot_graph.usage import usage_metadata
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ async def join(state: SotState, run: RunContext) -> Update:
     expansions, frame = current_expansions(state), state.get("frame", {})
     if len(expansions) < len(state["skeleton"]):
         return {}
-    on_point_failure, about = run.options.on_point_failure, (run.graph.join, state["asked"], state["skeleton"])
+    on_point_failure, about = run.options.on_point_failure, (run.graph.join, state["question_text"], state["skeleton"])
     make_answer = partial(join_answer, *about, expansions, on_point_failure, frame=frame, numbering=numbering_of(run))
     try:
         _raise_if_wanted(expansions, on_point_failure)
@@ -59,9 +59,8 @@ async def join(state: SotState, run: RunContext) -> Update:
     if cut:
         _log_cuts(cut, run)
     joined = make_answer()
-    timing = StageTiming(start=start, end=run.elapsed())
     finish_reason: FinishReason = "length" if cut else "stop"
-    update = finish_run(state, run, joined, finish_reason, state["usage"], {"join": timing})
+    update = finish_run(state, run, joined, finish_reason, state["usage"], {"join": run.timing(start)})
     if len(expansions) < len(state["expansions"]):
         update["expansions"] = Overwrite(expansions)
     return update
@@ -127,9 +126,9 @@ def finish_run(
         response_metadata={"finish_reason": finish_reason},
         usage_metadata=usage_metadata(usage),
     )
-    asked = [HumanMessage(state["asked"], id=state["question_id"])] if state["question_id"] else []
+    question = [HumanMessage(state["question_text"], id=state["question_id"])] if state["question_id"] else []
     if run.listeners:
-        mark_as_shown(asked, run)
+        mark_as_shown(question, run)
     if run.invocation.live is not None:
         run.invocation.live.end(message)
     update: Update = {
@@ -138,7 +137,7 @@ def finish_run(
         "unsupported_citations": joined.unsupported,
         "finish_reason": finish_reason,
         # What a parent gave stands in its own state, and isn't kept here a second time.
-        "messages": Overwrite([*asked, message]) if run.is_transient else [*asked, message],
+        "messages": Overwrite([*question, message]) if run.is_transient else [*question, message],
         "timings": {**timings, "total": run.elapsed()},
     }
     known = {key: state[key] for key in ("route", "route_reason", "skeleton", "expansions") if key in state}

@@ -26,18 +26,17 @@ from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer
 from sot_graph.nodes.expand_point import expand_point
 from sot_graph.nodes.frame_parts import begin_opening
 from sot_graph.prompts.messages import skeleton_as_written
-from sot_graph.retrieval.grounding import shared_text
 from sot_graph.run import open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
 from sot_graph.skeleton.drafter import Draft
-from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, SectionBasis, merge_timings
-from sot_graph.types import ChatTurn, FinishReason, FrameChoice, FramePartName, Material, StageTiming, Timings
+from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, merge_timings
+from sot_graph.types import FinishReason, FrameChoice, FramePartName, StageTiming, Timings
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.nodes.graph_node import Update
-    from sot_graph.run import RunContext
+    from sot_graph.run import Inquiry, RunContext
     from sot_graph.types import SkeletonPoint, Usage
 
 NEXT_POINT = "next_point"
@@ -64,27 +63,20 @@ class _Step(TypedDict, total=False):
 
 
 async def draft_and_expand(
-    question: str,
-    history: list[ChatTurn],
-    run: RunContext,
-    *,
-    why: str | None,
-    start: float,
-    may_depend: bool,
-    material: Material | None = None,
-) -> Update:
+    inquiry: Inquiry, run: RunContext, *, why: str | None, start: float
+) -> tuple[Update, DirectAnswer | None]:
     """Draft the skeleton, and write its points from when each one's title is there.
 
     Args:
-        question: The question.
-        history: The conversation before it.
+        inquiry: What the run is to answer.
         run: The node's execution.
         why: The reason of the route, where a router gave one.
         start: When the stage began, in seconds from the run's start.
-        may_depend: Whether points may say which others they need.
-        material: The documents that the answer rests on.
+
+    Returns:
+        The node's update, and the answer that the model gave in the skeleton's place.
     """
-    pipeline = _Pipeline(question, history, run, may_depend=may_depend, material=material)
+    pipeline = _Pipeline(inquiry, run)
     try:
         end = await pipeline.draft()
         updates = await pipeline.written()
@@ -97,9 +89,8 @@ async def draft_and_expand(
     for update in updates:
         usage = add_usage(usage, update["usage"])
         timings = merge_timings(timings, update["timings"])
-    return {
-        **draft.state_keys(why if why and draft.points else end["reason"]),
-        "answered": None if answer is None else DirectAnswer(JoinedAnswer(*answer[0]), *answer[1:]),
+    update = {
+        **draft.as_update(why if why and draft.points else end["reason"]),
         "wanted_frame": run.options.frame,
         "is_written": bool(draft.points),
         "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
@@ -107,23 +98,13 @@ async def draft_and_expand(
         "usage": usage,
         "timings": timings,
     }
+    return update, None if answer is None else DirectAnswer(JoinedAnswer(*answer[0]), *answer[1:])
 
 
 class _Pipeline:
-    def __init__(
-        self,
-        question: str,
-        history: list[ChatTurn],
-        run: RunContext,
-        *,
-        may_depend: bool,
-        material: Material | None,
-    ) -> None:
-        self._question = question
-        self._history = history
+    def __init__(self, inquiry: Inquiry, run: RunContext) -> None:
+        self._inquiry = inquiry
         self._run = run
-        self._may_depend = may_depend
-        self._material = material
         self._points: list[SkeletonPoint] = []
         self._drafting: asyncio.Task[tuple[Draft, str]] | None = None
         self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
@@ -132,7 +113,7 @@ class _Pipeline:
         self._around: list[asyncio.Task[Update]] = []
         """Of what stands before the points."""
         self._context = copy_context()
-        self._answer = AnswerInDraft(run, lambda event: self._context.run(run.emit, event), material=material)
+        self._answer = AnswerInDraft(inquiry, run, lambda event: self._context.run(run.emit, event))
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there; the last step, when there are no more."""
@@ -145,8 +126,9 @@ class _Pipeline:
                 self._begin_part("opening")
             self._points.append(point)
             announce_point(point, self._run)
-            payload = ExpandPointInput(**self._known(), point=point, needed=[])  # type: ignore[typeddict-item]
-            self._writing.append(self._begin(payload, shown=point, titled=step["titled"]))
+            self._writing.append(
+                self._begin({**self._payload(), "point": point, "needed": []}, shown=point, titled=step["titled"])
+            )
         if self._points:
             announce_skeleton(self._points, [], self._run, grown=True)
             self._begin_part("introduction")
@@ -158,8 +140,7 @@ class _Pipeline:
 
     def _begin_part(self, name: FramePartName) -> None:
         if name in self._run.frame_parts:
-            payload = ExpandPointInput(**self._known(), part=name)  # type: ignore[typeddict-item]
-            self._around.append(self._begin(payload, shown=name))
+            self._around.append(self._begin({**self._payload(), "part": name}, shown=name))
 
     async def written(self) -> list[Update]:
         """What `expand_point` gave, point by point, and what was written before the points."""
@@ -185,16 +166,8 @@ class _Pipeline:
         if self._drafting is None:
             if not self._points:  # where the draft decides, it is heard once it is known that there are points
                 is_decided = not self._run.graph.draft_decides
-                about = self._question, self._history, self._run
-                self._context.run(begin_opening, *about, material=self._material, is_decided=is_decided)
-            drafter = self._answer.drafter(
-                self._question,
-                self._history,
-                may_depend=self._may_depend,
-                documents=shared_text(self._material, self._run),
-                on_point=self._titled.put_nowait,
-                known=self._points,
-            )
+                self._context.run(begin_opening, self._inquiry, self._run, is_decided=is_decided)
+            drafter = self._answer.drafter(on_point=self._titled.put_nowait, known=self._points)
             self._drafting = asyncio.create_task(drafter.settle())
             self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
         point = await self._titled.get()
@@ -213,30 +186,24 @@ class _Pipeline:
             answer=None if answer is None else (list(answer.joined), answer.timing, answer.finish_reason),
         )
 
-    def _known(self) -> SectionBasis:
+    def _payload(self) -> ExpandPointInput:
         """What a section is written from that begins now."""
         skeleton_format = DRAFT if self._run.graph.draft_decides else self._run.options.skeleton_format
         points = list(self._points)
-        return SectionBasis(
-            run_key=self._run.key,
-            schema_version=SCHEMA_VERSION,
-            asked=self._question,
-            history=self._history,
-            skeleton=points,
-            skeleton_text=skeleton_as_written(points, skeleton_format),
-            skeleton_format=skeleton_format,
-            may_depend=self._may_depend,
-            material=self._material,
-            wanted_frame=self._run.options.frame,
-        )
+        return {
+            "run_key": self._run.key,
+            "schema_version": SCHEMA_VERSION,
+            "question_text": self._inquiry.question,
+            "history": self._inquiry.history,
+            "skeleton": points,
+            "skeleton_text": skeleton_as_written(points, skeleton_format),
+            "skeleton_format": skeleton_format,
+            "may_depend": self._inquiry.may_depend,
+            "material": self._inquiry.material,
+            "wanted_frame": self._run.options.frame,
+        }
 
-    def _begin(
-        self,
-        payload: ExpandPointInput,
-        *,
-        shown: Any,
-        titled: float | None = None,
-    ) -> asyncio.Task[Update]:
+    def _begin(self, payload: ExpandPointInput, *, shown: Any, titled: float | None = None) -> asyncio.Task[Update]:
         """Have a section written by a LangGraph task of its own.
 
         Args:

@@ -6,8 +6,8 @@ And what every section is written from: these, and the skeleton.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
@@ -20,16 +20,18 @@ from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text, numbered_list
 from sot_graph.retrieval.grounding import shared_text
+from sot_graph.run import Inquiry
 from sot_graph.skeleton.parser import clean_title, given_points, parse_skeleton
 from sot_graph.skeleton.shared_prompt import skeleton_call_messages
-from sot_graph.types import ChatTurn, Expansion, Frame, FrameChoice, FramePart, SkeletonPoint
+from sot_graph.state import marks_of
+from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
 
 if TYPE_CHECKING:
     from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
     from sot_graph.state import SotState
 
-BASIS_KEYS = ["asked", "skeleton", "skeleton_text", "skeleton_format", "may_depend", "material", "wanted_frame"]
+BASIS_KEYS = ["question_text", "skeleton", "skeleton_text", "skeleton_format", "may_depend", "material", "wanted_frame"]
 """The state's keys of what every section is written from, beside the conversation."""
 _HISTORY_KEYS = ["messages", "answer_id", "question_id"]
 _OF_ROLES: Mapping[str, type[BaseMessage]] = {
@@ -37,12 +39,12 @@ _OF_ROLES: Mapping[str, type[BaseMessage]] = {
     **dict.fromkeys(("assistant", "ai"), AIMessage),
     **dict.fromkeys(("system", "developer"), SystemMessage),
 }
-_ASKED_BY_WHAT_IS_SHOWN = "(The question is in what is attached.)"
+_QUESTION_IS_ATTACHED = "(The question is in what is attached.)"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What is asked, and where it stands."""
+class QuestionInput:
+    """The question that a caller asks, and what came with it."""
 
     question: str
     history: list[ChatTurn]
@@ -52,12 +54,21 @@ class Asked:
     """What the answer is to rest on: what was given, and what tools have found since the question was asked."""
 
 
-def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> Asked:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SectionBasis:
+    """What every section of an answer is written from."""
+
+    inquiry: Inquiry
+    skeleton: list[SkeletonPoint]
+    skeleton_text: str
+    skeleton_format: str
+    wanted_frame: FrameChoice
+
+
+def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> QuestionInput:
     """The question and its history from `question`, `messages`, or both.
 
-    A `question` is asked anew, but for one that is the last human message and has no answer yet, and one that a parent
-    has kept from an earlier turn while a newer human message waits for its answer. What tools have found since the
-    question was asked belongs to the history, too: that is what an agent answers from.
+    What tools have found since the question was asked belongs to the history, too: that is what an agent answers from.
 
     Args:
         state: The graph's input.
@@ -68,28 +79,22 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
         SotConfigError: There is no question, it is blank or no string, or it is too long.
     """
     messages = list(map(_as_its_role, state.get("messages") or []))
-    given, position = state.get("question"), last_human(messages)
+    given, last = state.get("question"), last_human(messages)
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
         raise SotConfigError(message)
-    question = clean_text(given or "")
-    last = "" if position is None else clean_text(_text(messages[position]))
-    waits = position is not None and not any(_answers(each, answer_id) for each in messages[position + 1 :])
-    is_stale = waits and any(
-        isinstance(each, HumanMessage) and clean_text(_text(each)) == question for each in messages[:position]
-    )
-    is_asked = given is None or (waits and (is_stale or question == last or not question.strip()))
-    is_in_history = position is not None and is_asked
-    shown: list[Any] = []
-    if is_in_history and position is not None:
-        question, shown = last, other_blocks(messages[position])
-    if not question.strip() and not shown:
+    is_in_history = last is not None and _is_last_message(given, messages, last, answer_id)
+    place = last if is_in_history else None
+    question, attached = clean_text(given or ""), []
+    if place is not None:
+        question, attached = clean_text(_text(messages[place])), other_blocks(messages[place])
+    if not question.strip() and not attached:
         message = "question is empty" if given is not None else "the last human message is empty"
-        if given is None and position is None:
+        if given is None and last is None:
             message = f"there is no question in {len(messages)} messages, none of them human"
         message = f'{message}: pass {{"question": "..."}}, or messages with a human message that says something.'
         raise SotConfigError(message)
-    history = _turns_before(messages, position if is_in_history else None)
+    history = _turns_before(messages, place)
     length = length_of(question, history)
     if length > options.max_question_chars:
         message = (
@@ -98,11 +103,22 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
         )
         raise SotConfigError(message)
     documents = state.get("documents")
-    since = messages[position:] if is_in_history and position is not None else []
+    since = [] if place is None else messages[place:]
     found = [document for message in since for document in found_by(message)]
     if found and (documents is None or isinstance(documents, (list, tuple))):
         documents = [*(documents or ()), *found]
-    return Asked(question if question.strip() else _ASKED_BY_WHAT_IS_SHOWN, history, is_in_history, documents)
+    return QuestionInput(question if question.strip() else _QUESTION_IS_ATTACHED, history, is_in_history, documents)
+
+
+def _is_last_message(given: str | None, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
+    """Whether the last human message is the question, and `question`, if it is given, says nothing new."""
+    if given is None:
+        return True
+    if any(_answers(each, answer_id) for each in messages[last + 1 :]):
+        return False  # what has been answered is asked anew
+    # A parent may have kept the question of an earlier turn, while a newer human message waits for its answer.
+    said = [clean_text(_text(each)) for each in messages[: last + 1] if isinstance(each, HumanMessage)]
+    return not given.strip() or clean_text(given) in said
 
 
 def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
@@ -115,19 +131,41 @@ def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
     return _turns_before(messages, None if state["question_id"] else last_human(messages))
 
 
-def text_basis(payload: Mapping[str, Any], run: RunContext) -> Mapping[str, Any]:
+def inquiry_of(state: Mapping[str, Any], history: list[ChatTurn], run: RunContext) -> Inquiry:
+    """What a run is to answer, from the state's keys, or from those that a `Send` carries."""
+    material = state.get("material")
+    return Inquiry(
+        question=state["question_text"],
+        history=history,
+        material=material,
+        documents=shared_text(material, run),
+        may_depend=state.get("may_depend", False),
+    )
+
+
+def section_basis(payload: Mapping[str, Any], run: RunContext) -> SectionBasis:
     """What a section is written from: carried to its node, or read from the state, once an invocation."""
     if "skeleton_text" in payload:
-        return payload if "history" in payload else {**payload, "history": history_of(payload)}
+        return _basis_in(payload, payload["history"], run)
     if run.invocation.basis is None:
         read = state_reader(run.config)
         assert read is not None, "the first node has said that the state can be read"
         state = read([*BASIS_KEYS, *_HISTORY_KEYS])
-        basis: dict[str, Any] = {**{key: state.get(key) for key in BASIS_KEYS}, "history": history_of(state)}
-        if not run.invocation.begun_here and not _is_as_written(basis["skeleton_text"], basis["skeleton"]):
-            basis["skeleton_text"] = numbered_list(basis["skeleton"])
+        basis = _basis_in(state, history_of(state), run)
+        if not run.invocation.begun_here and not _is_as_written(basis.skeleton_text, basis.skeleton):
+            basis = replace(basis, skeleton_text=numbered_list(basis.skeleton))
         run.invocation.basis = basis
     return run.invocation.basis
+
+
+def _basis_in(state: Mapping[str, Any], history: list[ChatTurn], run: RunContext) -> SectionBasis:
+    return SectionBasis(
+        inquiry=inquiry_of(state, history, run),
+        skeleton=state["skeleton"],
+        skeleton_text=state["skeleton_text"],
+        skeleton_format=state["skeleton_format"],
+        wanted_frame=state.get("wanted_frame") or "none",
+    )
 
 
 def _is_as_written(text: str, points: Sequence[SkeletonPoint]) -> bool:
@@ -138,26 +176,22 @@ def _is_as_written(text: str, points: Sequence[SkeletonPoint]) -> bool:
     )
 
 
-def prompt_basis(given: Mapping[str, Any], run: RunContext) -> dict[str, Any]:
+def prompt_basis(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
     """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
-    question, history, skeleton_format = given["asked"], given["history"], given["skeleton_format"]
-    may_depend = given.get("may_depend", False)
+    inquiry = basis.inquiry
     if run.options.point_context == "question":
-        history = without_conversation(history)
-    documents = shared_text(given.get("material"), run)
-    made_from = (question, skeleton_format, may_depend, run.options, documents)
+        inquiry = replace(inquiry, history=without_conversation(inquiry.history))
+    made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.documents)
     made = run.invocation.skeleton_call
     if made is None or made[0] != made_from:
-        messages = skeleton_call_messages(
-            run, question, history, skeleton_format, may_depend=may_depend, documents=documents
-        )
+        messages = skeleton_call_messages(run, inquiry, basis.skeleton_format)
         made = run.invocation.skeleton_call = (made_from, messages)
     return {
-        "question": question,
-        "history": history,
-        "skeleton": given["skeleton"],
+        "question": inquiry.question,
+        "history": inquiry.history,
+        "skeleton": basis.skeleton,
         "skeleton_call": made[1],
-        "skeleton_text": given["skeleton_text"],
+        "skeleton_text": basis.skeleton_text,
     }
 
 
@@ -295,35 +329,37 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]]:
         raise SotConfigError(message)
     expansions: list[Expansion] = []
     for position, item in enumerate(given_expansions or [], start=1):
-        if not (
-            isinstance(item, dict)
-            and isinstance(item.get("index"), int)
-            and isinstance(item.get("title"), str)
-            and isinstance(item.get("text"), str)
-            and isinstance(item.get("status"), str)
-            and item["status"] in ("ok", "failed", "timed_out")
-        ):
+        if not _is_section(item, index=int, title=str):
             message = (
                 f"given_expansions: entry {position} is {kind_of(item)}; pass back the expansions of an earlier "
                 "result as they are."
             )
             raise SotConfigError(message)
-        expansions.append(cast("Expansion", _with_sources(item, position)))
+        expansions.append(_with_sources(item, f"given_expansions: the sources of entry {position}"))
     if not skeleton:
         skeleton = [expansion["title"] for expansion in sorted(expansions, key=lambda expansion: expansion["index"])]
     return given_points(skeleton), expansions
 
 
-def _with_sources(item: dict[str, Any], position: int) -> dict[str, Any]:
-    """An expansion with sources as an expander's are read."""
-    if not item.get("sources"):
-        return item
+def _is_section(given: object, **kinds: type) -> bool:
+    """Whether this is a text of an earlier result, with keys of these kinds beside those of every text."""
+    return (
+        isinstance(given, Mapping)
+        and all(isinstance(given.get(key), kind) for key, kind in {"text": str, **kinds}.items())
+        and given.get("status") in get_args(ExpansionStatus)
+    )
+
+
+def _with_sources(section: Mapping[str, Any], what: str) -> Any:
+    """A text of an earlier result, with its sources as an expander's are read; `what` names them in the error."""
+    if not section.get("sources"):
+        return section
     try:
-        return {**item, "sources": read_sources(item["sources"])}
+        return {**section, "sources": read_sources(section["sources"])}
     except ValueError:
         message = (
-            f"given_expansions: the sources of entry {position} ({kind_of(item['sources'])}) are no list of texts or "
-            'of {"title": ..., "url": ..., "id": ...}; pass back the expansions of an earlier result as they are.'
+            f"{what} ({kind_of(section['sources'])}) are no list of texts or of "
+            '{"title": ..., "url": ..., "id": ...}; pass back what an earlier result gave as it is.'
         )
         raise SotConfigError(message) from None  # the ValueError quotes the sources, and traces would show it
 
@@ -343,14 +379,9 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
         others = moved.get(point["title"])
         found = by_place.get((point["index"], point["title"])) or (others.pop(0) if others else None)
         if found is not None:
-            expansion = Expansion(
-                index=point["index"], title=point["title"], text=clean_text(found["text"]), status="ok", error=None
-            )
-            if found.get("truncated"):
-                expansion["truncated"] = True
-            if found.get("sources") is not None:
-                expansion["sources"] = found["sources"]
-            kept.append(expansion)
+            text = clean_text(found["text"])
+            own = {"index": point["index"], "title": point["title"], "text": text, "status": "ok", "error": None}
+            kept.append(cast("Expansion", {**own, **marks_of(found)}))
     return kept
 
 
@@ -372,17 +403,10 @@ def kept_frame(given: Any, frame: FrameChoice, *, whole: bool) -> Frame:
         part = given.get(name) if isinstance(given, Mapping) else given
         if part is None:
             continue
-        if not (
-            isinstance(part, Mapping)
-            and isinstance(part.get("text"), str)
-            and part.get("status") in ("ok", "failed", "timed_out")
-        ):
+        if not _is_section(part):
             message = f"given_frame: the {name} is {kind_of(part)}; pass back the frame of an earlier result as it is."
             raise SotConfigError(message)
         if part["status"] == "ok" and (name != "conclusion" or whole):
-            kept[name] = FramePart(text=clean_text(part["text"]), status="ok", error=None)
-            if part.get("truncated"):
-                kept[name]["truncated"] = True
-            if isinstance(part.get("sources"), list):
-                kept[name]["sources"] = read_sources(part["sources"])
+            marks = marks_of(_with_sources(part, f"given_frame: the sources of the {name}"))
+            kept[name] = {"text": clean_text(part["text"]), "status": "ok", "error": None, **marks}
     return kept

@@ -52,16 +52,20 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
     """
     titles = "\n".join(point["title"] for point in state["skeleton"])
     decisions = ["approve", "edit", "reject"]
-    request = {"name": _ACTION, "args": {"titles": titles}, "description": f"Write this answer?\n\n{state['asked']}"}
+    action = {
+        "name": _ACTION,
+        "args": {"titles": titles},
+        "description": f"Write this answer?\n\n{state['question_text']}",
+    }
     try:
         answer = _latest_answer(
             {
                 "type": "sot.review",
-                "question": state["asked"],
+                "question": state["question_text"],
                 "points": state["skeleton"],
                 "how": _HOW,
                 "message": _MESSAGE,
-                "action_requests": [request],
+                "action_requests": [action],
                 "review_configs": [{"action_name": _ACTION, "allowed_decisions": decisions}],
             }
         )
@@ -97,16 +101,16 @@ class _ReviewPending(GraphInterrupt):
         return "the skeleton waits for its review"
 
 
-def _latest_answer(asked: dict[str, Any]) -> Any:
+def _latest_answer(request: dict[str, Any]) -> Any:
     """The newest answer of the reviewer.
 
     On a resume LangGraph runs the node again, and each call of `interrupt` returns the next stored answer. Those before
     the last were refused.
     """
-    answer = interrupt(asked)  # without any answer the run stops here
+    answer = interrupt(request)  # without any answer the run stops here
     while True:
         try:
-            answer = interrupt(asked)
+            answer = interrupt(request)
         except GraphInterrupt:  # there is no further answer
             return answer
 

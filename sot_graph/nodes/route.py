@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from langgraph.types import Overwrite
@@ -11,22 +12,22 @@ from sot_graph.nodes import DRAFT_SKELETON
 from sot_graph.nodes.announcements import announce_route
 from sot_graph.nodes.answer_directly import DirectAnswer, write_directly
 from sot_graph.nodes.draft_skeleton import (
-    announced_keys,
     check_review_is_possible,
-    given_skeleton,
-    reset_keys,
+    given_skeleton_update,
+    reset_update,
+    settle_skeleton,
+    skeleton_update,
     to_review,
 )
 from sot_graph.nodes.expand_point import after_no_skeleton, fan_out_points
-from sot_graph.nodes.frame_parts import begin_opening, opening_alone
+from sot_graph.nodes.frame_parts import finish_opening
 from sot_graph.nodes.join import finish_run
-from sot_graph.nodes.question_input import Asked, read_question
-from sot_graph.retrieval.grounding import find_material, shared_text
-from sot_graph.retrieval.retriever import keep_retrievals, retrieve_ahead
+from sot_graph.nodes.question_input import QuestionInput, inquiry_of, read_question
+from sot_graph.retrieval.grounding import find_material
 from sot_graph.routing.protocol import decide
 from sot_graph.skeleton.drafter import Draft, Drafter
 from sot_graph.state import SotState
-from sot_graph.types import Material, RouteName, StageTiming, Timings
+from sot_graph.types import RouteName, Timings
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
@@ -34,32 +35,33 @@ if TYPE_CHECKING:
 
     from sot_graph.nodes.graph_node import Update
     from sot_graph.routing.protocol import RouteDecision
-    from sot_graph.run import RunContext
+    from sot_graph.run import Inquiry, RunContext
+    from sot_graph.types import Material
 
 
 async def route(state: SotState, run: RunContext) -> Update:
     """Reads the question and has the router decide; with speculation, what it may choose is begun meanwhile."""
     assert run.graph.router is not None
     check_review_is_possible(run)
-    asked = read_question(state, run.options, run.answer_id)
-    finding = asyncio.create_task(find_material(asked.documents, asked.question, run))
+    given = read_question(state, run.options, run.answer_id)
+    finding = asyncio.create_task(find_material(given.documents, given.question, run))
     if state.get("given_skeleton") or state.get("given_expansions"):
-        given = given_skeleton(state, asked, run, await finding)
-        if given is not None:
-            return given
-    guess = _Speculation(asked, run, finding)
+        update = given_skeleton_update(state, given, run, await finding)
+        if update is not None:
+            return update
+    guess = _Speculation(given, run, finding)
     timings: Timings = {}
     chosen: Update = {}
     try:
-        decision = await decide(run.graph.router, asked.question, asked.history, run=run, model=run.graph.model)
-        timings["route"] = StageTiming(start=0.0, end=run.elapsed())
+        decision = await decide(run.graph.router, given.question, given.history, run=run, model=run.graph.model)
+        timings["route"] = run.timing(0.0)
         graph = run.options.dependent == "graph"
         goes: RouteName = "skeleton" if decision.dependent and graph else decision.route
         announce_route(goes, decision.reason, run.emit, decision.confidence)
         guess.goes = goes
         # Without its reason, which may quote the question.
         run.trace.describe_node(stage="route", sot_route=goes, sot_route_confidence=decision.confidence)
-        begun = {**reset_keys(asked, run, await finding), "route": goes, "route_reason": _why(decision)}
+        begun = {**reset_update(given, run, await finding), "route": goes, "route_reason": _why(decision)}
         begun["may_depend"] = graph and decision.dependent is not False
         if goes == "skeleton":
             chosen = await guess.skeleton(timings, _why(decision))
@@ -90,7 +92,8 @@ def _why(decision: RouteDecision) -> str:
 class _Speculation:
     """What is begun while the router decides: nothing, the skeleton, or the direct answer too."""
 
-    def __init__(self, asked: Asked, run: RunContext, finding: asyncio.Task[Material | None]) -> None:
+    def __init__(self, given: QuestionInput, run: RunContext, finding: asyncio.Task[Material | None]) -> None:
+        self._given = given
         self._run = run
         self._finding = finding
         self._held: list[str] | None = []
@@ -99,49 +102,38 @@ class _Speculation:
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
         self._direct: asyncio.Task[DirectAnswer] | None = None
         if run.options.speculative:
-            self._draft = asyncio.create_task(self._settle(asked))
+            self._draft = asyncio.create_task(self._settle())
         if run.options.speculative == "both":
-            self._direct = asyncio.create_task(self._write(asked))
+            self._direct = asyncio.create_task(self._write())
 
-    async def _settle(self, asked: Asked) -> tuple[Draft, str]:
-        may_depend = self._run.options.dependent == "graph"
-        material = await self._finding
+    async def _inquiry(self) -> Inquiry:
+        return inquiry_of(reset_update(self._given, self._run, await self._finding), self._given.history, self._run)
+
+    async def _settle(self) -> tuple[Draft, str]:
+        inquiry = await self._inquiry()
         if self.goes == "direct":
             return Draft([], "", ""), ""
-        is_decided = self.goes is not None
-        begin_opening(asked.question, asked.history, self._run, material=material, is_decided=is_decided)
-        drafter = Drafter(
-            self._run,
-            asked.question,
-            asked.history,
-            may_depend=may_depend,
-            documents=shared_text(material, self._run),
-            on_glimpse=retrieve_ahead(asked.question, self._run),
-        )
-        draft, reason = await drafter.settle()
-        keep_retrievals(asked.question, draft.points, self._run)
-        return draft, reason
+        new_drafter = partial(Drafter, self._run, inquiry)
+        return await settle_skeleton(inquiry, self._run, new_drafter, is_decided=self.goes is not None)
 
-    async def _write(self, asked: Asked) -> DirectAnswer:
-        material = await self._finding
-        return await write_directly(asked.question, asked.history, self._run, send=self._send, material=material)
+    async def _write(self) -> DirectAnswer:
+        return await write_directly(await self._inquiry(), self._run, send=self._send)
 
     async def skeleton(self, timings: Timings, why: str) -> Update:
-        """The skeleton's keys, if it was begun."""
+        """The update of the skeleton, if it was begun."""
         if self._draft is None:
             return {}
         settled, reason = await self._draft
-        timings["skeleton"] = StageTiming(start=0.0, end=self._run.elapsed())
-        update = announced_keys(settled, reason, self._run, why=why)
+        timings["skeleton"] = self._run.timing(0.0)
+        update = skeleton_update(settled, reason, self._run, why=why)
         if not settled.points:
-            opened = await opening_alone(self._run)
-            self._run.meter.add_usage(opened["usage"])
+            opened = await finish_opening(self._run)
             update["frame"] = Overwrite(opened["frame"])
             timings |= opened["timings"]
         return {**update, "may_depend": self._run.options.dependent == "graph"}  # as it was asked for
 
     async def answer(self, begun: Update, timings: Timings) -> Update:
-        """The direct answer's keys, if it was begun: what was held back of it goes out, and the rest as it comes."""
+        """That of the direct answer, if it was begun: what was held back of it goes out, and the rest as it comes."""
         if self._direct is None:
             return {}
         held, self._held = self._held or [], None

@@ -32,8 +32,8 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
     inputs = None
     if not run.invocation.begun_here:
         read = state_reader(run.config)
-        asked = state["asked"] if "asked" in state or read is None else read(["asked"])["asked"]
-        inputs = {"question": asked}
+        holder = state if "question_text" in state or read is None else read(["question_text"])
+        inputs = {"question": holder["question_text"]}
     # The same for the same settings, to compare runs by.
     settings = f"{run.graph.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
     run.trace.describe_graph(
@@ -74,11 +74,11 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
 
 
 _INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
-    DRAFT_SKELETON: ("asked", "messages"),
+    DRAFT_SKELETON: ("question_text", "messages"),
     REVIEW_SKELETON: ("skeleton",),
     EXPAND_POINT: ("point", "part"),
     JOIN: ("expansions",),
-    ANSWER_DIRECTLY: ("asked", "messages"),
+    ANSWER_DIRECTLY: ("question_text", "messages"),
 }
 _GIVEN_KEYS = ("question", "messages", "given_skeleton", "given_expansions")
 _OUTPUT_KEYS = ("answer", "skeleton", "route", "route_reason", "review_comment")
@@ -99,8 +99,8 @@ def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
 
 def _inputs(keys: Sequence[str], state: Mapping[str, Any]) -> dict[str, Any]:
     shown = {key: state[key] for key in keys if state.get(key)}
-    if "asked" in shown:
-        shown = {"question": shown.pop("asked"), **shown}
+    if "question_text" in shown:
+        shown = {"question": shown.pop("question_text"), **shown}
     if "expansions" in shown:
         statuses = [{"index": each["index"], "status": each["status"]} for each in shown.pop("expansions")]
         shown["points"] = statuses

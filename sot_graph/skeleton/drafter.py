@@ -40,10 +40,10 @@ from sot_graph.skeleton.parser import (
 )
 from sot_graph.skeleton.shared_prompt import SharedPrompt
 from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
-from sot_graph.types import ChatTurn, SkeletonPoint
+from sot_graph.types import SkeletonPoint
 
 if TYPE_CHECKING:
-    from sot_graph.run import RunContext
+    from sot_graph.run import Inquiry, RunContext
 
 logger = logging.getLogger("sot_graph")
 
@@ -65,8 +65,8 @@ class Draft:
     skeleton_format: str
     """The format that it was asked for in."""
 
-    def state_keys(self, reason: str) -> dict[str, Any]:
-        """The state's keys of it, with the reason of its route."""
+    def as_update(self, reason: str) -> dict[str, Any]:
+        """The update of the state that it makes, with the reason of its route."""
         return {
             "skeleton": self.points,
             "skeleton_text": self.text,
@@ -105,11 +105,8 @@ class Drafter:
 
     Args:
         run: The node's execution.
-        question: The question.
-        history: The conversation before it.
+        inquiry: What the run is to answer.
         revision: The skeleton that this one replaces, and what was wrong with it.
-        may_depend: Whether points may say which others they need.
-        documents: What the answer rests on, as the prompt shows it.
         on_point: Gets each point as soon as its title is whole; it stays. `None`: only the whole skeleton counts.
         on_glimpse: Gets each point as soon as its title is whole, though only the whole skeleton counts: it may go.
         known: Points that were given out before, by a process that is gone.
@@ -118,18 +115,15 @@ class Drafter:
     def __init__(
         self,
         run: RunContext,
-        question: str,
-        history: Sequence[ChatTurn],
+        inquiry: Inquiry,
         *,
         revision: Revision | None = None,
-        may_depend: bool = False,
-        documents: str = "",
         on_point: Callable[[SkeletonPoint], None] | None = None,
         on_glimpse: Callable[[SkeletonPoint], None] | None = None,
         known: Sequence[SkeletonPoint] = (),
     ) -> None:
         self._run = run
-        self._shared = SharedPrompt(run, question, history, may_depend=may_depend, documents=documents)
+        self._shared = SharedPrompt(run, inquiry)
         self._revision = revision
         prompts, options = run.graph.prompts, run.options
         self._most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
@@ -138,7 +132,9 @@ class Drafter:
             "max_words": prompts.max_title_words,
             "drop_similar": prompts.drop_similar_titles,
         }
-        self._new_sieve = partial(PointSieve, **self._cleaning, depends=may_depend, recalls=self._shared.recalls)
+        self._new_sieve = partial(
+            PointSieve, **self._cleaning, depends=inquiry.may_depend, recalls=self._shared.recalls
+        )
         self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, known)
         """The points that are given out early, where they are."""
         self._glimpses = None if on_glimpse is None else EarlyPoints(self._new_sieve, self._most, on_glimpse, ())

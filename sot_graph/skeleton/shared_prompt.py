@@ -6,7 +6,6 @@ would. Where the provider wants to be told how far that part goes, it is marked 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import BaseMessage, HumanMessage
@@ -15,33 +14,25 @@ from sot_graph.llm.structured_output import StructuredMode, pick_mode
 from sot_graph.prompts.messages import skeleton_messages
 
 if TYPE_CHECKING:
-    from sot_graph.run import RunContext
-    from sot_graph.types import ChatTurn
+    from sot_graph.run import Inquiry, RunContext
 
 
 def skeleton_call_messages(
-    run: RunContext,
-    question: str,
-    history: Sequence[ChatTurn],
-    skeleton_format: str,
-    *,
-    may_depend: bool = False,
-    recalls: bool = False,
-    documents: str = "",
+    run: RunContext, inquiry: Inquiry, skeleton_format: str, *, recalls: bool = False
 ) -> list[BaseMessage]:
     """The messages of the skeleton's call. The points' prompts begin with the same, but for a revision."""
     options = run.options
     return skeleton_messages(
         run.graph.prompts,
-        question=question,
-        history=history,
+        question=inquiry.question,
+        history=inquiry.history,
         skeleton_format=skeleton_format,
         min_points=options.min_points,
         max_points=options.max_points,
         title_length=options.title_length,
-        may_depend=may_depend,
+        may_depend=inquiry.may_depend,
         recalls=recalls,
-        documents=documents,
+        documents=inquiry.documents,
     )
 
 
@@ -50,26 +41,13 @@ class SharedPrompt:
 
     Args:
         run: The node's execution.
-        question: The question.
-        history: The conversation before it.
-        may_depend: Whether points may say which others they need.
-        documents: What the answer rests on, as the prompts show it.
+        inquiry: What the run is to answer.
     """
 
-    def __init__(
-        self,
-        run: RunContext,
-        question: str,
-        history: Sequence[ChatTurn],
-        *,
-        may_depend: bool,
-        documents: str = "",
-    ) -> None:
+    def __init__(self, run: RunContext, inquiry: Inquiry) -> None:
         self._run = run
-        self._asked = (question, history)
-        self._may_depend = may_depend
-        self._documents = documents
-        self.recalls = run.options.point_context == "question" and bool(history)
+        self._inquiry = inquiry
+        self.recalls = run.options.point_context == "question" and bool(inquiry.history)
         """Whether a title may say what its point needs of the conversation, which is written without it."""
         self._made: dict[str, list[BaseMessage]] = {}
 
@@ -77,12 +55,7 @@ class SharedPrompt:
         """As they ask for a skeleton in this format."""
         if skeleton_format not in self._made:
             self._made[skeleton_format] = skeleton_call_messages(
-                self._run,
-                *self._asked,
-                skeleton_format,
-                may_depend=self._may_depend,
-                recalls=self.recalls,
-                documents=self._documents,
+                self._run, self._inquiry, skeleton_format, recalls=self.recalls
             )
         return self._made[skeleton_format]
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sot_graph.llm.reply import Ending
     from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
-    from sot_graph.types import ExpansionStatus, Source, Stage
+    from sot_graph.types import ExpansionStatus, Source, Stage, WrittenSection
     from sot_graph.writing.cleaner import TextCleaner
     from sot_graph.writing.expander import ExpanderInput
 
@@ -84,6 +84,15 @@ class WrittenText:
     first_text_at: float | None = None
     """In seconds from the run's start; `None` where nothing was streamed."""
     is_cached: bool = False
+
+    def as_section(self, sources: list[Source] | None) -> WrittenSection:
+        """As the state keeps it, with the sources that it cites; `None`: it rests on none."""
+        section: WrittenSection = {"text": self.text, "status": self.status, "error": self.error}
+        if self.truncated:
+            section["truncated"] = True
+        if sources is not None:
+            section["sources"] = sources
+        return section
 
 
 class TextSource(Protocol):

@@ -12,7 +12,7 @@ from sot_graph import SotOptions, SotPrompts, join_markdown
 from sot_graph.cache import ResultCache
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.run import GraphParts, RunContext
+from sot_graph.run import GraphParts, Inquiry, RunContext
 from sot_graph.skeleton.drafter import Draft, Drafter, NoSkeletonError
 from sot_graph.skeleton.parser import given_points, skeleton_schema
 from sot_graph.testing import (
@@ -53,7 +53,7 @@ async def draft(run: RunContext, model: Any, prompts: SotPrompts | None = None) 
         join=join_markdown,
         cache=ResultCache(None),
     )
-    return await Drafter(run, "What?", []).draft()
+    return await Drafter(run, Inquiry(question="What?", history=[])).draft()
 
 
 def titles(drafted: Draft) -> list[str]:
@@ -423,7 +423,7 @@ async def test_a_schema_that_is_refused_is_no_end_and_is_not_sent_again(
     run = make_run(max_retries=0)
     assert titles(await draft(run, endpoint.chat_model())) == TITLES
     assert len(endpoint.requests) == 2
-    assert titles(await Drafter(run, "And now?", []).draft()) == TITLES  # with the same model
+    assert titles(await Drafter(run, Inquiry(question="And now?", history=[])).draft()) == TITLES  # with the same model
     assert len(endpoint.requests) == 3
     told = [record.message for record in caplog.records if "structured_mode" in record.message]
     assert len(told) == 1
