@@ -359,9 +359,9 @@ def check_input(given: object) -> None:
         raise SotConfigError(message)
 
 
-def _is_node(config: RunnableConfig | None, asked: Mapping[str, Any]) -> bool:
+def _is_node(config: RunnableConfig | None, settings: Mapping[str, Any]) -> bool:
     """Whether a result is for a parent's node: its caller hasn't asked for anything but what a run gives by default."""
-    if asked.get("output_keys") is not None or asked.get("stream_mode") not in (None, "values"):
+    if settings.get("output_keys") is not None or settings.get("stream_mode") not in (None, "values"):
         return False
     return _is_embedded(config)
 

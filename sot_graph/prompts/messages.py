@@ -36,8 +36,8 @@ def without_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     if place is None:
         return [HumanMessage(said), *others]
     content = others[place].content
-    asked: Any = f"{said}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": said}, *content]
-    others[place] = HumanMessage(asked)
+    joined: Any = f"{said}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": said}, *content]
+    others[place] = HumanMessage(joined)
     return others
 
 
@@ -71,41 +71,42 @@ def skeleton_messages(
 
     In the format `"draft"` the model may answer instead, and cites the documents then.
     """
-    if skeleton_format == "draft":
-        told = draft_or_answer(
-            prompts, min_points=min_points, max_points=max_points, title_length=title_length, may_depend=may_depend
-        )
-        asked = _grounded(prompts, f"<question>\n{escape_delimiters(question)}\n</question>", documents)
-        asked = f"{asked}\n\n{told}"
-        if recalls and prompts.recall:
-            asked = f"{asked}\n{prompts.recall.format()}"
-        return _conversation(prompts.direct_system or prompts.system, history, (), asked)
     as_list = skeleton_format == "list"
-    if prompts.max_points is not None:
-        max_points = min(max_points, prompts.max_points)
-    template = prompts.skeleton_list if as_list else prompts.skeleton
-    relation = _relation(prompts, may_depend=may_depend)
-    asked = template.format(
-        question=escape_delimiters(question),
-        min_points=min(min_points, max_points),
-        max_points=max_points,
-        title_length=title_length,
-        relation=relation,
-    )
-    if may_depend and "{relation}" not in template:
-        asked = f"{asked}\n{relation}"
+    bounds: Any = {"min_points": min_points, "max_points": max_points, "title_length": title_length}
+    if skeleton_format == "draft":
+        told = draft_or_answer(prompts, **bounds, may_depend=may_depend)
+        request = _grounded(prompts, f"<question>\n{escape_delimiters(question)}\n</question>", documents)
+        request = f"{request}\n\n{told}"
+        system = prompts.direct_system or prompts.system
+    else:
+        template = prompts.skeleton_list if as_list else prompts.skeleton
+        plan = _plan(prompts, **bounds, may_depend=may_depend)
+        request = template.format(question=escape_delimiters(question), **plan)
+        if may_depend and "{relation}" not in template:
+            request = f"{request}\n{plan['relation']}"
+        if documents:
+            request = prompts.documents.format(documents=documents) + request
+        system = prompts.system
     if recalls and prompts.recall:
-        asked = f"{asked}\n{prompts.recall.format()}"
-    if documents:
-        asked = prompts.documents.format(documents=documents) + asked
-    messages = _conversation(prompts.system, history, prompts.skeleton_examples if as_list else (), asked)
+        request = f"{request}\n{prompts.recall.format()}"
+    messages = _conversation(system, history, prompts.skeleton_examples if as_list else (), request)
     if as_list and prompts.skeleton_prefill:
         messages.append(AIMessage(prompts.skeleton_prefill.format()))
     return messages
 
 
-def _relation(prompts: SotPrompts, *, may_depend: bool) -> str:
-    return (prompts.dependent if may_depend else prompts.independent).format()
+def _plan(
+    prompts: SotPrompts, *, min_points: int, max_points: int, title_length: str, may_depend: bool
+) -> dict[str, Any]:
+    """What the templates that ask for a skeleton say of it."""
+    if prompts.max_points is not None:
+        max_points = min(max_points, prompts.max_points)
+    return {
+        "min_points": min(min_points, max_points),
+        "max_points": max_points,
+        "title_length": title_length,
+        "relation": (prompts.dependent if may_depend else prompts.independent).format(),
+    }
 
 
 def draft_or_answer(
@@ -118,14 +119,8 @@ def draft_or_answer(
     may_call_tools: bool = False,
 ) -> str:
     """What leaves it to a model whether it drafts a skeleton or answers; a question, or a conversation, goes before."""
-    if prompts.max_points is not None:
-        max_points = min(max_points, prompts.max_points)
-    told = prompts.draft_or_answer.format(
-        min_points=min(min_points, max_points),
-        max_points=max_points,
-        title_length=title_length,
-        relation=_relation(prompts, may_depend=may_depend),
-    )
+    bounds: Any = {"min_points": min_points, "max_points": max_points, "title_length": title_length}
+    told = prompts.draft_or_answer.format(**_plan(prompts, **bounds, may_depend=may_depend))
     return f"{told}\n{_TOOLS_FIRST}" if may_call_tools else told
 
 
@@ -197,7 +192,7 @@ def expansion_messages(
     this one builds on; with `is_opened`, an opening says the short answer. `shared_documents` stand in the shared
     messages already.
     """
-    asked = prompts.expansion.format(
+    request = prompts.expansion.format(
         index=point["index"],
         title=escape_delimiters(point["title"]),
         # A thousand points would each list all thousand, and each clean the same question.
@@ -206,22 +201,22 @@ def expansion_messages(
         point_length=point_length,
     )
     if is_opened and prompts.opened:
-        asked = f"{asked} {prompts.opened.format()}"
+        request = f"{request} {prompts.opened.format()}"
     if note := point.get("note"):
-        asked = prompts.note.format(note=escape_delimiters(note)) + asked
+        request = prompts.note.format(note=escape_delimiters(note)) + request
     if needed:
-        asked = prompts.needed.format(needed=_written(needed)) + asked
+        request = prompts.needed.format(needed=_written(needed)) + request
     is_shared = prompts.expansion_layout == "shared"
     shown = own_documents if is_shared else "\n".join(filter(None, (shared_documents, own_documents)))
     if shown:
-        asked = prompts.documents.format(documents=shown) + asked
+        request = prompts.documents.format(documents=shown) + request
     if shared_documents or own_documents:
-        asked += prompts.citing.format()
+        request += prompts.citing.format()
     if is_shared:
-        messages = [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(asked)]
+        messages = [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(request)]
     else:
         system = prompts.expansion_system or prompts.system
-        messages = _conversation(system, history, prompts.expansion_examples, asked)
+        messages = _conversation(system, history, prompts.expansion_examples, request)
     if prefill := expansion_prefill(prompts, point):
         messages.append(AIMessage(prefill))
     return messages
@@ -253,44 +248,44 @@ def frame_messages(
     """The prompt for the introduction or the conclusion. `expansions` are what the conclusion draws together."""
     is_introduction = part == "introduction"
     template = prompts.introduction if is_introduction else prompts.conclusion
-    asked = template.format(
+    request = template.format(
         question=escape_delimiters(question),
         skeleton=escape_delimiters(numbered_list(skeleton)),
         points=_written(expansions),
     )
     if prompts.frame_layout == "shared":
-        return [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(asked)]
+        return [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(request)]
     examples = prompts.introduction_examples if is_introduction else prompts.conclusion_examples
-    return _conversation(prompts.frame_system or prompts.system, history, examples, asked)
+    return _conversation(prompts.frame_system or prompts.system, history, examples, request)
 
 
 def opening_messages(
     prompts: SotPrompts, question: str, history: Sequence[ChatTurn], documents: str = ""
 ) -> list[BaseMessage]:
     """The prompt for the opening, made from the question and its documents: there is no skeleton yet."""
-    asked = _grounded(prompts, prompts.opening.format(question=escape_delimiters(question)), documents)
+    request = _grounded(prompts, prompts.opening.format(question=escape_delimiters(question)), documents)
     system = prompts.opening_system or prompts.system
-    return _conversation(system, history, prompts.opening_examples, asked)
+    return _conversation(system, history, prompts.opening_examples, request)
 
 
 def direct_messages(
     prompts: SotPrompts, *, question: str, history: Sequence[ChatTurn], documents: str = "", opening: str = ""
 ) -> list[BaseMessage]:
     """The prompt for an ordinary answer, or for the rest of one that has been opened already."""
-    asked = _grounded(prompts, prompts.direct.format(question=escape_delimiters(question)), documents)
-    messages = _conversation(prompts.direct_system or prompts.system, history, (), asked)
+    request = _grounded(prompts, prompts.direct.format(question=escape_delimiters(question)), documents)
+    messages = _conversation(prompts.direct_system or prompts.system, history, (), request)
     if opening:
         messages += [AIMessage(opening), HumanMessage(prompts.after_opening.format())]
     return messages
 
 
-def _grounded(prompts: SotPrompts, asked: str, documents: str) -> str:
+def _grounded(prompts: SotPrompts, request: str, documents: str) -> str:
     """What is asked, with the documents that a text is to rest on."""
-    return prompts.documents.format(documents=documents) + asked + prompts.citing.format() if documents else asked
+    return prompts.documents.format(documents=documents) + request + prompts.citing.format() if documents else request
 
 
 def _conversation(
-    system: str, history: Sequence[ChatTurn], examples: Iterable[Example], asked: str
+    system: str, history: Sequence[ChatTurn], examples: Iterable[Example], request: str
 ) -> list[BaseMessage]:
     """The system message, which a caller's own text joins (some providers take one only), and the turns up to now."""
     theirs = [turn["content"] for turn in history if turn["role"] == "system"]
@@ -311,7 +306,7 @@ def _conversation(
     for question, answer in examples:
         _add_human(messages, question)
         messages.append(AIMessage(answer))
-    _add_human(messages, asked)
+    _add_human(messages, request)
     return messages
 
 

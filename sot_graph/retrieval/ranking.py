@@ -49,8 +49,8 @@ class TextIndex:
         words = list(dict.fromkeys(_WORD.findall(_with_pairs(query.lower()))))[:_MOST_WORDS]
         if not words:
             return []
-        asked = " OR ".join(f'"{word}"' for word in words)
-        found = self._index.execute("SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank, rowid", (asked,))
+        any_word = " OR ".join(f'"{word}"' for word in words)
+        found = self._index.execute("SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank, rowid", (any_word,))
         return [row - 1 for (row,) in found]
 
 

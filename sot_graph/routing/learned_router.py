@@ -115,9 +115,9 @@ class LearnedRouter(BaseRouter):
             return RouteDecision("direct", "there is no question", 1.0)
         features = extract(question, self._vocabulary)
         probability = self._probability(features)
-        asked = [turn["content"] for turn in history if turn["role"] == "user" and isinstance(turn["content"], str)]
-        while asked and leans_on_the_last(question):
-            question = asked.pop()
+        earlier = [turn["content"] for turn in history if turn["role"] == "user" and isinstance(turn["content"], str)]
+        while earlier and leans_on_the_last(question):
+            question = earlier.pop()
             before = extract(question, self._vocabulary)
             if before.is_readable and (likely := self._probability(before)) > probability:
                 features, probability = before, likely

@@ -93,8 +93,8 @@ class ModelRouter(BaseRouter):
         Raises:
             RoutingError: Neither it nor the graph has a model, or the model's reply is none of the letters.
         """
-        asked = self._model or model
-        if asked is None:
+        chosen = self._model or model
+        if chosen is None:
             message = "a ModelRouter without a model uses its graph's; to call it alone or as an edge, give it one"
             raise RoutingError(message)
         before = "\n".join(
@@ -103,7 +103,7 @@ class ModelRouter(BaseRouter):
         context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
         shown = _ASK.format(question=escape_delimiters(question))
         config = run.child_config(run_name="choose a route", stage="route")
-        call = ModelCall(asked, "route", run, config, {} if asked.needs_room else {"max_tokens": _MAX_TOKENS})
+        call = ModelCall(chosen, "route", run, config, {} if chosen.needs_room else {"max_tokens": _MAX_TOKENS})
         messages = [SystemMessage(_SYSTEM), HumanMessage(context + shown)]
         try:
             parsed = await _ask(call, messages)

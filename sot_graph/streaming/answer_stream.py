@@ -210,10 +210,10 @@ class _Reading:
         """For `update_state`: what was read of an answer, marked as cut; `None`: nothing was, or all of it."""
         if self._reader is None or self._reader.finished or not self._shown:
             return None
-        asked = given.get("question") if isinstance(given, Mapping) else None
+        question = given.get("question") if isinstance(given, Mapping) else None
         metadata = {"finish_reason": "cancelled"}
         answer = AIMessage("".join(self._shown).rstrip() + BREAKS_OFF, response_metadata=metadata)
-        messages = [*([HumanMessage(asked)] if asked and not given.get("messages") else []), answer]
+        messages = [*([HumanMessage(question)] if question and not given.get("messages") else []), answer]
         return {"values": {"messages": messages}, "as_node": self._path.partition("/")[0] or _LAST_NODE_OF_OURS}
 
     def last_message(self) -> str:

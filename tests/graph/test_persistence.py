@@ -78,7 +78,7 @@ async def test_a_checkpoint_of_another_schema_is_refused_with_both_versions(mode
         {"schema_version": 99, "skeleton": [{"index": 1, "title": "a", "depends_on": []}], "expansions": []},
         as_node="expand_point",
     )
-    with pytest.raises(SotConfigError, match=r"schema 99.*schema 2"):
+    with pytest.raises(SotConfigError, match=r"schema 99.*schema 3"):
         await (graph.ainvoke(None, config) if mode == "ainvoke" else _in_thread(graph.invoke, None, config))
 
 
