@@ -95,24 +95,6 @@ def merge_timings(left: Timings | None, right: Timings | None) -> Timings:
     return result
 
 
-class TextChannel(EphemeralValue[Any]):
-    """Text that a caller gave, for the one step that reads it; without what PostgreSQL's JSON doesn't take.
-
-    A NUL or half a surrogate pair would fail the checkpoint of the input, before any node could have cleaned it.
-    """
-
-    def update(self, values: Sequence[Any]) -> bool:
-        """Take the text; what isn't one is refused later, by the node that reads it."""
-        return super().update(
-            [
-                value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
-                if isinstance(value, str)
-                else value
-                for value in values
-            ]
-        )
-
-
 def plain_value(value: Any) -> Any:
     """A value as JSON: LangChain's documents as mappings, and what JSON doesn't know (times, arrays) as a text."""
     if isinstance(value, Document):
@@ -129,27 +111,30 @@ def plain_value(value: Any) -> Any:
     return str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
 
 
-class DocumentsChannel(EphemeralValue[Any]):
-    """Documents that a caller gave, for the one step that reads them, as plain JSON: no checkpoint keeps a class."""
+class PlainChannel(EphemeralValue[Any]):
+    """What a caller gave, for the one step that reads it, as plain JSON: no checkpoint keeps a class.
+
+    A NUL or half a surrogate pair would fail the checkpoint of the input, before any node could have cleaned it.
+    """
 
     def update(self, values: Sequence[Any]) -> bool:
-        """Take the documents; what is none is refused later, by the node that reads them."""
-        lists = (list, tuple)
-        return super().update(
-            [
-                [plain_value(each) if isinstance(each, (str, Mapping, Document)) else each for each in value]
-                if isinstance(value, lists)
-                else value
-                for value in values
-            ]
-        )
+        """Take the value. What is of the wrong kind is refused later, by the node that reads it."""
+        return super().update([_plain_input(value) for value in values])
+
+
+def _plain_input(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain_input(each) for each in value]
+    return plain_value(value) if isinstance(value, (str, Mapping, Document)) else value
 
 
 class SotInput(TypedDict, total=False):
     """What a caller gives: a question, or messages whose last human one is the question."""
 
     # The descriptions reach the input form of LangGraph Studio; docstrings don't.
-    question: Annotated[str, Field(description="What is to be answered. Without it: the last human message.")]
+    question: Annotated[
+        str, Field(description="What is to be answered. Without it: the last human message."), PlainChannel(str)
+    ]
     messages: Annotated[list[AnyMessage], Field(description="The conversation, if there is one."), add_messages]
     documents: Annotated[
         list[Any],
@@ -157,17 +142,22 @@ class SotInput(TypedDict, total=False):
             description="What the answer is to rest on, and cites as [1]: texts, or mappings with page_content and "
             "metadata, as LangChain's documents are."
         ),
+        PlainChannel(list),
     ]
     given_skeleton: Annotated[
-        list[Any], Field(description="Titles, or points, to use as they are: no skeleton is drafted.")
+        list[Any],
+        Field(description="Titles, or points, to use as they are: no skeleton is drafted."),
+        EphemeralValue(list),
     ]
     given_expansions: Annotated[
         list[Expansion],
         Field(description="Of an earlier run: those that are ok are kept, the others are written."),
+        EphemeralValue(list),
     ]
     given_frame: Annotated[
         Frame,
         Field(description="Of an earlier run: what is ok is kept; a conclusion, where all points are."),
+        EphemeralValue(dict),
     ]
 
 
@@ -177,9 +167,9 @@ class SotOutput(TypedDict, total=False):
     messages: Annotated[list[AnyMessage], add_messages]
     """The history and one `AIMessage` with the answer and its usage."""
     skeleton: list[SkeletonPoint]
-    expansions: list[Expansion]
+    expansions: Annotated[list[Expansion], merge_expansions]
     """Sorted by index."""
-    frame: Frame
+    frame: Annotated[Frame, merge_frame]
     """Opening or introduction, and conclusion, as far as `SotOptions.frame` asks for them."""
     answer: str
     """Markdown."""
@@ -191,31 +181,12 @@ class SotOutput(TypedDict, total=False):
     """`"length"` where a text of the answer ran into a token limit, else `"stop"`; `None`: there is no answer yet."""
     route: RouteName
     route_reason: str
-    usage: Usage
-    timings: Timings
-
-
-class SotState(TypedDict, total=False):
-    """All channels. Those that are neither input nor output are the nodes' own."""
-
-    question: Annotated[str, TextChannel(str)]
-    documents: Annotated[list[Any], DocumentsChannel(list)]
-    given_skeleton: Annotated[list[Any], EphemeralValue(list)]
-    given_expansions: Annotated[list[Any], EphemeralValue(list)]
-    given_frame: Annotated[Any, EphemeralValue(dict)]
-    messages: Annotated[list[AnyMessage], add_messages]
-
-    skeleton: list[SkeletonPoint]
-    expansions: Annotated[list[Expansion], merge_expansions]
-    frame: Annotated[Frame, merge_frame]
-    answer: str
-    sources: list[Source]
-    unsupported_citations: int
-    finish_reason: FinishReason | None
-    route: RouteName
-    route_reason: str
     usage: Annotated[Usage, add_usage]
     timings: Annotated[Timings, merge_timings]
+
+
+class SotState(SotInput, SotOutput, total=False):
+    """All channels. Those that are neither input nor output are the nodes' own."""
 
     schema_version: int
     run_key: str
