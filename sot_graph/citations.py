@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import sha256
+from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
@@ -58,7 +59,8 @@ def _source(item: object, position: int) -> Source:
         return Source(title=text, url=text) if _is_link(text) and " " not in text else Source(title=text)
     if isinstance(item, Document) and (item.metadata.get("title") or _origin(item.metadata)):
         return document_source(item.page_content, item.metadata, item.id)
-    fields = _fields(item)
+    # A document that gets here has neither a title nor an address.
+    fields = {} if isinstance(item, Document) else fields_of(item)
     title, url = _text(fields.get("title")), _text(fields.get("url"))
     if not (title or url):
         message = (
@@ -87,12 +89,11 @@ def _kept_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return kept if page is None else {**kept, "page": page}
 
 
-def _fields(item: object) -> Mapping[str, Any]:
-    if isinstance(item, Mapping):
-        return item
-    if isinstance(item, Document):  # one without a title and an address
-        return {}
-    return vars(item) if hasattr(item, "__dict__") else {}
+def fields_of(given: Any) -> Mapping[str, Any]:
+    """Of a mapping, or of an object of Pydantic's or a dataclass, such as a model with structured output gives."""
+    if isinstance(given, Mapping):
+        return given
+    return vars(given) if hasattr(given, "__dict__") else {}
 
 
 def _origin(metadata: Mapping[str, Any]) -> str:
@@ -209,15 +210,18 @@ class Numbering:
         cited = CitedText(self, sources)
         return cited.feed(text) + cited.finish()
 
-    def written(self, keys: Sequence[str], known: Mapping[str, Source]) -> str:
-        """A citation as it stands in the answer."""
+    def written(self, keys: Sequence[str], find: Callable[[str, str], Source | None]) -> str:
+        """A citation as it stands in the answer.
+
+        Args:
+            keys: What it names: places, names, and pages behind these.
+            find: Gives the source of a place or a name, and of the page that is named behind it.
+        """
         numbers: list[str] = []
         pages: list[str] = []
-        for position, key in enumerate(keys):
-            following = keys[position + 1] if position + 1 < len(keys) else ""
+        for key, following in zip_longest(keys, keys[1:], fillvalue=""):
             page = re.search(r"\d+", following) if _PAGE.fullmatch(following) else None
-            source = known.get(f"{key}\n{page[0]}") if page else None  # the page of a file of many
-            source = source or known.get(key)
+            source = find(key, page[0] if page else "")
             if source is not None:
                 numbers.append(str(self.number_of(source)))
             elif _PAGE.fullmatch(key):
@@ -287,16 +291,18 @@ class CitedText:
     """
 
     def __init__(self, numbering: Numbering, sources: Sequence[Source]) -> None:
-        known: dict[str, Source] = {}
+        names: dict[str, Source] = {}
+        self._pages: dict[tuple[str, str], Source] = {}
+        """By a name and a page: a file of many pages is as many sources of one name."""
         for source in sources:
             for name in names_of(source):
-                known.setdefault(name, source)
+                names.setdefault(name, source)
                 if "page" in source:
-                    known.setdefault(f"{name}\n{source['page']}", source)
+                    self._pages.setdefault((name, str(source["page"])), source)
         ids = {source["id"]: source for source in sources if source.get("id")}
         places = {str(source.get("place", place)): source for place, source in enumerate(sources, start=1)}
-        self._known: Mapping[str, Source] = {**known, **places, **ids}
-        self._citations = _Citations([name for name in self._known if "\n" not in name])
+        self._known: Mapping[str, Source] = {**names, **places, **ids}
+        self._citations = _Citations(self._known.keys())
         self._numbering = numbering
         self._waiting = ""
         self._looked_at = 0
@@ -318,7 +324,10 @@ class CitedText:
         return self._numbered(ready)
 
     def _numbered(self, text: str) -> str:
-        return self._citations.replaced(text, lambda keys: self._numbering.written(keys, self._known))
+        return self._citations.replaced(text, lambda keys: self._numbering.written(keys, self._find))
+
+    def _find(self, key: str, page: str) -> Source | None:
+        return self._pages.get((key, page)) or self._known.get(key)
 
 
 class _Citations:

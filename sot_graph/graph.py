@@ -43,7 +43,7 @@ from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.nodes.trace_summary import trace_policy
 from sot_graph.options import SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
-from sot_graph.retrieval.ranking import Ranker, check_ranker
+from sot_graph.retrieval.ranking import Ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.draft_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
@@ -92,11 +92,14 @@ def build_sot_graph(
     resolved = resolve_model(model)
     drafting = resolved if skeleton_model is None else resolve_model(skeleton_model, argument="skeleton_model")
     check_parts(router=router, join=join, prompts=prompts, options=options, limiter=limiter)
+    if expander is not None:
+        check_expander(expander)
+    if retriever is not None:
+        check_retriever(retriever)
+    if ranker is not None:
+        check_call("ranker", ranker, {"query": "", "documents": []})
     draft_decides = router == "draft" or isinstance(router, DraftRouter)
     own_router = None if draft_decides else cast("Router | None", router)
-    for given, check in ((expander, check_expander), (retriever, check_retriever), (ranker, check_ranker)):
-        if given is not None:
-            check(given)
     loop_model = LoopModel(resolved)
     graph = _with_levels(
         GraphParts(

@@ -270,6 +270,10 @@ class RunContext:
         if not self.trace.shows_content:
             Redactor(hides_content=True).error(error)
 
+    def described(self, error: BaseException) -> str:
+        """What a caller's own code has raised, as the log and an answer may show it."""
+        return Redactor(hides_content=not self.trace.shows_content).text(f"{type(error).__name__}: {error}")
+
     def child_config(self, *, run_name: str, stage: Stage, **metadata: Any) -> RunnableConfig:
         """The config of a model call: readable in a trace, told apart in `stream_mode="messages"`."""
         # Those who listen to the run's messages hear its answer in place of its calls.

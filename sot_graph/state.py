@@ -61,7 +61,7 @@ def current_expansions(state: Mapping[str, Any]) -> list[Expansion]:
     return [one for one in state["expansions"] if titles.get(one["index"]) == one["title"]]
 
 
-def marks_of(section: SectionMarks) -> SectionMarks:
+def marks_of(section: Mapping[str, Any]) -> SectionMarks:
     """Those keys of a text, or of its last event, that are there only where there is something to say."""
     marks: SectionMarks = {}
     if section.get("truncated"):
@@ -95,16 +95,19 @@ def merge_timings(left: Timings | None, right: Timings | None) -> Timings:
     return result
 
 
-def plain_value(value: Any) -> Any:
-    """A value as JSON: LangChain's documents as mappings, and what JSON doesn't know (times, arrays) as a text."""
+def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
+    """A value as JSON: LangChain's documents as mappings, and what JSON doesn't know (times, arrays) as a text.
+
+    With `keeps_others`, what JSON doesn't know stays as it is, but for what a mapping holds.
+    """
     if isinstance(value, Document):
         about: dict[str, Any] = {"page_content": value.page_content, "metadata": value.metadata}
         return plain_value(about if value.id is None else {**about, "id": value.id})
     if isinstance(value, Mapping):
         return {plain_value(str(key)): plain_value(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain_value(each) for each in value]
-    if value is None or isinstance(value, (bool, int)):
+        return [plain_value(each, keeps_others=keeps_others) for each in value]
+    if value is None or isinstance(value, (bool, int)) or (keeps_others and not isinstance(value, (float, str))):
         return value
     if isinstance(value, float):
         return float(value) if isfinite(value) else str(value)
@@ -119,13 +122,7 @@ class PlainChannel(EphemeralValue[Any]):
 
     def update(self, values: Sequence[Any]) -> bool:
         """Take the value. What is of the wrong kind is refused later, by the node that reads it."""
-        return super().update([_plain_input(value) for value in values])
-
-
-def _plain_input(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain_input(each) for each in value]
-    return plain_value(value) if isinstance(value, (str, Mapping, Document)) else value
+        return super().update([plain_value(value, keeps_others=True) for value in values])
 
 
 class SotInput(TypedDict, total=False):

@@ -2,7 +2,7 @@
 
 One reply is either the model's own turn (calls of tools, a short answer) or the skeleton of a long answer. The prompt
 is the graph's (`SotPrompts.draft_or_answer`), and so is the form that tells the two apart (`SkeletonForm`). This module
-buffers whole messages, because an agent's reply may call tools; `DraftReply` buffers text.
+buffers whole messages, because an agent's reply may call tools; `DraftReader` buffers text.
 """
 
 from __future__ import annotations

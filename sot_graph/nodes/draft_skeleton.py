@@ -27,7 +27,7 @@ from sot_graph.nodes.question_input import (
 )
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.retrieval.grounding import find_material
-from sot_graph.retrieval.retriever import keep_retrievals, retrieve_ahead
+from sot_graph.retrieval.retriever import query_for, retrieve_ahead
 from sot_graph.run import QUESTION_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, SotState
@@ -105,10 +105,12 @@ async def settle_skeleton(
     inquiry: Inquiry, run: RunContext, new_drafter: Callable[..., Drafter], *, is_decided: bool = True
 ) -> tuple[Draft, str]:
     """The skeleton and why there is one. The opening, and the points' documents, are begun meanwhile."""
-    begin_opening(inquiry, run, is_decided=is_decided)
+    if "opening" in run.frame_parts:
+        begin_opening(inquiry, run, is_decided=is_decided)
     on_glimpse = None if inquiry.material is None else retrieve_ahead(inquiry.question, run)
     draft, reason = await new_drafter(on_glimpse=on_glimpse).settle()
-    keep_retrievals(inquiry.question, draft.points, run)
+    if run.invocation.retrievals:  # those that were begun for other titles end
+        run.invocation.end_retrievals(but={query_for(inquiry.question, point) for point in draft.points})
     return draft, reason
 
 

@@ -21,7 +21,7 @@ from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import expansion_messages, expansion_opening, expansion_prefill
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.retrieval.retriever import shown_point
-from sot_graph.state import current_expansions
+from sot_graph.state import current_expansions, marks_of
 from sot_graph.types import Expansion
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.expander import ExpanderInput
@@ -148,7 +148,9 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
         )
         written = await write_text(section, run)
     sources = written.sources or grounds.cited_in(written.text)  # those of an expander's own go before documents
-    expansion = cast("Expansion", {"index": index, "title": title, **written.as_section(sources)})
+    marks = marks_of({"truncated": written.truncated, "sources": sources})
+    own = {"index": index, "title": title, "text": written.text, "status": written.status, "error": written.error}
+    expansion = cast("Expansion", {**own, **marks})
     if grounds.detail:
         expansion["detail"] = grounds.detail
     announce_point_end(expansion, run)

@@ -23,7 +23,7 @@ from sot_graph.nodes.question_input import prompt_basis, section_basis
 from sot_graph.prompts.messages import frame_messages, opening_messages
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.run import open_run
-from sot_graph.state import current_expansions
+from sot_graph.state import current_expansions, marks_of
 from sot_graph.types import Expansion, FramePart, FramePartName
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.writer import Section, WrittenText, write_text
@@ -123,7 +123,8 @@ async def _write(
             cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),
         )
         written = await write_text(section, run)
-    part: FramePart = {**written.as_section(grounds.cited_in(written.text))}
+    marks = marks_of({"truncated": written.truncated, "sources": grounds.cited_in(written.text)})
+    part: FramePart = {"text": written.text, "status": written.status, "error": written.error, **marks}
     announce_frame_end(name, part, run)
     timing = run.timing(start, written.first_text_at)
     return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}

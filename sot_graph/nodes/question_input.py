@@ -145,27 +145,24 @@ def inquiry_of(state: Mapping[str, Any], history: list[ChatTurn], run: RunContex
 
 def section_basis(payload: Mapping[str, Any], run: RunContext) -> SectionBasis:
     """What a section is written from: carried to its node, or read from the state, once an invocation."""
-    if "skeleton_text" in payload:
-        return _basis_in(payload, payload["history"], run)
-    if run.invocation.basis is None:
-        read = state_reader(run.config)
-        assert read is not None, "the first node has said that the state can be read"
-        state = read([*BASIS_KEYS, *_HISTORY_KEYS])
-        basis = _basis_in(state, history_of(state), run)
-        if not run.invocation.begun_here and not _is_as_written(basis.skeleton_text, basis.skeleton):
-            basis = replace(basis, skeleton_text=numbered_list(basis.skeleton))
-        run.invocation.basis = basis
-    return run.invocation.basis
-
-
-def _basis_in(state: Mapping[str, Any], history: list[ChatTurn], run: RunContext) -> SectionBasis:
-    return SectionBasis(
-        inquiry=inquiry_of(state, history, run),
+    is_carried = "skeleton_text" in payload
+    if not is_carried and run.invocation.basis is not None:
+        return run.invocation.basis
+    read = state_reader(run.config)
+    assert is_carried or read is not None, "the first node has said that the state can be read"
+    state = payload if is_carried or read is None else read([*BASIS_KEYS, *_HISTORY_KEYS])
+    basis = SectionBasis(
+        inquiry=inquiry_of(state, payload["history"] if is_carried else history_of(state), run),
         skeleton=state["skeleton"],
         skeleton_text=state["skeleton_text"],
         skeleton_format=state["skeleton_format"],
         wanted_frame=state.get("wanted_frame") or "none",
     )
+    if not is_carried:
+        if not run.invocation.begun_here and not _is_as_written(basis.skeleton_text, basis.skeleton):
+            basis = replace(basis, skeleton_text=numbered_list(basis.skeleton))
+        run.invocation.basis = basis
+    return basis
 
 
 def _is_as_written(text: str, points: Sequence[SkeletonPoint]) -> bool:

@@ -35,10 +35,16 @@ def without_system(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     place = next((at for at, message in enumerate(others) if isinstance(message, HumanMessage)), None)
     if place is None:
         return [HumanMessage(said), *others]
-    content = others[place].content
-    joined: Any = f"{said}\n\n{content}" if isinstance(content, str) else [{"type": "text", "text": said}, *content]
-    others[place] = HumanMessage(joined)
+    others[place] = HumanMessage(_joined([said, others[place].content]))
     return others
+
+
+def _joined(contents: Sequence[Any]) -> Any:
+    """The contents of several messages as that of one: a text, or blocks where one of them has blocks."""
+    if all(isinstance(content, str) for content in contents):
+        return "\n\n".join(contents)
+    blocks = [[{"type": "text", "text": content}] if isinstance(content, str) else content for content in contents]
+    return [block for content in blocks for block in content]
 
 
 def numbered_list(points: Iterable[SkeletonPoint]) -> str:
@@ -292,12 +298,8 @@ def _conversation(
     own = system.format()
     is_said = any(isinstance(part, str) and part.endswith(own) for part in theirs)  # by a graph that this one is in
     parts: list[Any] = [part for part in (*theirs, "" if is_said else own) if part]
-    messages: list[BaseMessage] = []
-    if parts and all(isinstance(part, str) for part in parts):
-        messages.append(SystemMessage("\n\n".join(parts)))
-    elif parts:  # the caller's text comes in blocks, with marks for a provider's cache
-        blocks = [[{"type": "text", "text": part}] if isinstance(part, str) else part for part in parts]
-        messages.append(SystemMessage([block for part in blocks for block in part]))
+    # A caller's text may come in blocks, with marks for a provider's cache.
+    messages: list[BaseMessage] = [SystemMessage(_joined(parts))] if parts else []
     for turn in history:
         if turn["role"] == "assistant":
             messages.append(AIMessage(turn["content"]))
@@ -312,15 +314,10 @@ def _conversation(
 
 def _add_human(messages: list[BaseMessage], content: Any) -> None:
     """Add what a person says: to their last message if nobody has answered it, since many chat templates refuse two."""
-    if not (messages and isinstance(messages[-1], HumanMessage)):
+    if messages and isinstance(messages[-1], HumanMessage):
+        messages[-1] = HumanMessage(_joined([messages[-1].content, content]))
+    else:
         messages.append(HumanMessage(content))
-        return
-    before = messages[-1].content
-    if isinstance(before, str) and isinstance(content, str):
-        messages[-1] = HumanMessage(f"{before}\n\n{content}")
-        return
-    blocks = [[{"type": "text", "text": said}] if isinstance(said, str) else said for said in (before, content)]
-    messages[-1] = HumanMessage([*blocks[0], *blocks[1]])
 
 
 @lru_cache(maxsize=4)

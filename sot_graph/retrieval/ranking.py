@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from weakref import finalize
 
 from langchain_core.documents import Document
-
-from sot_graph.errors import check_call
 
 Ranker: TypeAlias = Callable[[str, Sequence[Document]], Sequence[Document] | Awaitable[Sequence[Document]]]
 """`(query, documents) -> documents`, those that concern the query, best first; also async. What it leaves out isn't
@@ -63,12 +61,3 @@ def _as_pairs(run: re.Match[str]) -> str:
     text = run[0]
     pairs = [text[start : start + 2] for start in range(len(text) - 1)] or [text]
     return f" {' '.join(pairs)} "
-
-
-def check_ranker(ranker: Any) -> None:
-    """Found out when the graph is made, not at every point.
-
-    Raises:
-        SotConfigError: It can't be called with a query and documents.
-    """
-    check_call("ranker", ranker, {"query": "", "documents": []})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.retrievers import BaseRetriever
@@ -18,7 +18,6 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from sot_graph.concurrency.background_loop import create_run_task
 from sot_graph.concurrency.isolation import call_own_code, in_own_thread, run_isolated
 from sot_graph.errors import check_call
-from sot_graph.observability.redaction import Redactor
 from sot_graph.retrieval.documents import read_documents
 from sot_graph.run import RETRIEVER
 
@@ -37,11 +36,7 @@ _LONGEST_REASON = 200
 
 
 def check_retriever(retriever: object) -> None:
-    """Found out when the graph is made, not at every point.
-
-    Raises:
-        SotConfigError: It can't be asked a query.
-    """
+    """Raise `SotConfigError` unless it can be asked a query."""
     if not isinstance(retriever, Runnable):
         check_call("retriever", retriever, {"query": ""}, hint=", or a retriever of LangChain's")
 
@@ -67,12 +62,6 @@ def retrieve_ahead(question: str, run: RunContext) -> Callable[[SkeletonPoint], 
             run.invocation.retrievals[query] = task
 
     return begin
-
-
-def keep_retrievals(question: str, points: Iterable[SkeletonPoint], run: RunContext) -> None:
-    """The skeleton is settled: what was begun for other titles ends."""
-    if run.invocation.retrievals:
-        run.invocation.end_retrievals(but={query_for(question, point) for point in points})
 
 
 def query_for(question: str, point: SkeletonPoint) -> str:
@@ -127,8 +116,7 @@ async def _found(query: str, run: RunContext, *, about: str, stage: Stage) -> tu
         if isinstance(error, TimeoutError) and timer.expired():
             why = f"the retriever had found nothing after {limit:.3g} s (retrieval_timeout)"
         else:
-            said = Redactor(hides_content=not run.trace.shows_content).text(f"{type(error).__name__}: {error}")
-            why = f"the retriever failed ({' '.join(said.split())[:_LONGEST_REASON]})"
+            why = f"the retriever failed ({' '.join(run.described(error).split())[:_LONGEST_REASON]})"
     return documents, why
 
 

@@ -11,7 +11,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.continuation import go_on
 from sot_graph.llm.provider_errors import explain
-from sot_graph.skeleton.draft_reply import DraftReply, SkeletonForm
+from sot_graph.skeleton.draft_reply import DraftReader, SkeletonForm
 from sot_graph.skeleton.drafter import Draft, Drafter, ParsedReply
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class AnsweringDrafter(Drafter):
         super().__init__(*given, **settings)
         self.answer: AnswerEnd | None = None
         self._on_answer = on_answer
-        self._reading: DraftReply | None = None
+        self._reading: DraftReader | None = None
         self._first_format = DRAFT
 
     @property
@@ -132,7 +132,7 @@ class AnsweringDrafter(Drafter):
         self._shared.mark(DRAFT, self._shared.mode)
         form = SkeletonForm(self._fewest, self._most)
         heard = {"on_glimpse" if self._early is None else "on_titles": on_text}
-        reading = self._reading = DraftReply(form, self._say, **heard)
+        reading = self._reading = DraftReader(form, self._say, **heard)
         is_streamed = self._run.stream or on_text is not None
         try:
             reply = await call.ask(messages, on_text=reading.feed if is_streamed else None)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sot_graph.skeleton.parser import bulleted_item, clean_titles, numbered_item, parse_skeleton
+from sot_graph.skeleton.parser import clean_titles, item_title, parse_skeleton
 
 _LONGEST_TITLE = 100
 _AROUND = 120
@@ -48,7 +48,7 @@ class SkeletonForm:
         *lines, last = start.split("\n")
         whole = [line for line in lines if line.strip()]
         for place, line in enumerate([*whole, last]):
-            title = _item(line)
+            title = item_title(line)
             if title is not None:
                 if not (_may_be_title(title) and (has_items or _may_be_first(line))):
                     return False
@@ -75,12 +75,6 @@ class SkeletonForm:
         if len(clean_titles(raw)) < self.fewest:
             return [] if was_cut_off else None
         return raw
-
-
-def _item(line: str) -> str | None:
-    """The title on a line that is an item of a list; `None`: it is none."""
-    found = numbered_item(line) or bulleted_item(line)
-    return None if found is None else found[1]
 
 
 def _may_be_title(title: str) -> bool:
@@ -112,8 +106,8 @@ def _is_all(raw: Sequence[str], text: str) -> bool:
     return around <= _AROUND and all(len(item) <= _LONGEST_TITLE for item in raw)
 
 
-class DraftReply:
-    """Takes a reply piece by piece, holds it back as long as it may be a skeleton, and hands it on.
+class DraftReader:
+    """Reads a reply piece by piece: holds it back as long as it may be a skeleton, and hands it on.
 
     Args:
         form: Of the skeleton.

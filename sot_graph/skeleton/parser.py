@@ -104,10 +104,10 @@ def numbered_item(line: str) -> tuple[int, str] | None:
     return None if match is None else (_indentation(match), match["title"])
 
 
-def bulleted_item(line: str) -> tuple[int, str] | None:
-    """The same of a line that is an item of a bulleted list."""
-    match = _BULLETED.match(line[:_LONGEST_ITEM])
-    return None if match is None else (_indentation(match), match["title"])
+def item_title(line: str) -> str | None:
+    """The raw title of a line that is an item of a list, numbered or bulleted."""
+    match = _NUMBERED.match(line[:_LONGEST_ITEM]) or _BULLETED.match(line[:_LONGEST_ITEM])
+    return None if match is None else match["title"]
 
 
 def _indentation(match: re.Match[str]) -> int:

@@ -23,7 +23,7 @@ from langchain_core.runnables import (
 from langgraph.types import Command
 from typing_extensions import TypedDict
 
-from sot_graph.citations import read_sources
+from sot_graph.citations import fields_of, read_sources
 from sot_graph.concurrency.isolation import ContainedError, in_own_thread
 from sot_graph.errors import SotConfigError
 from sot_graph.prompts.messages import clean_text
@@ -171,8 +171,8 @@ def read_output(output: Any) -> tuple[str, list[Source]]:
         return clean_text(str(output.text)), []
     if isinstance(output, Command):
         raise ExpanderError(LEAVES)
-    known = _fields(output)
-    for fields in (known, _fields(known.get("structured_response"))):
+    known = fields_of(output)
+    for fields in (known, fields_of(known.get("structured_response"))):
         if isinstance(fields.get("text"), str):
             return clean_text(fields["text"]), _sources(fields.get("sources") or [])
     if isinstance(output, Mapping):
@@ -184,13 +184,6 @@ def read_output(output: Any) -> tuple[str, list[Source]]:
         '{"text": ..., "sources": [...]}, or an agent\'s state with messages'
     )
     raise ExpanderError(message)
-
-
-def _fields(given: Any) -> Mapping[str, Any]:
-    """Of a mapping, or of an object of Pydantic's or a dataclass, such as a model with structured output gives."""
-    if isinstance(given, Mapping):
-        return given
-    return vars(given) if hasattr(given, "__dict__") else {}
 
 
 def _sources(given: Any) -> list[Source]:

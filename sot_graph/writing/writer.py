@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sot_graph.llm.reply import Ending
     from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
-    from sot_graph.types import ExpansionStatus, Source, Stage, WrittenSection
+    from sot_graph.types import ExpansionStatus, Source, Stage
     from sot_graph.writing.cleaner import TextCleaner
     from sot_graph.writing.expander import ExpanderInput
 
@@ -84,15 +84,6 @@ class WrittenText:
     first_text_at: float | None = None
     """In seconds from the run's start; `None` where nothing was streamed."""
     is_cached: bool = False
-
-    def as_section(self, sources: list[Source] | None) -> WrittenSection:
-        """As the state keeps it, with the sources that it cites; `None`: it rests on none."""
-        section: WrittenSection = {"text": self.text, "status": self.status, "error": self.error}
-        if self.truncated:
-            section["truncated"] = True
-        if sources is not None:
-            section["sources"] = sources
-        return section
 
 
 class TextSource(Protocol):
@@ -231,6 +222,8 @@ class TextDraft:
         """What the text rests on."""
         self.ending: Ending | None = None
         """How the source's reply ended."""
+        self.truncated = False
+        """Whether the text ends where the model ran into a token limit."""
         self.first_text_at: float | None = None
         self.cleaner = make_cleaner()
         """Holds the text as far as it has been cleaned, also that of a try that broke off."""
@@ -259,14 +252,9 @@ class TextDraft:
         """The next piece, as it comes from the source."""
         self._add(self.cleaner.feed(piece))
 
-    @property
-    def truncated(self) -> bool:
-        """Whether the text ends where the model ran into a token limit."""
-        return self.ending == "length"
-
     def end(self, ending: Ending | None = "stop") -> None:
         """The reply has ended."""
-        self.ending = ending
+        self.ending, self.truncated = ending, ending == "length"
         self._add(self.cleaner.finish(cut_off=self.truncated))
 
     def _add(self, text: str) -> None:
