@@ -26,17 +26,17 @@ _PLACE = re.compile(r"\d{1,3}")
 _RANGE = re.compile(rf"(\d{{1,3}}){_DASH}(\d{{1,3}})")
 _PAGE = re.compile(r"(?:pp?\.|§)\s?\d.*")
 """Where in a source: `[1, p. 3]`."""
-_LONGEST = 200
+_LONGEST_CITATION = 200
 """Characters between the brackets. Only a known id may be longer."""
 _MAY_GO_ON = re.compile(r"(?:\s?[-\u2010-\u2015]?\s?(?:\[[^\[\]\n]*)?)?")
 """What may stand behind a citation that isn't whole yet: it may become a range, or a link."""
 _SNIPPET = 300
 """Characters of a document's text that its source keeps, and of each text in its metadata."""
-_TITLE_WORDS = 60
+_TITLE_CHARS = 60
 """Characters of a document's text that stand for a title."""
 _RESCANNED = 1.1
 """A text that is held back is looked at again once it has grown by so much: so all looks together take linear time."""
-_UNUSUAL = re.compile(rf"[\s,;\[\]^]|.{{{_LONGEST}}}")
+_UNUSUAL = re.compile(rf"[\s,;\[\]^]|.{{{_LONGEST_CITATION}}}")
 """Ids that hold separators or brackets, or are very long: they are found only by their exact text."""
 _URL_SAFE = "/:?#@!$&'*+,;=%~-._"
 """What an address may hold in a Markdown link. Brackets would end the link."""
@@ -119,7 +119,7 @@ def document_source(text: str, metadata: Mapping[str, Any], key: object = None) 
     """
     origin, title = _origin(metadata), _text(metadata.get("title"))
     opening = " ".join(text[: _SNIPPET * 2].split())
-    source = Source(title=title or origin or _shortened(opening, _TITLE_WORDS) or "Untitled")
+    source = Source(title=title or origin or _shortened(opening, _TITLE_CHARS) or "Untitled")
     if _is_link(origin):
         source["url"] = origin
     key = metadata.get("id") if key is None else key
@@ -156,7 +156,7 @@ def names_of(source: Source) -> list[str]:
     """
     title, url = source["title"], source.get("url", "")
     named = [source.get("id", "")]
-    named += [each for each in (title, url, _file_name(title), _file_name(url)) if 0 < len(each) <= _LONGEST]
+    named += [each for each in (title, url, _file_name(title), _file_name(url)) if 0 < len(each) <= _LONGEST_CITATION]
     return [name for position, name in enumerate(named) if name and (position == 0 or not _PLACE.fullmatch(name))]
 
 
@@ -237,12 +237,12 @@ class Numbering:
 
     def numbered(self, sources: Sequence[Source]) -> list[Source]:
         """Those of a point's sources that the answer has, with their numbers."""
-        numbers = [(source, self._numbers.get(_key(source))) for source in sources]
+        numbers = [(source, self._numbers.get(_identity(source))) for source in sources]
         return [Source(**{**source, "number": number}) for source, number in numbers if number is not None]
 
     def knows(self, source: Source) -> bool:
         """Whether the source has a number."""
-        return _key(source) in self._numbers
+        return _identity(source) in self._numbers
 
     def add_all(self, sources: Sequence[Source]) -> None:
         """A text's sources come: they get numbers at once where all are listed."""
@@ -252,7 +252,7 @@ class Numbering:
 
     def number_of(self, source: Source) -> int:
         """The number of a source, the next one if it has none yet."""
-        key = _key(source)
+        key = _identity(source)
         if key not in self._numbers:
             self._numbers[key] = len(self.sources) + 1
             listed = Source(**{**source, "number": len(self.sources) + 1})
@@ -272,8 +272,8 @@ class Numbering:
         return ("\n\n" if self._style == "footnotes" else head) + list_sources(self.sources, self._style)
 
 
-def _key(source: Source) -> tuple[str, ...]:
-    """Sources with the same are one."""
+def _identity(source: Source) -> tuple[str, ...]:
+    """What a source is told from others by: two with the same identity are one source."""
     # A file's passages are one source, its pages are not.
     return (
         source.get("url") or source["title"].casefold(),
@@ -347,7 +347,7 @@ class _Citations:
             # What stands in code is no citation, and [text](link) isn't one either.
             rf"(?P<none>```.*?(?:```|\Z)|`[^`\n]*`|\[(?:{exact})\](?=\())"
             rf"|\[\^?(?P<first>\d{{1,3}})\]{_DASH}\[\^?(?P<last>\d{{1,3}})\](?!\()"
-            rf"|\[(?P<keys>(?:{exact}|[^\[\]\n]){{1,{_LONGEST}}}+)\](?!\()"
+            rf"|\[(?P<keys>(?:{exact}|[^\[\]\n]){{1,{_LONGEST_CITATION}}}+)\](?!\()"
             r")",
             re.DOTALL,
         )
@@ -383,7 +383,7 @@ class _Citations:
             return []
         if match["keys"] is None:
             ends = match["first"], match["last"]
-            return _written_out(*ends) or list(ends)
+            return _places_of_range(*ends) or list(ends)
         keys: list[str] = []
         for found in self._part.finditer(match["keys"]):
             part = " ".join(found[1].split())
@@ -391,14 +391,14 @@ class _Citations:
             span = _RANGE.fullmatch(key)
             if key in self._ids or _PLACE.fullmatch(key) or (keys and _PAGE.fullmatch(key)):
                 keys.append(key)
-            elif span is not None and (places := _written_out(*span.groups())):
+            elif span is not None and (places := _places_of_range(*span.groups())):
                 keys += places
             else:
                 return []
         return keys
 
 
-def _written_out(first: str, last: str) -> list[str]:
+def _places_of_range(first: str, last: str) -> list[str]:
     """The places of a range; nothing if it begins at 0, for places are counted from 1."""
     return [str(place) for place in range(int(first), int(last) + 1)] if int(first) else []
 
@@ -440,10 +440,10 @@ def number_sources(expansions: Iterable[Expansion], numbering: Numbering) -> lis
 def list_sources(sources: Iterable[Source], style: CitationStyle = "brackets") -> str:
     """A numbered Markdown list, or footnotes. What a title or an address holds can't become other Markdown."""
     mark = "[^{}]: {}" if style == "footnotes" else "{}. {}"
-    return "\n".join(mark.format(source["number"], _line(source)) for source in sources)
+    return "\n".join(mark.format(source["number"], _listed_source(source)) for source in sources)
 
 
-def _line(source: Source) -> str:
+def _listed_source(source: Source) -> str:
     title = re.sub(r"([\[\]\\<>`])", r"\\\1", source["title"])
     url = source.get("url", "")
     if _is_link(url):

@@ -28,7 +28,7 @@ _SET_WITH_THE_GRAPH = frozenset({"depth", "on_router_failure", "review_skeleton"
 """The options that a run can't change."""
 
 
-_ABOUT: Mapping[str, str] = {
+_DESCRIPTIONS: Mapping[str, str] = {
     "min_points": "A skeleton with fewer points is asked for again.",
     "max_points": "A skeleton is cut after so many points, with one warning a run.",
     "title_length": "How long a title is to be, as the model is told.",
@@ -108,7 +108,7 @@ _ABOUT: Mapping[str, str] = {
 class SotOptions:
     """Every limit and switch of a graph. Frozen; checked when it is made.
 
-    What each does stands in `_ABOUT` above, and at length in docs/options.md.
+    What each does stands in `_DESCRIPTIONS` above, and at length in docs/options.md.
 
     Times are in seconds, per invocation; a resumed run starts new ones.
 
@@ -214,7 +214,9 @@ else:
         """
         hints = get_type_hints(SotOptions, include_extras=True)
         return {
-            field.name: Annotated[hints[field.name], Field(default=field.default, description=_ABOUT[field.name])]
+            field.name: Annotated[
+                hints[field.name], Field(default=field.default, description=_DESCRIPTIONS[field.name])
+            ]
             for field in fields(SotOptions)
             if field.name not in _SET_WITH_THE_GRAPH
         }

@@ -167,6 +167,14 @@ def create_run_task(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return task
 
 
+async def end_tasks(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel these, and wait until they have ended. What became of them is nobody's concern."""
+    begun = [task for task in tasks if task is not None]
+    for task in begun:
+        task.cancel()
+    await asyncio.gather(*begun, return_exceptions=True)
+
+
 def run_sync_from_worker(coroutine: Coroutine[Any, Any, T]) -> T:
     """`run_sync` for a worker thread. No loop of the library waits for such a thread, so it may use the first one."""
     _depth.set(0)

@@ -53,19 +53,19 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         return await _draft_again(state, run)
     begun: Mapping[str, Any]
     if run.graph.router is not None:
-        start, begun, history, why = run.elapsed(), state, history_of(state), state["route_reason"]
+        start, begun, history, route_reason = run.elapsed(), state, history_of(state), state["route_reason"]
     else:
         given = read_question(state, run.options, run.answer_id)
         material = await find_material(given.documents, given.question, run)
-        if (update := given_skeleton_update(state, given, run, material)) is not None:
-            return update
-        start, begun, history, why = 0.0, reset_update(given, run, material), given.history, None
+        if brings_skeleton(state):
+            return given_skeleton_update(state, given, run, material)
+        start, begun, history, route_reason = 0.0, reset_update(given, run, material), given.history, None
     inquiry = inquiry_of(begun, history, run)
     # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
     # time: theirs would wait for the place that this node holds.
     is_pipelined = run.options.dispatch == "pipelined" and not run.graph.options.review_skeleton
     draft = draft_and_expand if is_pipelined and run.config.get("max_concurrency") != 1 else _draft_whole
-    update, answer = await draft(inquiry, run, why=why, start=start)
+    update, answer = await draft(inquiry, run, route_reason=route_reason, start=start)
     if run.graph.router is not None:
         return update
     if answer is not None:
@@ -81,7 +81,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
 
 
 async def _draft_whole(
-    inquiry: Inquiry, run: RunContext, *, why: str | None, start: float
+    inquiry: Inquiry, run: RunContext, *, route_reason: str | None, start: float
 ) -> tuple[Update, DirectAnswer | None]:
     """Draft the skeleton, of which only the whole one counts; or the answer that the model gives in its place."""
     answering = AnswerInDraft(inquiry, run) if run.graph.draft_decides else None
@@ -91,7 +91,7 @@ async def _draft_whole(
     if answering is not None and answer is None and not answering.has_begun:
         announce_route("skeleton" if draft.points else "direct", reason, run.emit)
     update = {
-        **skeleton_update(draft, reason, run, why=why),
+        **skeleton_update(draft, reason, run, route_reason),
         "expansions": [],
         "timings": {"skeleton": run.timing(start)},
     }
@@ -139,6 +139,9 @@ def reset_update(given: QuestionInput, run: RunContext, material: Material | Non
         "answer_id": run.answer_id,
         "question_id": "" if given.is_in_history else f"{QUESTION_ID}{run.key}",
         "answer": "",
+        "skeleton": [],
+        "skeleton_text": "",
+        "skeleton_format": "",
         "may_depend": run.options.dependent == "graph",
         "wanted_frame": run.options.frame,
         "is_written": False,
@@ -150,12 +153,13 @@ def reset_update(given: QuestionInput, run: RunContext, material: Material | Non
     }
 
 
-def given_skeleton_update(
-    state: SotState, given: QuestionInput, run: RunContext, material: Material | None
-) -> Update | None:
-    """The first node's whole update where the caller brought a skeleton along; `None`: none was."""
-    if not (state.get("given_skeleton") or state.get("given_expansions")):  # forms and states have empty defaults
-        return None
+def brings_skeleton(state: SotState) -> bool:
+    """Whether the caller gave a skeleton, or the texts of one: forms and states have empty defaults."""
+    return bool(state.get("given_skeleton") or state.get("given_expansions"))
+
+
+def given_skeleton_update(state: SotState, given: QuestionInput, run: RunContext, material: Material | None) -> Update:
+    """The first node's whole update where the caller brought a skeleton along."""
     points, expansions = read_given(state)
     kept = kept_expansions(points, expansions)
     frame = kept_frame(state.get("given_frame"), run.options.frame, whole=len(kept) == len(points))
@@ -172,11 +176,11 @@ def given_skeleton_update(
     }
 
 
-def skeleton_update(draft: Draft, reason: str, run: RunContext, *, why: str | None) -> Update:
+def skeleton_update(draft: Draft, reason: str, run: RunContext, route_reason: str | None) -> Update:
     """The update of a drafted skeleton. Those who listen are told of it, unless it is reviewed first."""
     if draft.points and not run.graph.options.review_skeleton:
         announce_skeleton(draft.points, [], run)
-    return draft.as_update(why if why and draft.points else reason)
+    return draft.as_update(reason, route_reason)
 
 
 async def _draft_again(state: SotState, run: RunContext) -> Update:

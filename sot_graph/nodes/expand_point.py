@@ -54,7 +54,7 @@ def fan_out_points(state: SotState) -> list[Send] | str:
     sends = _sends(state, finished)
     for part in ("opening", "introduction"):
         if part in FRAME_PARTS[state.get("wanted_frame", "none")] and part not in state.get("frame", {}):
-            sends.insert(0, Send(EXPAND_POINT, {**_shared(state), "part": part}))
+            sends.insert(0, Send(EXPAND_POINT, {**_payload_base(state), "part": part}))
     return sends or JOIN
 
 
@@ -69,10 +69,10 @@ def fan_out_rest(state: SotState) -> list[Send] | str:
     sends = _sends(state, {expansion["index"]: expansion for expansion in expansions})
     is_concluded = "conclusion" in FRAME_PARTS[state.get("wanted_frame", "none")]
     if not sends and is_concluded and "conclusion" not in state.get("frame", {}):
-        shared = _shared(state)
+        base = _payload_base(state)
         if state.get("sends_all"):
-            shared["expansions"] = expansions
-        sends = [Send(EXPAND_POINT, {**shared, "part": "conclusion"})]
+            base["expansions"] = expansions
+        sends = [Send(EXPAND_POINT, {**base, "part": "conclusion"})]
     return sends or END
 
 
@@ -83,24 +83,24 @@ def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
         for point in state["skeleton"]
         if point["index"] not in settled and all(other in settled for other in point["depends_on"])
     ]
-    shared = _shared(state) if todo else {}
+    base = _payload_base(state) if todo else {}
     return [
         Send(
             EXPAND_POINT,
-            {**shared, "point": point, "needed": [settled[other] for other in point["depends_on"]]}
+            {**base, "point": point, "needed": [settled[other] for other in point["depends_on"]]}
             if point["depends_on"]
-            else {**shared, "point": point},
+            else {**base, "point": point},
         )
         for point in todo
     ]
 
 
-def _shared(state: SotState) -> dict[str, Any]:
+def _payload_base(state: SotState) -> dict[str, Any]:
     """What every `Send` carries."""
-    shared: dict[str, Any] = {"run_key": state["run_key"], "schema_version": state["schema_version"]}
+    base: dict[str, Any] = {"run_key": state["run_key"], "schema_version": state["schema_version"]}
     if state.get("sends_all"):
-        shared |= {**{key: state.get(key) for key in BASIS_KEYS}, "history": history_of(state)}
-    return shared
+        base |= {**{key: state.get(key) for key in BASIS_KEYS}, "history": history_of(state)}
+    return base
 
 
 async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:

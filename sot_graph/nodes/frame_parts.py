@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sot_graph._seams import state_reader
 from sot_graph.citations import number_sources, without_citations
-from sot_graph.concurrency.background_loop import create_run_task
+from sot_graph.concurrency.background_loop import create_run_task, end_tasks
 from sot_graph.joiners import shown_expansions
 from sot_graph.nodes.announcements import announce_frame_end, citing
 from sot_graph.nodes.join import numbering_of
@@ -160,7 +160,7 @@ class Opening:
 
     def __init__(self, inquiry: Inquiry, run: RunContext, *, is_decided: bool = True) -> None:
         self._begun_by = run
-        self._own: RunContext | None = None
+        self._own_run: RunContext | None = None
         # Points that are written in threads of their own speak at the same time.
         self._lock = threading.Lock()
         self._held: list[SotEvent] | None = None if is_decided else []
@@ -209,30 +209,29 @@ class Opening:
 
     async def close(self) -> None:
         """End it; what became of it is nobody's concern."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks(self._task)
 
     def _show(self) -> None:
         with self._lock:
             held, self._held = self._held or [], None
         for event in held:
-            if self._own is not None:
-                self._own.emit(event)
+            if self._own_run is not None:
+                self._own_run.emit(event)
 
     def _drop(self) -> None:
         self._is_dropped = True
         self._loop.call_soon_threadsafe(self._task.cancel)
         # Nobody will take over the opening's task, so its usage counts in the node that began it: what it has used so
         # far, and, by the shared meter, what its cancelled call still reports.
-        if self._own is not None:
-            self._begun_by.meter.add_usage(self._own.meter.usage)
-            self._own.meter = self._begun_by.meter
+        if self._own_run is not None:
+            self._begun_by.meter.add_usage(self._own_run.meter.usage)
+            self._own_run.meter = self._begun_by.meter
 
     async def _write(self, messages: Any, material: Material | None) -> Update:
         run = self._begun_by
         settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
-        with open_run(run.config, run.graph.options, **settings) as self._own:
-            write = partial(_write, "opening", messages, self._own, Grounds(material, self._own))
+        with open_run(run.config, run.graph.options, **settings) as self._own_run:
+            write = partial(_write, "opening", messages, self._own_run, Grounds(material, self._own_run))
             writing = asyncio.create_task(write())
             given_up = asyncio.create_task(self._gives_up.wait())
             try:
@@ -240,7 +239,5 @@ class Opening:
                 if not self._is_late:
                     return await writing
             finally:
-                writing.cancel()
-                given_up.cancel()
-                await asyncio.gather(writing, given_up, return_exceptions=True)
+                await end_tasks(writing, given_up)
             return await write(WrittenText("", "timed_out", _LATE))

@@ -18,7 +18,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
-from sot_graph.concurrency.background_loop import run_sync_from_worker
+from sot_graph.concurrency.background_loop import end_tasks, run_sync_from_worker
 from sot_graph.joiners import JoinedAnswer
 from sot_graph.nodes import EXPAND_POINT
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_route, announce_skeleton
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 NEXT_POINT = "next_point"
 """The name of the tasks that keep the titles, in traces and in `stream_mode="updates"`."""
 
-_Work: TypeAlias = Callable[[Any], Coroutine[Any, Any, Any]]
+_Coroutine: TypeAlias = Callable[[Any], Coroutine[Any, Any, Any]]
 
 
 class _Step(TypedDict, total=False):
@@ -63,14 +63,14 @@ class _Step(TypedDict, total=False):
 
 
 async def draft_and_expand(
-    inquiry: Inquiry, run: RunContext, *, why: str | None, start: float
+    inquiry: Inquiry, run: RunContext, *, route_reason: str | None, start: float
 ) -> tuple[Update, DirectAnswer | None]:
     """Draft the skeleton, and write its points from when each one's title is there.
 
     Args:
         inquiry: What the run is to answer.
         run: The node's execution.
-        why: The reason of the route, where a router gave one.
+        route_reason: The reason of the route, where a router gave one.
         start: When the stage began, in seconds from the run's start.
 
     Returns:
@@ -90,7 +90,7 @@ async def draft_and_expand(
         usage = add_usage(usage, update["usage"])
         timings = merge_timings(timings, update["timings"])
     update = {
-        **draft.as_update(why if why and draft.points else end["reason"]),
+        **draft.as_update(end["reason"], route_reason),
         "wanted_frame": run.options.frame,
         "is_written": bool(draft.points),
         "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
@@ -110,8 +110,8 @@ class _Pipeline:
         self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
         self._writing: list[asyncio.Task[Update]] = []
         """A task a point."""
-        self._around: list[asyncio.Task[Update]] = []
-        """Of what stands before the points."""
+        self._writing_frame: list[asyncio.Task[Update]] = []
+        """A task a part of what stands before the points."""
         self._context = copy_context()
         self._answer = AnswerInDraft(inquiry, run, lambda event: self._context.run(run.emit, event))
 
@@ -140,18 +140,15 @@ class _Pipeline:
 
     def _begin_part(self, name: FramePartName) -> None:
         if name in self._run.frame_parts:
-            self._around.append(self._begin({**self._payload(), "part": name}, shown=name))
+            self._writing_frame.append(self._begin({**self._payload(), "part": name}, shown=name))
 
     async def written(self) -> list[Update]:
         """What `expand_point` gave, point by point, and what was written before the points."""
-        return list(await asyncio.gather(*self._writing, *self._around))
+        return list(await asyncio.gather(*self._writing, *self._writing_frame))
 
     async def close(self) -> None:
         """End what is still under way."""
-        begun = [*self._writing, *self._around, *([self._drafting] if self._drafting is not None else [])]
-        for work in begun:
-            work.cancel()
-        await asyncio.gather(*begun, return_exceptions=True)
+        await end_tasks(*self._writing, *self._writing_frame, self._drafting)
 
     async def _next_step(self) -> _Step:
         if not self._run.has_checkpointer:
@@ -248,7 +245,7 @@ class _Pipeline:
         """As the node does: a task's own events would come from one namespace deeper."""
         self._context.run(self._run.write, event)
 
-    def _start(self, name: str, work: _Work, argument: Any) -> Awaitable[Any]:
+    def _start(self, name: str, work: _Coroutine, argument: Any) -> Awaitable[Any]:
         """Start a LangGraph task, which runs in this thread's loop if the graph is asynchronous."""
         if not self._run.in_graph:
             return asyncio.ensure_future(work(argument))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 BASIS_KEYS = ["question_text", "skeleton", "skeleton_text", "skeleton_format", "may_depend", "material", "wanted_frame"]
 """The state's keys of what every section is written from, beside the conversation."""
 _HISTORY_KEYS = ["messages", "answer_id", "question_id"]
-_OF_ROLES: Mapping[str, type[BaseMessage]] = {
+_CLASS_OF_ROLE: Mapping[str, type[BaseMessage]] = {
     **dict.fromkeys(("user", "human"), HumanMessage),
     **dict.fromkeys(("assistant", "ai"), AIMessage),
     **dict.fromkeys(("system", "developer"), SystemMessage),
@@ -78,7 +78,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     Raises:
         SotConfigError: There is no question, it is blank or no string, or it is too long.
     """
-    messages = list(map(_as_its_role, state.get("messages") or []))
+    messages = list(map(_in_class_of_role, state.get("messages") or []))
     given, last = state.get("question"), last_human(messages)
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
@@ -87,7 +87,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     place = last if is_in_history else None
     question, attached = clean_text(given or ""), []
     if place is not None:
-        question, attached = clean_text(_text(messages[place])), other_blocks(messages[place])
+        question, attached = clean_text(_text(messages[place])), attachments_of(messages[place])
     if not question.strip() and not attached:
         message = "question is empty" if given is not None else "the last human message is empty"
         if given is None and last is None:
@@ -104,7 +104,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
         raise SotConfigError(message)
     documents = state.get("documents")
     since = [] if place is None else messages[place:]
-    found = [document for message in since for document in found_by(message)]
+    found = [document for message in since for document in documents_found_by(message)]
     if found and (documents is None or isinstance(documents, (list, tuple))):
         documents = [*(documents or ()), *found]
     return QuestionInput(question if question.strip() else _QUESTION_IS_ATTACHED, history, is_in_history, documents)
@@ -127,7 +127,7 @@ def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
     It isn't kept beside the messages that it is made of, for it would double each checkpoint.
     """
     own = {state["answer_id"], state["question_id"]}  # there where points of a run are written again
-    messages = [_as_its_role(message) for message in state.get("messages") or () if message.id not in own]
+    messages = [_in_class_of_role(message) for message in state.get("messages") or () if message.id not in own]
     return _turns_before(messages, None if state["question_id"] else last_human(messages))
 
 
@@ -201,25 +201,26 @@ def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list
     found = [
         each
         for each in messages[position + 1 :]
-        if (isinstance(each, ToolMessage) and not found_by(each)) or (isinstance(each, AIMessage) and each.tool_calls)
+        if (isinstance(each, ToolMessage) and not documents_found_by(each))
+        or (isinstance(each, AIMessage) and each.tool_calls)
     ]
     history = turns_of([*messages[:position], *found])
-    if shown := other_blocks(messages[position]):  # the prompts put it into one message with the question
-        history.append(ChatTurn(role="user", content=shown))
+    if attached := attachments_of(messages[position]):  # the prompts put it into one message with the question
+        history.append(ChatTurn(role="user", content=attached))
     return history
 
 
 def without_conversation(history: Sequence[ChatTurn]) -> list[ChatTurn]:
     """What is left of a history for those who are to read the question alone: instructions, and what came with it."""
-    return [turn for turn in history if turn["role"] == "system" or (turn is history[-1] and _is_shown(turn))]
+    return [turn for turn in history if turn["role"] == "system" or (turn is history[-1] and _is_attachment(turn))]
 
 
-def _is_shown(turn: ChatTurn) -> bool:
+def _is_attachment(turn: ChatTurn) -> bool:
     """Whether a turn holds pictures and files alone, as what came with the question does."""
     return isinstance(turn["content"], list) and not any("text" in block for block in turn["content"])
 
 
-def found_by(message: BaseMessage) -> list[Any]:
+def documents_found_by(message: BaseMessage) -> list[Any]:
     """The documents that a tool has found, where its message's artifact is a list of them."""
     artifact = message.artifact if isinstance(message, ToolMessage) else None
     if not isinstance(artifact, list):
@@ -235,9 +236,9 @@ def _answers(message: BaseMessage, answer_id: str) -> bool:
     return isinstance(message, AIMessage) and not message.tool_calls and message.id != answer_id
 
 
-def _as_its_role(message: BaseMessage) -> BaseMessage:
+def _in_class_of_role(message: BaseMessage) -> BaseMessage:
     """A message as one of its role's class: LangChain also has one class for messages of any role."""
-    kind = _OF_ROLES.get(message.role) if isinstance(message, ChatMessage) else None
+    kind = _CLASS_OF_ROLE.get(message.role) if isinstance(message, ChatMessage) else None
     return message if kind is None else kind(message.content, id=message.id)
 
 
@@ -273,14 +274,14 @@ def _turn(message: BaseMessage) -> ChatTurn | None:
     if isinstance(message, ToolMessage):
         # Without the tools bound, many providers refuse tool messages: their results go in as text.
         text = f"<tool_result>\n{_as_data(_text(message))}\n</tool_result>"
-        others = other_blocks(message)
+        others = attachments_of(message)
         return ChatTurn(role="user", content=[{"type": "text", "text": text}, *others] if others else text)
     content: Any
     if isinstance(message, AIMessage):
         content = _as_data(_text(message))  # blocks such as tool calls or reasoning stay behind
         role = "assistant"
     elif isinstance(message, SystemMessage):
-        content = _instructions(message.content) or clean_text(_text(message))  # the application's own
+        content = _marked_blocks(message.content) or clean_text(_text(message))  # the application's own
         role = "system"
     else:
         given = message.content
@@ -289,13 +290,13 @@ def _turn(message: BaseMessage) -> ChatTurn | None:
     return ChatTurn(role=role, content=content) if content else None
 
 
-def other_blocks(message: BaseMessage) -> list[Any]:
+def attachments_of(message: BaseMessage) -> list[Any]:
     """What a message holds beside its text, such as pictures."""
     blocks = message.content if isinstance(message.content, list) else []
     return [block for block in blocks if isinstance(block, dict) and "text" not in block]
 
 
-def _instructions(content: Any) -> Any:
+def _marked_blocks(content: Any) -> Any:
     """A system message's blocks, where one of them marks what a provider is to keep in its cache; otherwise nothing."""
     blocks = content if isinstance(content, list) else []
     are_known = all(

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from langgraph.types import Overwrite
 
+from sot_graph.concurrency.background_loop import end_tasks
 from sot_graph.nodes import DRAFT_SKELETON
 from sot_graph.nodes.announcements import announce_route
 from sot_graph.nodes.answer_directly import DirectAnswer, write_directly
 from sot_graph.nodes.draft_skeleton import (
+    brings_skeleton,
     check_review_is_possible,
     given_skeleton_update,
     reset_update,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from langgraph.types import Send
 
     from sot_graph.nodes.graph_node import Update
-    from sot_graph.routing.protocol import RouteDecision
     from sot_graph.run import Inquiry, RunContext
     from sot_graph.types import Material
 
@@ -45,48 +46,40 @@ async def route(state: SotState, run: RunContext) -> Update:
     check_review_is_possible(run)
     given = read_question(state, run.options, run.answer_id)
     finding = asyncio.create_task(find_material(given.documents, given.question, run))
-    if state.get("given_skeleton") or state.get("given_expansions"):
-        update = given_skeleton_update(state, given, run, await finding)
-        if update is not None:
-            return update
-    guess = _Speculation(given, run, finding)
+    if brings_skeleton(state):
+        return given_skeleton_update(state, given, run, await finding)
+    speculation = _Speculation(given, run, finding)
     timings: Timings = {}
-    chosen: Update = {}
+    speculated: Update = {}
     try:
         decision = await decide(run.graph.router, given.question, given.history, run=run, model=run.graph.model)
         timings["route"] = run.timing(0.0)
-        graph = run.options.dependent == "graph"
-        goes: RouteName = "skeleton" if decision.dependent and graph else decision.route
-        announce_route(goes, decision.reason, run.emit, decision.confidence)
-        guess.goes = goes
-        # Without its reason, which may quote the question.
-        run.trace.describe_node(stage="route", sot_route=goes, sot_route_confidence=decision.confidence)
-        begun = {**reset_update(given, run, await finding), "route": goes, "route_reason": _why(decision)}
-        begun["may_depend"] = graph and decision.dependent is not False
-        if goes == "skeleton":
-            chosen = await guess.skeleton(timings, _why(decision))
+        allows_needs = run.options.dependent == "graph"
+        route_name: RouteName = "skeleton" if decision.dependent and allows_needs else decision.route
+        reason = decision.reason
+        if decision.confidence is not None:
+            reason += f" (confidence {decision.confidence:.2f})"
+        announce_route(route_name, decision.reason, run.emit, decision.confidence)
+        speculation.route_told = route_name
+        # Without the decision's reason, which may quote the question.
+        run.trace.describe_node(stage="route", sot_route=route_name, sot_route_confidence=decision.confidence)
+        begun = {**reset_update(given, run, await finding), "route": route_name, "route_reason": reason}
+        begun["may_depend"] = allows_needs and decision.dependent is not False
+        if route_name == "skeleton":
+            speculated = await speculation.skeleton(timings, reason)
         else:
-            chosen = await guess.answer(begun, timings)
+            speculated = await speculation.answer(begun, timings)
     finally:
-        await guess.cancel()
-        if not chosen.get("skeleton"):
+        await speculation.cancel()
+        if not speculated.get("skeleton"):
             run.invocation.end_retrievals()
     return {
         **begun,
-        "skeleton": [],
-        "skeleton_text": "",
-        "skeleton_format": "",
-        **chosen,
+        **speculated,
         "expansions": Overwrite([]),
         "usage": Overwrite(add_usage(None, run.meter.usage)),
         "timings": Overwrite(timings),
     }
-
-
-def _why(decision: RouteDecision) -> str:
-    if decision.confidence is None:
-        return decision.reason
-    return f"{decision.reason} (confidence {decision.confidence:.2f})"
 
 
 class _Speculation:
@@ -97,7 +90,7 @@ class _Speculation:
         self._run = run
         self._finding = finding
         self._held: list[str] | None = []
-        self.goes: RouteName | None = None
+        self.route_told: RouteName | None = None
         """The route, once it is told: what waits for documents may begin only then."""
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
         self._direct: asyncio.Task[DirectAnswer] | None = None
@@ -111,21 +104,21 @@ class _Speculation:
 
     async def _settle(self) -> tuple[Draft, str]:
         inquiry = await self._inquiry()
-        if self.goes == "direct":
+        if self.route_told == "direct":
             return Draft([], "", ""), ""
         new_drafter = partial(Drafter, self._run, inquiry)
-        return await settle_skeleton(inquiry, self._run, new_drafter, is_decided=self.goes is not None)
+        return await settle_skeleton(inquiry, self._run, new_drafter, is_decided=self.route_told is not None)
 
     async def _write(self) -> DirectAnswer:
         return await write_directly(await self._inquiry(), self._run, send=self._send)
 
-    async def skeleton(self, timings: Timings, why: str) -> Update:
+    async def skeleton(self, timings: Timings, route_reason: str) -> Update:
         """The update of the skeleton, if it was begun."""
         if self._draft is None:
             return {}
         settled, reason = await self._draft
         timings["skeleton"] = self._run.timing(0.0)
-        update = skeleton_update(settled, reason, self._run, why=why)
+        update = skeleton_update(settled, reason, self._run, route_reason)
         if not settled.points:
             opened = await finish_opening(self._run)
             update["frame"] = Overwrite(opened["frame"])
@@ -155,11 +148,8 @@ class _Speculation:
             self._held.append(text)
 
     async def cancel(self) -> None:
-        """End what isn't wanted; what became of it is nobody's concern."""
-        begun = [work for work in (self._finding, self._draft, self._direct) if work is not None]
-        for work in begun:
-            work.cancel()
-        await asyncio.gather(*begun, return_exceptions=True)
+        """End what isn't wanted."""
+        await end_tasks(self._finding, self._draft, self._direct)
 
 
 def after_route(state: SotState) -> list[Send] | str:

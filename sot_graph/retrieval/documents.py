@@ -71,7 +71,7 @@ def _record(text: str, fields: Mapping[str, Any], *, number: int) -> SourceDocum
 
 
 def identity(document: SourceDocument) -> tuple[str, ...]:
-    """Documents with the same are one."""
+    """What a document is told from others by: two with the same identity are one document."""
     source = source_of(document)
     return source.get("url") or source["title"], str(source.get("page", "")), document["page_content"]
 

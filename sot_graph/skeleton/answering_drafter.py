@@ -132,7 +132,7 @@ class AnsweringDrafter(Drafter):
         self._shared.mark(DRAFT, self._shared.mode)
         form = SkeletonForm(self._fewest, self._most)
         heard = {"on_glimpse" if self._early is None else "on_titles": on_text}
-        reading = self._reading = DraftReader(form, self._say, **heard)
+        reading = self._reading = DraftReader(form, self._pass_on, **heard)
         is_streamed = self._run.stream or on_text is not None
         try:
             reply = await call.ask(messages, on_text=reading.feed if is_streamed else None)
@@ -154,8 +154,8 @@ class AnsweringDrafter(Drafter):
             return ParsedReply([], text, "invalid", reason)
         return ParsedReply(titles, text, "cut" if reply.is_half else "whole")
 
-    def _say(self, text: str) -> None:
-        """Hand the answer on. What limits the skeleton's time is no limit for it: the deadline is."""
+    def _pass_on(self, text: str) -> None:
+        """Hand the answer on. The skeleton's own limit of time doesn't hold for an answer, but the deadline does."""
         if self._timer is not None and not self._timer.expired():
             left = self._run.seconds_left(None)
             self._timer.reschedule(None if left is None else asyncio.get_running_loop().time() + left)

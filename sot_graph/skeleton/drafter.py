@@ -65,15 +65,15 @@ class Draft:
     skeleton_format: str
     """The format that it was asked for in."""
 
-    def as_update(self, reason: str) -> dict[str, Any]:
-        """The update of the state that it makes, with the reason of its route."""
+    def as_update(self, reason: str, route_reason: str | None = None) -> dict[str, Any]:
+        """The update of the state that it makes, with why it is so; a skeleton's is the router's reason, if any."""
         return {
             "skeleton": self.points,
             "skeleton_text": self.text,
             "skeleton_format": self.skeleton_format,
             "is_written": False,
             "route": "skeleton" if self.points else "direct",
-            "route_reason": reason,
+            "route_reason": (route_reason if self.points else None) or reason,
         }
 
 
@@ -402,7 +402,7 @@ class Drafter:
             self._run.graph.skeleton_model.refused_modes.add(self._refused_mode)
         if reason:
             logger.warning("skeleton: %s; the %d points that are there are used.", reason, len(points))
-        if self._early is not None and self._early.is_over:
+        if self._early is not None and self._early.has_too_many:
             self._warn_of_too_many("more")
         elif len(points) > self._most:
             self._warn_of_too_many(str(len(points)))

@@ -107,7 +107,7 @@ class EarlyPoints:
         known: Sequence[SkeletonPoint],
     ) -> None:
         self.points = list(known)
-        self.is_over = False
+        self.has_too_many = False
         """Whether there were more points than may be."""
         self._new_sieve = new_sieve
         self._most = most
@@ -135,7 +135,7 @@ class EarlyPoints:
         for title in titles:
             self._take(title)
         is_full = len(self.points) == self._most
-        if self.is_over or (is_full and self._scanner.unread > _LONGEST_END) or self._repeats > _MOST_REPEATS:
+        if self.has_too_many or (is_full and self._scanner.unread > _LONGEST_END) or self._repeats > _MOST_REPEATS:
             raise EnoughError
 
     def glimpse(self, piece: str) -> None:
@@ -159,7 +159,7 @@ class EarlyPoints:
 
     def _take(self, title: str) -> None:
         if len(self.points) == self._most:
-            self.is_over = True
+            self.has_too_many = True
             return
         point = self._sieve.take(title)
         self._repeats = self._repeats + 1 if point is None else 0

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 _BETWEEN_ANSWERS = "\n\n"
-_NODE_OF_OURS, _LAST_NODE_OF_OURS = "expand_point", "answer_directly"
-_known: WeakSet[object] = WeakSet()
-"""Graphs that have streamed an answer, and those of which it has been told that they haven't."""
+_SOT_NODE, _LAST_SOT_NODE = "expand_point", "answer_directly"
+_warning_is_settled: WeakSet[object] = WeakSet()
+"""Graphs that have streamed an answer, and those that were warned about for streaming none: no more warnings."""
 
 
 async def astream_answer(
@@ -88,8 +88,8 @@ async def astream_answer(
         raise
     if text := reading.last_message():
         yield text
-    if reading.end(graph) and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
-        _tell_of_silence(graph)
+    if reading.is_silent(graph) and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
+        _warn_of_silence(graph)
 
 
 def stream_answer(
@@ -118,8 +118,8 @@ def stream_answer(
         raise
     if text := reading.last_message():
         yield text
-    if reading.end(graph) and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
-        _tell_of_silence(graph)
+    if reading.is_silent(graph) and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
+        _warn_of_silence(graph)
 
 
 def _keeps_threads(graph: object) -> bool:
@@ -127,8 +127,8 @@ def _keeps_threads(graph: object) -> bool:
     return isinstance(getattr(graph, "checkpointer", None), BaseCheckpointSaver)
 
 
-def _tell_of_silence(graph: object) -> None:
-    _known.add(graph)
+def _warn_of_silence(graph: object) -> None:
+    _warning_is_settled.add(graph)
     logger.warning(
         "Nothing was streamed: no graph of create_sot_graph was heard in this run. Where the run had ended before, "
         "that is as it should be: the answer is in the state. Else a node that runs such a graph in a thread of its "
@@ -153,10 +153,10 @@ class _Reading:
     def __init__(self, node: str | None, graph: object) -> None:
         self._node = node
         builder: Any = getattr(graph, "builder", None)
-        self.is_of_parent = node is None and builder is not None and _NODE_OF_OURS not in builder.nodes
+        self.is_of_parent = node is None and builder is not None and _SOT_NODE not in builder.nodes
         """Whether other nodes may answer, too."""
         self._last_nodes = _last_nodes(builder) if self.is_of_parent else set()
-        self._message = _OtherMessage()
+        self._message = _ParentsMessage()
         self._run = ""
         """The id of the answer that is read: a node that LangGraph tries again answers anew, at the same place."""
         self._shown: list[str] = []
@@ -214,7 +214,7 @@ class _Reading:
         metadata = {"finish_reason": "cancelled"}
         answer = AIMessage("".join(self._shown).rstrip() + BREAKS_OFF, response_metadata=metadata)
         messages = [*([HumanMessage(question)] if question and not given.get("messages") else []), answer]
-        return {"values": {"messages": messages}, "as_node": self._path.partition("/")[0] or _LAST_NODE_OF_OURS}
+        return {"values": {"messages": messages}, "as_node": self._path.partition("/")[0] or _LAST_SOT_NODE}
 
     def last_message(self) -> str:
         """What hasn't been given out of the answer, where no SoT graph gave one."""
@@ -223,8 +223,8 @@ class _Reading:
         self._message.is_given |= bool(text)
         return _BETWEEN_ANSWERS + text if text and self._shown else text
 
-    def end(self, graph: object) -> bool:
-        """Whether no SoT graph said anything in this run, nor in one before, and nobody has been told.
+    def is_silent(self, graph: object) -> bool:
+        """Whether nothing was heard of an SoT graph, in this run or before, and no warning has said so yet.
 
         Raises:
             SotConfigError: The node that was asked for never answered, while others did.
@@ -233,8 +233,8 @@ class _Reading:
             message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
             raise SotConfigError(message)
         if self._seen or (self._message.is_given and not self._message.is_ours):
-            _known.add(graph)
-        return graph not in _known
+            _warning_is_settled.add(graph)
+        return graph not in _warning_is_settled
 
 
 def _last_nodes(builder: Any) -> set[str]:
@@ -250,7 +250,7 @@ def _last_nodes(builder: Any) -> set[str]:
     return set(builder.nodes) - goes_on
 
 
-class _OtherMessage:
+class _ParentsMessage:
     """The answer of a parent that answers by a model of another node: the last message of its state."""
 
     def __init__(self) -> None:

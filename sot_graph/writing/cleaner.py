@@ -142,7 +142,7 @@ class TextCleaner:
         self._held = self._held.lstrip()
         while self._layers < _MOST_LAYERS:
             try:
-                end = _Start(self._held, final=final).echo_end(self._index, self._title, self._prefill)
+                end = _TextStart(self._held, final=final).echo_end(self._index, self._title, self._prefill)
             except _NeedsMoreError:
                 return False
             if not end:
@@ -157,7 +157,7 @@ class TextCleaner:
         return True
 
 
-class _Start:
+class _TextStart:
     """The beginning of a text, of which more may come unless it is final.
 
     Everything here that looks at the end of what is there so far, and could see something else with more of it,
@@ -170,9 +170,9 @@ class _Start:
 
     def echo_end(self, index: int, title: str, prefill: str) -> int:
         """Where an echo ends; 0: there is none."""
-        if prefill and self._has(0, prefill, exact=True):
+        if prefill and self._stands_at(0, prefill, exact=True):
             return len(prefill)
-        opening = self._run(_OPENING, 0)
+        opening = self._end_of_run(_OPENING, 0)
         if index and (end := self._label_end(opening, index, title)):
             return end
         number = _NUMBER.match(self.text, opening)
@@ -180,8 +180,8 @@ class _Start:
             self._must_go_on_after(number.end())
         elif _UNFINISHED_NUMBER.match(self.text, opening):
             self._must_go_on_after(len(self.text))
-        start = self._run(_OPENING, number.end()) if number else opening
-        if title and self._has(start, title) and (end := self._title_end(start, start + len(title))):
+        start = self._end_of_run(_OPENING, number.end()) if number else opening
+        if title and self._stands_at(start, title) and (end := self._title_end(start, start + len(title))):
             return end
         if index and number and int(number[1]) == index and (index > 1 or not self._begins_a_list(number.end())):
             return start
@@ -205,10 +205,10 @@ class _Start:
         self._must_go_on_after(number.end())
         if number[0].endswith("\n"):
             return number.end() if int(number[1]) == index else 0
-        start = self._run(_OPENING, number.end())
-        return self._title_end(start, start + len(title)) if title and self._has(start, title) else 0
+        start = self._end_of_run(_OPENING, number.end())
+        return self._title_end(start, start + len(title)) if title and self._stands_at(start, title) else 0
 
-    def _run(self, pattern: re.Pattern[str], position: int) -> int:
+    def _end_of_run(self, pattern: re.Pattern[str], position: int) -> int:
         """Where a run of characters ends that more of them may make longer."""
         match = pattern.match(self.text, position)
         end = match.end() if match else position
@@ -219,7 +219,7 @@ class _Start:
         if position >= len(self.text) and not self.final:
             raise _NeedsMoreError
 
-    def _has(self, position: int, wanted: str, *, exact: bool = False) -> bool:
+    def _stands_at(self, position: int, wanted: str, *, exact: bool = False) -> bool:
         """Whether this stands at a position, in capitals or not."""
         there = self.text[position : position + len(wanted)]
         expected = wanted[: len(there)]
@@ -251,7 +251,7 @@ class _Start:
 
     def _goes_on_in_a_sentence(self, position: int) -> bool:
         """Whether "**Title** and so on" follows, in small letters."""
-        following = self._run(_SPACES, position)
+        following = self._end_of_run(_SPACES, position)
         return self.text[following : following + 1].islower()
 
     def _marks_end(self, position: int, most: int) -> int:

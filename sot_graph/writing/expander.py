@@ -31,7 +31,7 @@ from sot_graph.types import SkeletonPoint, Source
 
 logger = logging.getLogger("sot_graph")
 
-LEAVES = "the expander returned a Command to another graph, which a point can't follow: it must return a text"
+LEFT_THE_GRAPH = "the expander returned a Command to another graph, which a point can't follow: it must return a text"
 
 
 class ExpanderInput(TypedDict):
@@ -108,10 +108,10 @@ def stream_expander(expander: Expander, given: ExpanderInput, config: RunnableCo
     """The pieces of an expander that `streams_text`."""
     if isinstance(expander, Runnable):
         return expander.astream(given, config)
-    return RunnableGenerator(_over(expander)).astream(given, config)
+    return RunnableGenerator(_as_stream(expander)).astream(given, config)
 
 
-def _over(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], AsyncIterator[Any]]:
+def _as_stream(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], AsyncIterator[Any]]:
     """A generator function of one input as LangChain's of a stream of inputs: it is traced, with its calls below."""
 
     async def pieces(inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -170,7 +170,7 @@ def read_output(output: Any) -> tuple[str, list[Source]]:
     if isinstance(output, AIMessage):
         return clean_text(str(output.text)), []
     if isinstance(output, Command):
-        raise ExpanderError(LEAVES)
+        raise ExpanderError(LEFT_THE_GRAPH)
     known = fields_of(output)
     for fields in (known, fields_of(known.get("structured_response"))):
         if isinstance(fields.get("text"), str):
@@ -178,7 +178,7 @@ def read_output(output: Any) -> tuple[str, list[Source]]:
     if isinstance(output, Mapping):
         messages = output.get("messages")
         if isinstance(messages, Sequence) and messages and isinstance(messages[-1], (AIMessage, ToolMessage)):
-            return _of_agent(messages)
+            return _read_agent_state(messages)
     message = (
         f"the expander returned {type(output).__name__} ({output!r:.60}); it must return a text, an AIMessage, "
         '{"text": ..., "sources": [...]}, or an agent\'s state with messages'
@@ -194,16 +194,16 @@ def _sources(given: Any) -> list[Source]:
         raise ExpanderError(message) from error
 
 
-def _of_agent(messages: Sequence[BaseMessage]) -> tuple[str, list[Source]]:
+def _read_agent_state(messages: Sequence[BaseMessage]) -> tuple[str, list[Source]]:
     """An agent's last word, and what its tools found: the artifacts of their messages, where these are sources."""
     found: list[Source] = []
     for message in messages:
         if isinstance(message, ToolMessage):
-            found += [source for source in _of_artifact(message.artifact) if source not in found]
+            found += [source for source in _artifact_sources(message.artifact) if source not in found]
     return clean_text(str(messages[-1].text)), found
 
 
-def _of_artifact(artifact: Any) -> list[Source]:
+def _artifact_sources(artifact: Any) -> list[Source]:
     """The sources among what a tool keeps for its own purposes, such as rows or pictures."""
     if isinstance(artifact, Mapping):
         named = artifact.get("sources")

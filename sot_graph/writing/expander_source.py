@@ -25,7 +25,7 @@ from sot_graph.prompts.messages import clean_text
 from sot_graph.run import PLACES, RETRIEVER
 from sot_graph.usage import empty_usage
 from sot_graph.writing.expander import (
-    LEAVES,
+    LEFT_THE_GRAPH,
     Expander,
     ExpanderError,
     ExpanderInput,
@@ -94,7 +94,7 @@ class ExpanderSource:
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
                 if not isinstance(error, GraphInterrupt):
-                    message = LEAVES
+                    message = LEFT_THE_GRAPH
                 raise ExpanderError(message) from error
             except ContainedError as error:
                 self._redactor.error(error)
@@ -116,7 +116,7 @@ class ExpanderSource:
             await self._isolated(self._read_stream(draft))
         else:
             output = await self._isolated(call_own_code(self._expander, self._given, self._config))
-            _take(read_output(output), draft, ThoughtFilter(unopened=True), is_whole=True)
+            _add_output(read_output(output), draft, ThoughtFilter(unopened=True), is_whole=True)
         draft.end()
 
     async def _isolated(self, call: Coroutine[Any, Any, T]) -> T:
@@ -134,13 +134,13 @@ class ExpanderSource:
                 if self._watcher.is_left:
                     return
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
-                    _take(read_output({"text": "", **piece}), draft, thoughts)
+                    _add_output(read_output({"text": "", **piece}), draft, thoughts)
                 elif self._takes_places and isinstance(piece, Mapping) and set(piece) == {"cost"}:
                     self._run.meter.add_usage({**empty_usage(), "cost": piece["cost"]})
                 elif isinstance(piece, (str, BaseMessage)):
                     draft.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))
                 else:
-                    _take(read_output(piece), draft, thoughts)
+                    _add_output(read_output(piece), draft, thoughts)
         draft.write(thoughts.finish())
 
     def _named(self, error: Exception) -> Exception:
@@ -151,7 +151,7 @@ class ExpanderSource:
         return ExpanderError(f"the expander raised {type(error).__name__}: {self._redactor.text(str(error))}")
 
 
-def _take(
+def _add_output(
     expanded: tuple[str, list[Source]], draft: TextDraft, thoughts: ThoughtFilter, *, is_whole: bool = False
 ) -> None:
     text, sources = expanded

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.provider_errors import explain
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 _TRIES_FOR_A_TEXT = 2
-_PIECES = 500
-"""A piece is at least the 500th part of what was sent before: 200,000 characters are 3,500 pieces at most."""
+_LEAST_SHARE = 1 / 500
+"""A piece is at least this part of what was sent before it: so 200,000 characters are 3,500 pieces at most."""
 _WHY_NOTHING = {
     "length": ": its tokens ran out before the first word (thinking takes some, too)",
     "filtered": ": the provider's filter withheld it",
@@ -86,18 +86,9 @@ class WrittenText:
     is_cached: bool = False
 
 
-class TextSource(Protocol):
-    """Writes a text into a draft."""
-
-    who: str
-    """For messages, such as `"the model"`."""
-
-    async def write(self, draft: TextDraft) -> None:
-        """Write the whole text.
-
-        Raises:
-            Exception: Trying again and going on are used up. The draft keeps what was sent.
-        """
+TextSource: TypeAlias = ModelSource | ExpanderSource
+"""Writes a text into a draft: `write` does, and `who` names it for messages. The draft keeps what was sent, also where
+`write` raises."""
 
 
 async def write_text(section: Section, run: RunContext) -> WrittenText:
@@ -264,7 +255,7 @@ class TextDraft:
             self.first_text_at = self._now()
         self._waiting.append(text)
         self._waiting_chars += len(text)
-        if self._waiting_chars * _PIECES < self._sent_chars:
+        if self._waiting_chars < self._sent_chars * _LEAST_SHARE:
             return
         if not self._sent_chars or not self._longest_delay:
             self.flush()

@@ -97,7 +97,7 @@ def test_points_are_given_out_once_over_several_replies_and_numbered_on():
     points.finish_reply(["B", "C", "D"])
     assert given == ["A", "B", "C"]
     assert [point["index"] for point in points.points] == [1, 2, 3]
-    assert points.is_over
+    assert points.has_too_many
 
 
 def test_a_reply_is_closed_at_its_first_title_too_many():
