@@ -88,14 +88,8 @@ async def write_directly(
     graph = run.graph
     config = run.child_config(run_name="write answer", stage="direct")
     call = ModelCall(graph.model, "direct", run, config, graph.prompts.direct_settings)
-    start = run.elapsed()
-    cited = _CitedAnswer(run, inquiry.material, send, opening)
-    draft = TextDraft(
-        TextCleaner,
-        cited.send,
-        longest_delay=run.options.stream_max_delay,
-        now=run.elapsed if run.stream else None,
-    )
+    answer = _DirectDraft(run, inquiry.material, send, opening)
+    draft = answer.draft
     messages = direct_messages(
         graph.prompts,
         question=inquiry.question,
@@ -121,11 +115,11 @@ async def write_directly(
     if nothing:
         message = f"There is no skeleton, and no direct answer either: {nothing}."
         raise SkeletonError(message)
-    return _finished(draft, cited, start, run, end)
+    return answer.finish(end)
 
 
-class _CitedAnswer:
-    """Sends a direct answer as it is written, with its citations numbered.
+class _DirectDraft:
+    """A direct answer while it is being written: its citations are numbered as they are sent.
 
     Args:
         run: The node's execution.
@@ -141,36 +135,41 @@ class _CitedAnswer:
         send: Callable[[str], None],
         opening: FramePart | None = None,
     ) -> None:
+        self._run = run
+        self._start = run.elapsed()
         self._numbering = numbering_of(run)
         self._opening = frame_text(run.graph.join, opening, self._numbering)
         self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
         self._send = send
-        self._head = sources_head(run.graph.join)
         self._text = ""
+        self.draft = TextDraft(
+            TextCleaner,
+            self._send_numbered,
+            longest_delay=run.options.stream_max_delay,
+            now=run.elapsed if run.stream else None,
+        )
 
-    def send(self, text: str) -> None:
+    def _send_numbered(self, text: str) -> None:
         """Send what can be read of it now."""
         ready = text if self._cited is None else self._cited.feed(text)
         self._text += ready
         if ready:
             self._send(ready)
 
-    def joined(self, end: str) -> JoinedAnswer:
+    def finish(self, end: str) -> DirectAnswer:
         """The whole answer, with what stands at its end."""
+        run, draft = self._run, self.draft
+        if draft.truncated and not run.graph.prompts.trim_to_sentence:
+            logger.warning(
+                "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
+                "SotPrompts.direct_settings)."
+            )
         rest = "" if self._cited is None else self._cited.finish()
         text = FRAME_SEPARATOR.join(filter(None, (self._opening, self._text + rest + end)))
-        text += self._numbering.listed(self._head)
-        return JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
-
-
-def _finished(draft: TextDraft, cited: _CitedAnswer, start: float, run: RunContext, end: str) -> DirectAnswer:
-    if draft.truncated and not run.graph.prompts.trim_to_sentence:
-        logger.warning(
-            "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
-            "SotPrompts.direct_settings)."
-        )
-    timing = run.timing(start, draft.first_text_at)
-    return DirectAnswer(cited.joined(end), timing, "length" if draft.truncated else "stop")
+        text += self._numbering.listed(sources_head(run.graph.join))
+        joined = JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
+        timing = run.timing(self._start, draft.first_text_at)
+        return DirectAnswer(joined, timing, "length" if draft.truncated else "stop")
 
 
 class AnswerInDraft:
@@ -187,15 +186,8 @@ class AnswerInDraft:
         self._run = run
         self._emit = emit or run.emit
         self._drafter: AnsweringDrafter | None = None
-        self._start = run.elapsed()
-        self._cited = _CitedAnswer(
+        self._answer = _DirectDraft(
             run, inquiry.material, lambda text: self._emit({"type": "sot.answer.delta", "text": text})
-        )
-        self._draft = TextDraft(
-            TextCleaner,
-            self._cited.send,
-            longest_delay=run.options.stream_max_delay,
-            now=run.elapsed if run.stream else None,
         )
         self.has_begun = False
         """Whether the route has been told."""
@@ -211,19 +203,19 @@ class AnswerInDraft:
         """The drafter has settled: its answer. `None`: there is a skeleton, or nothing."""
         if self._drafter is None or self._drafter.answer is None:
             return None
-        end = self._drafter.answer
-        self._draft.end(end.ending)
-        self._draft.flush()
-        if not self._draft.cleaner.text:  # marks alone, such as "???": an ordinary call answers
+        draft, end = self._answer.draft, self._drafter.answer
+        draft.end(end.ending)
+        draft.flush()
+        if not draft.cleaner.text:  # marks alone, such as "???": an ordinary call answers
             return None
-        return _finished(self._draft, self._cited, self._start, self._run, BREAKS_OFF if end.breaks_off else "")
+        return self._answer.finish(BREAKS_OFF if end.breaks_off else "")
 
     def _write(self, text: str) -> None:
         if not self.has_begun:
             self.has_begun = True
             self._run.trace.describe_node(stage="direct")
             announce_route("direct", ANSWERED, self._emit)
-        self._draft.write(text)
+        self._answer.draft.write(text)
 
 
 def drafted_answer_update(begun: Mapping[str, Any], written: DirectAnswer, usage: Usage, run: RunContext) -> Update:

@@ -157,16 +157,16 @@ class _Reading:
         """Whether other nodes may answer, too."""
         self._last_nodes = _last_nodes(builder) if self.is_of_parent else set()
         self._message = _ParentsMessage()
-        self._run = ""
+        self._answer_id = ""
         """The id of the answer that is read: a node that LangGraph tries again answers anew, at the same place."""
         self._shown: list[str] = []
-        self._source: tuple[str, ...] = ()
+        self._namespace: tuple[str, ...] = ()
         """The namespace of the graph that is read."""
         self._path = ""
         """The nodes that lead to it; empty at the root, and as long as none has spoken."""
         self._seen: set[str] = set()
         self._reader: AnswerReader | None = None
-        self._before = ""
+        self._separator = ""
         """What stands before the next text: of an answer that follows another."""
 
     def take(self, part: Any) -> str:
@@ -183,13 +183,13 @@ class _Reading:
         self._seen.add(path)
         if self._node is not None and self._node not in (path, *nodes):
             return ""
-        run = str(event.get("id", "")).rpartition(":")[0]
-        is_tried_again = namespace == self._source and run != self._run
+        answer_id = str(event.get("id", "")).rpartition(":")[0]
+        is_tried_again = namespace == self._namespace and answer_id != self._answer_id
         if self._reader is None or self._reader.finished or is_tried_again:
-            self._before = _BETWEEN_ANSWERS if self._shown else ""
-            self._reader, self._source, self._path, self._run = AnswerReader(), namespace, path, run
-        elif namespace != self._source:
-            if namespace[: len(self._source)] == self._source:
+            self._separator = _BETWEEN_ANSWERS if self._shown else ""
+            self._reader, self._namespace, self._path, self._answer_id = AnswerReader(), namespace, path, answer_id
+        elif namespace != self._namespace:
+            if namespace[: len(self._namespace)] == self._namespace:
                 return ""  # a part of the answer that is read, such as a point that has a graph of its own
             names = sorted({path, self._path})
             message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
@@ -202,7 +202,7 @@ class _Reading:
             raise SotConfigError(message)
         text = self._reader.feed(event)
         if text:
-            text, self._before = self._before + text, ""
+            text, self._separator = self._separator + text, ""
             self._shown.append(text)
         return text
 
