@@ -84,15 +84,11 @@ def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
         if point["index"] not in settled and all(other in settled for other in point["depends_on"])
     ]
     base = _payload_base(state) if todo else {}
-    return [
-        Send(
-            EXPAND_POINT,
-            {**base, "point": point, "needed": [settled[other] for other in point["depends_on"]]}
-            if point["depends_on"]
-            else {**base, "point": point},
-        )
-        for point in todo
-    ]
+    sends: list[Send] = []
+    for point in todo:
+        needs = {"needed": [settled[other] for other in point["depends_on"]]} if point["depends_on"] else {}
+        sends.append(Send(EXPAND_POINT, {**base, "point": point, **needs}))
+    return sends
 
 
 def _payload_base(state: SotState) -> dict[str, Any]:

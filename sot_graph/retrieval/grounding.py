@@ -135,21 +135,17 @@ class Grounds:
             ranked = await _ranked(f"{point['title']} {question}", documents, run)
             self._own = _fitting([each for each in ranked if each["number"] not in shared], room)
         if retriever_of(run) is not None:
-            await self._retrieve(question, point, room)
+            query, about = query_for(question, point), shown_point(point, run)
+            found, self.detail = await retrieve(query, run, about=about, stage="expansion")
+            if length_of_documents(found) > room:
+                found = as_passages(found, longest=room)
+            known = {identity(document) for document in self.documents}
+            found = [document for document in found if identity(document) not in known]
+            for number, document in enumerate(found, start=len(documents) + 1):
+                document["number"] = number
+            # What the retriever found for this very point goes before what a ranking thinks of the rest.
+            self._own = _fitting([*found, *self._own], room)
         self.own_text = show_documents(self._own)
-
-    async def _retrieve(self, question: str, point: SkeletonPoint, room: int) -> None:
-        run, most = self._run, len(self._material["documents"]) if self._material is not None else 0
-        query, about = query_for(question, point), shown_point(point, run)
-        found, self.detail = await retrieve(query, run, about=about, stage="expansion")
-        if length_of_documents(found) > room:
-            found = as_passages(found, longest=room)
-        known = {identity(document) for document in self.documents}
-        found = [document for document in found if identity(document) not in known]
-        for number, document in enumerate(found, start=most + 1):
-            document["number"] = number
-        # What the retriever found for this very point goes before what a ranking thinks of the rest.
-        self._own = _fitting([*found, *self._own], room)
 
 
 def _fitting(ranked: Iterable[SourceDocument], room: int) -> list[SourceDocument]:
