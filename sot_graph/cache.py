@@ -1,7 +1,7 @@
 """`ResultCache`: skeletons and points that are good, kept in a LangGraph cache.
 
-A `CachePolicy` on a node would store failures too, and its key knows nothing of models and prompts. So the nodes ask
-here, and store only what is good.
+A `CachePolicy` on a node would store failures too, and its key holds neither the model nor the prompts. So the nodes
+ask this class, and store only what is good.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _hash(text: str) -> str:
 
 
 class ResultCache:
-    """Good results by everything that they depend on. A cache that fails is a cache that is empty.
+    """Good results by everything that they depend on. A cache that fails counts as an empty one.
 
     Args:
         cache: LangGraph's; `None`: nothing is kept.

@@ -1,4 +1,8 @@
-"""The custom events that a run emits (`stream_mode="custom"`): typed, JSON all through."""
+"""The custom events that a run emits (`stream_mode="custom"`): typed, JSON all through.
+
+A new one gets a class here and a place in `SotEvent`. `RunContext.emit` sends it. docs/architecture.md ("Where do I
+change ...?") says what else reads events.
+"""
 
 from typing import Literal, NotRequired, TypeAlias
 

@@ -285,10 +285,10 @@ def create_sot_graph(
 
 
 class EmbeddedResult(dict[str, Any]):
-    """A result in a parent: as ever, but for its items: the new `messages`, and everything else under `sot`.
+    """A result as a parent's node returns it: only its items differ, the new `messages` and all else under `sot`.
 
-    LangGraph writes a node's items into the parent's keys of the same names, whosesoever they are. A function that
-    calls the graph, and what a checkpoint keeps of a task that did, read all keys: `result["answer"]`.
+    LangGraph writes a node's items into the parent's keys of the same names, also where the parent means something else
+    by them. A function that calls the graph reads any key, such as `result["answer"]`; so does a task's checkpoint.
 
     Args:
         result: The graph's result.

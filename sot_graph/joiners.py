@@ -1,4 +1,7 @@
-"""Joins, which make one answer of the expansions: three of them, and `PointwiseJoin` to make others that stream."""
+"""Joins, which make one answer of the expansions: three of them, and `PointwiseJoin` to make others that stream.
+
+A new join is a `PointwiseJoin` beside these three, or a function. docs/architecture.md says where its name has to go.
+"""
 
 from __future__ import annotations
 

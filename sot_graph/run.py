@@ -58,7 +58,7 @@ RETRIEVER = "sot_retriever"
 """In a config's `configurable`: the retriever of this run, in place of the graph's."""
 
 PLACES = "sot_places"
-"""In a config's `configurable`: what gives a place for a call, in the run that this one is a part of."""
+"""In a config's `configurable`: the `slot` of the run that this one writes a point of. Its calls take a place there."""
 
 _IDLE_SECONDS = 60.0
 """A run that no node has touched for so long is over: between two nodes lie milliseconds."""
@@ -118,22 +118,23 @@ class Invocation:
     """Whether this invocation read the question. A resumed run did that elsewhere, and its times come from several
     clocks."""
     tried: set[int] = field(default_factory=set)
-    """The points that this invocation has written, or failed to write."""
+    """The points that this invocation has tried to write."""
     basis: SectionBasis | None = None
     """What every text is written from, once it has been read from the state."""
     skeleton_call: tuple[object, list[BaseMessage]] | None = None
-    """`(inputs, messages)`: the messages that start every point's prompt, made once, and what they were made from."""
+    """`(made_from, messages)`: the messages that every point's prompt begins with, made once, after what they were made
+    from."""
     shared_turn: Any = None
     """All prompts of a run begin alike, up to this user message: each call sets the provider's cache mark at its end.
     `None`: caching is off, or the prompt is too short."""
     is_grounded: bool = False
-    """Whether the answer rests on documents, be it that none was found."""
+    """Whether the answer is to rest on documents, even if none was found."""
     shared_text: tuple[Material, str] | None = None
     """The documents that every prompt shows, as it shows them, made once."""
     index: tuple[int, TextIndex] | None = None
     """What ranks the run's documents, and how many these are."""
     retrievals: dict[str, asyncio.Task[tuple[list[SourceDocument], str]]] = field(default_factory=dict)
-    """What was begun for points before their nodes, by its query."""
+    """Those that were begun before their points' nodes, by the query."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
     live: LiveMessage | None = None
@@ -232,8 +233,8 @@ class RunContext:
         if self.invocation.opening is not None and not self.invocation.opening.admits(event):
             return
         if self.write is not _write_nothing:
-            what = event.get("index") or event.get("part") or "answer"
-            self.write(cast("SotEvent", {**event, "id": f"{self.answer_id}:{what}"}))
+            subject = event.get("index") or event.get("part") or "answer"
+            self.write(cast("SotEvent", {**event, "id": f"{self.answer_id}:{subject}"}))
         if self.invocation.live is not None:
             self.invocation.live.hear(event)
 
@@ -299,14 +300,14 @@ class RunContext:
         limit = self.options.max_concurrency
         if limit is not None and self.invocation.gate is None:
             self.invocation.gate = CallGate(limit)
-        above = self.config.get("configurable", {}).get(PLACES)
-        is_unbounded = self.invocation.gate is None and self.limiter is None and above is None
-        return _UNBOUNDED if is_unbounded else self._places(above)
+        outer_slot = self.config.get("configurable", {}).get(PLACES)
+        is_unbounded = self.invocation.gate is None and self.limiter is None and outer_slot is None
+        return _UNBOUNDED if is_unbounded else self._places(outer_slot)
 
     @asynccontextmanager
-    async def _places(self, above: Callable[[], AbstractAsyncContextManager[None]] | None) -> AsyncIterator[None]:
+    async def _places(self, outer_slot: Callable[[], AbstractAsyncContextManager[None]] | None) -> AsyncIterator[None]:
         # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-        async with self.invocation.gate or nullcontext(), self.limiter or nullcontext(), (above or nullcontext)():
+        async with self.invocation.gate or nullcontext(), self.limiter or nullcontext(), (outer_slot or nullcontext)():
             yield
 
 

@@ -33,8 +33,8 @@ _GOES_ON = (
 _calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_isolated_calls", default=())
 """The isolated calls that the running code is in. They nest, since an expander may run another graph, and the tasks
 that are started inside inherit them."""
-_cancelled_once: WeakSet[AsyncGenerator[Any]] = WeakSet()
-"""The generators that `cancelled_once` has made."""
+_read_apart: WeakSet[AsyncGenerator[Any]] = WeakSet()
+"""The generators that `cancelled_once` has returned: each reads another one in a task of its own."""
 _MOST_READY = 1000
 """Pieces that are there already are read over before a generator ends; of one that never waits, so many."""
 _TURNS = 8
@@ -110,35 +110,36 @@ def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
 
     A web server cancels a request's tasks again at every turn of the event loop until they have ended (anyio's cancel
     scopes do). LangGraph cleans up after the first cancellation, and the second one ends the cleaning: its nodes, and
-    the model calls in them, go on. What is read so already, as a graph of `create_sot_graph`, comes back as it is.
+    the model calls in them, go on. Parts that are read in this way already come back as they are: those of a graph of
+    `create_sot_graph` are.
     """
-    if parts in _cancelled_once:
+    if parts in _read_apart:
         return parts
-    made = _read_in_own_task(parts)
-    _cancelled_once.add(made)
-    return made
+    reader = _read_in_own_task(parts)
+    _read_apart.add(reader)
+    return reader
 
 
 async def _read_in_own_task(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
-    wanted: asyncio.Queue[None] = asyncio.Queue()
-    given: asyncio.Queue[tuple[T, None] | tuple[None, BaseException]] = asyncio.Queue()
+    requests: asyncio.Queue[None] = asyncio.Queue()
+    outcomes: asyncio.Queue[tuple[T, None] | tuple[None, BaseException]] = asyncio.Queue()
 
     async def read() -> None:
         async with aclosing(parts):
             try:
                 while True:
-                    await wanted.get()
-                    given.put_nowait((await anext(parts), None))
+                    await requests.get()
+                    outcomes.put_nowait((await anext(parts), None))
             except BaseException as error:
-                given.put_nowait((None, error))
+                outcomes.put_nowait((None, error))
                 if not isinstance(error, Exception):
                     raise
 
     reading = asyncio.create_task(read())
     try:
         while True:
-            wanted.put_nowait(None)
-            part, error = await given.get()
+            requests.put_nowait(None)
+            part, error = await outcomes.get()
             if isinstance(error, StopAsyncIteration):
                 return
             if error is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def announce_route(
     route: RouteName, reason: str, emit: Callable[[SotEvent], None], confidence: float | None = None
 ) -> None:
-    """How the question is answered."""
+    """Tell how the question is answered."""
     emit({"type": "sot.route", "route": route, "reason": reason, "confidence": confidence})
 
 
@@ -29,7 +29,7 @@ def announce_skeleton(
     frame: Frame | None = None,
     grown: bool = False,
 ) -> None:
-    """The skeleton is settled, and these of its points, and of what stands around them, need not be written."""
+    """Tell that the skeleton is settled, and which texts of it are there already: of points, and around them."""
     heads, separator = heads_and_separator(run.graph.join, points)
     settled = {"type": "sot.skeleton", "points": points, "heads": heads, "separator": separator, "grown": grown}
     given = [*kept, *(frame or {}).values()]
@@ -40,7 +40,7 @@ def announce_skeleton(
 
 
 def announce_point(point: SkeletonPoint, run: RunContext) -> None:
-    """The next point of a skeleton that is still being written."""
+    """Tell the next point of a skeleton that is still being written."""
     heads, separator = heads_and_separator(run.graph.join, [point])
     head = heads[0] if heads else None
     grown = {"type": "sot.skeleton.delta", "point": point, "head": head, "separator": separator}
@@ -48,7 +48,7 @@ def announce_point(point: SkeletonPoint, run: RunContext) -> None:
 
 
 def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext) -> None:
-    """Texts that are there at once: given, or written by an earlier process."""
+    """Tell texts that are there at once: given, or written by an earlier process."""
     for name in run.frame_parts:
         if part := frame.get(name):
             run.emit({"type": "sot.frame.delta", "part": name, "text": part["text"]})
@@ -59,7 +59,7 @@ def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext
 
 
 def announce_point_end(expansion: Expansion, run: RunContext) -> None:
-    """A point is done."""
+    """Tell that a point is done."""
     join, is_ok = run.graph.join, expansion["status"] == "ok"
     ended = {
         "type": "sot.point.end",
@@ -72,7 +72,7 @@ def announce_point_end(expansion: Expansion, run: RunContext) -> None:
 
 
 def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) -> None:
-    """A text around the points is done."""
+    """Tell that a text around the points is done."""
     tail = frame_tail(run.graph.join, part)
     ended = {"type": "sot.frame.end", "part": name, "status": part["status"], "tail": tail}
     run.emit(cast("FrameEndEvent", {**ended, **marks_of(part)}))

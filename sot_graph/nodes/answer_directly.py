@@ -41,7 +41,7 @@ logger = logging.getLogger("sot_graph")
 async def answer_directly(state: SotState, run: RunContext) -> Update:
     """Answer in one ordinary call. At the deadline, what has been streamed is the answer, marked as cut.
 
-    An opening that was told already, for points that couldn't be had, is its beginning.
+    Where an opening was sent before it turned out that there is no skeleton, the answer goes on after it.
     """
     run.trace.describe_node(stage="direct")
     written = await write_directly(

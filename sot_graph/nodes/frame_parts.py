@@ -43,7 +43,7 @@ _LATE = "nothing of it was there when the first point could be read"
 
 
 async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunContext) -> Update:
-    """Write one of them; what a `Send` carries says from what."""
+    """Write the opening, the introduction or the conclusion, from what the `Send` carries or the state holds."""
     run.trace.describe_node(name=f"write_{name}", stage="frame", sot_frame_part=name)
     basis = section_basis(payload, run)
     if name == "opening":
@@ -63,9 +63,10 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
 
 
 def _concluded(payload: Mapping[str, Any], basis: SectionBasis, run: RunContext) -> list[Expansion]:
-    """The points' texts, which cite as they do in the answer.
+    """The points' texts as the conclusion's prompt shows them, with the citations that they have in the answer.
 
-    Where the answer rests on documents, they cite nothing: the prompt has the documents under other numbers.
+    Where the answer rests on documents, they are shown without citations: the prompt has the documents under other
+    numbers.
     """
     expansions = payload.get("expansions")
     if expansions is None and (read := state_reader(run.config)) is not None:
@@ -95,7 +96,7 @@ async def _write(
     grounds: Grounds,
     written: WrittenText | None = None,
 ) -> Update:
-    """Write it; or, with `written`, tell what has become of it."""
+    """Write a part; or, where `written` says already what has become of it, only tell that."""
     start = run.elapsed()
     prompts = run.graph.prompts
     if written is not None:

@@ -28,7 +28,7 @@ logger = logging.getLogger("sot_graph")
 
 
 async def join(state: SotState, run: RunContext) -> Update:
-    """Put the points together, in the skeleton's order. While something is still to be written, nothing."""
+    """Put the points together, in the skeleton's order. Returns nothing while something is still to be written."""
     start = run.elapsed()
     expansions, frame = current_expansions(state), state.get("frame", {})
     if len(expansions) < len(state["skeleton"]):

@@ -26,7 +26,7 @@ class NestedGraph:
     """
 
     takes_places = True
-    """Its calls wait for places themselves: one that the point held meanwhile could be the last."""
+    """Its calls wait for places of the run themselves. The point holds none meanwhile: that could be the last one."""
 
     def __init__(self, graph: PregelProtocol[Any, Any, Any, Any]) -> None:
         self._graph = graph

@@ -24,16 +24,16 @@ _DIGITS = 3
 _BINS = 10
 _LARGEST_LOGIT = 30.0
 
-Features = Mapping[str, float]
+FeatureValues = Mapping[str, float]
 
 
-def features_of(questions: Sequence[str]) -> list[Features]:
+def features_of(questions: Sequence[str]) -> list[FeatureValues]:
     """The features of each question."""
     vocabulary = english()
     return [extract(question, vocabulary).values for question in questions]
 
 
-def probability_of(features: Features, weights: Mapping[str, float]) -> float:
+def probability_of(features: FeatureValues, weights: Mapping[str, float]) -> float:
     """How likely a question wants a skeleton."""
     # fsum: the same to the last bit whatever the order, so the same on every Python.
     logit = math.fsum([weights.get(BIAS, 0.0), *(value * weights.get(name, 0.0) for name, value in features.items())])
@@ -41,7 +41,7 @@ def probability_of(features: Features, weights: Mapping[str, float]) -> float:
 
 
 def fit_weights(
-    features: Sequence[Features], labels: Sequence[bool], begins_with: Mapping[str, float] | None = None
+    features: Sequence[FeatureValues], labels: Sequence[bool], begins_with: Mapping[str, float] | None = None
 ) -> dict[str, float]:
     """The weights that tell these questions apart.
 
@@ -129,10 +129,10 @@ def _auc(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
 
 def cross_validate(
     questions: Sequence[str], labels: Sequence[bool], begins_with: Mapping[str, float] | None = None
-) -> list[Features]:
+) -> list[FeatureValues]:
     """Weights for each question, in their order, that were learned without it and a fifth of the others."""
     features = features_of(questions)
-    judges: list[Features] = [{}] * len(labels)
+    judges: list[FeatureValues] = [{}] * len(labels)
     for fold in range(FOLDS):
         kept = [at for at in range(len(labels)) if at % FOLDS != fold]
         weights = fit_weights([features[at] for at in kept], [labels[at] for at in kept], begins_with)

@@ -108,7 +108,7 @@ class Drafter:
         inquiry: What the run is to answer.
         revision: The skeleton that this one replaces, and what was wrong with it.
         on_point: Gets each point as soon as its title is whole; it stays. `None`: only the whole skeleton counts.
-        on_glimpse: Gets each point as soon as its title is whole, though only the whole skeleton counts: it may go.
+        on_glimpse: Gets each point as soon as its title is whole. Only the whole skeleton counts: it may leave it out.
         known: Points that were given out before, by a process that is gone.
     """
 

@@ -1,7 +1,7 @@
 """`SharedPrompt`: what the prompts of the skeleton and of every point begin with, to the letter.
 
-A provider's cache serves it to the points, which costs a tenth, if nothing else stands before it: a schema, or a tool,
-would. Where the provider wants to be told how far that part goes, it is marked in every call.
+A provider's cache serves it to the points for a tenth of its price, as long as nothing else stands before it, as a
+schema or a tool would. Where the provider wants to be told how far that part goes, it is marked in every call.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sot_graph.types import Source
 
 
-_OF_A_TEXT = {f"sot.{section}.{what}" for section in ("point", "frame") for what in ("start", "delta", "end")}
+_TEXT_EVENTS = {f"sot.{section}.{what}" for section in ("point", "frame") for what in ("start", "delta", "end")}
 
 
 def is_sot_event(data: Any) -> bool:
@@ -127,7 +127,7 @@ class AnswerReader:
         else:
             if kind in ("sot.skeleton", "sot.skeleton.delta"):
                 self._settle(event)
-            elif kind in _OF_A_TEXT:
+            elif kind in _TEXT_EVENTS:
                 self._add(event)
                 # Most events are of points whose turn hasn't come.
                 if event.get("index", self._current) != self._current:

@@ -51,7 +51,7 @@ text. It returns a text, an `AIMessage`, `{"text": ..., "sources": [...]}`, or a
 
 
 def check_expander(expander: object) -> None:
-    """Found out when the graph is made, not at every point.
+    """Check an expander when the graph is made, rather than at every point.
 
     Raises:
         SotConfigError: It can't be called with one argument, or is a chat model.

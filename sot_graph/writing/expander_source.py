@@ -67,10 +67,11 @@ class ExpanderSource:
         self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
         self._run = call.run
         self._redactor = call.redactor
-        # What goes on below the expander keeps its words: it may depend on them. Its traces are discreet already.
+        # An error below the expander is only rid of keys, since the expander's code may read its words. Tracers hide
+        # those by themselves.
         self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], Redactor(call.model.secrets).error)
-        # A graph in it keeps no state of its own, since a point is resumed as a whole. With the parent's checkpointer
-        # an agent would need an asynchronous one in a synchronous run, too.
+        # A graph in the expander keeps no state of its own, since a point is resumed as a whole. With the parent's
+        # checkpointer, an agent in a synchronous run would need an asynchronous checkpointer.
         callbacks = with_first(call.config.get("callbacks"), self._watcher)
         self._config: Any = {**without_checkpointer(call.config), "callbacks": callbacks}
         self._takes_places = getattr(expander, "takes_places", False)

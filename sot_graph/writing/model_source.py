@@ -1,4 +1,7 @@
-"""`ModelSource`: a model writes a text, streamed or whole, continued where it breaks off."""
+"""`ModelSource`: a model writes a text, streamed or whole, continued where it breaks off.
+
+It repeats texts. A single call that a provider refuses, such as with 429 or 529, is repeated by `llm/call.py`.
+"""
 
 from __future__ import annotations
 
