@@ -171,7 +171,7 @@ def join_answer(
             raise SotConfigError(message)
     conclusion = frame_text(join, frame.get("conclusion"), numbering)
     text = FRAME_SEPARATOR.join(text for text in (opening, introduction, points, conclusion) if text)
-    if head is not None:
+    if head is not None and numbering.sources:
         text += numbering.listed(head)
     return JoinedAnswer(text, numbering.sources, numbering.unsupported)
 

@@ -57,7 +57,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     else:
         given = read_question(state, run.options, run.answer_id)
         material = await find_material(given.documents, given.question, run)
-        if brings_skeleton(state):
+        if given.has_skeleton:
             return given_skeleton_update(state, given, run, material)
         start, begun, history, route_reason = 0.0, reset_update(given, run, material), given.history, None
     inquiry = inquiry_of(begun, history, run)
@@ -90,15 +90,8 @@ async def _draft_whole(
     answer = None if answering is None else answering.finish()
     if answering is not None and answer is None and not answering.has_begun:
         announce_route("skeleton" if draft.points else "direct", reason, run.emit)
-    update = {
-        **skeleton_update(draft, reason, run, route_reason),
-        "expansions": [],
-        "timings": {"skeleton": run.timing(start)},
-    }
-    if not draft.points:
-        opened = await finish_opening(run)
-        update |= {"frame": opened["frame"], "timings": update["timings"] | opened["timings"]}
-    return {**update, "usage": run.meter.usage}, answer
+    update = await settled_update(draft, reason, run, route_reason=route_reason, start=start)
+    return {**update, "expansions": [], "usage": run.meter.usage}, answer
 
 
 async def settle_skeleton(
@@ -153,11 +146,6 @@ def reset_update(given: QuestionInput, run: RunContext, material: Material | Non
     }
 
 
-def brings_skeleton(state: SotState) -> bool:
-    """Whether the caller gave a skeleton, or the texts of one: forms and states have empty defaults."""
-    return bool(state.get("given_skeleton") or state.get("given_expansions"))
-
-
 def given_skeleton_update(state: SotState, given: QuestionInput, run: RunContext, material: Material | None) -> Update:
     """The first node's whole update where the caller brought a skeleton along."""
     points, expansions = read_given(state)
@@ -176,11 +164,20 @@ def given_skeleton_update(state: SotState, given: QuestionInput, run: RunContext
     }
 
 
-def skeleton_update(draft: Draft, reason: str, run: RunContext, route_reason: str | None) -> Update:
-    """The update of a drafted skeleton. Those who listen are told of it, unless it is reviewed first."""
+async def settled_update(
+    draft: Draft, reason: str, run: RunContext, *, route_reason: str | None, start: float
+) -> Update:
+    """The update of a drafted skeleton, or of an opening without one, which a direct answer goes on after.
+
+    Those who listen are told of the skeleton, unless it is reviewed first.
+    """
     if draft.points and not run.graph.options.review_skeleton:
         announce_skeleton(draft.points, [], run)
-    return draft.as_update(reason, route_reason)
+    update = {**draft.as_update(reason, route_reason), "timings": {"skeleton": run.timing(start)}}
+    if not draft.points:
+        opened = await finish_opening(run)
+        update |= {"frame": opened["frame"], "timings": update["timings"] | opened["timings"]}
+    return update
 
 
 async def _draft_again(state: SotState, run: RunContext) -> Update:

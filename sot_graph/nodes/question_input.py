@@ -52,6 +52,8 @@ class QuestionInput:
     """Whether the conversation ends with the question. Otherwise a human message of it goes before the answer."""
     documents: list[Any] | None
     """What the answer is to rest on: what was given, and what tools have found since the question was asked."""
+    has_skeleton: bool
+    """Whether the caller gave a skeleton, or the texts of one. Forms and states have empty defaults for both."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +109,13 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     found = [document for message in since for document in documents_found_by(message)]
     if found and (documents is None or isinstance(documents, (list, tuple))):
         documents = [*(documents or ()), *found]
-    return QuestionInput(question if question.strip() else _QUESTION_IS_ATTACHED, history, is_in_history, documents)
+    return QuestionInput(
+        question if question.strip() else _QUESTION_IS_ATTACHED,
+        history,
+        is_in_history,
+        documents,
+        has_skeleton=bool(state.get("given_skeleton") or state.get("given_expansions")),
+    )
 
 
 def _is_last_message(given: str | None, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:

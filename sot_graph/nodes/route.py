@@ -13,16 +13,14 @@ from sot_graph.nodes import DRAFT_SKELETON
 from sot_graph.nodes.announcements import announce_route
 from sot_graph.nodes.answer_directly import DirectAnswer, write_directly
 from sot_graph.nodes.draft_skeleton import (
-    brings_skeleton,
     check_review_is_possible,
     given_skeleton_update,
     reset_update,
     settle_skeleton,
-    skeleton_update,
+    settled_update,
     to_review,
 )
 from sot_graph.nodes.expand_point import after_no_skeleton, fan_out_points
-from sot_graph.nodes.frame_parts import finish_opening
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import QuestionInput, inquiry_of, read_question
 from sot_graph.retrieval.grounding import find_material
@@ -46,7 +44,7 @@ async def route(state: SotState, run: RunContext) -> Update:
     check_review_is_possible(run)
     given = read_question(state, run.options, run.answer_id)
     finding = asyncio.create_task(find_material(given.documents, given.question, run))
-    if brings_skeleton(state):
+    if given.has_skeleton:
         return given_skeleton_update(state, given, run, await finding)
     speculation = _Speculation(given, run, finding)
     timings: Timings = {}
@@ -116,13 +114,11 @@ class _Speculation:
         """The update of the skeleton, if it was begun."""
         if self._draft is None:
             return {}
-        settled, reason = await self._draft
-        timings["skeleton"] = self._run.timing(0.0)
-        update = skeleton_update(settled, reason, self._run, route_reason)
-        if not settled.points:
-            opened = await finish_opening(self._run)
-            update["frame"] = Overwrite(opened["frame"])
-            timings |= opened["timings"]
+        draft, reason = await self._draft
+        update = await settled_update(draft, reason, self._run, route_reason=route_reason, start=0.0)
+        timings |= update.pop("timings")
+        if "frame" in update:
+            update["frame"] = Overwrite(update["frame"])
         return {**update, "may_depend": self._run.options.dependent == "graph"}  # as it was asked for
 
     async def answer(self, begun: Update, timings: Timings) -> Update:

@@ -246,7 +246,11 @@ class PointSieve:
         self._place += 1
         raw, note = split_note(raw) if self._recalls else (raw, "")
         text, needs = split_needs(raw) if self._depends else (raw, [])
-        title = self.new_title(text, self._number(text))
+        # Asked for the rest of a list, a model counts from 1 again or goes on counting. If the text begins with the
+        # first of the two, that is taken for its number: "1" also fits "12.", which does no harm.
+        again = self._place - self._first
+        counts_again = text.lstrip(_MARKS_BEFORE_NUMBER).startswith(str(again))
+        title = self.new_title(text, again if counts_again else self._place)
         if title is None:
             return None
         index = len(self.points) + 1
@@ -265,15 +269,6 @@ class PointSieve:
         self._places[self._place] = index
         self.points.append(point)
         return point
-
-    def _number(self, text: str) -> int:
-        """The number that the model probably put before this title.
-
-        Asked for the rest of a list, it counts from 1 again or goes on counting. If the text begins with the first of
-        the two, that is taken: "1" also fits "12.", which does no harm.
-        """
-        begins = f"{self._place - self._first}"
-        return self._place - self._first if text.lstrip(_MARKS_BEFORE_NUMBER).startswith(begins) else self._place
 
     def new_title(self, raw: str, place: int | None = None) -> str | None:
         """The clean title; `None`: there is nothing in it, or nothing new."""

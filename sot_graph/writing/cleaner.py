@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 _OPENING = re.compile(r"(?:[\s#>*_\"“„‘«「'•-]|`{1,2}(?!`)){0,40}")
 """What may stand before an echo: marks of all kinds, but no code fence."""
@@ -157,6 +158,7 @@ class TextCleaner:
         return True
 
 
+@dataclass(slots=True)
 class _TextStart:
     """The beginning of a text, of which more may come unless it is final.
 
@@ -164,9 +166,8 @@ class _TextStart:
     raises `_NeedsMoreError`. So the pieces that a text comes in never change what is made of it.
     """
 
-    def __init__(self, text: str, *, final: bool) -> None:
-        self.text = text
-        self.final = final
+    text: str
+    final: bool
 
     def echo_end(self, index: int, title: str, prefill: str) -> int:
         """Where an echo ends; 0: there is none."""

@@ -5,7 +5,8 @@ It repeats texts. A single call that a provider refuses, such as with 429 or 529
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
 from sot_graph.llm.continuation import go_on
@@ -15,21 +16,17 @@ if TYPE_CHECKING:
     from sot_graph.writing.writer import TextDraft
 
 
+@dataclass(slots=True)
 class ModelSource:
-    """Has a model write a text.
+    """Has a model write a text."""
 
-    Args:
-        call: How to call the model.
-        messages: The prompt, or what makes it.
-    """
-
-    who = "the model"
-
-    def __init__(self, call: ModelCall, messages: Prompt) -> None:
-        self._call = call
-        self._messages = messages
-        self.is_silent = False
-        """Whether the last reply had not a character of text."""
+    call: ModelCall
+    """How to call the model."""
+    messages: Prompt
+    """The prompt, or what makes it."""
+    is_silent: bool = False
+    """Whether the last reply had not a character of text."""
+    who: ClassVar[str] = "the model"
 
     async def write(self, draft: TextDraft) -> None:
         """Write the text. A reply from which nothing was sent is asked for again; another is continued from its text.
@@ -38,19 +35,19 @@ class ModelSource:
             WithheldReplyError: A filter, or the model itself, ended it. What there is of it stays in the draft.
             Exception: Trying again and going on are used up.
         """
-        call, stream = self._call, self._call.run.stream
+        call, stream = self.call, self.call.run.stream
         restarts = 0
         while True:
             draft.restart()
             try:
                 reply = await call.ask(
-                    self._messages, on_text=draft.write if stream else None, on_attempt=draft.begin_attempt
+                    self.messages, on_text=draft.write if stream else None, on_attempt=draft.begin_attempt
                 )
                 text = "" if stream else reply.text
                 break
             except BrokenStreamError as error:
                 if draft.cleaner.text:
-                    text, reply = await go_on(call, self._messages, error.text, on_attempt=draft.begin_attempt)
+                    text, reply = await go_on(call, self.messages, error.text, on_attempt=draft.begin_attempt)
                     break
                 restarts += 1
                 if restarts > call.run.options.max_retries:
