@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sot_graph.concurrency.isolation import cancelled_once
 from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
@@ -18,18 +19,13 @@ if TYPE_CHECKING:
     from langgraph.pregel.protocol import PregelProtocol
 
 
+@dataclass(frozen=True, slots=True)
 class NestedGraph:
-    """An expander that has a graph answer each point.
+    """An expander that has a graph answer each point."""
 
-    Args:
-        graph: The nested graph.
-    """
-
-    takes_places = True
+    graph: PregelProtocol[Any, Any, Any, Any]
+    takes_places: ClassVar[bool] = True
     """Its calls wait for places of the run themselves. The point holds none meanwhile: that could be the last one."""
-
-    def __init__(self, graph: PregelProtocol[Any, Any, Any, Any]) -> None:
-        self._graph = graph
 
     async def __call__(self, given: ExpanderInput) -> AsyncIterator[Any]:
         """The text of a point, in reading order, and then what it cites.
@@ -38,7 +34,7 @@ class NestedGraph:
             ExpanderError: A point of the nested answer is missing: this one isn't whole.
         """
         reader, result, rest, has_text = AnswerReader(), {}, "", False
-        run: Any = self._graph.astream({"messages": given["messages"]}, stream_mode=["custom", "values"])
+        run: Any = self.graph.astream({"messages": given["messages"]}, stream_mode=["custom", "values"])
         async with aclosing(cancelled_once(run)) as parts:
             async for mode, part in parts:
                 if mode == "values":

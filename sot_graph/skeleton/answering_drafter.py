@@ -131,8 +131,8 @@ class AnsweringDrafter(Drafter):
             return await super()._read_reply(call, own_format, messages, prefill, on_text)
         self._shared.mark(DRAFT, self._shared.mode)
         form = SkeletonForm(self._fewest, self._most)
-        heard = {"on_glimpse" if self._early is None else "on_titles": on_text}
-        reading = self._reading = DraftReader(form, self._pass_on, **heard)
+        on_titles, on_glimpse = (None, on_text) if self._early is None else (on_text, None)
+        reading = self._reading = DraftReader(form, self._pass_on, on_titles, on_glimpse)
         is_streamed = self._run.stream or on_text is not None
         try:
             reply = await call.ask(messages, on_text=reading.feed if is_streamed else None)

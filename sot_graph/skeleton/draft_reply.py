@@ -106,51 +106,41 @@ def _is_all(raw: Sequence[str], text: str) -> bool:
     return around <= _AROUND and all(len(item) <= _LONGEST_TITLE for item in raw)
 
 
+@dataclass(slots=True)
 class DraftReader:
-    """Reads a reply piece by piece: holds it back as long as it may be a skeleton, and hands it on.
+    """Reads a reply piece by piece: holds it back as long as it may be a skeleton, and hands it on."""
 
-    Args:
-        form: Of the skeleton.
-        on_answer: Gets the text once it is an answer: what was held back, then each piece.
-        on_titles: Gets the text once it is a skeleton for certain, in the same way; `None`: only the whole one counts.
-        on_glimpse: Gets each piece as it comes, as long as it may be a skeleton.
-    """
-
-    def __init__(
-        self,
-        form: SkeletonForm,
-        on_answer: Callable[[str], None],
-        on_titles: Callable[[str], None] | None = None,
-        on_glimpse: Callable[[str], None] | None = None,
-    ) -> None:
-        self.is_answer = False
-        self._form = form
-        self._on_answer = on_answer
-        self._on_titles = on_titles
-        self._on_glimpse = on_glimpse
-        self._held = ""
-        self._is_skeleton = False
+    form: SkeletonForm
+    on_answer: Callable[[str], None]
+    """Gets the text once it is an answer: what was held back, then each piece."""
+    on_titles: Callable[[str], None] | None = None
+    """Gets the text once it is a skeleton for certain, in the same way; `None`: only the whole one counts."""
+    on_glimpse: Callable[[str], None] | None = None
+    """Gets each piece as it comes, as long as it may be a skeleton."""
+    is_answer: bool = False
+    _held: str = ""
+    _is_skeleton: bool = False
 
     def feed(self, piece: str) -> None:
         """Take the next piece."""
         if self.is_answer:
-            self._on_answer(piece)
+            self.on_answer(piece)
             return
         self._held += piece
         if self._is_skeleton:
             pass
-        elif not self._form.may_become(self._held):
+        elif not self.form.may_become(self._held):
             self._answer()
             return
-        elif "\n" in piece and self._on_titles is not None:
+        elif "\n" in piece and self.on_titles is not None:
             # The points of a skeleton that is not whole yet stay: as soon as there are enough for one, it is one.
             whole_lines = self._held.rpartition("\n")[0]
-            self._is_skeleton = len(self._form.titles_in(whole_lines) or ()) >= self._form.fewest
+            self._is_skeleton = len(self.form.titles_in(whole_lines) or ()) >= self.form.fewest
             piece = self._held
-        elif self._on_glimpse is not None:
-            self._on_glimpse(piece)
-        if self._is_skeleton and self._on_titles is not None:
-            self._on_titles(piece)
+        elif self.on_glimpse is not None:
+            self.on_glimpse(piece)
+        if self._is_skeleton and self.on_titles is not None:
+            self.on_titles(piece)
 
     def end(self, text: str, *, was_cut_off: bool) -> list[str]:
         """The reply is whole: the raw titles of a skeleton, few where it was cut off. Of an answer, none."""
@@ -158,7 +148,7 @@ class DraftReader:
             return []
         if self._is_skeleton:
             return parse_skeleton(text.rpartition("\n")[0] if was_cut_off else text)
-        titles = self._form.titles_in(text, was_cut_off=was_cut_off)
+        titles = self.form.titles_in(text, was_cut_off=was_cut_off)
         if titles is None and text.strip():
             self._held = text
             self._answer()
@@ -166,4 +156,4 @@ class DraftReader:
 
     def _answer(self) -> None:
         self.is_answer = True
-        self._on_answer(self._held)
+        self.on_answer(self._held)

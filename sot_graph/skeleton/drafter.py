@@ -135,9 +135,9 @@ class Drafter:
         self._new_sieve = partial(
             PointSieve, **self._cleaning, depends=inquiry.may_depend, recalls=self._shared.recalls
         )
-        self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, known)
+        self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, list(known))
         """The points that are given out early, where they are."""
-        self._glimpses = None if on_glimpse is None else EarlyPoints(self._new_sieve, self._most, on_glimpse, ())
+        self._glimpses = None if on_glimpse is None else EarlyPoints(self._new_sieve, self._most, on_glimpse, [])
         self._refused_mode: str | None = None
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
         proves that the schema was to blame."""

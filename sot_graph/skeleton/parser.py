@@ -155,6 +155,8 @@ def clean_title(raw: str, *, max_words: int | None = None, place: int | None = N
         title = _cut_to_words(title, max_words).rstrip(_TRAILING_MARKUP)
     if len(title) > MAX_TITLE_CHARS:
         title = title[: MAX_TITLE_CHARS - 1].rstrip(_TRAILING_MARKUP) + "…"
+    if has_names and not _DUNDER.search(title):  # the name was cut: its underscores are marks by now
+        title = title.replace("__", "")
     return title if _WORD.search(title) or any(ord(char) > 0x2FFF for char in title) else ""  # noqa: PLR2004
 
 

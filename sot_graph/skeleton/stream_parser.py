@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from pydantic_core import from_json
 
@@ -89,33 +90,24 @@ class EnoughError(Exception):
     """Ends a stream that goes on though nothing more of it is wanted."""
 
 
+@dataclass
 class EarlyPoints:
-    """Gives out a skeleton's points, each as soon as its title is whole. One reply or several may bring them.
+    """Gives out a skeleton's points, each as soon as its title is whole. One reply or several may bring them."""
 
-    Args:
-        new_sieve: Makes the sieve for a reply's titles, given the points that there are (`known`).
-        most: How many points there may be.
-        on_point: Gets each point.
-        known: Points that were given out before.
-    """
-
-    def __init__(
-        self,
-        new_sieve: Callable[..., PointSieve],
-        most: int,
-        on_point: Callable[[SkeletonPoint], None],
-        known: Sequence[SkeletonPoint],
-    ) -> None:
-        self.points = list(known)
-        self.has_too_many = False
-        """Whether there were more points than may be."""
-        self._new_sieve = new_sieve
-        self._most = most
-        self._on_point = on_point
+    new_sieve: Callable[..., PointSieve]
+    """Makes the sieve for a reply's titles, given the points that there are (`known`)."""
+    most: int
+    """How many points there may be."""
+    on_point: Callable[[SkeletonPoint], None]
+    """Gets each point."""
+    points: list[SkeletonPoint]
+    """Those that were given out."""
+    has_too_many: bool = False
+    """Whether there were more points than may be."""
 
     def begin_reply(self, prefill: str) -> None:
         """A reply begins after `prefill`. Its list goes on from the points that there are."""
-        self._sieve = self._new_sieve(known=self.points)
+        self._sieve = self.new_sieve(known=self.points)
         self._scanner = TitleScanner()
         self._titles: list[str] = []
         self._prefill = prefill
@@ -134,7 +126,7 @@ class EarlyPoints:
         self._titles += titles
         for title in titles:
             self._take(title)
-        is_full = len(self.points) == self._most
+        is_full = len(self.points) == self.most
         if self.has_too_many or (is_full and self._scanner.unread > _LONGEST_END) or self._repeats > _MOST_REPEATS:
             raise EnoughError
 
@@ -154,15 +146,15 @@ class EarlyPoints:
         if list(points[: len(self.points)]) != self.points:
             return False
         for point in points[len(self.points) :]:
-            self._on_point(point)
+            self.on_point(point)
         return True
 
     def _take(self, title: str) -> None:
-        if len(self.points) == self._most:
+        if len(self.points) == self.most:
             self.has_too_many = True
             return
         point = self._sieve.take(title)
         self._repeats = self._repeats + 1 if point is None else 0
         if point is not None:
             self.points.append(point)
-            self._on_point(point)
+            self.on_point(point)

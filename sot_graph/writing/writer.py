@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall
@@ -185,59 +185,54 @@ async def write_or_explain(source: TextSource, draft: TextDraft, call: ModelCall
     return f"{source.who} wrote nothing for it, twice{why}"
 
 
+@dataclass(slots=True)
 class TextDraft:
     """A text while it is being written: cleaned, and sent in pieces. What was sent of it is never taken back.
 
     The first piece is sent at once, later ones together when they come close on each other: each costs a queue entry
     and a wake-up of the reader, and at sixty tokens a second and ten points nobody can read them one by one. They grow
     with the text, so that those of a very long one can all wait for a reader who pauses.
-
-    Args:
-        make_cleaner: Makes a cleaner for each try that begins at the beginning.
-        send: Takes the pieces of the cleaned text. A text that isn't streamed is one piece.
-        longest_delay: Seconds that a piece may wait for the next; 0: none.
-        on_attempt: Called as each try begins, with 1, 2, ... over all calls for this text.
-        now: Tells the time at the first piece; `None` where nothing is streamed.
     """
 
-    def __init__(
-        self,
-        make_cleaner: Callable[[], TextCleaner],
-        send: Callable[[str], None],
-        *,
-        longest_delay: float,
-        on_attempt: Callable[[int], None] | None = None,
-        now: Callable[[], float] | None = None,
-    ) -> None:
-        self.sources: Sequence[Source] = ()
-        """What the text rests on."""
-        self.ending: Ending | None = None
-        """How the source's reply ended."""
-        self.truncated = False
-        """Whether the text ends where the model ran into a token limit."""
-        self.first_text_at: float | None = None
-        self.cleaner = make_cleaner()
-        """Holds the text as far as it has been cleaned, also that of a try that broke off."""
-        self._make_cleaner = make_cleaner
-        self._send = send
-        self._longest_delay = longest_delay
-        self._on_attempt = on_attempt
-        self._now = now
-        self._attempts = 0
-        self._waiting: list[str] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._waiting_chars = self._sent_chars = 0
+    make_cleaner: Callable[[], TextCleaner]
+    """Makes a cleaner for each try that begins at the beginning."""
+    send: Callable[[str], None]
+    """Takes the pieces of the cleaned text. A text that isn't streamed is one piece."""
+    _: KW_ONLY
+    longest_delay: float
+    """Seconds that a piece may wait for the next; 0: none."""
+    on_attempt: Callable[[int], None] | None = None
+    """Called as each try begins, with 1, 2, ... over all calls for this text."""
+    now: Callable[[], float] | None = None
+    """Tells the time at the first piece; `None` where nothing is streamed."""
+    sources: Sequence[Source] = ()
+    """What the text rests on."""
+    ending: Ending | None = None
+    """How the source's reply ended."""
+    truncated: bool = False
+    """Whether the text ends where the model ran into a token limit."""
+    first_text_at: float | None = None
+    cleaner: TextCleaner = field(init=False)
+    """Holds the text as far as it has been cleaned, also that of a try that broke off."""
+    _attempts: int = 0
+    _waiting: list[str] = field(default_factory=list)
+    _timer: asyncio.TimerHandle | None = None
+    _waiting_chars: int = 0
+    _sent_chars: int = 0
+
+    def __post_init__(self) -> None:
+        self.cleaner = self.make_cleaner()
 
     def restart(self) -> None:
         """A try begins at the beginning. Nothing was sent before."""
-        self.cleaner = self._make_cleaner()
+        self.cleaner = self.make_cleaner()
         self.sources = ()
 
     def begin_attempt(self) -> None:
         """A call begins, whatever its number within one try."""
         self._attempts += 1
-        if self._on_attempt is not None:
-            self._on_attempt(self._attempts)
+        if self.on_attempt is not None:
+            self.on_attempt(self._attempts)
 
     def write(self, piece: str) -> None:
         """The next piece, as it comes from the source."""
@@ -251,16 +246,16 @@ class TextDraft:
     def _add(self, text: str) -> None:
         if not text:
             return
-        if self._now is not None and self.first_text_at is None:
-            self.first_text_at = self._now()
+        if self.now is not None and self.first_text_at is None:
+            self.first_text_at = self.now()
         self._waiting.append(text)
         self._waiting_chars += len(text)
         if self._waiting_chars < self._sent_chars * _LEAST_SHARE:
             return
-        if not self._sent_chars or not self._longest_delay:
+        if not self._sent_chars or not self.longest_delay:
             self.flush()
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._longest_delay, self.flush)
+            self._timer = asyncio.get_running_loop().call_later(self.longest_delay, self.flush)
 
     def flush(self) -> None:
         """Send what waits."""
@@ -272,4 +267,4 @@ class TextDraft:
             self._waiting.clear()
             self._sent_chars += self._waiting_chars
             self._waiting_chars = 0
-            self._send(text)
+            self.send(text)

@@ -85,7 +85,7 @@ def test_a_reply_that_goes_on_without_a_title_is_for_the_whole_replys_reader(bef
 
 def collected(known=(), most=3):
     given = []
-    return EarlyPoints(PointSieve, most, lambda point: given.append(point["title"]), known), given
+    return EarlyPoints(PointSieve, most, lambda point: given.append(point["title"]), list(known)), given
 
 
 def test_points_are_given_out_once_over_several_replies_and_numbered_on():
