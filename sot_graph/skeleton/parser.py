@@ -6,6 +6,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
@@ -207,34 +208,27 @@ def split_note(raw: str) -> tuple[str, str]:
     return raw[: len(raw) - len(match[0])].rstrip(), note
 
 
+@dataclass(kw_only=True)
 class PointSieve:
     """Takes a model's raw titles in their order, and gives back the points that are clean and new.
 
     A model numbers points by their places in its own list. A point can only need points before it. Other needs (itself,
     a later point, a number that isn't there) are left out with a line in the log, so there can be no cycle.
-
-    Args:
-        max_words: As in `clean_title`.
-        drop_similar: Whether a title that says much the same as an earlier one is left out.
-        depends: Whether a title may say what it needs: `"Compare the two (needs 1, 2)"`.
-        recalls: Whether a title may say what it needs of the conversation: `"Light (recall: it faces north)"`.
-        known: Points that there are already.
     """
 
-    def __init__(
-        self,
-        *,
-        max_words: int | None = None,
-        drop_similar: bool = False,
-        depends: bool = False,
-        recalls: bool = False,
-        known: Sequence[SkeletonPoint] = (),
-    ) -> None:
+    max_words: int | None = None
+    """As in `clean_title`."""
+    drop_similar: bool = False
+    """Whether a title that says much the same as an earlier one is left out."""
+    depends: bool = False
+    """Whether a title may say what it needs: `"Compare the two (needs 1, 2)"`."""
+    recalls: bool = False
+    """Whether a title may say what it needs of the conversation: `"Light (recall: it faces north)"`."""
+    known: InitVar[Sequence[SkeletonPoint]] = ()
+    """Points that there are already."""
+
+    def __post_init__(self, known: Sequence[SkeletonPoint]) -> None:
         self.points = list(known)
-        self._max_words = max_words
-        self._drop_similar = drop_similar
-        self._depends = depends
-        self._recalls = recalls
         self._stems: list[frozenset[str]] = []
         self._keys: set[str] = set()
         self._places = {point["index"]: point["index"] for point in known}
@@ -246,8 +240,8 @@ class PointSieve:
     def take(self, raw: str) -> SkeletonPoint | None:
         """The point of the next raw title; `None`: there is nothing in it, or nothing new."""
         self._place += 1
-        raw, note = split_note(raw) if self._recalls else (raw, "")
-        text, needs = split_needs(raw) if self._depends else (raw, [])
+        raw, note = split_note(raw) if self.recalls else (raw, "")
+        text, needs = split_needs(raw) if self.depends else (raw, [])
         # Asked for the rest of a list, a model counts from 1 again or goes on counting. If the text begins with the
         # first of the two, that is taken for its number: "1" also fits "12.", which does no harm.
         again = self._place - self._first
@@ -274,13 +268,13 @@ class PointSieve:
 
     def new_title(self, raw: str, place: int | None = None) -> str | None:
         """The clean title; `None`: there is nothing in it, or nothing new."""
-        title = clean_title(raw, max_words=self._max_words, place=place)
+        title = clean_title(raw, max_words=self.max_words, place=place)
         folded = unicodedata.normalize("NFKC", title).casefold()
         words = _SILENT.sub(" ", folded).split()
         key = " ".join(words) or folded
         if not title or key in self._keys:
             return None
-        if self._drop_similar:
+        if self.drop_similar:
             stems = frozenset(map(_stem, words))
             if any(_similar(stems, one) for one in self._stems):
                 return None

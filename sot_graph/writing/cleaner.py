@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 _OPENING = re.compile(r"(?:[\s#>*_\"“„‘«「'•-]|`{1,2}(?!`)){0,40}")
 """What may stand before an echo: marks of all kinds, but no code fence."""
@@ -31,7 +31,7 @@ _SAYING = re.compile(r"[^\W_]|[\u2190-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]"
 _SHORT = 1_000
 """Characters up to which what is held back is looked at with each piece. More of it is when an eighth more has come:
 looking takes time in proportion to it."""
-_MOST_LAYERS = 4
+_MOST_ECHOES = 4
 """How many echoes are taken away at most, such as "1. Title" as a heading, then "Title:" again."""
 
 
@@ -39,6 +39,7 @@ class _NeedsMoreError(Exception):
     """More text is needed to tell whether this is an echo."""
 
 
+@dataclass(slots=True)
 class TextCleaner:
     """Takes a point's text piece by piece and gives back what is safe to show.
 
@@ -46,33 +47,30 @@ class TextCleaner:
     at the end white space, and on request a sentence that a token limit cut off. The pieces given back, joined, are the
     cleaned text, whatever the pieces were that came in.
 
-    Args:
-        index: The point's index.
-        title: Its title. With neither index nor title, nothing is taken away: the text isn't a point's.
-        prefill: The beginning that was put into the model's mouth; some servers repeat it.
-        opening: The words of the prefill that belong to the text: they are put before it.
-        trim_to_sentence: Whether `finish(cut_off=True)` cuts back to the last whole sentence.
+    With neither index nor title, nothing is taken away: the text isn't a point's.
     """
 
-    def __init__(
-        self, index: int = 0, title: str = "", *, prefill: str = "", opening: str = "", trim_to_sentence: bool = False
-    ) -> None:
-        self.says_something = False
-        """Whether there is a word in it, or a picture."""
-        self._index = index
-        self._title = title
-        self._prefill = prefill.strip()
-        self._opening = opening
-        self._trim = trim_to_sentence
-        self._given: list[str] = []
-        self._held = ""
-        self._new: list[str] = []
-        """What has come since `_held` was looked at."""
-        self._new_chars = 0
-        self._marks: list[str] = []
-        """What has come before the first word. Marks alone are no text: the point would be written again."""
-        self._at_start = True
-        self._layers = 0
+    index: int = 0
+    title: str = ""
+    _: KW_ONLY
+    prefill: str = ""
+    """The beginning that was put into the model's mouth; some servers repeat it."""
+    opening: str = ""
+    """The words of the prefill that belong to the text: they are put before it."""
+    trim_to_sentence: bool = False
+    """Whether `finish(cut_off=True)` cuts back to the last whole sentence."""
+    says_something: bool = False
+    """Whether there is a word in it, or a picture."""
+    _given: list[str] = field(default_factory=list)
+    _held: str = ""
+    _new: list[str] = field(default_factory=list)
+    """What has come since `_held` was looked at."""
+    _new_chars: int = 0
+    _marks: list[str] = field(default_factory=list)
+    """What has come before the first word. Marks alone are no text: the point would be written again."""
+    _at_start: bool = True
+    _echoes: int = 0
+    """How many have been taken away."""
 
     @property
     def text(self) -> str:
@@ -117,7 +115,7 @@ class TextCleaner:
         if self._at_start:
             self._settle_start(final=True)
         rest = self._held
-        if cut_off and self._trim:
+        if cut_off and self.trim_to_sentence:
             rest = self._whole_sentences(rest)
         self._held = ""
         rest = rest.rstrip() if self.text or _SAYING.search(rest) else ""
@@ -126,7 +124,7 @@ class TextCleaner:
         return rest
 
     def _safe_length(self) -> int:
-        if self._trim:
+        if self.trim_to_sentence:
             ends = [match.end() for match in _SENTENCE_END.finditer(self._held)]
             # A full stop at the very end may be inside "2.5": wait for what follows it.
             return next((end for end in reversed(ends) if end < len(self._held)), 0)
@@ -141,19 +139,19 @@ class TextCleaner:
     def _settle_start(self, *, final: bool) -> bool:
         """Take away what echoes at the start. False: it can't be told yet."""
         self._held = self._held.lstrip()
-        while self._layers < _MOST_LAYERS:
+        while self._echoes < _MOST_ECHOES:
             try:
-                end = _TextStart(self._held, final=final).echo_end(self._index, self._title, self._prefill)
+                end = _TextStart(self._held, final=final).echo_end(self.index, self.title, self.prefill.strip())
             except _NeedsMoreError:
                 return False
             if not end:
                 break
             self._held = self._held[end:].lstrip()
-            self._layers += 1
+            self._echoes += 1
         if not self._held and not final:
             return False
-        if self._opening and self._held:
-            self._held = f"{self._opening} {self._held}"
+        if self.opening and self._held:
+            self._held = f"{self.opening} {self._held}"
         self._at_start = False
         return True
 
