@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from sot_graph.retrieval.retriever import Retriever
     from sot_graph.routing.protocol import Router
     from sot_graph.streaming.live_message import LiveMessage
-    from sot_graph.types import ChatTurn, FramePartName, Material, SourceDocument, Stage, StageTiming
+    from sot_graph.types import ChatTurn, FramePartName, Material, SkeletonPoint, SourceDocument, Stage, StageTiming
     from sot_graph.writing.expander import Expander
 
 ANSWER_ID = "sot_answer_id"
@@ -256,6 +256,12 @@ class RunContext:
         return FRAME_PARTS[self.options.frame]
 
     @property
+    def retriever(self) -> Retriever | None:
+        """The run's retriever: the config's, else the graph's; `None`: there is none."""
+        own: Retriever | None = self.config.get("configurable", {}).get(RETRIEVER)
+        return self.graph.retriever if own is None else own
+
+    @property
     def has_checkpointer(self) -> bool:
         """Whether the run, or a parent of it, is kept. Only then can it stop and go on later."""
         return has_checkpointer(self.config)
@@ -270,6 +276,10 @@ class RunContext:
         """Hide an error's words, in place, where a trace hides content."""
         if not self.trace.shows_content:
             Redactor(hides_content=True).error(error)
+
+    def shown_point(self, point: SkeletonPoint) -> str:
+        """A point as traces and the log show it: `"3: Soil"`."""
+        return f"{point['index']}: {point['title']}" if self.trace.shows_content else str(point["index"])
 
     def described(self, error: BaseException) -> str:
         """What a caller's own code has raised, as the log and an answer may show it."""

@@ -20,7 +20,6 @@ from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of,
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import expansion_messages, expansion_opening, expansion_prefill
 from sot_graph.retrieval.grounding import Grounds
-from sot_graph.retrieval.retriever import shown_point
 from sot_graph.state import current_expansions, marks_of
 from sot_graph.types import Expansion
 from sot_graph.writing.cleaner import TextCleaner
@@ -108,7 +107,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     about: dict[str, Any] = {"sot_point_index": index}
     if run.trace.shows_content:
         about["sot_point_title"] = title
-    shown = shown_point(point, run)
+    shown = run.shown_point(point)
     run.trace.describe_node(name=f"expand {shown}", stage="expansion", **about)
     run.invocation.tried.add(index)
     start = run.elapsed()

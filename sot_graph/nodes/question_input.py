@@ -292,8 +292,7 @@ def _turn(message: BaseMessage) -> ChatTurn | None:
         content = _marked_blocks(message.content) or clean_text(_text(message))  # the application's own
         role = "system"
     else:
-        given = message.content
-        content = _as_data(given) if isinstance(given, str) else [_block_as_data(block) for block in given]
+        content = _as_data(message.content)
         role = "user"
     return ChatTurn(role=role, content=content) if content else None
 
@@ -315,15 +314,15 @@ def _marked_blocks(content: Any) -> Any:
     return [{**block, "text": clean_text(block["text"])} if "text" in block else block for block in blocks]
 
 
-def _as_data(text: str) -> str:
-    """Text that any provider takes, and in which our delimiters neither open nor close."""
-    return escape_delimiters(clean_text(text))
-
-
-def _block_as_data(block: Any) -> Any:
-    if isinstance(block, dict) and isinstance(block.get("text"), str):
-        return {**block, "text": _as_data(block["text"])}
-    return _as_data(block) if isinstance(block, str) else block
+def _as_data(content: Any) -> Any:
+    """Content that any provider takes, and in which our delimiters neither open nor close."""
+    if isinstance(content, str):
+        return escape_delimiters(clean_text(content))
+    if isinstance(content, list):
+        return [_as_data(block) for block in content]
+    if isinstance(content, dict) and isinstance(content.get("text"), str):
+        return {**content, "text": _as_data(content["text"])}
+    return content
 
 
 def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]]:

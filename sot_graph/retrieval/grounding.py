@@ -27,7 +27,7 @@ from sot_graph.retrieval.documents import (
     source_of,
 )
 from sot_graph.retrieval.ranking import TextIndex
-from sot_graph.retrieval.retriever import query_for, retrieve, retriever_of, shown_point
+from sot_graph.retrieval.retriever import query_for, retrieve
 from sot_graph.types import Material
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     Raises:
         SotConfigError: What was given is no list of documents.
     """
-    retriever = retriever_of(run)
+    retriever = run.retriever
     if given is None and retriever is None:
         return None
     run.invocation.is_grounded = True
@@ -134,8 +134,8 @@ class Grounds:
             shared = {document["number"] for document in self._shared}
             ranked = await _ranked(f"{point['title']} {question}", documents, run)
             self._own = _fitting([each for each in ranked if each["number"] not in shared], room)
-        if retriever_of(run) is not None:
-            query, about = query_for(question, point), shown_point(point, run)
+        if run.retriever is not None:
+            query, about = query_for(question, point), run.shown_point(point)
             found, self.detail = await retrieve(query, run, about=about, stage="expansion")
             if length_of_documents(found) > room:
                 found = as_passages(found, longest=room)

@@ -19,7 +19,6 @@ from sot_graph.concurrency.background_loop import create_run_task
 from sot_graph.concurrency.isolation import call_own_code, in_own_thread, run_isolated
 from sot_graph.errors import check_call
 from sot_graph.retrieval.documents import read_documents
-from sot_graph.run import RETRIEVER
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -41,22 +40,16 @@ def check_retriever(retriever: object) -> None:
         check_call("retriever", retriever, {"query": ""}, hint=", or a retriever of LangChain's")
 
 
-def retriever_of(run: RunContext) -> Retriever | None:
-    """The run's retriever; `None`: there is none."""
-    own: Retriever | None = run.config.get("configurable", {}).get(RETRIEVER)
-    return run.graph.retriever if own is None else own
-
-
 def retrieve_ahead(question: str, run: RunContext) -> Callable[[SkeletonPoint], None] | None:
     """What begins a point's retrieval, to be called when its title is there; `None`: there is nothing to begin.
 
     Not before a review, which nobody may come back from.
     """
-    if retriever_of(run) is None or run.graph.options.review_skeleton:
+    if run.retriever is None or run.graph.options.review_skeleton:
         return None
 
     def begin(point: SkeletonPoint) -> None:
-        query, about = query_for(question, point), shown_point(point, run)
+        query, about = query_for(question, point), run.shown_point(point)
         if query not in run.invocation.retrievals:
             task = create_run_task(_found(query, run, about=about, stage="expansion"))
             run.invocation.retrievals[query] = task
@@ -67,11 +60,6 @@ def retrieve_ahead(question: str, run: RunContext) -> Callable[[SkeletonPoint], 
 def query_for(question: str, point: SkeletonPoint) -> str:
     """What the retriever is asked for a point."""
     return f"{question} {point['title']}"
-
-
-def shown_point(point: SkeletonPoint, run: RunContext) -> str:
-    """A point as traces and the log show it."""
-    return f"{point['index']}: {point['title']}" if run.trace.shows_content else str(point["index"])
 
 
 async def retrieve(query: str, run: RunContext, *, about: str, stage: Stage) -> tuple[list[SourceDocument], str]:
@@ -103,7 +91,7 @@ async def retrieve(query: str, run: RunContext, *, about: str, stage: Stage) -> 
 
 
 async def _found(query: str, run: RunContext, *, about: str, stage: Stage) -> tuple[list[SourceDocument], str]:
-    retriever, limit = retriever_of(run), run.seconds_left(run.options.retrieval_timeout)
+    retriever, limit = run.retriever, run.seconds_left(run.options.retrieval_timeout)
     assert retriever is not None, "it is asked only where there is one"
     config = run.child_config(run_name=f"retrieve {about}", stage=stage)
     try:

@@ -19,7 +19,7 @@ _EMPTY_WORDS = frozenset(["the", "a", "and", "or", "of", "in", "is", "it", "not"
 """English words whose counterparts tell no language from another."""
 _SHORTEST_STEM = 3
 _LONGEST_FOLLOW_UP = 60
-_READ = 12
+_BEGINNING_WORDS = 12
 """Words at the beginning by which a language is told."""
 _PUNCTUATION = str.maketrans({"。": ".", "？": "?", "！": "!", "：": ":", "，": ",", "、": ",", "؟": "?", "।": "."})  # noqa: RUF001
 
@@ -83,7 +83,7 @@ def as_english(text: str, known: Collection[str]) -> str | None:
     text = text.casefold().translate(_PUNCTUATION)
     if re.search(f"[{_UNSPACED}]", text):
         return _without_spaces(text, terms)
-    words = [match[0] for match in islice(_WORD.finditer(text), _READ)]
+    words = [match[0] for match in islice(_WORD.finditer(text), _BEGINNING_WORDS)]
     beginning = [(word, terms.find(word)) for word in words]
     others = [english for word, english in beginning if english is not None and word not in known]
     if len(others) <= len([word for word, _ in beginning if word in known]) or set(others) <= _EMPTY_WORDS:

@@ -94,9 +94,12 @@ class AnswerReader:
         self._count: int | None = None
         """How many points there are, once that is known."""
         self._current = 1
+        """The index of the point that is being read."""
         self._separator = ""
         self._eager = True
+        """Whether a point's head may be given out before its text is there."""
         self._any_begun = False
+        """Whether a point's head has been given out."""
         self._part: str | None = None
         """The part of the answer that the last text was of."""
         self._given: list[str] = []
