@@ -107,7 +107,7 @@ def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
         return {plain_value(str(key)): plain_value(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain_value(each, keeps_others=keeps_others) for each in value]
-    if value is None or isinstance(value, (bool, int)) or (keeps_others and not isinstance(value, (float, str))):
+    if value is None or isinstance(value, (bool, int)) or (keeps_others and not isinstance(value, str)):
         return value
     if isinstance(value, float):
         return float(value) if isfinite(value) else str(value)
@@ -121,8 +121,11 @@ class PlainChannel(EphemeralValue[Any]):
     """
 
     def update(self, values: Sequence[Any]) -> bool:
-        """Take the value. What is of the wrong kind is refused later, by the node that reads it."""
-        return super().update([plain_value(value, keeps_others=True) for value in values])
+        """Take the value. What is neither a text nor a list is refused later as it is, by the node that reads it."""
+        plain = (str, list, tuple)
+        return super().update(
+            [plain_value(value, keeps_others=True) if isinstance(value, plain) else value for value in values]
+        )
 
 
 class SotInput(TypedDict, total=False):
