@@ -245,7 +245,7 @@ class Numbering:
         return _identity(source) in self._numbers
 
     def add_all(self, sources: Sequence[Source]) -> None:
-        """A text's sources come: they get numbers at once where all are listed."""
+        """Take note of a text's sources: where all are listed, they get their numbers at once."""
         if self._lists_all:
             for source in sources:
                 self.number_of(source)

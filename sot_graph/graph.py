@@ -162,7 +162,7 @@ def build_sot_graph(
 
 
 def _with_levels(graph: GraphParts) -> GraphParts:
-    """The same parts, where graphs write the points: one that is the expander, or the level below (`depth`)."""
+    """The same parts, with the graph that writes the points, if any: the `expander`, or one for the level below."""
     expander, options = graph.expander, graph.options
     if expander is None and options.depth > 1:
         join = graph.join if isinstance(graph.join, PointwiseJoin) else join_markdown
@@ -320,10 +320,10 @@ class EmbeddedResult(dict[str, Any]):
 
 
 class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
-    """A compiled graph that is a good guest in a parent, and that closes its calls when a synchronous caller leaves."""
+    """A compiled graph that, as a node, writes only its own keys; its calls end when a synchronous caller leaves."""
 
     def __deepcopy__(self, _memo: object) -> Self:
-        """A copy that runs: LangGraph's own deep copies don't, for they copy what marks a missing value, too."""
+        """A copy that runs. A deep copy wouldn't: LangGraph knows its mark of a missing value by identity."""
         return self.copy()
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -337,7 +337,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         return _for_parent(result, config) if _is_node(config, kwargs) else result
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
-        """As LangGraph's, and as its `invoke`, which reads this."""
+        """As LangGraph's, whose `invoke` reads this."""
         check_input(input)
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
@@ -350,7 +350,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
         parts = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
-        if not _is_embedded(config):  # a parent's task is cancelled once
+        if not _is_embedded(config):  # as a node, it is cancelled by LangGraph, which does that once
             return cancelled_once(parts)
         return _aeach_for_parent(parts, config) if _is_node(config, kwargs) else parts
 
@@ -402,7 +402,7 @@ async def _aeach_for_parent(parts: AsyncGenerator[Any], config: RunnableConfig |
 
 
 def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """A context that the caller hands to this very graph is its own, also in a parent's node."""
+    """A context that is passed to this graph's own `invoke` is meant for it, also in a parent's node."""
     context = settings.get("context")
     if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
         return settings
@@ -411,7 +411,7 @@ def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -
 
 
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
-    """Say which lengths the prompts have no place for: those of the small profile tell lengths by their examples."""
+    """Warn of lengths that the prompts have no placeholder for. Those of the small profile show lengths by examples."""
     is_list = (prompts.skeleton_format or options.skeleton_format) == "list"
     places = {
         "title_length": "skeleton_list" if is_list else "skeleton",

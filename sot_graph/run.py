@@ -52,7 +52,7 @@ ANSWER_ID = "sot_answer_id"
 """In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as their own."""
 
 QUESTION_ID = "sot-question-"
-"""How the id begins of a question's message that goes before its answer."""
+"""The beginning of the id of a question's message, where the graph writes that message before its answer."""
 
 RETRIEVER = "sot_retriever"
 """In a config's `configurable`: the retriever of this run, in place of the graph's."""
@@ -61,7 +61,7 @@ PLACES = "sot_places"
 """In a config's `configurable`: the `slot` of the run that this one writes a point of. Its calls take a place there."""
 
 _IDLE_SECONDS = 60.0
-"""A run that no node has touched for so long is over: between two nodes lie milliseconds."""
+"""A run that no node has touched for so long counts as over: only milliseconds lie between two nodes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +77,7 @@ class GraphParts:
     limiter: CallLimiter | None = None
     router: Router | None = None
     draft_decides: bool = False
-    """Whether the call that drafts may answer instead (`DraftRouter`); then there is no router that is asked."""
+    """Whether the call that drafts may answer instead (`DraftRouter`). `router` is `None` then."""
     expander: Expander | None = None
     retriever: Retriever | None = None
     ranker: Ranker | None = None
@@ -132,15 +132,15 @@ class Invocation:
     shared_text: tuple[Material, str] | None = None
     """The documents that every prompt shows, as it shows them, made once."""
     index: tuple[int, TextIndex] | None = None
-    """What ranks the run's documents, and how many these are."""
+    """`(how many, index)`: the index that ranks the run's documents, after how many it was made from."""
     retrievals: dict[str, asyncio.Task[tuple[list[SourceDocument], str]]] = field(default_factory=dict)
     """Those that were begun before their points' nodes, by the query."""
     is_described: bool = False
     """Whether the trace has been told what kind of run it is."""
     live: LiveMessage | None = None
-    """The answer's message, as those hear it who listen to the run's messages."""
+    """The answer's message, for those who listen to the run's messages."""
     opening: Opening | None = None
-    """What is read first, while it is being written: begun in one node, taken over by another."""
+    """The opening, while it is being written: one node begins it, another takes it over."""
     logged: set[str] = field(default_factory=set)
     """The warnings that need to be logged once a run only."""
 
@@ -243,7 +243,7 @@ class RunContext:
         return time.monotonic() - self.invocation.started
 
     def timing(self, start: float, first_text_at: float | None = None) -> StageTiming:
-        """Of what began at `start`, and ends now."""
+        """The timing of what began at `start` and ends now."""
         timing: StageTiming = {"start": start}
         if first_text_at is not None:
             timing["first_token"] = first_text_at
@@ -263,12 +263,12 @@ class RunContext:
 
     @property
     def has_checkpointer(self) -> bool:
-        """Whether the run, or a parent of it, is kept. Only then can it stop and go on later."""
+        """Whether a checkpointer keeps the run, or a parent of it. Only then can it stop and go on later."""
         return has_checkpointer(self.config)
 
     @property
     def cache_key(self) -> str:
-        """What a provider is to take for one conversation: the thread, where there is one, else the run."""
+        """A key for the calls that a provider's cache is to serve together: those of a thread, or else of a run."""
         thread = self.config.get("configurable", {}).get("thread_id")
         return self.key if thread is None else hashlib.sha256(str(thread).encode()).hexdigest()[:32]
 

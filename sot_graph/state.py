@@ -62,7 +62,7 @@ def current_expansions(state: Mapping[str, Any]) -> list[Expansion]:
 
 
 def marks_of(section: Mapping[str, Any]) -> SectionMarks:
-    """Those keys of a text, or of its last event, that are there only where there is something to say."""
+    """`truncated` and `sources` of a text, or of its last event, where there is something to say."""
     marks: SectionMarks = {}
     if section.get("truncated"):
         marks["truncated"] = True

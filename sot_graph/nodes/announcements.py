@@ -79,7 +79,7 @@ def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) ->
 
 
 def _layout(run: RunContext, *, cites: bool = False) -> dict[str, Any]:
-    """What a reader must know of the whole answer."""
+    """What an `AnswerReader` must know of the whole answer."""
     layout: dict[str, Any] = {
         "eager": run.options.on_point_failure != "skip",
         "introduction": "introduction" in run.frame_parts,
@@ -93,7 +93,7 @@ def _layout(run: RunContext, *, cites: bool = False) -> dict[str, Any]:
 
 
 def citing(run: RunContext, *, frame_cites: bool = True) -> dict[str, Any]:
-    """What a reader must know to number citations."""
+    """What an `AnswerReader` must know to number citations."""
     return {
         "cites": True,
         "frame_cites": frame_cites,

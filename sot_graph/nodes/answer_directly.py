@@ -200,7 +200,7 @@ class AnswerInDraft:
         return self._drafter
 
     def finish(self) -> DirectAnswer | None:
-        """The drafter has settled: its answer. `None`: there is a skeleton, or nothing."""
+        """The answer, once the drafter has settled. `None`: there is a skeleton, or nothing."""
         if self._drafter is None or self._drafter.answer is None:
             return None
         draft, end = self._answer.draft, self._drafter.answer

@@ -76,7 +76,7 @@ def fan_out_rest(state: SotState) -> list[Send] | str:
 
 
 def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
-    """For each point that isn't settled yet, but everything that it needs is."""
+    """A `Send` for each point that isn't settled, while all points that it needs are."""
     todo = [
         point
         for point in state["skeleton"]
@@ -91,7 +91,7 @@ def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
 
 
 def _payload_base(state: SotState) -> dict[str, Any]:
-    """What every `Send` carries."""
+    """What every `Send` carries: little, or all that its text is written from."""
     base: dict[str, Any] = {"run_key": state["run_key"], "schema_version": state["schema_version"]}
     if state.get("sends_all"):
         base |= {**{key: state.get(key) for key in BASIS_KEYS}, "history": history_of(state)}
@@ -157,7 +157,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
 
 
 def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
-    """What becomes of a point that needs one that isn't there: nothing is asked for it."""
+    """The outcome of a point that needs one which isn't `ok`: no model is asked for it."""
     for other in payload.get("needed", ()):
         if other["status"] != "ok":
             why = "was not finished in time" if other["status"] == "timed_out" else "could not be written"

@@ -81,7 +81,7 @@ def _concluded(payload: Mapping[str, Any], basis: SectionBasis, run: RunContext)
 
 
 def _given_up(concluded: list[Expansion] | None, run: RunContext) -> WrittenText | None:
-    """What becomes of a conclusion without texts, or without time: nothing is asked for it."""
+    """The outcome of a conclusion that has no texts to conclude, or no time left: no model is asked for it."""
     if concluded is None:
         return None
     if run.seconds_left(None) == 0:
@@ -111,7 +111,7 @@ async def _write(
             messages=messages,
             # Models like to put the part's name before its text.
             make_cleaner=lambda: TextCleaner(title=name.capitalize(), trim_to_sentence=prompts.trim_to_sentence),
-            # An opening is told before the skeleton, which says so of other texts.
+            # An opening begins before the `sot.skeleton` event, which says how the other texts cite.
             start_event=lambda attempt: grounds.announced(
                 {
                     "type": "sot.frame.start",
@@ -141,7 +141,7 @@ def begin_opening(inquiry: Inquiry, run: RunContext, *, is_decided: bool = True)
 
 
 async def finish_opening(run: RunContext) -> Update:
-    """What an opening gives that no points will follow: a direct answer goes on after it."""
+    """What the opening gives the state, where no points follow: a direct answer goes on after it."""
     opening = run.invocation.opening
     update = None if opening is None else await opening.finished()
     if update is None:

@@ -69,7 +69,7 @@ class GraphNode(Runnable[Any, Update]):
                 raise SotConfigError(message)
             key = input.get("run_key")
         graph = self.graph
-        # LangGraph's config is whole. Completing it would copy it, which takes 2 kB a point.
+        # A config of LangGraph's is complete: `ensure_config` would only copy it, which takes 2 kB a point.
         config = ensure_config() if config is None else config
         with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
             if key is not None and input.get("wanted_frame", run.options.frame) != run.options.frame:
@@ -96,7 +96,7 @@ class GraphNode(Runnable[Any, Update]):
 
 
 class GraphEdge(Runnable[Any, Any]):
-    """A conditional edge without I/O: the same function in both worlds, without a thread between them.
+    """A conditional edge without I/O. Asynchronously, LangGraph would run a plain function in a thread.
 
     Args:
         function: Takes the state.

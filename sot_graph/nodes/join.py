@@ -40,7 +40,7 @@ async def join(state: SotState, run: RunContext) -> Update:
     except ExpansionError as error:
         failed = {expansion["index"] for expansion in expansions if expansion["status"] != "ok"}
         if not run.invocation.begun_here and (again := failed - run.invocation.tried):
-            # Whoever resumes a run wants the points tried again that failed before.
+            # Whoever resumes a run wants those points tried again that failed in it before.
             return {"expansions": Overwrite([each for each in expansions if each["index"] not in again])}
         describe_result(state, run, has_answer=False)
         error.usage = state["usage"]
@@ -142,6 +142,6 @@ def finish_run(
     }
     known = {key: state[key] for key in ("route", "route_reason", "skeleton", "expansions") if key in state}
     total = merge_timings(state.get("timings"), update["timings"])
-    # Without the question among the messages: who hides inputs may well show outputs.
+    # Without the question's message: a trace that hides inputs may show outputs.
     describe_result({**update, **known, "messages": [message], "usage": usage, "timings": total}, run)
     return update

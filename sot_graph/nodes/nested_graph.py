@@ -47,7 +47,7 @@ class NestedGraph:
                         has_text = True
                         yield text
         sources = result["sources"]
-        if not (has_text and sources):  # what comes last of a streamed answer is its list: the whole answer has one
+        if not (has_text and sources):  # the last piece is its list of sources, and the outer answer lists them itself
             yield rest
         if sources:
             yield {"sources": sources}

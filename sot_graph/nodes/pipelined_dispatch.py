@@ -109,14 +109,14 @@ class _Pipeline:
         self._drafting: asyncio.Task[tuple[Draft, str]] | None = None
         self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
         self._writing: list[asyncio.Task[Update]] = []
-        """A task a point."""
+        """One task for each point."""
         self._writing_frame: list[asyncio.Task[Update]] = []
-        """A task a part of what stands before the points."""
+        """One task for each text that stands before the points."""
         self._context = copy_context()
         self._answer = AnswerInDraft(inquiry, run, lambda event: self._context.run(run.emit, event))
 
     async def draft(self) -> _Step:
-        """Begin each point when its title is there; the last step, when there are no more."""
+        """Begin each point when its title is there. Returns the last step, which has the whole skeleton."""
         draft_decides = self._run.graph.draft_decides
         while "point" in (step := await self._next_step()):
             point = step["point"]
@@ -161,7 +161,7 @@ class _Pipeline:
     async def _step(self, _index: int) -> _Step:
         """Draft up to the next point. On a resume LangGraph returns the stored points without calling this."""
         if self._drafting is None:
-            if not self._points:  # where the draft decides, it is heard once it is known that there are points
+            if not self._points:  # if the draft decides, the opening waits to be sent until there are points
                 is_decided = not self._run.graph.draft_decides
                 self._context.run(begin_opening, self._inquiry, self._run, is_decided=is_decided)
             drafter = self._answer.drafter(on_point=self._titled.put_nowait, known=self._points)
@@ -242,7 +242,7 @@ class _Pipeline:
         return asyncio.create_task(follow())
 
     def _write(self, event: SotEvent) -> None:
-        """As the node does: a task's own events would come from one namespace deeper."""
+        """Write an event as the node does: a task's own would come from one namespace deeper."""
         self._context.run(self._run.write, event)
 
     def _start(self, name: str, work: _Coroutine, argument: Any) -> Awaitable[Any]:

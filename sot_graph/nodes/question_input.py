@@ -123,7 +123,7 @@ def _is_last_message(given: str | None, messages: Sequence[BaseMessage], last: i
     if given is None:
         return True
     if any(_answers(each, answer_id) for each in messages[last + 1 :]):
-        return False  # what has been answered is asked anew
+        return False  # a question that has its answer is asked anew
     # A parent may have kept the question of an earlier turn, while a newer human message waits for its answer.
     said = [clean_text(_text(each)) for each in messages[: last + 1] if isinstance(each, HumanMessage)]
     return not given.strip() or clean_text(given) in said
@@ -134,7 +134,7 @@ def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
 
     It isn't kept beside the messages that it is made of, for it would double each checkpoint.
     """
-    own = {state["answer_id"], state["question_id"]}  # there where points of a run are written again
+    own = {state["answer_id"], state["question_id"]}  # they are among the messages where points are written again
     messages = [_in_class_of_role(message) for message in state.get("messages") or () if message.id not in own]
     return _turns_before(messages, None if state["question_id"] else last_human(messages))
 
@@ -245,7 +245,7 @@ def _answers(message: BaseMessage, answer_id: str) -> bool:
 
 
 def _in_class_of_role(message: BaseMessage) -> BaseMessage:
-    """A message as one of its role's class: LangChain also has one class for messages of any role."""
+    """A `ChatMessage`, which may have any role, as a message of its role's own class; others as they are."""
     kind = _CLASS_OF_ROLE.get(message.role) if isinstance(message, ChatMessage) else None
     return message if kind is None else kind(message.content, id=message.id)
 

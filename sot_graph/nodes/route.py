@@ -122,7 +122,7 @@ class _Speculation:
         return {**update, "may_depend": self._run.options.dependent == "graph"}  # as it was asked for
 
     async def answer(self, begun: Update, timings: Timings) -> Update:
-        """That of the direct answer, if it was begun: what was held back of it goes out, and the rest as it comes."""
+        """The update of the direct answer, if it was begun. Sends what was held back, and the rest as it comes."""
         if self._direct is None:
             return {}
         held, self._held = self._held or [], None

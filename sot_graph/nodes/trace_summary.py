@@ -1,4 +1,4 @@
-"""What the runs of the nodes, and that of their graph, say of themselves in a trace."""
+"""What the nodes' runs, and the graph's run, tell in a trace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _version = cache(version)
 
 
 def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
-    """What the run of the graph can be filtered by from its beginning on: also a run that fails has it.
+    """Tell the trace what the graph's run can be filtered by. It is told first, so that a run that fails has it, too.
 
     A run that goes on gets its question, too: LangGraph records what it was resumed with.
     """
@@ -34,7 +34,7 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
         read = state_reader(run.config)
         holder = state if "question_text" in state or read is None else read(["question_text"])
         inputs = {"question": holder["question_text"]}
-    # The same for the same settings, to compare runs by.
+    # Runs are compared by their settings: the same settings have the same fingerprint.
     settings = f"{run.graph.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
     run.trace.describe_graph(
         {"sot_version": _version("sot-graph"), "sot_fingerprint": sha256(settings).hexdigest()[:12]},
@@ -108,6 +108,6 @@ def _inputs(keys: Sequence[str], state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _section(update: Mapping[str, Any]) -> dict[str, Any]:
-    """What was written, of a node that writes one section; nothing, of an opening that was dropped."""
+    """The text of a node that writes one section; nothing where an opening was dropped."""
     sections: list[Any] = [*update.get("expansions", ()), *update.get("frame", {}).values()]
     return {key: section[key] for section in sections for key in ("text", "status", "error") if section[key]}

@@ -322,7 +322,7 @@ def _add_human(messages: list[BaseMessage], content: Any) -> None:
 
 @lru_cache(maxsize=4)
 def _skeleton_message(text: str) -> AIMessage:
-    """The same for all points of a run, like the messages before it."""
+    """The skeleton as the model's own message, made once for all points of a run."""
     return AIMessage(escape_delimiters(text))
 
 

@@ -25,7 +25,7 @@ _PROSE = re.compile(r"(?:\S+\s+){3,}\S*[.!?][\"')\]]*\s+\S|\S{6,}[。！？]\s*\
 _LEADS_IN = re.compile(r".*[:：]\W*$|\W*\w+(?:\s+\w+){0,2}[^\w,;]*$|#|```|\W*$")  # noqa: RUF001
 """A line before the titles: with a colon, of three words at most, a heading, a fence."""
 _FENCE = re.compile(r"```(?!$|json|j|te?x?t?$|text|ma?r?k?d?o?w?n?$|markdown|md|plain)", re.IGNORECASE)
-"""Of code in a language, which no skeleton is."""
+"""The fence of code in some language: a skeleton has none."""
 _MARKUP = r"[\s#>*_`~(\[]*"
 _NUMBER = re.compile(rf"{_MARKUP}(?:(?:point|step)\s+)?(\d+)\s*[.)\]:]\s", re.IGNORECASE)
 _JSON = ("{", "[")
@@ -59,7 +59,7 @@ class SkeletonForm:
             if not (has_items or _may_lead_in(line, is_whole=place < len(whole))):
                 return False
             around += len(line)
-        # Each title that is still to come may make up for so much.
+        # The numbers and marks of the titles that are still to come are allowed for.
         return around <= _AROUND + self.most * _NUMBERING
 
     def titles_in(self, text: str, *, was_cut_off: bool = False) -> list[str] | None:
@@ -95,7 +95,7 @@ def _may_lead_in(line: str, *, is_whole: bool) -> bool:
 
 
 def _may_be_json(text: str) -> bool:
-    """Whether JSON that begins so may be a skeleton's: it can be read only when it is whole."""
+    """Whether JSON that begins so may be a skeleton's. It is read once it is whole."""
     start = re.sub(r"\s+", "", text[:_LONGEST_LEAD_IN])
     return any(start.startswith(known) or known.startswith(start) for known in _JSON_STARTS)
 

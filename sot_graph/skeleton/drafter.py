@@ -136,7 +136,7 @@ class Drafter:
             PointSieve, **self._cleaning, depends=inquiry.may_depend, recalls=self._shared.recalls
         )
         self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, list(known))
-        """The points that are given out early, where they are."""
+        """Gives points out early; `None`: only the whole skeleton counts."""
         self._glimpses = None if on_glimpse is None else EarlyPoints(self._new_sieve, self._most, on_glimpse, [])
         self._refused_mode: str | None = None
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
@@ -149,7 +149,7 @@ class Drafter:
 
     @property
     def formats(self) -> list[str]:
-        """In which the skeleton is asked for, one after the other."""
+        """The formats in which the skeleton is asked for, one after the other."""
         own_format, model = self._run.graph.prompts.skeleton_format, self._run.graph.skeleton_model
         formats: list[str] = [own_format] if own_format else ["structured", "list"]
         if self._run.options.skeleton_format == "list":
@@ -272,7 +272,7 @@ class Drafter:
                 messages = longer_list_messages(messages, parsed.text, usable=len(points), fewest=self._fewest)
 
     async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> ParsedReply:
-        """One call, and what was read from its reply. Points that are given out early are given out."""
+        """One call, and what was read from its reply. Gives points out, where they are given out early."""
         early, prompts, options = self._early, self._run.graph.prompts, self._run.options
         prefill = prompts.skeleton_prefill.format() if isinstance(messages[-1], AIMessage) else ""
         on_text = None
@@ -284,7 +284,7 @@ class Drafter:
             on_text = self._glimpses.glimpse
         try:
             parsed = await self._read_reply(call, skeleton_format, messages, prefill, on_text)
-        except BrokenStreamError as error:  # only a stream that was given out
+        except BrokenStreamError as error:  # only where the reply was read while it came
             if isinstance(error.__cause__, EnoughError):
                 return ParsedReply([])
             reason = f"the reply broke off ({explain(error.__cause__ or error)})"
@@ -350,7 +350,7 @@ class Drafter:
         return json.dumps({"points": titles}) if self._usable(titles) >= self._fewest else None
 
     def _parse_invalid(self, error: InvalidOutputError) -> ParsedReply:
-        """What can be had of replies that aren't the JSON that was asked for: some models write a fine list."""
+        """What can be read from replies that aren't the JSON that was asked for: some models write a fine list."""
         lists = [(parse_skeleton(text), text) for text in error.replies]
         for titles, text in reversed(lists):
             if self._usable(titles) >= self._fewest:
@@ -358,7 +358,7 @@ class Drafter:
         titles, last = lists[-1] if lists else ([], "")
         # Not every provider says that a reply was cut off. Its last title may be half of one.
         if error.was_cut_off or (last.lstrip()[:1] in ("{", "[") and last.rstrip()[-1:] not in ("}", "]")):
-            # The whole titles count where there are as many as there may be: such a reply might never end.
+            # As many whole titles as there may be points are enough: asked again, it might be as long.
             titles = TitleScanner().feed(last)
             if self._early is None and self._usable(titles) >= self._most:
                 return ParsedReply(titles, last)
@@ -396,7 +396,7 @@ class Drafter:
         *,
         reason: str = "",
     ) -> Draft:
-        """Make a draft of points, few enough. Where something is missing or wrong with it, `reason` says so."""
+        """Make a draft of as many of the points as there may be. `reason`: what is wrong with it, if anything."""
         self._is_whole = not reason
         if self._refused_mode is not None:
             self._run.graph.skeleton_model.refused_modes.add(self._refused_mode)

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 MOST_ITEMS = 2000
-"""Twice what `max_points` may be: a reply that never ends must not cost more than it can give."""
+"""Items that are read of a reply, twice what `max_points` may be: one that never ends must not cost more."""
 _MOST_JSON_STARTS = 64
 """Brackets of a text that are tried as the beginning of its JSON."""
 _TITLE_KEYS = ("title", "point", "name", "heading", "description", "text")
@@ -52,7 +52,7 @@ def _titles_in(text: str) -> list[str] | None:
 
 
 def _listed(value: Any) -> Any:
-    """A value, but as a list what is one with numbers for keys."""
+    """A mapping with numbers for keys as the list that it stands for; any other value as it is."""
     is_numbered = isinstance(value, dict) and value and all(key.isdecimal() for key in value)
     return list(value.values()) if is_numbered else value
 

@@ -45,7 +45,7 @@ _LEADING_NUMBER = re.compile(rf"^\s*{_MARK}\s*", re.IGNORECASE)
 _MARKS_BEFORE_NUMBER = " \t#>*_`~(["
 _DIGITS = re.compile(r"\d+")
 _LEADING_MARKUP = re.compile(r"(?:[\s#>*_`~•‣◦·]|[-+–—](?=\s|$))+")
-"""A sign before a word or a number is none: "-5 °C"."""
+"""A dash right before a word or a number is a part of it: "-5 °C"."""
 _DUNDER = re.compile(r"__[a-z][a-z0-9_]*__")
 """Python's own names, which are no bold words."""
 _TRAILING_MARKUP = " \t*_`~:：.;,、。，；"
@@ -368,7 +368,7 @@ def _set_needs(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
 
 
 def _index_by_number(given: Sequence[Any]) -> dict[int, int]:
-    """From the numbers that `depends_on` speaks of to the points' own."""
+    """The points' own indices, by the numbers that `depends_on` names them by."""
     named = [item.get("index") if isinstance(item, Mapping) else None for item in given]
     if all(type(index) is int for index in named) and len(set(named)) == len(named):
         return {index: place for place, index in enumerate(named, start=1)}  # type: ignore[misc]

@@ -52,7 +52,7 @@ class SharedPrompt:
         self._made: dict[str, list[BaseMessage]] = {}
 
     def messages(self, skeleton_format: str) -> list[BaseMessage]:
-        """As they ask for a skeleton in this format."""
+        """The messages that ask for a skeleton in this format."""
         if skeleton_format not in self._made:
             self._made[skeleton_format] = skeleton_call_messages(
                 self._run, self._inquiry, skeleton_format, recalls=self.recalls
@@ -78,7 +78,7 @@ class SharedPrompt:
         self._run.invocation.shared_turn = turn
 
     def _is_kept(self, skeleton_format: str) -> bool:
-        """Whether a provider's cache keeps them for the points, by which they are read again."""
+        """Whether a provider's cache keeps these messages for the points' calls, which begin with them."""
         graph = self._run.graph
         if graph.model is not graph.skeleton_model or graph.expander is not None:
             return False

@@ -41,7 +41,7 @@ class TitleScanner:
         self.unread = 0
         """Characters that have come since the last title."""
         self._text = ""
-        """Of JSON all that has come, of lines the one that isn't whole yet."""
+        """Of a reply in JSON all that has come, of one in lines the last one, which isn't whole yet."""
         self._is_json: bool | None = None
         self._titles = 0
         self._outermost: int | None = None

@@ -101,7 +101,7 @@ class AnswerReader:
         self._any_begun = False
         """Whether a point's head has been given out."""
         self._part: str | None = None
-        """The part of the answer that the last text was of."""
+        """The part of the answer to which the text belongs that was given out last."""
         self._given: list[str] = []
         self._numbering: Numbering | None = None
         self._frame_cites = False

@@ -167,7 +167,7 @@ class _Reading:
         self._seen: set[str] = set()
         self._reader: AnswerReader | None = None
         self._separator = ""
-        """What stands before the next text: of an answer that follows another."""
+        """What goes before the next text, where an answer follows another."""
 
     def take(self, part: Any) -> str:
         namespace, mode, event = part
@@ -251,7 +251,7 @@ def _last_nodes(builder: Any) -> set[str]:
 
 
 class _ParentsMessage:
-    """The answer of a parent that answers by a model of another node: the last message of its state."""
+    """The answer of a parent where another node answers: the last message of its state."""
 
     def __init__(self) -> None:
         self._before: list[Any] | None = None

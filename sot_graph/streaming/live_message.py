@@ -129,7 +129,7 @@ class LiveMessage:
                 self._say_text(text)
 
     def remind(self, config: RunnableConfig) -> None:
-        """A superstep begins. Pages that show the state have lost sight of this message: say nothing, once."""
+        """A superstep begins. Pages that show the state have dropped the message: an empty piece brings it back."""
         step = config.get("metadata", {}).get("langgraph_step")
         with self._lock:
             if step == self._step:
@@ -156,7 +156,7 @@ class LiveMessage:
             self._tell("on_llm_end", LLMResult(generations=[[ChatGeneration(message=message)]]))
 
     def fail(self, error: BaseException) -> None:
-        """The run fails: what was said is all."""
+        """The run fails: no more of the answer follows."""
         with self._lock:
             if self._has_begun:
                 self._tell("on_llm_error", error)
@@ -194,7 +194,7 @@ class LiveMessage:
         self._tell_later(lambda: getattr(self._run_later, what)(*args, **kwargs))
 
     def _tell_later(self, tell: Callable[[], Awaitable[Any]]) -> None:
-        """Have those told whose methods are coroutines: one thing after the other, on the loop where they listen."""
+        """Tell those whose methods are coroutines: one thing after the other, on the loop where they listen."""
         if not self._later.handlers:
             return
 

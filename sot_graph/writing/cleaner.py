@@ -27,7 +27,7 @@ _SPACES = re.compile(r"[ \t]*")
 _SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[]?2\s?[.)\]:、](?!\d)")
 _SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？]")
 _SAYING = re.compile(r"[^\W_]|[\u2190-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]")
-"""What a text says something by: a letter, a digit, or a picture such as an emoji."""
+"""A text without one of these says nothing: a letter, a digit, or a picture such as an emoji."""
 _SHORT = 1_000
 """Characters up to which what is held back is looked at with each piece. More of it is when an eighth more has come:
 looking takes time in proportion to it."""
@@ -208,7 +208,7 @@ class _TextStart:
         return self._title_end(start, start + len(title)) if title and self._stands_at(start, title) else 0
 
     def _end_of_run(self, pattern: re.Pattern[str], position: int) -> int:
-        """Where a run of characters ends that more of them may make longer."""
+        """Where a run of such characters ends. Where the text ends with it, more of them may come."""
         match = pattern.match(self.text, position)
         end = match.end() if match else position
         self._must_go_on_after(end)

@@ -1,4 +1,4 @@
-"""`Expander`: whatever a caller has written to write a point, how it is called, and what its outputs mean."""
+"""`Expander`: code of the caller's that writes a point; how it is called, and how its output is read."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def stream_expander(expander: Expander, given: ExpanderInput, config: RunnableCo
 
 
 def _as_stream(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], AsyncIterator[Any]]:
-    """A generator function of one input as LangChain's of a stream of inputs: it is traced, with its calls below."""
+    """A generator function as LangChain takes and traces it: of a stream of inputs in place of one input."""
 
     async def pieces(inputs: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for given in inputs:

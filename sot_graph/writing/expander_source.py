@@ -172,7 +172,7 @@ class _ExpanderWatcher(BaseCallbackHandler):
     """
 
     run_inline = True
-    """In the order in which things happen, not in threads beside each other."""
+    """Have LangChain tell what happens in its order, rather than from several threads."""
 
     def __init__(self, run: RunContext, index: int, clean: Callable[[BaseException], None]) -> None:
         self._run = run

@@ -59,7 +59,7 @@ class Section:
     """Makes the prompt. Thousands of sections may wait for their turn, each without one."""
     make_cleaner: Callable[[], TextCleaner]
     start_event: Callable[[int], SotEvent]
-    """Of a try's beginning; gets the try's number, from 1."""
+    """Makes the event of a try's beginning from the try's number, from 1."""
     delta_event: Callable[[str], SotEvent]
     cached_as: tuple[str, Mapping[str, Any]]
     """Its kind in the cache, and what decides the text beside the prompt and the model."""
@@ -139,13 +139,13 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
 
 
 def _failure(error: Exception, options: SotOptions, limit: float | None) -> tuple[ExpansionStatus, str]:
-    """What becomes of a text that an error ended, and why. `limit` is the time that is over, if it is."""
+    """The status of a text that an error ended, and why. `limit`: the seconds that are over, if they are the reason."""
     if isinstance(error, TimeoutError) and limit is not None:
         if limit != options.point_timeout:
             return "timed_out", f"not finished {options.deadline:.3g} s after the run's start (deadline)"
         return "timed_out", f"not finished after {limit:.3g} s (point_timeout)"
     cause = error.__cause__ if isinstance(error, BrokenStreamError) else None
-    if isinstance(error, ExpanderError):  # it says all; its cause isn't to be taken for a model's
+    if isinstance(error, ExpanderError):  # its words say all: `explain` would take its cause for a model's error
         error = ExpanderError(str(error))
     return "failed", explain(cause or error)
 
