@@ -146,7 +146,7 @@ def inquiry_of(state: Mapping[str, Any], history: list[ChatTurn], run: RunContex
         question=state["question_text"],
         history=history,
         material=material,
-        documents=shared_text(material, run),
+        documents="" if material is None else shared_text(material, run),
         may_depend=state.get("may_depend", False),
     )
 

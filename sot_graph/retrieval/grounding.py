@@ -194,10 +194,8 @@ async def _places_by(ranker: Any, query: str, documents: Sequence[SourceDocument
     return found
 
 
-def shared_text(material: Material | None, run: RunContext) -> str:
+def shared_text(material: Material, run: RunContext) -> str:
     """The documents that every prompt of the run shows, made once."""
-    if material is None:
-        return ""
     made = run.invocation.shared_text
     if made is None or made[0] is not material:
         made = run.invocation.shared_text = (material, show_documents(Grounds(material, run).documents))
