@@ -176,11 +176,6 @@ def join_answer(
     return JoinedAnswer(text, numbering.sources, numbering.unsupported)
 
 
-def sources_head(join: Join) -> str:
-    """What goes before the list of the sources."""
-    return join.sources if is_pointwise(join) else join_markdown.sources
-
-
 def frame_tail(join: Join, part: FramePart) -> str:
     """What stands after a text around the points: a mark if it breaks off."""
     if part["status"] == "ok" or not part["text"]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.citations import CitedText
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF, FRAME_SEPARATOR
-from sot_graph.joiners import JoinedAnswer, frame_text, sources_head
+from sot_graph.joiners import JoinedAnswer, frame_text, is_pointwise, join_markdown
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 from sot_graph.llm.reply import WithheldReplyError
@@ -166,7 +166,8 @@ class _DirectDraft:
             )
         rest = "" if self._cited is None else self._cited.finish()
         text = FRAME_SEPARATOR.join(filter(None, (self._opening, self._text + rest + end)))
-        text += self._numbering.listed(sources_head(run.graph.join))
+        join = run.graph.join if is_pointwise(run.graph.join) else join_markdown
+        text += self._numbering.listed(join.sources)
         joined = JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
         timing = run.timing(self._start, draft.first_text_at)
         return DirectAnswer(joined, timing, "length" if draft.truncated else "stop")

@@ -168,11 +168,13 @@ def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
 def _point_messages(
     basis: SectionBasis, payload: ExpandPointInput, grounds: Grounds, run: RunContext
 ) -> list[BaseMessage]:
-    options, own_length = run.options, run.options.point_length
+    point_length = run.options.point_length
+    if run.options.depth > 1:  # a point that needs more becomes points of that length, one level below
+        point_length = f"{point_length}, or several points of {point_length} each where it needs more"
     return expansion_messages(
         run.graph.prompts,
         point=payload["point"],
-        point_length=own_length if options.depth == 1 else _or_several(own_length),
+        point_length=point_length,
         is_opened="opening" in FRAME_PARTS[basis.wanted_frame],
         needed=[
             Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
@@ -182,11 +184,6 @@ def _point_messages(
         own_documents=grounds.own_text,
         **prompt_basis(basis, run),
     )
-
-
-def _or_several(length: str) -> str:
-    """How long a point is to be on a level above others: one that needs more becomes points of that length."""
-    return f"{length}, or several points of {length} each where it needs more"
 
 
 def _expander_input(basis: SectionBasis, point: SkeletonPoint) -> ExpanderInput:

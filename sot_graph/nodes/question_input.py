@@ -122,7 +122,8 @@ def _is_last_message(given: str | None, messages: Sequence[BaseMessage], last: i
     """Whether the last human message is the question, and `question`, if it is given, says nothing new."""
     if given is None:
         return True
-    if any(_answers(each, answer_id) for each in messages[last + 1 :]):
+    later = (each for each in messages[last + 1 :] if isinstance(each, AIMessage) and not each.tool_calls)
+    if any(each.id != answer_id for each in later):
         return False  # a question that has its answer is asked anew
     # A parent may have kept the question of an earlier turn, while a newer human message waits for its answer.
     said = [clean_text(_text(each)) for each in messages[: last + 1] if isinstance(each, HumanMessage)]
@@ -238,10 +239,6 @@ def documents_found_by(message: BaseMessage) -> list[Any]:
         for each in artifact
     )
     return artifact if are_all else []
-
-
-def _answers(message: BaseMessage, answer_id: str) -> bool:
-    return isinstance(message, AIMessage) and not message.tool_calls and message.id != answer_id
 
 
 def _in_class_of_role(message: BaseMessage) -> BaseMessage:
