@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import PurePath
@@ -174,12 +175,9 @@ def _is_link(text: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.netloc)
 
 
+@dataclass(slots=True)
 class Numbering:
     """Gives numbers to sources, in the order in which the answer cites them; one that is known keeps its own.
-
-    Args:
-        style: `"brackets"`: `[1, 2]`; `"footnotes"`: `[^1][^2]`.
-        lists_all: Whether sources that nothing cites have numbers, too.
 
     Examples:
         >>> numbering = Numbering()
@@ -189,14 +187,16 @@ class Numbering:
         'Dig [2] deep [1].'
     """
 
-    def __init__(self, style: CitationStyle = "brackets", *, lists_all: bool = False) -> None:
-        self.sources: list[Source] = []
-        """All that have a number, each with its `number`."""
-        self.unsupported = 0
-        """How many citations name a source that there isn't."""
-        self._style = style
-        self._lists_all = lists_all
-        self._numbers: dict[tuple[str, ...], int] = {}
+    style: CitationStyle = "brackets"
+    """`"brackets"`: `[1, 2]`; `"footnotes"`: `[^1][^2]`."""
+    _: KW_ONLY
+    lists_all: bool = False
+    """Whether sources that nothing cites have numbers, too."""
+    sources: list[Source] = field(default_factory=list)
+    """All that have a number, each with its `number`."""
+    unsupported: int = 0
+    """How many citations name a source that there isn't."""
+    _numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def take(self, text: str, sources: Sequence[Source] | None) -> str:
         """A text with the numbers of the whole answer. A number that none of its sources has becomes `[?]`.
@@ -225,12 +225,12 @@ class Numbering:
             if source is not None:
                 numbers.append(str(self.number_of(source)))
             elif _PAGE.fullmatch(key):
-                (numbers if self._style == "brackets" else pages).append(key)
+                (numbers if self.style == "brackets" else pages).append(key)
             else:
                 self.unsupported += 1
                 numbers.append("?")
         numbers = list(dict.fromkeys(numbers))  # however many of them are unknown, one `?` says so
-        if self._style == "brackets":
+        if self.style == "brackets":
             return f"[{', '.join(numbers)}]"
         marks = "".join("[?]" if number == "?" else f"[^{number}]" for number in numbers)
         return f"{marks} ({', '.join(pages)})" if pages else marks
@@ -246,7 +246,7 @@ class Numbering:
 
     def add_all(self, sources: Sequence[Source]) -> None:
         """Take note of a text's sources: where all are listed, they get their numbers at once."""
-        if self._lists_all:
+        if self.lists_all:
             for source in sources:
                 self.number_of(source)
 
@@ -269,7 +269,7 @@ class Numbering:
         """
         if not self.sources:
             return ""
-        return ("\n\n" if self._style == "footnotes" else head) + list_sources(self.sources, self._style)
+        return ("\n\n" if self.style == "footnotes" else head) + list_sources(self.sources, self.style)
 
 
 def _identity(source: Source) -> tuple[str, ...]:
