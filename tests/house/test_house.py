@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_420
+MOST_LINES = 19_310
 MOST_FILES = 101
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -34,11 +34,11 @@ CAPABILITIES = {
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (175, 1),
     "play": (270, 3),
-    "nodes/frame_parts.py": (270, 1),
-    "nodes/nested_graph.py": (70, 1),
-    "retrieval": (660, 6),
+    "nodes/frame_parts.py": (245, 1),
+    "nodes/nested_graph.py": (60, 1),
+    "retrieval": (615, 6),
     "prices.py": (90, 1),
-    "skeleton/shared_prompt.py": (120, 1),
+    "skeleton/shared_prompt.py": (90, 1),
     "testing/cache_meter.py": (140, 1),
     "routing/draft_router.py": (60, 1),
     "routing/glossary.py": (125, 1),
@@ -46,10 +46,10 @@ CAPABILITIES = {
     "routing/logistic_regression.py": (120, 1),
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/json_titles.py": (70, 1),
-    "skeleton/draft_reply.py": (180, 1),
+    "skeleton/draft_reply.py": (160, 1),
 }
-MOST_FUNCTIONS = 220
-MOST_FILES_ON_A_PATH = 37
+MOST_FUNCTIONS = 218
+MOST_FILES_ON_A_PATH = 36
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
 
