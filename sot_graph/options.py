@@ -108,7 +108,7 @@ _ABOUT: Mapping[str, str] = {
 class SotOptions:
     """Every limit and switch of a graph. Frozen; checked when it is made.
 
-    What each does stands in `_ABOUT` above, and at length in docs/options.md.
+    The page "Options", docs/options.md, says what each of them does.
 
     Times are in seconds, per invocation; a resumed run starts new ones.
 
