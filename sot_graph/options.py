@@ -173,7 +173,7 @@ class SotOptions:
 if TYPE_CHECKING:
 
     class SotContext(TypedDict, total=False):
-        """What one run may set, by `graph.invoke(..., context={...})`: laid over the graph's own `SotOptions`."""
+        """What one run may set, by `graph.invoke(..., context={...})`: the options with a "yes" in docs/options.md."""
 
         min_points: int
         max_points: int

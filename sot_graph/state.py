@@ -151,12 +151,11 @@ class SotInput(TypedDict, total=False):
         list[Any], Field(description="Titles, or points, to use as they are: no skeleton is drafted.")
     ]
     given_expansions: Annotated[
-        list[Expansion],
-        Field(description="Of an earlier run: those that are ok are kept, the others are written."),
+        list[Expansion], Field(description="Of an earlier run: those that are ok are kept, the others are written.")
     ]
     given_frame: Annotated[
         Frame,
-        Field(description="Of an earlier run: what is ok is kept; a conclusion, where all points are."),
+        Field(description="The frame of an earlier run: what is ok is kept, but a conclusion only if all points are."),
     ]
 
 
@@ -179,13 +178,14 @@ class SotOutput(TypedDict, total=False):
     finish_reason: FinishReason | None
     """`"length"` where a text of the answer ran into a token limit, else `"stop"`; `None`: there is no answer yet."""
     route: RouteName
+    """`"skeleton"` or `"direct"`."""
     route_reason: str
     usage: Usage
     timings: Timings
 
 
 class SotState(TypedDict, total=False):
-    """All channels. Those that are neither input nor output are the nodes' own."""
+    """All channels: input, output, and others that the nodes keep for themselves."""
 
     question: Annotated[str, TextChannel(str)]
     documents: Annotated[list[Any], DocumentsChannel(list)]

@@ -17,7 +17,6 @@ ExpansionStatus: TypeAlias = Literal["ok", "failed", "timed_out"]
 FinishReason: TypeAlias = Literal["stop", "length"]
 """How an answer ends, in a provider's words: as it should, or with a text that ran into a token limit."""
 
-
 CitationStyle: TypeAlias = Literal["brackets", "footnotes"]
 
 
@@ -118,6 +117,7 @@ class Expansion(_WithSources):
     text: str
     """What the model wrote, cleaned. Of a point that is not `ok`: what there is of it, often nothing."""
     status: ExpansionStatus
+    """`"ok"`, `"failed"` or `"timed_out"`."""
     error: str | None
     """Why the point is not `ok`, in one line."""
 
@@ -133,6 +133,7 @@ class FramePart(_Citing):
     text: str
     """What the model wrote, cleaned. Of a part that is not `ok`: what there is of it, often nothing."""
     status: ExpansionStatus
+    """`"ok"`, `"failed"` or `"timed_out"`."""
     error: str | None
     """Why the part is not `ok`, in one line."""
 
@@ -147,8 +148,7 @@ class Frame(TypedDict, total=False):
 
 class _Estimable(TypedDict, total=False):
     estimated: bool
-    """`True` where some tokens are estimated, at 4 characters each: of replies that broke off, for which the provider
-    told none. Not there otherwise."""
+    """`True` if tokens of replies that broke off are estimated (4 characters each): the provider told none."""
 
 
 class StageUsage(_Estimable):
