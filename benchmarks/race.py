@@ -1,4 +1,4 @@
-"""The moving picture of README: one question answered directly and by a skeleton, side by side.
+"""The moving picture of README: one question answered directly and with a skeleton, side by side.
 
     uv run python -m benchmarks.race
 

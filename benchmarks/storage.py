@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Durability
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
@@ -28,7 +29,7 @@ def chat(node: Any, saver: SqliteSaver) -> Any:
     return builder.compile(checkpointer=saver)
 
 
-def megabytes(make: Callable[[SqliteSaver], Any], turns: int) -> float:
+def megabytes(make: Callable[[SqliteSaver], Any], turns: int, durability: Durability) -> float:
     """The database's size after so many turns on one thread."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "threads.sqlite"
@@ -36,7 +37,9 @@ def megabytes(make: Callable[[SqliteSaver], Any], turns: int) -> float:
             graph = make(saver)
             config = {"configurable": {"thread_id": "1"}}
             for turn in range(turns):
-                graph.invoke({"messages": [HumanMessage(f"Question {turn}: how do plants grow?")]}, config)
+                graph.invoke(
+                    {"messages": [HumanMessage(f"Question {turn}: how do plants grow?")]}, config, durability=durability
+                )
             saver.conn.execute("vacuum")
         return path.stat().st_size / 1e6
 
@@ -60,7 +63,9 @@ def main() -> None:
     forgets = create_sot_graph(MODEL, options=SotOptions(max_question_chars=LONGEST), checkpointer=False)
     ways["as a node with `checkpointer=False`"] = lambda saver: chat(forgets, saver)
     turns = [int(word) for word in sys.argv[1:]] or [20, 100]
-    sizes = {name: [megabytes(make, count) for count in turns] for name, make in ways.items()}
+    sizes = {name: [megabytes(make, count, "async") for count in turns] for name, make in ways.items()}
+    for name in ("the graph, send", "as a node, send"):
+        sizes[f'{name}, `durability="exit"`'] = [megabytes(ways[name], count, "exit") for count in turns]
     plain = sizes["a plain chat"]
     print("| 8 points, answers of 3.7 kB | " + " | ".join(f"{count} turns, MB" for count in turns) + " |")
     print("|---" * (len(turns) + 1) + "|")

@@ -32,7 +32,7 @@ def scripted_model() -> ScriptedChatModel:
 
 
 def build_chat(model):
-    """A chat with a memory, in which questions that gain by a skeleton get one. The router asks no model."""
+    """A chat with a memory, in which questions that gain from a skeleton get one. The router asks no model."""
 
     def small_talk(state: MessagesState) -> dict:
         return {"messages": [model.invoke(state["messages"])]}

@@ -81,7 +81,7 @@ class SotConfigError(SotError, ValueError):
 
 
 class ModelOutputError(SotError):
-    """A model, or the way to it, failed."""
+    """A model, or the connection to it, failed."""
 
 
 class SkeletonError(ModelOutputError):

@@ -108,7 +108,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
 class SotOptions:
     """Every limit and switch of a graph. Frozen; checked when it is made.
 
-    What each does stands in `_DESCRIPTIONS` above, and at length in docs/options.md.
+    The page "Options", docs/options.md, says what each of them does.
 
     Times are in seconds, per invocation; a resumed run starts new ones.
 
@@ -173,7 +173,7 @@ class SotOptions:
 if TYPE_CHECKING:
 
     class SotContext(TypedDict, total=False):
-        """What one run may set, by `graph.invoke(..., context={...})`: laid over the graph's own `SotOptions`."""
+        """What one run may set, by `graph.invoke(..., context={...})`: the options with a "yes" in docs/options.md."""
 
         min_points: int
         max_points: int

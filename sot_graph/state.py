@@ -156,7 +156,7 @@ class SotInput(TypedDict, total=False):
     ]
     given_frame: Annotated[
         Frame,
-        Field(description="Of an earlier run: what is ok is kept; a conclusion, where all points are."),
+        Field(description="The frame of an earlier run: what is ok is kept, but a conclusion only if all points are."),
         EphemeralValue(dict),
     ]
 
@@ -180,13 +180,14 @@ class SotOutput(TypedDict, total=False):
     finish_reason: FinishReason | None
     """`"length"` where a text of the answer ran into a token limit, else `"stop"`; `None`: there is no answer yet."""
     route: RouteName
+    """`"skeleton"` or `"direct"`."""
     route_reason: str
     usage: Annotated[Usage, add_usage]
     timings: Annotated[Timings, merge_timings]
 
 
 class SotState(SotInput, SotOutput, total=False):
-    """All channels. Those that are neither input nor output are the nodes' own."""
+    """All channels: input, output, and others that the nodes keep for themselves."""
 
     schema_version: int
     run_key: str

@@ -95,6 +95,7 @@ class WrittenSection(SectionMarks):
     text: str
     """What the model wrote, cleaned. Of a text that is not `ok`: what there is of it, often nothing."""
     status: ExpansionStatus
+    """`"ok"`, `"failed"` or `"timed_out"`."""
     error: str | None
     """Why the text is not `ok`, in one line."""
 
@@ -142,8 +143,7 @@ class StageUsage(TypedDict):
     cache_hits: int
     """Results taken from the graph's own cache, or the model's: these cost neither calls nor tokens."""
     estimated: NotRequired[bool]
-    """`True` where some tokens are estimated, at 4 characters each: of replies that broke off, for which the provider
-    told none. Not there otherwise."""
+    """`True` if tokens of replies that broke off are estimated (4 characters each): the provider told none."""
 
 
 class Cost(TypedDict, total=False):

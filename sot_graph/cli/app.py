@@ -264,7 +264,7 @@ def play(
         "Page", "Where it is served on 127.0.0.1; 0: any free port.", default=8300, show_default=True, metavar="PORT"
     ),
 ) -> None:
-    """Serve a page on which a question is answered directly and by a skeleton, side by side. Ctrl-C ends it.
+    """Serve a page on which a question is answered directly and with a skeleton, side by side. Ctrl-C ends it.
 
     It is a place to look, for one person on this machine: the address holds a key, made anew for each start.
     """
@@ -359,7 +359,7 @@ def batch(
     _run(lambda: answer_questions(**context.params))
 
 
-@app.command(cls=GroupedHelpCommand, short_help="Say whether a question gains by a skeleton, without a model.")
+@app.command(cls=GroupedHelpCommand, short_help="Say whether a question gains from a skeleton, without a model.")
 def route(
     question: str | None = _question(None),
     file: Path | None = _option("Routing", "A file of questions, one a line.", metavar="FILE"),
@@ -384,7 +384,7 @@ def route(
     model: str | None = _MODEL_OPTION,
     base_url: str | None = _BASE_URL_OPTION,
 ) -> None:
-    """Say whether a question gains by a skeleton, and why. The learned router needs no model.
+    """Say whether a question gains from a skeleton, and why. The learned router needs no model.
 
     Example: sot-graph route "What is 17 * 23?"
     """

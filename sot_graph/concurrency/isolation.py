@@ -109,9 +109,8 @@ def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """The same parts, read in a task of its own that is cancelled once, however often the reader is.
 
     A web server cancels a request's tasks again at every turn of the event loop until they have ended (anyio's cancel
-    scopes do). LangGraph cleans up after the first cancellation, and the second one ends the cleaning: its nodes, and
-    the model calls in them, go on. Parts that are read in this way already come back as they are: those of a graph of
-    `create_sot_graph` are.
+    scopes do). LangGraph cleans up after the first cancellation, and the second one ends the clean-up: its nodes, and
+    the model calls in them, go on. A stream of a graph of `create_sot_graph` is read so already: it comes back as is.
     """
     if parts in _read_apart:
         return parts

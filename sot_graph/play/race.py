@@ -26,7 +26,7 @@ DIRECT, SKELETON = "direct", "skeleton"
 async def race(
     model: Runnable[Any, Any], question: str, options: SotOptions, *, in_turn: bool = False, local: bool = False
 ) -> AsyncIterator[dict[str, Any]]:
-    """Answer a question directly and by a skeleton, and tell what happens, as it happens.
+    """Answer a question directly and with a skeleton, and tell what happens, as it happens.
 
     Leaving the iterator early closes every model call.
 

@@ -61,9 +61,9 @@ class SotPrompts:
     of a few hundred million parameters: short instructions, worked examples, prefilled answers.
 
     A template's placeholders are written `{question}`; a literal brace is doubled. What is filled in is data:
-    braces in a question stay as they are, and delimiters in it are escaped.
+    braces in a question stay as they are, and delimiters in it are escaped. See a default: `SotPrompts().skeleton`.
 
-    Args:
+    Attributes:
         system: The system message. No placeholders.
         skeleton: Asks for a skeleton in JSON (`skeleton_format="structured"`). Must hold `{question}`; may hold
             `{min_points}`, `{max_points}`, `{title_length}` and `{relation}`.

@@ -47,11 +47,11 @@ async def astream_answer(
     The title of point 1 comes as soon as the skeleton is there; the text of the point being read flows as the model
     writes it; of a later point, what is written already comes at once when its turn comes. The chunks, joined, are
     exactly the final `answer`, also with failed points, on a resumed run (`input=None`) and with a `join` that
-    can't be streamed (then it is one chunk at the end). Where a parent answers several times, one after the other, the
-    answers come with a blank line between them. Where other nodes alone answer, the parent's last `AIMessage` is the
-    answer: live, if a model of a last node writes it, else at the end. Where there is none, and of an answer that was
-    written unheard, a WARNING says so once a graph. Leaving the iterator early cancels the model calls; close it with
-    `contextlib.aclosing`, as every async generator.
+    can't be streamed (then it is one chunk at the end). If a parent answers several times, one after the other, the
+    answers come with a blank line between them. If only other nodes answer, the parent's last `AIMessage` is the
+    answer: live, if a model of a last node writes it, else at the end. If nothing could be streamed, a WARNING says so,
+    once for each graph. Leaving the iterator early cancels the model calls; close it with `contextlib.aclosing`, as
+    every async generator.
 
     Args:
         graph: A graph of `create_sot_graph`, a parent that has one as a subgraph, in a function or in a tool, or a

@@ -35,7 +35,7 @@ def build_agent(
 ) -> CompiledStateGraph[MessagesState, AgentContext, MessagesState, MessagesState]:
     """An example agent with the graph inside, which Studio unfolds.
 
-    Questions that gain by a skeleton go through the graph, and all others to the model itself. A learned router
+    Questions that gain from a skeleton go through the graph, and all others to the model itself. A learned router
     decides, without a model call. The options of `context["sot"]` reach the graph inside.
 
     Args:

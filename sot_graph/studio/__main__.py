@@ -11,6 +11,8 @@ import os
 import secrets
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from sot_graph.default_model import choose_model
 from sot_graph.errors import SotConfigError
@@ -26,10 +28,11 @@ def main() -> None:
         if any(importlib.util.find_spec(name) is None for name in ("langgraph_cli", "langgraph_api")):
             message = "the development server is not installed: pip install 'sot-graph[studio]'."
             raise SotConfigError(message)
-        choice = choose_model()
-        choice.check()
-        if choice.notice:
-            sys.stderr.write(f"{choice.notice}\n")
+        if _serves_ours(arguments):
+            choice = choose_model()
+            choice.check()
+            if choice.notice:
+                sys.stderr.write(f"{choice.notice}\n")
         port = _free_port(arguments)
     except SotConfigError as error:
         sys.stderr.write(f"sot_graph.studio: {error}\n")
@@ -53,6 +56,19 @@ def main() -> None:
     from langgraph_cli.cli import cli
 
     cli(["dev", "--no-browser", "--n-jobs-per-worker", _JOBS, *arguments], prog_name="langgraph")
+
+
+def _serves_ours(arguments: list[str]) -> bool:
+    """Whether a graph of `sot_graph.studio` is served. Graphs of the caller's own may need no model of the environment.
+
+    A file that can't be read is for the server to complain about.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", default="langgraph.json")
+    known, _ = parser.parse_known_args(arguments)
+    with suppress(OSError, UnicodeDecodeError):
+        return "sot_graph.studio" in Path(known.config).read_text(encoding="utf-8")
+    return True
 
 
 def _free_port(arguments: list[str]) -> int:

@@ -50,6 +50,18 @@ def test_without_the_embedded_models_weights_it_says_what_else_there_is(tmp_path
     assert "Or choose another model: OPENAI_API_KEY, SOT_GRAPH_MODEL" in ran.stderr
 
 
+def test_graphs_of_the_callers_own_need_no_model_of_the_environment(tmp_path):
+    config = tmp_path / "langgraph.json"
+    config.write_text('{"dependencies": ["."], "graphs": {"mine": "./mine.py:graph"}}')
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        ran = run(
+            *("-m", "sot_graph.studio", "--config", str(config), "--port", port), SOT_GRAPH_MODEL="nowhere/model.gguf"
+        )
+    [line] = ran.stderr.splitlines()
+    assert f"port {port} is taken" in line  # what is looked at after the model
+
+
 def test_on_a_port_that_is_taken_it_says_so_in_one_line_and_does_not_start_elsewhere():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
