@@ -23,8 +23,9 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessage, ChatComplet
 from openai.types.chat.chat_completion_message_function_tool_call import Function
 from pydantic import BaseModel
 
+from sot_graph.errors import error_status
 from sot_graph.llm.loop_bound_model import innermost_model
-from sot_graph.llm.provider_errors import error_status, explain, refuses_form
+from sot_graph.llm.provider_errors import explain, refuses_form
 from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:

@@ -24,11 +24,10 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
-from sot_graph.errors import causes_of
+from sot_graph.errors import causes_of, sayings_of
 
 _CALLS_AT_ONCE = 1024
 _WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
-_OTHER_LOOP = ("different event loop", "different loop", "event loop is closed")
 
 
 class _NativeLoops:
@@ -90,10 +89,7 @@ def in_threads(model: BaseChatModel) -> BaseChatModel:
 
 def is_of_another_loop(error: BaseException) -> bool:
     """Whether a call failed because its client is bound to another event loop."""
-    return any(
-        isinstance(link, RuntimeError) and any(words in str(link).lower() for words in _OTHER_LOOP)
-        for link in causes_of(error)
-    )
+    return any(isinstance(link, RuntimeError) and "other loop" in sayings_of(link) for link in causes_of(error))
 
 
 def is_sync_newer(kind: type) -> bool:

@@ -23,7 +23,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tracers import LangChainTracer
 from pydantic import BaseModel, SecretStr
 
-from sot_graph.errors import EMPTY_REPLIES, ERROR_WORDS, SotError, status_code
+from sot_graph.errors import ERROR_WORDS, SAYINGS, SotError, error_status, note_sayings, words_of
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -141,6 +141,8 @@ class Redactor:
         for link in _all_in(error):
             if isinstance(link, SotError) or _is_given_up(link):
                 continue  # what the library says itself is made of what is redacted already
+            if self.hides_content:
+                note_sayings(link)
             for name in {*_HOLDERS, *getattr(link, "__dict__", ())} - {"response", "request"}:
                 with suppress(Exception):  # an error of whoever's class: it may let nobody read or change it
                     value = getattr(link, name, None)
@@ -243,12 +245,9 @@ def is_hidden(text: str) -> bool:
 
 
 def _hidden_words(error: BaseException) -> str:
-    said = ""
-    with suppress(Exception):  # a class of somebody's may not be able to say it
-        said = str(error)[:_LONGEST_TEXT].lower()
-    if (kept := next((phrase for phrase in EMPTY_REPLIES if phrase in said), None)) is not None:
-        return kept
-    code = status_code(error)
+    if (said := SAYINGS["empty reply"].search(words_of(error))) is not None:
+        return said[0].lower()
+    code = error_status(error)
     return _MASK if code is None else f"{_MASK} (HTTP {code})"
 
 
