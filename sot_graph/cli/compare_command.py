@@ -51,7 +51,7 @@ def compare_ways(
     arms = (Arm.parse("direct"), Arm.parse("skeleton" if max_points is None else f"skeleton,max_points={max_points}"))
     output, errors = output_console(), error_console()
     compared: list[ComparedQuestion] = []
-    with opened_model(model, base_url) as (chat, is_embedded):
+    with opened_model(model, base_url) as (chat, choice):
         for question in questions:
             compared.append(asyncio.run(_answer_both_ways(question, arms, chat, is_shown=not as_json)))
             direct, skeleton = compared[-1].answers
@@ -69,10 +69,10 @@ def compare_ways(
         if len(questions) > 1 and not as_json:
             output.print(f"\nThe median of {len(questions)} questions", style="bold")
             output.print(figures(*_medians(compared)))
-    if is_embedded:
+    if choice.is_embedded:
         errors.print(_SHARED_CPU, style="dim")
     if report is not None:
-        write_report(report, _page(compared, is_embedded=is_embedded))
+        write_report(report, _page(compared, is_embedded=choice.is_embedded))
 
 
 async def _answer_both_ways(
@@ -128,7 +128,7 @@ def _rows(direct: ArmAnswer, skeleton: ArmAnswer) -> list[tuple[str, str, str, s
 
 
 def _seconds_a_token(answer: ArmAnswer) -> float | None:
-    """What is left of the gain when one answer is simply shorter."""
+    """Seconds for each token of an answer: a shorter answer gains nothing by this figure."""
     seconds, tokens = answer.get("seconds"), answer.get("output_tokens")
     return seconds / tokens if seconds is not None and tokens else None
 

@@ -140,7 +140,7 @@ class Board:
 
     @property
     def _sections(self) -> list[_Section]:
-        """As they stand in the answer."""
+        """The sections in the order of the answer."""
         opening, introduction, conclusion = map(self.frame.get, ("opening", "introduction", "conclusion"))
         return [text for text in (opening, introduction, *self.points.values(), conclusion) if text]
 
