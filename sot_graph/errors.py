@@ -111,6 +111,10 @@ class SotConfigError(SotError, ValueError):
     """The caller can fix this: the message says what is wrong, where, and what to do."""
 
 
+class MissingExtraError(SotConfigError, ImportError):
+    """A package of an extra is not installed: an `ImportError` that the caller can fix."""
+
+
 class ModelOutputError(SotError):
     """A model, or the way to it, failed."""
 

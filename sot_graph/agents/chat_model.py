@@ -32,7 +32,7 @@ class RunnablePart:
     """What is run for a part of a message, a model or a graph, and with what."""
 
     message_id: str | None
-    """Of the whole message."""
+    """The id of the whole message, of which this is a part."""
     runnable: Any
     given: Any
     config: RunnableConfig
@@ -40,7 +40,7 @@ class RunnablePart:
     streamed: bool
 
     def pieces(self) -> Iterator[Any]:
-        """What comes: all at once, or as it is written."""
+        """What the runnable gives: all at once, or piece by piece as it is written."""
         if self.streamed:
             yield from self.runnable.stream(self.given, self.config, **self.settings)
         else:
@@ -56,7 +56,7 @@ class RunnablePart:
             yield await self.runnable.ainvoke(self.given, self.config, **self.settings)
 
     def guarded(self) -> AbstractContextManager[None]:
-        """Around the pieces."""
+        """A context in which the pieces are read: it may handle what they raise."""
         return nullcontext()
 
     def take(self, piece: Any) -> list[AIMessage]:
@@ -111,7 +111,7 @@ class GraphAnswer(RunnablePart):
         return self._read(data) if is_sot_event(data) else []
 
     def end(self) -> list[AIMessage]:
-        """What is left of the message."""
+        """The graph has ended: give back what is left of the message."""
         known = {key: self.result[key] for key in _IN_METADATA if key in self.result}
         return self.whole(self.result["answer"], {"finish_reason": self.result["finish_reason"], "sot": known})
 

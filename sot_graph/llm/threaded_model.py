@@ -101,7 +101,7 @@ def is_sync_newer(kind: type) -> bool:
 
 
 def _place(kind: type, method: str) -> int:
-    """How far up a class defines this."""
+    """How far up among a class's bases a method is defined."""
     return next(place for place, base in enumerate(kind.__mro__) if method in vars(base))
 
 

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.observability.redaction import without_keys
@@ -87,7 +86,7 @@ class OutageFilter(logging.Filter):
         """Whether a record passes; and if it begins another outage, how many of the last one didn't."""
         with self._lock:
             now = self._clock()
-            host = _host_of(address)
+            host = address.rpartition("//")[2].partition(":")[0].lower()
             is_explained = address not in self._keyed and f".{host}".endswith(_HOSTED) and is_switched_on()
             if is_explained and not any(os.environ.get(name, "").strip() for name in _KEYS):
                 self._outages[address] = (now, 0)
@@ -139,13 +138,6 @@ def is_switched_on() -> bool:
 def _address_in(text: str) -> str:
     found = _ADDRESS.search(text)
     return found[0] if found is not None else ""
-
-
-def _host_of(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:  # brackets around what is no address
-        return ""
 
 
 def one_line(text: str) -> str:

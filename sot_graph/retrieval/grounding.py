@@ -17,7 +17,6 @@ from langchain_core.documents import Document
 from sot_graph.citations import cited_sources
 from sot_graph.concurrency.isolation import in_own_thread, run_isolated
 from sot_graph.errors import SotConfigError
-from sot_graph.observability.redaction import Redactor
 from sot_graph.retrieval.documents import (
     as_passages,
     brief_source,
@@ -173,7 +172,7 @@ async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunConte
             async with asyncio.timeout(run.seconds_left(run.options.retrieval_timeout)):
                 return [documents[place] for place in await _places_by(ranker, query, documents)]
         except Exception as error:  # noqa: BLE001  (a caller's code may raise what it likes)
-            said = Redactor(hides_content=not run.trace.shows_content).text(f"{type(error).__name__}: {error}")
+            said = run.trace.redactor().text(f"{type(error).__name__}: {error}")
             logger.warning("The ranker failed (%s): the documents are ranked by BM25.", said)
     index = run.invocation.index
     if index is None or index[0] != len(documents):

@@ -18,7 +18,6 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from sot_graph.concurrency.background_loop import create_run_task
 from sot_graph.concurrency.isolation import call_own_code, in_own_thread, run_isolated
 from sot_graph.errors import check_call
-from sot_graph.observability.redaction import Redactor
 from sot_graph.retrieval.documents import read_documents
 from sot_graph.run import RETRIEVER
 
@@ -127,7 +126,7 @@ async def _found(query: str, run: RunContext, *, about: str, stage: Stage) -> tu
         if isinstance(error, TimeoutError) and timer.expired():
             why = f"the retriever had found nothing after {limit:.3g} s (retrieval_timeout)"
         else:
-            said = Redactor(hides_content=not run.trace.shows_content).text(f"{type(error).__name__}: {error}")
+            said = run.trace.redactor().text(f"{type(error).__name__}: {error}")
             why = f"the retriever failed ({' '.join(said.split())[:_LONGEST_REASON]})"
     return documents, why
 

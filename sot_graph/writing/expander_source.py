@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from sot_graph._seams import without_checkpointer
-from sot_graph.concurrency.isolation import ContainedError, call_own_code, run_isolated
+from sot_graph.concurrency.isolation import IsolatedCallError, call_own_code, run_isolated
 from sot_graph.errors import status_code
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -66,7 +66,7 @@ class ExpanderSource:
         self._given = given
         self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
         self._run = call.run
-        self._redactor = call.redactor
+        self._redactor = call.run.trace.redactor(call.model.secrets)
         # What goes on below the expander keeps its words: it may depend on them. Its traces are discreet already.
         self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], Redactor(call.model.secrets).error)
         # A graph in it keeps no state of its own, since a point is resumed as a whole. With the parent's checkpointer
@@ -96,7 +96,7 @@ class ExpanderSource:
                 if not isinstance(error, GraphInterrupt):
                     message = LEAVES
                 raise ExpanderError(message) from error
-            except ContainedError as error:
+            except IsolatedCallError as error:
                 self._redactor.error(error)
                 message = f"the expander {self._redactor.text(error.what)}"
                 raise ExpanderError(message) from error
