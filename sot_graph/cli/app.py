@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import typer
 
 from sot_graph.cli.command_group import CommandGroup, GroupedHelpCommand
-from sot_graph.cli.process import CommandTracing, asked_questions, end_process, exit_status
+from sot_graph.cli.process import CommandTracing, end_process, exit_status
 from sot_graph.errors import SotConfigError
 
 # Its first character has Click keep the line breaks.
@@ -173,6 +173,7 @@ def ask(
 
 @app.command(cls=GroupedHelpCommand, short_help="Answer it directly and by its skeleton: times and tokens of both.")
 def compare(
+    context: typer.Context,
     question: str | None = _question(None),
     file: Path | None = _option("Questions", "A file of questions, one a line.", metavar="FILE"),
     model: str | None = _MODEL_OPTION,
@@ -189,16 +190,7 @@ def compare(
     """
     from sot_graph.cli.compare_command import compare_ways
 
-    _run(
-        lambda: compare_ways(
-            asked_questions(question, file),
-            model=model,
-            base_url=base_url,
-            max_points=max_points,
-            as_json=as_json,
-            report=report,
-        )
-    )
+    _run(lambda: compare_ways(**context.params))
 
 
 @app.command(

@@ -36,7 +36,7 @@ from sot_graph.concurrency.call_limiter import CallGate
 from sot_graph.llm.prompt_cache import PromptCache
 from sot_graph.llm.reply_bounds import ENCODING, BoundedCall, beginning_of, bound_body, is_cut, openai_httpx
 from sot_graph.llm.thoughts import is_named_as_thinker
-from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
+from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, without_retries, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.prices import ModelPrice
 from sot_graph.usage import is_count, log_nonsense
@@ -164,7 +164,7 @@ def _copy_for_loop(
         return (in_threads(model) if threads_only else for_loop(model, loop)), None
     has_own_calls = is_sync_newer(type(model))
     if has_own_calls or (model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))):
-        return in_threads(model if keeps_client else _without_retries(model)), None
+        return in_threads(model if keeps_client else without_retries(model)), None
     http_client = _http_client(model) if model.http_async_client is None else None
     retries = model.root_async_client.max_retries if keeps_client else 0
     root = model.root_async_client.copy(max_retries=retries, http_client=http_client)
@@ -176,14 +176,6 @@ def _copy_for_loop(
     if not keeps_client:
         changes["stream_chunk_timeout"] = None
     return model.model_copy(update=changes), None if http_client is None else root
-
-
-def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
-    """The same model by its own synchronous client, whose settings of the transport are the caller's."""
-    if not isinstance(model.root_client, openai.OpenAI):
-        return model
-    root = model.root_client.copy(max_retries=0)
-    return model.model_copy(update={"root_client": root, "client": root.chat.completions})
 
 
 def _http_client(model: BaseChatOpenAI) -> Any:

@@ -17,10 +17,12 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
+import openai
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
@@ -85,6 +87,14 @@ def in_threads(model: BaseChatModel) -> BaseChatModel:
         value = getattr(model, name, None)
         object.__setattr__(copy, name, dict(value) if isinstance(value, dict) else value)
     return copy
+
+
+def without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
+    """The same model by its own synchronous client, whose settings of the transport are the caller's."""
+    if not isinstance(model.root_client, openai.OpenAI):
+        return model
+    root = model.root_client.copy(max_retries=0)
+    return model.model_copy(update={"root_client": root, "client": root.chat.completions})
 
 
 def is_of_another_loop(error: BaseException) -> bool:
