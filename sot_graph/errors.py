@@ -14,7 +14,9 @@ others are retried by LangGraph's own `RetryPolicy`, if a parent graph puts one 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -54,8 +56,37 @@ ERROR_WORDS: Mapping[ErrorMeaning, tuple[str, ...]] = {
 }
 """What providers call an error in its data. The first that fits counts: a quota that is used up is a 429, too.
 They say nothing of what was asked, so they stay where content is hidden: whether to try again is read from them."""
-EMPTY_REPLIES = ("no data received", "no generations found in stream", "no generation chunks were returned")
-"""What LangChain's classes say of a reply in which nothing came. They stay, too."""
+Saying: TypeAlias = Literal[
+    "empty reply", "malformed call", "no key", "refuses forms", "refuses system", "other loop", "about tokens"
+]
+SAYINGS: Mapping[Saying, re.Pattern[str]] = {
+    # LangChain's classes, of a reply in which nothing came.
+    "empty reply": re.compile(
+        "no data received|no generations found in stream|no generation chunks were returned", re.IGNORECASE
+    ),
+    # Gemini, of a reply that was to be a tool's call, and became none.
+    "malformed call": re.compile("malformed_function_call", re.IGNORECASE),
+    # Anthropic's client, in a TypeError.
+    "no key": re.compile("authentication method", re.IGNORECASE),
+    "refuses forms": re.compile(
+        r"response_?format|json_?schema|structured|tool|function.?call|grammar|no endpoints|requested parameters",
+        re.IGNORECASE,
+    ),
+    # Providers, and the chat templates of open models such as Gemma.
+    "refuses system": re.compile(
+        r"system (?:role|message|prompt|instruction)s? (?:is |are )?not (?:supported|allowed)|does not support '?system"
+        r"|developer instruction is not enabled|only user(?:,| and) assistant",
+        re.IGNORECASE,
+    ),
+    # asyncio and HTTP clients, of a client that belongs to another event loop.
+    "other loop": re.compile("different (?:event )?loop|event loop is closed", re.IGNORECASE),
+    "about tokens": re.compile("token", re.IGNORECASE),
+}
+"""What is read in the words of errors to decide how to go on. Where the words are hidden, it is noted before."""
+_NOTED_SAYINGS = "sot_sayings"
+"""The attribute of an error whose words are hidden: what they said."""
+_SAYS_STATUS = re.compile(r"\((?:(?:code|status(?: code)?): ?|HTTP )(\d{3})\)")
+_LONGEST_WORDS = 4000
 _LONGEST_VALUE = 80
 
 
@@ -78,6 +109,10 @@ class SotError(Exception):
 
 class SotConfigError(SotError, ValueError):
     """The caller can fix this: the message says what is wrong, where, and what to do."""
+
+
+class MissingExtraError(SotConfigError, ImportError):
+    """A package of an extra is not installed: an `ImportError` that the caller can fix."""
 
 
 class ModelOutputError(SotError):
@@ -156,6 +191,41 @@ def status_code(error: BaseException) -> int | None:
             if isinstance(code, int) and code in _ERROR_STATUS:
                 return code
     return None
+
+
+def error_status(error: BaseException) -> int | None:
+    """The HTTP status that an error carries, or that it or its cause names in its words."""
+    code = status_code(error)
+    if code is None:
+        named = (_SAYS_STATUS.search(words_of(link)) for link in causes_of(error))
+        code = next((int(found[1]) for found in named if found is not None), None)
+    return code
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says; nothing, if its class can't say it."""
+    try:
+        return str(error)[:_LONGEST_WORDS]
+    except Exception:  # noqa: BLE001
+        return ""
+
+
+def sayings_of(error: BaseException) -> frozenset[Saying]:
+    """Which of `SAYINGS` an error's words say, or said before they were hidden."""
+    noted: frozenset[Saying] | None = field_of(error, _NOTED_SAYINGS)
+    words = words_of(error) if noted is None else ""
+    return frozenset(name for name, said in SAYINGS.items() if said.search(words)) if noted is None else noted
+
+
+def says(error: BaseException, saying: Saying) -> bool:
+    """Whether the words of an error, or of what caused it, say this."""
+    return any(saying in sayings_of(link) for link in causes_of(error))
+
+
+def note_sayings(error: BaseException) -> None:
+    """Keep what an error's words say: they are going to be hidden."""
+    with suppress(Exception):  # an error of whoever's class may take no attributes
+        setattr(error, _NOTED_SAYINGS, sayings_of(error))
 
 
 def error_bodies(link: BaseException) -> list[Mapping[str, Any]]:

@@ -22,7 +22,6 @@ from langgraph.runtime import get_runtime
 from sot_graph._seams import has_checkpointer, somebody_listens, streaming_handlers
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.call_limiter import CallGate, CallLimiter
-from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import NodeTrace
 from sot_graph.options import FRAME_PARTS, SotOptions, apply_context
 from sot_graph.usage import UsageMeter
@@ -275,7 +274,7 @@ class RunContext:
     def redact(self, error: BaseException) -> None:
         """Hide an error's words, in place, where a trace hides content."""
         if not self.trace.shows_content:
-            Redactor(hides_content=True).error(error)
+            self.trace.redactor().error(error)
 
     def shown_point(self, point: SkeletonPoint) -> str:
         """A point as traces and the log show it: `"3: Soil"`."""
@@ -283,7 +282,7 @@ class RunContext:
 
     def described(self, error: BaseException) -> str:
         """What a caller's own code has raised, as the log and an answer may show it."""
-        return Redactor(hides_content=not self.trace.shows_content).text(f"{type(error).__name__}: {error}")
+        return self.trace.redactor().text(f"{type(error).__name__}: {error}")
 
     def child_config(self, *, run_name: str, stage: Stage, **metadata: Any) -> RunnableConfig:
         """The config of a model call: readable in a trace, told apart in `stream_mode="messages"`."""

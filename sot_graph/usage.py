@@ -28,7 +28,7 @@ _NOTHING = StageUsage(
     calls=0,
     cache_hits=0,
 )
-_WRITTEN = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+_CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 """Where LangChain has what was written into a prompt cache: for Anthropic, by how long it is kept."""
 _MOST_TOKENS = 2**53
 """What JSON carries exactly. A provider's count above it is nonsense, and no database takes it."""
@@ -145,7 +145,7 @@ def clean_counts(metadata: Any) -> UsageMetadata:
     read = _count(metadata, "input_tokens")
     written = _count(metadata, "output_tokens")
     details = metadata.get("input_token_details") if isinstance(metadata, Mapping) else None
-    kept = _WRITTEN if isinstance(details, Mapping) else ()
+    kept = _CACHE_WRITES if isinstance(details, Mapping) else ()
     return {
         "input_tokens": read,
         "output_tokens": written,

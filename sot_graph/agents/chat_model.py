@@ -32,7 +32,7 @@ class RunnablePart:
     """What is run for a part of a message, a model or a graph, and with what."""
 
     message_id: str | None
-    """Of the whole message."""
+    """The id of the whole message, of which this is a part."""
     runnable: Any
     given: Any
     config: RunnableConfig
@@ -40,7 +40,7 @@ class RunnablePart:
     streamed: bool
 
     def pieces(self) -> Iterator[Any]:
-        """What comes: all at once, or as it is written."""
+        """What the runnable gives: all at once, or piece by piece as it is written."""
         if self.streamed:
             yield from self.runnable.stream(self.given, self.config, **self.settings)
         else:
@@ -56,7 +56,7 @@ class RunnablePart:
             yield await self.runnable.ainvoke(self.given, self.config, **self.settings)
 
     def guarded(self) -> AbstractContextManager[None]:
-        """Around the pieces."""
+        """A context in which the pieces are read: it may handle what they raise."""
         return nullcontext()
 
     def take(self, piece: Any) -> list[AIMessage]:
@@ -111,7 +111,7 @@ class GraphAnswer(RunnablePart):
         return self._read(data) if is_sot_event(data) else []
 
     def end(self) -> list[AIMessage]:
-        """What is left of the message."""
+        """The graph has ended: give back what is left of the message."""
         known = {key: self.result[key] for key in _IN_METADATA if key in self.result}
         return self.whole(self.result["answer"], {"finish_reason": self.result["finish_reason"], "sot": known})
 
@@ -142,40 +142,29 @@ class PartwiseChatModel(BaseChatModel):
     def _generate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        (message,) = self._answer(self._parts(messages, stop, kwargs, run_manager, streamed=False))
+        (message,) = self._answer(self.parts(messages, _settings(kwargs, stop), run_manager, streamed=False))
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     async def _agenerate(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        parts = self._parts(messages, stop, kwargs, run_manager, streamed=False)
+        parts = self.parts(messages, _settings(kwargs, stop), run_manager, streamed=False)
         (message,) = [message async for message in self._aanswer(parts)]
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        for chunk in self._answer(self._parts(messages, stop, kwargs, run_manager, streamed=True)):
+        for chunk in self._answer(self.parts(messages, _settings(kwargs, stop), run_manager, streamed=True)):
             yield ChatGenerationChunk(message=as_chunk(chunk))
 
     async def _astream(
         self, messages: list[BaseMessage], stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        parts = self._parts(messages, stop, kwargs, run_manager, streamed=True)
+        parts = self.parts(messages, _settings(kwargs, stop), run_manager, streamed=True)
         async with aclosing(self._aanswer(parts)) as chunks:
             async for chunk in chunks:
                 yield ChatGenerationChunk(message=as_chunk(chunk))
-
-    def _parts(
-        self,
-        messages: list[BaseMessage],
-        stop: list[str] | None,
-        kwargs: dict[str, Any],
-        manager: Any,
-        *,
-        streamed: bool,
-    ) -> Iterator[RunnablePart]:
-        return self.parts(messages, kwargs if stop is None else {**kwargs, "stop": stop}, manager, streamed=streamed)
 
     def _answer(self, parts: Iterator[RunnablePart]) -> Iterator[AIMessage]:
         """The whole message, or its chunks."""
@@ -195,6 +184,10 @@ class PartwiseChatModel(BaseChatModel):
                             yield message
             for message in part.end():
                 yield message
+
+
+def _settings(settings: dict[str, Any], stop: list[str] | None) -> dict[str, Any]:
+    return settings if stop is None else {**settings, "stop": stop}
 
 
 class SotChatModel(PartwiseChatModel):

@@ -23,7 +23,7 @@ from sot_graph.events import BREAKS_OFF
 from sot_graph.llm.call import unbound
 from sot_graph.llm.reply import Reply
 from sot_graph.llm.thoughts import without_thoughts
-from sot_graph.observability.redaction import GIVEN_UP, Redactor, secrets_of
+from sot_graph.observability.redaction import GIVEN_UP, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
 from sot_graph.skeleton.draft_reply import SkeletonForm
 from sot_graph.skeleton.parser import clean_titles
@@ -63,7 +63,8 @@ class ModelReply(RunnablePart):
         self.whole: Any = None
         """The reply as far as it has come, while it may be a skeleton."""
         self._form = SkeletonForm(model.turn.options.min_points, model.turn.options.max_points)
-        self._is_open = may_draft
+        self._may_be_skeleton = may_draft
+        """As long as that isn't known, the reply is held back."""
         self._held: list[AIMessage] = []
         self._shows_text = False
         self._calls_tools = False
@@ -76,9 +77,9 @@ class ModelReply(RunnablePart):
         config: RunnableConfig = {"tags": [TAG_NOSTREAM], "run_name": name, "callbacks": model.run.callbacks_below()}
         trace = NodeTrace(config)
         # What the call raises is clean of keys and hidden content.
-        self._redactor = Redactor(secrets_of(model.asked), hides_content=not trace.shows_content)
+        self._redactor = trace.redactor(secrets_of(model.agent_model))
         config["callbacks"] = trace.callbacks_below(config["callbacks"], unheard=streaming_handlers(config))
-        runnable, config, settings = unbound(model.asked, config, settings)
+        runnable, config, settings = unbound(model.agent_model, config, settings)
         config = self._trace.begin(config, self._redactor)
         super().__init__(model.run.message_id, runnable, prompt, config, settings, streamed)
 
@@ -118,7 +119,7 @@ class ModelReply(RunnablePart):
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Around the pieces.
+        """A context in which the pieces are read.
 
         Raises:
             SkeletonError: The reply was late. Of a text that is being read, what is there is the answer, marked as cut.
@@ -142,18 +143,18 @@ class ModelReply(RunnablePart):
     def take(self, piece: AIMessage) -> list[AIMessage]:
         """Take the next piece, or all of it at once; give back what may be shown."""
         self._held.append(piece)
-        if self._is_open:
+        if self._may_be_skeleton:
             self.whole = piece if self.whole is None else self.whole + piece
             text_decides = isinstance(piece, AIMessageChunk)
             if _has_calls(self.whole) or (
                 text_decides and not self._form.may_become(without_thoughts(str(self.whole.text)))
             ):
-                self._is_open = False
-        return [] if self._is_open else self._show()
+                self._may_be_skeleton = False
+        return [] if self._may_be_skeleton else self._show()
 
     def end(self) -> list[AIMessage]:
         """The reply is whole: give back what is still to be shown, of a skeleton nothing."""
-        if self._is_open and self.whole is not None:
+        if self._may_be_skeleton and self.whole is not None:
             reply = Reply.of(self.whole)
             self.was_cut_off = reply.was_cut_off
             titles = self._form.titles_in(reply.text, was_cut_off=self.was_cut_off)

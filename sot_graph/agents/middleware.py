@@ -19,7 +19,7 @@ from langgraph.constants import TAG_NOSTREAM
 
 from sot_graph.agents.stand_in_model import AgentTurn, StandInModel
 from sot_graph.concurrency.background_loop import run_sync
-from sot_graph.errors import RoutingError, SotConfigError
+from sot_graph.errors import MissingExtraError, RoutingError, SotConfigError
 from sot_graph.graph import check_parts, create_sot_graph
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel, innermost_model
@@ -50,10 +50,6 @@ _is_nested: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=
 """Whether one around this one has the model's call: two of them would each ask for a skeleton of the other's answer."""
 
 
-class MissingAgentsExtraError(SotConfigError, ImportError):
-    """LangChain is not installed: an `ImportError` that the caller can fix."""
-
-
 try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 except ModuleNotFoundError as missing:
@@ -61,7 +57,7 @@ except ModuleNotFoundError as missing:
         "SkeletonOfThoughtMiddleware is for LangChain's create_agent, and langchain is not installed: "
         "pip install 'sot-graph[agents]'"
     )
-    raise MissingAgentsExtraError(message) from missing
+    raise MissingExtraError(message) from missing
 
 
 class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
@@ -127,7 +123,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self._routes: dict[str, RouteName] = {}
         # By their model's identity, which isn't given to another as long as they hold theirs.
         self._models: dict[int, LoopModel] = {}
-        self._asked: dict[int, tuple[Any, LoopModel]] = {}
+        self._draft_models: dict[int, tuple[Any, LoopModel]] = {}
         self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def wrap_model_call(
@@ -210,21 +206,26 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         key = (id(request.model), repr(sorted(settings.items())))
         # Made once a model and settings, for making one opens connections.
         _, graph = _kept(self._graphs, key, lambda: (request.model, self._make_graph(model)), _MOST_MODELS)
-        asked = request.model
+        agent_model = request.model
 
-        def on_any_loop() -> tuple[Any, LoopModel]:
-            return asked, LoopModel(innermost_model(asked), keeps_client=True)
+        def make_draft_model() -> tuple[Any, LoopModel]:
+            return agent_model, LoopModel(innermost_model(agent_model), keeps_client=True)
 
-        _, loop_model = _kept(self._asked, id(asked), on_any_loop, _MOST_MODELS)
-        told = draft_or_answer(
-            self._prompts or prompts_for(asked),
+        _, loop_model = _kept(self._draft_models, id(agent_model), make_draft_model, _MOST_MODELS)
+        instruction = draft_or_answer(
+            self._prompts or prompts_for(agent_model),
             min_points=turn.options.min_points,
             max_points=turn.options.max_points,
             title_length=turn.options.title_length,
             may_call_tools=bool(request.tools),
         )
         stand_in = StandInModel(
-            asked=asked, loop_model=loop_model, graph=graph, instruction=told, turn=turn, name="skeleton of thought"
+            agent_model=agent_model,
+            loop_model=loop_model,
+            graph=graph,
+            instruction=instruction,
+            turn=turn,
+            name="skeleton of thought",
         )
         return request.override(model=stand_in)
 

@@ -51,9 +51,9 @@ class AgentTurn:
     history: list[ChatTurn]
     """The conversation before that, without what tools have found since."""
     options: SotOptions
-    """Of the graph, for this call. `deadline` counts from the turn's beginning."""
+    """The graph's options for this call. `deadline` counts from the turn's beginning."""
     usage: UsageMetadata | None = None
-    """The tokens of all that was asked for it."""
+    """The tokens of all calls that were made for it."""
     by_skeleton: bool = False
     """Whether its answer was written from a skeleton."""
     began: float = field(init=False)
@@ -66,7 +66,7 @@ class AgentTurn:
         self.usage = add_usage(self.usage, usage)
 
     def seconds_left(self) -> float | None:
-        """Until the deadline; `None`: there is none."""
+        """Seconds until the deadline; `None`: there is none."""
         deadline = self.options.deadline
         return None if deadline is None else max(0.0, self.began + deadline - time.monotonic())
 
@@ -101,14 +101,14 @@ class StandInModel(PartwiseChatModel):
     """Answers one call in the place of an agent's model."""
 
     # Nothing of these is in the model's `repr`, which stands in traces.
-    asked: Any = Field(repr=False)
+    agent_model: Any = Field(repr=False)
     """The agent's model, with its tools once they are bound."""
     graph: Any = Field(repr=False)
     """Writes a long answer from its skeleton."""
     loop_model: Any = Field(repr=False)
     """The same model without its tools, on whatever event loop it is called."""
     instruction: str = Field(repr=False)
-    """What leaves it to the model whether it drafts or answers."""
+    """The message by which the model may write a skeleton in place of its answer."""
     turn: Any = Field(repr=False)
     """The call, with its time and its cost."""
     run: Any = Field(default_factory=_OwnRun, repr=False)
@@ -124,7 +124,7 @@ class StandInModel(PartwiseChatModel):
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
         """Bind the agent's tools to its model."""
-        return self.model_copy(update={"asked": self.asked.bind_tools(tools, **kwargs)})
+        return self.model_copy(update={"agent_model": self.agent_model.bind_tools(tools, **kwargs)})
 
     def parts(
         self, messages: list[BaseMessage], settings: Mapping[str, Any], run_manager: Any, *, streamed: bool
@@ -161,7 +161,7 @@ class _WrittenAnswer(GraphAnswer):
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Around the pieces: an error is kept, for it may hold an answer."""
+        """A context in which the pieces are read: an error of the points is kept, for it may hold an answer."""
         try:
             yield
         except ExpansionError as error:
@@ -186,6 +186,6 @@ class _WrittenAnswer(GraphAnswer):
         return super().end()
 
     def whole(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
-        """The same, with what wrote it."""
+        """As in `GraphAnswer`, with the name of the model that drafted."""
         written_by = {key: self._written_by[key] for key in _ABOUT_MODEL if key in self._written_by}
         return super().whole(answer, {**written_by, **metadata})

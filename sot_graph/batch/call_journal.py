@@ -16,7 +16,23 @@ _MOST_DEAD_LINES = 5000
 _question: ContextVar[str] = ContextVar("question")
 
 
-class CallJournal(BaseCache[Any]):
+class SyncCache(BaseCache[Any]):
+    """A cache whose methods take less time than beginning a thread: the asynchronous ones are the same."""
+
+    async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
+        """As `get`."""
+        return self.get(keys)
+
+    async def aset(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
+        """As `set`."""
+        self.set(pairs)
+
+    async def aclear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
+        """As `clear`."""
+        self.clear(namespaces)
+
+
+class CallJournal(SyncCache):
     """Skeletons and texts of questions that have no line in the answers yet, in a file.
 
     As a graph's cache it gives each question what was written for this question. Memory and file hold the questions in
@@ -63,10 +79,6 @@ class CallJournal(BaseCache[Any]):
         kept = self._kept.get(_question.get(), {})
         return {full: kept[full[1]] for full in keys if full[1] in kept}
 
-    async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
-        """As `get`."""
-        return self.get(keys)
-
     def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
         """Keep something for the calling task's question."""
         name = _question.get()
@@ -74,18 +86,10 @@ class CallJournal(BaseCache[Any]):
             self._file.append({"id": name, "key": key, "value": value})
             self._kept.setdefault(name, {})[key] = value
 
-    async def aset(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
-        """As `set`: a line is written in less time than a thread is begun."""
-        self.set(pairs)
-
     def clear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
         """Forget everything."""
         self._kept.clear()
         self._shrink()
-
-    async def aclear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
-        """As `clear`."""
-        self.clear(namespaces)
 
     def _note(self, line: Mapping[str, Any], _place: int) -> None:
         if self._is_done(line["id"]):

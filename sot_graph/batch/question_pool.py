@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from sot_graph.batch.call_journal import CallJournal
 
 _MOST_REFUSALS = 5
-"""In a row: only the caller can mend what is wrong with them."""
+"""So many questions refused in a row stop the batch: only the caller can mend what is wrong."""
 _MOST_FAILURES = 100
-"""In a row, of any kind, or twice as many as there are workers: something is down that won't be back soon."""
+"""So many failures in a row, or twice as many as there are workers, stop the batch: something is down for long."""
 _FIRST_GUESS = (9.0, 5000.0)
 """Calls and tokens of a question, as long as none has been answered."""
 
@@ -39,7 +39,7 @@ class QuestionPool:
             same bound, and what waits there for long would run into a point's time limit.
         tokens_per_minute: The same for tokens.
         retries: Whether questions that have no answer, or points that failed, are tried again.
-        enough: Asked after each question: why no more are to be begun; empty: they are.
+        reason_to_stop: Called after each question. Says why no more are to be begun; empty: they are.
         on_change: Called after each question.
     """
 
@@ -50,7 +50,7 @@ class QuestionPool:
     calls_per_minute: float | None = None
     tokens_per_minute: float | None = None
     retries: bool = False
-    enough: Callable[[], str] = str
+    reason_to_stop: Callable[[], str] = str
     on_change: Callable[[], None] = lambda: None
 
     in_flight: int = field(default=0, init=False)
@@ -108,7 +108,7 @@ class QuestionPool:
             self._correct(reserved, record)
             self._keep(record, failure)
             self.on_change()
-            if reason := self.enough():
+            if reason := self.reason_to_stop():
                 self.stop(reason)
 
     async def _stops_before(self, expected: tuple[float, float]) -> bool:

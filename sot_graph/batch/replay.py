@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _NOT_YET = "this request waits for the provider's batch"
 _LARGEST_BODY = 64 * 1024 * 1024
 _REFUSED = 401
-"""Which a graph takes for the end of a stage: it asks nothing else in the request's place."""
+"""The status of a request that has no reply yet. For this one a graph asks nothing else in the request's place."""
 
 
 async def replay(

@@ -47,7 +47,8 @@ class RequestLedger:
 
     def __init__(self, path: Path) -> None:
         self._file = LineFile(path)
-        self._asked: dict[str, int] = {}
+        self._requests: dict[str, int] = {}
+        """Where the line of each request begins."""
         self._replies: dict[str, int] = {}
         self._failures: Counter[str] = Counter()
         self.batches: dict[str, SentBatch] = {}
@@ -75,18 +76,18 @@ class RequestLedger:
 
     def ask(self, key: str, body: Mapping[str, Any]) -> None:
         """Note a request that has no reply."""
-        if key not in self._asked:
+        if key not in self._requests:
             self._write({"asked": key, "body": body})
 
     def open_keys(self) -> list[str]:
         """The requests that are to be sent."""
         under_way = {key for batch in self.batches.values() for key in batch.keys}
-        return [key for key in self._asked if key not in self._replies and key not in under_way]
+        return [key for key in self._requests if key not in self._replies and key not in under_way]
 
     def bodies(self, keys: list[str]) -> Iterator[tuple[str, Any]]:
         """Requests, one by one."""
         for key in keys:
-            yield key, self._file.line_at(self._asked[key])["body"]
+            yield key, self._file.line_at(self._requests[key])["body"]
 
     def begin_batch(self, keys: list[str]) -> SentBatch:
         """Note what is about to be sent."""
@@ -101,7 +102,7 @@ class RequestLedger:
     def collect(self, batch: SentBatch, results: Iterator[tuple[str, int, Any]]) -> None:
         """Take over what the provider replied. What has no reply is to be sent again, three times at most."""
         for key, status, body in results:
-            if key not in self._asked:  # of somebody else's batch that looked like ours
+            if key not in self._requests:  # of somebody else's batch that looked like ours
                 continue
             if status == 200:  # noqa: PLR2004
                 self._write({"reply": key, "status": status, "body": body})
@@ -120,7 +121,7 @@ class RequestLedger:
 
     def _note(self, line: Mapping[str, Any], place: int) -> None:
         if "asked" in line:
-            self._asked[line["asked"]] = place
+            self._requests[line["asked"]] = place
         elif "reply" in line:
             self._replies[line["reply"]] = place
         elif "failed" in line:

@@ -17,7 +17,7 @@ from sot_graph.usage import add_usage
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-_ASKED = ("question", "messages", "documents")
+_INPUT_KEYS = ("question", "messages", "documents")
 _KEPT_OF_UNFINISHED = ("skeleton", "expansions", "frame")
 """What a later try goes on from."""
 
@@ -26,7 +26,7 @@ class Row(TypedDict, total=False):
     """One question. `question` or `messages` is there."""
 
     id: str
-    """If there is none: a hash of the rest."""
+    """The row's name in the answers; if there is none, a hash of the rest."""
     question: str
     messages: list[Any]
     """A conversation whose last human message is the question: messages of LangChain's, or `{"role", "content"}`."""
@@ -39,9 +39,12 @@ def row_id(row: Mapping[str, Any]) -> str:
     given = row.get("id")
     if given not in (None, ""):
         return str(given)
-    asked = {key: row[key] for key in _ASKED if row.get(key)}
-    text = json.dumps(asked, sort_keys=True, default=str)
+    text = json.dumps(_graph_input(row), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _graph_input(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in _INPUT_KEYS if row.get(key)}
 
 
 def is_whole(record: Mapping[str, Any]) -> bool:
@@ -89,7 +92,7 @@ async def try_row(
     context: Any = None,
 ) -> tuple[dict[str, Any], Exception | None]:
     """As `answer_row`; with the record comes what was raised, if anything was."""
-    given = {key: row[key] for key in _ASKED if row.get(key)}
+    given = _graph_input(row)
     before = earlier or {}
     if before.get("expansions"):
         given["given_expansions"] = before["expansions"]

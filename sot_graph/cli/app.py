@@ -10,7 +10,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import typer
 
 from sot_graph.cli.command_group import CommandGroup, GroupedHelpCommand
-from sot_graph.cli.process import CommandTracing, asked_questions, end_process, exit_status
+from sot_graph.cli.process import CommandTracing, end_process, exit_status
 from sot_graph.errors import SotConfigError
 
 # Its first character has Click keep the line breaks.
@@ -26,6 +26,8 @@ Examples:
 
 # The choices are written out: importing the library's own would cost `--help` half a second. A test holds them equal.
 _Router: TypeAlias = Literal["draft", "learned", "model", "cascade"]
+_Frame: TypeAlias = Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"]
+_SkeletonFormat: TypeAlias = Literal["structured", "list"]
 
 
 def _option(panel: str, text: str, *flags: str, default: Any = None, show_default: bool = False, **more: Any) -> Any:
@@ -67,6 +69,16 @@ _FRAME_OPTION = _option(
     "Write an introduction, or an opening that answers in short, before the points, and a conclusion after them.",
     default="none",
     show_default=True,
+)
+_ROUTER_OPTION = _option(
+    "Answer",
+    "Have a router decide whether a skeleton is worth it; if not, the answer is direct. draft: the call that would "
+    "draft it may answer instead.",
+)
+_SKELETON_FORMAT_OPTION = _option(
+    "Speed and limits",
+    "How the skeleton is asked for. list: numbered lines, which every model can write. structured (if not "
+    "given): checked JSON. Each is the other's fallback. The embedded model writes lists.",
 )
 _DISPATCH_OPTION = _option(
     "Speed and limits",
@@ -112,12 +124,8 @@ def ask(
     max_points: int | None = _MAX_POINTS_OPTION,
     point_length: str | None = _POINT_LENGTH_OPTION,
     docs: list[Path] | None = _option("Answer", "Files or folders to write from; again for more.", metavar="PATH"),
-    frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _FRAME_OPTION,
-    router: _Router | None = _option(
-        "Answer",
-        "Have a router decide whether a skeleton is worth it; if not, the answer is direct. draft: the call that would "
-        "draft it may answer instead.",
-    ),
+    frame: _Frame = _FRAME_OPTION,
+    router: _Router | None = _ROUTER_OPTION,
     dependent: Literal["direct", "graph"] | None = _option(
         "Answer",
         "Points that build on each other. graph: each is written once those that it needs are. direct (if not "
@@ -127,11 +135,7 @@ def ask(
         "Answer", "Show the skeleton first, to be approved, edited or rejected.", "--review", default=False
     ),
     dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
-    skeleton_format: Literal["structured", "list"] | None = _option(
-        "Speed and limits",
-        "How the skeleton is asked for. list: numbered lines, which every model can write. structured (if not "
-        "given): checked JSON. Each is the other's fallback. The embedded model writes lists.",
-    ),
+    skeleton_format: _SkeletonFormat | None = _SKELETON_FORMAT_OPTION,
     deadline: float | None = _option(
         "Speed and limits",
         "Show the answer after so long: what is unfinished by then is marked. If not given: none.",
@@ -169,6 +173,7 @@ def ask(
 
 @app.command(cls=GroupedHelpCommand, short_help="Answer it directly and by its skeleton: times and tokens of both.")
 def compare(
+    context: typer.Context,
     question: str | None = _question(None),
     file: Path | None = _option("Questions", "A file of questions, one a line.", metavar="FILE"),
     model: str | None = _MODEL_OPTION,
@@ -185,16 +190,7 @@ def compare(
     """
     from sot_graph.cli.compare_command import compare_ways
 
-    _run(
-        lambda: compare_ways(
-            asked_questions(question, file),
-            model=model,
-            base_url=base_url,
-            max_points=max_points,
-            as_json=as_json,
-            report=report,
-        )
-    )
+    _run(lambda: compare_ways(**context.params))
 
 
 @app.command(
@@ -258,7 +254,7 @@ def play(
     base_url: str | None = _BASE_URL_OPTION,
     max_points: int | None = _MAX_POINTS_OPTION,
     point_length: str | None = _POINT_LENGTH_OPTION,
-    frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _FRAME_OPTION,
+    frame: _Frame = _FRAME_OPTION,
     dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
     port: int = _option(
         "Page", "Where it is served on 127.0.0.1; 0: any free port.", default=8300, show_default=True, metavar="PORT"
@@ -318,15 +314,11 @@ def batch(
     ),
     model: str | None = _MODEL_OPTION,
     base_url: str | None = _BASE_URL_OPTION,
-    max_points: int | None = _option("Answer", "As in `sot-graph ask`. If not given: 10.", metavar="N"),
-    point_length: str | None = _option(
-        "Answer", 'As in `sot-graph ask`. If not given: "1-2 sentences".', metavar="WORDS"
-    ),
-    frame: Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"] = _option(
-        "Answer", "As in `sot-graph ask`.", default="none", show_default=True
-    ),
-    router: _Router | None = _option("Answer", "As in `sot-graph ask`."),
-    skeleton_format: Literal["structured", "list"] | None = _option("Answer", "As in `sot-graph ask`."),
+    max_points: int | None = _MAX_POINTS_OPTION,
+    point_length: str | None = _POINT_LENGTH_OPTION,
+    frame: _Frame = _FRAME_OPTION,
+    router: _Router | None = _ROUTER_OPTION,
+    skeleton_format: _SkeletonFormat | None = _SKELETON_FORMAT_OPTION,
     workers: int | None = _option(
         "Speed and limits",
         "Questions at once. If not given: 64, and 1 of the embedded model's.",

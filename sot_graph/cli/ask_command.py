@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.cli.live_board import Screen, follow, screen_for
 from sot_graph.cli.process import error_console, opened_model, output_console, print_json, read_question, waiting
 from sot_graph.errors import SotConfigError, SotError
+from sot_graph.evaluation.arms import make_router
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
@@ -23,18 +24,8 @@ if TYPE_CHECKING:
     from sot_graph.types import SkeletonPoint
 
 _JSON_KEYS = (
-    *(
-        "answer",
-        "route",
-        "route_reason",
-        "skeleton",
-        "expansions",
-        "sources",
-        "unsupported_citations",
-        "finish_reason",
-        "frame",
-    ),
-    *("usage", "timings", "messages"),
+    *("answer", "route", "route_reason", "skeleton", "expansions", "sources", "unsupported_citations"),
+    *("finish_reason", "frame", "usage", "timings", "messages"),
 )
 _CONFIG = {"configurable": {"thread_id": "ask"}}
 _REVIEW_HELP = (
@@ -80,12 +71,12 @@ def answer_question(
     options = ask_options(review=review, stream=stream, **given)
     if report is not None:
         check_report(report)
-    asked: dict[str, Any] = {"question": question}
+    graph_input: dict[str, Any] = {"question": question}
     if docs:
         from sot_graph.retrieval.files import load_documents
 
-        asked["documents"] = load_documents(*docs)
-    with opened_model(model, base_url) as (chat, is_embedded):
+        graph_input["documents"] = load_documents(*docs)
+    with opened_model(model, base_url) as (chat, choice):
         from langgraph.checkpoint.memory import InMemorySaver
 
         from sot_graph.graph import create_sot_graph
@@ -93,11 +84,11 @@ def answer_question(
         graph = create_sot_graph(
             chat,
             options=options,
-            router=None if router is None else make_router(router, chat),
+            router=make_router(router, chat),
             checkpointer=InMemorySaver() if review else None,
         )
         show = partial(screen_for, output_console(), stream=stream, silent=as_json, show_skeleton=show_skeleton)
-        result, screen = _run_with_reviews(graph, asked, errors, show, as_json=as_json)
+        result, screen = _run_with_reviews(graph, graph_input, errors, show, as_json=as_json)
         if as_json:
             from langchain_core.messages import messages_to_dict
 
@@ -109,7 +100,7 @@ def answer_question(
     if report is not None:
         from sot_graph.report import result_timeline
 
-        write_report(report, result_timeline(result, local=is_embedded))
+        write_report(report, result_timeline(result, local=choice.is_embedded))
 
 
 def write_report(path: Path, page: str) -> None:
@@ -146,18 +137,6 @@ async def draft_decision(question: str, model: Runnable[Any, Any]) -> RouteDecis
     return RouteDecision(event["route"], event["reason"])
 
 
-def make_router(name: str, model: Runnable[Any, Any]) -> Any:
-    """A router by its name. `model` is asked by all but the learned one."""
-    from sot_graph.routing.learned_router import LearnedRouter
-    from sot_graph.routing.model_router import CascadeRouter, ModelRouter
-
-    if name == "draft":
-        return name
-    if name == "learned":
-        return LearnedRouter()
-    return ModelRouter(model) if name == "model" else CascadeRouter(LearnedRouter(), ModelRouter(model))
-
-
 def check_report(path: Path) -> None:
     """Find out whether a report can be written there, before the run is paid for. Leaves no file behind."""
     try:
@@ -179,7 +158,7 @@ def check_report(path: Path) -> None:
 
 
 def _run_with_reviews(
-    graph: Any, asked: Mapping[str, Any], errors: Console, show: Callable[[], Screen], *, as_json: bool
+    graph: Any, graph_input: Any, errors: Console, show: Callable[[], Screen], *, as_json: bool
 ) -> tuple[Mapping[str, Any], Screen]:
     """Run to the end, with a review wherever the graph stops for one. Returns the result and the last run's screen."""
     from langgraph.types import Command
@@ -192,17 +171,16 @@ def _run_with_reviews(
             errors.print()  # what is said next is to begin a line
             raise
 
-    given: Any = asked
     while True:
         screen = show()
         # JSON comes in one piece at the end: until then there is nothing else to look at.
         with waiting(errors, "Answering", in_pipe=False) if as_json else nullcontext(), screen.watch():
-            result = asyncio.run(follow(graph, given, _CONFIG, screen.feed))
+            result = asyncio.run(follow(graph, graph_input, _CONFIG, screen.feed))
         if not (interrupts := result.get("__interrupt__")):
             return result, screen
         points = interrupts[0].value["points"]
         verdict = review_on_terminal(points, read=read_line, show=lambda text: errors.print(text, markup=False))
-        given = Command(resume=verdict)
+        graph_input = Command(resume=verdict)
 
 
 def review_on_terminal(

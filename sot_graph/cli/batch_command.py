@@ -19,9 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sot_graph.batch.answer_file import AnswerFile, Tally
 from sot_graph.batch.question_file import QuestionFile, Shard, parquet
 from sot_graph.batch.question_pool import QuestionPool
-from sot_graph.cli.ask_command import ask_options, make_router
+from sot_graph.cli.ask_command import ask_options
 from sot_graph.cli.process import error_console, opened_model
 from sot_graph.errors import SotConfigError, SotError
+from sot_graph.evaluation.arms import make_router
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +78,7 @@ def answer_questions(
             retries=retry_errors,
         )
         if budget is not None:
-            pool.enough = partial(_over_budget, pool, budget)
+            pool.reason_to_stop = partial(_over_budget, pool, budget)
         if provider_batch is not None:
             from sot_graph.cli.provider_batch_command import run_steps
 
@@ -92,15 +93,16 @@ def answer_questions(
             from sot_graph.batch.call_journal import CallJournal
 
             journal = CallJournal(Path(f"{out}.calls"), answers.is_whole)
-            with journal, opened_model(model, base_url) as (chat, is_embedded):
+            with journal, opened_model(model, base_url) as (chat, choice):
                 from sot_graph.concurrency.call_limiter import CallLimiter
                 from sot_graph.graph import create_sot_graph
 
                 limiter = CallLimiter(calls_per_minute=rpm, tokens_per_minute=tpm) if rpm or tpm else None
-                chosen = None if router is None else make_router(router, chat)
-                pool.graph = create_sot_graph(chat, options=options, router=chosen, limiter=limiter, cache=journal)
+                pool.graph = create_sot_graph(
+                    chat, options=options, router=make_router(router, chat), limiter=limiter, cache=journal
+                )
                 pool.journal = journal
-                pool.workers = workers or (1 if is_embedded else _WORKERS)
+                pool.workers = workers or (1 if choice.is_embedded else _WORKERS)
                 _answer(pool, rows, min(left, _SAMPLE) if dry_run else left, errors, whole=left if dry_run else None)
         elif provider_batch is None:
             errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
@@ -126,9 +128,9 @@ def _answer(pool: QuestionPool, rows: Any, count: int, errors: Console, *, whole
     seconds = time.monotonic() - started
     done = _difference(pool.answers.tally, before)
     errors.print(f"{_said(done)} in {_duration(seconds)}.", markup=False)
-    asked = done.answered + done.failed
-    if whole is not None and asked:
-        scale = whole / asked
+    tried = done.answered + done.failed
+    if whole is not None and tried:
+        scale = whole / tried
         errors.print(
             f"All {whole:,} questions would take about {scale * done.calls:,.0f} calls and "
             f"{scale * done.input_tokens:,.0f} + {scale * done.output_tokens:,.0f} tokens{_priced(done, scale)}. "

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from sot_graph.cli.ask_command import check_report, write_report
 from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow
-from sot_graph.cli.process import error_console, opened_model, output_console, plain_text, print_json
+from sot_graph.cli.process import asked_questions, error_console, opened_model, output_console, plain_text, print_json
 from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_of, make_graph
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ class ComparedQuestion:
 
 
 def compare_ways(
-    questions: Sequence[str],
+    question: str | None,
     *,
+    file: Path | None,
     model: str | None,
     base_url: str | None,
     max_points: int | None,
@@ -46,33 +47,34 @@ def compare_ways(
     report: Path | None,
 ) -> None:
     """Answer each question both ways and print what each way took. The arguments are those of the command."""
+    questions = asked_questions(question, file)
     if report is not None:
         check_report(report)
     arms = (Arm.parse("direct"), Arm.parse("skeleton" if max_points is None else f"skeleton,max_points={max_points}"))
     output, errors = output_console(), error_console()
     compared: list[ComparedQuestion] = []
-    with opened_model(model, base_url) as (chat, is_embedded):
-        for question in questions:
-            compared.append(asyncio.run(_answer_both_ways(question, arms, chat, is_shown=not as_json)))
+    with opened_model(model, base_url) as (chat, choice):
+        for each in questions:
+            compared.append(asyncio.run(_answer_both_ways(each, arms, chat, is_shown=not as_json)))
             direct, skeleton = compared[-1].answers
             if as_json:
-                print_json({"question": question, "direct": direct, "skeleton": skeleton})
+                print_json({"question": each, "direct": direct, "skeleton": skeleton})
                 continue
             if len(questions) > 1:
-                output.print(f"\n{plain_text(question)}", style="bold", markup=False)
+                output.print(f"\n{plain_text(each)}", style="bold", markup=False)
             if output.is_terminal:
-                output.print(_side_by_side([Text(plain_text(each["answer"])) for each in (direct, skeleton)]))
+                output.print(_side_by_side([Text(plain_text(answer["answer"])) for answer in (direct, skeleton)]))
             else:
-                for name, each in zip(_WAYS, (direct, skeleton), strict=True):
-                    output.print(f"Answered {name}\n\n{plain_text(each['answer'])}\n", markup=False, soft_wrap=True)
+                for name, answer in zip(_WAYS, (direct, skeleton), strict=True):
+                    output.print(f"Answered {name}\n\n{plain_text(answer['answer'])}\n", markup=False, soft_wrap=True)
             output.print(figures(direct, skeleton))
         if len(questions) > 1 and not as_json:
             output.print(f"\nThe median of {len(questions)} questions", style="bold")
             output.print(figures(*_medians(compared)))
-    if is_embedded:
+    if choice.is_embedded:
         errors.print(_SHARED_CPU, style="dim")
     if report is not None:
-        write_report(report, _page(compared, is_embedded=is_embedded))
+        write_report(report, _page(compared, is_embedded=choice.is_embedded))
 
 
 async def _answer_both_ways(
@@ -128,7 +130,7 @@ def _rows(direct: ArmAnswer, skeleton: ArmAnswer) -> list[tuple[str, str, str, s
 
 
 def _seconds_a_token(answer: ArmAnswer) -> float | None:
-    """What is left of the gain when one answer is simply shorter."""
+    """Seconds for each token of an answer: a shorter answer gains nothing by this figure."""
     seconds, tokens = answer.get("seconds"), answer.get("output_tokens")
     return seconds / tokens if seconds is not None and tokens else None
 

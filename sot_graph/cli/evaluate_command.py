@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sot_graph.cli.process import error_console, opened_model, output_console
-from sot_graph.default_model import choose_model
 from sot_graph.errors import SotConfigError, SotError
 
 if TYPE_CHECKING:
@@ -48,25 +48,21 @@ def evaluate_model(
 
     source = questions or f"{_LANGSMITH}{langsmith}"
     chosen = (Arm.parse(arms[0]), Arm.parse(arms[1]))
-    asked = read_questions(source, limit)
-    choice = choose_model(model, base_url)
-    with ExitStack() as stack:
-        chat, is_embedded = stack.enter_context(opened_model(model, base_url))
-        plan = StudyPlan(out=out, questions=asked, arms=chosen, model=choice.label, judge=judge, source=source)
-        study = Study(plan, chat, None if judge is None else _judge_model(judge, judge_base_url))
-        stack.callback(study.close)
-        at_once = workers or (1 if is_embedded else _WORKERS)
-        if langsmith is not None:
-            rows = _run_on_langsmith(study, langsmith, at_once)
-        else:
-            rows = _run_in_inspect(study, at_once)
+    listed = read_questions(source, limit)
+    with opened_model(model, base_url) as (chat, choice):
+        from sot_graph.llm.resolve import resolve_model
+
+        plan = StudyPlan(out=out, questions=listed, arms=chosen, model=choice.label, judge=judge, source=source)
+        judge_model = None if judge is None else resolve_model(judge, base_url=judge_base_url, argument="--judge")
+        at_once = workers or (1 if choice.is_embedded else _WORKERS)
+        with closing(Study(plan, chat, judge_model)) as study:
+            if langsmith is None:
+                rows = _run_in_inspect(study, at_once)
+            else:
+                from sot_graph.evaluation.langsmith_study import evaluate_on_langsmith
+
+                rows = asyncio.run(evaluate_on_langsmith(study, langsmith, workers=at_once))
     _write_report(study, rows)
-
-
-def _judge_model(judge: str, base_url: str | None) -> Any:
-    from sot_graph.llm.resolve import resolve_model
-
-    return resolve_model(judge, base_url=base_url, argument="--judge")
 
 
 def _run_in_inspect(study: Study, workers: int) -> list[dict[str, Any]]:
@@ -101,14 +97,6 @@ def _run_in_inspect(study: Study, workers: int) -> list[dict[str, Any]]:
         message = f"the study {what}. The same command goes on where it stopped."
         raise SotError(message)
     return rows
-
-
-def _run_on_langsmith(study: Study, dataset: str, workers: int) -> list[dict[str, Any]]:
-    import asyncio
-
-    from sot_graph.evaluation.langsmith_study import evaluate_on_langsmith
-
-    return asyncio.run(evaluate_on_langsmith(study, dataset, workers=workers))
 
 
 def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:

@@ -59,25 +59,25 @@ class _Section:
             self.state = "cut off" if event.get("truncated") else _ENDS[event["status"]]
 
     def as_line(self) -> Text:
+        return self._heading + Text(f"({self._told_state})", style="dim")
+
+    @property
+    def _heading(self) -> Text:
         mark, style = _LOOKS[self.state]
-        return Text(f"{mark} {self.name} ", style=style, overflow="ellipsis", no_wrap=True) + Text(
-            f"({self._told_state})", style="dim"
-        )
+        return Text(f"{mark} {self.name} ", style=style, overflow="ellipsis", no_wrap=True)
 
     @property
     def _told_state(self) -> str:
         return self.state if self.attempt == 1 or self.state != "writing" else f"writing, try {self.attempt}"
 
     def as_panel(self, width: int, lines: int) -> Panel:
-        mark, style = _LOOKS[self.state]
-        heading = Text(f"{mark} {self.name} ", style=style, overflow="ellipsis", no_wrap=True)
         return Panel(
             tail_of_text(self.text, width, lines),
-            title=heading,
+            title=self._heading,
             title_align="left",
             subtitle=Text(self._told_state, style="dim"),
             subtitle_align="right",
-            border_style=style,
+            border_style=_LOOKS[self.state][1],
             height=lines + 2,
         )
 
@@ -140,7 +140,7 @@ class Board:
 
     @property
     def _sections(self) -> list[_Section]:
-        """As they stand in the answer."""
+        """The sections in the order of the answer."""
         opening, introduction, conclusion = map(self.frame.get, ("opening", "introduction", "conclusion"))
         return [text for text in (opening, introduction, *self.points.values(), conclusion) if text]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from sot_graph.cli.ask_command import ask_options
 from sot_graph.cli.process import error_console, opened_model, read_question
-from sot_graph.default_model import choose_model
 from sot_graph.errors import SotConfigError
 
 
@@ -28,7 +27,7 @@ def serve_playground(question: str | None, *, model: str | None, base_url: str |
     def ready(port: int) -> None:
         errors.print(f"Open http://127.0.0.1:{port}/{key}/ in a browser. Ctrl-C ends it.", markup=False)
 
-    with opened_model(model, base_url) as (chat, is_embedded):
-        name = choose_model(model, base_url).name or "SmolLM2-135M"
-        page = playground(chat, options, name=name, local=is_embedded, question=question, key=key)
+    with opened_model(model, base_url) as (chat, choice):
+        name = choice.name or "SmolLM2-135M"
+        page = playground(chat, options, name=name, local=choice.is_embedded, question=question, key=key)
         serve(page, port=port, ready=ready)

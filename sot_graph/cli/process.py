@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from sot_graph.cli import interruption
-from sot_graph.default_model import choose_model
+from sot_graph.default_model import ModelChoice, choose_model
 from sot_graph.errors import SotConfigError, SotError
+from sot_graph.evaluation.question_sets import text_of_file
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
@@ -129,13 +130,13 @@ def exit_status(run: Callable[[], object]) -> int:
 
 
 @contextmanager
-def opened_model(model: str | None, base_url: str | None) -> Iterator[tuple[Runnable[Any, Any], bool]]:
+def opened_model(model: str | None, base_url: str | None) -> Iterator[tuple[Runnable[Any, Any], ModelChoice]]:
     """The chat model that the options and the environment ask for, loaded with everything that it is needed with.
 
     Once it is loaded, a `SotConfigError` (a wrong key, an unknown model) is a failed run, and no bad usage any more.
 
     Yields:
-        The model, and whether it runs on this CPU: what runs side by side then shares it.
+        The model, and what is known of it. If it is embedded, what runs side by side shares this CPU.
     """
     errors = error_console()
     choice = choose_model(model, base_url)
@@ -149,7 +150,7 @@ def opened_model(model: str | None, base_url: str | None) -> Iterator[tuple[Runn
             chat = stack.enter_context(choice.opened())
             import sot_graph.graph  # noqa: F401 - LangGraph takes as long to import as a small model to load
         try:
-            yield chat, choice.is_embedded
+            yield chat, choice
         except SotConfigError as error:
             raise _RunFailedError(str(error)) from error
         except KeyboardInterrupt:
@@ -272,13 +273,7 @@ def asked_questions(question: str | None, file: Path | None) -> list[str]:
 
 def question_lines(file: Path, option: str) -> list[str]:
     """The questions of a file, one a line. `option` names it in messages."""
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        message = f"{option} {file} can't be read: {reason}."
-        raise SotConfigError(message) from error
-    questions = [line for line in lines if line.strip()]
+    questions = [line for line in text_of_file(file, f"{option} {file}").splitlines() if line.strip()]
     if not questions:
         message = f"{option} {file} holds no question."
         raise SotConfigError(message)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.batch.provider_batches import PROVIDERS
 from sot_graph.batch.request_ledger import RequestLedger
 from sot_graph.batch.submission import Submission
-from sot_graph.cli.ask_command import make_router
 from sot_graph.cli.process import error_console
 from sot_graph.errors import SotConfigError
+from sot_graph.evaluation.arms import make_router
 
 if TYPE_CHECKING:
     from sot_graph.batch.question_file import QuestionFile
@@ -51,9 +51,9 @@ def run_steps(
         from sot_graph.graph import create_sot_graph
 
         chat = batches.model(model, address)
-        chosen = None if router is None else make_router(router, chat)
         # A router's call that waits is no router that failed.
-        return create_sot_graph(chat, options=replace(options, on_router_failure="raise"), router=chosen)
+        raising = replace(options, on_router_failure="raise")
+        return create_sot_graph(chat, options=raising, router=make_router(router, chat))
 
     with RequestLedger(Path(f"{out}.requests")) as ledger:
         submission = Submission(

@@ -65,7 +65,8 @@ def route_questions(
 def _ask_model(questions: Sequence[str], router: str, chat: Any, show: Callable[[str, RouteDecision], None]) -> None:
     import asyncio
 
-    from sot_graph.cli.ask_command import draft_decision, make_router
+    from sot_graph.cli.ask_command import draft_decision
+    from sot_graph.evaluation.arms import make_router
     from sot_graph.options import SotOptions
     from sot_graph.routing.protocol import ask_router
     from sot_graph.run import open_run

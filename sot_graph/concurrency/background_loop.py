@@ -29,7 +29,7 @@ _depth: ContextVar[int] = ContextVar("sot_graph_loop_depth", default=0)
 
 _CLOSING_SECONDS = 2.0
 _MOST_BLOCKING_CALLS = 1024
-"""Of models that have no asynchronous form, at once; one that stalls keeps its thread."""
+"""Calls at once of models that have no asynchronous methods. One that stalls keeps its thread."""
 
 
 class _LibraryLoop:

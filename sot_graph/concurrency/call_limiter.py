@@ -20,8 +20,8 @@ _FIRST_GUESS = 500.0
 class Pace:
     """So many units a minute, given out evenly: who takes some is told how long to wait for them.
 
-    More can be taken than there is, and what an estimate was wrong by can be set right afterwards: both only make
-    those wait who come later, so that over time the rate is exact. That is what the kept libraries can't do.
+    More can be taken than there is, and an estimate can be set right afterwards. Both only make those wait who come
+    later, so that over time the rate is exact. Libraries of rate limits take nothing back, so this is written here.
 
     Args:
         per_minute: Units a minute. What a second brings may be taken at once.
@@ -32,7 +32,7 @@ class Pace:
         self._seconds_each = 60.0 / per_minute
         self._now = now
         self._due = -math.inf
-        """When all that was taken has been brought."""
+        """When the units that were taken so far will all have come in."""
 
     def take(self, units: float) -> float:
         """Take some; returns the seconds to wait until they may be used."""

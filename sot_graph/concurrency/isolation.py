@@ -36,14 +36,16 @@ that are started inside inherit them."""
 _read_apart: WeakSet[AsyncGenerator[Any]] = WeakSet()
 """The generators that `cancelled_once` has returned: each reads another one in a task of its own."""
 _MOST_READY = 1000
-"""Pieces that are there already are read over before a generator ends; of one that never waits, so many."""
+"""How many pieces that are there already are dropped before a generator is closed all the same: one that never waits
+would give pieces for ever."""
 _TURNS = 8
-"""Of the event loop, in which a generator hands on a piece that has come: after them it waits for one."""
+"""How many turns of the event loop a piece may take on its way through the generators. After so many without one, the
+innermost generator waits for its source."""
 _abandoned: set[asyncio.Task[Any]] = set()
 """Calls that went on after they were cancelled. They are held here, since loops hold their tasks weakly."""
 
 
-class ContainedError(Exception):
+class IsolatedCallError(Exception):
     """Somebody's code was ended by what would have ended more than itself: `what`, such as "raised SystemExit(1)"."""
 
     def __init__(self, what: str | BaseException) -> None:
@@ -57,7 +59,7 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
     `whose` names it in the warning about that.
 
     Raises:
-        ContainedError: It was cancelled from within, or raised what is meant to end a task or the process.
+        IsolatedCallError: It was cancelled from within, or raised what is meant to end a task or the process.
         Exception: The call's own.
     """
     context, mark = copy_context(), object()
@@ -82,11 +84,11 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
         return running.result()
     except asyncio.CancelledError as error:
         what = "was cancelled from within"
-        raise ContainedError(what) from error
+        raise IsolatedCallError(what) from error
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ContainedError(error) from error
+        raise IsolatedCallError(error) from error
 
 
 async def ending_run_tasks(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
@@ -154,7 +156,7 @@ async def _read_in_own_task(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
 
 
 @asynccontextmanager
-async def ended_from_within(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
+async def closing_chain(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
     """Close somebody's generator at the block's end, and those that it reads from.
 
     A generator that is closed where it stands leaves those below it to the garbage collector, which closes one after
@@ -194,7 +196,7 @@ async def ended_from_within(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
                 raise asyncio.CancelledError(message)
 
 
-async def to_its_end(call: Coroutine[Any, Any, Any]) -> None:
+async def run_to_end(call: Coroutine[Any, Any, Any]) -> None:
     """Run this to its end, however often whoever waits for it is cancelled."""
     running = asyncio.create_task(call)
     _abandoned.add(running)
@@ -203,11 +205,11 @@ async def to_its_end(call: Coroutine[Any, Any, Any]) -> None:
 
 
 async def without_exit(call: Awaitable[T]) -> T:
-    """Return the call's result. A `SystemExit` becomes a `ContainedError`: asyncio would stop the event loop for it."""
+    """Return the call's result. A `SystemExit`, which would stop the event loop, becomes an `IsolatedCallError`."""
     try:
         return await call
     except SystemExit as error:
-        raise ContainedError(error) from error
+        raise IsolatedCallError(error) from error
 
 
 def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
@@ -217,7 +219,7 @@ def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
     what else needs one, and then the exit.
 
     Raises:
-        ContainedError: It raised what can't be raised again here, `StopIteration` among it.
+        IsolatedCallError: It raised what can't be raised again here, `StopIteration` among it.
         Exception: Its own.
     """
     loop = asyncio.get_running_loop()
@@ -234,7 +236,7 @@ def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
         except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
             # A future takes no StopIteration, and what ends a process or a task is only its failure here.
             can_be_raised = isinstance(error, (Exception, KeyboardInterrupt)) and not isinstance(error, StopIteration)
-            settled = done.set_exception, error if can_be_raised else ContainedError(error)
+            settled = done.set_exception, error if can_be_raised else IsolatedCallError(error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, *settled)
 

@@ -118,24 +118,30 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
     """
     from sot_graph.graph import create_sot_graph
     from sot_graph.llm.resolve import resolve_model
-    from sot_graph.routing.learned_router import LearnedRouter
-    from sot_graph.routing.model_router import CascadeRouter, ModelRouter
 
     writer = resolve_model(arm.models["model"]) if "model" in arm.models else model
-    routers: dict[str | None, Any] = {
-        None: lambda: (lambda _question, _history: "direct") if arm.way == "direct" else None,
-        "draft": lambda: "draft",
-        "learned": LearnedRouter,
-        "model": ModelRouter,
-        "cascade": lambda: CascadeRouter(LearnedRouter(), ModelRouter()),
-    }
+    router = make_router(arm.router)
+    if router is None and arm.way == "direct":
+        router = lambda _question, _history: "direct"  # noqa: E731
     return create_sot_graph(
         writer,
         skeleton_model=arm.models.get("skeleton_model"),
         options=_options_of(arm.options),
-        router=routers[arm.router](),
+        router=router,
         cache=cache,
     )
+
+
+def make_router(name: str | None, model: Runnable[Any, Any] | None = None) -> Any:
+    """A router by its name; `None` is none. All but the learned one ask `model`, or the graph's own."""
+    from sot_graph.routing.learned_router import LearnedRouter
+    from sot_graph.routing.model_router import CascadeRouter, ModelRouter
+
+    if name == "learned":
+        return LearnedRouter()
+    if name == "cascade":
+        return CascadeRouter(LearnedRouter(), ModelRouter(model))
+    return ModelRouter(model) if name == "model" else name
 
 
 async def answer_with(graph: Any, question: str) -> ArmAnswer:

@@ -55,7 +55,7 @@ class Findings:
     """All figures of a study. A ratio over 1 speaks for the second arm in times, and against it in tokens and cost."""
 
     arms: tuple[str, str]
-    asked: int
+    questions: int
     failed: tuple[int, int]
     """Questions without an answer, of each arm."""
     resumed: int
@@ -98,8 +98,8 @@ def find(rows: Sequence[Row]) -> Findings:
     lengths = [(len(row["arms"][0]["answer"]), len(row["arms"][1]["answer"])) for row in judged]
     return Findings(
         arms=(names[0], names[1]),
-        asked=len(rows),
-        failed=(_failed(rows, 0), _failed(rows, 1)),
+        questions=len(rows),
+        failed=(sum(bool(row["arms"][0]["error"]) for row in rows), sum(bool(row["arms"][1]["error"]) for row in rows)),
         resumed=sum(bool(each.get("resumed")) for row in rows for each in row["arms"]),
         judged=len(judged),
         aspects=aspects,
@@ -113,16 +113,8 @@ def find(rows: Sequence[Row]) -> Findings:
             if (ratio := _ratio(whole, key)) is not None
         },
         routes={name: found for at, name in enumerate(names) if (found := _route(whole, at)) is not None},
-        checks=(_checks(whole, 0), _checks(whole, 1)),
+        checks=(average(row["arms"][0]["checks"] for row in whole), average(row["arms"][1]["checks"] for row in whole)),
     )
-
-
-def _failed(rows: Sequence[Row], at: int) -> int:
-    return sum(bool(row["arms"][at]["error"]) for row in rows)
-
-
-def _checks(rows: Sequence[Row], at: int) -> dict[str, float | None]:
-    return average(row["arms"][at]["checks"] for row in rows)
 
 
 def _outcomes(judged: Sequence[Row], aspect: str) -> list[int]:

@@ -10,8 +10,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from langgraph.cache.base import BaseCache
+from langgraph.cache.base import FullKey
 
+from sot_graph.batch.call_journal import SyncCache
 from sot_graph.errors import SotConfigError
 
 Key: TypeAlias = tuple[str, ...]
@@ -94,7 +95,7 @@ def answering(*place: str) -> Iterator[None]:
         _place.reset(token)
 
 
-class PieceCache(BaseCache[Any]):
+class PieceCache(SyncCache):
     """LangGraph's cache, in a journal: the skeleton and the points of an answer that was cut off by a kill.
 
     They are read by the same arm for the same question only, so that no arm is spared a call by another one.
@@ -104,28 +105,17 @@ class PieceCache(BaseCache[Any]):
         super().__init__()
         self._journal = journal
 
-    def get(self, keys: Sequence[tuple[tuple[str, ...], str]]) -> dict[tuple[tuple[str, ...], str], Any]:
+    def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
         """What is kept of these."""
         place = _place.get()
         kept = {} if place is None else {key: self._journal.get(("piece", *place, key[1])) for key in keys}
         return {key: value for key, value in kept.items() if value is not None}
 
-    def set(self, pairs: Mapping[tuple[tuple[str, ...], str], tuple[Any, int | None]]) -> None:
+    def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
         """Keep these."""
         if (place := _place.get()) is not None:
             for (_, key), (value, _seconds) in pairs.items():
                 self._journal.put(("piece", *place, key), value)
 
-    async def aget(self, keys: Sequence[tuple[tuple[str, ...], str]]) -> dict[tuple[tuple[str, ...], str], Any]:
-        """As `get`."""
-        return self.get(keys)
-
-    async def aset(self, pairs: Mapping[tuple[tuple[str, ...], str], tuple[Any, int | None]]) -> None:
-        """As `set`."""
-        self.set(pairs)
-
     def clear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
         """Nothing is taken out of a journal."""
-
-    async def aclear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
-        """As `clear`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from langsmith import Client, aevaluate
 
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.evaluation.question_sets import Question, question_of, questions_of_examples
+from sot_graph.evaluation.question_sets import question_of, questions_of_examples
 
 if TYPE_CHECKING:
     from sot_graph.evaluation.study import Study
@@ -43,7 +43,8 @@ async def evaluate_on_langsmith(
     rows: list[dict[str, Any]] = []
 
     async def both_arms(inputs: dict[str, Any]) -> dict[str, Any]:
-        row = await study.row(_find(questions, inputs, dataset))
+        text = question_of(inputs, f"an example of {dataset}").text
+        row = await study.row(questions[text])
         rows.append(row)
         return {"answers": {each["arm"]: each["answer"] for each in row["arms"]}, _ROW: row}
 
@@ -70,10 +71,6 @@ async def evaluate_on_langsmith(
         message = f"{len(examples) - len(rows)} questions could not be answered. The same command goes on."
         raise SotError(message)
     return rows
-
-
-def _find(questions: Mapping[str, Question], inputs: dict[str, Any], dataset: str) -> Question:
-    return questions[question_of(inputs, f"an example of {dataset}").text]
 
 
 def _feedback(row: Mapping[str, Any]) -> Iterable[dict[str, Any]]:

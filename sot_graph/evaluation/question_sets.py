@@ -172,13 +172,21 @@ def _from_file(path: Path) -> list[Question]:
     if reader is None:
         message = f"{path} is no .jsonl or .csv file, and no set that is known: {OWN}, {MT_BENCH}, {LANGSMITH}NAME."
         raise SotConfigError(message)
+    return [question_of(row, f"{path}:{number}") for number, row in reader(text_of_file(path), path)]
+
+
+def text_of_file(path: Path, name: str = "") -> str:
+    """What stands in a file. `name` is what messages call it, in place of its path.
+
+    Raises:
+        SotConfigError: It can't be read, or is not UTF-8.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        message = f"{path} can't be read: {reason}."
+        message = f"{name or path} can't be read: {reason}."
         raise SotConfigError(message) from error
-    return [question_of(row, f"{path}:{number}") for number, row in reader(text, path)]
 
 
 def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:

@@ -86,7 +86,8 @@ class Study:
         Every other question begins with the second arm: what is warm by then helps both alike.
         """
         answers: dict[str, ArmAnswer] = {}
-        arms = self.plan.arms if _is_even(question) else self.plan.arms[::-1]
+        is_even = int(_hash([question.id]), 16) % 2 == 0
+        arms = self.plan.arms if is_even else self.plan.arms[::-1]
         for arm in arms:
             answers[arm.name] = await self._answer_by(arm, question)
         return [answers[arm.name] for arm in self.plan.arms]
@@ -187,7 +188,3 @@ def _key_of(question: Question) -> tuple[str, str]:
 
 def _hash(values: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
-
-
-def _is_even(question: Question) -> bool:
-    return int(_hash([question.id]), 16) % 2 == 0

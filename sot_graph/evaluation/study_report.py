@@ -30,7 +30,7 @@ def study_page(found: Findings, plan: StudyPlan) -> Page:
     return Page(
         kicker=f"{plan.model}: is it worth it?",
         title=f"{second}, against {first}",
-        lede=f"{found.asked} questions ({plan.source}), each answered both ways by {plan.model}.{judged_by}",
+        lede=f"{found.questions} questions ({plan.source}), each answered both ways by {plan.model}.{judged_by}",
         notices=list(_notices(found, plan)),
         tables=[table for table in tables if table.rows],
         texts=prompt,

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from sot_graph.report.page import page_templates
 
-from sot_graph.report.page import clean, with_bold
+_PACKAGES = ("sot_graph.evaluation", "sot_graph.report")
+"""The second one has the style sheet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,28 +62,9 @@ class Page:
 
 def render_html(page: Page) -> str:
     """One document, without scripts. All text is escaped."""
-    return _templates(html=True).get_template("tables.html").render(page=page)
+    return page_templates(*_PACKAGES).get_template("tables.html").render(page=page)
 
 
 def render_markdown(page: Page) -> str:
     """The same in Markdown."""
-    return _templates(html=False).get_template("tables.md").render(page=page)
-
-
-@cache
-def _templates(*, html: bool) -> Environment:
-    def finalize(value: Any) -> Any:
-        return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-    templates = Environment(
-        loader=ChoiceLoader([PackageLoader("sot_graph.evaluation", "."), PackageLoader("sot_graph.report", ".")]),
-        autoescape=html,
-        finalize=finalize,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters["with_bold"] = with_bold
-    templates.filters["cell"] = lambda text: " ".join(text.split()).replace("|", "\\|")
-    return templates
+    return page_templates(*_PACKAGES, html=False).get_template("tables.md").render(page=page)

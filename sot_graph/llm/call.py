@@ -13,7 +13,7 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
-from sot_graph.concurrency.isolation import ended_from_within
+from sot_graph.concurrency.isolation import closing_chain
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, refuses_system
@@ -22,7 +22,7 @@ from sot_graph.llm.reply_bounds import most_chars
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.llm.threaded_model import is_of_another_loop
-from sot_graph.observability.redaction import GIVEN_UP, Redactor
+from sot_graph.observability.redaction import GIVEN_UP
 from sot_graph.observability.run_trace import CallTrace, usage_of_failure
 from sot_graph.prompts.messages import without_system
 from sot_graph.usage import clean_counts
@@ -108,7 +108,7 @@ class ModelCall:
         """
         retry_policy = RetryPolicy(self.run.options)
         most_chars.set(self.run.options.max_reply_chars)
-        redactor = self.redactor
+        redactor = self.run.trace.redactor(self.model.secrets)
         changes: set[str] = set()
         takes_system = False
         while True:
@@ -117,8 +117,9 @@ class ModelCall:
             try:
                 async with self.run.slot(), self.model.gate:
                     takes_system = self.model.takes_system
-                    asked = self._marked(messages() if callable(messages) else messages)
-                    asked = self.model.shape(asked if takes_system else without_system(asked))
+                    prompt = messages() if callable(messages) else messages
+                    prompt = self.model.prompt_cache.marked(prompt, self.run.invocation.shared_turn)
+                    prompt = self.model.shape_prompt(prompt if takes_system else without_system(prompt))
                     runnable = await self.model.for_running_loop()
                     if prepare is not None:
                         runnable = prepare(runnable)
@@ -127,14 +128,14 @@ class ModelCall:
                     config = self.trace.begin(config, redactor)
                     self.run.meter.begin_call(self.stage)
                     if on_text is None:
-                        return await self._whole(runnable.ainvoke(asked, config, **settings))
-                    chunks: Any = runnable.astream(asked, config, **settings)
+                        return await self._whole(runnable.ainvoke(prompt, config, **settings))
+                    chunks: Any = runnable.astream(prompt, config, **settings)
                     gathered = StreamedReply(
-                        self._thoughts(asked),
+                        self._thoughts(prompt),
                         with_tools=bool(settings.get("tools")),
                         most_chars=self.run.options.max_reply_chars,
                     )
-                    return await self._streamed(chunks, on_text, gathered, asked)
+                    return await self._streamed(chunks, on_text, gathered, prompt)
             except BrokenStreamError as error:
                 redactor.failure(error.__cause__ or error)
                 raise
@@ -168,16 +169,6 @@ class ModelCall:
             logger.info("The model takes no system messages: what they say goes into the user's first turn.")
             return True
         return False
-
-    @property
-    def redactor(self) -> Redactor:
-        """Takes the model's keys out of what comes back, and all words where a trace hides content."""
-        return Redactor(self.model.secrets, hides_content=not self.run.trace.shows_content)
-
-    def _marked(self, messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
-        """The prompt, with a mark for the provider's cache where the part ends that the run's calls share."""
-        turn = self.run.invocation.shared_turn
-        return messages if turn is None else self.model.prompt_cache.marked(messages, turn)
 
     def _keyed(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
         """The settings, with what tells a provider's cache which calls belong together."""
@@ -214,7 +205,7 @@ class ModelCall:
         chunks: AsyncGenerator[Any],
         on_text: Callable[[str], None],
         gathered: StreamedReply,
-        asked: Sequence[BaseMessage],
+        prompt: Sequence[BaseMessage],
     ) -> Reply:
         is_whole = False
         try:
@@ -233,7 +224,7 @@ class ModelCall:
                 raise BrokenStreamError(gathered.text) from error
             raise
         finally:
-            self._count(gathered, asked, is_whole=is_whole)
+            self._count(gathered, prompt, is_whole=is_whole)
         self.model.learn(reply.ending, thinks_unopened=gathered.found_unopened)
         return reply
 
@@ -242,7 +233,7 @@ class ModelCall:
         times_cancelled = asyncio.current_task().cancelling  # type: ignore[union-attr]
         cancelled_before = times_cancelled()
         now, limit = asyncio.get_running_loop().time, self.model.chunk_timeout
-        async with asyncio.timeout(limit) as timer, ended_from_within(chunks):
+        async with asyncio.timeout(limit) as timer, closing_chain(chunks):
             async for chunk in chunks:
                 if limit is not None:
                     timer.reschedule(now() + limit)
@@ -255,7 +246,7 @@ class ModelCall:
                     self._log_cut()
                     return
 
-    def _count(self, gathered: StreamedReply, asked: Sequence[BaseMessage], *, is_whole: bool) -> None:
+    def _count(self, gathered: StreamedReply, prompt: Sequence[BaseMessage], *, is_whole: bool) -> None:
         """Count a streamed reply's tokens. Where it broke off and too few are told, they are estimated."""
         if is_whole or not gathered.chars:
             self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price)
@@ -264,7 +255,7 @@ class ModelCall:
         written = -(-gathered.chars // CHARS_PER_TOKEN)
         estimate = {
             **known,
-            "input_tokens": known["input_tokens"] or tokens_of(asked),
+            "input_tokens": known["input_tokens"] or tokens_of(prompt),
             "output_tokens": known["output_tokens"] if 2 * known["output_tokens"] >= written else written,
         }
         is_told = known["input_tokens"] and 2 * known["output_tokens"] >= written

@@ -46,15 +46,11 @@ async def go_on(
 
 def _continuation(written: str, reply: str) -> str:
     """What a reply adds to a text: without what it repeats, with the space that a reply doesn't begin with."""
-    rest = reply[_overlap(written, reply) :]
-    repeats = len(rest) < len(reply)
-    if not repeats and _ends_in_word(written) and rest[:1].isalnum() and not _is_unspaced(rest[0]):
-        return " " + rest
-    return rest
-
-
-def _ends_in_word(text: str) -> bool:
-    return (text[-1:].isalnum() or text[-1:] in ",.;:!?)") and not _is_unspaced(text[-1])
+    overlap = _overlap(written, reply)
+    if overlap or not (written and reply) or _is_unspaced(written[-1]) or _is_unspaced(reply[0]):
+        return reply[overlap:]
+    needs_space = (written[-1].isalnum() or written[-1] in ",.;:!?)") and reply[0].isalnum()
+    return " " + reply if needs_space else reply
 
 
 def _is_unspaced(char: str) -> bool:

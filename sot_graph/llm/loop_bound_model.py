@@ -36,7 +36,7 @@ from sot_graph.concurrency.call_limiter import CallGate
 from sot_graph.llm.prompt_cache import PromptCache
 from sot_graph.llm.reply_bounds import ENCODING, BoundedCall, beginning_of, bound_body, is_cut, openai_httpx
 from sot_graph.llm.thoughts import is_named_as_thinker
-from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, wrapped_for_loop
+from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, without_retries, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.prices import ModelPrice
 from sot_graph.usage import is_count, log_nonsense
@@ -50,7 +50,7 @@ _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 _MOST_CONNECTIONS = 1000
 """As many as the OpenAI client's own pool: one process has no CPU for more calls at once."""
 _DESCRIPTORS_SHARE = 0.75
-"""Of the files that this process may open; the rest is for everything else in it."""
+"""A model's share of the files that this process may open. The rest is for everything else in it."""
 _KEEPALIVE_SECONDS = 2.0
 """Local servers close idle connections after about five: let go of ours before a request can meet that."""
 _LONG_CHARS = 1000
@@ -80,8 +80,8 @@ class LoopModel:
         self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self.secrets = secrets_of(model)
-        self.shape = prompt_form(model)
-        """What is made of every prompt."""
+        self.shape_prompt = prompt_form(model)
+        """Puts a prompt's messages into the form that costs this model's class least."""
         self.takes_system = True
         """Whether it takes system messages."""
         self.thinks_unopened: bool | None = None
@@ -127,10 +127,13 @@ class LoopModel:
             with self._lock:
                 copy = self._copies.get(loop)
                 if copy is None:
-                    copy, client = _copy_for_loop(
-                        self.model, loop, threads_only=self._threads_only, keeps_client=self._keeps_client
+                    inner, client = _copy_for_loop(
+                        innermost_model(self.model),
+                        loop,
+                        threads_only=self._threads_only,
+                        keeps_client=self._keeps_client,
                     )
-                    self._copies[loop] = copy
+                    copy = self._copies[loop] = rebound(self.model, inner)
             if client is not None:
                 await _OpenClient(client, loop, self._copies).close_with(self)
         return copy
@@ -143,20 +146,25 @@ def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return model
 
 
+def rebound(model: Runnable[Any, Any], inner: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """What was bound to a model, bound to another innermost model."""
+    if not isinstance(model, RunnableBinding):
+        return inner
+    bound = rebound(model.bound, inner)
+    return model if bound is model.bound else model.model_copy(update={"bound": bound})
+
+
 def _copy_for_loop(
     model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, *, threads_only: bool, keeps_client: bool
 ) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
-    """A model's copy for one loop, and the client that has to be closed with the loop."""
-    if isinstance(model, RunnableBinding):
-        bound, client = _copy_for_loop(model.bound, loop, threads_only=threads_only, keeps_client=keeps_client)
-        return (model if bound is model.bound else model.model_copy(update={"bound": bound})), client
+    """A copy of a model, to which nothing is bound, for one loop; and the client to be closed with the loop."""
     if not isinstance(model, BaseChatModel):
         return wrapped_for_loop(model, loop), None
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
         return (in_threads(model) if threads_only else for_loop(model, loop)), None
     has_own_calls = is_sync_newer(type(model))
     if has_own_calls or (model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))):
-        return in_threads(model if keeps_client else _without_retries(model)), None
+        return in_threads(model if keeps_client else without_retries(model)), None
     http_client = _http_client(model) if model.http_async_client is None else None
     retries = model.root_async_client.max_retries if keeps_client else 0
     root = model.root_async_client.copy(max_retries=retries, http_client=http_client)
@@ -168,14 +176,6 @@ def _copy_for_loop(
     if not keeps_client:
         changes["stream_chunk_timeout"] = None
     return model.model_copy(update=changes), None if http_client is None else root
-
-
-def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
-    """The same model by its own synchronous client, whose settings of the transport are the caller's."""
-    if not isinstance(model.root_client, openai.OpenAI):
-        return model
-    root = model.root_client.copy(max_retries=0)
-    return model.model_copy(update={"root_client": root, "client": root.chat.completions})
 
 
 def _http_client(model: BaseChatOpenAI) -> Any:
@@ -334,17 +334,17 @@ class _Completions(_Proxy):
         super().__init__(client.chat.completions, with_raw_response=_WithRawResponse(client))
         self._client = client
 
-    async def create(self, *, stream: bool | None = None, **asked: Any) -> Any:
+    async def create(self, *, stream: bool | None = None, **request: Any) -> Any:
         """Ask for a completion."""
         if stream:
-            return _Pieces(await _post(self._client, asked, stream=True), with_tools=bool(asked.get("tools")))
-        return (await self.with_raw_response.create(**asked)).parse()
+            return _Pieces(await _post(self._client, request, stream=True), with_tools=bool(request.get("tools")))
+        return (await self.with_raw_response.create(**request)).parse()
 
-    def stream(self, **asked: Any) -> Any:
+    def stream(self, **request: Any) -> Any:
         """Ask for a streamed completion in a form that the client checks; a JSON schema leaves it nothing to check."""
-        if not isinstance(asked.get("response_format"), Mapping):
-            return self._below.stream(**asked)
-        return _Pieces(_post(self._client, asked, stream=True))
+        if not isinstance(request.get("response_format"), Mapping):
+            return self._below.stream(**request)
+        return _Pieces(_post(self._client, request, stream=True))
 
 
 class _WithRawResponse(_Proxy):
@@ -354,22 +354,22 @@ class _WithRawResponse(_Proxy):
         super().__init__(client.chat.completions.with_raw_response)
         self._client = client
 
-    async def create(self, **asked: Any) -> Any:
-        if asked.get("stream"):
-            return await self._below.create(**asked)
-        response = await _post(self._client, asked)
+    async def create(self, **request: Any) -> Any:
+        if request.get("stream"):
+            return await self._below.create(**request)
+        response = await _post(self._client, request)
         return SimpleNamespace(http_response=response, headers=response.headers, parse=partial(_parsed, response))
 
-    async def parse(self, **asked: Any) -> Any:
-        if isinstance(asked.get("response_format"), Mapping):
-            return await self.create(**asked, stream=False)
-        return await self._below.parse(**asked)
+    async def parse(self, **request: Any) -> Any:
+        if isinstance(request.get("response_format"), Mapping):
+            return await self.create(**request, stream=False)
+        return await self._below.parse(**request)
 
 
-async def _post(client: openai.AsyncOpenAI, asked: Mapping[str, Any], *, stream: bool = False) -> Any:
+async def _post(client: openai.AsyncOpenAI, request: Mapping[str, Any], *, stream: bool = False) -> Any:
     """The HTTP response, or an `openai.AsyncStream` of what comes."""
     options: Any = {"security": {"bearer_auth": True}}  # not the key of an administrator
-    body = {**asked, "stream": True} if stream else dict(asked)
+    body = {**request, "stream": True} if stream else dict(request)
     for name, option in _NOT_IN_THE_BODY.items():
         value = body.pop(name, None)
         if value is not None:
@@ -390,7 +390,7 @@ def _parsed(response: Any) -> Any:
     if not response.headers.get("content-type", "json").partition(";")[0].endswith("json"):
         return response.text
     data = beginning_of(response.content) if is_cut(response) else response.json()
-    _keep_counts(data)
+    _drop_odd_counts(data)
     try:
         is_refused = bool(data["choices"][0]["message"]["refusal"])
     except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
@@ -399,8 +399,8 @@ def _parsed(response: Any) -> Any:
     return ChatCompletion.construct(**data) if is_refused else data
 
 
-def _keep_counts(data: Any) -> None:
-    """Leave out of a reply's usage what is no number of tokens: LangChain's message would not be made of it."""
+def _drop_odd_counts(data: Any) -> None:
+    """Drop from a reply's usage what is no number of tokens: LangChain can't make a message of it."""
     usage = data.get("usage") if isinstance(data, dict) else None
     if usage is None:
         return
@@ -417,11 +417,11 @@ def _keep_counts(data: Any) -> None:
 
 
 class _TypedCompletions(_Proxy):
-    """The client's own, whose streamed replies count in numbers of tokens only."""
+    """The client's own `chat.completions`. Odd counts of tokens are dropped from what it streams."""
 
-    async def create(self, **asked: Any) -> Any:
-        reply = await self._below.create(**asked)
-        return _TypedPieces(reply) if asked.get("stream") else reply
+    async def create(self, **request: Any) -> Any:
+        reply = await self._below.create(**request)
+        return _TypedPieces(reply) if request.get("stream") else reply
 
 
 class _TypedPieces(_Proxy):
@@ -436,7 +436,7 @@ class _TypedPieces(_Proxy):
             usage = getattr(piece, "usage", None)
             if usage is not None:
                 told = {"usage": usage.model_dump(warnings=False)}
-                _keep_counts(told)
+                _drop_odd_counts(told)
                 if told["usage"] != usage.model_dump(warnings=False):
                     counts = {name: value for name, value in told["usage"].items() if value is not None}
                     counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **counts}
@@ -462,7 +462,7 @@ class _Pieces:
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for piece in self._pieces:
-            _keep_counts(piece)
+            _drop_odd_counts(piece)
             for choice in (piece.get("choices") or ()) if isinstance(piece, dict) else ():
                 if isinstance(choice, dict):
                     # Azure's content filter sends choices without a `delta`, which LangChain passes over if it is null.

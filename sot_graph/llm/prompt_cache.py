@@ -16,7 +16,7 @@ from langchain_core.runnables import Runnable, RunnableBinding
 
 CHARS_PER_TOKEN = 4
 _MOST_MARKS = 4
-"""Of a request, at Anthropic as at OpenAI; the caller's own are among them."""
+"""The most marks of a request, at Anthropic as at OpenAI. The caller's own are among them."""
 CACHE_MARKS = ("cache_control", "prompt_cache_breakpoint", "cachePoint")
 """The keys by which a block says that what goes before it is to be kept."""
 _DEFAULT_MINIMUM = 1024
@@ -30,7 +30,7 @@ _MINIMUMS = (
 """By the model's class and name: the first that is found in them."""
 _ANTHROPIC_CLASSES = frozenset({"ChatAnthropic", "ChatAnthropicVertex", "ChatAnthropicBedrock"})
 _GATEWAYS = frozenset({"ChatBedrock", "ChatOpenAI", "ChatOpenRouter", "ChatLiteLLM"})
-"""They hand Anthropic's marks on."""
+"""Classes for models of many makers, which hand Anthropic's marks on."""
 _CACHED_ON_BEDROCK = re.compile(r"claude-(?:3-7|(?:opus|sonnet|haiku|fable|mythos)-\d)|nova")
 _GPT = re.compile(r"(?:^|/)gpt-(\d+)(?:\.(\d+))?")
 _FIRST_WITH_BREAKPOINTS = (5, 6)
@@ -43,7 +43,7 @@ class PromptCache:
     minimum: int = _DEFAULT_MINIMUM
     """Tokens from which on it keeps a prompt."""
     mark: Mapping[str, Any] | None = None
-    """What the block of a message gets at which the kept part ends; `None`: it is found without."""
+    """What is added to the block where the kept part ends; `None`: the provider finds that by itself."""
     has_own_block: bool = False
     """Whether the mark is a block of its own, behind the text."""
     takes_key: bool = False
@@ -51,25 +51,25 @@ class PromptCache:
 
     @classmethod
     def of(cls, model: Runnable[Any, Any]) -> PromptCache:
-        """That of a model's provider, which its class and its name tell."""
+        """The rules of a model's provider, which the model's class and name tell."""
         settings: dict[str, Any] = {}
         while isinstance(model, RunnableBinding):
             settings = {**model.kwargs, **settings}
             model = model.bound
         classes = {base.__name__ for base in type(model).__mro__}
-        own = type(model).__name__
+        class_name = type(model).__name__
         settings = {**(getattr(model, "model_kwargs", None) or {}), **settings}
         settings = {**(settings.get("extra_body") or {}), **settings}
         name = _name_of(model, settings)
-        whose = f"{own.lower()} {name}"
-        minimum = next((least for known, least in _MINIMUMS if re.search(known, whose)), _DEFAULT_MINIMUM)
+        known_as = f"{class_name.lower()} {name}"
+        minimum = next((least for known, least in _MINIMUMS if re.search(known, known_as)), _DEFAULT_MINIMUM)
         if "cache_control" in settings:  # the provider marks each request's end itself
             return cls(minimum)
-        if classes & _ANTHROPIC_CLASSES or (own in _GATEWAYS and "claude" in name):
+        if classes & _ANTHROPIC_CLASSES or (class_name in _GATEWAYS and "claude" in name):
             return cls(minimum, {"cache_control": {"type": "ephemeral"}})
-        if own == "ChatBedrockConverse" and _CACHED_ON_BEDROCK.search(name):
+        if class_name == "ChatBedrockConverse" and _CACHED_ON_BEDROCK.search(name):
             return cls(minimum, {"cachePoint": {"type": "default"}}, has_own_block=True)
-        if own != "ChatOpenAI":
+        if class_name != "ChatOpenAI":
             return cls(minimum)
         version = _GPT.search(name)
         has_breakpoints = version is not None and (int(version[1]), int(version[2] or 0)) >= _FIRST_WITH_BREAKPOINTS
@@ -86,18 +86,20 @@ class PromptCache:
     def marked(self, messages: Sequence[BaseMessage], turn: Any) -> Sequence[BaseMessage]:
         """The same messages, marked at the end of the user's turn that has this content, if the provider wants a mark.
 
+        `turn` ends what all prompts of a run share; `None`: they share nothing that is worth a mark.
         A caller who has set all the marks that there may be keeps theirs.
         """
-        if self.mark is None:
+        if self.mark is None or turn is None:
             return messages
         marked = list(messages)
         users = (at for at, one in enumerate(marked) if isinstance(one, HumanMessage) and one.content == turn)
         place = next(users, None)
-        if place is None or sum(map(_marks_in, marked)) >= _MOST_MARKS:
+        marks = sum(_is_marked(block) for message in marked for block in _blocks_of(message))
+        if place is None or marks >= _MOST_MARKS:
             return marked
         content = marked[place].content
         *before, last = [{"type": "text", "text": content}] if isinstance(content, str) else content
-        if not isinstance(last, dict) or any(name in last for name in CACHE_MARKS):
+        if not isinstance(last, dict) or _is_marked(last):
             return marked
         ends = [last, dict(self.mark)] if self.has_own_block else [{**last, **self.mark}]
         marked[place] = HumanMessage([*before, *ends])
@@ -106,7 +108,11 @@ class PromptCache:
 
 def tokens_of(messages: Sequence[BaseMessage]) -> int:
     """About how many tokens a prompt has: one for four bytes."""
-    return sum(map(_bytes_of, messages)) // CHARS_PER_TOKEN
+    blocks = (block for message in messages for block in _blocks_of(message))
+    texts = (block if isinstance(block, str) else str(block.get("text") or "") for block in blocks)
+    return (
+        sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts) // CHARS_PER_TOKEN
+    )
 
 
 def _name_of(model: Any, settings: Mapping[str, Any]) -> str:
@@ -121,12 +127,9 @@ def _is_openais_own(model: Any) -> bool:
     return host == "openai.com" or host.endswith(".openai.com")
 
 
-def _bytes_of(message: BaseMessage) -> int:
-    blocks = [message.content] if isinstance(message.content, str) else message.content
-    texts = (block if isinstance(block, str) else str(block.get("text") or "") for block in blocks)
-    return sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+def _blocks_of(message: BaseMessage) -> Sequence[str | dict[Any, Any]]:
+    return [message.content] if isinstance(message.content, str) else message.content
 
 
-def _marks_in(message: BaseMessage) -> int:
-    blocks = message.content if isinstance(message.content, list) else ()
-    return sum(isinstance(block, dict) and any(name in block for name in CACHE_MARKS) for block in blocks)
+def _is_marked(block: str | dict[Any, Any]) -> bool:
+    return isinstance(block, dict) and any(name in block for name in CACHE_MARKS)

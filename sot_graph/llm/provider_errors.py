@@ -19,15 +19,16 @@ from langchain_core.exceptions import (
 )
 
 from sot_graph.errors import (
-    EMPTY_REPLIES,
     ERROR_WORDS,
     ErrorMeaning,
     SotConfigError,
     SotError,
     causes_of,
     error_bodies,
+    error_status,
     field_of,
-    status_code,
+    says,
+    words_of,
 )
 from sot_graph.observability.redaction import is_hidden, without_keys
 from sot_graph.prompts.messages import clean_text
@@ -35,7 +36,6 @@ from sot_graph.prompts.messages import clean_text
 _CLIENT_ERROR = 400
 _SERVER_ERROR = 500
 _LONGEST_MESSAGE = 300
-_LONGEST_DATA = 4000
 _STATUSES: Mapping[ErrorMeaning, frozenset[int]] = {
     "busy": frozenset({429, 498, 503, 529}),  # 498: Groq's "flex tier capacity exceeded"
     "callers": frozenset({401, 402, 403, 404}),
@@ -62,23 +62,9 @@ _TIMEOUTS = frozenset(
 _NO_CREDENTIALS = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "DefaultCredentialsError", "TokenRetrievalError"}
 )
-_SAYS_STATUS = re.compile(r"\((?:code|status(?: code)?): ?(\d{3})\)")
+_SAYS_STATUS = re.compile(r"\((?:code|status(?: code)?): ?\d{3}\)")
 _FAILS_ON_FORMS = frozenset({500, 501})
 _REFUSES_FORMS = frozenset({400, 403, 404, 405, 415, 422})
-_FORM = re.compile(
-    r"response_?format|json_?schema|structured|tool|function.?call|grammar|no endpoints|requested parameters",
-    re.IGNORECASE,
-)
-_NO_SYSTEM = re.compile(
-    r"system (?:role|message|prompt|instruction)s? (?:is |are )?not (?:supported|allowed)|does not support '?system"
-    r"|developer instruction is not enabled|only user(?:,| and) assistant",
-    re.IGNORECASE,
-)
-"""As providers, and the chat templates of open models such as Gemma, refuse system messages."""
-_MALFORMED = "malformed_function_call"
-"""Gemini's word for a reply that was to be a tool's call, and became none."""
-_SAYS_NO_KEY = "authentication method"
-"""In the words of Anthropic's client, which raises a TypeError."""
 
 # A long word of letters and digits, as keys of all kinds are; dates and names of models don't look like it.
 _LONG_TOKEN = re.compile(r"(?<![\w/.-])(?=[\w.-]*\d)(?=[\w.-]*[A-Za-z])[\w-]{32,}(?![\w/])")
@@ -115,23 +101,10 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
     for meaning, classes in _CLASSES.items():
         if any(isinstance(link, classes) for link in causes_of(error)):
             return meaning
-    said = _all_said(error).lower()
-    if any(type(link).__name__ in _NO_CREDENTIALS for link in causes_of(error)) or _SAYS_NO_KEY in said:
+    if any(type(link).__name__ in _NO_CREDENTIALS for link in causes_of(error)) or says(error, "no key"):
         return "callers"
-    is_empty = isinstance(error, IndexError) or any(words in said for words in EMPTY_REPLIES)
+    is_empty = isinstance(error, IndexError) or says(error, "empty reply")
     return "transient" if connection_trouble(error) is not None or is_empty or _is_unsent(error) else "final"
-
-
-def _all_said(error: BaseException) -> str:
-    return "\n".join(_said(link)[:_LONGEST_DATA] for link in causes_of(error))
-
-
-def error_status(error: BaseException) -> int | None:
-    """The HTTP status that an error carries, or that it names in its text."""
-    code = status_code(error)
-    if code is None and (named := _SAYS_STATUS.search(_all_said(error))):
-        code = int(named[1])
-    return code
 
 
 def is_callers_to_fix(error: BaseException) -> bool:
@@ -151,14 +124,14 @@ def refuses_form(error: BaseException) -> bool:
     of another form.
     """
     code = error_status(error)
-    if code in _FAILS_ON_FORMS or (code is None and _MALFORMED in _all_said(error).lower()):
+    if code in _FAILS_ON_FORMS or (code is None and says(error, "malformed call")):
         return True
-    return code in _REFUSES_FORMS and _FORM.search(_all_said(error)) is not None
+    return code in _REFUSES_FORMS and says(error, "refuses forms")
 
 
 def refuses_system(error: BaseException) -> bool:
     """Whether a model takes no system messages."""
-    return error_status(error) in _REFUSES_FORMS | {500} and _NO_SYSTEM.search(_all_said(error)) is not None
+    return error_status(error) in _REFUSES_FORMS | {500} and says(error, "refuses system")
 
 
 def _is_unsent(error: BaseException) -> bool:
@@ -204,11 +177,8 @@ def explain(error: BaseException) -> str:
 
 
 def _said(error: BaseException) -> str:
-    """What an error says; nothing, if its class can't, or if that is hidden."""
-    try:
-        said = str(error)
-    except Exception:  # noqa: BLE001
-        return ""
+    """What an error says to a reader; nothing, if that is hidden."""
+    said = words_of(error)
     return "" if is_hidden(said) else said
 
 
@@ -232,8 +202,8 @@ def _message_in(data: Any) -> str | None:
 
 def _data_in(text: str) -> Any:
     """The data that a text ends with, as JSON or as Python writes it: clients like to append a response's body."""
-    start = text.find("{", 0, _LONGEST_DATA)
-    if start < 0 or len(text) > _LONGEST_DATA:
+    start = text.find("{")
+    if start < 0:
         return None
     for read in (json.loads, ast.literal_eval):
         try:

@@ -54,8 +54,11 @@ class WithheldReplyError(Exception):
         )
 
 
-def ending_of(message: AIMessage) -> tuple[Ending | None, str]:
-    """How a reply ended, and the provider's own word for it; `None`: the provider does not say."""
+def ending_of(message: AIMessage, thoughts: ThoughtFilter | None = None) -> tuple[Ending | None, str]:
+    """How a reply ended, and the provider's own word for it; `None`: the provider does not say.
+
+    A reply that ends within a thought (`thoughts`) has no answer: tokens ran out, though not every server says so.
+    """
     metadata, extra = message.response_metadata, message.additional_kwargs
     details = metadata.get("incomplete_details")
     feedback = metadata.get("prompt_feedback")
@@ -68,7 +71,8 @@ def ending_of(message: AIMessage) -> tuple[Ending | None, str]:
     reason = next((each for each in reasons if isinstance(each, str) and each), "")
     if extra.get("refusal"):
         return "refused", reason
-    return (_ENDING_OF.get(reason.casefold(), "stop") if reason else None), reason
+    ending = _ENDING_OF.get(reason.casefold(), "stop") if reason else None
+    return ("length" if thoughts is not None and thoughts.is_open and ending in {"stop", None} else ending), reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class Reply:
                 written, response_metadata={"finish_reason": "length"}, usage_metadata=message.usage_metadata
             )
         text = thoughts.feed(clean_text(written)) + thoughts.finish()
-        return cls(text, message, _ending(message, thoughts))
+        return cls(text, message, ending_of(message, thoughts)[0])
 
     @property
     def was_cut_off(self) -> bool:
@@ -109,12 +113,6 @@ class Reply:
     def is_half(self) -> bool:
         """Whether what stands last in it may be half of something."""
         return self.ending not in {"stop", None}
-
-
-def _ending(message: AIMessage, thoughts: ThoughtFilter) -> Ending | None:
-    ending, _ = ending_of(message)
-    # A thought without an end is no answer. Not every server says that the tokens ran out.
-    return "length" if thoughts.is_open and ending in {"stop", None} else ending
 
 
 def text_of(chunk: Any) -> str:
@@ -271,4 +269,4 @@ class StreamedReply:
             additional_kwargs=self._additional_kwargs,
             usage_metadata=self.usage,
         )
-        return Reply(self.text, message, _ending(message, self._thoughts))
+        return Reply(self.text, message, ending_of(message, self._thoughts)[0])

@@ -81,8 +81,9 @@ def arguments_of(text: str) -> Any:
 
 
 class BoundedCall:
-    """The call in a reply that `ModelCall` streams: the first, if one was offered, in small pieces while it is JSON.
+    """Cuts the tool call of a streamed reply into small pieces, and ends it where its arguments are no JSON any more.
 
+    Calls beside the first one are dropped, and so are calls of tools that nobody offered.
     LangChain parses the arguments of each piece, and those of the whole, with more and more cut off at the end until
     something can be read: for 200,000 characters that are no JSON it would take minutes.
 
@@ -102,27 +103,27 @@ class BoundedCall:
         delta = choice.get("delta") if isinstance(choice, dict) else None
         if isinstance(delta, dict) and delta.keys() & {"tool_calls", "function_call"}:
             delta.pop("function_call", None)
-            told = self._bounded(delta.pop("tool_calls", None))
-            for call in told[:-1]:
+            calls = self._bounded(delta.pop("tool_calls", None))
+            for call in calls[:-1]:
                 yield {**piece, "usage": None, "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
-            if told:
-                delta["tool_calls"] = told[-1:]
+            if calls:
+                delta["tool_calls"] = calls[-1:]
         yield piece
 
     def _bounded(self, calls: Any) -> list[Any]:
         call = calls[0] if isinstance(calls, list) and calls else None
         function = call.get("function") if isinstance(call, dict) else None
-        told: list[Any] = []
+        bounded: list[Any] = []
         if call is None or not isinstance(function, dict) or call.get("index"):
-            return told
+            return bounded
         text = str(function.get("arguments") or "")
         for start in range(0, len(text) or 1, _SLICE):
             part = text[start : start + _SLICE]
             if not (self._is_open and self._takes(part)):
                 break
             first = {**call, "function": {**function, "arguments": part}}
-            told.append({"index": call.get("index"), "function": {"arguments": part}} if start else first)
-        return told
+            bounded.append({"index": call.get("index"), "function": {"arguments": part}} if start else first)
+        return bounded
 
     def _takes(self, part: str) -> bool:
         self._arguments += part

@@ -17,14 +17,15 @@ import instructor
 from instructor.core import IncompleteOutputException, InstructorError
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages, convert_to_openai_messages
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.runnables import Runnable
 from langchain_openai.chat_models.base import BaseChatOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageFunctionToolCall
 from openai.types.chat.chat_completion_message_function_tool_call import Function
 from pydantic import BaseModel
 
-from sot_graph.llm.loop_bound_model import innermost_model
-from sot_graph.llm.provider_errors import error_status, explain, refuses_form
+from sot_graph.errors import error_status
+from sot_graph.llm.loop_bound_model import innermost_model, rebound
+from sot_graph.llm.provider_errors import explain, refuses_form
 from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ async def ask_structured(
     if mode in call.model.refused_modes:
         mode = "md_json"
     instructors_mode = _MODES[mode]
-    exchange = _Exchange(call, max_reasks, repair, on_text, as_it_stands=messages if mode == "prompt" else None)
+    exchange = _Exchange(call, max_reasks, repair, on_text, own_messages=messages if mode == "prompt" else None)
     create = instructor.patch(create=exchange.create, mode=instructors_mode)
     client = instructor.AsyncInstructor(client=None, create=create, mode=instructors_mode)
     try:
@@ -165,11 +166,11 @@ class _Exchange:
     max_reasks: int
     repair: Callable[[str], str | None] | None
     on_text: Callable[[str], None] | None
-    as_it_stands: Sequence[BaseMessage] | None = None
+    own_messages: Sequence[BaseMessage] | None = None
     """Our own messages, sent in place of instructor's. Instructor puts a schema first, and then the provider's prompt
     cache would not serve the points' calls."""
-    instructors_length: int = 0
-    """Messages of instructor's own prompt. What comes behind them asks again."""
+    instructors_first: int = 0
+    """How many messages instructor's first request had. What comes behind them asks again."""
     replies: list[str] = field(default_factory=list)
     failure: Exception | None = None
     was_cut_off: bool = False
@@ -193,8 +194,10 @@ class _Exchange:
         def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
             if tools:
                 choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
-                is_openais = isinstance(innermost_model(runnable), BaseChatOpenAI)
-                return _bind_tools(runnable, tools if is_openais else _without_closing(tools), choice)
+                inner: Any = innermost_model(runnable)
+                fitting = tools if isinstance(inner, BaseChatOpenAI) else _without_closing(tools)
+                # Below what the caller has bound: LangChain's own `bind_tools` of a binding forgets that.
+                return rebound(runnable, inner.bind_tools(fitting, tool_choice=choice))
             if not response_format:
                 return runnable
             if isinstance(schema := response_format.get("json_schema"), dict):
@@ -203,8 +206,8 @@ class _Exchange:
             return runnable.bind(response_format=response_format)
 
         try:
-            asked = self._asked(_without_empty_replies(messages))
-            reply = await self.call.ask(asked, prepare=prepare, on_text=self.on_text)
+            prompt = self._prompt(_without_empty_replies(messages))
+            reply = await self.call.ask(prompt, prepare=prepare, on_text=self.on_text)
         except Exception as error:
             self.failure = error
             raise _ExchangeEndedError from error
@@ -223,11 +226,12 @@ class _Exchange:
             _replace_content(message, repaired, tools)
         return completion
 
-    def _asked(self, messages: list[dict[str, Any]]) -> list[BaseMessage]:
-        if self.as_it_stands is None:
+    def _prompt(self, messages: list[dict[str, Any]]) -> list[BaseMessage]:
+        """Instructor's messages; or in place of those that it began with, our own."""
+        if self.own_messages is None:
             return convert_to_messages(messages)
-        self.instructors_length = self.instructors_length or len(messages)
-        return [*self.as_it_stands, *convert_to_messages(messages[self.instructors_length :])]
+        self.instructors_first = self.instructors_first or len(messages)
+        return [*self.own_messages, *convert_to_messages(messages[self.instructors_first :])]
 
 
 def _without_empty_replies(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -252,13 +256,6 @@ def _replace_content(message: ChatCompletionMessage, json: str, tools: list[dict
     if tools:  # where a tool's arguments are looked for, and the model wrote text
         function = Function(name=tools[0]["function"]["name"], arguments=json)
         message.tool_calls = [ChatCompletionMessageFunctionToolCall(id="repaired", type="function", function=function)]
-
-
-def _bind_tools(runnable: Runnable[Any, Any], tools: list[dict[str, Any]], choice: Any) -> Runnable[Any, Any]:
-    """Bind tools below what the caller has bound: LangChain's own `bind_tools` of a binding forgets that."""
-    if isinstance(runnable, RunnableBinding):
-        return runnable.model_copy(update={"bound": _bind_tools(runnable.bound, tools, choice)})
-    return runnable.bind_tools(tools, tool_choice=choice)  # type: ignore[attr-defined,no-any-return]
 
 
 def _without_closing(schema: Any) -> Any:

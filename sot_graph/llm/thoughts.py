@@ -28,7 +28,7 @@ _BARE_OPENING = re.compile(r"analysis(?=[A-Z\"'])")
 _BARE_CLOSING = re.compile(r"assistant\s?final")
 _LONGEST_MARK = 128
 _MOST_SPACE = 4096
-"""White space at the start that is looked through."""
+"""So many characters of white space at the start are skipped to find a thought."""
 _UNOPENED = re.compile(rf"(?<![`'\"“(])(?:{'|'.join(map(re.escape, _CLOSINGS))})(?![`'\"”)])", re.IGNORECASE)
 """A closing tag, but for one that a text quotes."""
 _TELLTALES = (
@@ -100,7 +100,7 @@ class ThoughtFilter:
         return rest
 
     def _leave(self, *, is_whole: bool) -> bool:
-        """Come to the thought's end. False: it isn't there yet."""
+        """Leave the thought where it ends. Returns whether its end is there."""
         end = self._closing.search(self._held)
         if end is not None and self._state == "held":
             if end.end() == len(self._held) and not is_whole:
@@ -122,7 +122,7 @@ class ThoughtFilter:
         return True
 
     def _settle_start(self) -> bool:
-        """Tell what begins here. False: more of it is needed."""
+        """Find out whether a thought or the text begins here. Returns whether that can be told yet."""
         start = self._held.lstrip()
         lower = start[:_LONGEST_MARK].casefold()
         for opening, closing in _CLOSING_OF.items():

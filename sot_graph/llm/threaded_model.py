@@ -17,18 +17,19 @@ from contextvars import copy_context
 from functools import cache
 from typing import Any
 
+import openai
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
-from sot_graph.errors import causes_of
+from sot_graph.errors import causes_of, sayings_of
 
 _CALLS_AT_ONCE = 1024
 _WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
-_OTHER_LOOP = ("different event loop", "different loop", "event loop is closed")
 
 
 class _NativeLoops:
@@ -88,12 +89,17 @@ def in_threads(model: BaseChatModel) -> BaseChatModel:
     return copy
 
 
+def without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
+    """The same model by its own synchronous client, whose settings of the transport are the caller's."""
+    if not isinstance(model.root_client, openai.OpenAI):
+        return model
+    root = model.root_client.copy(max_retries=0)
+    return model.model_copy(update={"root_client": root, "client": root.chat.completions})
+
+
 def is_of_another_loop(error: BaseException) -> bool:
     """Whether a call failed because its client is bound to another event loop."""
-    return any(
-        isinstance(link, RuntimeError) and any(words in str(link).lower() for words in _OTHER_LOOP)
-        for link in causes_of(error)
-    )
+    return any(isinstance(link, RuntimeError) and "other loop" in sayings_of(link) for link in causes_of(error))
 
 
 def is_sync_newer(kind: type) -> bool:
@@ -105,7 +111,7 @@ def is_sync_newer(kind: type) -> bool:
 
 
 def _place(kind: type, method: str) -> int:
-    """How far up a class defines this."""
+    """How far up among a class's bases a method is defined."""
     return next(place for place, base in enumerate(kind.__mro__) if method in vars(base))
 
 

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.observability.redaction import without_keys
@@ -72,8 +71,8 @@ class OutageFilter(logging.Filter):
         reason = one_line(message)
         self.first = self.first or reason
         address = _address_in(message)
-        passes, more = self._count(address, reason)
-        if not passes:
+        is_admitted, more = self._admit(address, reason)
+        if not is_admitted:
             record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
             return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
         if address:
@@ -83,13 +82,13 @@ class OutageFilter(logging.Filter):
             record.args = record.exc_info = record.exc_text = record.stack_info = None
         return True
 
-    def _count(self, address: str, reason: str) -> tuple[bool, int]:
-        """Whether a record passes; and if it begins another outage, how many of the last one didn't."""
+    def _admit(self, address: str, reason: str) -> tuple[bool, int]:
+        """Whether a warning is shown; and if it begins another outage, how many of the last one were not."""
         with self._lock:
             now = self._clock()
-            host = _host_of(address)
-            is_explained = address not in self._keyed and f".{host}".endswith(_HOSTED) and is_switched_on()
-            if is_explained and not any(os.environ.get(name, "").strip() for name in _KEYS):
+            host = address.rpartition("//")[2].partition(":")[0].lower()
+            may_lack_key = address not in self._keyed and f".{host}".endswith(_HOSTED) and is_switched_on()
+            if may_lack_key and not any(os.environ.get(name, "").strip() for name in _KEYS):
                 self._outages[address] = (now, 0)
                 return False, 0  # there is no key, which Python's own warning has said as the client was made
             if not address:  # what follows from an outage, such as a full queue; or something else
@@ -139,13 +138,6 @@ def is_switched_on() -> bool:
 def _address_in(text: str) -> str:
     found = _ADDRESS.search(text)
     return found[0] if found is not None else ""
-
-
-def _host_of(address: str) -> str:
-    try:
-        return urlsplit(address).hostname or ""
-    except ValueError:  # brackets around what is no address
-        return ""
 
 
 def one_line(text: str) -> str:

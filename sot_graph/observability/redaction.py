@@ -23,7 +23,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tracers import LangChainTracer
 from pydantic import BaseModel, SecretStr
 
-from sot_graph.errors import EMPTY_REPLIES, ERROR_WORDS, SotError, status_code
+from sot_graph.errors import ERROR_WORDS, SAYINGS, SotError, error_status, note_sayings, words_of
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -51,7 +51,7 @@ _DEEPEST = 20
 _READ_LATER = frozenset(word for words in ERROR_WORDS.values() for word in words)
 """Words that say whether to try again. They are kept where all others are hidden."""
 _OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-"""Headers of a response's body as it was sent."""
+"""Headers that describe the body as it was sent. They aren't true of a redacted one."""
 _WRAPPED = ("bound", "runnable", "fallbacks", "default", "alternatives", "steps", "steps__")
 """Where LangChain's runnables hold those that they wrap."""
 _KEY_HEADERS = re.compile(r"authorization|cookie|key|token", re.IGNORECASE)
@@ -141,14 +141,16 @@ class Redactor:
         for link in _all_in(error):
             if isinstance(link, SotError) or _is_given_up(link):
                 continue  # what the library says itself is made of what is redacted already
+            if self.hides_content:
+                note_sayings(link)
             for name in {*_HOLDERS, *getattr(link, "__dict__", ())} - {"response", "request"}:
                 with suppress(Exception):  # an error of whoever's class: it may let nobody read or change it
                     value = getattr(link, name, None)
-                    clean = self._said(link, value) if name in {"args", "message"} else self._data(value)
+                    clean = self._clean_words(link, value) if name in {"args", "message"} else self._clean_data(value)
                     if clean != value:
                         setattr(link, name, clean)
             with suppress(Exception):
-                self._response(link)
+                self._clean_response(link)
 
     def failure(self, error: BaseException, response: LLMResult | None = None) -> None:
         """Redact a call's error, and what had come of its reply, in place."""
@@ -160,9 +162,9 @@ class Redactor:
     def reply(self, response: LLMResult | None) -> None:
         """Redact what LangChain keeps of a response's body and headers, in place."""
         for message in messages_of(response):
-            message.response_metadata = self._data(message.response_metadata)
+            message.response_metadata = self._clean_data(message.response_metadata)
 
-    def _data(self, value: Any) -> Any:
+    def _clean_data(self, value: Any) -> Any:
         """JSON-like data, with every text of it redacted; of very much, its beginning."""
         left = _MOST_VALUES
 
@@ -176,9 +178,12 @@ class Redactor:
             if depth > _DEEPEST or left <= 0:
                 return _CUT
             if isinstance(value, Mapping):
+                # Where content is hidden, names stay but for keys: they say what was hidden.
                 data = {
-                    self._key(key): _MASK if "cookie" in str(key).lower() else clean(inner, depth + 1)
-                    for key, inner in islice(value.items(), max(left, 0))
+                    without_keys(name, self.secrets) if isinstance(name, str) else name: _MASK
+                    if "cookie" in str(name).lower()
+                    else clean(inner, depth + 1)
+                    for name, inner in islice(value.items(), max(left, 0))
                 }
                 return value if data == dict(value) else data  # its own class may find names in any case
             items = [clean(inner, depth + 1) for inner in islice(value, max(left, 0))]
@@ -187,19 +192,15 @@ class Redactor:
 
         return clean(value)
 
-    def _key(self, key: Any) -> Any:
-        """A name in data. Where content is hidden it stays: it says what was hidden."""
-        return Redactor(self.secrets).text(key) if isinstance(key, str) else key
-
-    def _said(self, link: BaseException, value: Any) -> Any:
+    def _clean_words(self, link: BaseException, value: Any) -> Any:
         """What an error says. Where that is hidden, its HTTP status takes its place."""
         if isinstance(value, tuple):
-            return tuple(self._said(link, each) for each in value)
+            return tuple(self._clean_words(link, each) for each in value)
         if not self.hides_content:
-            return self._data(value)
+            return self._clean_data(value)
         return value if value is None or isinstance(value, (int, float)) else _hidden_words(link)
 
-    def _response(self, error: Any) -> None:
+    def _clean_response(self, error: Any) -> None:
         """The HTTP response that an error holds: LangChain copies it into the run around the call, too."""
         response = error.response
         body, headers = response.text, dict(response.headers)
@@ -207,7 +208,7 @@ class Redactor:
         if self.hides_content:  # how long to wait before the next try is all that is read later
             clean_headers = {name: value for name, value in headers.items() if name.startswith("retry-after")}
         else:
-            clean_headers = self._data(headers)
+            clean_headers = self._clean_data(headers)
         if (clean_body, clean_headers) == (body, headers):
             return
         told = {name: value for name, value in clean_headers.items() if name not in _OF_THE_BYTES}
@@ -243,12 +244,9 @@ def is_hidden(text: str) -> bool:
 
 
 def _hidden_words(error: BaseException) -> str:
-    said = ""
-    with suppress(Exception):  # a class of somebody's may not be able to say it
-        said = str(error)[:_LONGEST_TEXT].lower()
-    if (kept := next((phrase for phrase in EMPTY_REPLIES if phrase in said), None)) is not None:
-        return kept
-    code = status_code(error)
+    if (said := SAYINGS["empty reply"].search(words_of(error))) is not None:
+        return said[0].lower()
+    code = error_status(error)
     return _MASK if code is None else f"{_MASK} (HTTP {code})"
 
 

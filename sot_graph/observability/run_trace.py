@@ -57,6 +57,10 @@ class NodeTrace:
         self.shows_content = not any(client_hides_content(client) for client in clients if client is not None)
         """Whether names and metadata may hold what was asked or written."""
 
+    def redactor(self, secrets: Sequence[str] = ()) -> Redactor:
+        """Takes these keys out of errors, and all their words where content is hidden."""
+        return Redactor(secrets, hides_content=not self.shows_content)
+
     def callbacks_below(self, callbacks: Any, *, unheard: Sequence[BaseCallbackHandler] = ()) -> Any:
         """The node's callbacks for what it calls: where content is hidden, no error tells any of it.
 
@@ -129,7 +133,7 @@ class CallTrace(BaseCallbackHandler):
 
     def __init__(self) -> None:
         self._tries = 0
-        self._others: list[BaseCallbackHandler] = []
+        self._handlers: list[BaseCallbackHandler] = []
         self._redactor = Redactor()
         self._open: set[UUID] = set()
         self._answered: list[Run] = []
@@ -146,10 +150,10 @@ class CallTrace(BaseCallbackHandler):
             name = f"{config.get('run_name') or 'call'}, try {self._tries}"
             config = {**config, "run_name": name, "metadata": {**config.get("metadata", {}), "sot_try": self._tries}}
         callbacks = config.get("callbacks")
-        self._others = list(callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ())
+        self._handlers = list(callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks or ())
         self._redactor = redactor
         self._answered = []
-        if not self._others:  # nobody traces: nothing to follow
+        if not self._handlers:  # nobody traces: nothing to follow
             return config
         return {**config, "callbacks": with_first(callbacks, self)}
 
@@ -157,7 +161,7 @@ class CallTrace(BaseCallbackHandler):
         """Tell the end of a try that was given up: LangChain leaves the run of a cancelled `ainvoke` open for ever."""
         while self._open:
             run_id = self._open.pop()
-            manager = AsyncCallbackManagerForLLMRun(run_id=run_id, handlers=self._others, inheritable_handlers=[])
+            manager = AsyncCallbackManagerForLLMRun(run_id=run_id, handlers=self._handlers, inheritable_handlers=[])
             await manager.on_llm_error(error)
 
     def reject(self, reason: str) -> None:
@@ -191,7 +195,7 @@ class CallTrace(BaseCallbackHandler):
                 run.add_metadata({"usage_metadata": usage})
 
     def _runs(self, run_id: UUID) -> list[Run]:
-        tracers = [handler for handler in self._others if isinstance(handler, LangChainTracer)]
+        tracers = [handler for handler in self._handlers if isinstance(handler, LangChainTracer)]
         return [run for tracer in tracers if (run := tracer.run_map.get(str(run_id))) is not None]
 
 

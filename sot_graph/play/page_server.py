@@ -6,13 +6,11 @@ import json
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
@@ -21,6 +19,7 @@ from starlette.routing import Route
 from sot_graph.errors import SotConfigError
 from sot_graph.options import SotOptions
 from sot_graph.play.race import race
+from sot_graph.report.page import page_templates
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -54,19 +53,20 @@ def playground(
 
     async def show(_request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
-        page = _page().render(name=name, local=local, nonce=nonce, options=options, question=question or _QUESTION)
-        return HTMLResponse(page, headers={**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce)})
+        page = page_templates("sot_graph.play").get_template("page.html")
+        text = page.render(name=name, local=local, nonce=nonce, options=options, question=question or _QUESTION)
+        return HTMLResponse(text, headers={**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce)})
 
     async def run(request: Request) -> Response:
         try:
-            asked = await _read(request)
-            chosen = _with_settings(options, asked)
+            fields = await _read_fields(request)
+            chosen = _with_settings(options, fields)
         except ClientDisconnect:
             return Response(status_code=400)
         except SotConfigError as error:
             return JSONResponse({"reason": str(error)}, status_code=400, headers=_HEADERS)
-        told = race(model, asked["question"], chosen, in_turn=asked.get("in_turn") is True, local=local)
-        return StreamingResponse(_lines(told), media_type="application/x-ndjson", headers=_HEADERS)
+        news = race(model, fields["question"], chosen, in_turn=fields.get("in_turn") is True, local=local)
+        return StreamingResponse(_lines(news), media_type="application/x-ndjson", headers=_HEADERS)
 
     prefix = f"/{key}" if key else ""
     return Starlette(routes=[Route(f"{prefix}/", show), Route(f"{prefix}/race", run, methods=["POST"])])
@@ -102,44 +102,44 @@ def server_of(application: Starlette) -> uvicorn.Server:
     )
 
 
-async def _lines(told: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
+async def _lines(news: AsyncIterator[dict[str, Any]]) -> AsyncIterator[str]:
     """As JSON, a line each. Whoever leaves the page or stops the race closes it, and its model calls with it."""
-    async with aclosing(told):  # type: ignore[type-var]  # an asynchronous generator, which can be closed
-        async for news in told:
-            yield json.dumps(news) + "\n"
+    async with aclosing(news):  # type: ignore[type-var]  # an asynchronous generator, which can be closed
+        async for each in news:
+            yield json.dumps(each) + "\n"
 
 
-async def _read(request: Request) -> dict[str, Any]:
+async def _read_fields(request: Request) -> dict[str, Any]:
+    """The page's fields, as it sends them.
+
+    Raises:
+        SotConfigError: They are too long, or there is no question among them.
+    """
     body = b""
     async for piece in request.stream():
         body += piece
         if len(body) > _LARGEST_BODY:
             message = "the question is too long for this page."
             raise SotConfigError(message)
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError):
-        asked = None
-    if not isinstance(asked, dict) or not isinstance(asked.get("question"), str) or not asked["question"].strip():
+    fields: dict[str, Any] = {}
+    with suppress(ValueError, RecursionError):
+        sent = json.loads(body)
+        fields = sent if isinstance(sent, dict) else {}
+    question = fields.get("question")
+    if not isinstance(question, str) or not question.strip():
         message = "there is no question."
         raise SotConfigError(message)
-    return asked
+    return fields
 
 
-def _with_settings(options: SotOptions, asked: Mapping[str, Any]) -> SotOptions:
+def _with_settings(options: SotOptions, fields: Mapping[str, Any]) -> SotOptions:
     """The options with what the page's fields say; an empty field says nothing.
 
     Raises:
         SotConfigError: A field says what its option can't be.
     """
-    changes = {name: asked[name] for name in _SETTINGS if asked.get(name) not in (None, "")}
+    changes = {name: fields[name] for name in _SETTINGS if fields.get(name) not in (None, "")}
     most = changes.get("max_points")
     if isinstance(most, int) and 0 < most < options.min_points:
         changes["min_points"] = most
     return replace(options, **changes)
-
-
-@cache
-def _page() -> Any:
-    loader = PackageLoader("sot_graph.play", package_path="")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template("page.html")

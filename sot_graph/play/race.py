@@ -43,7 +43,7 @@ async def race(
         read it; `"done"` with its `seconds` and other figures, the answer and a `timeline`; or `"failed"` with a
         `reason`.
     """
-    told: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def go_direct(_question: str, _history: object) -> RouteName:
         return "direct"
@@ -55,17 +55,17 @@ async def race(
 
     async def run() -> None:
         for name, graph in ways.items() if in_turn else ():
-            await _run_way(name, graph, question, told.put_nowait, local=local)
+            await _run_way(name, graph, question, news.put_nowait, local=local)
         if not in_turn:
             await asyncio.gather(
-                *(_run_way(name, graph, question, told.put_nowait, local=local) for name, graph in ways.items())
+                *(_run_way(name, graph, question, news.put_nowait, local=local) for name, graph in ways.items())
             )
 
     running = asyncio.create_task(run())
-    running.add_done_callback(lambda _: told.put_nowait(None))
+    running.add_done_callback(lambda _: news.put_nowait(None))
     try:
-        while (news := await told.get()) is not None:
-            yield news
+        while (item := await news.get()) is not None:
+            yield item
         await running
     finally:
         running.cancel()

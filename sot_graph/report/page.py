@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from sot_graph.report.metrics import RunFigures, SectionFigures, Span, measure_run
@@ -61,7 +61,7 @@ def result_timeline(
     run = measure_run(result, question=question, local=local)
     steps = steps_of(run)
     is_cut = len(run.question) > _HEADING_LENGTH or "\n" in run.question.strip()
-    return _templates().get_template("template.html").render(
+    return page_templates("sot_graph.report").get_template("template.html").render(
         run=run,
         heading=shorten(title or run.question, _HEADING_LENGTH) or "A run of sot_graph",
         question=run.question if title or is_cut else "",
@@ -72,16 +72,18 @@ def result_timeline(
 
 
 @cache
-def _templates() -> Environment:
+def page_templates(*packages: str, html: bool = True) -> Environment:
+    """The templates of these packages. What is put into them is cleaned, and in HTML it is escaped."""
     templates = Environment(
-        loader=PackageLoader("sot_graph.report", "."),
-        autoescape=True,
+        loader=ChoiceLoader([PackageLoader(package, "") for package in packages]),
+        autoescape=html,
         finalize=lambda value: clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    for wording in (dollars, grouped, with_noun, seconds, shorten, with_bold):
+    for wording in (dollars, grouped, with_noun, seconds, shorten, with_bold, cell):
         templates.filters[wording.__name__] = wording
     return templates
 
@@ -97,15 +99,15 @@ class Step:
     span: Span | None
     state: str = "done"
     number: str = ""
-    """Before the name of a point."""
+    """A point's number, which stands before its name."""
     queued_from: float | None = None
     """Since when it waited for its turn, where that took long enough to be drawn."""
     section: SectionFigures | None = None
-    """Not of a stage."""
+    """`None`: this row is a stage."""
 
     @property
     def status(self) -> str:
-        """Of the section; a stage is `ok`."""
+        """The section's status. That of a stage is always `ok`."""
         return self.section.status if self.section else "ok"
 
 
@@ -191,6 +193,11 @@ def shorten(text: str, length: int) -> str:
     """The text on one line, with an ellipsis if it is longer than `length` characters."""
     line = " ".join(clean(text[: 4 * length]).split())
     return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
+
+
+def cell(text: str) -> str:
+    """The text as a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def with_bold(text: str) -> Markup:

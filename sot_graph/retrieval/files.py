@@ -8,14 +8,10 @@ from pathlib import Path
 
 from langchain_core.documents import Document
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import MissingExtraError, SotConfigError
 
 _TEXT = {".md", ".markdown", ".rst", ".txt", ".text", ".mdx"}
 _KNOWN = {*_TEXT, ".pdf"}
-
-
-class MissingPdfExtraError(SotConfigError, ImportError):
-    """What reads PDF isn't installed: an `ImportError` that the caller can fix."""
 
 
 def load_documents(*paths: str | os.PathLike[str]) -> list[Document]:
@@ -28,7 +24,7 @@ def load_documents(*paths: str | os.PathLike[str]) -> list[Document]:
 
     Raises:
         SotConfigError: A path that isn't there, can't be read, or is no such file; there is no document at all.
-        MissingPdfExtraError: A PDF, without what reads it: `pip install 'sot-graph[pdf]'`.
+        MissingExtraError: A PDF, without what reads it: `pip install 'sot-graph[pdf]'`.
     """
     documents = [document for path in paths for document in _from_path(Path(path))]
     if not documents:
@@ -75,7 +71,7 @@ def _pages_of(path: Path) -> list[str]:
         from pypdf.errors import PyPdfError
     except ModuleNotFoundError as missing:
         message = f"{path}: PDF is read by pypdf, which is not installed: pip install 'sot-graph[pdf]'"
-        raise MissingPdfExtraError(message) from missing
+        raise MissingExtraError(message) from missing
     try:
         return [page.extract_text() for page in PdfReader(path).pages]
     except PyPdfError as error:

@@ -11,10 +11,9 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict
 
-from sot_graph.errors import RoutingError, SotConfigError
+from sot_graph.errors import RoutingError, SotConfigError, error_status, says
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.provider_errors import error_status
 from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.options import SotOptions
@@ -146,7 +145,9 @@ def _may_lack_room(error: Exception) -> bool:
     """Whether a call may have failed for its bound: its tokens went into thoughts, or a provider refused the bound."""
     if isinstance(error, InvalidOutputError):
         return error.was_cut_off
-    return isinstance(error, SchemaRefusedError) or (error_status(error) == _BAD_REQUEST and "token" in str(error))
+    return isinstance(error, SchemaRefusedError) or (
+        error_status(error) == _BAD_REQUEST and says(error, "about tokens")
+    )
 
 
 def _json_of_letter(text: str) -> str | None:

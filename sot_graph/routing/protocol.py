@@ -174,12 +174,10 @@ async def ask_in_time(
         from langgraph.errors import GraphBubbleUp
 
         from sot_graph.llm.provider_errors import explain
-        from sot_graph.observability.redaction import Redactor
 
         if isinstance(error, GraphBubbleUp):  # an interrupt: somebody is asked, and the router goes on with the answer
             raise
-        secrets = () if model is None else model.secrets
-        Redactor(secrets, hides_content=not run.trace.shows_content).error(error)
+        run.trace.redactor(() if model is None else model.secrets).error(error)
         if isinstance(error, TimeoutError) and timer.expired():
             reason = f"the router did not decide within {limit:.3g} s"
         elif isinstance(error, RoutingError):

@@ -15,7 +15,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.constants import END
 from langgraph.stream import StreamChannel, StreamTransformer
 
-from sot_graph.concurrency.isolation import cancelled_once, to_its_end
+from sot_graph.concurrency.isolation import cancelled_once, run_to_end
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
 from sot_graph.errors import SotConfigError
 from sot_graph.events import BREAKS_OFF
@@ -84,7 +84,7 @@ async def astream_answer(
                     yield text
     except (GeneratorExit, asyncio.CancelledError):
         if keep_cut and (update := reading.cut_answer(input)):
-            await to_its_end(graph.aupdate_state(config or {}, **update))
+            await run_to_end(graph.aupdate_state(config or {}, **update))
         raise
     if text := reading.last_message():
         yield text

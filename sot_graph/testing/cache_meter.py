@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from sot_graph.testing.openai_wire import ChatRequest
+from sot_graph.testing.openai_wire import TOKEN_CHARACTERS, ChatRequest
 
 CacheName: TypeAlias = Literal["openai", "openai-5.6", "anthropic", "gemini", "deepseek"]
 
-_CHARS_PER_TOKEN = 4
 _LOOKBACK = 20
 """Blocks before a mark at which Anthropic looks for something that was written."""
 _MOST_MARKS = 4
@@ -42,7 +40,7 @@ _RULES: Mapping[CacheName, _Rules] = {
     "deepseek": _Rules(64),
 }
 _MINIMUMS: Mapping[str, int] = {"haiku": 4096, "opus-5": 512, "gemini-3": 4096}
-"""Of models whose names hold this."""
+"""The minimums of models whose names hold this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +111,16 @@ def _prompt_ends(request: ChatRequest, step: int | None) -> tuple[list[tuple[int
     length, known, rest = 0, 0, ""
     for text, is_marked in _blocks(request):
         rest += text
-        size = (len(rest) if step is None else step * _CHARS_PER_TOKEN) or 1
+        size = (len(rest) if step is None else step * TOKEN_CHARACTERS) or 1
         whole = len(rest) - len(rest) % size
         for start in range(0, whole, size):
             length, known = length + size, hash((known, rest[start : start + size]))
-            ends.append((length // _CHARS_PER_TOKEN, known))
+            ends.append((length // TOKEN_CHARACTERS, known))
         rest = rest[whole:]
         if is_marked:
             marks.append(len(ends) - 1)
     if rest or not ends:
-        ends.append(((length + len(rest)) // _CHARS_PER_TOKEN, hash((known, rest))))
+        ends.append(((length + len(rest)) // TOKEN_CHARACTERS, hash((known, rest))))
     return ends, marks
 
 

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from sot_graph.testing.cache_meter import PromptBill
 
 TOKEN_CHARACTERS = 4
-"""Of every text, whatever its form."""
+"""Characters of a token, whatever the text is."""
 _SECRET_HEADERS = frozenset({"authorization", "api-key", "x-api-key"})
 
 compact_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-"""What a model writes."""
+"""Writes JSON as a model does."""
 _wire_json = json.JSONEncoder(separators=(",", ":")).encode
-"""What is sent: ASCII, so that a lone surrogate in a text does no harm."""
+"""Writes JSON as it is sent: in ASCII, so that a lone surrogate in a text does no harm."""
 
 
 def split_tokens(text: str) -> list[str]:

@@ -96,10 +96,10 @@ class ScriptedChatModel(BaseChatModel):
             # As a network would: other tasks run between two tokens.
             await asyncio.sleep(0)
 
-    def _answer(self, *asked: Any) -> AIMessage:
+    def _answer(self, *call: Any) -> AIMessage:
         # In a thread of its own: this one may have a running event loop already.
         with ThreadPoolExecutor(1) as pool:
-            return pool.submit(copy_context().run, asyncio.run, self._aanswer(*asked)).result()
+            return pool.submit(copy_context().run, asyncio.run, self._aanswer(*call)).result()
 
     async def _aanswer(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> AIMessage:
         self._calls.append(ScriptedCall(list(messages), stop, kwargs))

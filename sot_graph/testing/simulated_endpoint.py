@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import MissingExtraError
 from sot_graph.testing.cache_meter import CacheMeter, CacheName, PromptBill
 from sot_graph.testing.conditions import (
     CutOff,
@@ -40,15 +40,11 @@ if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
 
-class MissingTestingExtraError(SotConfigError, ImportError):
-    """aiohttp is not installed: an `ImportError` that the caller can fix."""
-
-
 try:
     from aiohttp import web
 except ModuleNotFoundError as missing:
     _message = "The simulated endpoint needs aiohttp, which is not installed: pip install 'sot-graph[testing]'"
-    raise MissingTestingExtraError(_message) from missing
+    raise MissingExtraError(_message) from missing
 
 _HOST = "127.0.0.1"
 _BACKLOG = 4096  # a thousand clients may connect at once; a full queue costs each a second

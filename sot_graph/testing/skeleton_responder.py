@@ -58,19 +58,19 @@ class Ask:
             request: The request.
             titles: Of the points that may be asked for, in order.
         """
-        asked = request.last_user
-        if frame := _FRAME.search(asked):
+        text = request.last_user
+        if frame := _FRAME.search(text):
             return cls(next(part for part in _FRAME_PARTS if part == (frame[1] or frame[2]).lower()))
         titles = [_NEEDS.sub("", title) for title in titles]
-        if points := list(_POINT.finditer(asked)):
+        if points := list(_POINT.finditer(text)):
             title = points[-1]["title"] or points[-1]["small"] or ""
             if title in titles:
                 return cls("point", titles.index(title) + 1, title)
             return cls("point", int(points[-1]["number"]) if points[-1]["number"] else None)
-        if _SKELETON.search(asked) or _SKELETON.search(request.system):
+        if _SKELETON.search(text) or _SKELETON.search(request.system):
             return cls("skeleton")
         # Of "Step 1" and "Step 10" at the same place, the longer one is meant.
-        place, _, title = max((asked.rfind(title), len(title), title) for title in titles)
+        place, _, title = max((text.rfind(title), len(title), title) for title in titles)
         return cls("point", titles.index(title) + 1, title) if place >= 0 else cls("answer")
 
 

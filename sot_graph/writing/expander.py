@@ -24,7 +24,7 @@ from langgraph.types import Command
 from typing_extensions import TypedDict
 
 from sot_graph.citations import fields_of, read_sources
-from sot_graph.concurrency.isolation import ContainedError, in_own_thread
+from sot_graph.concurrency.isolation import IsolatedCallError, in_own_thread
 from sot_graph.errors import SotConfigError
 from sot_graph.prompts.messages import clean_text
 from sot_graph.types import SkeletonPoint, Source
@@ -123,7 +123,7 @@ def _as_stream(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]]
                         async for piece in made:
                             yield piece
                     except SystemExit as error:
-                        raise ContainedError(error) from error
+                        raise IsolatedCallError(error) from error
             else:
                 async with aclosing(_from_thread(made)) as others:
                     async for piece in others:

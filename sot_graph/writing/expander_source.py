@@ -14,7 +14,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from sot_graph._seams import without_checkpointer
-from sot_graph.concurrency.isolation import ContainedError, call_own_code, run_isolated
+from sot_graph.concurrency.isolation import IsolatedCallError, call_own_code, run_isolated
 from sot_graph.errors import status_code
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -66,7 +66,7 @@ class ExpanderSource:
         self._given = given
         self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
         self._run = call.run
-        self._redactor = call.redactor
+        self._redactor = call.run.trace.redactor(call.model.secrets)
         # An error below the expander is only rid of keys, since the expander's code may read its words. Tracers hide
         # those by themselves.
         self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], Redactor(call.model.secrets).error)
@@ -97,7 +97,7 @@ class ExpanderSource:
                 if not isinstance(error, GraphInterrupt):
                     message = LEFT_THE_GRAPH
                 raise ExpanderError(message) from error
-            except ContainedError as error:
+            except IsolatedCallError as error:
                 self._redactor.error(error)
                 message = f"the expander {self._redactor.text(error.what)}"
                 raise ExpanderError(message) from error

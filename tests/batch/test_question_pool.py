@@ -112,7 +112,7 @@ async def test_an_outage_ends_it_after_a_hundred_questions(endpoint, graph, answ
 
 async def test_enough_is_enough_and_what_is_in_flight_is_finished(endpoint, graph, answers):
     pool = QuestionPool(graph=graph, answers=answers, workers=2)
-    pool.enough = lambda: "enough" if answers.tally.answered >= 3 else ""
+    pool.reason_to_stop = lambda: "enough" if answers.tally.answered >= 3 else ""
     await pool.run(rows_of(50))
     assert pool.stopped == "enough"
     assert 3 <= len(lines_of(answers)) <= 4

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sot_graph.concurrency.isolation import ended_from_within
+from sot_graph.concurrency.isolation import closing_chain
 
 
 class Pieces:
@@ -35,7 +35,7 @@ class Pieces:
 async def test_all_below_it_have_ended_and_in_their_order():
     pieces = Pieces()
     stream = pieces.read()
-    async with ended_from_within(stream):
+    async with closing_chain(stream):
         assert await anext(stream) == 0
     assert pieces.ended == ["source", "reader"]
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -45,14 +45,14 @@ async def test_all_below_it_have_ended_and_in_their_order():
 async def test_an_error_of_the_blocks_goes_on():
     stream = Pieces().read()
     with pytest.raises(ValueError, match="enough"):
-        async with ended_from_within(stream):
+        async with closing_chain(stream):
             raise ValueError("enough")
 
 
 async def test_one_that_never_waits_ends_too():
     pieces = Pieces(waits=False)
     stream = pieces.read()
-    async with ended_from_within(stream):
+    async with closing_chain(stream):
         await anext(stream)
     assert "reader" in pieces.ended
 
@@ -62,7 +62,7 @@ async def test_a_cancellation_in_the_meantime_counts():
 
     async def read():
         stream = pieces.read()
-        async with ended_from_within(stream):
+        async with closing_chain(stream):
             await anext(stream)
             asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
         await asyncio.Event().wait()

@@ -1,6 +1,5 @@
 """The page of a run in a real browser: drawn as meant, nothing fetched, nothing run, whatever the text."""
 
-import http.server
 import json
 import os
 import re
@@ -8,13 +7,13 @@ import shutil
 import signal
 import struct
 import subprocess
-import threading
 import zlib
 from dataclasses import dataclass
 
 import pytest
 
 from sot_graph.report import result_timeline
+from tests.support.loopback import refusing
 
 SECONDS = 150
 """For one start of the browser: it takes one or two, and hangs only if something is broken."""
@@ -119,24 +118,9 @@ def chromium(tmp_path):
 
 @pytest.fixture
 def beacon():
-    """An address that a page could fetch from, and the paths that were fetched."""
-    fetched = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            fetched.append(self.path)
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", fetched
-        server.shutdown()
-        thread.join()
+    """An address that a page could fetch from, and what was fetched."""
+    with refusing(404) as server:
+        yield server
 
 
 def a_result(titles, **more):

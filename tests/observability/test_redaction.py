@@ -15,8 +15,10 @@ from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from sot_graph import SkeletonError
-from sot_graph.llm.provider_errors import explain, meaning_of
+from sot_graph.errors import error_status
+from sot_graph.llm.provider_errors import explain, meaning_of, refuses_form, refuses_system
 from sot_graph.llm.retry_policy import retry_after_seconds
+from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import Redactor, secrets_of, without_keys
 
 KEY, OTHER = "abcd-efgh-ijkl", "mnop-qrst-uvwx"
@@ -197,6 +199,33 @@ def test_an_empty_reply_is_asked_for_again_where_words_are_hidden():
     Redactor(hides_content=True).error(error)
     assert meaning_of(error) == "transient"
     assert str(error) == "no data received"
+
+
+WORDS = [
+    "Why? Could not resolve authentication method.",
+    "Why? malformed_function_call",
+    "Why? Provider returned error (code: 429)",
+    "Why? No endpoints support response_format. (status code: 404)",
+    "Why? System role not supported (status: 400)",
+    "Why? <asyncio.Lock> is bound to a different event loop",
+]
+
+
+def decided_by(error):
+    read = (meaning_of, error_status, refuses_form, refuses_system, is_of_another_loop)
+    return [each(error) for each in read]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_what_is_decided_by_an_errors_words_is_decided_alike_once_they_are_hidden(words):
+    error = RuntimeError("It failed.")
+    error.__cause__ = RuntimeError(words)
+    decided = decided_by(error)
+    assert decided != decided_by(RuntimeError("Why?"))
+    for _ in range(2):  # a call's error is redacted for its traces, and once more for its caller
+        Redactor(hides_content=True).error(error)
+        assert "Why?" not in repr(error.__cause__) + repr(vars(error.__cause__))
+        assert decided_by(error) == decided
 
 
 class ProviderError(Exception):

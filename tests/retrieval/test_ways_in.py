@@ -146,12 +146,13 @@ def test_the_command_answers_from_files(tmp_path, monkeypatch, capsys):
     from contextlib import contextmanager
 
     from sot_graph.cli import ask_command
+    from sot_graph.default_model import ModelChoice
 
     model = citing_model(lambda numbers: f"[{numbers[0]}]")
 
     @contextmanager
     def opened(*_):
-        yield model, False
+        yield model, ModelChoice(name="simulated")
 
     monkeypatch.setattr(ask_command, "opened_model", opened)
     (tmp_path / "soil.md").write_text("Loose.")

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
 from sot_graph.testing import ChatRequest, SkeletonResponder
 from sot_graph.testing.openai_wire import Generation
+from tests.support.loopback import QuietHandler, serving
 from tests.support.wires.anthropic_wire import AnthropicWire
 from tests.support.wires.wire import Answer, send
 
@@ -47,7 +47,7 @@ class BatchApi:
     def __enter__(self) -> BatchApi:
         api, lock = self, threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -62,18 +62,12 @@ class BatchApi:
 
             do_POST = do_GET
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Tests read the calls."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._serving = serving(Handler)
+        self.url = self._serving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._serving.__exit__(None, None, None)
 
 
 class LoopbackOpenAIBatches(BatchApi):

@@ -1,7 +1,6 @@
 """Fixtures: the real development server, started once, on a simulated endpoint; and the SDK's clients for it."""
 
 import functools
-import http.server
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ import pytest
 from langgraph_sdk import get_client, get_sync_client
 
 from sot_graph.testing import Physics, SkeletonResponder
+from tests.support.loopback import refusing
 from tests.support.watched_endpoint import WatchedEndpoint
 
 ROOT = Path(__file__).parents[2]
@@ -151,24 +151,8 @@ def endpoint(session_endpoint) -> WatchedEndpoint:
 @pytest.fixture(scope="session")
 def outside():
     """A proxy for everything beyond this machine, and what was asked of it."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def _refuse(self):
-            asked.append(f"{self.command} {self.path}")
-            self.send_error(502)
-
-        do_CONNECT = do_GET = do_POST = _refuse
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{proxy.server_port}", asked
-        proxy.shutdown()
-        thread.join()
+    with refusing(502) as proxy:
+        yield proxy
 
 
 @pytest.fixture(scope="session")

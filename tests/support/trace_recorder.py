@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, Self
 
 import zstandard
 
+from tests.support.loopback import QuietHandler, serving
 from tests.support.recorded_runs import RecordedRun, Runs
 
 if TYPE_CHECKING:
@@ -68,14 +69,13 @@ class TraceRecorder:
         self._bodies: list[bytes] = []
         self._paths: list[str] = []
         self._clients: list[Client] = []
-        self._server: ThreadingHTTPServer | None = None
-        self._thread: threading.Thread | None = None
+        self._address = ""
 
     @property
     def url(self) -> str:
         """For `LANGSMITH_ENDPOINT`."""
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        assert self._address
+        return self._address
 
     @property
     def environment(self) -> dict[str, str]:
@@ -191,21 +191,17 @@ class TraceRecorder:
 
     def start(self) -> None:
         """Listen."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        self._serving = serving(_handler_of(self))
+        self._address = self._serving.__enter__()
 
     def stop(self) -> None:
         """Close its clients, and listen no more."""
         self._open.set()
         while self._clients:
             self._clients.pop().close()
-        server, self._server = self._server, None
-        if server is not None and self._thread is not None:
-            server.shutdown()
-            self._thread.join()
-            server.server_close()
+        if self._address:
+            self._address = ""
+            self._serving.__exit__(None, None, None)
 
     def __enter__(self) -> Self:
         self.start()
@@ -216,11 +212,8 @@ class TraceRecorder:
 
 
 def _handler_of(recorder: TraceRecorder) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
 
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -245,6 +245,36 @@ async def test_a_models_error_that_quotes_one_word_is_hidden(run, recorder):
     assert b"canaryquestion" not in recorder.traffic
 
 
+@pytest.mark.parametrize("status", [400, 404])
+async def test_a_provider_that_refuses_schemas_is_remembered_where_its_words_are_hidden(
+    status, run, endpoint, recorder, caplog
+):
+    message = f"No endpoints support response_format: {QUESTION}"
+    endpoint.faults = [Fault(Status(status, message=message), lambda request: bool(request.response_format))]
+    tracer = LangChainTracer(client=recorder.client(hide_inputs=True, hide_outputs=True))
+    graph = create_sot_graph(model_of(endpoint), options=SotOptions(max_retries=0))
+    first = await run(graph, ASK, {"callbacks": [tracer]})
+    assert [point["status"] for point in first["expansions"]] == ["ok"] * 3
+    assert len(endpoint.requests) == 5
+    assert "structured_mode='json_schema'" in caplog.text
+    endpoint.reset()
+    assert (await run(graph, ASK, {"callbacks": [tracer]}))["route"] == "skeleton"
+    assert not any(logged.request.response_format for logged in endpoint.requests)
+    assert not SECRET.findall(recorder.traffic)
+
+
+async def test_a_model_without_system_messages_is_found_out_where_words_are_hidden(run, endpoint, recorder):
+    message = f"System role not supported: {QUESTION}"
+    endpoint.faults = [Fault(Status(400, message=message), lambda request: bool(request.system))]
+    tracer = LangChainTracer(client=recorder.client(hide_inputs=True, hide_outputs=True))
+    graph = create_sot_graph(model_of(endpoint))
+    assert (await run(graph, ASK, {"callbacks": [tracer]}))["route"] == "skeleton"
+    endpoint.reset()
+    assert (await run(graph, ASK, {"callbacks": [tracer]}))["route"] == "skeleton"
+    assert not any(logged.request.system for logged in endpoint.requests)
+    assert not SECRET.findall(recorder.traffic)
+
+
 async def test_a_hidden_error_still_says_its_kind_and_status(run, endpoint, recorder):
     endpoint.faults = [Fault(Status(400), of_the_second_point)]
     tracer = LangChainTracer(client=recorder.client(hide_inputs=True))

@@ -6,10 +6,11 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar, Literal
 
 from sot_graph.testing import ChatRequest, Reply, SkeletonResponder
+from tests.support.loopback import QuietHandler, serving
 
 TITLES = ["Light", "Water", "Soil"]
 THOUGHT = "Let me see. 1. Hm. 2. So."
@@ -84,7 +85,7 @@ class Wire:
     def __enter__(self) -> Wire:
         wire, lock = self, threading.Lock()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
@@ -95,18 +96,12 @@ class Wire:
                     wire.bodies.append(body)
                 wire.answer(self, request)
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Tests read the requests."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._serving = serving(Handler)
+        self.url = self._serving.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._serving.__exit__(None, None, None)
 
     def answer(self, http: BaseHTTPRequestHandler, request: ChatRequest) -> None:
         """Answer one request."""
