@@ -247,8 +247,8 @@ class ModelCall:
                     return
 
     def _count(self, gathered: StreamedReply, prompt: Sequence[BaseMessage], *, is_whole: bool) -> None:
-        """Count a streamed reply's tokens. Where it broke off and too few are told, they are estimated."""
-        if is_whole or not gathered.chars:
+        """Count a streamed reply's tokens. Where none are told, or too few of one that broke off, they are estimated."""
+        if (is_whole and gathered.usage) or not gathered.chars:
             self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price)
             return
         known = clean_counts(gathered.usage or {})
