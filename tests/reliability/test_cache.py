@@ -62,7 +62,7 @@ async def test_a_hit_streams_the_whole_answer(endpoint, cache):
 
 async def test_only_what_is_good_is_kept(run, endpoint, cache):
     endpoint.faults = [Fault(Status(400), point_number(3)), Fault(Stall(), point_number(5))]
-    graph = create_sot_graph(endpoint.chat_model(), cache=cache, options=SotOptions(point_timeout=1.0))
+    graph = create_sot_graph(endpoint.chat_model(), cache=cache, options=SotOptions(point_timeout=5.0))
     first = await run(graph, ASK)
     assert [e["index"] for e in first["expansions"] if e["status"] != "ok"] == [3, 5]
     endpoint.faults = []
