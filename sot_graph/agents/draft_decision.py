@@ -103,18 +103,19 @@ class ModelReply(RunnablePart):
                     yield await self._in_time(anext(reply))
             except StopAsyncIteration:
                 return
-            except (_OutOfTimeError, asyncio.CancelledError):
-                await self._trace.end(asyncio.CancelledError(GIVEN_UP))
-                raise
 
     async def _in_time(self, piece: Awaitable[Any]) -> Any:
         """Wait for one piece, not for all of them: between two of them the reader's own code runs."""
         try:
             async with asyncio.timeout(self.turn.seconds_left()) as timer:
                 return await piece
+        except asyncio.CancelledError:
+            await self._trace.end(asyncio.CancelledError(GIVEN_UP))
+            raise
         except TimeoutError:
             if not timer.expired():
                 raise
+            await self._trace.end(asyncio.CancelledError(GIVEN_UP))
             raise _OutOfTimeError from None
 
     @contextmanager

@@ -247,7 +247,7 @@ class ModelCall:
                     return
 
     def _count(self, gathered: StreamedReply, prompt: Sequence[BaseMessage], *, is_whole: bool) -> None:
-        """Count a streamed reply's tokens. Where none are told, or too few of one that broke off, they are estimated."""
+        """Count a streamed reply's tokens. Where none are told, or too few of one that breaks off, estimate them."""
         if (is_whole and gathered.usage) or not gathered.chars:
             self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price)
             return

@@ -229,7 +229,8 @@ class StreamedReply:
         """All chunks have come: the rest of the text."""
         rest = "".join(self._waiting) + self._thoughts.finish()
         self._waiting.clear()
-        self._pieces.append(rest)
+        if rest:
+            self._pieces.append(rest)
         return "" if self._calls else rest
 
     def add_metadata(self, message: AIMessage) -> None:

@@ -31,6 +31,7 @@ _MOST_SPACE = 4096
 """So many characters of white space at the start are skipped to find a thought."""
 _UNOPENED = re.compile(rf"(?<![`'\"“(])(?:{'|'.join(map(re.escape, _CLOSINGS))})(?![`'\"”)])", re.IGNORECASE)
 """A closing tag, but for one that a text quotes."""
+_CLOSINGS_AT_START = re.compile(rf"(?:\s*+(?:{'|'.join(map(re.escape, _CLOSINGS))}))++", re.IGNORECASE)
 _TELLTALES = (
     *("okay, ", "ok, ", "alright, ", "hmm", "let me think", "let's think", "first, i need", "first, let me"),
     *("i need to", "we need to", "we are ", "the user ", "so the user", "so, the user", "thinking process"),
@@ -123,6 +124,8 @@ class ThoughtFilter:
 
     def _settle_start(self) -> bool:
         """Find out whether a thought or the text begins here. Returns whether that can be told yet."""
+        if (closings := _CLOSINGS_AT_START.match(self._held)) is not None:
+            self._is_first, self.found_unopened, self._held = False, True, self._held[closings.end() :]
         start = self._held.lstrip()
         lower = start[:_LONGEST_MARK].casefold()
         for opening, closing in _CLOSING_OF.items():
@@ -134,10 +137,6 @@ class ThoughtFilter:
         if _BARE_OPENING.match(start):
             self._state, self._closing, self._held = "thought", _BARE_CLOSING, start
             return True
-        for end in _CLOSINGS:
-            if lower.startswith(end):
-                self._is_first, self.found_unopened, self._held = False, True, start[len(end) :]
-                return self._settle_start()
         is_unknown = self._is_first and self._unopened is None
         marks = (*_CLOSING_OF, *_CLOSINGS, *(_TELLTALES if is_unknown else ()))
         if len(self._held) < _MOST_SPACE and (
