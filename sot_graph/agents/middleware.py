@@ -176,15 +176,14 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         if isinstance(self._router, DraftRouter):
             return "skeleton"
         key = hashlib.sha256(repr((turn.question, turn.history)).encode()).hexdigest()
-        if key in self._routes:
-            return self._routes[key]
+        if (known := self._routes.get(key)) is not None:
+            return known
         model = None
         if isinstance(self._router, RunRouter):  # one without a model of its own asks the agent's
             model = _kept(self._models, id(request.model), partial(LoopModel, request.model), _MOST_MODELS)
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
         with open_run(config, turn.options, reads_context=False) as run:
-            run.ended = True
             try:
                 decision = await ask_in_time(self._router, turn.question, turn.history, run=run, model=model)
             except RoutingError as error:

@@ -162,7 +162,7 @@ class CascadeRouter(BaseRouter):
     Args:
         first: Such as `LearnedRouter()`: its decisions carry a confidence.
         second: Such as `ModelRouter(model)`.
-        threshold: Confidence from which the first decision stands, from 0.5 (never ask) to 1 (always ask).
+        threshold: Confidence from which the first decision stands, from 0 (always stands) to 1.
 
     Attributes:
         decided: How many questions it has decided.

@@ -111,7 +111,6 @@ class BaseRouter:
         async def choose(state: Any, config: RunnableConfig) -> str:
             router: Any = self
             with open_run(config, SotOptions(), reads_context=False) as run:
-                run.ended = True
                 decision = await decide(router, _question_in(state), (), run=run, model=None)
             return targets[decision.route]
 
