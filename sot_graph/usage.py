@@ -183,7 +183,7 @@ def is_count(value: object) -> bool:
 def _count(metadata: Any, *path: str) -> int:
     value = metadata
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else value
+        value = value.get(key) if isinstance(value, Mapping) else None
     if value is None:
         return 0
     if is_count(value):

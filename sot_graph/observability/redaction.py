@@ -187,8 +187,10 @@ class Redactor:
                 }
                 return value if data == dict(value) else data  # its own class may find names in any case
             items = [clean(inner, depth + 1) for inner in islice(value, max(left, 0))]
+            if isinstance(value, list):
+                return items
             make = getattr(value, "_make", type(value))  # of a named tuple, such as what aiohttp tells of a request
-            return make(items) if isinstance(value, tuple) or type(value) is list else value
+            return make(items)
 
         return clean(value)
 

@@ -283,3 +283,13 @@ def test_what_the_library_says_itself_is_not_hidden():
     Redactor(hides_content=True).error(error)
     assert str(error) == "No skeleton: ValueError."
     assert str(error.__cause__) == "***"
+
+
+def test_a_key_is_taken_out_of_a_list_of_whoevers_class():
+    class Lines(list):
+        pass
+
+    error = openai_error()
+    error.body = Lines([f"key {KEY}", "and more"])
+    Redactor([KEY]).error(error)
+    assert error.body == ["key ***", "and more"]
