@@ -274,7 +274,7 @@ class RunContext:
     def redact(self, error: BaseException) -> None:
         """Hide an error's words, in place, where a trace hides content."""
         if not self.trace.shows_content:
-            self.trace.redactor().error(error)
+            self.trace.redactor().redact_error(error)
 
     def shown_point(self, point: SkeletonPoint) -> str:
         """A point as traces and the log show it: `"3: Soil"`."""

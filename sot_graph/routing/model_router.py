@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict
 
-from sot_graph.errors import RoutingError, SotConfigError, error_status, says
+from sot_graph.errors import RoutingError, SotConfigError, error_status, mentions
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model
@@ -146,7 +146,7 @@ def _may_lack_room(error: Exception) -> bool:
     if isinstance(error, InvalidOutputError):
         return error.was_cut_off
     return isinstance(error, SchemaRefusedError) or (
-        error_status(error) == _BAD_REQUEST and says(error, "about tokens")
+        error_status(error) == _BAD_REQUEST and mentions(error, "about tokens")
     )
 
 

@@ -176,7 +176,7 @@ async def ask_in_time(
 
         if isinstance(error, GraphBubbleUp):  # an interrupt: somebody is asked, and the router goes on with the answer
             raise
-        run.trace.redactor(() if model is None else model.secrets).error(error)
+        run.trace.redactor(() if model is None else model.secrets).redact_error(error)
         if isinstance(error, TimeoutError) and timer.expired():
             reason = f"the router did not decide within {limit:.3g} s"
         elif isinstance(error, RoutingError):
