@@ -105,7 +105,11 @@ class ModelReply(RunnablePart):
                 return
 
     async def _in_time(self, piece: Awaitable[Any]) -> Any:
-        """Wait for one piece, not for all of them: between two of them the reader's own code runs."""
+        """Wait for the next piece. The time is limited for each, since the reader's own code runs between two of them.
+
+        Raises:
+            _OutOfTimeError: The deadline is over.
+        """
         try:
             async with asyncio.timeout(self.turn.seconds_left()) as timer:
                 return await piece
@@ -138,7 +142,7 @@ class ModelReply(RunnablePart):
             )
             raise SkeletonError(message) from None
         except Exception as error:
-            self._redactor.failure(error)
+            self._redactor.redact_failure(error)
             raise
 
     def take(self, piece: AIMessage) -> list[AIMessage]:
@@ -146,11 +150,9 @@ class ModelReply(RunnablePart):
         self._held.append(piece)
         if self._may_be_skeleton:
             self.whole = piece if self.whole is None else self.whole + piece
-            text_decides = isinstance(piece, AIMessageChunk)
-            if _has_calls(self.whole) or (
-                text_decides and not self._form.may_become(without_thoughts(str(self.whole.text)))
-            ):
-                self._may_be_skeleton = False
+            is_streamed = isinstance(piece, AIMessageChunk)  # of a whole reply, `end` says what it is
+            is_own_text = is_streamed and not self._form.may_become(without_thoughts(str(self.whole.text)))
+            self._may_be_skeleton = not (is_own_text or _has_calls(self.whole))
         return [] if self._may_be_skeleton else self._show()
 
     def end(self) -> list[AIMessage]:

@@ -121,10 +121,14 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self._router: Router = LearnedRouter() if router is None else DraftRouter() if router == "draft" else router
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
         self._routes: dict[str, RouteName] = {}
-        # By their model's identity, which isn't given to another as long as they hold theirs.
+        """The router's decisions, by the question with its history."""
+        # By the identity of the agent's model. It isn't given to another model as long as this one is held here.
         self._models: dict[int, LoopModel] = {}
+        """For a router that asks the agent's model."""
         self._draft_models: dict[int, tuple[Any, LoopModel]] = {}
+        """For the call that decides, each with its agent's model."""
         self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
+        """What writes the points, each with its agent's model; by its settings, too."""
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]

@@ -180,7 +180,7 @@ class StreamedReply:
         self._with_tools = with_tools
         self._pieces: list[str] = []
         self._waiting: list[str] = []
-        """Text where a tool's call may still come."""
+        """Text, where tools were offered: it is part of the reply only if no tool's call comes."""
         self._response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
         self._calls: dict[object, _StreamedCall] = {}

@@ -107,7 +107,7 @@ class ThoughtFilter:
             if end.end() == len(self._held) and not is_whole:
                 return False  # the next character may be a quote's end
             before = "".join(self._pieces) + self._held[: end.start()]
-            if any(opening in before.casefold() for opening in _OPENINGS):
+            if any(opening in before.casefold() for opening in _OPENINGS):  # the tag closes what the text has opened
                 self._state, self._held, self._pieces = "text", "".join(self._pieces) + self._held, []
                 return True
             self.found_unopened = True
@@ -139,15 +139,11 @@ class ThoughtFilter:
             return True
         is_unknown = self._is_first and self._unopened is None
         marks = (*_CLOSING_OF, *_CLOSINGS, *(_TELLTALES if is_unknown else ()))
-        if len(self._held) < _MOST_SPACE and (
-            any(len(lower) < len(mark) and mark.startswith(lower) for mark in marks) or _BARE.startswith(start)
-        ):
+        may_begin_mark = any(len(lower) < len(mark) and mark.startswith(lower) for mark in marks)
+        if len(self._held) < _MOST_SPACE and (may_begin_mark or _BARE.startswith(start)):
             return False
-        may_be_thought = self._is_first and (
-            self._unopened
-            or (is_unknown and (lower.startswith(_TELLTALES) or (self._expects_form and start[:1].isalpha())))
-        )
-        if may_be_thought:
+        sounds_like_thought = lower.startswith(_TELLTALES) or (self._expects_form and start[:1].isalpha())
+        if self._is_first and (self._unopened or (is_unknown and sounds_like_thought)):
             self._state, self._closing = "held", _UNOPENED
         else:
             self._state, self._held = "text", self._held if self._is_first else start

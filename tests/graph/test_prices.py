@@ -158,7 +158,7 @@ def test_what_another_execution_has_used_is_counted_with_its_estimates_and_its_c
     for each in (meter, other):
         each.begin_call("frame")
     other.add_tokens("frame", counts(), price=price, estimated=True)
-    meter.add_usage(other.usage)
+    meter.add(other.usage)
     used = meter.usage
     assert (used["frame"]["calls"], used["frame"]["estimated"], used["total"]["estimated"]) == (2, True, True)
     assert used["cost"] == other.usage["cost"] == pytest.approx({"frame": 2.5, "total": 2.5})
