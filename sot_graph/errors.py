@@ -213,10 +213,8 @@ def message_of(error: BaseException) -> str:
 def phrases_in(error: BaseException) -> frozenset[Phrase]:
     """Which of `PHRASES` stand in an error's message, or stood there before it was hidden."""
     noted: frozenset[Phrase] | None = field_of(error, _NOTED_PHRASES)
-    if noted is not None:
-        return noted
-    message = message_of(error)
-    return frozenset(name for name, pattern in PHRASES.items() if pattern.search(message))
+    message = message_of(error) if noted is None else ""
+    return frozenset(name for name, each in PHRASES.items() if each.search(message)) if noted is None else noted
 
 
 def mentions(error: BaseException, phrase: Phrase) -> bool:

@@ -150,15 +150,13 @@ def clean_counts(metadata: Any) -> UsageMetadata:
     """A provider's counts, in LangChain's form: whole numbers from 0 to 2**53, what is none of these left out."""
     read = _count(metadata, "input_tokens")
     written = _count(metadata, "output_tokens")
-    details = metadata.get("input_token_details") if isinstance(metadata, Mapping) else None
-    kept = _CACHE_WRITES if isinstance(details, Mapping) else ()
     return {
         "input_tokens": read,
         "output_tokens": written,
         "total_tokens": read + written,
         "input_token_details": {
             "cache_read": _count(metadata, "input_token_details", "cache_read"),
-            "cache_creation": sum(_count(metadata, "input_token_details", name) for name in kept),
+            "cache_creation": sum(_count(metadata, "input_token_details", name) for name in _CACHE_WRITES),
         },
         "output_token_details": {"reasoning": _count(metadata, "output_token_details", "reasoning")},
     }

@@ -105,22 +105,16 @@ class ModelReply(RunnablePart):
                 return
 
     async def _in_time(self, piece: Awaitable[Any]) -> Any:
-        """Wait for the next piece. The time is limited for each, since the reader's own code runs between two of them.
-
-        Raises:
-            _OutOfTimeError: The deadline is over.
-        """
+        """Wait for the next piece. The time is limited for each, for between two of them the reader's code runs."""
         try:
             async with asyncio.timeout(self.turn.seconds_left()) as timer:
                 return await piece
-        except asyncio.CancelledError:
-            await self._trace.end(asyncio.CancelledError(GIVEN_UP))
-            raise
-        except TimeoutError:
-            if not timer.expired():
+        except (TimeoutError, asyncio.CancelledError) as error:
+            is_late = isinstance(error, TimeoutError)
+            if is_late and not timer.expired():
                 raise
             await self._trace.end(asyncio.CancelledError(GIVEN_UP))
-            raise _OutOfTimeError from None
+            raise (_OutOfTimeError() if is_late else error) from None
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -122,13 +122,11 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
         self._routes: dict[str, RouteName] = {}
         """The router's decisions, by the question with its history."""
-        # By the identity of the agent's model. It isn't given to another model as long as this one is held here.
+        # For a router that asks the agent's model, for the call that decides, and for the points. By their model's
+        # identity, which isn't given to another as long as they hold theirs.
         self._models: dict[int, LoopModel] = {}
-        """For a router that asks the agent's model."""
-        self._draft_models: dict[int, tuple[Any, LoopModel]] = {}
-        """For the call that decides, each with its agent's model."""
+        self._draft_models: dict[int, LoopModel] = {}
         self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
-        """What writes the points, each with its agent's model; by its settings, too."""
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -209,21 +207,17 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         key = (id(request.model), repr(sorted(settings.items())))
         # Made once a model and settings, for making one opens connections.
         _, graph = _kept(self._graphs, key, lambda: (request.model, self._make_graph(model)), _MOST_MODELS)
-        agent_model = request.model
-
-        def make_draft_model() -> tuple[Any, LoopModel]:
-            return agent_model, LoopModel(innermost_model(agent_model), keeps_client=True)
-
-        _, loop_model = _kept(self._draft_models, id(agent_model), make_draft_model, _MOST_MODELS)
+        inner = innermost_model(request.model)
+        loop_model = _kept(self._draft_models, id(inner), partial(LoopModel, inner, keeps_client=True), _MOST_MODELS)
         instruction = draft_or_answer(
-            self._prompts or prompts_for(agent_model),
+            self._prompts or prompts_for(request.model),
             min_points=turn.options.min_points,
             max_points=turn.options.max_points,
             title_length=turn.options.title_length,
             may_call_tools=bool(request.tools),
         )
         stand_in = StandInModel(
-            agent_model=agent_model,
+            agent_model=request.model,
             loop_model=loop_model,
             graph=graph,
             instruction=instruction,

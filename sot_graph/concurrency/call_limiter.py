@@ -16,8 +16,7 @@ from sot_graph.errors import SotConfigError
 _FIRST_GUESS = 500.0
 """Tokens of a call, as long as none has been counted."""
 _places: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_limiter_places", default=())
-"""The limiters' places that the running code holds, the innermost last. Tasks and threads that are begun inside inherit
-them, such as those of an expander."""
+"""The places that the running code holds, the innermost last. An expander's tasks and threads inherit them."""
 
 
 class Pace:

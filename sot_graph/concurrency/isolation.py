@@ -271,7 +271,6 @@ def _with_exit_as_error(function: Callable[..., Awaitable[Any]]) -> Callable[...
 
 
 def _hold(task: asyncio.Task[Any]) -> None:
-    """Hold a task to its end, whoever else lets go of it."""
     _held_tasks.add(task)
     task.add_done_callback(_take_outcome)
 

@@ -155,7 +155,7 @@ class ModelCall:
         """Ask the model in another way from now on, if the error tells of one. Returns whether it does.
 
         Args:
-            error: What came of the last try.
+            error: Of the last try.
             may_use_threads: Whether this call hasn't failed for its event loop before.
             takes_system: Whether that try had system messages. Calls beside this one may have been refused for theirs.
         """
@@ -188,11 +188,13 @@ class ModelCall:
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
         self.run.meter.add_tokens(self.stage, message.usage_metadata, price=self.model.price)
-        thoughts = ThoughtFilter(unopened=True)
         most = self.run.options.max_reply_chars
-        whole = Reply.of(message, thoughts, most_chars=most)
-        if len(text_of(message)) > most:
+        if len(written := text_of(message)) > most:
             self._log_cut()
+            cut = {"finish_reason": "length"}
+            message = AIMessage(written[:most], response_metadata=cut, usage_metadata=message.usage_metadata)
+        thoughts = ThoughtFilter(unopened=True)
+        whole = Reply.of(message, thoughts)
         self.model.learn(whole.ending, thinks_unopened=thoughts.found_unopened)
         if whole.ending == "broken":
             raise UnfinishedReplyError(ending_of(message)[1])
@@ -260,7 +262,5 @@ class ModelCall:
         self.run.meter.add_tokens(self.stage, estimate, price=self.model.price, estimated=not is_told)
 
     def _log_cut(self) -> None:
-        most = self.run.options.max_reply_chars
-        logger.warning(
-            "%s: a reply of more than %s characters is cut there (max_reply_chars).", self.stage, f"{most:,}"
-        )
+        most = f"{self.run.options.max_reply_chars:,}"
+        logger.warning("%s: a reply of more than %s characters is cut there (max_reply_chars).", self.stage, most)

@@ -103,7 +103,9 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
     if any(type(link).__name__ in _NO_CREDENTIALS for link in causes_of(error)) or mentions(error, "no key"):
         return "callers"
     is_empty = isinstance(error, IndexError) or mentions(error, "empty reply")
-    return "transient" if connection_trouble(error) is not None or is_empty or _is_unsent(error) else "final"
+    # Ollama's client gives a status of -1 where there was none.
+    is_unsent = any(field_of(link, "status_code") == -1 for link in causes_of(error))
+    return "transient" if connection_trouble(error) is not None or is_empty or is_unsent else "final"
 
 
 def is_callers_to_fix(error: BaseException) -> bool:
@@ -131,11 +133,6 @@ def refuses_form(error: BaseException) -> bool:
 def refuses_system(error: BaseException) -> bool:
     """Whether a model takes no system messages."""
     return error_status(error) in _REFUSES_FORMS | {500} and mentions(error, "refuses system")
-
-
-def _is_unsent(error: BaseException) -> bool:
-    """Whether it is Ollama's, whose client gives a status of -1 where there was none."""
-    return any(field_of(link, "status_code") == -1 for link in causes_of(error))
 
 
 def _codes_in(error: BaseException) -> Iterator[str]:

@@ -86,17 +86,10 @@ class Reply:
     """`None`: the provider does not say."""
 
     @classmethod
-    def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None, *, most_chars: int | None = None) -> Reply:
-        """A whole message as a reply. One of more characters than these is cut there, as at a token limit."""
+    def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None) -> Reply:
+        """A whole message as a reply."""
         thoughts = thoughts or ThoughtFilter(unopened=True)
-        written = text_of(message)
-        is_cut = most_chars is not None and len(written) > most_chars
-        if is_cut:
-            written = written[:most_chars]
-            message = AIMessage(
-                written, response_metadata={"finish_reason": "length"}, usage_metadata=message.usage_metadata
-            )
-        text = thoughts.feed(clean_text(written)) + thoughts.finish()
+        text = thoughts.feed(clean_text(text_of(message))) + thoughts.finish()
         return cls(text, message, ending_of(message, thoughts)[0])
 
     @property

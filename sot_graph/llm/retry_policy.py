@@ -54,10 +54,9 @@ class RetryPolicy:
         return wait if self._waited <= self.options.rate_limit_patience else None
 
     def _busy_wait(self, told: float | None) -> float:
-        """How long to leave a busy provider alone. Time bounds these attempts: `max_retries` doesn't count them.
+        """How long to leave a busy provider alone, which may have asked for so many seconds.
 
-        Args:
-            told: The seconds that it has asked for.
+        `max_retries` doesn't count these attempts: their time is bounded.
         """
         doubled = 2.0 ** min(self._times_busy, 16)
         self._times_busy += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -123,7 +124,7 @@ async def ask_structured(
     exchange = _Exchange(call, max_reasks, repair, on_text, own_messages=messages if mode == "prompt" else None)
     create = instructor.patch(create=exchange.create, mode=instructor_mode)
     client = instructor.AsyncInstructor(client=None, create=create, mode=instructor_mode)
-    try:
+    with suppress(InstructorError):
         parsed = await client.chat.completions.create(
             model="",
             messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
@@ -131,8 +132,6 @@ async def ask_structured(
             max_retries=max_reasks + 1,
         )
         return parsed, exchange.replies[-1]
-    except InstructorError:
-        pass
     # instructor wraps what has failed in an error of its own, whose text is 4 KB of prompts and replies, for every log
     # and trace to show. Raised out here, a provider's error keeps the cause that it came with.
     if exchange.failure is None:

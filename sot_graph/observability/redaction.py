@@ -184,10 +184,8 @@ class Redactor:
                 data = dict(clean_entry(name, inner, depth) for name, inner in islice(value.items(), max(left, 0)))
                 return value if data == dict(value) else data  # its own class may find names in any case
             items = [clean(inner, depth + 1) for inner in islice(value, max(left, 0))]
-            if isinstance(value, list):
-                return items
             make = getattr(value, "_make", type(value))  # of a named tuple, such as what aiohttp tells of a request
-            return make(items)
+            return make(items) if isinstance(value, tuple) else items
 
         def clean_entry(name: Any, inner: Any, depth: int) -> tuple[Any, Any]:
             # Where content is hidden, names stay but for keys: they say what was hidden.

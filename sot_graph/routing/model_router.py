@@ -181,10 +181,9 @@ class CascadeRouter(BaseRouter):
         if not is_probability(threshold):
             message = f"CascadeRouter's threshold is a confidence from 0 to 1, not {threshold!r}."
             raise SotConfigError(message)
-        check_router(first, "first")
-        check_router(second, "second")
-        check_makes_decisions(first, "A cascade")
-        check_makes_decisions(second, "A cascade")
+        for name, router in (("first", first), ("second", second)):
+            check_router(router, name)
+            check_makes_decisions(router, "A cascade")
         self.first = first
         self.second = second
         self.threshold = threshold

@@ -212,13 +212,14 @@ class _Reading:
 
     def last_message(self) -> str:
         """What hasn't been given out of the answer, where no SoT graph gave one."""
-        text = self._message.rest() if self.others_may_answer and not self._answers.has_whole else ""
+        is_answered = self._answers.reader is not None and self._answers.reader.finished
+        text = "" if is_answered or not self.others_may_answer else self._message.rest()
         self._message.was_shown |= bool(text)
         return _BETWEEN_ANSWERS + text if text and self._answers.shown else text
 
     def check_node_answered(self) -> None:
         """Raise `SotConfigError` where the node that was asked for never answered, while others did."""
-        if self._node is not None and not self._answers.have_begun and self._seen:
+        if self._node is not None and self._answers.reader is None and self._seen:
             message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
             raise SotConfigError(message)
 
@@ -233,34 +234,25 @@ class _Answers:
 
     def __init__(self) -> None:
         self.shown: list[str] = []
-        self._reader: AnswerReader | None = None
+        self.reader: AnswerReader | None = None
+        """Of the latest answer; `None`: none has begun."""
         self._answer_id = ""
         """A node that LangGraph tries again answers anew, by another id."""
         self._separator = ""
         """What goes before the next text, where an answer follows another."""
 
     @property
-    def have_begun(self) -> bool:
-        """Whether there was any event of an answer."""
-        return self._reader is not None
-
-    @property
-    def has_whole(self) -> bool:
-        """Whether the latest answer is whole."""
-        return self._reader is not None and self._reader.finished
-
-    @property
     def is_open(self) -> bool:
         """Whether an answer has begun, and isn't whole."""
-        return self.have_begun and not self.has_whole
+        return self.reader is not None and not self.reader.finished
 
     def feed(self, event: Any) -> str:
         """Take the next event; give back the text that can be shown now."""
         answer_id = str(event.get("id", "")).rpartition(":")[0]
-        if self._reader is None or self._reader.finished or answer_id != self._answer_id:
+        if self.reader is None or self.reader.finished or answer_id != self._answer_id:
             self._separator = _BETWEEN_ANSWERS if self.shown else ""
-            self._reader, self._answer_id = AnswerReader(), answer_id
-        text = self._reader.feed(event)
+            self.reader, self._answer_id = AnswerReader(), answer_id
+        text = self.reader.feed(event)
         if text:
             text, self._separator = self._separator + text, ""
             self.shown.append(text)
