@@ -36,7 +36,7 @@ __all__ = [
 ErrorMeaning: TypeAlias = Literal["busy", "transient", "callers", "final"]
 """Asking later is what the provider wants; the same call may well succeed a moment later; the caller can fix it (a key,
 a right, a name); nothing helps."""
-ERROR_WORDS: Mapping[ErrorMeaning, tuple[str, ...]] = {
+ERROR_CODES: Mapping[ErrorMeaning, tuple[str, ...]] = {
     "final": ("insufficient_quota", "context_length_exceeded"),
     "callers": (
         *("authentication_error", "permission_error", "invalid_api_key", "api_key_invalid", "unauthenticated"),
@@ -56,10 +56,10 @@ ERROR_WORDS: Mapping[ErrorMeaning, tuple[str, ...]] = {
 }
 """What providers call an error in its data. The first that fits counts: a quota that is used up is a 429, too.
 They say nothing of what was asked, so they stay where content is hidden: whether to try again is read from them."""
-Saying: TypeAlias = Literal[
+Phrase: TypeAlias = Literal[
     "empty reply", "malformed call", "no key", "refuses forms", "refuses system", "other loop", "about tokens"
 ]
-SAYINGS: Mapping[Saying, re.Pattern[str]] = {
+PHRASES: Mapping[Phrase, re.Pattern[str]] = {
     # LangChain's classes, of a reply in which nothing came.
     "empty reply": re.compile(
         "no data received|no generations found in stream|no generation chunks were returned", re.IGNORECASE
@@ -82,11 +82,11 @@ SAYINGS: Mapping[Saying, re.Pattern[str]] = {
     "other loop": re.compile("different (?:event )?loop|event loop is closed", re.IGNORECASE),
     "about tokens": re.compile("token", re.IGNORECASE),
 }
-"""What is read in the words of errors to decide how to go on. Where the words are hidden, it is noted before."""
-_NOTED_SAYINGS = "sot_sayings"
-"""The attribute of an error whose words are hidden: what they said."""
-_SAYS_STATUS = re.compile(r"\((?:(?:code|status(?: code)?): ?|HTTP )(\d{3})\)")
-_LONGEST_WORDS = 4000
+"""What is looked for in errors' messages to decide how to go on. Before one is hidden, what was found is noted."""
+_NOTED_PHRASES = "sot_phrases"
+"""The attribute of an error whose message is hidden: the phrases that stood in it."""
+_STATUS_IN_MESSAGE = re.compile(r"\((?:(?:code|status(?: code)?): ?|HTTP )(\d{3})\)")
+_LONGEST_MESSAGE_READ = 4000
 _LONGEST_VALUE = 80
 
 
@@ -170,8 +170,8 @@ def field_of(holder: object, name: str) -> Any:
 _ERROR_STATUS = range(400, 600)
 
 
-def status_code(error: BaseException) -> int | None:
-    """The HTTP status that a provider's error carries, whoever's error class it is, and wherever it keeps it.
+def carried_status(error: BaseException) -> int | None:
+    """The HTTP status that a provider's error carries as data, whoever's class it is, and wherever it keeps it.
 
     A status below 400 says nothing: some errors come within a reply that began well.
     """
@@ -194,38 +194,38 @@ def status_code(error: BaseException) -> int | None:
 
 
 def error_status(error: BaseException) -> int | None:
-    """The HTTP status that an error carries, or that it or its cause names in its words."""
-    code = status_code(error)
+    """The HTTP status that an error carries as data, or else that it or its cause names in its message."""
+    code = carried_status(error)
     if code is None:
-        named = (_SAYS_STATUS.search(words_of(link)) for link in causes_of(error))
-        code = next((int(found[1]) for found in named if found is not None), None)
+        found = (_STATUS_IN_MESSAGE.search(message_of(link)) for link in causes_of(error))
+        code = next((int(match[1]) for match in found if match is not None), None)
     return code
 
 
-def words_of(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
     """What an error says; nothing, if its class can't say it."""
     try:
-        return str(error)[:_LONGEST_WORDS]
+        return str(error)[:_LONGEST_MESSAGE_READ]
     except Exception:  # noqa: BLE001
         return ""
 
 
-def sayings_of(error: BaseException) -> frozenset[Saying]:
-    """Which of `SAYINGS` an error's words say, or said before they were hidden."""
-    noted: frozenset[Saying] | None = field_of(error, _NOTED_SAYINGS)
-    words = words_of(error) if noted is None else ""
-    return frozenset(name for name, said in SAYINGS.items() if said.search(words)) if noted is None else noted
+def phrases_in(error: BaseException) -> frozenset[Phrase]:
+    """Which of `PHRASES` stand in an error's message, or stood there before it was hidden."""
+    noted: frozenset[Phrase] | None = field_of(error, _NOTED_PHRASES)
+    message = message_of(error) if noted is None else ""
+    return frozenset(name for name, each in PHRASES.items() if each.search(message)) if noted is None else noted
 
 
-def says(error: BaseException, saying: Saying) -> bool:
-    """Whether the words of an error, or of what caused it, say this."""
-    return any(saying in sayings_of(link) for link in causes_of(error))
+def mentions(error: BaseException, phrase: Phrase) -> bool:
+    """Whether this phrase stands in the message of an error, or of what caused it."""
+    return any(phrase in phrases_in(link) for link in causes_of(error))
 
 
-def note_sayings(error: BaseException) -> None:
-    """Keep what an error's words say: they are going to be hidden."""
+def note_phrases(error: BaseException) -> None:
+    """Keep which phrases stand in an error's message, which is going to be hidden."""
     with suppress(Exception):  # an error of whoever's class may take no attributes
-        setattr(error, _NOTED_SAYINGS, sayings_of(error))
+        setattr(error, _NOTED_PHRASES, phrases_in(error))
 
 
 def error_bodies(link: BaseException) -> list[Mapping[str, Any]]:

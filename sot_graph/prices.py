@@ -64,11 +64,12 @@ class ModelPrice:
         from genai_prices import Usage, calc_price
 
         details = counts["input_token_details"]
+        cache_read = min(details["cache_read"], counts["input_tokens"])
         usage = Usage(
             input_tokens=counts["input_tokens"],
             output_tokens=counts["output_tokens"],
-            cache_read_tokens=min(details["cache_read"], counts["input_tokens"]),
-            cache_write_tokens=min(details["cache_creation"], counts["input_tokens"] - details["cache_read"]),
+            cache_read_tokens=cache_read,
+            cache_write_tokens=min(details["cache_creation"], counts["input_tokens"] - cache_read),
         )
         for place in self._places():
             try:

@@ -206,7 +206,7 @@ class RunContext:
         is_transient: Whether LangGraph drops the graph's state when the parent's node ends: in a subgraph that keeps no
             checkpoints of its own.
         meter: Counts the calls and tokens of this execution.
-        ended: Set by the run's last node, so that the run is forgotten.
+        ended: Set by the run's last node, so that the run is forgotten. A run outside a graph has no other node.
         trace: Says what the node's run in the trace, and the graph's, is about.
     """
 
@@ -274,7 +274,7 @@ class RunContext:
     def redact(self, error: BaseException) -> None:
         """Hide an error's words, in place, where a trace hides content."""
         if not self.trace.shows_content:
-            self.trace.redactor().error(error)
+            self.trace.redactor().redact_error(error)
 
     def shown_point(self, point: SkeletonPoint) -> str:
         """A point as traces and the log show it: `"3: Soil"`."""
@@ -395,6 +395,7 @@ def open_run(
         limiter=limiter,
         meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
         trace=NodeTrace(config),
+        ended=graph is None,
     )
     try:
         yield run

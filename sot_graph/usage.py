@@ -45,7 +45,6 @@ def add_usage(left: Usage | None, right: Usage | None) -> Usage:
     """Reducer: the sum, stage by stage, and its total."""
     result = empty_usage()
     total = result["total"]
-    cost: dict[str, Any] = {}
     for usage in (left, right):
         if not usage:
             continue
@@ -56,12 +55,18 @@ def add_usage(left: Usage | None, right: Usage | None) -> Usage:
                     continue
                 result[stage][key] += value  # type: ignore[literal-required]
                 total[key] += value  # type: ignore[literal-required]
-        for key, value in cast("dict[str, Any]", usage.get("cost", {})).items():
-            known = cost.get(key)
-            cost[key] = sorted({*(known or ()), *value}) if isinstance(value, list) else value + (known or 0.0)
-    if cost:
-        result["cost"] = cast("Cost", cost)
+    if cost := _sum_costs(*(usage.get("cost", {}) for usage in (left, right) if usage)):
+        result["cost"] = cost
     return result
+
+
+def _sum_costs(*costs: Cost) -> Cost:
+    total: dict[str, Any] = {}
+    for cost in costs:
+        for key, value in cast("dict[str, Any]", cost).items():
+            known = total.get(key)
+            total[key] = sorted({*(known or ()), *value}) if isinstance(value, list) else value + (known or 0.0)
+    return cast("Cost", total)
 
 
 @dataclass(slots=True)
@@ -72,30 +77,31 @@ class UsageMeter:
     """Those that there was anything of: thousands of tasks may wait with theirs."""
     on_tokens: Callable[[int], None] | None = None
     """Told each reply's tokens, in and out."""
-    _cost: Usage | None = None
+    _cost: Cost = field(default_factory=Cost)
 
     @property
     def usage(self) -> Usage:
         """What has been counted so far, whole."""
-        return add_usage(self._cost, cast("Usage", self._stages))
+        return add_usage(cast("Usage", {"cost": self._cost}), cast("Usage", self._stages))
 
     def begin_call(self, stage: Stage) -> None:
         """Count a call, whatever becomes of it."""
         self._stages[stage]["calls"] += 1
 
-    def add_usage(self, usage: Usage) -> None:
+    def add(self, usage: Usage) -> None:
         """Count what another execution has used."""
         both = add_usage(cast("Usage", self._stages), usage)
         self._stages.update({stage: both[stage] for stage in _STAGES})
-        self._cost = add_usage(self._cost, cast("Usage", {"cost": usage["cost"]})) if "cost" in usage else self._cost
+        self._cost = _sum_costs(self._cost, usage.get("cost", {}))
 
     def move(self, stage: Stage, to: Stage) -> None:
         """Count what a stage has cost under another: only a reply tells what some calls are for."""
-        moved = add_usage(None, cast("Usage", {to: self._stages.pop(stage, {})}))
-        self._stages[to] = add_usage(self.usage, moved)[to]
-        cost = cast("dict[str, float]", self._cost.get("cost", {}) if self._cost is not None else {})
-        if stage in cost:
-            cost[to] = cost.get(to, 0.0) + cost.pop(stage)
+        if (counts := self._stages.pop(stage, None)) is not None:
+            sums = add_usage(cast("Usage", {to: self._stages[to]}), cast("Usage", {to: counts}))
+            self._stages[to] = sums[to]
+        dollars = cast("dict[str, float]", self._cost)
+        if stage in dollars:
+            dollars[to] = dollars.get(to, 0.0) + dollars.pop(stage)
 
     def add_cache_hit(self, stage: Stage) -> None:
         """Count a result taken from the graph's own cache: it costs neither a call nor a token."""
@@ -125,7 +131,7 @@ class UsageMeter:
         if price is not None and counts["total_tokens"]:
             dollars = price.dollars(counts)
             cost = Cost(unpriced=[price.name]) if dollars is None else cast("Cost", {stage: dollars, "total": dollars})
-            self._cost = add_usage(self._cost, cast("Usage", {"cost": cost}))
+            self._cost = _sum_costs(self._cost, cost)
 
 
 def usage_metadata(usage: Usage) -> UsageMetadata:
@@ -144,15 +150,13 @@ def clean_counts(metadata: Any) -> UsageMetadata:
     """A provider's counts, in LangChain's form: whole numbers from 0 to 2**53, what is none of these left out."""
     read = _count(metadata, "input_tokens")
     written = _count(metadata, "output_tokens")
-    details = metadata.get("input_token_details") if isinstance(metadata, Mapping) else None
-    kept = _CACHE_WRITES if isinstance(details, Mapping) else ()
     return {
         "input_tokens": read,
         "output_tokens": written,
         "total_tokens": read + written,
         "input_token_details": {
             "cache_read": _count(metadata, "input_token_details", "cache_read"),
-            "cache_creation": sum(_count(metadata, "input_token_details", name) for name in kept),
+            "cache_creation": sum(_count(metadata, "input_token_details", name) for name in _CACHE_WRITES),
         },
         "output_token_details": {"reasoning": _count(metadata, "output_token_details", "reasoning")},
     }
@@ -183,7 +187,7 @@ def is_count(value: object) -> bool:
 def _count(metadata: Any, *path: str) -> int:
     value = metadata
     for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else value
+        value = value.get(key) if isinstance(value, Mapping) else None
     if value is None:
         return 0
     if is_count(value):

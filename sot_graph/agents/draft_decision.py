@@ -103,19 +103,18 @@ class ModelReply(RunnablePart):
                     yield await self._in_time(anext(reply))
             except StopAsyncIteration:
                 return
-            except (_OutOfTimeError, asyncio.CancelledError):
-                await self._trace.end(asyncio.CancelledError(GIVEN_UP))
-                raise
 
     async def _in_time(self, piece: Awaitable[Any]) -> Any:
-        """Wait for one piece, not for all of them: between two of them the reader's own code runs."""
+        """Wait for the next piece. The time is limited for each, for between two of them the reader's code runs."""
         try:
             async with asyncio.timeout(self.turn.seconds_left()) as timer:
                 return await piece
-        except TimeoutError:
-            if not timer.expired():
+        except (TimeoutError, asyncio.CancelledError) as error:
+            is_late = isinstance(error, TimeoutError)
+            if is_late and not timer.expired():
                 raise
-            raise _OutOfTimeError from None
+            await self._trace.end(asyncio.CancelledError(GIVEN_UP))
+            raise (_OutOfTimeError() if is_late else error) from None
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -137,7 +136,7 @@ class ModelReply(RunnablePart):
             )
             raise SkeletonError(message) from None
         except Exception as error:
-            self._redactor.failure(error)
+            self._redactor.redact_failure(error)
             raise
 
     def take(self, piece: AIMessage) -> list[AIMessage]:
@@ -145,11 +144,9 @@ class ModelReply(RunnablePart):
         self._held.append(piece)
         if self._may_be_skeleton:
             self.whole = piece if self.whole is None else self.whole + piece
-            text_decides = isinstance(piece, AIMessageChunk)
-            if _has_calls(self.whole) or (
-                text_decides and not self._form.may_become(without_thoughts(str(self.whole.text)))
-            ):
-                self._may_be_skeleton = False
+            is_streamed = isinstance(piece, AIMessageChunk)  # of a whole reply, `end` says what it is
+            is_own_text = is_streamed and not self._form.may_become(without_thoughts(str(self.whole.text)))
+            self._may_be_skeleton = not (is_own_text or _has_calls(self.whole))
         return [] if self._may_be_skeleton else self._show()
 
     def end(self) -> list[AIMessage]:

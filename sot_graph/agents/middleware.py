@@ -121,9 +121,11 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self._router: Router = LearnedRouter() if router is None else DraftRouter() if router == "draft" else router
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
         self._routes: dict[str, RouteName] = {}
-        # By their model's identity, which isn't given to another as long as they hold theirs.
+        """The router's decisions, by the question with its history."""
+        # For a router that asks the agent's model, for the call that decides, and for the points. By their model's
+        # identity, which isn't given to another as long as they hold theirs.
         self._models: dict[int, LoopModel] = {}
-        self._draft_models: dict[int, tuple[Any, LoopModel]] = {}
+        self._draft_models: dict[int, LoopModel] = {}
         self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def wrap_model_call(
@@ -176,15 +178,14 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         if isinstance(self._router, DraftRouter):
             return "skeleton"
         key = hashlib.sha256(repr((turn.question, turn.history)).encode()).hexdigest()
-        if key in self._routes:
-            return self._routes[key]
+        if (known := self._routes.get(key)) is not None:
+            return known
         model = None
         if isinstance(self._router, RunRouter):  # one without a model of its own asks the agent's
             model = _kept(self._models, id(request.model), partial(LoopModel, request.model), _MOST_MODELS)
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
         with open_run(config, turn.options, reads_context=False) as run:
-            run.ended = True
             try:
                 decision = await ask_in_time(self._router, turn.question, turn.history, run=run, model=model)
             except RoutingError as error:
@@ -206,21 +207,17 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         key = (id(request.model), repr(sorted(settings.items())))
         # Made once a model and settings, for making one opens connections.
         _, graph = _kept(self._graphs, key, lambda: (request.model, self._make_graph(model)), _MOST_MODELS)
-        agent_model = request.model
-
-        def make_draft_model() -> tuple[Any, LoopModel]:
-            return agent_model, LoopModel(innermost_model(agent_model), keeps_client=True)
-
-        _, loop_model = _kept(self._draft_models, id(agent_model), make_draft_model, _MOST_MODELS)
+        inner = innermost_model(request.model)
+        loop_model = _kept(self._draft_models, id(inner), partial(LoopModel, inner, keeps_client=True), _MOST_MODELS)
         instruction = draft_or_answer(
-            self._prompts or prompts_for(agent_model),
+            self._prompts or prompts_for(request.model),
             min_points=turn.options.min_points,
             max_points=turn.options.max_points,
             title_length=turn.options.title_length,
             may_call_tools=bool(request.tools),
         )
         stand_in = StandInModel(
-            agent_model=agent_model,
+            agent_model=request.model,
             loop_model=loop_model,
             graph=graph,
             instruction=instruction,

@@ -56,10 +56,7 @@ class AgentTurn:
     """The tokens of all calls that were made for it."""
     by_skeleton: bool = False
     """Whether its answer was written from a skeleton."""
-    began: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.began = time.monotonic()
+    began: float = field(default_factory=time.monotonic)
 
     def add_usage(self, usage: UsageMetadata | None) -> None:
         """Add a call's tokens."""

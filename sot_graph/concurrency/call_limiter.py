@@ -8,13 +8,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from contextvars import ContextVar
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.errors import SotConfigError
 
 _FIRST_GUESS = 500.0
 """Tokens of a call, as long as none has been counted."""
+_places: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_limiter_places", default=())
+"""The places that the running code holds, the innermost last. An expander's tasks and threads inherit them."""
 
 
 class Pace:
@@ -148,38 +150,43 @@ class CallLimiter(CallGate):
         self._calls = Pace(self.calls_per_minute) if self.calls_per_minute else None
         self._tokens = Pace(self.tokens_per_minute) if self.tokens_per_minute else None
         self._counted = self._counted_calls = 0
-        self._reserved: dict[Any, float] = {}
-        """The tokens that each call's task has been counted for while it is in flight."""
+        self._reserved: dict[object, float] = {}
+        """By its place: the tokens that a call in flight has been counted for."""
 
     def add_tokens(self, tokens: int) -> None:
-        """What the running task's call has taken, in and out."""
+        """What the running call has taken, in and out."""
         if self._tokens is None:
             return
         with self._lock:
             self._counted += tokens
             self._counted_calls += 1
-            self._tokens.correct(tokens - self._reserved.pop(asyncio.current_task(), 0.0))
+            own = next((place for place in reversed(_places.get()) if place in self._reserved), None)
+            self._tokens.correct(tokens - self._reserved.pop(own, 0.0))
 
     async def __aenter__(self) -> None:
         await super().__aenter__()
+        place = object()
+        _places.set((*_places.get(), place))
         try:
-            if wait := self._seconds_until_due():
+            if wait := self._seconds_until_due(place):
                 await asyncio.sleep(wait)
         except BaseException:
             await self.__aexit__()
             raise
 
     async def __aexit__(self, *error: object) -> None:
+        *outer, place = _places.get()
+        _places.set(tuple(outer))
         with self._lock:
-            self._reserved.pop(asyncio.current_task(), None)  # of a call that failed: what it took isn't known
+            self._reserved.pop(place, None)  # of a call that failed: what it took isn't known
         await super().__aexit__(*error)
 
-    def _seconds_until_due(self) -> float:
+    def _seconds_until_due(self, place: object) -> float:
         with self._lock:
             wait = 0.0 if self._calls is None else self._calls.take(1)
             if self._tokens is not None:
                 expected = self._counted / self._counted_calls if self._counted_calls else _FIRST_GUESS
-                self._reserved[asyncio.current_task()] = expected
+                self._reserved[place] = expected
                 wait = max(wait, self._tokens.take(expected))
             return wait
 

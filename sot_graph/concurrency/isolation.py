@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar, copy_context
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from sot_graph._seams import abandon_tasks
@@ -41,8 +41,8 @@ would give pieces for ever."""
 _TURNS = 8
 """How many turns of the event loop a piece may take on its way through the generators. After so many without one, the
 innermost generator waits for its source."""
-_abandoned: set[asyncio.Task[Any]] = set()
-"""Calls that went on after they were cancelled. They are held here, since loops hold their tasks weakly."""
+_held_tasks: set[asyncio.Task[Any]] = set()
+"""Tasks that may outlive whoever began them. They are held here, since loops hold their tasks weakly."""
 
 
 class IsolatedCallError(Exception):
@@ -64,7 +64,7 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
     """
     context, mark = copy_context(), object()
     context.run(_calls.set, (*_calls.get(), mark))
-    running = asyncio.create_task(without_exit(call), context=context)
+    running = asyncio.create_task(exit_as_error(call), context=context)
     try:
         await asyncio.wait({running})
     except asyncio.CancelledError:
@@ -76,8 +76,7 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
                 _take_outcome(running)
             else:
                 for task in {running, *abandon_tasks(lambda context: mark in context.get(_calls, ()))}:
-                    _abandoned.add(task)
-                    task.add_done_callback(_take_outcome)
+                    _hold(task)
                 logger.warning(_GOES_ON, whose, _GRACE_SECONDS)
         raise
     try:
@@ -149,8 +148,7 @@ async def _read_in_own_task(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
     finally:
         # Until it has ended it may use what its caller closes next, such as a checkpointer's connection.
         if not reading.done():
-            _abandoned.add(reading)
-            reading.add_done_callback(_take_outcome)
+            _hold(reading)
             reading.cancel()
             await asyncio.wait({reading})
 
@@ -160,36 +158,39 @@ async def closing_chain(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
     """Close somebody's generator at the block's end, and those that it reads from.
 
     A generator that is closed where it stands leaves those below it to the garbage collector, which closes one after
-    the other in tasks of their own: at the loop's end they may be closed a second time. So the next piece is waited
-    for, and that is cancelled, which every generator below hears where it waits.
+    the other in tasks of their own: at the loop's end they may be closed a second time.
     """
     task: Any = asyncio.current_task()
     call_soon = asyncio.get_running_loop().call_soon
-    times, soon = 0, cast("Any", None)
+    own_cancellations = 0
+    scheduled: Any = None
 
     def cancel(turns: int) -> None:
-        nonlocal times, soon
+        nonlocal own_cancellations, scheduled
         if turns:
-            soon = call_soon(cancel, turns - 1)
+            scheduled = call_soon(cancel, turns - 1)
         else:
-            times += 1
+            own_cancellations += 1
             task.cancel()
 
     async with aclosing(pieces):
         try:
             yield
         finally:
-            is_cancelled = task.cancelling()  # then it has heard that already
+            is_cancelled = task.cancelling()  # then every generator below has heard that already
+            # Ask for the next piece, and cancel this task a few turns later, while it waits for that piece. Each
+            # generator below then gets the CancelledError where it waits, and cleans up.
             for _ in range(0 if is_cancelled else _MOST_READY):
-                soon = call_soon(cancel, _TURNS)
+                scheduled = call_soon(cancel, _TURNS)
                 try:
                     await anext(pieces)
                 except (Exception, asyncio.CancelledError):  # noqa: BLE001  (nobody wants to know how it ends)
                     break
                 finally:
-                    soon.cancel()
+                    scheduled.cancel()
                 await asyncio.sleep(0)  # it was there already, as the next may be: others have their turn
-            for _ in range(times):
+            # Take our own cancellations back. What is left over is somebody else's.
+            for _ in range(own_cancellations):
                 task.uncancel()
             if task.cancelling() and not is_cancelled:
                 message = "by somebody else, at the same moment"
@@ -199,12 +200,11 @@ async def closing_chain(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
 async def run_to_end(call: Coroutine[Any, Any, Any]) -> None:
     """Run this to its end, however often whoever waits for it is cancelled."""
     running = asyncio.create_task(call)
-    _abandoned.add(running)
-    running.add_done_callback(_take_outcome)
+    _hold(running)
     await asyncio.wait({running})
 
 
-async def without_exit(call: Awaitable[T]) -> T:
+async def exit_as_error(call: Awaitable[T]) -> T:
     """Return the call's result. A `SystemExit`, which would stop the event loop, becomes an `IsolatedCallError`."""
     try:
         return await call
@@ -251,7 +251,7 @@ async def call_own_code(code: Any, given: Any, config: RunnableConfig) -> Any:
     from langchain_core.runnables.utils import is_async_callable
 
     if not isinstance(code, Runnable):
-        code = RunnableLambda(_exiting_never(code) if is_async_callable(code) else code)
+        code = RunnableLambda(_with_exit_as_error(code) if is_async_callable(code) else code)
     # Its `ainvoke` would put its `invoke` into one of the event loop's few threads.
     has_no_async = type(code).ainvoke is Runnable.ainvoke
     if (not hasattr(code, "afunc")) if isinstance(code, RunnableLambda) else has_no_async:
@@ -260,18 +260,23 @@ async def call_own_code(code: Any, given: Any, config: RunnableConfig) -> Any:
     return await code.ainvoke(given, config)
 
 
-def _exiting_never(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _with_exit_as_error(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """The same for LangChain, which runs it in a task: one that raises `SystemExit` ends the loop."""
 
     @wraps(function)
     async def call(given: Any, **more: Any) -> Any:
-        return await without_exit(function(given, **more))
+        return await exit_as_error(function(given, **more))
 
     return call
 
 
+def _hold(task: asyncio.Task[Any]) -> None:
+    _held_tasks.add(task)
+    task.add_done_callback(_take_outcome)
+
+
 def _take_outcome(task: asyncio.Task[Any]) -> None:
     """Read the exception of a task that nobody waits for: asyncio logs one that nobody has read."""
-    _abandoned.discard(task)
+    _held_tasks.discard(task)
     if not task.cancelled():
         task.exception()

@@ -23,7 +23,7 @@ from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import GIVEN_UP
-from sot_graph.observability.run_trace import CallTrace, usage_of_failure
+from sot_graph.observability.run_trace import CallTrace
 from sot_graph.prompts.messages import without_system
 from sot_graph.usage import clean_counts
 
@@ -109,8 +109,7 @@ class ModelCall:
         retry_policy = RetryPolicy(self.run.options)
         most_chars.set(self.run.options.max_reply_chars)
         redactor = self.run.trace.redactor(self.model.secrets)
-        changes: set[str] = set()
-        takes_system = False
+        was_of_another_loop = takes_system = False
         while True:
             if on_attempt is not None:
                 on_attempt()
@@ -137,31 +136,30 @@ class ModelCall:
                     )
                     return await self._streamed(chunks, on_text, gathered, prompt)
             except BrokenStreamError as error:
-                redactor.failure(error.__cause__ or error)
+                redactor.redact_failure(error.__cause__ or error)
                 raise
             except asyncio.CancelledError:
                 await self.trace.end(asyncio.CancelledError(GIVEN_UP))
                 raise
             except Exception as error:
-                redactor.failure(error)
-                self.run.meter.add_tokens(self.stage, usage_of_failure(error), price=self.model.price)
-                adapts = self._adapts(error, changes, takes_system=takes_system)
+                redactor.redact_failure(error)
+                adapts = self._adapt_to(error, may_use_threads=not was_of_another_loop, takes_system=takes_system)
+                was_of_another_loop |= is_of_another_loop(error)
                 wait = 0.0 if adapts else retry_policy.wait_after(error)
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
             await asyncio.sleep(wait)
 
-    def _adapts(self, error: Exception, changes: set[str], *, takes_system: bool) -> bool:
-        """Whether this is no failure of the provider: the model is then asked in another way, at once and from now on.
+    def _adapt_to(self, error: Exception, *, may_use_threads: bool, takes_system: bool) -> bool:
+        """Ask the model in another way from now on, if the error tells of one. Returns whether it does.
 
         Args:
-            error: What came of the last try.
-            changes: What this call has changed already.
+            error: Of the last try.
+            may_use_threads: Whether this call hasn't failed for its event loop before.
             takes_system: Whether that try had system messages. Calls beside this one may have been refused for theirs.
         """
-        if is_of_another_loop(error) and "threads" not in changes:
-            changes.add("threads")
+        if may_use_threads and is_of_another_loop(error):
             self.model.use_threads_from_now_on()
             return True
         if takes_system and refuses_system(error):
@@ -190,11 +188,13 @@ class ModelCall:
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
         self.run.meter.add_tokens(self.stage, message.usage_metadata, price=self.model.price)
-        thoughts = ThoughtFilter(unopened=True)
         most = self.run.options.max_reply_chars
-        whole = Reply.of(message, thoughts, most_chars=most)
-        if len(text_of(message)) > most:
+        if len(written := text_of(message)) > most:
             self._log_cut()
+            cut = {"finish_reason": "length"}
+            message = AIMessage(written[:most], response_metadata=cut, usage_metadata=message.usage_metadata)
+        thoughts = ThoughtFilter(unopened=True)
+        whole = Reply.of(message, thoughts)
         self.model.learn(whole.ending, thinks_unopened=thoughts.found_unopened)
         if whole.ending == "broken":
             raise UnfinishedReplyError(ending_of(message)[1])
@@ -247,7 +247,7 @@ class ModelCall:
                     return
 
     def _count(self, gathered: StreamedReply, prompt: Sequence[BaseMessage], *, is_whole: bool) -> None:
-        """Count a streamed reply's tokens. Where none are told, or too few of one that broke off, they are estimated."""
+        """Count a streamed reply's tokens. Where none are told, or too few of one that breaks off, estimate them."""
         if (is_whole and gathered.usage) or not gathered.chars:
             self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price)
             return
@@ -262,7 +262,5 @@ class ModelCall:
         self.run.meter.add_tokens(self.stage, estimate, price=self.model.price, estimated=not is_told)
 
     def _log_cut(self) -> None:
-        most = self.run.options.max_reply_chars
-        logger.warning(
-            "%s: a reply of more than %s characters is cut there (max_reply_chars).", self.stage, f"{most:,}"
-        )
+        most = f"{self.run.options.max_reply_chars:,}"
+        logger.warning("%s: a reply of more than %s characters is cut there (max_reply_chars).", self.stage, most)

@@ -36,7 +36,7 @@ from sot_graph.concurrency.call_limiter import CallGate
 from sot_graph.llm.prompt_cache import PromptCache
 from sot_graph.llm.reply_bounds import ENCODING, BoundedCall, beginning_of, bound_body, is_cut, openai_httpx
 from sot_graph.llm.thoughts import is_named_as_thinker
-from sot_graph.llm.threaded_model import for_loop, in_threads, is_sync_newer, without_retries, wrapped_for_loop
+from sot_graph.llm.threaded_model import for_loop, in_threads, overrides_sync_only, without_retries, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.prices import ModelPrice
 from sot_graph.usage import is_count, log_nonsense
@@ -162,8 +162,9 @@ def _copy_for_loop(
         return wrapped_for_loop(model, loop), None
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
         return (in_threads(model) if threads_only else for_loop(model, loop)), None
-    has_own_calls = is_sync_newer(type(model))
-    if has_own_calls or (model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))):
+    # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
+    only_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
+    if only_sync_client or overrides_sync_only(type(model)):
         return in_threads(model if keeps_client else without_retries(model)), None
     http_client = _http_client(model) if model.http_async_client is None else None
     retries = model.root_async_client.max_retries if keeps_client else 0

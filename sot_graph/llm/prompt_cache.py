@@ -58,6 +58,7 @@ class PromptCache:
             model = model.bound
         classes = {base.__name__ for base in type(model).__mro__}
         class_name = type(model).__name__
+        # All of these end up in the request, where what was bound last counts.
         settings = {**(getattr(model, "model_kwargs", None) or {}), **settings}
         settings = {**(settings.get("extra_body") or {}), **settings}
         name = _name_of(model, settings)
@@ -83,17 +84,17 @@ class PromptCache:
         """Whether a prompt is long enough to be kept, at 4 bytes a token: a character of Chinese is about one."""
         return tokens_of(messages) >= self.minimum
 
-    def marked(self, messages: Sequence[BaseMessage], turn: Any) -> Sequence[BaseMessage]:
+    def marked(self, messages: Sequence[BaseMessage], shared_content: Any) -> Sequence[BaseMessage]:
         """The same messages, marked at the end of the user's turn that has this content, if the provider wants a mark.
 
-        `turn` ends what all prompts of a run share; `None`: they share nothing that is worth a mark.
+        That turn ends what all prompts of a run share; `None`: they share nothing that is worth a mark.
         A caller who has set all the marks that there may be keeps theirs.
         """
-        if self.mark is None or turn is None:
+        if self.mark is None or shared_content is None:
             return messages
         marked = list(messages)
-        users = (at for at, one in enumerate(marked) if isinstance(one, HumanMessage) and one.content == turn)
-        place = next(users, None)
+        users = (at for at, each in enumerate(marked) if isinstance(each, HumanMessage))
+        place = next((at for at in users if marked[at].content == shared_content), None)
         marks = sum(_is_marked(block) for message in marked for block in _blocks_of(message))
         if place is None or marks >= _MOST_MARKS:
             return marked
@@ -110,9 +111,8 @@ def tokens_of(messages: Sequence[BaseMessage]) -> int:
     """About how many tokens a prompt has: one for four bytes."""
     blocks = (block for message in messages for block in _blocks_of(message))
     texts = (block if isinstance(block, str) else str(block.get("text") or "") for block in blocks)
-    return (
-        sum(len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts) // CHARS_PER_TOKEN
-    )
+    sizes = (len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
+    return sum(sizes) // CHARS_PER_TOKEN
 
 
 def _name_of(model: Any, settings: Mapping[str, Any]) -> str:

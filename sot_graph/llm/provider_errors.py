@@ -19,7 +19,7 @@ from langchain_core.exceptions import (
 )
 
 from sot_graph.errors import (
-    ERROR_WORDS,
+    ERROR_CODES,
     ErrorMeaning,
     SotConfigError,
     SotError,
@@ -27,8 +27,8 @@ from sot_graph.errors import (
     error_bodies,
     error_status,
     field_of,
-    says,
-    words_of,
+    mentions,
+    message_of,
 )
 from sot_graph.observability.redaction import is_hidden, without_keys
 from sot_graph.prompts.messages import clean_text
@@ -46,7 +46,6 @@ _CLASSES: Mapping[ErrorMeaning, tuple[type[BaseException], ...]] = {
     "callers": (ModelAuthenticationError, ModelPermissionDeniedError, ModelNotFoundError),
     "busy": (ModelRateLimitError,),
     "transient": (ModelAPIError, ModelConnectionError, ModelTimeoutError),
-    "final": (),
 }
 """LangChain's own, which its packages raise."""
 # By name, for errors of clients that need not be installed.
@@ -62,7 +61,7 @@ _TIMEOUTS = frozenset(
 _NO_CREDENTIALS = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "DefaultCredentialsError", "TokenRetrievalError"}
 )
-_SAYS_STATUS = re.compile(r"\((?:code|status(?: code)?): ?\d{3}\)")
+_TOLD_BY_CLIENT = re.compile(r"\((?:code|status(?: code)?): ?\d{3}\)")
 _FAILS_ON_FORMS = frozenset({500, 501})
 _REFUSES_FORMS = frozenset({400, 403, 404, 405, 415, 422})
 
@@ -90,21 +89,23 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
     """What an error means for the call, by what it carries, whoever's class it is."""
     if isinstance(error, SotError):
         return "callers" if isinstance(error, SotConfigError) else "final"
-    words = frozenset(_words_in(error))
-    named = next((meaning for meaning, known in ERROR_WORDS.items() if words.intersection(known)), None)
+    codes = frozenset(_codes_in(error))
+    named = next((meaning for meaning, known in ERROR_CODES.items() if codes.intersection(known)), None)
     code = error_status(error)
     if named is not None and not (named == "transient" and code in _STATUSES["busy"]):
         return named
     if code is not None:
-        fitting = (meaning for meaning, codes in _STATUSES.items() if code in codes)
+        fitting = (meaning for meaning, statuses in _STATUSES.items() if code in statuses)
         return next(fitting, "transient" if code >= _SERVER_ERROR else "final")
     for meaning, classes in _CLASSES.items():
         if any(isinstance(link, classes) for link in causes_of(error)):
             return meaning
-    if any(type(link).__name__ in _NO_CREDENTIALS for link in causes_of(error)) or says(error, "no key"):
+    if any(type(link).__name__ in _NO_CREDENTIALS for link in causes_of(error)) or mentions(error, "no key"):
         return "callers"
-    is_empty = isinstance(error, IndexError) or says(error, "empty reply")
-    return "transient" if connection_trouble(error) is not None or is_empty or _is_unsent(error) else "final"
+    is_empty = isinstance(error, IndexError) or mentions(error, "empty reply")
+    # Ollama's client gives a status of -1 where there was none.
+    is_unsent = any(field_of(link, "status_code") == -1 for link in causes_of(error))
+    return "transient" if connection_trouble(error) is not None or is_empty or is_unsent else "final"
 
 
 def is_callers_to_fix(error: BaseException) -> bool:
@@ -124,23 +125,18 @@ def refuses_form(error: BaseException) -> bool:
     of another form.
     """
     code = error_status(error)
-    if code in _FAILS_ON_FORMS or (code is None and says(error, "malformed call")):
+    if code in _FAILS_ON_FORMS or (code is None and mentions(error, "malformed call")):
         return True
-    return code in _REFUSES_FORMS and says(error, "refuses forms")
+    return code in _REFUSES_FORMS and mentions(error, "refuses forms")
 
 
 def refuses_system(error: BaseException) -> bool:
     """Whether a model takes no system messages."""
-    return error_status(error) in _REFUSES_FORMS | {500} and says(error, "refuses system")
+    return error_status(error) in _REFUSES_FORMS | {500} and mentions(error, "refuses system")
 
 
-def _is_unsent(error: BaseException) -> bool:
-    """Whether it is Ollama's, whose client gives a status of -1 where there was none."""
-    return any(field_of(link, "status_code") == -1 for link in causes_of(error))
-
-
-def _words_in(error: BaseException) -> Iterator[str]:
-    """What an error is called in its data."""
+def _codes_in(error: BaseException) -> Iterator[str]:
+    """The names that a provider has for an error, in its data."""
     for link in causes_of(error):
         for name in ("code", "status", "type"):
             word = field_of(link, name)
@@ -164,7 +160,7 @@ def explain(error: BaseException) -> str:
     if trouble == "lost":
         links = list(causes_of(error))
         last = type(links[-1]).__name__
-        why = _one_line(_said(links[-1]) or last)
+        why = _one_line(_shown_message(links[-1]) or last)
         if any(type(link).__name__ == "ClientPayloadError" for link in links):  # aiohttp says it in a parser's words
             why = "its reply broke off"
         return why if last == "UnfinishedReplyError" else f"the model could not be reached ({why})"
@@ -172,20 +168,20 @@ def explain(error: BaseException) -> str:
         return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"
     if isinstance(error, IndexError):
         return "there is nothing in the reply"  # its list of choices is empty
-    text = _one_line(_provider_message(error) or _SAYS_STATUS.sub("", _said(error))) or type(error).__name__
+    text = _one_line(_provider_message(error) or _TOLD_BY_CLIENT.sub("", _shown_message(error))) or type(error).__name__
     return f"{text} (HTTP {code})" if code is not None and code >= _CLIENT_ERROR else text
 
 
-def _said(error: BaseException) -> str:
-    """What an error says to a reader; nothing, if that is hidden."""
-    said = words_of(error)
-    return "" if is_hidden(said) else said
+def _shown_message(error: BaseException) -> str:
+    """An error's message, as a reader may see it; nothing, if it is hidden."""
+    message = message_of(error)
+    return "" if is_hidden(message) else message
 
 
 def _provider_message(error: BaseException) -> str | None:
     """The message in what a provider says as data, be it an attribute of the error or a part of its text."""
     for link in causes_of(error):
-        for data in (*error_bodies(link), _data_in(_said(link)), field_of(link, "body")):
+        for data in (*error_bodies(link), _data_in(_shown_message(link)), field_of(link, "body")):
             message = _message_in(data)
             if message is not None and not is_hidden(message):
                 return message

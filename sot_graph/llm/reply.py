@@ -86,17 +86,10 @@ class Reply:
     """`None`: the provider does not say."""
 
     @classmethod
-    def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None, *, most_chars: int | None = None) -> Reply:
-        """A whole message as a reply. One of more characters than these is cut there, as at a token limit."""
+    def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None) -> Reply:
+        """A whole message as a reply."""
         thoughts = thoughts or ThoughtFilter(unopened=True)
-        written = text_of(message)
-        is_cut = most_chars is not None and len(written) > most_chars
-        if is_cut:
-            written = written[:most_chars]
-            message = AIMessage(
-                written, response_metadata={"finish_reason": "length"}, usage_metadata=message.usage_metadata
-            )
-        text = thoughts.feed(clean_text(written)) + thoughts.finish()
+        text = thoughts.feed(clean_text(text_of(message))) + thoughts.finish()
         return cls(text, message, ending_of(message, thoughts)[0])
 
     @property
@@ -180,7 +173,7 @@ class StreamedReply:
         self._with_tools = with_tools
         self._pieces: list[str] = []
         self._waiting: list[str] = []
-        """Text where a tool's call may still come."""
+        """Text, where tools were offered: it is part of the reply only if no tool's call comes."""
         self._response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
         self._calls: dict[object, _StreamedCall] = {}
@@ -229,7 +222,8 @@ class StreamedReply:
         """All chunks have come: the rest of the text."""
         rest = "".join(self._waiting) + self._thoughts.finish()
         self._waiting.clear()
-        self._pieces.append(rest)
+        if rest:
+            self._pieces.append(rest)
         return "" if self._calls else rest
 
     def add_metadata(self, message: AIMessage) -> None:

@@ -39,31 +39,33 @@ class RetryPolicy:
 
     def wait_after(self, error: Exception) -> float | None:
         """Seconds to wait before the next attempt; `None`: give up."""
-        meaning = meaning_of(error)
-        if meaning not in {"busy", "transient"}:
-            return None
-        wait = retry_after_seconds(error)
+        meaning, told = meaning_of(error), retry_after_seconds(error)
         if meaning == "busy":
-            # The provider asks to be asked later. `max_retries` doesn't count these attempts: the time bounds them.
-            self._times_busy += 1
-            doubled = 2.0 ** min(self._times_busy - 1, 16)
-            is_told = wait is not None
-            wait = min(_LONGEST_BUSY_WAIT, _FIRST_BUSY_WAIT * doubled) if wait is None else wait
-            wait = max(wait, min(_LONGEST_BUSY_WAIT, _SHORTEST_BUSY_WAIT * doubled))
-            wait += min(wait * 0.25, 1.0) * random.random()  # never sooner than it says
-            left = self.options.rate_limit_patience - self._waited
-            if not is_told and left >= _FIRST_BUSY_WAIT:  # the last attempt is made when the time is over
-                wait = min(wait, left)
-        else:
+            wait = self._busy_wait(told)
+        elif meaning == "transient" and self._failures < self.options.max_retries:
             self._failures += 1
-            if self._failures > self.options.max_retries:
-                return None
-            backoff = backoff_seconds(self._failures + 1)
-            if wait is None:
+            backoff = backoff_seconds(self._failures)
+            if told is None:  # `max_retries` bounds these waits; those that providers ask for take patience
                 return backoff
-            wait = max(wait, backoff)
+            wait = max(told, backoff)
+        else:
+            return None
         self._waited += wait
         return wait if self._waited <= self.options.rate_limit_patience else None
+
+    def _busy_wait(self, told: float | None) -> float:
+        """How long to leave a busy provider alone, which may have asked for so many seconds.
+
+        `max_retries` doesn't count these attempts: their time is bounded.
+        """
+        doubled = 2.0 ** min(self._times_busy, 16)
+        self._times_busy += 1
+        wait = min(_LONGEST_BUSY_WAIT, _FIRST_BUSY_WAIT * doubled) if told is None else told
+        wait = max(wait, min(_LONGEST_BUSY_WAIT, _SHORTEST_BUSY_WAIT * doubled))
+        wait += min(wait * 0.25, 1.0) * random.random()  # never sooner than it says, and not all calls at once
+        left = self.options.rate_limit_patience - self._waited
+        # Where it says nothing, the last attempt is made when the patience is over.
+        return min(wait, left) if told is None and left >= _FIRST_BUSY_WAIT else wait
 
 
 def retry_after_seconds(error: BaseException) -> float | None:
@@ -95,7 +97,7 @@ def _seconds(value: object) -> float | None:
     return number if number >= 0 and math.isfinite(number) else None
 
 
-def backoff_seconds(attempt: int) -> float:
-    """How long to wait before attempt 2, 3, ... where the provider does not say: doubling, jittered."""
-    longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (attempt - 2))
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after so many failures where the provider does not say: doubling, jittered."""
+    longest = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (failures - 1))
     return longest * random.uniform(0.5, 1.0)

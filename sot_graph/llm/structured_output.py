@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
@@ -119,24 +120,22 @@ async def ask_structured(
     mode = pick_mode(call.model.model, mode)
     if mode in call.model.refused_modes:
         mode = "md_json"
-    instructors_mode = _MODES[mode]
+    instructor_mode = _MODES[mode]
     exchange = _Exchange(call, max_reasks, repair, on_text, own_messages=messages if mode == "prompt" else None)
-    create = instructor.patch(create=exchange.create, mode=instructors_mode)
-    client = instructor.AsyncInstructor(client=None, create=create, mode=instructors_mode)
-    try:
+    create = instructor.patch(create=exchange.create, mode=instructor_mode)
+    client = instructor.AsyncInstructor(client=None, create=create, mode=instructor_mode)
+    with suppress(InstructorError):
         parsed = await client.chat.completions.create(
             model="",
             messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
-            response_model=_with_instructors_methods(schema),
+            response_model=_with_instructor_methods(schema),
             max_retries=max_reasks + 1,
         )
-    except InstructorError:
-        if exchange.failure is None:
-            # instructor's own text is 4 KB of prompts and replies, for every log and trace to show.
-            raise InvalidOutputError(exchange.replies, was_cut_off=exchange.was_cut_off) from None
-    else:
         return parsed, exchange.replies[-1]
-    # instructor wraps the provider's error in its own. Raised out here, it keeps the cause that it came with.
+    # instructor wraps what has failed in an error of its own, whose text is 4 KB of prompts and replies, for every log
+    # and trace to show. Raised out here, a provider's error keeps the cause that it came with.
+    if exchange.failure is None:
+        raise InvalidOutputError(exchange.replies, was_cut_off=exchange.was_cut_off)
     if mode not in {"md_json", "prompt"} and refuses_form(exchange.failure):
         if error_status(exchange.failure) not in {None, _SERVER_FAILED}:  # which may pass: the next request will tell
             call.model.refused_modes.add(mode)
@@ -145,7 +144,7 @@ async def ask_structured(
 
 
 @lru_cache(maxsize=128)
-def _with_instructors_methods(schema: type[M]) -> type[M]:
+def _with_instructor_methods(schema: type[M]) -> type[M]:
     """Else instructor makes this class anew for every question."""
     return instructor.openai_schema(schema)
 
@@ -169,7 +168,7 @@ class _Exchange:
     own_messages: Sequence[BaseMessage] | None = None
     """Our own messages, sent in place of instructor's. Instructor puts a schema first, and then the provider's prompt
     cache would not serve the points' calls."""
-    instructors_first: int = 0
+    first_request_length: int = 0
     """How many messages instructor's first request had. What comes behind them asks again."""
     replies: list[str] = field(default_factory=list)
     failure: Exception | None = None
@@ -195,7 +194,7 @@ class _Exchange:
             if tools:
                 choice = tool_choice["function"]["name"] if isinstance(tool_choice, dict) else tool_choice
                 inner: Any = innermost_model(runnable)
-                fitting = tools if isinstance(inner, BaseChatOpenAI) else _without_closing(tools)
+                fitting = tools if isinstance(inner, BaseChatOpenAI) else _without_additional_properties(tools)
                 # Below what the caller has bound: LangChain's own `bind_tools` of a binding forgets that.
                 return rebound(runnable, inner.bind_tools(fitting, tool_choice=choice))
             if not response_format:
@@ -230,8 +229,8 @@ class _Exchange:
         """Instructor's messages; or in place of those that it began with, our own."""
         if self.own_messages is None:
             return convert_to_messages(messages)
-        self.instructors_first = self.instructors_first or len(messages)
-        return [*self.own_messages, *convert_to_messages(messages[self.instructors_first :])]
+        self.first_request_length = self.first_request_length or len(messages)
+        return [*self.own_messages, *convert_to_messages(messages[self.first_request_length :])]
 
 
 def _without_empty_replies(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -258,11 +257,13 @@ def _replace_content(message: ChatCompletionMessage, json: str, tools: list[dict
         message.tool_calls = [ChatCompletionMessageFunctionToolCall(id="repaired", type="function", function=function)]
 
 
-def _without_closing(schema: Any) -> Any:
+def _without_additional_properties(schema: Any) -> Any:
     """A schema without `additionalProperties`, which some providers' classes warn of at every question."""
     if isinstance(schema, dict):
-        return {key: _without_closing(value) for key, value in schema.items() if key != "additionalProperties"}
-    return [_without_closing(each) for each in schema] if isinstance(schema, list) else schema
+        return {
+            key: _without_additional_properties(value) for key, value in schema.items() if key != "additionalProperties"
+        }
+    return [_without_additional_properties(each) for each in schema] if isinstance(schema, list) else schema
 
 
 def to_completion(reply: Reply) -> ChatCompletion:

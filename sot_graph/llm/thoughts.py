@@ -31,6 +31,7 @@ _MOST_SPACE = 4096
 """So many characters of white space at the start are skipped to find a thought."""
 _UNOPENED = re.compile(rf"(?<![`'\"“(])(?:{'|'.join(map(re.escape, _CLOSINGS))})(?![`'\"”)])", re.IGNORECASE)
 """A closing tag, but for one that a text quotes."""
+_CLOSINGS_AT_START = re.compile(rf"(?:\s*+(?:{'|'.join(map(re.escape, _CLOSINGS))}))++", re.IGNORECASE)
 _TELLTALES = (
     *("okay, ", "ok, ", "alright, ", "hmm", "let me think", "let's think", "first, i need", "first, let me"),
     *("i need to", "we need to", "we are ", "the user ", "so the user", "so, the user", "thinking process"),
@@ -106,7 +107,7 @@ class ThoughtFilter:
             if end.end() == len(self._held) and not is_whole:
                 return False  # the next character may be a quote's end
             before = "".join(self._pieces) + self._held[: end.start()]
-            if any(opening in before.casefold() for opening in _OPENINGS):
+            if any(opening in before.casefold() for opening in _OPENINGS):  # the tag closes what the text has opened
                 self._state, self._held, self._pieces = "text", "".join(self._pieces) + self._held, []
                 return True
             self.found_unopened = True
@@ -123,6 +124,8 @@ class ThoughtFilter:
 
     def _settle_start(self) -> bool:
         """Find out whether a thought or the text begins here. Returns whether that can be told yet."""
+        if (closings := _CLOSINGS_AT_START.match(self._held)) is not None:
+            self._is_first, self.found_unopened, self._held = False, True, self._held[closings.end() :]
         start = self._held.lstrip()
         lower = start[:_LONGEST_MARK].casefold()
         for opening, closing in _CLOSING_OF.items():
@@ -134,21 +137,13 @@ class ThoughtFilter:
         if _BARE_OPENING.match(start):
             self._state, self._closing, self._held = "thought", _BARE_CLOSING, start
             return True
-        for end in _CLOSINGS:
-            if lower.startswith(end):
-                self._is_first, self.found_unopened, self._held = False, True, start[len(end) :]
-                return self._settle_start()
         is_unknown = self._is_first and self._unopened is None
         marks = (*_CLOSING_OF, *_CLOSINGS, *(_TELLTALES if is_unknown else ()))
-        if len(self._held) < _MOST_SPACE and (
-            any(len(lower) < len(mark) and mark.startswith(lower) for mark in marks) or _BARE.startswith(start)
-        ):
+        may_begin_mark = any(len(lower) < len(mark) and mark.startswith(lower) for mark in marks)
+        if len(self._held) < _MOST_SPACE and (may_begin_mark or _BARE.startswith(start)):
             return False
-        may_be_thought = self._is_first and (
-            self._unopened
-            or (is_unknown and (lower.startswith(_TELLTALES) or (self._expects_form and start[:1].isalpha())))
-        )
-        if may_be_thought:
+        sounds_like_thought = lower.startswith(_TELLTALES) or (self._expects_form and start[:1].isalpha())
+        if self._is_first and (self._unopened or (is_unknown and sounds_like_thought)):
             self._state, self._closing = "held", _UNOPENED
         else:
             self._state, self._held = "text", self._held if self._is_first else start

@@ -26,17 +26,17 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
-from sot_graph.errors import causes_of, sayings_of
+from sot_graph.errors import causes_of, phrases_in
 
 _CALLS_AT_ONCE = 1024
 _WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
 
 
-class _NativeLoops:
-    """The event loop on which each class of models may use its asynchronous client: the first that asks."""
+class _CallSites:
+    """Where models are called: on one event loop by their class's asynchronous client, and else in threads."""
 
     def __init__(self) -> None:
-        self._of: dict[type, weakref.ref[asyncio.AbstractEventLoop]] = {}
+        self._loop_of: dict[type, weakref.ref[asyncio.AbstractEventLoop]] = {}
         self.reset_in_child()
         reset_after_fork(self)
 
@@ -45,23 +45,24 @@ class _NativeLoops:
         self._threads = DaemonThreads(_CALLS_AT_ONCE)
 
     def claim(self, kind: type, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this loop may use the asynchronous client of a class: the first that asks may."""
         with self._lock:
-            return self._of.setdefault(kind, weakref.ref(loop))() is loop
+            return self._loop_of.setdefault(kind, weakref.ref(loop))() is loop
 
     def submit(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
         """Run this in a thread, in a copy of the caller's context."""
         return self._threads.submit(copy_context().run, call, *args, **kwargs)
 
 
-_native = _NativeLoops()
+_call_sites = _CallSites()
 
 
 def for_loop(model: BaseChatModel, loop: asyncio.AbstractEventLoop) -> BaseChatModel:
     """The model as it can be used on this loop: as it is, or by its synchronous methods."""
     kind = type(model)
-    if not _has_async_calls(kind) or not (is_sync_newer(kind) or _is_loop_bound(model)):
+    if not _has_async_calls(kind) or not (overrides_sync_only(kind) or _is_loop_bound(model)):
         return model
-    if not is_sync_newer(kind) and not is_library_loop(loop) and _native.claim(kind, loop):
+    if not overrides_sync_only(kind) and not is_library_loop(loop) and _call_sites.claim(kind, loop):
         return model
     return in_threads(model)
 
@@ -99,10 +100,10 @@ def without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
 
 def is_of_another_loop(error: BaseException) -> bool:
     """Whether a call failed because its client is bound to another event loop."""
-    return any(isinstance(link, RuntimeError) and "other loop" in sayings_of(link) for link in causes_of(error))
+    return any(isinstance(link, RuntimeError) and "other loop" in phrases_in(link) for link in causes_of(error))
 
 
-def is_sync_newer(kind: type) -> bool:
+def overrides_sync_only(kind: type) -> bool:
     """Whether a class overrides `_generate` or `_stream` alone, so that the asynchronous methods know nothing of it."""
     return any(
         _place(kind, sync) < _place(kind, asynchronous)
@@ -134,7 +135,7 @@ async def _generate_in_thread(
     self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
 ) -> ChatResult:
     told = run_manager.get_sync() if run_manager else None
-    result: ChatResult = await asyncio.wrap_future(_native.submit(self._generate, messages, stop, told, **kwargs))
+    result: ChatResult = await asyncio.wrap_future(_call_sites.submit(self._generate, messages, stop, told, **kwargs))
     return result
 
 
@@ -146,7 +147,7 @@ async def _stream_in_thread(
     reading: Future[Any] | None = None
     try:
         while True:
-            reading = _native.submit(next, pieces, None)
+            reading = _call_sites.submit(next, pieces, None)
             # Shielded: a thread can't be cancelled, and what it still reads is closed when it is there.
             piece = await asyncio.shield(asyncio.wrap_future(reading))
             if piece is None:

@@ -146,7 +146,7 @@ async def finish_opening(run: RunContext) -> Update:
     update = None if opening is None else await opening.finished()
     if update is None:
         return {"frame": {}, "timings": {}}
-    run.meter.add_usage(update["usage"])
+    run.meter.add(update["usage"])
     return {"frame": update["frame"], "timings": update["timings"]}
 
 
@@ -225,7 +225,7 @@ class Opening:
         # Nobody will take over the opening's task, so its usage counts in the node that began it: what it has used so
         # far, and, by the shared meter, what its cancelled call still reports.
         if self._own_run is not None:
-            self._begun_by.meter.add_usage(self._own_run.meter.usage)
+            self._begun_by.meter.add(self._own_run.meter.usage)
             self._own_run.meter = self._begun_by.meter
 
     async def _write(self, messages: Any, material: Material | None) -> Update:

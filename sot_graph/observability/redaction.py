@@ -23,7 +23,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tracers import LangChainTracer
 from pydantic import BaseModel, SecretStr
 
-from sot_graph.errors import ERROR_WORDS, SAYINGS, SotError, error_status, note_sayings, words_of
+from sot_graph.errors import ERROR_CODES, PHRASES, SotError, error_status, message_of, note_phrases
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -48,7 +48,7 @@ _HOLDERS = ("args", "message", "strerror", "filename", "filename2")
 _MOST_VALUES = 1_000
 """Values in an error's data that are searched. The rest is dropped: a body may be a megabyte of commas."""
 _DEEPEST = 20
-_READ_LATER = frozenset(word for words in ERROR_WORDS.values() for word in words)
+_READ_LATER = frozenset(word for words in ERROR_CODES.values() for word in words)
 """Words that say whether to try again. They are kept where all others are hidden."""
 _OF_THE_BYTES = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers that describe the body as it was sent. They aren't true of a redacted one."""
@@ -82,10 +82,13 @@ def _forms(secrets: tuple[str, ...]) -> re.Pattern[str]:
     for secret in secrets:
         data = secret.encode("utf-8", "surrogatepass")
         forms |= {secret, json.dumps(secret)[1:-1], quote(data, safe=""), data.hex()}
-        for before in range(3):  # base64 packs three bytes: what stands before the key shifts it
+        # Base64 writes 6 bits a character, so what stands before a key shifts it by 0, 1 or 2 bytes. The characters at
+        # both ends hold bits of its neighbours, too: they are left out of the form.
+        for before in range(3):
+            first_own = (before * 8 + 5) // 6
             for encode in (b64encode, urlsafe_b64encode):
                 text = encode(bytes(before) + data).decode().rstrip("=")
-                forms.add(text[(before * 8 + 5) // 6 : -1])  # without the characters that its neighbours share
+                forms.add(text[first_own:-1])
     longest_first = sorted(forms, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, longest_first)) or "(?!)", re.IGNORECASE)
 
@@ -136,13 +139,13 @@ class Redactor:
             return _MASK
         return without_keys(text, self.secrets)
 
-    def error(self, error: BaseException) -> None:
+    def redact_error(self, error: BaseException) -> None:
         """Redact an error and what caused it, in place: the same object is what every log and trace renders."""
         for link in _all_in(error):
             if isinstance(link, SotError) or _is_given_up(link):
                 continue  # what the library says itself is made of what is redacted already
             if self.hides_content:
-                note_sayings(link)
+                note_phrases(link)
             for name in {*_HOLDERS, *getattr(link, "__dict__", ())} - {"response", "request"}:
                 with suppress(Exception):  # an error of whoever's class: it may let nobody read or change it
                     value = getattr(link, name, None)
@@ -152,14 +155,14 @@ class Redactor:
             with suppress(Exception):
                 self._clean_response(link)
 
-    def failure(self, error: BaseException, response: LLMResult | None = None) -> None:
+    def redact_failure(self, error: BaseException, response: LLMResult | None = None) -> None:
         """Redact a call's error, and what had come of its reply, in place."""
         if isinstance(error, (asyncio.CancelledError, GeneratorExit)) and not error.args:
             error.args = (GIVEN_UP,)
-        self.error(error)
-        self.reply(response)
+        self.redact_error(error)
+        self.redact_reply(response)
 
-    def reply(self, response: LLMResult | None) -> None:
+    def redact_reply(self, response: LLMResult | None) -> None:
         """Redact what LangChain keeps of a response's body and headers, in place."""
         for message in messages_of(response):
             message.response_metadata = self._clean_data(message.response_metadata)
@@ -178,17 +181,16 @@ class Redactor:
             if depth > _DEEPEST or left <= 0:
                 return _CUT
             if isinstance(value, Mapping):
-                # Where content is hidden, names stay but for keys: they say what was hidden.
-                data = {
-                    without_keys(name, self.secrets) if isinstance(name, str) else name: _MASK
-                    if "cookie" in str(name).lower()
-                    else clean(inner, depth + 1)
-                    for name, inner in islice(value.items(), max(left, 0))
-                }
+                data = dict(clean_entry(name, inner, depth) for name, inner in islice(value.items(), max(left, 0)))
                 return value if data == dict(value) else data  # its own class may find names in any case
             items = [clean(inner, depth + 1) for inner in islice(value, max(left, 0))]
             make = getattr(value, "_make", type(value))  # of a named tuple, such as what aiohttp tells of a request
-            return make(items) if isinstance(value, tuple) or type(value) is list else value
+            return make(items) if isinstance(value, tuple) else items
+
+        def clean_entry(name: Any, inner: Any, depth: int) -> tuple[Any, Any]:
+            # Where content is hidden, names stay but for keys: they say what was hidden.
+            shown = without_keys(name, self.secrets) if isinstance(name, str) else name
+            return shown, _MASK if "cookie" in str(name).lower() else clean(inner, depth + 1)
 
         return clean(value)
 
@@ -244,7 +246,7 @@ def is_hidden(text: str) -> bool:
 
 
 def _hidden_words(error: BaseException) -> str:
-    if (said := SAYINGS["empty reply"].search(words_of(error))) is not None:
+    if (said := PHRASES["empty reply"].search(message_of(error))) is not None:
         return said[0].lower()
     code = error_status(error)
     return _MASK if code is None else f"{_MASK} (HTTP {code})"
@@ -279,7 +281,7 @@ def discreet(tracer: Any) -> Any:
 def _with_reduced_error(tell: Callable[..., Any], error: BaseException, **kwargs: Any) -> Any:
     """Tell a tracer of an error that has nothing of this one but its class and its status."""
     # The body of the provider's reply may quote the prompt.
-    Redactor(hides_content=True).reply(kwargs.get("response"))
+    Redactor(hides_content=True).redact_reply(kwargs.get("response"))
     if not _is_given_up(error):
         kind: type[Exception] = type(type(error).__name__, (Exception,), {"__module__": "builtins"})
         error = kind(_hidden_words(error))

@@ -188,7 +188,7 @@ class CallTrace(BaseCallbackHandler):
         """A try has failed."""
         self._open.discard(run_id)
         response: LLMResult | None = kwargs.get("response")
-        self._redactor.failure(error, response)
+        self._redactor.redact_failure(error, response)
         usage = usage_of_failure(error, response)
         if usage is not None:
             for run in self._runs(run_id):

@@ -114,12 +114,13 @@ class LearnedRouter(BaseRouter):
         if not question.strip():
             return RouteDecision("direct", "there is no question", 1.0)
         features = extract(question, self._vocabulary)
-        probability = self._probability(features)
+        probability = probability_of(features.values, self._weights)
         earlier = [turn["content"] for turn in history if turn["role"] == "user" and isinstance(turn["content"], str)]
         while earlier and leans_on_the_last(question):
             question = earlier.pop()
             before = extract(question, self._vocabulary)
-            if before.is_readable and (likely := self._probability(before)) > probability:
+            likely = probability_of(before.values, self._weights)
+            if before.is_readable and likely > probability:
                 features, probability = before, likely
         if not features.is_readable:
             return RouteDecision("direct", "not in a language that this router reads", None)
@@ -130,10 +131,7 @@ class LearnedRouter(BaseRouter):
     def probability(self, question: str) -> float:
         """How likely a question gains from a skeleton, from 0 to 1."""
         _check_question(question)
-        return self._probability(extract(question, self._vocabulary))
-
-    def _probability(self, features: Features) -> float:
-        return probability_of(features.values, self._weights)
+        return probability_of(extract(question, self._vocabulary).values, self._weights)
 
     def _reason(self, features: Features, *, skeleton: bool) -> str:
         """The strongest features on the chosen side, such as `asks for several points: "ways to"`."""

@@ -11,7 +11,7 @@ from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
 from pydantic import BaseModel, ConfigDict
 
-from sot_graph.errors import RoutingError, SotConfigError, error_status, says
+from sot_graph.errors import RoutingError, SotConfigError, error_status, mentions
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model
@@ -146,7 +146,7 @@ def _may_lack_room(error: Exception) -> bool:
     if isinstance(error, InvalidOutputError):
         return error.was_cut_off
     return isinstance(error, SchemaRefusedError) or (
-        error_status(error) == _BAD_REQUEST and says(error, "about tokens")
+        error_status(error) == _BAD_REQUEST and mentions(error, "about tokens")
     )
 
 
@@ -162,7 +162,7 @@ class CascadeRouter(BaseRouter):
     Args:
         first: Such as `LearnedRouter()`: its decisions carry a confidence.
         second: Such as `ModelRouter(model)`.
-        threshold: Confidence from which the first decision stands, from 0.5 (never ask) to 1 (always ask).
+        threshold: Confidence from which the first decision stands, from 0 (always stands) to 1.
 
     Attributes:
         decided: How many questions it has decided.
@@ -181,10 +181,9 @@ class CascadeRouter(BaseRouter):
         if not is_probability(threshold):
             message = f"CascadeRouter's threshold is a confidence from 0 to 1, not {threshold!r}."
             raise SotConfigError(message)
-        check_router(first, "first")
-        check_router(second, "second")
-        check_makes_decisions(first, "A cascade")
-        check_makes_decisions(second, "A cascade")
+        for name, router in (("first", first), ("second", second)):
+            check_router(router, name)
+            check_makes_decisions(router, "A cascade")
         self.first = first
         self.second = second
         self.threshold = threshold

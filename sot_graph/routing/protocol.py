@@ -111,7 +111,6 @@ class BaseRouter:
         async def choose(state: Any, config: RunnableConfig) -> str:
             router: Any = self
             with open_run(config, SotOptions(), reads_context=False) as run:
-                run.ended = True
                 decision = await decide(router, _question_in(state), (), run=run, model=None)
             return targets[decision.route]
 
@@ -177,7 +176,7 @@ async def ask_in_time(
 
         if isinstance(error, GraphBubbleUp):  # an interrupt: somebody is asked, and the router goes on with the answer
             raise
-        run.trace.redactor(() if model is None else model.secrets).error(error)
+        run.trace.redactor(() if model is None else model.secrets).redact_error(error)
         if isinstance(error, TimeoutError) and timer.expired():
             reason = f"the router did not decide within {limit:.3g} s"
         elif isinstance(error, RoutingError):

@@ -35,9 +35,9 @@ class _Text:
     tail: str = ""
     sources: list[Source] | None = None
     """What it may cite, once that is known; `None`: nothing, or not yet."""
-    text: str = ""
-    """Of a text whose sources come at its end: all that is there."""
-    given: int = 0
+    uncited: str = ""
+    """Of a text whose sources come at its end: all that is there, before its citations are numbered."""
+    uncited_shown: int = 0
     """How many characters of that have been given out."""
     cited: CitedText | None = None
 
@@ -48,22 +48,24 @@ class _Text:
         """
         came = "".join(self.waiting)
         self.waiting.clear()
-        if numbering is None:
+        if numbering is None:  # the answer cites nothing
             yield came
-        elif self.cited is not None or (self.sources is not None and not self.text):
+        elif self.cited is not None or (self.sources is not None and not self.uncited):
+            # Its sources were known from its beginning: each citation is numbered as it comes.
             self.cited = self.cited or CitedText(numbering, self.sources or [])
             yield self.cited.feed(came)
             if self.ended:
                 yield self.cited.finish()
         else:
-            self.text += came
-            ready = numbering.take(self.text, self.sources) if self.ended else self.text.partition("[")[0]
-            yield ready[self.given :]
-            self.given = len(ready)
+            # They come at its end: until then, what stands before the first citation can be shown.
+            self.uncited += came
+            ready = numbering.take(self.uncited, self.sources) if self.ended else self.uncited.partition("[")[0]
+            yield ready[self.uncited_shown :]
+            self.uncited_shown = len(ready)
         if self.ended:
             yield self.tail
             self.tail = ""
-            self.text = ""
+            self.uncited = ""
 
 
 class AnswerReader:

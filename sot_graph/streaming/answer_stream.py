@@ -29,7 +29,7 @@ logger = logging.getLogger("sot_graph")
 
 _BETWEEN_ANSWERS = "\n\n"
 _SOT_NODE, _LAST_SOT_NODE = "expand_point", "answer_directly"
-_warning_is_settled: WeakSet[object] = WeakSet()
+_needs_no_warning: WeakSet[object] = WeakSet()
 """Graphs that have streamed an answer, and those that were warned about for streaming none: no more warnings."""
 
 
@@ -88,7 +88,10 @@ async def astream_answer(
         raise
     if text := reading.last_message():
         yield text
-    if reading.is_silent(graph) and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
+    reading.check_node_answered()
+    if not reading.is_silent:
+        _needs_no_warning.add(graph)
+    elif graph not in _needs_no_warning and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
         _warn_of_silence(graph)
 
 
@@ -118,7 +121,10 @@ def stream_answer(
         raise
     if text := reading.last_message():
         yield text
-    if reading.is_silent(graph) and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
+    reading.check_node_answered()
+    if not reading.is_silent:
+        _needs_no_warning.add(graph)
+    elif graph not in _needs_no_warning and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
         _warn_of_silence(graph)
 
 
@@ -128,7 +134,7 @@ def _keeps_threads(graph: object) -> bool:
 
 
 def _warn_of_silence(graph: object) -> None:
-    _warning_is_settled.add(graph)
+    _needs_no_warning.add(graph)
     logger.warning(
         "Nothing was streamed: no graph of create_sot_graph was heard in this run. Where the run had ended before, "
         "that is as it should be: the answer is in the state. Else a node that runs such a graph in a thread of its "
@@ -137,7 +143,7 @@ def _warn_of_silence(graph: object) -> None:
 
 
 def _settings(graph: object, config: RunnableConfig | None, context: Any, reading: _Reading) -> dict[str, Any]:
-    modes = ["custom", "messages", "values"] if reading.is_of_parent else ["custom"]
+    modes = ["custom", "messages", "values"] if reading.others_may_answer else ["custom"]
     settings: dict[str, Any] = {"config": config, "stream_mode": modes, "subgraphs": True}
     if context is not None:
         settings["context"] = context
@@ -153,21 +159,17 @@ class _Reading:
     def __init__(self, node: str | None, graph: object) -> None:
         self._node = node
         builder: Any = getattr(graph, "builder", None)
-        self.is_of_parent = node is None and builder is not None and _SOT_NODE not in builder.nodes
-        """Whether other nodes may answer, too."""
-        self._last_nodes = _last_nodes(builder) if self.is_of_parent else set()
+        self.others_may_answer = node is None and builder is not None and _SOT_NODE not in builder.nodes
+        """Whether the graph is a parent, in which nodes without an SoT graph may answer, too."""
+        self._last_nodes = _last_nodes(builder) if self.others_may_answer else set()
         self._message = _ParentsMessage()
-        self._answer_id = ""
-        """The id of the answer that is read: a node that LangGraph tries again answers anew, at the same place."""
-        self._shown: list[str] = []
+        self._answers = _Answers()
         self._namespace: tuple[str, ...] = ()
         """The namespace of the graph that is read."""
         self._path = ""
         """The nodes that lead to it; empty at the root, and as long as none has spoken."""
         self._seen: set[str] = set()
-        self._reader: AnswerReader | None = None
-        self._separator = ""
-        """What goes before the next text, where an answer follows another."""
+        """The nodes that lead to each SoT graph that was heard."""
 
     def take(self, part: Any) -> str:
         namespace, mode, event = part
@@ -183,12 +185,7 @@ class _Reading:
         self._seen.add(path)
         if self._node is not None and self._node not in (path, *nodes):
             return ""
-        answer_id = str(event.get("id", "")).rpartition(":")[0]
-        is_tried_again = namespace == self._namespace and answer_id != self._answer_id
-        if self._reader is None or self._reader.finished or is_tried_again:
-            self._separator = _BETWEEN_ANSWERS if self._shown else ""
-            self._reader, self._namespace, self._path, self._answer_id = AnswerReader(), namespace, path, answer_id
-        elif namespace != self._namespace:
+        if self._answers.is_open and namespace != self._namespace:
             if namespace[: len(self._namespace)] == self._namespace:
                 return ""  # a part of the answer that is read, such as a point that has a graph of its own
             names = sorted({path, self._path})
@@ -200,41 +197,66 @@ class _Reading:
                     "each namespace an AnswerReader of its own."
                 )
             raise SotConfigError(message)
-        text = self._reader.feed(event)
-        if text:
-            text, self._separator = self._separator + text, ""
-            self._shown.append(text)
-        return text
+        self._namespace, self._path = namespace, path
+        return self._answers.feed(event)
 
     def cut_answer(self, given: Any) -> dict[str, Any] | None:
         """For `update_state`: what was read of an answer, marked as cut; `None`: nothing was, or all of it."""
-        if self._reader is None or self._reader.finished or not self._shown:
+        if not (self._answers.is_open and self._answers.shown):
             return None
         question = given.get("question") if isinstance(given, Mapping) else None
         metadata = {"finish_reason": "cancelled"}
-        answer = AIMessage("".join(self._shown).rstrip() + BREAKS_OFF, response_metadata=metadata)
+        answer = AIMessage("".join(self._answers.shown).rstrip() + BREAKS_OFF, response_metadata=metadata)
         messages = [*([HumanMessage(question)] if question and not given.get("messages") else []), answer]
         return {"values": {"messages": messages}, "as_node": self._path.partition("/")[0] or _LAST_SOT_NODE}
 
     def last_message(self) -> str:
         """What hasn't been given out of the answer, where no SoT graph gave one."""
-        has_answer = self._reader is not None and self._reader.finished
-        text = "" if has_answer or not self.is_of_parent else self._message.rest()
-        self._message.is_given |= bool(text)
-        return _BETWEEN_ANSWERS + text if text and self._shown else text
+        is_answered = self._answers.reader is not None and self._answers.reader.finished
+        text = "" if is_answered or not self.others_may_answer else self._message.rest()
+        self._message.was_shown |= bool(text)
+        return _BETWEEN_ANSWERS + text if text and self._answers.shown else text
 
-    def is_silent(self, graph: object) -> bool:
-        """Whether nothing was heard of an SoT graph, in this run or before, and no warning has said so yet.
-
-        Raises:
-            SotConfigError: The node that was asked for never answered, while others did.
-        """
-        if self._node is not None and self._reader is None and self._seen:
+    def check_node_answered(self) -> None:
+        """Raise `SotConfigError` where the node that was asked for never answered, while others did."""
+        if self._node is not None and self._answers.reader is None and self._seen:
             message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
             raise SotConfigError(message)
-        if self._seen or (self._message.is_given and not self._message.is_ours):
-            _warning_is_settled.add(graph)
-        return graph not in _warning_is_settled
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing was heard of an SoT graph, and no other node's answer was shown."""
+        return not (self._seen or (self._message.was_shown and not self._message.is_ours))
+
+
+class _Answers:
+    """The texts of answers that come one after the other, with a blank line between them."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+        self.reader: AnswerReader | None = None
+        """Of the latest answer; `None`: none has begun."""
+        self._answer_id = ""
+        """A node that LangGraph tries again answers anew, by another id."""
+        self._separator = ""
+        """What goes before the next text, where an answer follows another."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an answer has begun, and isn't whole."""
+        return self.reader is not None and not self.reader.finished
+
+    def feed(self, event: Any) -> str:
+        """Take the next event; give back the text that can be shown now."""
+        answer_id = str(event.get("id", "")).rpartition(":")[0]
+        if self.reader is None or self.reader.finished or answer_id != self._answer_id:
+            self._separator = _BETWEEN_ANSWERS if self.shown else ""
+            self.reader, self._answer_id = AnswerReader(), answer_id
+        text = self.reader.feed(event)
+        if text:
+            text, self._separator = self._separator + text, ""
+            self.shown.append(text)
+        return text
 
 
 def _last_nodes(builder: Any) -> set[str]:
@@ -257,7 +279,7 @@ class _ParentsMessage:
         self._before: list[Any] | None = None
         self._after: list[Any] = []
         self._given: dict[str | None, str] = {}
-        self.is_given = False
+        self.was_shown = False
 
     @property
     def is_ours(self) -> bool:
@@ -274,7 +296,7 @@ class _ParentsMessage:
         """Take a piece of a message; give back its text."""
         text = str(message.text) if isinstance(message, AIMessageChunk) else ""
         self._given[message.id] = self._given.get(message.id, "") + text
-        self.is_given |= bool(text)
+        self.was_shown |= bool(text)
         return text
 
     def rest(self) -> str:
@@ -285,7 +307,7 @@ class _ParentsMessage:
         text, given = str(last.text), self._given.get(last.id, "")
         if given:
             return text.removeprefix(given) if text.startswith(given) else ""
-        return (_BETWEEN_ANSWERS if self.is_given else "") + text
+        return (_BETWEEN_ANSWERS if self.was_shown else "") + text
 
 
 class AnswerTransformer(StreamTransformer):
@@ -303,12 +325,13 @@ class AnswerTransformer(StreamTransformer):
     """
 
     _native = True
+    """Has LangGraph offer `run.answer` beside `run.extensions["answer"]`."""
     required_stream_modes: ClassVar[tuple[str, ...]] = ("custom",)
 
     def __init__(self, scope: tuple[str, ...] = ()) -> None:
         super().__init__(scope)
         self._channel: StreamChannel[str] = StreamChannel()
-        self._reader = AnswerReader()
+        self._answers = _Answers()
         self._source: tuple[str, ...] | None = None
 
     def init(self) -> dict[str, Any]:
@@ -322,6 +345,6 @@ class AnswerTransformer(StreamTransformer):
             namespace = tuple(params["namespace"])
             if self._source is None and namespace[: len(self.scope)] == self.scope:
                 self._source = namespace
-            if namespace == self._source and (text := self._reader.feed(params["data"])):
+            if namespace == self._source and (text := self._answers.feed(params["data"])):
                 self._channel.push(text)
         return True

@@ -15,7 +15,7 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 
 from sot_graph._seams import without_checkpointer
 from sot_graph.concurrency.isolation import IsolatedCallError, call_own_code, run_isolated
-from sot_graph.errors import status_code
+from sot_graph.errors import carried_status
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
@@ -69,7 +69,7 @@ class ExpanderSource:
         self._redactor = call.run.trace.redactor(call.model.secrets)
         # An error below the expander is only rid of keys, since the expander's code may read its words. Tracers hide
         # those by themselves.
-        self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], Redactor(call.model.secrets).error)
+        self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], Redactor(call.model.secrets).redact_error)
         # A graph in the expander keeps no state of its own, since a point is resumed as a whole. With the parent's
         # checkpointer, an agent in a synchronous run would need an asynchronous checkpointer.
         callbacks = with_first(call.config.get("callbacks"), self._watcher)
@@ -98,14 +98,14 @@ class ExpanderSource:
                     message = LEFT_THE_GRAPH
                 raise ExpanderError(message) from error
             except IsolatedCallError as error:
-                self._redactor.error(error)
+                self._redactor.redact_error(error)
                 message = f"the expander {self._redactor.text(error.what)}"
                 raise ExpanderError(message) from error
             except ExpanderError as error:
-                self._redactor.error(error)  # it shows what was returned
+                self._redactor.redact_error(error)  # it shows what was returned
                 raise
             except Exception as error:
-                self._redactor.error(error)
+                self._redactor.redact_error(error)
                 wait = None if draft.cleaner.text else retries.wait_after(error)
                 if wait is None:
                     raise self._named(error) from error
@@ -137,7 +137,7 @@ class ExpanderSource:
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
                     _add_output(read_output({"text": "", **piece}), draft, thoughts)
                 elif self._takes_places and isinstance(piece, Mapping) and set(piece) == {"cost"}:
-                    self._run.meter.add_usage({**empty_usage(), "cost": piece["cost"]})
+                    self._run.meter.add({**empty_usage(), "cost": piece["cost"]})
                 elif isinstance(piece, (str, BaseMessage)):
                     draft.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))
                 else:
@@ -146,7 +146,7 @@ class ExpanderSource:
 
     def _named(self, error: Exception) -> Exception:
         """An expander's exception by its name; what came from a model stays as it is, for `explain` knows it."""
-        if status_code(error) is not None:
+        if carried_status(error) is not None:
             return error
         # Not every class lets its errors be cleaned in place.
         return ExpanderError(f"the expander raised {type(error).__name__}: {self._redactor.text(str(error))}")

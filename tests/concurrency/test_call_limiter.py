@@ -107,3 +107,29 @@ async def test_a_graphs_calls_and_tokens_are_counted():
     total = result["usage"]["total"]
     assert limiter._counted == total["input_tokens"] + total["output_tokens"]
     assert limiter._counted_calls == total["calls"]
+
+
+def blocking_expander(model):
+    return lambda given: model.invoke(given["messages"]).text
+
+
+def awaiting_expander(model):
+    async def write(given):
+        return (await model.ainvoke(given["messages"])).text
+
+    return write
+
+
+@pytest.mark.parametrize("make_expander", [blocking_expander, awaiting_expander])
+async def test_tokens_of_an_expanders_calls_are_set_off_against_what_was_reserved(make_expander, caplog, monkeypatch):
+    taken = []
+    monkeypatch.setattr(Pace, "take", lambda self, units: taken.append(units) or 0.0)
+    monkeypatch.setattr(Pace, "correct", lambda self, units: taken.append(units))
+    limiter = CallLimiter(tokens_per_minute=1e9)
+    with SimulatedEndpoint(SkeletonResponder(points=3), physics=Physics.instant()) as endpoint:
+        model = endpoint.chat_model()
+        graph = create_sot_graph(model, expander=make_expander(model), limiter=limiter)
+        await graph.ainvoke({"question": "How do plants grow?"})
+    assert "Error in" not in caplog.text
+    assert limiter._counted_calls == 4
+    assert sum(taken) == pytest.approx(limiter._counted)

@@ -158,7 +158,17 @@ def test_what_another_execution_has_used_is_counted_with_its_estimates_and_its_c
     for each in (meter, other):
         each.begin_call("frame")
     other.add_tokens("frame", counts(), price=price, estimated=True)
-    meter.add_usage(other.usage)
+    meter.add(other.usage)
     used = meter.usage
     assert (used["frame"]["calls"], used["frame"]["estimated"], used["total"]["estimated"]) == (2, True, True)
     assert used["cost"] == other.usage["cost"] == pytest.approx({"frame": 2.5, "total": 2.5})
+
+
+def test_more_cached_tokens_than_there_were_are_priced_as_those_that_there_were():
+    price = ModelPrice("gpt-4o", "openai")
+    told, odd = [
+        price.dollars(clean_counts({"input_tokens": 10, "output_tokens": 1, "input_token_details": details}))
+        for details in ({"cache_read": 10, "cache_creation": 0}, {"cache_read": 50, "cache_creation": 5})
+    ]
+    assert told is not None
+    assert odd == told

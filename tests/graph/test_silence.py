@@ -9,7 +9,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, RetryPolicy, interrupt
 
-from sot_graph import ExpansionError, SotOptions, create_sot_graph
+from sot_graph import AnswerTransformer, ExpansionError, SotOptions, create_sot_graph
 from sot_graph.testing import Fault, ScriptedChatModel, Status, answer_skeleton_of_thought
 from tests.support.chat_requests import point_number
 
@@ -195,3 +195,20 @@ async def test_a_parent_that_goes_on_after_a_failed_answer_is_heard(chunks_of, e
     text = "".join(await chunks_of(graph, {"messages": [HumanMessage("Why?")]}))
     assert text.startswith("**1. ")
     assert text.endswith("\n\nSorry.")
+
+
+def test_a_runs_answer_goes_on_with_that_of_a_node_that_is_tried_again():
+    transformer = AnswerTransformer()
+    shown: list[str] = []
+    transformer._channel.push = shown.append
+    layout = {"heads": ["A: "], "separator": " ", "eager": True}
+    points = [{"index": 1, "title": "A", "depends_on": []}]
+    for answer in ("sot-answer-1", "sot-answer-2"):
+        for event in (
+            {"type": "sot.skeleton", "points": points, "id": f"{answer}:answer", **layout},
+            {"type": "sot.point.delta", "index": 1, "text": f"of {answer}", "id": f"{answer}:1"},
+        ):
+            transformer.process({"method": "custom", "params": {"namespace": ["answer:1"], "data": event}})
+    event = {"type": "sot.answer", "answer": "A: of sot-answer-2", "id": "sot-answer-2:answer"}
+    transformer.process({"method": "custom", "params": {"namespace": ["answer:1"], "data": event}})
+    assert "".join(shown) == "A: of sot-answer-1\n\nA: of sot-answer-2"

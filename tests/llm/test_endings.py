@@ -231,3 +231,18 @@ async def test_odd_counts_of_tokens_cost_no_answer(endpoint, odd: Any, stream: b
     assert [point["status"] for point in result["expansions"]] == ["ok"] * 3
     assert result["usage"]["total"]["input_tokens"] == 0
     assert result["usage"]["total"]["output_tokens"] == 16
+
+
+class SaysNothing(ScriptedChatModel):
+    """Streams one empty piece, and no end."""
+
+    def _chunks_of(self, message):
+        yield ChatGenerationChunk(message=AIMessageChunk(""))
+
+
+async def test_an_empty_stream_that_just_ends_may_be_asked_for_again(make_run):
+    model = LoopModel(SaysNothing(lambda _: ""))
+    model.learn("stop", thinks_unopened=False)
+    call = ModelCall(model, "direct", make_run(max_retries=0), {}, {})
+    with pytest.raises(UnfinishedReplyError):
+        await call.ask([HumanMessage("x")], on_text=lambda _: None)

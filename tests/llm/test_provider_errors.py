@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 from langchain_core.exceptions import ModelRateLimitError, ModelTimeoutError
 
-from sot_graph.errors import status_code
+from sot_graph.errors import carried_status
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable, meaning_of
 from sot_graph.llm.retry_policy import retry_after_seconds
 from tests.support.http_errors import REQUEST, http_error, wrapped
@@ -25,9 +25,9 @@ def test_the_status_is_found_on_other_providers_errors_too():
     class WithResponseError(Exception):
         response = httpx2.Response(503, request=REQUEST)
 
-    assert status_code(OtherError()) == 418
-    assert status_code(WithResponseError()) == 503
-    assert status_code(ValueError()) is None
+    assert carried_status(OtherError()) == 418
+    assert carried_status(WithResponseError()) == 503
+    assert carried_status(ValueError()) is None
 
 
 class UnspeakableError(Exception):
@@ -47,7 +47,7 @@ class UnspeakableError(Exception):
 def test_an_error_whose_own_parts_fail_is_still_explained():
     error = UnspeakableError()
     assert explain(error) == "UnspeakableError"
-    assert status_code(error) is None
+    assert carried_status(error) is None
     assert retry_after_seconds(error) is None
     assert not is_retryable(error)
 
@@ -55,7 +55,7 @@ def test_an_error_whose_own_parts_fail_is_still_explained():
 def test_a_circle_of_causes_ends():
     first, second = ValueError("a"), ValueError("b")
     first.__cause__, second.__cause__ = second, first
-    assert status_code(first) is None
+    assert carried_status(first) is None
     assert explain(first) == "a"
 
 

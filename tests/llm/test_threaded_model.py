@@ -14,7 +14,7 @@ from langchain_openai import ChatOpenAI
 from sot_graph import SotOptions, astream_answer, create_sot_graph, stream_answer
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.threaded_model import in_threads, is_sync_newer
+from sot_graph.llm.threaded_model import in_threads, overrides_sync_only
 from sot_graph.testing import (
     Physics,
     ScriptedChatModel,
@@ -112,8 +112,8 @@ async def test_a_class_that_overrides_the_synchronous_call_alone_has_it_called()
         await graph.ainvoke(ASK)
         await asyncio.to_thread(graph.invoke, ASK)
     assert len(seen) == 8
-    assert is_sync_newer(Counting)
-    assert not is_sync_newer(ChatOpenAI)
+    assert overrides_sync_only(Counting)
+    assert not overrides_sync_only(ChatOpenAI)
 
 
 def test_in_threads_it_is_still_the_callers_model():

@@ -132,7 +132,7 @@ def openai_error():
 def test_a_key_is_taken_out_of_every_attribute_of_an_error():
     error = openai_error()
     assert error.code
-    Redactor([KEY]).error(error)
+    Redactor([KEY]).redact_error(error)
     assert (error.code, error.type, error.param) == ("bad ***", "type ***", "***")
     assert error.body == {"message": "no", "code": "bad ***", "type": "type ***", "param": "***", "***": [["***"]]}
     assert KEY not in error.response.text
@@ -144,7 +144,7 @@ def test_a_key_is_taken_out_of_the_request_that_aiohttp_shows():
     info = aiohttp.RequestInfo("http://127.0.0.1/v1", "POST", headers, "http://127.0.0.1/v1")
     error = aiohttp.ClientResponseError(info, (), status=400, message=f"no {KEY}", headers=headers)
     assert KEY in repr(error)
-    Redactor([KEY]).error(error)
+    Redactor([KEY]).redact_error(error)
     assert KEY not in repr(error) + str(error) + repr(vars(error))
     assert error.status == 400
 
@@ -152,7 +152,7 @@ def test_a_key_is_taken_out_of_the_request_that_aiohttp_shows():
 def test_a_key_is_taken_out_of_all_errors_of_a_group_and_of_what_was_being_handled():
     outer = ExceptionGroup("some", [ValueError(KEY), ExceptionGroup("more", [OSError(5, KEY)])])
     outer.__cause__, outer.__context__ = TypeError(KEY), KeyError(KEY)
-    Redactor([KEY]).error(outer)
+    Redactor([KEY]).redact_error(outer)
     found = [outer.__cause__, outer.__context__, outer.exceptions[0], outer.exceptions[1].exceptions[0]]
     assert KEY not in repr(found)
 
@@ -162,7 +162,7 @@ def test_a_deep_or_a_broad_body_is_searched_as_far_as_anybody_reads_and_dropped_
     for _ in range(5_000):
         deep = [deep]
     error = ProviderError("no", {"deep": deep, "broad": [KEY] * 1_000_000, "text": KEY})
-    Redactor([KEY]).error(error)
+    Redactor([KEY]).redact_error(error)
     assert list(error.body) == ["deep", "broad", "text"]
     assert error.body["text"] == "***"
     assert error.body["broad"][0] == "***"
@@ -178,7 +178,7 @@ def test_whether_to_try_again_is_known_of_an_error_whose_words_are_hidden():
     error = openai.RateLimitError(
         "Why?", response=httpx.Response(429, request=httpx.Request("POST", "http://a")), body=body
     )
-    Redactor(hides_content=True).error(error)
+    Redactor(hides_content=True).redact_error(error)
     assert error.code == "insufficient_quota"
     assert error.type == error.body["message"] == "***"
 
@@ -189,14 +189,14 @@ def test_an_error_without_a_status_means_the_same_when_its_words_are_hidden(word
     error.status_code = None
     before = meaning_of(error)
     assert before != "final"
-    Redactor(hides_content=True).error(error)
+    Redactor(hides_content=True).redact_error(error)
     assert "Why?" not in repr(vars(error))
     assert meaning_of(error) == before
 
 
 def test_an_empty_reply_is_asked_for_again_where_words_are_hidden():
     error = ValueError("No data received from Ollama stream. Why?")
-    Redactor(hides_content=True).error(error)
+    Redactor(hides_content=True).redact_error(error)
     assert meaning_of(error) == "transient"
     assert str(error) == "no data received"
 
@@ -223,7 +223,7 @@ def test_what_is_decided_by_an_errors_words_is_decided_alike_once_they_are_hidde
     decided = decided_by(error)
     assert decided != decided_by(RuntimeError("Why?"))
     for _ in range(2):  # a call's error is redacted for its traces, and once more for its caller
-        Redactor(hides_content=True).error(error)
+        Redactor(hides_content=True).redact_error(error)
         assert "Why?" not in repr(error.__cause__) + repr(vars(error.__cause__))
         assert decided_by(error) == decided
 
@@ -252,7 +252,7 @@ def everything_of(error):
 
 def test_keys_are_taken_out_of_an_error_in_place_and_its_words_stay():
     error = provider_error()
-    Redactor([KEY]).error(error)
+    Redactor([KEY]).redact_error(error)
     assert KEY not in everything_of(error)
     assert str(error) == error.body["error"]["message"] == error.response.text == "Why? ***"
     assert error.response.headers["x-question"] == "Why?"
@@ -260,7 +260,7 @@ def test_keys_are_taken_out_of_an_error_in_place_and_its_words_stay():
 
 def test_of_an_error_whose_words_are_hidden_its_class_its_status_and_its_wait_are_left():
     error = provider_error()
-    Redactor(hides_content=True).error(error)
+    Redactor(hides_content=True).redact_error(error)
     assert "Why?" not in everything_of(error)
     assert KEY not in everything_of(error)
     assert repr(error) == "ProviderError('*** (HTTP 429)')"
@@ -273,13 +273,23 @@ def test_of_an_error_whose_words_are_hidden_its_class_its_status_and_its_wait_ar
 
 def test_an_object_that_an_error_holds_is_hidden_too():
     error = KeyError(HumanMessage("Why?"), {"question": "Why?"}, 7, None)
-    Redactor(hides_content=True).error(error)
+    Redactor(hides_content=True).redact_error(error)
     assert error.args == ("***", "***", 7, None)
 
 
 def test_what_the_library_says_itself_is_not_hidden():
     error = SkeletonError("No skeleton: ValueError.")
     error.__cause__ = ValueError("Why?")
-    Redactor(hides_content=True).error(error)
+    Redactor(hides_content=True).redact_error(error)
     assert str(error) == "No skeleton: ValueError."
     assert str(error.__cause__) == "***"
+
+
+def test_a_key_is_taken_out_of_a_list_of_whoevers_class():
+    class Lines(list):
+        pass
+
+    error = openai_error()
+    error.body = Lines([f"key {KEY}", "and more"])
+    Redactor([KEY]).redact_error(error)
+    assert error.body == ["key ***", "and more"]

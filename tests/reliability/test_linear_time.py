@@ -135,14 +135,14 @@ def read_error(text):
     text = clean_text(text)
     response = httpx.Response(502, text=text, request=httpx.Request("POST", "http://127.0.0.1"))
     error = ProviderError(text, response)
-    Redactor([KEY]).error(error)
+    Redactor([KEY]).redact_error(error)
     explain(error)
 
 
 def read_openai_error(text):
     response = httpx.Response(502, text=clean_text(text), request=httpx.Request("POST", "http://127.0.0.1"))
     error = openai.InternalServerError(text, response=response, body=text)
-    Redactor([KEY]).error(error)
+    Redactor([KEY]).redact_error(error)
     explain(error)
 
 

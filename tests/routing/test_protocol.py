@@ -6,6 +6,8 @@ import logging
 import pytest
 
 from sot_graph import CascadeRouter, LearnedRouter, ModelRouter, RouteDecision, RoutingError, SotConfigError
+from sot_graph.run import _invocations
+from sot_graph.testing import ScriptedChatModel
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,10 @@ def test_a_model_router_without_a_model_goes_direct_as_an_edge(caplog):
     with caplog.at_level(logging.WARNING):
         assert edge.invoke({"question": "Why?"}) == "short"
     assert "a ModelRouter without a model uses its graph's" in caplog.text
+
+
+async def test_a_router_that_is_called_by_itself_leaves_no_run_behind():
+    router = ModelRouter(ScriptedChatModel(lambda messages: '{"kind":"C"}'))
+    before = set(_invocations._by_key)
+    assert (await router("What is 17 * 23?")).route == "direct"
+    assert set(_invocations._by_key) <= before

@@ -127,9 +127,9 @@ async def test_the_run_of_the_model_in_its_place_says_nothing_of_what_it_is_made
     assert "ChatOpenAI" not in told
 
 
-async def test_a_deciding_call_that_was_given_up_has_an_end_in_the_trace(endpoint, recorder):
+async def test_a_deciding_call_that_was_given_up_has_an_end_in_the_trace(run, endpoint, recorder):
     endpoint.faults = [Fault(Stall())]
     tracer = LangChainTracer(client=recorder.client())
     with pytest.raises(Exception, match="deadline"):
-        await agent_of(endpoint, deadline=0.2).ainvoke(ASK, {"callbacks": [tracer]})
+        await run(agent_of(endpoint, deadline=0.2), ASK, {"callbacks": [tracer]})
     assert "given up" in recorder.root().find("decide").error

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage
 
-from sot_graph.usage import UsageMeter, empty_usage, log_nonsense, merged_usage, usage_metadata
+from sot_graph.usage import UsageMeter, clean_counts, empty_usage, log_nonsense, merged_usage, usage_metadata
 
 
 def test_a_call_is_counted_when_it_begins_for_its_stage_and_in_total():
@@ -117,3 +117,8 @@ def test_what_a_call_turns_out_to_be_for_is_counted_there():
     assert (used["skeleton"]["calls"], used["direct"]["calls"], used["total"]["calls"]) == (2, 0, 2)
     assert (used["skeleton"]["output_tokens"], used["total"]["output_tokens"]) == (30, 30)
     assert used["cost"] == {"skeleton": 0.05, "total": 0.05}
+
+
+def test_what_stands_in_the_place_of_the_details_is_no_count():
+    counts = clean_counts({"input_tokens": 12, "output_tokens": 2, "input_token_details": 7, "output_token_details": 7})
+    assert counts["input_token_details"]["cache_read"] == counts["output_token_details"]["reasoning"] == 0
