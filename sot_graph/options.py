@@ -255,11 +255,20 @@ def apply_context(
     Raises:
         SotConfigError: An unknown key, or a value out of its bounds.
     """
-    changes = context_changes(context, embedded=embedded, repeated=repeated)
+    return with_changes(options, context_changes(context, embedded=embedded, repeated=repeated))
+
+
+def with_changes(options: SotOptions, changes: Mapping[str, Any]) -> SotOptions:
+    """The options with some of them changed. Fewer points than `min_points` lower that, too.
+
+    Raises:
+        SotConfigError: A value out of its bounds.
+    """
+    lower: dict[str, Any] = {}
     most = changes.get("max_points")
     if isinstance(most, int) and "min_points" not in changes and 1 <= most < options.min_points:
-        changes["min_points"] = most  # who asks for two points wants two, not an error about a default
-    return replace(options, **changes) if changes else options
+        lower["min_points"] = most  # who asks for two points wants two, not an error about a default
+    return replace(options, **changes, **lower) if changes else options
 
 
 def context_changes(context: object, *, embedded: bool, repeated: Collection[str] = ()) -> dict[str, Any]:

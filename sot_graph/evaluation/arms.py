@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypedDict
 
 from sot_graph.errors import SotConfigError
-from sot_graph.options import SotOptions
+from sot_graph.options import SotOptions, with_changes
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -99,10 +99,8 @@ def _value(text: str) -> Any:
 
 
 def _options_of(options: Mapping[str, Any]) -> SotOptions:
-    if "max_points" in options and "min_points" not in options:
-        options = {**options, "min_points": max(1, min(SotOptions().min_points, options["max_points"]))}
     # Streamed, or there would be no time of the first word.
-    return SotOptions(**{**options, "stream": True})
+    return with_changes(SotOptions(stream=True), options)
 
 
 def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None = None) -> Any:
