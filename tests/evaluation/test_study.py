@@ -46,6 +46,8 @@ def study_of(tmp_path, endpoint):
         plan = StudyPlan(
             out=tmp_path / name, questions=questions, arms=arms, model=model, judge=judge and "j", source="test"
         )
+        for earlier in opened:  # a study keeps others out of its folder
+            earlier.close()
         opened.append(Study(plan, endpoint.chat_model(), judge))
         return opened[-1]
 
@@ -184,6 +186,19 @@ def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):
     again.close()
 
 
+def test_a_broken_line_of_a_journal_is_named(tmp_path):
+    (tmp_path / "j.jsonl").write_text('[["settings"], {}]\n[["a"], \n[["b"], 1]\n')
+    with pytest.raises(SotConfigError, match=r"j.jsonl, line 2 is no record of a study"):
+        Journal(tmp_path / "j.jsonl", {})
+
+
+def test_two_studies_do_not_write_to_one_folder(tmp_path):
+    journal = Journal(tmp_path / "j.jsonl", {})
+    with pytest.raises(SotConfigError, match=r"j.jsonl: another study writes to it. Give each its own folder."):
+        Journal(tmp_path / "j.jsonl", {})
+    journal.close()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -191,6 +206,8 @@ def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):
         ("skeleton,speed=9", "'speed=9', which is no key=value of: router, model"),
         ("skeleton,max_points", "no key=value"),
         ("skeleton,max_points=0", "max_points"),
+        ("skeleton,max_points=abc", "max_points='abc'"),
+        ("skeleton,max_points=null", "max_points=None"),
         ("skeleton,dispatch=fast", "dispatch"),
         ("skeleton,router=coin", "draft, learned, model, cascade; not 'coin'"),
     ],
@@ -280,6 +297,6 @@ def test_a_link_in_the_output_folder_leads_nowhere(tmp_path):
     write_anew(tmp_path / "report.md", "A report.")
     assert (tmp_path / "report.md").read_text() == "A report."
     (tmp_path / "journal.jsonl").symlink_to(others)
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(SotConfigError, match="symbolic links"):
         Journal(tmp_path / "journal.jsonl", {})
     assert others.read_text() == "mine"
