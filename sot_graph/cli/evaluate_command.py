@@ -101,14 +101,14 @@ def _run_in_inspect(study: Study, workers: int) -> list[dict[str, Any]]:
 
 
 def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
-    from sot_graph.evaluation.findings import find
+    from sot_graph.evaluation.findings import findings_of
     from sot_graph.evaluation.journal import write_anew
     from sot_graph.evaluation.study_report import headline, study_page
     from sot_graph.evaluation.tables import render_html, render_markdown
 
     out = study.plan.out
     study.save(rows)
-    found = find(rows)
+    found = findings_of(rows)
     page = study_page(found, study.plan)
     write_anew(out / "report.html", render_html(page))
     write_anew(out / "report.md", render_markdown(page))

@@ -9,7 +9,7 @@ import pytest
 
 from sot_graph import SotConfigError
 from sot_graph.evaluation.arms import Arm
-from sot_graph.evaluation.findings import find
+from sot_graph.evaluation.findings import findings_of
 from sot_graph.evaluation.journal import Journal, write_anew
 from sot_graph.evaluation.judge import Judge, judge_messages
 from sot_graph.evaluation.question_sets import Question
@@ -84,7 +84,7 @@ async def test_kept_answers_can_be_judged_later_in_both_orders(study_of, endpoin
     assert {shown_first(text) for text in shown} == set(texts)
     # The endpoint always says "first".
     assert rows[0]["preferences"]["general"] == {"outcome": 0, "conflict": True}
-    found = find(rows)
+    found = findings_of(rows)
     assert found.aspects["general"].conflicts == 1.0
     assert found.aspects["general"].net.value == 0.0
 
@@ -139,7 +139,7 @@ async def test_after_kill_9_only_the_calls_in_flight_are_made_again(study_of, en
     skeletons = [row["arms"][1] for row in rows]
     assert {each["resumed"] for each in skeletons} == {True}
     assert all(len(each["expansions"]) == len(TITLES) for each in skeletons)
-    found = find(rows)
+    found = findings_of(rows)
     assert found.resumed == len(QUESTIONS)
     assert found.speed_up == {}  # half of those times are of another process
 
@@ -223,7 +223,7 @@ async def test_arms_may_differ_in_any_setting(study_of, endpoint):
     questions = [Question(route, text, "", route) for route, text in texts.items()]
     rows = await rows_of(study_of(arms=arms, questions=questions))
     assert [len(each["expansions"]) for each in rows[0]["arms"]] == [3, 2]
-    routes = find(rows).routes
+    routes = findings_of(rows).routes
     assert list(routes) == ["skeleton,max_points=2,router=learned"]
     assert routes["skeleton,max_points=2,router=learned"].direct == 0.5
     assert routes["skeleton,max_points=2,router=learned"].right == 1.0
@@ -267,7 +267,7 @@ async def test_the_report_says_what_was_found_and_escapes_it(study_of):
     study.save(rows[::-1])
     saved = [json.loads(line) for line in (study.plan.out / "rows.jsonl").read_text().splitlines()]
     assert [row["id"] for row in saved] == ["q0", "q1", "q2", "x"]
-    found = find(rows)
+    found = findings_of(rows)
     page = study_page(found, study.plan)
     html, markdown = render_html(page), render_markdown(page)
     for text in (html, markdown):
@@ -285,7 +285,7 @@ async def test_the_half_width_and_the_questions_that_five_points_take_are_told(s
     rows = [row for row in await rows_of(study) for _ in range(10)]
     for number, row in enumerate(rows):
         row["preferences"] = {**row["preferences"], "general": {"outcome": [1, 1, -1][number % 3], "conflict": False}}
-    notice = study_page(find([json.loads(json.dumps(row)) for row in rows]), study.plan).notices[0]
+    notice = study_page(findings_of([json.loads(json.dumps(row)) for row in rows]), study.plan).notices[0]
     assert notice.startswith("The net win rate is known to ±")
     assert "±5 points take about" in notice
 
