@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from sot_graph.errors import SotConfigError, brief, kind_of
-from sot_graph.types import FrameChoice, FramePartName
+from sot_graph.types import CitationStyle, FrameChoice, FramePartName
 
 _Points: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=1000)]
 _Words: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
@@ -152,7 +152,7 @@ class SotOptions:
     max_document_chars: _Room = 40_000
     retrieval_timeout: _Seconds | None = 10.0
     sources: Literal["cited", "all"] = "cited"
-    citation_style: Literal["brackets", "footnotes"] = "brackets"
+    citation_style: CitationStyle = "brackets"
 
     def __post_init__(self) -> None:
         for name, adapter in _adapters().items():
@@ -203,7 +203,7 @@ if TYPE_CHECKING:
         max_document_chars: int
         retrieval_timeout: float | None
         sources: Literal["cited", "all"]
-        citation_style: Literal["brackets", "footnotes"]
+        citation_style: CitationStyle
 
 else:
 
@@ -255,11 +255,20 @@ def apply_context(
     Raises:
         SotConfigError: An unknown key, or a value out of its bounds.
     """
-    changes = context_changes(context, embedded=embedded, repeated=repeated)
+    return with_changes(options, context_changes(context, embedded=embedded, repeated=repeated))
+
+
+def with_changes(options: SotOptions, changes: Mapping[str, Any]) -> SotOptions:
+    """The options with some of them changed. Fewer points than `min_points` lower that, too.
+
+    Raises:
+        SotConfigError: A value out of its bounds.
+    """
+    lower: dict[str, Any] = {}
     most = changes.get("max_points")
     if isinstance(most, int) and "min_points" not in changes and 1 <= most < options.min_points:
-        changes["min_points"] = most  # who asks for two points wants two, not an error about a default
-    return replace(options, **changes) if changes else options
+        lower["min_points"] = most  # who asks for two points wants two, not an error about a default
+    return replace(options, **changes, **lower) if changes else options
 
 
 def context_changes(context: object, *, embedded: bool, repeated: Collection[str] = ()) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Plain values that go in and out of the graph: JSON all through, so that any checkpointer keeps them."""
 
-from typing import Any, Literal, NotRequired, TypeAlias
+from typing import Any, Literal, NotRequired, TypeAlias, get_args
 
 from typing_extensions import TypedDict
 
@@ -110,6 +110,7 @@ class Expansion(WrittenSection):
 
 
 FramePartName: TypeAlias = Literal["opening", "introduction", "conclusion"]
+FRAME_PART_NAMES: tuple[FramePartName, ...] = get_args(FramePartName)
 
 FrameChoice: TypeAlias = Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"]
 

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from sot_graph.batch.line_file import LineFile
-from sot_graph.batch.question_file import parquet
+from sot_graph.batch.question_file import parquet_module
 from sot_graph.batch.row import is_whole
 from sot_graph.errors import SotConfigError
 
@@ -48,7 +48,7 @@ class Tally:
         self.output_tokens += sign * total.get("output_tokens", 0)
 
 
-class AnswerFile:
+class AnswerFile(LineFile):
     """The answers of a batch: a line each; of several with the same id, the last one counts.
 
     Args:
@@ -59,31 +59,23 @@ class AnswerFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.tally = Tally()
         self._whole: set[str] = set()
         self._unfinished: dict[str, int] = {}
         """Where the last line begins of each question that isn't whole."""
-        self._file = LineFile(path)
-        self._file.note_each(self._note)
+        super().__init__(path, self._note)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._whole or name in self._unfinished
+    def __contains__(self, question_id: str) -> bool:
+        return question_id in self._whole or question_id in self._unfinished
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def is_whole(self, name: str) -> bool:
+    def is_whole(self, question_id: str) -> bool:
         """Whether a question has its answer, and none of its texts failed."""
-        return name in self._whole
+        return question_id in self._whole
 
-    def unfinished(self, name: str) -> dict[str, Any] | None:
+    def unfinished(self, question_id: str) -> dict[str, Any] | None:
         """The last record of a question that isn't whole; `None`: it is, or there is none."""
-        place = self._unfinished.get(name)
-        return None if place is None else self._file.line_at(place)
+        place = self._unfinished.get(question_id)
+        return None if place is None else self.line_at(place)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Append a record.
@@ -91,12 +83,12 @@ class AnswerFile:
         Raises:
             OSError: The disk is full, or gone.
         """
-        self._note(record, self._file.append(record))
+        self._note(record, self.append(record))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The record of each question, in the order of their lines."""
-        last = {str(record["id"]): place for place, record in self._file.lines()}
-        for place, record in self._file.lines():
+        last = {str(record["id"]): place for place, record in self.lines()}
+        for place, record in self.lines():
             if last[str(record["id"])] == place:
                 yield record
 
@@ -107,7 +99,7 @@ class AnswerFile:
         text, nested = pyarrow.string(), ("statuses", "sources", "usage")
         names = ("id", "answer", "error", "route", "finish_reason", *nested)
         schema = pyarrow.schema([*((name, text) for name in names), ("seconds", pyarrow.float64())])
-        with parquet().ParquetWriter(path, schema) as writer:
+        with parquet_module().ParquetWriter(path, schema) as writer:
             rows: list[dict[str, Any]] = []
             for record in self.records():
                 plain = {name: record.get(name) for name in schema.names}
@@ -121,12 +113,12 @@ class AnswerFile:
         if "id" not in record:
             message = f"{self.path}: a line of it has no id, so it isn't the answers of a batch: give another file."
             raise SotConfigError(message)
-        name = str(record["id"])
-        if (before := self.unfinished(name)) is not None:
+        question_id = str(record["id"])
+        if (before := self.unfinished(question_id)) is not None:
             self.tally.add(before, -1)
         self.tally.add(record)
         if is_whole(record):
-            self._unfinished.pop(name, None)
-            self._whole.add(name)
+            self._unfinished.pop(question_id, None)
+            self._whole.add(question_id)
         else:
-            self._unfinished[name] = place
+            self._unfinished[question_id] = place

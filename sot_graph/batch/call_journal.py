@@ -52,8 +52,7 @@ class CallJournal(SyncCache):
         self._is_done = is_done
         self._kept: dict[str, dict[str, Any]] = {}
         self._dead_lines = 0
-        self._file = LineFile(path)
-        self._file.note_each(self._note)
+        self._file = LineFile(path, self._note)
 
     def __enter__(self) -> Self:
         return self
@@ -64,13 +63,13 @@ class CallJournal(SyncCache):
             self._path.unlink()
 
     @staticmethod
-    def begin(name: str) -> None:
+    def begin(question_id: str) -> None:
         """The calling task answers this question from now on."""
-        _question.set(name)
+        _question.set(question_id)
 
-    def end(self, name: str) -> None:
+    def end(self, question_id: str) -> None:
         """The question has its line in the answers."""
-        self._dead_lines += len(self._kept.pop(name, ()))
+        self._dead_lines += len(self._kept.pop(question_id, ()))
         if self._dead_lines >= _MOST_DEAD_LINES:
             self._shrink()
 
@@ -81,10 +80,10 @@ class CallJournal(SyncCache):
 
     def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
         """Keep something for the calling task's question."""
-        name = _question.get()
+        question_id = _question.get()
         for (_, key), (value, _ttl) in pairs.items():
-            self._file.append({"id": name, "key": key, "value": value})
-            self._kept.setdefault(name, {})[key] = value
+            self._file.append({"id": question_id, "key": key, "value": value})
+            self._kept.setdefault(question_id, {})[key] = value
 
     def clear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
         """Forget everything."""
@@ -102,9 +101,9 @@ class CallJournal(SyncCache):
         beside = self._path.with_name(f"{self._path.name}.new")
         beside.unlink(missing_ok=True)  # of a process that was killed here
         new = LineFile(beside)
-        for name, kept in self._kept.items():
+        for question_id, kept in self._kept.items():
             for key, value in kept.items():
-                new.append({"id": name, "key": key, "value": value})
+                new.append({"id": question_id, "key": key, "value": value})
         new.close()
         self._file.close()
         os.replace(beside, self._path)

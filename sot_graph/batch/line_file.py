@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Self
 
 from sot_graph.errors import SotConfigError
 
@@ -26,30 +26,45 @@ class LineFile:
 
     Args:
         path: Made where it isn't there.
+        note: Called with each line that is there, and where it begins.
 
     Raises:
-        SotConfigError: It can't be written, or another batch writes to it.
+        SotConfigError: It can't be written, another batch writes to it, or a line of it isn't of its kind.
     """
 
-    def __init__(self, path: Path) -> None:
+    owner, advice = "batch", "Give each its own file, such as one for each --shard."
+    kind: type = dict
+    """Of each line."""
+    opener: Callable[[str, int], int] | None = None
+
+    def __init__(self, path: Path, note: Callable[[Any, int], None] | None = None) -> None:
         self.path = path
         try:
-            self._file = path.open("ab", buffering=0)
+            self._file = open(path, "ab", buffering=0, opener=self.opener)  # noqa: SIM115 - closed by `close`
         except OSError as error:
             message = f"{path} can't be written: {error.strerror}."
             raise SotConfigError(message) from error
         try:
             self._lock()
             self._cut_half_line()
+            if note is not None:
+                for place, line in self.lines():
+                    note(line, place)
         except BaseException:
             self.close()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close it; another process may open it then."""
         self._file.close()
 
-    def append(self, values: Mapping[str, Any]) -> int:
+    def append(self, values: Mapping[str, Any] | Sequence[Any]) -> int:
         """Append a line; returns where it begins.
 
         Raises:
@@ -62,44 +77,35 @@ class LineFile:
             line = line[self._file.write(line) :]
         return place
 
-    def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def lines(self) -> Iterator[tuple[int, Any]]:
         """Each line, and where it begins.
 
         Raises:
-            SotConfigError: One isn't a JSON object.
+            SotConfigError: One isn't of the file's kind.
         """
         place = 0
-        with self.path.open("rb") as lines:
+        with self._reading() as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     values = json.loads(line)
                 except ValueError:
                     values = None
-                if not isinstance(values, dict):
-                    message = f"{self.path}, line {number} is no record of a batch: give another file, or mend it."
+                if not isinstance(values, self.kind):
+                    what = f"{self.path}, line {number} is no record of a {self.owner}"
+                    message = f"{what}: give another file, or mend it."
                     raise SotConfigError(message)
                 yield place, values
                 place += len(line)
 
-    def note_each(self, note: Callable[[dict[str, Any], int], None]) -> None:
-        """Hand over each line, and where it begins. If one can't be taken, the file is closed.
-
-        Raises:
-            SotConfigError: One isn't a JSON object.
-        """
-        try:
-            for place, line in self.lines():
-                note(line, place)
-        except BaseException:
-            self.close()
-            raise
-
     def line_at(self, place: int) -> dict[str, Any]:
         """The line that begins there."""
-        with self.path.open("rb") as lines:
+        with self._reading() as lines:
             lines.seek(place)
             found: dict[str, Any] = json.loads(lines.readline())
             return found
+
+    def _reading(self) -> IO[bytes]:
+        return open(self.path, "rb", opener=self.opener)
 
     def _size(self) -> int:
         return os.fstat(self._file.fileno()).st_size
@@ -110,12 +116,12 @@ class LineFile:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            message = f"{self.path}: another batch writes to it. Give each its own file, such as one for each --shard."
+            message = f"{self.path}: another {self.owner} writes to it. {self.advice}"
             raise SotConfigError(message) from error
 
     def _cut_half_line(self) -> None:
         size = end = self._size()
-        with self.path.open("rb") as lines:
+        with self._reading() as lines:
             while end > 0:
                 begin = max(0, end - _CHUNK)
                 lines.seek(begin)

@@ -42,18 +42,18 @@ class ProviderBatches(Protocol):
         """The provider's chat model, which asks at this address."""
 
     def send(self, batch: SentBatch, requests: Iterator[tuple[str, Any]]) -> str:
-        """Send requests, by their keys; returns the provider's name for the batch."""
+        """Send requests, by their keys; returns the batch's id at the provider."""
 
     def find(self, batch: SentBatch, known: set[str]) -> str:
-        """The name of a batch that may have been sent before this process; empty: the provider hasn't got it.
+        """The id of a batch that may have been sent before this process; empty: the provider hasn't got it.
 
-        `known` are the names of other batches.
+        `known` are the ids of other batches.
         """
 
-    def state(self, name: str) -> BatchState:
+    def state(self, batch_id: str) -> BatchState:
         """How far it is."""
 
-    def results(self, name: str) -> Iterator[tuple[str, int, Any]]:
+    def results(self, batch_id: str) -> Iterator[tuple[str, int, Any]]:
         """Of a batch that is over: each request's key, and the status and body of its reply."""
 
 
@@ -104,17 +104,18 @@ class OpenAIBatches(ProviderBatches):
         return ""
 
     @override
-    def state(self, name: str) -> BatchState:
-        found = self._client.batches.retrieve(name)
+    def state(self, batch_id: str) -> BatchState:
+        found = self._client.batches.retrieve(batch_id)
         counts = found.request_counts
         said = found.status if counts is None else f"{found.status}, {counts.completed:,} of {counts.total:,}"
         errors = (found.errors and found.errors.data) or []
-        problem = "; ".join(str(each.message) for each in errors) or "it failed" if found.status == "failed" else ""
+        reasons = "; ".join(str(each.message) for each in errors)
+        problem = (reasons or "it failed") if found.status == "failed" else ""
         return BatchState(found.status in _OVER, said, problem)
 
     @override
-    def results(self, name: str) -> Iterator[tuple[str, int, Any]]:
-        found = self._client.batches.retrieve(name)
+    def results(self, batch_id: str) -> Iterator[tuple[str, int, Any]]:
+        found = self._client.batches.retrieve(batch_id)
         for file in (found.output_file_id, found.error_file_id):
             if file is None:
                 continue
@@ -168,11 +169,9 @@ class AnthropicBatches(ProviderBatches):
     def find(self, batch: SentBatch, known: set[str]) -> str:
         # These batches carry no name of ours: time and size tell which one it may be, and its results which one it is.
         for each in self._client.messages.batches.list(limit=100):
-            counts = each.request_counts
-            size = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
             if each.created_at.timestamp() < batch.sent_at - _SKEW_SECONDS:
                 break
-            if size == len(batch.keys) and each.id not in known and self._is_ours(each, batch):
+            if _size(each.request_counts) == len(batch.keys) and each.id not in known and self._is_ours(each, batch):
                 return str(each.id)
         return ""
 
@@ -183,21 +182,24 @@ class AnthropicBatches(ProviderBatches):
         return all(key in keys for key, _, _ in self.results(found.id))
 
     @override
-    def state(self, name: str) -> BatchState:
-        found = self._client.messages.batches.retrieve(name)
-        counts = found.request_counts
-        total = counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired
-        said = f"{found.processing_status}, {total - counts.processing:,} of {total:,}"
+    def state(self, batch_id: str) -> BatchState:
+        found = self._client.messages.batches.retrieve(batch_id)
+        total = _size(found.request_counts)
+        said = f"{found.processing_status}, {total - found.request_counts.processing:,} of {total:,}"
         return BatchState(found.processing_status == "ended", said)
 
     @override
-    def results(self, name: str) -> Iterator[tuple[str, int, Any]]:
-        for each in self._client.messages.batches.results(name):
+    def results(self, batch_id: str) -> Iterator[tuple[str, int, Any]]:
+        for each in self._client.messages.batches.results(batch_id):
             if each.result.type == "succeeded":
                 yield each.custom_id, _SUCCESS, each.result.message.model_dump(mode="json", exclude_unset=True)
             else:
                 error = each.result.error.model_dump(mode="json") if each.result.type == "errored" else each.result.type
                 yield each.custom_id, 0, {"type": "error", "error": {"type": "batch", "message": str(error)}}
+
+
+def _size(counts: Any) -> int:
+    return int(counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired)
 
 
 PROVIDERS: Mapping[str, type[OpenAIBatches | AnthropicBatches]] = {

@@ -37,11 +37,11 @@ class Shard:
         message = f"--shard {text}: it is written as 3/16, the third of sixteen parts."
         raise SotConfigError(message)
 
-    def has(self, name: str) -> bool:
+    def has(self, question_id: str) -> bool:
         """Whether the row with this id is one of this part."""
         if self.of == 1:
             return True
-        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.sha256(question_id.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8]) % self.of == self.number - 1
 
 
@@ -64,28 +64,33 @@ class QuestionFile:
             SotConfigError: The file, or a row of it, can't be read: the message says which.
         """
         seen: set[str] = set()
-        try:
-            for place, values in _READERS[self._kind()](self.path):
-                row = _as_row(values, f"{self.path}, {place}")
-                name = row["id"]
-                if self.shard.has(name) and name not in seen:
-                    seen.add(name)
-                    yield row
-        except UnicodeDecodeError as error:
-            message = f"{self.path} is not UTF-8."
-            raise SotConfigError(message) from error
-        except OSError as error:
-            message = f"{self.path} can't be read: {error.strerror or error}."
-            raise SotConfigError(message) from error
+        for where, values in read_rows(self.path):
+            row = _as_row(values if isinstance(values, dict) else {"question": values}, where)
+            question_id = row["id"]
+            if self.shard.has(question_id) and question_id not in seen:
+                seen.add(question_id)
+                yield row
 
-    def _kind(self) -> str:
-        kind = self.path.suffix.lower()
-        if kind not in _READERS:
-            message = (
-                f"{self.path}: questions come as {', '.join(_READERS)}, not as {kind or 'a file without a suffix'}."
-            )
-            raise SotConfigError(message)
-        return kind
+
+def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """The rows of a file, one at a time, each with its place: `"q.csv, line 3"`. Those of a table are dicts.
+
+    Raises:
+        SotConfigError: The file, or a row of it, can't be read: the message says which.
+    """
+    kind = path.suffix.lower()
+    if kind not in READERS:
+        message = f"{path}: questions come as {', '.join(READERS)}, not as {kind or 'a file without a suffix'}."
+        raise SotConfigError(message)
+    try:
+        for place, values in READERS[kind](path):
+            yield f"{path}, {place}", values
+    except SotConfigError:
+        raise
+    except (OSError, csv.Error, ValueError) as error:  # pyarrow's own errors are of these, too
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None)
+        message = f"{path} can't be read: {reason or str(error).rstrip('.')}."
+        raise SotConfigError(message) from error
 
 
 def _as_row(values: Mapping[str, Any], where: str) -> Row:
@@ -111,13 +116,12 @@ def _parsed(text: str, where: str) -> Any:
         raise SotConfigError(message) from error
 
 
-def _json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 place = f"line {number}"
-                values = _parsed(line, f"{path}, {place}")
-                yield place, values if isinstance(values, dict) else {"question": values}
+                yield place, _parsed(line, f"{path}, {place}")
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -131,13 +135,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     number = 0
     with path.open("rb") as file:
-        for rows in parquet().ParquetFile(file).iter_batches(batch_size=1000):
+        for rows in parquet_module().ParquetFile(file).iter_batches(batch_size=1000):
             for values in rows.to_pylist():
                 number += 1
                 yield f"row {number}", values
 
 
-def parquet() -> Any:
+def parquet_module() -> Any:
     """The module of pyarrow's for Parquet.
 
     Raises:
@@ -151,4 +155,4 @@ def parquet() -> Any:
     return module
 
 
-_READERS = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows, ".parquet": _parquet_rows}
+READERS = {".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv_rows, ".parquet": _parquet_rows}

@@ -50,7 +50,7 @@ class QuestionPool:
     calls_per_minute: float | None = None
     tokens_per_minute: float | None = None
     retries: bool = False
-    reason_to_stop: Callable[[], str] = str
+    reason_to_stop: Callable[[], str] = lambda: ""
     on_change: Callable[[], None] = lambda: None
 
     in_flight: int = field(default=0, init=False)
@@ -72,8 +72,8 @@ class QuestionPool:
     def left(self, rows: Iterable[Row]) -> Iterator[Row]:
         """Those of the rows that are still to be asked."""
         for row in rows:
-            name = row["id"]
-            if name not in self.answers or (self.retries and self.answers.unfinished(name) is not None):
+            question_id = row["id"]
+            if question_id not in self.answers or (self.retries and self.answers.unfinished(question_id) is not None):
                 yield row
 
     async def run(self, rows: Iterable[Row]) -> None:
@@ -142,7 +142,8 @@ class QuestionPool:
             return
         self._failures.append(explain(failure))
         if is_callers_to_fix(failure):
-            # It is nothing about the question, so the question isn't marked as failed for it.
+            # Held back: if so many are refused in a row, the fault is the key's or the model's, and none of these
+            # questions is marked as failed. If another one gets through, each was refused for itself.
             self._refused.append(record)
             if len(self._refused) == _MOST_REFUSALS:
                 self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {self._failures[-1]}")

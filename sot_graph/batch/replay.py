@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _NOT_YET = "this request waits for the provider's batch"
 _LARGEST_BODY = 64 * 1024 * 1024
 _REFUSED = 401
-"""The status of a request that has no reply yet. For this one a graph asks nothing else in the request's place."""
+"""The status of a request that has no reply yet. A graph takes it for a wrong key, so it neither repeats the call nor
+falls back to another format: it asks nothing that it wouldn't have asked."""
 
 
 async def replay(
@@ -59,15 +60,12 @@ async def replay(
             earlier = answers.unfinished(row["id"])
             # As long as points wait, nothing is to be made of the others, such as a conclusion.
             record, failure = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "raise"})
-            if _NOT_YET in json.dumps(record):
+            if isinstance(failure, ExpansionError) and not _waits(record):
+                record, _ = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "mark"})
+            if _waits(record):
                 waiting += 1
                 continue
-            if isinstance(failure, ExpansionError):
-                record, _ = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "mark"})
-                if _NOT_YET in json.dumps(record):
-                    waiting += 1
-                    continue
-            _halve_cost(record)
+            _halve_cost(record, earlier or {})
             answers.add(record)
 
     logger = logging.getLogger("sot_graph")
@@ -84,10 +82,16 @@ async def replay(
     return waiting
 
 
-def _halve_cost(record: dict[str, Any]) -> None:
-    """Batches are sold at half the price."""
+def _waits(record: Mapping[str, Any]) -> bool:
+    """Whether a call has no reply yet: the refusal's message is the error of the row, or of one of its texts."""
+    return _NOT_YET in json.dumps(record)
+
+
+def _halve_cost(record: dict[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Batches are sold at half the price. The record holds what an earlier try cost, too, which was halved then."""
     cost = record.get("usage", {}).get("cost", {})
-    cost |= {stage: dollars / 2 for stage, dollars in cost.items() if isinstance(dollars, float)}
+    before = earlier.get("usage", {}).get("cost", {})
+    cost |= {stage: (paid + before.get(stage, 0.0)) / 2 for stage, paid in cost.items() if isinstance(paid, float)}
 
 
 @asynccontextmanager

@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 from sot_graph.batch.line_file import LineFile
 
 _MOST_TRIES = 3
 _GIVEN_UP = 422
-"""As which a graph is told of a request that has failed so often: it is no use to ask again."""
+"""The status of the reply to a request that has failed so often: a graph doesn't repeat it."""
 
 
 @dataclass(slots=True)
@@ -35,7 +35,7 @@ class SentBatch:
     """The provider's; empty: not known whether it has got it."""
 
 
-class RequestLedger:
+class RequestLedger(LineFile):
     """The requests of a batch and their replies.
 
     Args:
@@ -46,20 +46,13 @@ class RequestLedger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = LineFile(path)
         self._requests: dict[str, int] = {}
         """Where the line of each request begins."""
         self._replies: dict[str, int] = {}
         self._failures: Counter[str] = Counter()
         self.batches: dict[str, SentBatch] = {}
         """Those that aren't collected, by their tokens."""
-        self._file.note_each(self._note)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        super().__init__(path, self._note)
 
     @staticmethod
     def key(body: Mapping[str, Any]) -> str:
@@ -71,7 +64,7 @@ class RequestLedger:
         place = self._replies.get(key)
         if place is None:
             return None
-        line = self._file.line_at(place)
+        line = self.line_at(place)
         return line["status"], line["body"]
 
     def ask(self, key: str, body: Mapping[str, Any]) -> None:
@@ -87,7 +80,7 @@ class RequestLedger:
     def bodies(self, keys: list[str]) -> Iterator[tuple[str, Any]]:
         """Requests, one by one."""
         for key in keys:
-            yield key, self._file.line_at(self._requests[key])["body"]
+            yield key, self.line_at(self._requests[key])["body"]
 
     def begin_batch(self, keys: list[str]) -> SentBatch:
         """Note what is about to be sent."""
@@ -95,9 +88,9 @@ class RequestLedger:
         self._write({"sending": token, "keys": keys, "at": time.time()})
         return self.batches[token]
 
-    def sent(self, batch: SentBatch, name: str) -> None:
-        """The provider has it, under this name."""
-        self._write({"sent": batch.token, "batch": name})
+    def sent(self, batch: SentBatch, batch_id: str) -> None:
+        """The provider has it, under this id."""
+        self._write({"sent": batch.token, "batch": batch_id})
 
     def collect(self, batch: SentBatch, results: Iterator[tuple[str, int, Any]]) -> None:
         """Take over what the provider replied. What has no reply is to be sent again, three times at most."""
@@ -117,7 +110,7 @@ class RequestLedger:
         self._write({"over": batch.token})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._note(line, self._file.append(line))
+        self._note(line, self.append(line))
 
     def _note(self, line: Mapping[str, Any], place: int) -> None:
         if "asked" in line:

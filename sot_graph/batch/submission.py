@@ -55,9 +55,9 @@ class Submission:
         for start in range(0, len(keys), self.provider.most):
             chunk = keys[start : start + self.provider.most]
             batch = self.ledger.begin_batch(chunk)
-            name = self.provider.send(batch, self.ledger.bodies(chunk))
-            self.ledger.sent(batch, name)
-            self.say(f"Sent {len(chunk):,} requests: {name}.")
+            batch_id = self.provider.send(batch, self.ledger.bodies(chunk))
+            self.ledger.sent(batch, batch_id)
+            self.say(f"Sent {len(chunk):,} requests: {batch_id}.")
         return waiting
 
     def status(self) -> bool:
@@ -94,8 +94,8 @@ class Submission:
         for batch in list(self.ledger.batches.values()):
             if batch.id:
                 continue
-            if name := self.provider.find(batch, known):
-                self.ledger.sent(batch, name)
-                known.add(name)
+            if batch_id := self.provider.find(batch, known):
+                self.ledger.sent(batch, batch_id)
+                known.add(batch_id)
             else:
                 self.ledger.drop(batch)

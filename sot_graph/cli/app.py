@@ -200,8 +200,8 @@ def evaluate(
     context: typer.Context,
     questions: str | None = typer.Argument(
         None,
-        help="A .jsonl or .csv file with a column question; or own, mt-bench, langsmith:NAME. own:lists,how_to takes "
-        "some kinds of the project's own.",
+        help="A .jsonl, .csv or .parquet file with a column question; or own, mt-bench, langsmith:NAME. "
+        "own:lists,how_to takes some kinds of the project's own.",
         show_default=False,
     ),
     model: str | None = _MODEL_OPTION,
@@ -383,7 +383,7 @@ def route(
     from sot_graph.cli.route_command import route_questions, train_router
 
     if train is not None:
-        _run(lambda: train_router(train, label_with, base_url, save), asks_model=label_with is not None)
+        _run(lambda: train_router(train, label_with, base_url, save), asks_model=label_with is not None)  # exits
 
     def run() -> None:
         if save is not None or label_with is not None:

@@ -14,7 +14,7 @@ from sot_graph.cli.live_board import Screen, follow, screen_for
 from sot_graph.cli.process import error_console, opened_model, output_console, print_json, read_question, waiting
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.evaluation.arms import make_router
-from sot_graph.options import SotOptions
+from sot_graph.options import SotOptions, with_changes
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -44,11 +44,9 @@ class ReviewAbandonedError(SotError):
 def ask_options(*, review: bool = False, stream: bool = True, **given: Any) -> SotOptions:
     """What the command line asks for: options by their names in `SotOptions`; those that are `None` are left to it."""
     changes = {name: value for name, value in given.items() if value is not None}
-    if "max_points" in changes:
-        changes["min_points"] = max(1, min(SotOptions().min_points, changes["max_points"]))
     # Where time may run out, what has come by then is kept, shown or not.
     is_streamed = stream or changes.get("deadline") or changes.get("point_timeout")
-    return SotOptions(**changes, review_skeleton=review, stream="auto" if is_streamed else False)
+    return with_changes(SotOptions(review_skeleton=review, stream="auto" if is_streamed else False), changes)
 
 
 def answer_question(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sot_graph.batch.answer_file import AnswerFile, Tally
-from sot_graph.batch.question_file import QuestionFile, Shard, parquet
+from sot_graph.batch.question_file import QuestionFile, Shard, parquet_module
 from sot_graph.batch.question_pool import QuestionPool
 from sot_graph.cli.ask_command import ask_options
 from sot_graph.cli.process import error_console, opened_model
@@ -82,14 +82,10 @@ def answer_questions(
         if provider_batch is not None:
             from sot_graph.cli.provider_batch_command import run_steps
 
-            is_done = run_steps(pool, source, provider_batch, step, model, base_url, router=router, options=options)
-            if not is_done:
+            if not run_steps(pool, source, provider_batch, step, model, base_url, router=router, options=options):
                 return
-        left = 0 if provider_batch is not None else sum(1 for _ in pool.left(source))
-        rows: Any = source
-        if dry_run:
-            rows = _sample(pool.left(source), left)
-        if left:
+        elif left := sum(1 for _ in pool.left(source)):
+            rows = _sample(pool.left(source), left) if dry_run else source
             from sot_graph.batch.call_journal import CallJournal
 
             journal = CallJournal(Path(f"{out}.calls"), answers.is_whole)
@@ -104,7 +100,7 @@ def answer_questions(
                 pool.journal = journal
                 pool.workers = workers or (1 if choice.is_embedded else _WORKERS)
                 _answer(pool, rows, min(left, _SAMPLE) if dry_run else left, errors, whole=left if dry_run else None)
-        elif provider_batch is None:
+        else:
             errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
         if parquet is not None:
             answers.write_parquet(parquet)
@@ -265,7 +261,7 @@ def _check_provider_batch(provider: str | None, step: str | None, *, own: object
 
 
 def _check_parquet(path: Path) -> None:
-    parquet()
+    parquet_module()
     if not path.absolute().parent.is_dir():
         message = f"--parquet {path}: there is no folder {path.parent}."
         raise SotConfigError(message)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _PACKAGES = ("inspect_ai", "scipy", "rapidfuzz", "py3langid")
 _WORKERS = 4
-_LANGSMITH = "langsmith:"
 
 
 def evaluate_model(
@@ -39,14 +38,16 @@ def evaluate_model(
     if missing := [name for name in _PACKAGES if importlib.util.find_spec(name) is None]:
         message = f"sot-graph evaluate needs the extra eval ({missing[0]} is missing): pip install 'sot-graph[eval]'"
         raise SotConfigError(message)
-    if langsmith is None and questions is None:
-        message = "give the questions: a .jsonl or .csv file, own, mt-bench or langsmith:NAME."
+    if (langsmith is None) == (questions is None):
+        message = (
+            "give the questions: a .jsonl or .csv file, own, mt-bench or langsmith:NAME; or --langsmith, not both."
+        )
         raise SotConfigError(message)
     from sot_graph.evaluation.arms import Arm
-    from sot_graph.evaluation.question_sets import read_questions
+    from sot_graph.evaluation.question_sets import LANGSMITH, read_questions
     from sot_graph.evaluation.study import Study, StudyPlan
 
-    source = questions or f"{_LANGSMITH}{langsmith}"
+    source = questions or f"{LANGSMITH}{langsmith}"
     chosen = (Arm.parse(arms[0]), Arm.parse(arms[1]))
     listed = read_questions(source, limit)
     with opened_model(model, base_url) as (chat, choice):
@@ -100,14 +101,14 @@ def _run_in_inspect(study: Study, workers: int) -> list[dict[str, Any]]:
 
 
 def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
-    from sot_graph.evaluation.findings import find
+    from sot_graph.evaluation.findings import findings_of
     from sot_graph.evaluation.journal import write_anew
     from sot_graph.evaluation.study_report import headline, study_page
     from sot_graph.evaluation.tables import render_html, render_markdown
 
     out = study.plan.out
     study.save(rows)
-    found = find(rows)
+    found = findings_of(rows)
     page = study_page(found, study.plan)
     write_anew(out / "report.html", render_html(page))
     write_anew(out / "report.md", render_markdown(page))

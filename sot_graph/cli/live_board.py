@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from sot_graph.cli.process import plain_text
-from sot_graph.types import SkeletonPoint
+from sot_graph.types import FRAME_PART_NAMES, SkeletonPoint
 
 FRAMES_PER_SECOND = 12
 
@@ -130,18 +130,17 @@ class Board:
         """Take what the run returned: its tokens are counted, where the provider reports them."""
         texts = [*result["expansions"], *result["frame"].values()] or [{"status": "ok"}]
         stages = [result["usage"][stage] for stage in ("expansion", "frame", "direct")]
-        tokens = sum(stage["output_tokens"] for stage in stages)
-        # A call that breaks off reports nothing, so what it has written is not among them.
-        calls = sum(stage["calls"] for stage in stages)
+        tokens, calls = (sum(stage[key] for stage in stages) for key in ("output_tokens", "calls"))
         if any(stage.get("estimated") for stage in stages):
             return
+        # More calls than texts: one broke off. It reports nothing, so what it wrote is not among the tokens.
         if tokens and calls == len(texts) and all(text["status"] == "ok" for text in texts):
             self._tokens = tokens
 
     @property
     def _sections(self) -> list[_Section]:
         """The sections in the order of the answer."""
-        opening, introduction, conclusion = map(self.frame.get, ("opening", "introduction", "conclusion"))
+        opening, introduction, conclusion = map(self.frame.get, FRAME_PART_NAMES)
         return [text for text in (opening, introduction, *self.points.values(), conclusion) if text]
 
     @property
@@ -195,8 +194,8 @@ class Board:
     @property
     def _being_read(self) -> _Section | None:
         """The first section that isn't whole yet, where it has begun."""
-        at = next((section for section in self._sections if section.state in ("waiting", "writing")), None)
-        return at if at is not None and at.text else None
+        first = next((section for section in self._sections if section.state in ("waiting", "writing")), None)
+        return first if first is not None and first.text else None
 
 
 async def follow(graph: Any, given: Any, config: Any, feed: Callable[[Mapping[str, Any]], None]) -> Mapping[str, Any]:
@@ -259,9 +258,8 @@ class _Pipe(Screen):
         self._has_begun = False
 
     def feed(self, event: Mapping[str, Any]) -> None:
-        if (
-            self._show_skeleton and event["type"] == "sot.skeleton" and not self._has_begun
-        ):  # pipelined, it is whole when points are there
+        # Pipelined, the skeleton is whole only when some of the answer may have been written.
+        if self._show_skeleton and event["type"] == "sot.skeleton" and not self._has_begun:
             self._write(f"Skeleton\n\n{_skeleton_text(event['points'])}\n\n")
         if self._stream and (text := self._reader.feed(event)):
             self._write_answer(text)

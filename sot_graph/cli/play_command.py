@@ -28,6 +28,5 @@ def serve_playground(question: str | None, *, model: str | None, base_url: str |
         errors.print(f"Open http://127.0.0.1:{port}/{key}/ in a browser. Ctrl-C ends it.", markup=False)
 
     with opened_model(model, base_url) as (chat, choice):
-        name = choice.name or "SmolLM2-135M"
-        page = playground(chat, options, name=name, local=choice.is_embedded, question=question, key=key)
+        page = playground(chat, options, name=choice.label, local=choice.is_embedded, question=question, key=key)
         serve(page, port=port, ready=ready)

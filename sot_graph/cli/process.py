@@ -25,7 +25,6 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from sot_graph.cli import interruption
 from sot_graph.default_model import ModelChoice, choose_model
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.evaluation.question_sets import text_of_file
 from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
@@ -273,7 +272,14 @@ def asked_questions(question: str | None, file: Path | None) -> list[str]:
 
 def question_lines(file: Path, option: str) -> list[str]:
     """The questions of a file, one a line. `option` names it in messages."""
-    questions = [line for line in text_of_file(file, f"{option} {file}").splitlines() if line.strip()]
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+        message = f"{option} {file} can't be read: {reason}."
+        raise SotConfigError(message) from error
+    # Not `splitlines`: it also splits at U+2028 and its like, which may stand inside a question.
+    questions = [line for line in text.split("\n") if line.strip()]
     if not questions:
         message = f"{option} {file} holds no question."
         raise SotConfigError(message)

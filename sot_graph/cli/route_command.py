@@ -94,8 +94,8 @@ def train_router(file: Path, label_with: str | None, base_url: str | None, save:
     threshold = LearnedRouter().threshold
     features = features_of(questions)
     shipped = [probability_of(one, shipped_weights()) for one in features]
-    judges = cross_validate(questions, wanted, shipped_weights())
-    trained = [probability_of(one, weights) for one, weights in zip(features, judges, strict=True)]
+    held_out_weights = cross_validate(questions, wanted, shipped_weights())
+    trained = [probability_of(one, weights) for one, weights in zip(features, held_out_weights, strict=True)]
     sys.stdout.write(f"{len(wanted)} questions, {sum(wanted)} for a skeleton\n")
     sys.stdout.write("on questions that it has not seen  accuracy  F1    AUC   calibration error\n")
     for name, probabilities in (("the shipped router", shipped), ("trained (5-fold)", trained)):
@@ -119,7 +119,7 @@ def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
     columns = set(rows[0]) if rows else set()
     if not needs_labels and "question" not in columns:
         return lines, []
-    missing = [name for name in ("question", "label") if name not in columns and (needs_labels or name == "question")]
+    missing = [name for name in ("question", "label") if needs_labels and name not in columns]
     if missing:
         message = (
             f"--train {file} has no column {missing[0]!r}: its first line is to be question,label (a label is skeleton "

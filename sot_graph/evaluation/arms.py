@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypedDict
 
 from sot_graph.errors import SotConfigError
-from sot_graph.options import SotOptions
+from sot_graph.options import SotOptions, with_changes
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langgraph.cache.base import BaseCache
+
+    from sot_graph.types import RouteName
 
 _WAYS = ("direct", "skeleton")
 _MODELS = ("model", "skeleton_model")
@@ -99,10 +101,8 @@ def _value(text: str) -> Any:
 
 
 def _options_of(options: Mapping[str, Any]) -> SotOptions:
-    if "max_points" in options and "min_points" not in options:
-        options = {**options, "min_points": max(1, min(SotOptions().min_points, options["max_points"]))}
     # Streamed, or there would be no time of the first word.
-    return SotOptions(**{**options, "stream": True})
+    return with_changes(SotOptions(stream=True), options)
 
 
 def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None = None) -> Any:
@@ -122,7 +122,7 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
     writer = resolve_model(arm.models["model"]) if "model" in arm.models else model
     router = make_router(arm.router)
     if router is None and arm.way == "direct":
-        router = lambda _question, _history: "direct"  # noqa: E731
+        router = always_direct
     return create_sot_graph(
         writer,
         skeleton_model=arm.models.get("skeleton_model"),
@@ -130,6 +130,11 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
         router=router,
         cache=cache,
     )
+
+
+async def always_direct(_question: str, _history: object) -> RouteName:
+    """A router for ordinary answers."""
+    return "direct"
 
 
 def make_router(name: str | None, model: Runnable[Any, Any] | None = None) -> Any:
@@ -141,6 +146,7 @@ def make_router(name: str | None, model: Runnable[Any, Any] | None = None) -> An
         return LearnedRouter()
     if name == "cascade":
         return CascadeRouter(LearnedRouter(), ModelRouter(model))
+    # "draft" is a name that the graph knows itself.
     return ModelRouter(model) if name == "model" else name
 
 

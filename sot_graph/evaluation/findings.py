@@ -82,7 +82,7 @@ ALL = "all"
 """The category that every question is in."""
 
 
-def find(rows: Sequence[Row]) -> Findings:
+def findings_of(rows: Sequence[Row]) -> Findings:
     """Work out the findings.
 
     Args:

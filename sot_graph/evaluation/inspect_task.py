@@ -6,8 +6,10 @@ paid for is in the study's own journal, so that a run that is begun again asks f
 
 from __future__ import annotations
 
+import atexit
 import math
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ from sot_graph.evaluation.study import Study, StudyPlan
 from sot_graph.evaluation.text_checks import CHECKS
 
 _ROW = "row"
+_until_exit = ExitStack()
+atexit.register(_until_exit.close)
 
 
 @task(name="evaluation")
@@ -60,9 +64,9 @@ def evaluation(
         judge=judge,
         source=questions,
     )
-    # It is left open: Inspect says when a task begins, but not when its process is done with it.
-    chat = choice.opened().__enter__()
-    return study_task(Study(plan, chat, judge))
+    # Open until the process ends: Inspect says when a task begins, but not when its process is done with it.
+    study = _until_exit.enter_context(closing(Study(plan, _until_exit.enter_context(choice.opened()), judge)))
+    return study_task(study)
 
 
 def study_task(study: Study, on_row: Callable[[dict[str, Any]], None] | None = None) -> Task:

@@ -1,8 +1,7 @@
-"""`Journal`: what a study has paid for, one flushed line each, so that a study that was killed goes on from there."""
+"""`Journal`: what a study has paid for, a line each, so that a study that was killed goes on from there."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, TypeAlias
 from langgraph.cache.base import FullKey
 
 from sot_graph.batch.call_journal import SyncCache
+from sot_graph.batch.line_file import LineFile
 from sot_graph.errors import SotConfigError
 
 Key: TypeAlias = tuple[str, ...]
@@ -34,30 +34,24 @@ def write_anew(path: Path, text: str) -> None:
     os.replace(beside, path)
 
 
-class Journal:
-    """An append-only file of JSON lines: a value under a key, the last line wins.
+class Journal(LineFile):
+    """Values under keys, a line `[key, value]` each; of several lines with the same key, the last one counts.
 
     Args:
-        path: The file; made if it isn't there. A half line at its end, as a kill leaves it, is cut off.
+        path: The file; made if it isn't there.
         settings: What a study must not change on the way. They are the first line.
 
     Raises:
-        SotConfigError: The file is of a study with other settings.
+        SotConfigError: The file is of a study with other settings, another study writes to it, or it is a link or
+            something else.
     """
+
+    owner, advice = "study", "Give each its own folder."
+    kind, opener = list, staticmethod(_not_by_link)
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._kept: dict[Key, Any] = {}
-        lines = [b""]
-        if path.exists():
-            with open(path, "rb", opener=_not_by_link) as file:
-                lines = file.read().split(b"\n")
-        whole, half = lines[:-1], lines[-1]
-        for line in whole:
-            key, value = json.loads(line)
-            self._kept[tuple(key)] = value
-        self._file = open(path, "ab", opener=_not_by_link)  # noqa: SIM115 - closed by `close`
-        if half:
-            self._file.truncate(path.stat().st_size - len(half))
+        super().__init__(path, self._note)
         before = self.get(("settings",))
         if before is None:
             self.put(("settings",), dict(settings))
@@ -77,12 +71,11 @@ class Journal:
     def put(self, key: Key, value: Any) -> None:
         """Keep a JSON value. It is in the file when this returns: only the machine's own end can take it away."""
         self._kept[key] = value
-        self._file.write(json.dumps([key, value]).encode() + b"\n")
-        self._file.flush()
+        self.append((key, value))
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    def _note(self, line: Sequence[Any], _place: int) -> None:
+        key, value = line
+        self._kept[tuple(key)] = value
 
 
 @contextmanager

@@ -89,6 +89,8 @@ class Judge:
             Exception: The provider's own.
         """
         with open_run({}, SotOptions()) as run:
+            # One call is the whole run, so that it is forgotten at the block's end. A judge has no stage of its own:
+            # "direct" is an ordinary call's.
             run.ended = True
             config = run.child_config(run_name="judge", stage="direct")
             call = ModelCall(self._model, "direct", run, config, {})

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from langsmith import Client, aevaluate
+from langsmith import Client, aevaluate, get_current_run_tree
 
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.evaluation.question_sets import question_of, questions_of_examples
+from sot_graph.evaluation.question_sets import questions_of_examples
 
 if TYPE_CHECKING:
     from sot_graph.evaluation.study import Study
@@ -33,18 +33,22 @@ async def evaluate_on_langsmith(
         SotConfigError: LangSmith refuses the key, or has no such dataset.
     """
     client = client or Client()
-    wanted = {question.id: question for question in study.plan.questions}
     try:
-        examples = [each for each in client.list_examples(dataset_name=dataset) if str(each.id) in wanted]
+        examples = list(client.list_examples(dataset_name=dataset))
     except Exception as error:
         message = f"LangSmith doesn't give the dataset {dataset!r}: {error}"
         raise SotConfigError(message) from error
-    questions = {question.text: question for question in questions_of_examples(examples, dataset)}
+    wanted = {question.id for question in study.plan.questions}
+    asked = zip(examples, questions_of_examples(examples, dataset), strict=True)
+    questions = {example.id: question for example, question in asked if question.id in wanted}
+    examples = [example for example in examples if example.id in questions]
     rows: list[dict[str, Any]] = []
 
     async def both_arms(inputs: dict[str, Any]) -> dict[str, Any]:
-        text = question_of(inputs, f"an example of {dataset}").text
-        row = await study.row(questions[text])
+        traced = get_current_run_tree()  # only it says of which example the inputs are
+        assert traced is not None
+        assert traced.reference_example_id is not None
+        row = await study.row(questions[traced.reference_example_id])
         rows.append(row)
         return {"answers": {each["arm"]: each["answer"] for each in row["arms"]}, _ROW: row}
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.util
-import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sot_graph.batch.question_file import READERS, read_rows
 from sot_graph.errors import SotConfigError
 
 OWN = "own"
@@ -48,7 +47,8 @@ def read_questions(source: str, limit: int | None = None) -> list[Question]:
 
     Args:
         source: `"own"`, or `"own:lists,how_to"` for some of its kinds; `"mt-bench"`; `"langsmith:NAME"`; or the path of
-            a `.jsonl` or `.csv` file, whose rows have a `question`, and may have an `id`, a `category` and a `route`.
+            a `.jsonl`, `.csv` or `.parquet` file, whose rows have a `question`, and may have an `id`, a `category` and
+            a `route`.
         limit: The most that are taken, as evenly from each category as it goes, always the same ones.
 
     Raises:
@@ -167,40 +167,12 @@ def questions_of_examples(examples: Iterable[Any], dataset: str) -> list[Questio
 
 
 def _from_file(path: Path) -> list[Question]:
-    readers = {".jsonl": _json_rows, ".csv": _csv_rows}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        message = f"{path} is no .jsonl or .csv file, and no set that is known: {OWN}, {MT_BENCH}, {LANGSMITH}NAME."
+    if path.suffix.lower() not in READERS:
+        message = (
+            f"{path} is no {', '.join(READERS)} file, and no set that is known: {OWN}, {MT_BENCH}, {LANGSMITH}NAME."
+        )
         raise SotConfigError(message)
-    return [question_of(row, f"{path}:{number}") for number, row in reader(text_of_file(path), path)]
-
-
-def text_of_file(path: Path, name: str = "") -> str:
-    """What stands in a file. `name` is what messages call it, in place of its path.
-
-    Raises:
-        SotConfigError: It can't be read, or is not UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-        message = f"{name or path} can't be read: {reason}."
-        raise SotConfigError(message) from error
-
-
-def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                message = f"{path}:{number} is no JSON: {error}."
-                raise SotConfigError(message) from error
-
-
-def _csv_rows(text: str, _path: Path) -> Iterator[tuple[int, Any]]:
-    return enumerate(csv.DictReader(text.splitlines(keepends=True)), start=2)
+    return [question_of(row, where) for where, row in read_rows(path)]
 
 
 def _spread(questions: Sequence[Question], limit: int) -> list[Question]:

@@ -23,7 +23,8 @@ _TAILS = (2.5, 97.5)
 _WANTED_HALF_WIDTH = 0.05
 _NEWTON_STEPS = 25
 _RIDGE = 1e-3
-"""Of the length's weight: so small that it changes nothing, and where all lengths are equal there still is a fit."""
+"""Holds base and slope near 0: so small that it changes nothing, and where all lengths or outcomes are equal there
+still is a fit."""
 _CONVERGED = 1e-4
 _BATCH = 250
 """Resamples at once: their weights are a matrix of so many rows."""
@@ -104,9 +105,9 @@ def length_controlled_net(outcomes: Sequence[int], lengths: Sequence[tuple[int, 
     # Where all differences are the same, nothing tells what the length did.
     longer = np.tanh(difference / difference.std()) if difference.std() else np.zeros(len(pairs))
     wins = (np.asarray(outcomes, dtype=float) + 1) / 2
-    whole = np.ones((1, len(wins)))
+    each_once = np.ones((1, len(wins)))
     nets = (_net_at_equal_length(wins, longer, _weights(drawn, len(wins))) for drawn in _resamples(len(wins)))
-    return _interval(_net_at_equal_length(wins, longer, whole)[0], nets, len(wins))
+    return _interval(_net_at_equal_length(wins, longer, each_once)[0], nets, len(wins))
 
 
 def questions_needed(estimate: Estimate, half_width: float = _WANTED_HALF_WIDTH) -> int:

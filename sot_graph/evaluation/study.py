@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,9 +114,7 @@ class Study:
             return None
         texts = [answer["answer"] for answer in answers]
         try:
-            verdicts = await asyncio.gather(
-                *(self._verdict(question, order, texts[::step]) for order, step in zip(_ORDERS, (1, -1), strict=True))
-            )
+            verdicts = await asyncio.gather(*map(partial(self._verdict, question), _ORDERS, (texts, texts[::-1])))
         except SotConfigError as error:
             self.failure = error
             raise

@@ -97,11 +97,11 @@ def _ratio_rows(name: str, by_category: Mapping[str, Estimate]) -> list[TableRow
     ]
 
 
-def _ratio_row(name: str, each: Estimate) -> TableRow:
+def _ratio_row(name: str, estimate: Estimate) -> TableRow:
     return TableRow(
         name=name,
-        cells=[f"{each.value:.2f}x", f"{each.low:.2f} to {each.high:.2f}", f"{each.n:,}"],
-        interval=_drawn(each, lambda value: (1 + math.log(max(value, 1e-9)) / math.log(_RATIO_SPAN)) / 2),
+        cells=[f"{estimate.value:.2f}x", f"{estimate.low:.2f} to {estimate.high:.2f}", f"{estimate.n:,}"],
+        interval=_drawn(estimate, lambda value: (1 + math.log(max(value, 1e-9)) / math.log(_RATIO_SPAN)) / 2),
     )
 
 
@@ -131,15 +131,18 @@ def _quality(found: Findings) -> list[Table]:
     ]
 
 
-def _verdicts(each: AspectFindings) -> list[str]:
-    return [*(f"{times:,}" for times in (each.wins, each.ties, each.losses)), f"{100 * each.conflicts:.0f} %"]
+def _verdicts(findings: AspectFindings) -> list[str]:
+    return [
+        *(f"{times:,}" for times in (findings.wins, findings.ties, findings.losses)),
+        f"{100 * findings.conflicts:.0f} %",
+    ]
 
 
-def _net_row(name: str, each: Estimate) -> TableRow:
+def _net_row(name: str, estimate: Estimate) -> TableRow:
     return TableRow(
         name=name,
-        cells=[_points(each.value), _range(each, _points), f"{each.n:,}"],
-        interval=_drawn(each, lambda value: (1 + value) / 2),
+        cells=[_points(estimate.value), _range(estimate, _points), f"{estimate.n:,}"],
+        interval=_drawn(estimate, lambda value: (1 + value) / 2),
     )
 
 
@@ -177,11 +180,11 @@ def _form(found: Findings) -> Table:
     )
 
 
-def _drawn(each: Estimate, place: Callable[[float], float]) -> Interval:
+def _drawn(estimate: Estimate, place: Callable[[float], float]) -> Interval:
     def at(value: float) -> float:
         return min(1.0, max(0.0, place(value)))
 
-    return Interval(low=at(each.low), value=at(each.value), high=at(each.high), neutral=0.5)
+    return Interval(low=at(estimate.low), value=at(estimate.value), high=at(estimate.high), neutral=0.5)
 
 
 def _share(value: float | None) -> str:
@@ -192,9 +195,9 @@ def _points(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
-def _range(each: Estimate, form: Callable[[float], str]) -> str:
-    return f"{form(each.low)} to {form(each.high)}"
+def _range(estimate: Estimate, form: Callable[[float], str]) -> str:
+    return f"{form(estimate.low)} to {form(estimate.high)}"
 
 
-def _ratio_text(each: Estimate) -> str:
-    return f"{each.value:.2f} times ({each.low:.2f} to {each.high:.2f})"
+def _ratio_text(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} times ({estimate.low:.2f} to {estimate.high:.2f})"

@@ -136,8 +136,8 @@ def near_double_sentences(texts: Sequence[str]) -> float:
 def equal_openings(sections: Sequence[TextSection]) -> float:
     """The share of sections whose first three words another one begins with, too.
 
-    A section's own title counts as one word, whatever it is, and articles count for nothing: "A regular bedtime is
-    a ..." and "Exercise is a ..." both begin with "X is a".
+    A section's own title counts as one word, whatever it is, and an article at the beginning for nothing: "A regular
+    bedtime is a ..." and "Exercise is a ..." both begin with "X is a".
     """
     openings = [_opening(section) for section in sections]
     times = Counter(openings)
@@ -149,7 +149,7 @@ def _opening(section: TextSection) -> tuple[str, ...]:
     opening: list[str] = []
     for word in _words(section.text):
         named = "X" if word[:_STEM] in title else word
-        # Only what stands before the verb is a title's name, or its article.
+        # The title's words in a row count as one, and an article as none before there is a word.
         if (named == "X" and opening[-1:] == ["X"]) or (not opening and word in _ARTICLES):
             continue
         opening.append(named)

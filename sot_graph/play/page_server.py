@@ -7,7 +7,6 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -17,7 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from sot_graph.errors import SotConfigError
-from sot_graph.options import SotOptions
+from sot_graph.options import SotOptions, with_changes
 from sot_graph.play.race import race
 from sot_graph.report.page import page_templates
 
@@ -138,8 +137,4 @@ def _with_settings(options: SotOptions, fields: Mapping[str, Any]) -> SotOptions
     Raises:
         SotConfigError: A field says what its option can't be.
     """
-    changes = {name: fields[name] for name in _SETTINGS if fields.get(name) not in (None, "")}
-    most = changes.get("max_points")
-    if isinstance(most, int) and 0 < most < options.min_points:
-        changes["min_points"] = most
-    return replace(options, **changes)
+    return with_changes(options, {name: fields[name] for name in _SETTINGS if fields.get(name) not in (None, "")})

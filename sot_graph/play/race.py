@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SotError
+from sot_graph.evaluation.arms import always_direct
 from sot_graph.graph import create_sot_graph
 from sot_graph.llm.provider_errors import explain
 from sot_graph.options import SotOptions
@@ -17,8 +19,6 @@ from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
-
-    from sot_graph.types import RouteName
 
 DIRECT, SKELETON = "direct", "skeleton"
 
@@ -45,21 +45,18 @@ async def race(
     """
     news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-    async def go_direct(_question: str, _history: object) -> RouteName:
-        return "direct"
-
     ways = {
-        DIRECT: create_sot_graph(model, options=options, router=go_direct),
+        DIRECT: create_sot_graph(model, options=options, router=always_direct),
         SKELETON: create_sot_graph(model, options=options),
     }
 
     async def run() -> None:
-        for name, graph in ways.items() if in_turn else ():
-            await _run_way(name, graph, question, news.put_nowait, local=local)
+        go = partial(_run_way, question=question, tell=news.put_nowait, local=local)
         if not in_turn:
-            await asyncio.gather(
-                *(_run_way(name, graph, question, news.put_nowait, local=local) for name, graph in ways.items())
-            )
+            await asyncio.gather(*(go(name, graph) for name, graph in ways.items()))
+            return
+        for name, graph in ways.items():
+            await go(name, graph)
 
     running = asyncio.create_task(run())
     running.add_done_callback(lambda _: news.put_nowait(None))

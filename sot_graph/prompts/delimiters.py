@@ -28,7 +28,7 @@ _DELIMITER = re.compile(
 _LEFT_ANGLE = re.compile(r"\bLEFT\b.*\b(?:ANGLE|ARROWHEAD|TRIANGLE)\b|\bNORMAL SUBGROUP OF$")
 _LATIN = re.compile(r"\bLETTER (?:SMALL CAPITAL |[A-Z]{2,} )*([A-Z])(?: WITH\b|$)")
 _FILLERS = "\u115f\u1160\u2800\u3164\uffa0"
-"""Letters and a symbol by their category, and white in print."""
+"""Hangul fillers and a blank braille pattern: letters and a symbol by their category, but nothing is printed."""
 _IGNORED = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
@@ -53,7 +53,8 @@ def escape_delimiters(text: str) -> str:
     if not openers:
         return _escape_hidden_text(text)
     folded = text.translate(str.maketrans(forms))
-    # Folding moves positions, but an opening character stays one: the third here is the third there.
+    # Folding changes lengths, but not how many opening characters there are: the third of `folded` is the third of
+    # `text`.
     nth_at = {found.start(): nth for nth, found in enumerate(re.finditer("[<‹]", folded))}
     escaped = {nth_at[found.start()] for found in _DELIMITER.finditer(folded)}
     if escaped:

@@ -78,15 +78,13 @@ def skeleton_messages(
     In the format `"draft"` the model may answer instead, and cites the documents then.
     """
     as_list = skeleton_format == "list"
-    bounds: Any = {"min_points": min_points, "max_points": max_points, "title_length": title_length}
+    plan = _plan(prompts, min_points, max_points, title_length, may_depend=may_depend)
     if skeleton_format == "draft":
-        told = draft_or_answer(prompts, **bounds, may_depend=may_depend)
         request = _grounded(prompts, f"<question>\n{escape_delimiters(question)}\n</question>", documents)
-        request = f"{request}\n\n{told}"
+        request = f"{request}\n\n{prompts.draft_or_answer.format(**plan)}"
         system = prompts.direct_system or prompts.system
     else:
         template = prompts.skeleton_list if as_list else prompts.skeleton
-        plan = _plan(prompts, **bounds, may_depend=may_depend)
         request = template.format(question=escape_delimiters(question), **plan)
         if may_depend and "{relation}" not in template:
             request = f"{request}\n{plan['relation']}"
@@ -102,7 +100,7 @@ def skeleton_messages(
 
 
 def _plan(
-    prompts: SotPrompts, *, min_points: int, max_points: int, title_length: str, may_depend: bool
+    prompts: SotPrompts, min_points: int, max_points: int, title_length: str, *, may_depend: bool
 ) -> dict[str, Any]:
     """What the templates that ask for a skeleton say of it."""
     if prompts.max_points is not None:
@@ -125,8 +123,8 @@ def draft_or_answer(
     may_call_tools: bool = False,
 ) -> str:
     """What leaves it to a model whether it drafts a skeleton or answers; a question, or a conversation, goes before."""
-    bounds: Any = {"min_points": min_points, "max_points": max_points, "title_length": title_length}
-    told = prompts.draft_or_answer.format(**_plan(prompts, **bounds, may_depend=may_depend))
+    plan = _plan(prompts, min_points, max_points, title_length, may_depend=may_depend)
+    told = prompts.draft_or_answer.format(**plan)
     return f"{told}\n{_TOOLS_FIRST}" if may_call_tools else told
 
 
@@ -296,8 +294,9 @@ def _conversation(
     """The system message, which a caller's own text joins (some providers take one only), and the turns up to now."""
     theirs = [turn["content"] for turn in history if turn["role"] == "system"]
     own = system.format()
-    is_said = any(isinstance(part, str) and part.endswith(own) for part in theirs)  # by a graph that this one is in
-    parts: list[Any] = [part for part in (*theirs, "" if is_said else own) if part]
+    # Inside another graph of ours, the conversation may hold the same system message already.
+    is_repeated = any(isinstance(part, str) and part.endswith(own) for part in theirs)
+    parts: list[Any] = [part for part in (*theirs, "" if is_repeated else own) if part]
     # A caller's text may come in blocks, with marks for a provider's cache.
     messages: list[BaseMessage] = [SystemMessage(_joined(parts))] if parts else []
     for turn in history:

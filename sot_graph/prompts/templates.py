@@ -84,7 +84,7 @@ class SotPrompts:
             (`SotOptions.point_context="question"`). Empty: it isn't asked.
         note: Goes before `expansion` where the skeleton has said so. Must hold `{note}`.
         documents: Goes before what asks for the skeleton, a point or an ordinary answer where there are documents. Must
-            hold `{documents}`. Empty: they are not shown there.
+            hold `{documents}`.
         citing: Goes behind what asks for a point or an ordinary answer, where there are documents, and behind the
             question where the model may draft or answer.
         expansion_system: The system message of standalone expansions; empty: `system`.

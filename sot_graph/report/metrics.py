@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from sot_graph.errors import SotConfigError
+from sot_graph.types import FRAME_PART_NAMES, FramePartName
 
-SectionId: TypeAlias = int | Literal["opening", "introduction", "conclusion"]
+SectionId: TypeAlias = int | FramePartName
 """A point's index, or the name of what stands around the points."""
 
 _CLOCK_TOLERANCE = 1e-6
 _LARGEST_MEASUREMENT = 1e15
 """Seconds or tokens: what is more can't be drawn or added up, and is no measurement."""
-_FRAME: tuple[Literal["opening", "introduction", "conclusion"], ...] = ("opening", "introduction", "conclusion")
 _ONE_PIECE = 0.02
 """A text that was written in less than this share of its time came in one piece: nothing was streamed."""
 _STATUSES = ("ok", "failed", "timed_out")
@@ -201,27 +201,28 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
     critical_path: float | None = None
     critical_sections: tuple[SectionId, ...] = ()
     if complete and latest is not None:
-        begins = skeleton.start if skeleton else 0.0
-        critical_path, critical_sections = _longest_chain(sections, begins)
+        # The chain of sections begins at the skeleton's start, so that it holds the skeleton's seconds.
+        skeleton_start = skeleton.start if skeleton else 0.0
+        critical_path, critical_sections = _longest_chain(sections, skeleton_start)
         # A skeleton that was drafted while the router decided covers the rest of the router's time.
-        before = Span(routing.start, min(routing.end, begins)) if routing and skeleton and spans else routing
-        covered = 0.0
-        stages = (before, None if spans else skeleton, direct, join)
+        routing_alone = routing
+        if routing and skeleton and spans:
+            routing_alone = Span(routing.start, min(routing.end, skeleton_start))
+        # Of the other stages, no second that two of them share counts twice.
+        counted_until = 0.0
+        stages = (routing_alone, None if spans else skeleton, direct, join)
         for span in sorted(filter(None, stages), key=lambda span: span.start):
-            critical_path += max(0.0, span.end - max(span.start, covered))
-            covered = max(covered, span.end)
+            critical_path += max(0.0, span.end - max(span.start, counted_until))
+            counted_until = max(counted_until, span.end)
 
     first_token = direct.first_token if direct and not sections else _first_readable_token(sections)
     if first_token is not None and routing:
         # What was begun while the router decided is held back until it has.
         first_token = max(first_token, routing.end)
-    sequential, streamed = (None, True) if local else _sequential_estimate(sections)
+    sequential, is_measured = (None, True) if local else _sequential_estimate(sections)
+    is_direct = direct or result.get("route") == "direct"
     return RunFigures(
-        route="skeleton"
-        if sections and not direct
-        else "direct"
-        if direct or result.get("route") == "direct"
-        else None,
+        route="skeleton" if sections and not direct else "direct" if is_direct else None,
         route_reason=_read(result, "route_reason", str),
         question=_last_question(result) if question is None else str(question),
         answer=_read(result, "answer", str),
@@ -239,7 +240,7 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
         critical_path=critical_path,
         critical_sections=critical_sections,
         sequential_estimate=sequential,
-        sequential_is_upper_bound=not streamed,
+        sequential_is_upper_bound=not is_measured,
         speed_up_estimate=sequential / total if sequential and total and complete else None,
         **{name: _read(usage, name, int) for name in _COUNTS},
         estimated=usage.get("estimated") is True,
@@ -263,18 +264,18 @@ def _read_sections(
         for source, key in ((result, "skeleton"), (result, "expansions"), (timings, "points"))
     )
     frame = _read(result, "frame", Mapping)
-    for name in _FRAME:
+    for name in FRAME_PART_NAMES:
         written[name], timed[name] = _read(frame, name, Mapping), _read(timings, name, Mapping)
     timed = {key: timing for key, timing in timed.items() if _read_span(timed, key)}
     # The tokens of the points that were written in this run are shared out by the length of their texts.
     tokens = _read(_read(_read(result, "usage", Mapping), "expansion", Mapping), "output_tokens", int)
-    lengths = {key: len(_read(written[key], "text", str)) for key in written if key in timed and key not in _FRAME}
+    lengths = {key: len(_read(written[key], "text", str)) for key in written if key in timed and isinstance(key, int)}
     characters = sum(lengths.values())
     indices = sorted(key for key in {*planned, *written, *timed} if isinstance(key, int))
     keys: list[SectionId] = ["opening", "introduction", *indices, "conclusion"]
     for key in keys:
         point, text, timing = (source.get(key, {}) for source in (planned, written, timed))
-        if key in _FRAME and not text and not timing:
+        if key in FRAME_PART_NAMES and not text and not timing:
             continue
         ready, titled = skeleton.end if skeleton else None, _read(timing, "titled", float)
         if skeleton and titled is not None:

@@ -109,6 +109,7 @@ def as_passages(documents: Iterable[SourceDocument], *, longest: int) -> list[So
     for document in documents:
         text, about = document["page_content"], document["metadata"]
         source = document_source(text, about, document.get("id"))
+        # Without a title it is known by its beginning. Passages begin differently, and keep its title to be one source.
         if "fingerprint" in source and len(text) > longest:
             about = {**about, "title": source["title"]}
         for piece in _pieces(text, longest):
@@ -143,7 +144,7 @@ def show_documents(documents: Sequence[SourceDocument]) -> str:
 
 def _shown(document: SourceDocument) -> str:
     source = source_of(document)
-    if "fingerprint" in source:
+    if "fingerprint" in source:  # it has no title but its own beginning
         return document["page_content"]
     names = [source["title"]] + [name for name in (source.get("id"),) if name and name != source["title"]]
     page = f", p. {source['page']}" if "page" in source else ""

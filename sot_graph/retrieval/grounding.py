@@ -114,7 +114,7 @@ class Grounds:
 
     def announced(self, event: Any) -> Any:
         """The event of the section's beginning, with what its text may cite, where that is known then."""
-        # Of an expander's own sources nothing is known before its end.
+        # Of an expander's own sources nothing is known before its end. It writes points, and no part of a frame.
         is_known = self._material is not None and (self._run.graph.expander is None or "part" in event)
         return {**event, "sources": self.brief_sources()} if is_known else event
 
@@ -161,7 +161,7 @@ def _fitting(ranked: Iterable[SourceDocument], room: int) -> list[SourceDocument
 
 
 async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunContext) -> list[SourceDocument]:
-    """Those of the documents that concern a query, best first; all in their order, if none does."""
+    """Those of the documents that concern a query, best first; by BM25, where none does, all in their order."""
     ranker = run.graph.ranker
     if ranker is not None:
         try:

@@ -109,8 +109,8 @@ async def _found(query: str, run: RunContext, *, about: str, stage: Stage) -> tu
 
 
 async def _ask(retriever: Retriever, query: str, config: RunnableConfig) -> Any:
-    has_no_async = BaseRetriever._aget_relevant_documents
-    if isinstance(retriever, BaseRetriever) and type(retriever)._aget_relevant_documents is has_no_async:
-        # LangChain would have it wait for one of the event loop's few threads.
+    inherited = BaseRetriever._aget_relevant_documents  # a retriever's own is documented to take its place
+    if isinstance(retriever, BaseRetriever) and type(retriever)._aget_relevant_documents is inherited:
+        # It has no asynchronous method. LangChain would have it wait for one of the event loop's few threads.
         return await in_own_thread(lambda: retriever.invoke(query, config))
     return await call_own_code(retriever, query, config)

@@ -132,10 +132,10 @@ def cross_validate(
 ) -> list[FeatureValues]:
     """Weights for each question, in their order, that were learned without it and a fifth of the others."""
     features = features_of(questions)
-    weights_of: list[FeatureValues] = [{}] * len(labels)
+    held_out_weights: list[FeatureValues] = [{}] * len(labels)
     for fold in range(FOLDS):
         kept = [at for at in range(len(labels)) if at % FOLDS != fold]
         weights = fit_weights([features[at] for at in kept], [labels[at] for at in kept], begins_with)
         for at in range(fold, len(labels), FOLDS):
-            weights_of[at] = weights
-    return weights_of
+            held_out_weights[at] = weights
+    return held_out_weights

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sot_graph.testing.openai_wire import TOKEN_CHARACTERS, ChatRequest
 
@@ -58,12 +58,13 @@ class PromptBill:
     """The prefixes that it leaves in the cache."""
 
 
-class CacheMeter:
-    """One provider's prompt cache.
+class _PrefixEnd(NamedTuple):
+    tokens: int
+    digest: int
 
-    Args:
-        name: Whose rules hold.
-    """
+
+class CacheMeter:
+    """The prompt cache of the provider of this name."""
 
     def __init__(self, name: CacheName) -> None:
         self._name = name
@@ -75,24 +76,24 @@ class CacheMeter:
         least = next((value for part, value in _MINIMUMS.items() if part in request.model), self._rules.minimum)
         ends, marks = _prompt_ends(request, self._rules.step)
         looked_at, written_at = self._places(request, ends, marks)
-        tokens = ends[-1][0]
-        cached = max((ends[at][0] for at in looked_at if ends[at][1] in self._kept), default=0)
+        tokens = ends[-1].tokens
+        cached = max((ends[at].tokens for at in looked_at if ends[at].digest in self._kept), default=0)
         cached = cached if cached >= least else 0
-        keeps = {at for at in written_at if ends[at][0] >= least}
+        keeps = {at for at in written_at if ends[at].tokens >= least}
         has_fee = self._rules.write > 1
-        written = max([*(ends[at][0] for at in keeps), cached]) - cached if has_fee else 0
+        written = max([*(ends[at].tokens for at in keeps), cached]) - cached if has_fee else 0
         cost = tokens - cached - written + self._rules.write * written + self._rules.read * cached
-        return PromptBill(tokens, cached, written, cost, frozenset(ends[at][1] for at in keeps))
+        return PromptBill(tokens, cached, written, cost, frozenset(ends[at].digest for at in keeps))
 
     def keep(self, bill: PromptBill) -> None:
         """A request's answer has begun: what it wrote can be read."""
         self._kept |= bill.keeps
 
-    def _places(self, request: ChatRequest, ends: list[tuple[int, int]], marks: list[int]) -> tuple[set[int], set[int]]:
+    def _places(self, request: ChatRequest, ends: list[_PrefixEnd], marks: list[int]) -> tuple[set[int], set[int]]:
         """Where a request looks for what is kept, and where it keeps something."""
         everywhere, last, step = set(range(len(ends))), len(ends) - 1, self._rules.step
         if step is not None:
-            whole = {at for at in everywhere if ends[at][0] % step == 0}
+            whole = {at for at in everywhere if ends[at].tokens % step == 0}
             return whole, whole
         if self._name == "deepseek":
             return everywhere, {last}
@@ -104,23 +105,24 @@ class CacheMeter:
         return {at for at in everywhere if any(mark - _LOOKBACK <= at <= mark for mark in own)}, own
 
 
-def _prompt_ends(request: ChatRequest, step: int | None) -> tuple[list[tuple[int, int]], list[int]]:
-    """Where a prefix of the prompt may end, as its tokens and what tells it from others; which of these are marked."""
-    ends: list[tuple[int, int]] = []
+def _prompt_ends(request: ChatRequest, step: int | None) -> tuple[list[_PrefixEnd], list[int]]:
+    """Where a prefix of the prompt may end, and which of these places are marked."""
+    ends: list[_PrefixEnd] = []
     marks: list[int] = []
     length, known, rest = 0, 0, ""
     for text, is_marked in _blocks(request):
         rest += text
+        # With steps, text is held until a step is full; without, each block is one piece.
         size = (len(rest) if step is None else step * TOKEN_CHARACTERS) or 1
         whole = len(rest) - len(rest) % size
         for start in range(0, whole, size):
             length, known = length + size, hash((known, rest[start : start + size]))
-            ends.append((length // TOKEN_CHARACTERS, known))
+            ends.append(_PrefixEnd(length // TOKEN_CHARACTERS, known))
         rest = rest[whole:]
         if is_marked:
             marks.append(len(ends) - 1)
     if rest or not ends:
-        ends.append(((length + len(rest)) // TOKEN_CHARACTERS, hash((known, rest))))
+        ends.append(_PrefixEnd((length + len(rest)) // TOKEN_CHARACTERS, hash((known, rest))))
     return ends, marks
 
 

@@ -241,7 +241,7 @@ class Rendezvous:
         self.complete = False
         self._most = 0
         self._lock = threading.RLock()
-        # True: everybody passes; False: nobody does. A future that runs can't be cancelled by a waiter who is.
+        # Its result: whether those who arrive pass. It runs already, so that a waiter who is cancelled can't cancel it.
         self._gate: Future[bool] = Future()
         self._gate.set_running_or_notify_cancel()
 
@@ -264,7 +264,7 @@ class Rendezvous:
         finally:
             with self._lock:
                 self.waiting -= 1
-        self._settle(opens=False)
+        self._settle(opens=False)  # nothing, where it is open; else this one has waited too long
         if not self._gate.result():
             raise RendezvousError(self.n, self._most, self.timeout)
 

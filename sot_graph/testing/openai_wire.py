@@ -206,7 +206,7 @@ class Generation:
             "completion_tokens_details": {"reasoning_tokens": 0},
         }
 
-    def tell_prompt(self, prompt: PromptBill) -> None:
+    def count_prompt(self, prompt: PromptBill) -> None:
         """Count the prompt as a provider with a cache does."""
         usage = dict(self._usage)
         usage["prompt_tokens"] = prompt.tokens

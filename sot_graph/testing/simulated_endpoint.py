@@ -263,7 +263,7 @@ class SimulatedEndpoint:
             return web.Response()  # goes nowhere
 
     def _log_end(self, entry: LoggedRequest, outcome: str = "") -> None:
-        """A client that leaves during the last write overrides the outcome."""
+        """Log an end. Where a client leaves during the last write, another call of this changes the outcome alone."""
         if entry.outcome is None:
             self.in_flight -= 1
             entry.ended_at = time.monotonic()
@@ -307,7 +307,7 @@ class _Response:
         limit = self.kind.max_tokens if isinstance(self.kind, CutOff) else None
         generation = Generation(reply, request, number=self.entry.id, limit=limit)
         if self.entry.prompt is not None:
-            generation.tell_prompt(self.entry.prompt)
+            generation.count_prompt(self.entry.prompt)
         return await (self._send_stream(generation) if request.stream else self._send_whole(generation))
 
     def _send_now(
@@ -329,6 +329,8 @@ class _Response:
                 return self._send_now(200, f"data: {text}\n\ndata: [DONE]\n\n", _EVENT_STREAM)
             case Garbage(text):
                 return self._send_now(200, text, _JSON)
+            case Reset():
+                pass
         self.endpoint._log_end(self.entry)
         if (transport := self.http.transport) is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from sot_graph.errors import SotConfigError
 from sot_graph.testing.openai_wire import TOKEN_CHARACTERS, ChatRequest, Reply, ToolCall, compact_json
+from sot_graph.types import FRAME_PART_NAMES, FramePartName
 
 _FRAME = re.compile(
     r"write the (opening|introduction|conclusion) of the answer|^(opening|introduction|conclusion)[^\n]{,20}:\s*\Z",
     re.IGNORECASE | re.MULTILINE,
 )
-_FRAME_PARTS: tuple[Literal["opening", "introduction", "conclusion"], ...] = ("opening", "introduction", "conclusion")
 _POINT = re.compile(r"<point>(?:(?P<number>\d+)\. )?(?P<title>[^<]*)</point>|^Point: (?P<small>.*)$", re.MULTILINE)
 _SKELETON = re.compile(
     r"\bnumbered (?:list|lines)\b|\b(?:skeleton|outline)\b.*\b(?:list|JSON)\b", re.IGNORECASE | re.DOTALL
@@ -42,7 +42,7 @@ _SHORTEST_CONTENT_WORD = 4
 class Ask:
     """What a request asks for."""
 
-    stage: Literal["skeleton", "point", "opening", "introduction", "conclusion", "answer"]
+    stage: Literal["skeleton", "point", "answer"] | FramePartName
     number: int | None = None
     """Of the point, from 1; `None`: not said."""
     title: str = ""
@@ -60,7 +60,7 @@ class Ask:
         """
         text = request.last_user
         if frame := _FRAME.search(text):
-            return cls(next(part for part in _FRAME_PARTS if part == (frame[1] or frame[2]).lower()))
+            return cls(next(part for part in FRAME_PART_NAMES if part == (frame[1] or frame[2]).lower()))
         titles = [_NEEDS.sub("", title) for title in titles]
         if points := list(_POINT.finditer(text)):
             title = points[-1]["title"] or points[-1]["small"] or ""
@@ -161,9 +161,10 @@ class SkeletonResponder:
         """Sentences, always the same for a point. The longest word of its title is among the first ones."""
         if self._text is not None:
             return self._text(ask)
-        by_token, count = True, _FRAME_TOKENS
-        if ask.stage not in _FRAME_PARTS:
-            by_token = self.tokens_per_point is not None
+        counts_tokens, count = True, _FRAME_TOKENS
+        if ask.stage not in FRAME_PART_NAMES:
+            counts_tokens = self.tokens_per_point is not None
+            # An answer that is no point is as long as all points together.
             numbers = [ask.number or 1] if ask.stage == "point" else range(1, len(self.titles) + 1)
             lengths = self.words_per_point if self.tokens_per_point is None else self.tokens_per_point
             count = max(1, sum(lengths(number) if callable(lengths) else lengths for number in numbers))
@@ -173,5 +174,5 @@ class SkeletonResponder:
             text[min(2, count - 1)] = subject.lower()
         sentences = [text[start : start + _SENTENCE_WORDS] for start in range(0, count, _SENTENCE_WORDS)]
         prose = " ".join(" ".join(sentence).capitalize() + "." for sentence in sentences)
-        # A word is a token at least.
-        return prose[: count * TOKEN_CHARACTERS - 1].rstrip(" .") + "." if by_token else prose
+        # As a word is a token at least, so many words can be cut to so many tokens.
+        return prose[: count * TOKEN_CHARACTERS - 1].rstrip(" .") + "." if counts_tokens else prose

@@ -5,11 +5,13 @@ import os
 from collections import Counter
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 from typer.testing import CliRunner
 
 from sot_graph import SotConfigError, SotError, SotOptions, create_sot_graph
 from sot_graph.batch.answer_file import AnswerFile
 from sot_graph.batch.provider_batches import PROVIDERS
+from sot_graph.batch.replay import replay
 from sot_graph.batch.request_ledger import RequestLedger
 from sot_graph.batch.submission import Submission
 from sot_graph.cli.app import app
@@ -161,6 +163,23 @@ def test_somebody_elses_batch_of_the_same_size_is_not_taken_for_ours(kind, api, 
         api.is_over = True
         assert [submission.collect() for _ in range(3)][-1] == 0
     assert len(records_in(tmp_path)) == ROWS
+
+
+async def test_what_an_earlier_try_cost_is_not_halved_again(tmp_path):
+    record = {
+        "id": "0",
+        "error": "It failed.",
+        "usage": {"total": {"calls": 4}, "cost": {"skeleton": 1.0, "total": 1.0}},
+    }
+
+    def failing(_input):
+        raise ValueError
+
+    with AnswerFile(tmp_path / "answers.jsonl") as answers, RequestLedger(tmp_path / "requests") as ledger:
+        answers.add(record)
+        for _ in range(2):
+            await replay(lambda _: RunnableLambda(failing), iter(rows_of(1)), answers, ledger, workers=1)
+            assert answers.unfinished("0")["usage"]["cost"] == {"skeleton": 1.0, "total": 1.0}
 
 
 @pytest.mark.parametrize("kind", ["openai"])

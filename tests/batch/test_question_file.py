@@ -76,6 +76,14 @@ def test_what_cannot_be_read_is_named_with_its_place(tmp_path, name, text, said)
         list(file_of(tmp_path, name, text))
 
 
+def test_a_table_that_is_broken_is_named(tmp_path):
+    with pytest.raises(SotConfigError, match=r"q.csv can't be read: field larger than field limit"):
+        list(file_of(tmp_path, "q.csv", f"question\n{'a' * 10_000_001}\n"))
+    pytest.importorskip("pyarrow")
+    with pytest.raises(SotConfigError, match=r"q.parquet can't be read: Parquet magic bytes not found"):
+        list(file_of(tmp_path, "q.parquet", "Why, and how, and when?"))
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SotConfigError, match="No such file"):
         list(QuestionFile(tmp_path / "none.jsonl"))

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sot_graph.cli.app import app
+from sot_graph.cli.process import question_lines
 from sot_graph.testing import Physics, SkeletonResponder
 from tests.support.strict_endpoint import StrictEndpoint
 
@@ -193,3 +194,12 @@ def test_a_file_that_can_not_teach_is_bad_usage(tmp_path, text, hint):
 
 def test_what_belongs_to_training_is_refused_without_it():
     assert "belong to --train" in command("route", SUM, "--save", "x.json").stderr.replace("\n", " ")
+
+
+def test_a_line_separator_of_unicode_within_a_question_ends_no_line(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"question": "Why\u2028indeed?\x85"}\r\n\n{"question": "How?"}\n', encoding="utf-8")
+    assert [json.loads(line)["question"] for line in question_lines(rows, "--train")] == [
+        "Why\u2028indeed?\x85",
+        "How?",
+    ]

@@ -1,7 +1,9 @@
 """`sot-graph evaluate` from the command line to its files, and as an experiment of LangSmith."""
 
+import gc
 import json
 import os
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.langsmith_study import evaluate_on_langsmith
 from sot_graph.evaluation.question_sets import questions_of_examples
 from sot_graph.evaluation.study import Study, StudyPlan
-from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
+from sot_graph.testing import Fault, Physics, ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, Status
 from tests.support.trace_recorder import TraceRecorder
 
 TEXTS = ["How can I sleep better?", "How do plants grow?", "What is 17 * 23?"]
@@ -76,10 +78,35 @@ def test_the_command_answers_judges_and_reports(command, endpoint):
     assert "401" in refused.stderr or "key" in refused.stderr
 
 
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+def test_the_embedded_model_of_inspects_own_command_runs_until_the_process_ends(tmp_path, monkeypatch):
+    from sot_graph.evaluation import inspect_task
+
+    open_models = []
+
+    @contextmanager
+    def local_model(_path):
+        open_models.append(ScriptedChatModel(lambda _: "Because."))
+        yield open_models[0]
+        open_models.clear()
+
+    monkeypatch.setattr("sot_graph.local.local_model", local_model)
+    monkeypatch.setattr(inspect_task, "_until_exit", until_exit := ExitStack())
+    (tmp_path / "q.jsonl").write_text('{"question": "Why?"}')
+    inspect_task.evaluation(str(tmp_path / "q.jsonl"), model="m.gguf", out=str(tmp_path / "runs"))
+    gc.collect()
+    assert [model.invoke("Why?").text for model in open_models] == ["Because."]
+    until_exit.close()
+    assert open_models == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "give the questions"),
+        (["q.jsonl", "--langsmith", "plants"], "or --langsmith, not both"),
         (["nowhere.jsonl"], "nowhere.jsonl can't be read"),
         (["q.jsonl", "--arms", "direct", "sideways"], "an arm begins with direct or skeleton"),
         (["q.jsonl", "--arms", "direct", "direct"], "nothing to compare"),
@@ -99,11 +126,11 @@ EXAMPLES = [
         "dataset_id": DATASET["id"],
         "inputs": {"question": text},
         "outputs": {},
-        "metadata": {"category": "c"},
+        "metadata": {"category": f"c{number}"},
         "created_at": "2026-01-01T00:00:00Z",
         "modified_at": "2026-01-01T00:00:00Z",
     }
-    for number, text in enumerate(TEXTS)
+    for number, text in enumerate([*TEXTS, TEXTS[0]])
 ]
 
 
@@ -120,7 +147,7 @@ async def test_a_study_is_an_experiment_of_langsmith_with_the_scores_as_feedback
     with TraceRecorder(replies=replies) as recorder:
         client = recorder.client()
         questions = questions_of_examples(client.list_examples(dataset_name="plants"), "plants")
-        assert [question.text for question in questions] == TEXTS
+        assert [question.text for question in questions] == [*TEXTS, TEXTS[0]]
         arms = (Arm.parse("direct"), Arm.parse("skeleton"))
         plan = StudyPlan(out=tmp_path, questions=questions, arms=arms, model="m", judge="j", source="langsmith:plants")
         study = Study(plan, endpoint.chat_model(), endpoint.chat_model())
@@ -131,8 +158,11 @@ async def test_a_study_is_an_experiment_of_langsmith_with_the_scores_as_feedback
         feedback = recorder.feedback
         roots = [root for root in recorder.roots() if root.fields.get("reference_example_id")]
     assert {row["question"] for row in rows} == set(TEXTS)
+    # Two examples with the same question keep their own ids and categories.
+    wanted = [(example["id"], example["metadata"]["category"]) for example in EXAMPLES]
+    assert sorted((row["id"], row["category"]) for row in rows) == wanted
     assert {root.fields["reference_example_id"] for root in roots} == {example["id"] for example in EXAMPLES}
     keys = {each["key"] for each in feedback}
     assert {"net_general", "conflict_general", "skeleton equal_openings", "direct seconds"} <= keys
     general = [each["score"] for each in feedback if each["key"] == "net_general"]
-    assert general == [0, 0, 0]
+    assert general == [0, 0, 0, 0]

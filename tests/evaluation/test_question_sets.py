@@ -1,5 +1,6 @@
 """Where the questions of a study may come from."""
 
+import json
 import sys
 from collections import Counter
 from types import SimpleNamespace
@@ -44,16 +45,24 @@ def test_a_csv_file_is_read_by_its_headings(tmp_path):
     assert [(each.text, each.category) for each in read_questions(str(path))] == [("Why,\nindeed?", "a"), ("How?", "b")]
 
 
+def test_a_line_of_unicode_within_a_question_ends_no_row(tmp_path):
+    text = "Why\u2028indeed\x85?\x0c So?"
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": text}, ensure_ascii=False), encoding="utf-8")
+    (tmp_path / "q.csv").write_text(f"question,category\n{text},a\n", encoding="utf-8")
+    for name in ("q.jsonl", "q.csv"):
+        assert [question.text for question in read_questions(str(tmp_path / name))] == [text]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("q.jsonl", "", "holds no question"),
-        ("q.jsonl", '{"answer": 1}', "q.jsonl:1 holds no question: it has the keys answer"),
-        ("q.jsonl", '{"question": "a"}\n{', "q.jsonl:2 is no JSON"),
+        ("q.jsonl", '{"answer": 1}', "q.jsonl, line 1 holds no question: it has the keys answer"),
+        ("q.jsonl", '{"question": "a"}\n{', "q.jsonl, line 2 is no JSON"),
         ("q.jsonl", '{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', "'1' twice"),
         ("q.jsonl", '{"question": "a", "route": "sideways"}', "route is"),
-        ("q.txt", "Why?", "is no .jsonl or .csv file"),
-        ("q.csv", "a,b\n1,2\n", "q.csv:2 holds no question"),
+        ("q.txt", "Why?", "is no .jsonl, .ndjson, .csv, .parquet file"),
+        ("q.csv", "a,b\n1,2\n", "q.csv, line 2 holds no question"),
     ],
 )
 def test_a_file_that_is_wrong_says_where(tmp_path, name, text, said):

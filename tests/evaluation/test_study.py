@@ -9,7 +9,7 @@ import pytest
 
 from sot_graph import SotConfigError
 from sot_graph.evaluation.arms import Arm
-from sot_graph.evaluation.findings import find
+from sot_graph.evaluation.findings import findings_of
 from sot_graph.evaluation.journal import Journal, write_anew
 from sot_graph.evaluation.judge import Judge, judge_messages
 from sot_graph.evaluation.question_sets import Question
@@ -46,6 +46,8 @@ def study_of(tmp_path, endpoint):
         plan = StudyPlan(
             out=tmp_path / name, questions=questions, arms=arms, model=model, judge=judge and "j", source="test"
         )
+        for earlier in opened:  # a study keeps others out of its folder
+            earlier.close()
         opened.append(Study(plan, endpoint.chat_model(), judge))
         return opened[-1]
 
@@ -82,7 +84,7 @@ async def test_kept_answers_can_be_judged_later_in_both_orders(study_of, endpoin
     assert {shown_first(text) for text in shown} == set(texts)
     # The endpoint always says "first".
     assert rows[0]["preferences"]["general"] == {"outcome": 0, "conflict": True}
-    found = find(rows)
+    found = findings_of(rows)
     assert found.aspects["general"].conflicts == 1.0
     assert found.aspects["general"].net.value == 0.0
 
@@ -137,7 +139,7 @@ async def test_after_kill_9_only_the_calls_in_flight_are_made_again(study_of, en
     skeletons = [row["arms"][1] for row in rows]
     assert {each["resumed"] for each in skeletons} == {True}
     assert all(len(each["expansions"]) == len(TITLES) for each in skeletons)
-    found = find(rows)
+    found = findings_of(rows)
     assert found.resumed == len(QUESTIONS)
     assert found.speed_up == {}  # half of those times are of another process
 
@@ -184,6 +186,19 @@ def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):
     again.close()
 
 
+def test_a_broken_line_of_a_journal_is_named(tmp_path):
+    (tmp_path / "j.jsonl").write_text('[["settings"], {}]\n[["a"], \n[["b"], 1]\n')
+    with pytest.raises(SotConfigError, match=r"j.jsonl, line 2 is no record of a study"):
+        Journal(tmp_path / "j.jsonl", {})
+
+
+def test_two_studies_do_not_write_to_one_folder(tmp_path):
+    journal = Journal(tmp_path / "j.jsonl", {})
+    with pytest.raises(SotConfigError, match=r"j.jsonl: another study writes to it. Give each its own folder."):
+        Journal(tmp_path / "j.jsonl", {})
+    journal.close()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -191,6 +206,8 @@ def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):
         ("skeleton,speed=9", "'speed=9', which is no key=value of: router, model"),
         ("skeleton,max_points", "no key=value"),
         ("skeleton,max_points=0", "max_points"),
+        ("skeleton,max_points=abc", "max_points='abc'"),
+        ("skeleton,max_points=null", "max_points=None"),
         ("skeleton,dispatch=fast", "dispatch"),
         ("skeleton,router=coin", "draft, learned, model, cascade; not 'coin'"),
     ],
@@ -206,7 +223,7 @@ async def test_arms_may_differ_in_any_setting(study_of, endpoint):
     questions = [Question(route, text, "", route) for route, text in texts.items()]
     rows = await rows_of(study_of(arms=arms, questions=questions))
     assert [len(each["expansions"]) for each in rows[0]["arms"]] == [3, 2]
-    routes = find(rows).routes
+    routes = findings_of(rows).routes
     assert list(routes) == ["skeleton,max_points=2,router=learned"]
     assert routes["skeleton,max_points=2,router=learned"].direct == 0.5
     assert routes["skeleton,max_points=2,router=learned"].right == 1.0
@@ -250,7 +267,7 @@ async def test_the_report_says_what_was_found_and_escapes_it(study_of):
     study.save(rows[::-1])
     saved = [json.loads(line) for line in (study.plan.out / "rows.jsonl").read_text().splitlines()]
     assert [row["id"] for row in saved] == ["q0", "q1", "q2", "x"]
-    found = find(rows)
+    found = findings_of(rows)
     page = study_page(found, study.plan)
     html, markdown = render_html(page), render_markdown(page)
     for text in (html, markdown):
@@ -268,7 +285,7 @@ async def test_the_half_width_and_the_questions_that_five_points_take_are_told(s
     rows = [row for row in await rows_of(study) for _ in range(10)]
     for number, row in enumerate(rows):
         row["preferences"] = {**row["preferences"], "general": {"outcome": [1, 1, -1][number % 3], "conflict": False}}
-    notice = study_page(find([json.loads(json.dumps(row)) for row in rows]), study.plan).notices[0]
+    notice = study_page(findings_of([json.loads(json.dumps(row)) for row in rows]), study.plan).notices[0]
     assert notice.startswith("The net win rate is known to ±")
     assert "±5 points take about" in notice
 
@@ -280,6 +297,6 @@ def test_a_link_in_the_output_folder_leads_nowhere(tmp_path):
     write_anew(tmp_path / "report.md", "A report.")
     assert (tmp_path / "report.md").read_text() == "A report."
     (tmp_path / "journal.jsonl").symlink_to(others)
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(SotConfigError, match="symbolic links"):
         Journal(tmp_path / "journal.jsonl", {})
     assert others.read_text() == "mine"

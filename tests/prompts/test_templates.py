@@ -82,6 +82,11 @@ def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: Any):
         SotPrompts(**{name: value})
 
 
+def test_documents_are_not_left_out_by_an_empty_template():
+    with pytest.raises(SotConfigError, match=r"SotPrompts\.documents lacks \{documents\}"):
+        SotPrompts(documents="")
+
+
 def test_prompts_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         SotPrompts().system = "Other."  # type: ignore[misc]
