@@ -141,7 +141,6 @@ def reset_update(given: QuestionInput, run: RunContext, material: Material | Non
         "sources": [],
         "unsupported_citations": 0,
         "finish_reason": None,
-        "review_comment": "",
         "frame": Overwrite({}),
     }
 
@@ -187,7 +186,6 @@ async def _draft_again(state: SotState, run: RunContext) -> Update:
     return {
         **draft.as_update(reason),
         "expansions": Overwrite(kept_expansions(draft.points, state["expansions"])),
-        "review_comment": "",
         "frame": Overwrite({}),
         "usage": run.meter.usage,
         "timings": {"skeleton": run.timing(start)},
