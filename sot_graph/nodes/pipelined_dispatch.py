@@ -113,7 +113,7 @@ class _Pipeline:
         self._writing_frame: list[asyncio.Task[Update]] = []
         """One task for each text that stands before the points."""
         self._context = copy_context()
-        self._answer = AnswerInDraft(inquiry, run, lambda event: self._context.run(run.emit, event))
+        self._answer = AnswerInDraft(inquiry, run, lambda event: self._in_node(run.emit, event))
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there. Returns the last step, which has the whole skeleton."""
@@ -163,7 +163,7 @@ class _Pipeline:
         if self._drafting is None:
             if not self._points:  # if the draft decides, the opening waits to be sent until there are points
                 is_decided = not self._run.graph.draft_decides
-                self._context.run(begin_opening, self._inquiry, self._run, is_decided=is_decided)
+                self._in_node(begin_opening, self._inquiry, self._run, is_decided=is_decided)
             drafter = self._answer.drafter(on_point=self._titled.put_nowait, known=self._points)
             self._drafting = asyncio.create_task(drafter.settle())
             self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
@@ -243,7 +243,11 @@ class _Pipeline:
 
     def _write(self, event: SotEvent) -> None:
         """Write an event as the node does: a task's own would come from one namespace deeper."""
-        self._context.run(self._run.write, event)
+        self._in_node(self._run.write, event)
+
+    def _in_node(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call a function with the node's context variables, in a copy: one context can't be entered by two threads."""
+        self._context.copy().run(function, *args, **kwargs)
 
     def _start(self, name: str, work: _Coroutine, argument: Any) -> Awaitable[Any]:
         """Start a LangGraph task, which runs in this thread's loop if the graph is asynchronous."""
