@@ -37,9 +37,17 @@ class RetryPolicy:
     _times_busy: int = 0
     _waited: float = 0.0
 
-    def wait_after(self, error: Exception) -> float | None:
-        """Seconds to wait before the next attempt; `None`: give up."""
+    def wait_after(self, error: BaseException, *, broke_off: bool = False) -> float | None:
+        """Seconds to wait before the next attempt; `None`: give up.
+
+        Args:
+            error: What came of the last attempt.
+            broke_off: Whether a part of the reply had come. Whatever ended it may pass. The second attempt is made at
+                once, unless the provider is busy.
+        """
         meaning = meaning_of(error)
+        if broke_off and meaning != "busy":
+            meaning = "transient"
         if meaning not in {"busy", "transient"}:
             return None
         wait = retry_after_seconds(error)
@@ -58,7 +66,7 @@ class RetryPolicy:
             self._failures += 1
             if self._failures > self.options.max_retries:
                 return None
-            backoff = backoff_seconds(self._failures + 1)
+            backoff = 0.0 if broke_off and self._failures == 1 else backoff_seconds(self._failures + 1)
             if wait is None:
                 return backoff
             wait = max(wait, backoff)

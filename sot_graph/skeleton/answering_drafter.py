@@ -140,7 +140,7 @@ class AnsweringDrafter(Drafter):
         except BrokenStreamError as error:
             if not reading.is_answer:
                 raise
-            text, reply = await go_on(call, messages, error.text)
+            text, reply = await go_on(call, messages, error)
             self._on_answer(text)
         titles = reading.end(text, was_cut_off=reply.is_half)
         if reading.is_answer:

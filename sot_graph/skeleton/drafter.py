@@ -22,6 +22,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
 from sot_graph.llm.reply import Reply, UnfinishedReplyError
+from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured, pick_mode
 from sot_graph.prompts.messages import (
     longer_list_messages,
@@ -94,6 +95,8 @@ class ParsedReply:
     end: _End = "whole"
     reason: str = ""
     """What is wrong with the reply. If it is empty, the number of usable points is told instead."""
+    cause: BaseException | None = None
+    """What broke it off."""
 
 
 class Drafter:
@@ -244,7 +247,7 @@ class Drafter:
         return await self._ask_until_enough(call, skeleton_format, reasks)
 
     async def _ask_until_enough(self, call: ModelCall, skeleton_format: str, reasks: int) -> Draft:
-        early, left = self._early, {"reasks": reasks, "retries": self._run.options.max_retries}
+        early, retries = self._early, RetryPolicy(self._run.options)
         messages = self._messages(skeleton_format)
         while True:
             parsed = await self._ask(call, skeleton_format, messages)
@@ -258,12 +261,16 @@ class Drafter:
                 return self._settle(points, skeleton_format, parsed)
             reason = parsed.reason or f"{len(points)} usable points of at least {self._fewest}"
             call.trace.reject(reason)
-            left["retries" if parsed.end == "broken" else "reasks"] -= 1
-            has_chance = parsed.end != "refused" and min(left.values()) >= 0
-            if len(points) >= self._most or (is_enough and not has_chance):
+            wait = 0.0 if reasks > 0 and parsed.end != "refused" else None
+            if parsed.cause is not None:
+                wait = retries.wait_after(parsed.cause, broke_off=True)
+            else:
+                reasks -= 1
+            if len(points) >= self._most or (is_enough and wait is None):
                 return self._settle(points, skeleton_format, reason=reason)
-            if not has_chance:
+            if wait is None:
                 raise NoSkeletonError(reason)
+            await asyncio.sleep(wait)
             has_rest = early is not None and points
             logger.warning("skeleton: %s; asking %s.", reason, "for the rest" if has_rest else "again")
             if has_rest or skeleton_format != "list":
@@ -287,8 +294,8 @@ class Drafter:
         except BrokenStreamError as error:  # only where the reply was read while it came
             if isinstance(error.__cause__, EnoughError):
                 return ParsedReply([])
-            reason = f"the reply broke off ({explain(error.__cause__ or error)})"
-            return ParsedReply([], end="broken", reason=reason)
+            cause = error.__cause__ or error
+            return ParsedReply([], end="broken", reason=f"the reply broke off ({explain(cause)})", cause=cause)
         except Exception as error:
             if early is not None and early.points:
                 return ParsedReply([], end="refused", reason=explain(error))

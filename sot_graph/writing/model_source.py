@@ -5,12 +5,14 @@ It repeats texts. A single call that a provider refuses, such as with 429 or 529
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
 from sot_graph.llm.continuation import go_on
 from sot_graph.llm.reply import WithheldReplyError
+from sot_graph.llm.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from sot_graph.writing.writer import TextDraft
@@ -36,7 +38,7 @@ class ModelSource:
             Exception: Trying again and going on are used up.
         """
         call, stream = self.call, self.call.run.stream
-        restarts = 0
+        retries = RetryPolicy(call.run.options)
         while True:
             draft.restart()
             try:
@@ -47,11 +49,12 @@ class ModelSource:
                 break
             except BrokenStreamError as error:
                 if draft.cleaner.text:
-                    text, reply = await go_on(call, self.messages, error.text, on_attempt=draft.begin_attempt)
+                    text, reply = await go_on(call, self.messages, error, on_attempt=draft.begin_attempt)
                     break
-                restarts += 1
-                if restarts > call.run.options.max_retries:
+                wait = retries.wait_after(error.__cause__ or error, broke_off=True)
+                if wait is None:
                     raise
+            await asyncio.sleep(wait)
         if text:
             draft.write(text)
         self.is_silent = not reply.text
