@@ -40,10 +40,7 @@ class RetryPolicy:
     def wait_after(self, error: BaseException, *, broke_off: bool = False) -> float | None:
         """Seconds to wait before the next attempt; `None`: give up.
 
-        Args:
-            error: What came of the last attempt.
-            broke_off: Whether a part of the reply had come. Whatever ended it may pass. The second attempt is made at
-                once, unless the provider is busy.
+        Whatever ends a reply that `broke_off` halfway may pass. Unless the provider is busy, the first wait is none.
         """
         meaning = meaning_of(error)
         if broke_off and meaning != "busy":

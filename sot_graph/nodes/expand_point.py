@@ -134,10 +134,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
                 {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt}
             ),
             delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},
-            cached_as=(
-                "point",
-                {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence},
-            ),
+            cached_as=("point", {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence}),
             prepare=partial(grounds.find_for, basis.inquiry.question, point) if material else None,
             expander_input=_expander_input(basis, point) if run.graph.expander is not None else None,
         )

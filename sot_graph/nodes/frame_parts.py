@@ -173,10 +173,10 @@ class Opening:
         messages = partial(opening_messages, run.graph.prompts, *about)
         self._task = create_run_task(self._write(messages, inquiry.material))
 
-    def admits(self, event: SotEvent) -> bool:
-        """Look at each event of the run before it is sent. Returns `False` to hold or to drop it.
+    def takes_note(self, event: SotEvent) -> bool:
+        """Take note of an event before it is sent, whichever text it is of. `False`: it is held back, or dropped.
 
-        It also acts on what it sees. Where a router or the draft decides for a direct answer, the opening is dropped
+        Where a router or the draft decides for a direct answer, the opening is dropped
         unheard. Where the first point can be read before anything of the opening is there, the answer begins with the
         points.
         """

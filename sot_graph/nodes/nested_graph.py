@@ -25,7 +25,7 @@ class NestedGraph:
 
     graph: PregelProtocol[Any, Any, Any, Any]
     takes_places: ClassVar[bool] = True
-    """Its calls wait for places of the run themselves. The point holds none meanwhile: that could be the last one."""
+    """Its model calls hold the run's places. The point holds none meanwhile: it could be the last one."""
 
     async def __call__(self, given: ExpanderInput) -> AsyncIterator[Any]:
         """The text of a point, in reading order, and then what it cites.

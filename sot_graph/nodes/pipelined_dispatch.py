@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables.config import ensure_config
@@ -34,7 +35,6 @@ from sot_graph.types import FinishReason, FrameChoice, FramePartName, StageTimin
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
-    from sot_graph.events import SotEvent
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import Inquiry, RunContext
     from sot_graph.types import SkeletonPoint, Usage
@@ -113,7 +113,7 @@ class _Pipeline:
         self._writing_frame: list[asyncio.Task[Update]] = []
         """One task for each text that stands before the points."""
         self._context = copy_context()
-        self._answer = AnswerInDraft(inquiry, run, lambda event: self._in_node(run.emit, event))
+        self._answer = AnswerInDraft(inquiry, run, partial(self._in_node, run.emit))
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there. Returns the last step, which has the whole skeleton."""
@@ -225,7 +225,7 @@ class _Pipeline:
                 graph=graph,
                 key=self._run.key,
                 threaded=self._run.threaded,
-                write=self._write,
+                write=partial(self._in_node, self._run.write),  # a task's own would tell from one namespace deeper
             ) as run:
                 return await expand_point(payload, run)
 
@@ -240,10 +240,6 @@ class _Pipeline:
 
         writing = self._start(EXPAND_POINT, write, shown)
         return asyncio.create_task(follow())
-
-    def _write(self, event: SotEvent) -> None:
-        """Write an event as the node does: a task's own would come from one namespace deeper."""
-        self._in_node(self._run.write, event)
 
     def _in_node(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Call a function with the node's context variables, in a copy: one context can't be entered by two threads."""

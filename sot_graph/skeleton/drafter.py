@@ -32,13 +32,7 @@ from sot_graph.prompts.messages import (
     skeleton_as_written,
 )
 from sot_graph.skeleton.json_titles import MOST_ITEMS
-from sot_graph.skeleton.parser import (
-    PointSieve,
-    SkeletonSchema,
-    clean_titles,
-    parse_skeleton,
-    skeleton_schema,
-)
+from sot_graph.skeleton.parser import PointSieve, SkeletonSchema, clean_titles, parse_skeleton, skeleton_schema
 from sot_graph.skeleton.shared_prompt import SharedPrompt
 from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
 from sot_graph.types import SkeletonPoint
@@ -335,13 +329,7 @@ class Drafter:
             schema, reasks = skeleton_schema(self._fewest, **self._cleaning), self._run.options.max_reasks
         try:
             parsed, text = await ask_structured(
-                call,
-                messages,
-                schema,
-                mode=mode,
-                max_reasks=reasks,
-                repair=self._json_from_list,
-                on_text=on_text,
+                call, messages, schema, mode=mode, max_reasks=reasks, repair=self._json_from_list, on_text=on_text
             )
         except InvalidOutputError as error:
             return self._parse_invalid(error)
@@ -396,12 +384,7 @@ class Drafter:
         )
 
     def _settle(
-        self,
-        points: list[SkeletonPoint],
-        skeleton_format: str,
-        parsed: ParsedReply | None = None,
-        *,
-        reason: str = "",
+        self, points: list[SkeletonPoint], skeleton_format: str, parsed: ParsedReply | None = None, *, reason: str = ""
     ) -> Draft:
         """Make a draft of as many of the points as there may be. `reason`: what is wrong with it, if anything."""
         self._is_whole = not reason

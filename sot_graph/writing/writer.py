@@ -131,8 +131,8 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
         status, why = _failure(error, options, limit if timer.expired() else None)
     text = draft.cleaner.text
     if status == "failed" or (status == "timed_out" and section.stage != "expansion"):  # `join` tells of late points
-        outcomes = ("breaks off" if text else "is left out", "failed")
-        logger.warning("%s %s: %s", section.label, outcomes[section.stage == "expansion"], why)
+        left_out = "breaks off" if text else "is left out"
+        logger.warning("%s %s: %s", section.label, "failed" if section.stage == "expansion" else left_out, why)
     elif status == "ok" and key is not None and not draft.truncated:
         await graph.cache.put(key, text)
     return WrittenText(text, status, why, draft.truncated, list(draft.sources), draft.first_text_at)
