@@ -18,7 +18,7 @@ from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part
 from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, prompt_basis, section_basis
 from sot_graph.options import FRAME_PARTS
-from sot_graph.prompts.messages import expansion_messages, expansion_opening, expansion_prefill
+from sot_graph.prompts.messages import expansion_first_words, expansion_messages, expansion_prefill
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.state import current_expansions, marks_of
 from sot_graph.types import Expansion
@@ -127,7 +127,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
                 index,
                 title,
                 prefill=expansion_prefill(prompts, point),
-                opening=expansion_opening(prompts, point),
+                first_words=expansion_first_words(prompts, point),
                 trim_to_sentence=prompts.trim_to_sentence,
             ),
             start_event=lambda attempt: grounds.announced(

@@ -24,7 +24,7 @@ class NestedGraph:
     """An expander that has a graph answer each point."""
 
     graph: PregelProtocol[Any, Any, Any, Any]
-    takes_places: ClassVar[bool] = True
+    is_sot_graph: ClassVar[bool] = True
     """Its model calls hold the run's places. The point holds none meanwhile: it could be the last one."""
 
     async def __call__(self, given: ExpanderInput) -> AsyncIterator[Any]:

@@ -204,7 +204,7 @@ class Drafter:
             async with asyncio.timeout(limit) as self._timer:
                 for name, other in zip(formats, [*formats[1:], None], strict=True):
                     try:
-                        return await self._ask_repeatedly(name)
+                        return await self._ask_in_format(name)
                     except NoSkeletonError as error:
                         reasons.append(str(error))
                         following = f"asking in the {other} format" if other else "answering directly"
@@ -225,9 +225,9 @@ class Drafter:
             failure.__cause__ = error
         if self._early is None or not self._early.points:
             raise failure
-        return self._settle(self._early.points, run.options.skeleton_format, reason=str(failure))
+        return self._draft_from(self._early.points, run.options.skeleton_format, reason=str(failure))
 
-    async def _ask_repeatedly(self, skeleton_format: str) -> Draft:
+    async def _ask_in_format(self, skeleton_format: str) -> Draft:
         """Ask in one format, and again where the reply is of no use."""
         options, graph = self._run.options, self._run.graph
         # Where nothing is given out early, instructor has asked again already, with what was wrong with the JSON.
@@ -252,7 +252,7 @@ class Drafter:
             points = sieve.points if early is None else early.points
             is_enough = len(points) >= self._fewest
             if is_enough and (early is None or parsed.end == "whole"):
-                return self._settle(points, skeleton_format, parsed)
+                return self._draft_from(points, skeleton_format, parsed)
             reason = parsed.reason or f"{len(points)} usable points of at least {self._fewest}"
             call.trace.reject(reason)
             wait = 0.0 if reasks > 0 and parsed.end != "refused" else None
@@ -261,7 +261,7 @@ class Drafter:
             else:
                 reasks -= 1
             if len(points) >= self._most or (is_enough and wait is None):
-                return self._settle(points, skeleton_format, reason=reason)
+                return self._draft_from(points, skeleton_format, reason=reason)
             if wait is None:
                 raise NoSkeletonError(reason)
             await asyncio.sleep(wait)
@@ -383,7 +383,7 @@ class Drafter:
             most=self._most - len(points),
         )
 
-    def _settle(
+    def _draft_from(
         self, points: list[SkeletonPoint], skeleton_format: str, parsed: ParsedReply | None = None, *, reason: str = ""
     ) -> Draft:
         """Make a draft of as many of the points as there may be. `reason`: what is wrong with it, if anything."""
