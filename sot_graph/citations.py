@@ -210,7 +210,7 @@ class Numbering:
         cited = CitedText(self, sources)
         return cited.feed(text) + cited.finish()
 
-    def written(self, keys: Sequence[str], find: Callable[[str, str], Source | None]) -> str:
+    def rendered(self, keys: Sequence[str], find: Callable[[str, str], Source | None]) -> str:
         """A citation as it stands in the answer.
 
         Args:
@@ -324,7 +324,7 @@ class CitedText:
         return self._numbered(ready)
 
     def _numbered(self, text: str) -> str:
-        return self._citations.replaced(text, lambda keys: self._numbering.written(keys, self._find))
+        return self._citations.replaced(text, lambda keys: self._numbering.rendered(keys, self._find))
 
     def _find(self, key: str, page: str) -> Source | None:
         return self._pages.get((key, page)) or self._known.get(key)

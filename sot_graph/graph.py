@@ -24,14 +24,7 @@ from sot_graph.errors import SotConfigError, check_call, check_kind, check_retur
 from sot_graph.joiners import Join, PointwiseJoin, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model
-from sot_graph.nodes import (
-    ANSWER_DIRECTLY,
-    DRAFT_SKELETON,
-    EXPAND_POINT,
-    JOIN,
-    REVIEW_SKELETON,
-    ROUTE,
-)
+from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
 from sot_graph.nodes.expand_point import expand_point, fan_out_points, fan_out_rest
@@ -413,10 +406,7 @@ def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
     """Warn of lengths that the prompts have no placeholder for. Those of the small profile show lengths by examples."""
     is_list = (prompts.skeleton_format or options.skeleton_format) == "list"
-    places = {
-        "title_length": "skeleton_list" if is_list else "skeleton",
-        "point_length": "expansion",
-    }
+    places = {"title_length": "skeleton_list" if is_list else "skeleton", "point_length": "expansion"}
     defaults = SotOptions()
     for option, template in places.items():
         value = getattr(options, option)

@@ -76,12 +76,7 @@ class PointwiseJoin:
             return self.cut
         return self.late if expansion["status"] == "timed_out" else self.missing
 
-    def __call__(
-        self,
-        question: str,
-        skeleton: Sequence[SkeletonPoint],
-        expansions: Sequence[Expansion],
-    ) -> str:
+    def __call__(self, question: str, skeleton: Sequence[SkeletonPoint], expansions: Sequence[Expansion]) -> str:
         """Join the expansions, in their order."""
         if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
             expansions = number_sources(expansions, Numbering())
@@ -161,18 +156,18 @@ def join_answer(
     introduction = frame_text(join, frame.get("introduction"), numbering)
     shown = number_sources(shown_expansions(expansions, on_point_failure), numbering)
     if is_pointwise(join):
-        points, head = join.join_points(shown), join.sources
+        points, sources_heading = join.join_points(shown), join.sources
     else:  # it lists the sources as it likes
         # Copies: a join may do what it wants with them, and the result stays what it is.
         copies = [SkeletonPoint(**{**point, "depends_on": list(point["depends_on"])}) for point in skeleton]
-        points, head = join(question, copies, [Expansion(**expansion) for expansion in shown]), None
+        points, sources_heading = join(question, copies, [Expansion(**expansion) for expansion in shown]), None
         if not isinstance(points, str):
             message = f"The join returned {type(points).__name__}; it must return the answer as a string."
             raise SotConfigError(message)
     conclusion = frame_text(join, frame.get("conclusion"), numbering)
     text = FRAME_SEPARATOR.join(text for text in (opening, introduction, points, conclusion) if text)
-    if head is not None and numbering.sources:
-        text += numbering.listed(head)
+    if sources_heading is not None:
+        text += numbering.listed(sources_heading)
     return JoinedAnswer(text, numbering.sources, numbering.unsupported)
 
 

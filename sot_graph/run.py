@@ -229,7 +229,7 @@ class RunContext:
 
     def emit(self, event: SotEvent) -> None:
         """Send an event to the `custom` stream and to the run's messages. An opening may hold it back or drop it."""
-        if self.invocation.opening is not None and not self.invocation.opening.admits(event):
+        if self.invocation.opening is not None and not self.invocation.opening.takes_note(event):
             return
         if self.write is not _write_nothing:
             subject = event.get("index") or event.get("part") or "answer"
@@ -362,7 +362,8 @@ def open_run(
     if runtime is not None:
         namespace = runtime.execution_info.checkpoint_ns if runtime.execution_info is not None else ""
         # "team:<id>|writer:<id>|draft_skeleton:<id>"; a graph that keeps a thread of its own has no id in its step.
-        is_transient = ":" in namespace.rpartition("|")[0].rpartition("|")[2]
+        _, _, parent_step = namespace.rpartition("|")[0].rpartition("|")
+        is_transient = ":" in parent_step
         if reads_context and runtime.context is not None:
             repeated = config.get("configurable", {})
             options = apply_context(options, runtime.context, embedded="|" in namespace, repeated=repeated)
@@ -403,6 +404,6 @@ def open_run(
         invocation.end_retrievals()
         raise
     finally:
-        if run.ended and invocation.retrievals:
+        if run.ended:
             invocation.end_retrievals()
         _invocations.leave(key, invocation, ended=run.ended)

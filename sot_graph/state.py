@@ -208,8 +208,8 @@ class SotState(SotInput, SotOutput, total=False):
     """What is written around the points: a run that is resumed keeps to it, whatever its new context says."""
     is_written: bool
     """Whether the points were written while the skeleton was (`dispatch="pipelined"`): there is nothing to fan out."""
-    review_comment: str
-    """Why a reviewer rejected the skeleton; empty: not rejected, or drafted again since."""
+    review_comment: Annotated[str, EphemeralValue(str)]
+    """Why a reviewer rejected the skeleton, for the one step that drafts again: a new question never finds it."""
     answer_id: str
     """The answer message's id, made for the run: a retry replaces the message."""
     question_id: str

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from langchain_core.messages import AIMessage, HumanMessage
 
+from sot_graph.llm.provider_errors import meaning_of
+from sot_graph.llm.retry_policy import RetryPolicy
+
 if TYPE_CHECKING:
-    from sot_graph.llm.call import ModelCall, Prompt
+    from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
     from sot_graph.llm.reply import Reply
 
 logger = logging.getLogger("sot_graph")
@@ -22,14 +26,14 @@ _LONGEST_OVERLAP = 200
 
 
 async def go_on(
-    call: ModelCall, prompt: Prompt, written: str, *, on_attempt: Callable[[], None] | None = None
+    call: ModelCall, prompt: Prompt, broken: BrokenStreamError, *, on_attempt: Callable[[], None] | None = None
 ) -> tuple[str, Reply]:
-    """Have the model go on from what it has written.
+    """Have the model go on from what it has written: at once, or when a busy provider may be asked again.
 
     Args:
         call: How to call the model.
         prompt: What it was asked.
-        written: What came of its reply.
+        broken: Its reply, as far as it came.
         on_attempt: As in `ModelCall.ask`.
 
     Returns:
@@ -38,6 +42,12 @@ async def go_on(
     Raises:
         Exception: The provider's own.
     """
+    cause, written = broken.__cause__, broken.text
+    if cause is not None and meaning_of(cause) == "busy":
+        wait = RetryPolicy(call.run.options).wait_after(cause)
+        if wait is None:
+            raise cause
+        await asyncio.sleep(wait)
     logger.info("A streamed reply broke off after %d characters; going on from there", len(written))
     messages = [*(prompt() if callable(prompt) else prompt), AIMessage(written), HumanMessage(_GO_ON)]
     reply = await call.ask(messages, on_attempt=on_attempt)

@@ -37,14 +37,19 @@ class RetryPolicy:
     _times_busy: int = 0
     _waited: float = 0.0
 
-    def wait_after(self, error: Exception) -> float | None:
-        """Seconds to wait before the next attempt; `None`: give up."""
+    def wait_after(self, error: BaseException, *, broke_off: bool = False) -> float | None:
+        """Seconds to wait before the next attempt; `None`: give up.
+
+        Whatever ends a reply that `broke_off` halfway may pass. Unless the provider is busy, the first wait is none.
+        """
         meaning, told = meaning_of(error), retry_after_seconds(error)
+        if broke_off and meaning != "busy":
+            meaning = "transient"
         if meaning == "busy":
             wait = self._busy_wait(told)
         elif meaning == "transient" and self._failures < self.options.max_retries:
             self._failures += 1
-            backoff = backoff_seconds(self._failures)
+            backoff = 0.0 if broke_off and self._failures == 1 else backoff_seconds(self._failures)
             if told is None:  # `max_retries` bounds these waits; those that providers ask for take patience
                 return backoff
             wait = max(told, backoff)

@@ -27,7 +27,7 @@ from sot_graph.types import FinishReason, FramePart, Material, StageTiming
 from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.model_source import ModelSource
-from sot_graph.writing.writer import TextDraft, write_or_explain
+from sot_graph.writing.writer import GrowingText, write_or_explain
 
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent
@@ -88,8 +88,8 @@ async def write_directly(
     graph = run.graph
     config = run.child_config(run_name="write answer", stage="direct")
     call = ModelCall(graph.model, "direct", run, config, graph.prompts.direct_settings)
-    answer = _DirectDraft(run, inquiry.material, send, opening)
-    draft = answer.draft
+    answer = _GrowingAnswer(run, inquiry.material, send, opening)
+    growing = answer.growing
     messages = direct_messages(
         graph.prompts,
         question=inquiry.question,
@@ -101,13 +101,13 @@ async def write_directly(
     nothing, end = None, ""
     try:
         async with asyncio.timeout(run.seconds_left(None)) as timer:
-            nothing = await write_or_explain(source, draft, call)
+            nothing = await write_or_explain(source, growing, call)
     except Exception as error:
         if is_callers_to_fix(error):
             message = f"The model refused the call: {explain(error)}. Check the key, the model's name and the base URL."
             raise SotConfigError(message) from error
         is_late = isinstance(error, TimeoutError) and timer.expired()
-        if not (draft.cleaner.text and (is_late or isinstance(error, WithheldReplyError))):
+        if not (growing.cleaner.text and (is_late or isinstance(error, WithheldReplyError))):
             reason = f"it was not there at the deadline ({run.options.deadline:.3g} s)" if is_late else explain(error)
             message = f"There is no skeleton, and the direct answer failed too: {reason}."
             raise SkeletonError(message) from error
@@ -118,7 +118,7 @@ async def write_directly(
     return answer.finish(end)
 
 
-class _DirectDraft:
+class _GrowingAnswer:
     """A direct answer while it is being written: its citations are numbered as they are sent.
 
     Args:
@@ -142,7 +142,7 @@ class _DirectDraft:
         self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
         self._send = send
         self._text = ""
-        self.draft = TextDraft(
+        self.growing = GrowingText(
             TextCleaner,
             self._send_numbered,
             longest_delay=run.options.stream_max_delay,
@@ -158,8 +158,8 @@ class _DirectDraft:
 
     def finish(self, end: str) -> DirectAnswer:
         """The whole answer, with what stands at its end."""
-        run, draft = self._run, self.draft
-        if draft.truncated and not run.graph.prompts.trim_to_sentence:
+        run, growing = self._run, self.growing
+        if growing.truncated and not run.graph.prompts.trim_to_sentence:
             logger.warning(
                 "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
                 "SotPrompts.direct_settings)."
@@ -169,8 +169,8 @@ class _DirectDraft:
         join = run.graph.join if is_pointwise(run.graph.join) else join_markdown
         text += self._numbering.listed(join.sources)
         joined = JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
-        timing = run.timing(self._start, draft.first_text_at)
-        return DirectAnswer(joined, timing, "length" if draft.truncated else "stop")
+        timing = run.timing(self._start, growing.first_text_at)
+        return DirectAnswer(joined, timing, "length" if growing.truncated else "stop")
 
 
 class AnswerInDraft:
@@ -187,7 +187,7 @@ class AnswerInDraft:
         self._run = run
         self._emit = emit or run.emit
         self._drafter: AnsweringDrafter | None = None
-        self._answer = _DirectDraft(
+        self._answer = _GrowingAnswer(
             run, inquiry.material, lambda text: self._emit({"type": "sot.answer.delta", "text": text})
         )
         self.has_begun = False
@@ -204,10 +204,10 @@ class AnswerInDraft:
         """The answer, once the drafter has settled. `None`: there is a skeleton, or nothing."""
         if self._drafter is None or self._drafter.answer is None:
             return None
-        draft, end = self._answer.draft, self._drafter.answer
-        draft.end(end.ending)
-        draft.flush()
-        if not draft.cleaner.text:  # marks alone, such as "???": an ordinary call answers
+        growing, end = self._answer.growing, self._drafter.answer
+        growing.end(end.ending)
+        growing.flush()
+        if not growing.cleaner.text:  # marks alone, such as "???": an ordinary call answers
             return None
         return self._answer.finish(BREAKS_OFF if end.breaks_off else "")
 
@@ -216,7 +216,7 @@ class AnswerInDraft:
             self.has_begun = True
             self._run.trace.describe_node(stage="direct")
             announce_route("direct", ANSWERED, self._emit)
-        self._answer.draft.write(text)
+        self._answer.growing.write(text)
 
 
 def drafted_answer_update(begun: Mapping[str, Any], written: DirectAnswer, usage: Usage, run: RunContext) -> Update:

@@ -53,18 +53,20 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         return await _draft_again(state, run)
     begun: Mapping[str, Any]
     if run.graph.router is not None:
-        start, begun, history, route_reason = run.elapsed(), state, history_of(state), state["route_reason"]
+        start, begun, history = run.elapsed(), state, history_of(state)
+        route_reason = state["route_reason"]
     else:
         given = read_question(state, run.options, run.answer_id)
         material = await find_material(given.documents, given.question, run)
         if given.has_skeleton:
             return given_skeleton_update(state, given, run, material)
-        start, begun, history, route_reason = 0.0, reset_update(given, run, material), given.history, None
+        start, begun, history = 0.0, reset_update(given, run, material), given.history
+        route_reason = None
     inquiry = inquiry_of(begun, history, run)
     # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
     # time: theirs would wait for the place that this node holds.
-    is_pipelined = run.options.dispatch == "pipelined" and not run.graph.options.review_skeleton
-    draft = draft_and_expand if is_pipelined and run.config.get("max_concurrency") != 1 else _draft_whole
+    can_pipeline = not run.graph.options.review_skeleton and run.config.get("max_concurrency") != 1
+    draft = draft_and_expand if run.options.dispatch == "pipelined" and can_pipeline else _draft_whole
     update, answer = await draft(inquiry, run, route_reason=route_reason, start=start)
     if run.graph.router is not None:
         return update
@@ -141,7 +143,6 @@ def reset_update(given: QuestionInput, run: RunContext, material: Material | Non
         "sources": [],
         "unsupported_citations": 0,
         "finish_reason": None,
-        "review_comment": "",
         "frame": Overwrite({}),
     }
 
@@ -187,7 +188,6 @@ async def _draft_again(state: SotState, run: RunContext) -> Update:
     return {
         **draft.as_update(reason),
         "expansions": Overwrite(kept_expansions(draft.points, state["expansions"])),
-        "review_comment": "",
         "frame": Overwrite({}),
         "usage": run.meter.usage,
         "timings": {"skeleton": run.timing(start)},

@@ -18,7 +18,7 @@ from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part
 from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, prompt_basis, section_basis
 from sot_graph.options import FRAME_PARTS
-from sot_graph.prompts.messages import expansion_messages, expansion_opening, expansion_prefill
+from sot_graph.prompts.messages import expansion_first_words, expansion_messages, expansion_prefill
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.state import current_expansions, marks_of
 from sot_graph.types import Expansion
@@ -127,17 +127,14 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
                 index,
                 title,
                 prefill=expansion_prefill(prompts, point),
-                opening=expansion_opening(prompts, point),
+                first_words=expansion_first_words(prompts, point),
                 trim_to_sentence=prompts.trim_to_sentence,
             ),
             start_event=lambda attempt: grounds.announced(
                 {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt}
             ),
             delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},
-            cached_as=(
-                "point",
-                {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence},
-            ),
+            cached_as=("point", {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence}),
             prepare=partial(grounds.find_for, basis.inquiry.question, point) if material else None,
             expander_input=_expander_input(basis, point) if run.graph.expander is not None else None,
         )

@@ -151,7 +151,7 @@ async def finish_opening(run: RunContext) -> Update:
 
 
 class Opening:
-    """An opening that is being written. Nothing of it that was told is taken back.
+    """An opening: made, it begins to be written at once. Nothing of it that was told is taken back.
 
     Args:
         inquiry: What the run is to answer. An opening that didn't rest on the same documents would contradict the rest.
@@ -165,7 +165,7 @@ class Opening:
         # Points that are written in threads of their own speak at the same time.
         self._lock = threading.Lock()
         self._held: list[SotEvent] | None = None if is_decided else []
-        self._has_text = self._is_late = self._is_dropped = False
+        self._is_told = self._is_late = self._is_dropped = False
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
         run.invocation.opening = self
@@ -173,10 +173,10 @@ class Opening:
         messages = partial(opening_messages, run.graph.prompts, *about)
         self._task = create_run_task(self._write(messages, inquiry.material))
 
-    def admits(self, event: SotEvent) -> bool:
-        """Look at each event of the run before it is sent. Returns `False` to hold or to drop it.
+    def takes_note(self, event: SotEvent) -> bool:
+        """Take note of an event before it is sent, whichever text it is of. `False`: it is held back, or dropped.
 
-        It also acts on what it sees. Where a router or the draft decides for a direct answer, the opening is dropped
+        Where a router or the draft decides for a direct answer, the opening is dropped
         unheard. Where the first point can be read before anything of the opening is there, the answer begins with the
         points.
         """
@@ -185,12 +185,12 @@ class Opening:
             if event.get("part") == "opening":
                 if self._is_dropped or (self._is_late and kind != "sot.frame.end"):
                     return False
-                self._has_text |= kind != "sot.frame.start"  # also of held events: they will be sent first
+                self._is_told |= kind != "sot.frame.start"  # also of held events: they will be sent first
                 if self._held is not None:
                     self._held.append(event)
                     return False
                 return True
-            if kind == "sot.point.delta" and event.get("index") == 1 and not self._has_text and not self._is_late:
+            if kind == "sot.point.delta" and event.get("index") == 1 and not self._is_told and not self._is_late:
                 self._is_late = True
                 self._loop.call_soon_threadsafe(self._gives_up.set)
                 return True

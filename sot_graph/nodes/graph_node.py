@@ -58,7 +58,9 @@ class GraphNode(Runnable[Any, Update]):
 
     async def _run(self, input: Any, config: RunnableConfig | None, *, threaded: bool = False) -> Update:
         key = None
-        if not self.begins or input.get("review_comment"):
+        # A rejected skeleton leads back to the first node, which then goes on with the same run.
+        begins_run = self.begins and not input.get("review_comment")
+        if not begins_run:
             version = input.get("schema_version", SCHEMA_VERSION)
             if version != SCHEMA_VERSION:
                 message = (

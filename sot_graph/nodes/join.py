@@ -35,9 +35,7 @@ async def join(state: SotState, run: RunContext) -> Update:
         return {}
     on_point_failure, about = run.options.on_point_failure, (run.graph.join, state["question_text"], state["skeleton"])
     make_answer = partial(join_answer, *about, expansions, on_point_failure, frame=frame, numbering=numbering_of(run))
-    try:
-        _raise_if_wanted(expansions, on_point_failure)
-    except ExpansionError as error:
+    if (error := _failure_of(expansions, on_point_failure)) is not None:
         failed = {expansion["index"] for expansion in expansions if expansion["status"] != "ok"}
         if not run.invocation.begun_here and (again := failed - run.invocation.tried):
             # Whoever resumes a run wants those points tried again that failed in it before.
@@ -47,7 +45,7 @@ async def join(state: SotState, run: RunContext) -> Update:
         if on_point_failure == "mark":
             error.answer = make_answer().text
             run.emit({"type": "sot.answer", "answer": error.answer})
-        raise
+        raise error
     parts = run.frame_parts
     if "conclusion" in parts and "conclusion" not in frame:
         return {}
@@ -71,18 +69,19 @@ def numbering_of(run: RunContext) -> Numbering:
     return Numbering(run.options.citation_style, lists_all=run.options.sources == "all")
 
 
-def _raise_if_wanted(expansions: Sequence[Expansion], on_point_failure: str) -> None:
+def _failure_of(expansions: Sequence[Expansion], on_point_failure: str) -> ExpansionError | None:
+    """The error that the run ends in, for points that failed; `None`: it ends in an answer."""
     failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
     if not failed:
-        return
+        return None
     nothing_there = not any(expansion["text"] for expansion in failed) and len(failed) == len(expansions)
     if nothing_there and (on_point_failure == "skip" or all(point["status"] == "failed" for point in failed)):
-        message = f"None of the {len(failed)} points could be written: {failed[0]['error']}."
-        raise ExpansionError(message, expansions)
+        return ExpansionError(f"None of the {len(failed)} points could be written: {failed[0]['error']}.", expansions)
     if on_point_failure == "raise":
         which = ", ".join(f"{expansion['index']} ({expansion['error']})" for expansion in failed)
         message = f"Points that could not be written: {which}. All the others are in this error's `expansions`."
-        raise ExpansionError(message, expansions)
+        return ExpansionError(message, expansions)
+    return None
 
 
 def _log_cuts(cut: Sequence[str], run: RunContext) -> None:

@@ -24,8 +24,8 @@ class NestedGraph:
     """An expander that has a graph answer each point."""
 
     graph: PregelProtocol[Any, Any, Any, Any]
-    takes_places: ClassVar[bool] = True
-    """Its calls wait for places of the run themselves. The point holds none meanwhile: that could be the last one."""
+    is_sot_graph: ClassVar[bool] = True
+    """Its model calls hold the run's places. The point holds none meanwhile: it could be the last one."""
 
     async def __call__(self, given: ExpanderInput) -> AsyncIterator[Any]:
         """The text of a point, in reading order, and then what it cites.

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables.config import ensure_config
@@ -34,7 +35,6 @@ from sot_graph.types import FinishReason, FrameChoice, FramePartName, StageTimin
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
-    from sot_graph.events import SotEvent
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import Inquiry, RunContext
     from sot_graph.types import SkeletonPoint, Usage
@@ -113,7 +113,7 @@ class _Pipeline:
         self._writing_frame: list[asyncio.Task[Update]] = []
         """One task for each text that stands before the points."""
         self._context = copy_context()
-        self._answer = AnswerInDraft(inquiry, run, lambda event: self._context.run(run.emit, event))
+        self._answer = AnswerInDraft(inquiry, run, partial(self._in_node, run.emit))
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there. Returns the last step, which has the whole skeleton."""
@@ -163,7 +163,7 @@ class _Pipeline:
         if self._drafting is None:
             if not self._points:  # if the draft decides, the opening waits to be sent until there are points
                 is_decided = not self._run.graph.draft_decides
-                self._context.run(begin_opening, self._inquiry, self._run, is_decided=is_decided)
+                self._in_node(begin_opening, self._inquiry, self._run, is_decided=is_decided)
             drafter = self._answer.drafter(on_point=self._titled.put_nowait, known=self._points)
             self._drafting = asyncio.create_task(drafter.settle())
             self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
@@ -225,7 +225,7 @@ class _Pipeline:
                 graph=graph,
                 key=self._run.key,
                 threaded=self._run.threaded,
-                write=self._write,
+                write=partial(self._in_node, self._run.write),  # a task's own would tell from one namespace deeper
             ) as run:
                 return await expand_point(payload, run)
 
@@ -241,9 +241,9 @@ class _Pipeline:
         writing = self._start(EXPAND_POINT, write, shown)
         return asyncio.create_task(follow())
 
-    def _write(self, event: SotEvent) -> None:
-        """Write an event as the node does: a task's own would come from one namespace deeper."""
-        self._context.run(self._run.write, event)
+    def _in_node(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call a function with the node's context variables, in a copy: one context can't be entered by two threads."""
+        self._context.copy().run(function, *args, **kwargs)
 
     def _start(self, name: str, work: _Coroutine, argument: Any) -> Awaitable[Any]:
         """Start a LangGraph task, which runs in this thread's loop if the graph is asynchronous."""

@@ -85,7 +85,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
         raise SotConfigError(message)
-    is_in_history = last is not None and _is_last_message(given, messages, last, answer_id)
+    is_in_history = last is not None and _is_asked_by(given, messages, last, answer_id)
     place = last if is_in_history else None
     question, attached = clean_text(given or ""), []
     if place is not None:
@@ -118,7 +118,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     )
 
 
-def _is_last_message(given: str | None, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
+def _is_asked_by(given: str | None, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
     """Whether the last human message is the question, and `question`, if it is given, says nothing new."""
     if given is None:
         return True

@@ -75,7 +75,7 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
     if verdict.comment:
         return {"review_comment": verdict.comment}
     points, kept, frame = state["skeleton"], state["expansions"], state.get("frame")
-    update: Update = {"review_comment": "", "route_reason": "the skeleton was approved"}
+    update: Update = {"route_reason": "the skeleton was approved"}
     if verdict.points is not None and verdict.points != points:
         points = verdict.points
         kept, frame = kept_expansions(points, kept), None

@@ -92,12 +92,12 @@ def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
         begins: Whether it is the graph's first: it reads the question from what the caller gave.
     """
     return TracePolicy(
-        process_inputs=partial(_inputs, _GIVEN_KEYS if begins else _INPUT_KEYS[node]),
-        process_outputs=_section if node == EXPAND_POINT else partial(_inputs, _OUTPUT_KEYS),
+        process_inputs=partial(_shown, _GIVEN_KEYS if begins else _INPUT_KEYS[node]),
+        process_outputs=_section if node == EXPAND_POINT else partial(_shown, _OUTPUT_KEYS),
     )
 
 
-def _inputs(keys: Sequence[str], state: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(keys: Sequence[str], state: Mapping[str, Any]) -> dict[str, Any]:
     shown = {key: state[key] for key in keys if state.get(key)}
     if "question_text" in shown:
         shown = {"question": shown.pop("question_text"), **shown}

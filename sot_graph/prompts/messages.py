@@ -229,10 +229,10 @@ def expansion_messages(
 def expansion_prefill(prompts: SotPrompts, point: SkeletonPoint) -> str:
     """The beginning of a point's text that is put into the model's mouth; often empty."""
     prefill = prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
-    return f"{prefill} {expansion_opening(prompts, point)}".strip()
+    return f"{prefill} {expansion_first_words(prompts, point)}".strip()
 
 
-def expansion_opening(prompts: SotPrompts, point: SkeletonPoint) -> str:
+def expansion_first_words(prompts: SotPrompts, point: SkeletonPoint) -> str:
     """The words of the prefill that belong to the text; often none."""
     openings = prompts.expansion_openings
     return openings[(point["index"] - 1) % len(openings)] if openings else ""

@@ -91,9 +91,9 @@ class AnsweringDrafter(Drafter):
             self.answer = AnswerEnd("stop", breaks_off=True)
         return Draft([], "", DRAFT)
 
-    async def _ask_repeatedly(self, skeleton_format: str) -> Draft:
+    async def _ask_in_format(self, skeleton_format: str) -> Draft:
         if skeleton_format != DRAFT:
-            return await super()._ask_repeatedly(skeleton_format)
+            return await super()._ask_in_format(skeleton_format)
         run, prompts = self._run, self._run.graph.prompts
         config = run.child_config(run_name="draft or answer", stage="skeleton")
         # What it costs is counted as an answer's, until it is known to be something else.
@@ -140,7 +140,7 @@ class AnsweringDrafter(Drafter):
         except BrokenStreamError as error:
             if not reading.is_answer:
                 raise
-            text, reply = await go_on(call, messages, error.text)
+            text, reply = await go_on(call, messages, error)
             self._on_answer(text)
         titles = reading.end(text, was_cut_off=reply.is_half)
         if reading.is_answer:

@@ -22,6 +22,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
 from sot_graph.llm.reply import Reply, UnfinishedReplyError
+from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured, pick_mode
 from sot_graph.prompts.messages import (
     longer_list_messages,
@@ -31,13 +32,7 @@ from sot_graph.prompts.messages import (
     skeleton_as_written,
 )
 from sot_graph.skeleton.json_titles import MOST_ITEMS
-from sot_graph.skeleton.parser import (
-    PointSieve,
-    SkeletonSchema,
-    clean_titles,
-    parse_skeleton,
-    skeleton_schema,
-)
+from sot_graph.skeleton.parser import PointSieve, SkeletonSchema, clean_titles, parse_skeleton, skeleton_schema
 from sot_graph.skeleton.shared_prompt import SharedPrompt
 from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
 from sot_graph.types import SkeletonPoint
@@ -94,6 +89,8 @@ class ParsedReply:
     end: _End = "whole"
     reason: str = ""
     """What is wrong with the reply. If it is empty, the number of usable points is told instead."""
+    cause: BaseException | None = None
+    """What broke it off."""
 
 
 class Drafter:
@@ -207,7 +204,7 @@ class Drafter:
             async with asyncio.timeout(limit) as self._timer:
                 for name, other in zip(formats, [*formats[1:], None], strict=True):
                     try:
-                        return await self._ask_repeatedly(name)
+                        return await self._ask_in_format(name)
                     except NoSkeletonError as error:
                         reasons.append(str(error))
                         following = f"asking in the {other} format" if other else "answering directly"
@@ -228,9 +225,9 @@ class Drafter:
             failure.__cause__ = error
         if self._early is None or not self._early.points:
             raise failure
-        return self._settle(self._early.points, run.options.skeleton_format, reason=str(failure))
+        return self._draft_from(self._early.points, run.options.skeleton_format, reason=str(failure))
 
-    async def _ask_repeatedly(self, skeleton_format: str) -> Draft:
+    async def _ask_in_format(self, skeleton_format: str) -> Draft:
         """Ask in one format, and again where the reply is of no use."""
         options, graph = self._run.options, self._run.graph
         # Where nothing is given out early, instructor has asked again already, with what was wrong with the JSON.
@@ -244,7 +241,7 @@ class Drafter:
         return await self._ask_until_enough(call, skeleton_format, reasks)
 
     async def _ask_until_enough(self, call: ModelCall, skeleton_format: str, reasks: int) -> Draft:
-        early, left = self._early, {"reasks": reasks, "retries": self._run.options.max_retries}
+        early, retries = self._early, RetryPolicy(self._run.options)
         messages = self._messages(skeleton_format)
         while True:
             parsed = await self._ask(call, skeleton_format, messages)
@@ -255,15 +252,19 @@ class Drafter:
             points = sieve.points if early is None else early.points
             is_enough = len(points) >= self._fewest
             if is_enough and (early is None or parsed.end == "whole"):
-                return self._settle(points, skeleton_format, parsed)
+                return self._draft_from(points, skeleton_format, parsed)
             reason = parsed.reason or f"{len(points)} usable points of at least {self._fewest}"
             call.trace.reject(reason)
-            left["retries" if parsed.end == "broken" else "reasks"] -= 1
-            has_chance = parsed.end != "refused" and min(left.values()) >= 0
-            if len(points) >= self._most or (is_enough and not has_chance):
-                return self._settle(points, skeleton_format, reason=reason)
-            if not has_chance:
+            wait = 0.0 if reasks > 0 and parsed.end != "refused" else None
+            if parsed.cause is not None:
+                wait = retries.wait_after(parsed.cause, broke_off=True)
+            else:
+                reasks -= 1
+            if len(points) >= self._most or (is_enough and wait is None):
+                return self._draft_from(points, skeleton_format, reason=reason)
+            if wait is None:
                 raise NoSkeletonError(reason)
+            await asyncio.sleep(wait)
             has_rest = early is not None and points
             logger.warning("skeleton: %s; asking %s.", reason, "for the rest" if has_rest else "again")
             if has_rest or skeleton_format != "list":
@@ -287,8 +288,8 @@ class Drafter:
         except BrokenStreamError as error:  # only where the reply was read while it came
             if isinstance(error.__cause__, EnoughError):
                 return ParsedReply([])
-            reason = f"the reply broke off ({explain(error.__cause__ or error)})"
-            return ParsedReply([], end="broken", reason=reason)
+            cause = error.__cause__ or error
+            return ParsedReply([], end="broken", reason=f"the reply broke off ({explain(cause)})", cause=cause)
         except Exception as error:
             if early is not None and early.points:
                 return ParsedReply([], end="refused", reason=explain(error))
@@ -328,13 +329,7 @@ class Drafter:
             schema, reasks = skeleton_schema(self._fewest, **self._cleaning), self._run.options.max_reasks
         try:
             parsed, text = await ask_structured(
-                call,
-                messages,
-                schema,
-                mode=mode,
-                max_reasks=reasks,
-                repair=self._json_from_list,
-                on_text=on_text,
+                call, messages, schema, mode=mode, max_reasks=reasks, repair=self._json_from_list, on_text=on_text
             )
         except InvalidOutputError as error:
             return self._parse_invalid(error)
@@ -388,13 +383,8 @@ class Drafter:
             most=self._most - len(points),
         )
 
-    def _settle(
-        self,
-        points: list[SkeletonPoint],
-        skeleton_format: str,
-        parsed: ParsedReply | None = None,
-        *,
-        reason: str = "",
+    def _draft_from(
+        self, points: list[SkeletonPoint], skeleton_format: str, parsed: ParsedReply | None = None, *, reason: str = ""
     ) -> Draft:
         """Make a draft of as many of the points as there may be. `reason`: what is wrong with it, if anything."""
         self._is_whole = not reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import KW_ONLY, dataclass, field
 
-_OPENING = re.compile(r"(?:[\s#>*_\"“„‘«「'•-]|`{1,2}(?!`)){0,40}")
+_MARKS_BEFORE = re.compile(r"(?:[\s#>*_\"“„‘«「'•-]|`{1,2}(?!`)){0,40}")
 """What may stand before an echo: marks of all kinds, but no code fence."""
 _NUMBER = re.compile(r"[(\[]?(\d{1,3})\s?[.)\]:、](?!\d)")
 _UNFINISHED_NUMBER = re.compile(r"[(\[]?\d{0,3}\s?$")
@@ -55,7 +55,7 @@ class TextCleaner:
     _: KW_ONLY
     prefill: str = ""
     """The beginning that was put into the model's mouth; some servers repeat it."""
-    opening: str = ""
+    first_words: str = ""
     """The words of the prefill that belong to the text: they are put before it."""
     trim_to_sentence: bool = False
     """Whether `finish(cut_off=True)` cuts back to the last whole sentence."""
@@ -150,8 +150,8 @@ class TextCleaner:
             self._echoes += 1
         if not self._held and not final:
             return False
-        if self.opening and self._held:
-            self._held = f"{self.opening} {self._held}"
+        if self.first_words and self._held:
+            self._held = f"{self.first_words} {self._held}"
         self._at_start = False
         return True
 
@@ -171,15 +171,15 @@ class _TextStart:
         """Where an echo ends; 0: there is none."""
         if prefill and self._stands_at(0, prefill, exact=True):
             return len(prefill)
-        opening = self._end_of_run(_OPENING, 0)
-        if index and (end := self._label_end(opening, index, title)):
+        text_begins = self._end_of_run(_MARKS_BEFORE, 0)
+        if index and (end := self._label_end(text_begins, index, title)):
             return end
-        number = _NUMBER.match(self.text, opening)
+        number = _NUMBER.match(self.text, text_begins)
         if number:
             self._must_go_on_after(number.end())
-        elif _UNFINISHED_NUMBER.match(self.text, opening):
+        elif _UNFINISHED_NUMBER.match(self.text, text_begins):
             self._must_go_on_after(len(self.text))
-        start = self._end_of_run(_OPENING, number.end()) if number else opening
+        start = self._end_of_run(_MARKS_BEFORE, number.end()) if number else text_begins
         if title and self._stands_at(start, title) and (end := self._title_end(start, start + len(title))):
             return end
         if index and number and int(number[1]) == index and (index > 1 or not self._begins_a_list(number.end())):
@@ -204,7 +204,7 @@ class _TextStart:
         self._must_go_on_after(number.end())
         if number[0].endswith("\n"):
             return number.end() if int(number[1]) == index else 0
-        start = self._end_of_run(_OPENING, number.end())
+        start = self._end_of_run(_MARKS_BEFORE, number.end())
         return self._title_end(start, start + len(title)) if title and self._stands_at(start, title) else 0
 
     def _end_of_run(self, pattern: re.Pattern[str], position: int) -> int:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sot_graph.llm.call import ModelCall
     from sot_graph.run import RunContext
     from sot_graph.types import Source
-    from sot_graph.writing.writer import TextDraft
+    from sot_graph.writing.writer import GrowingText
 
 T = TypeVar("T")
 
@@ -74,12 +74,12 @@ class ExpanderSource:
         # checkpointer, an agent in a synchronous run would need an asynchronous checkpointer.
         callbacks = with_first(call.config.get("callbacks"), self._watcher)
         self._config: Any = {**without_checkpointer(call.config), "callbacks": callbacks}
-        self._takes_places = getattr(expander, "takes_places", False)
-        if self._takes_places:
+        self._is_sot_graph = getattr(expander, "is_sot_graph", False)
+        if self._is_sot_graph:
             # The run's retriever has been asked for the point already.
             self._config["configurable"] |= {PLACES: call.run.slot, RETRIEVER: None}
 
-    async def write(self, draft: TextDraft) -> None:
+    async def write(self, growing: GrowingText) -> None:
         """Write the text. Before anything of it was sent, the expander is asked again where that can help.
 
         Raises:
@@ -87,11 +87,11 @@ class ExpanderSource:
         """
         retries = RetryPolicy(self._run.options)
         while True:
-            draft.restart()
-            draft.begin_attempt()
+            growing.restart()
+            growing.begin_attempt()
             try:
-                async with nullcontext() if self._takes_places else self._run.slot():
-                    return await self._try(draft)
+                async with nullcontext() if self._is_sot_graph else self._run.slot():
+                    return await self._try(growing)
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
                 if not isinstance(error, GraphInterrupt):
@@ -106,19 +106,19 @@ class ExpanderSource:
                 raise
             except Exception as error:
                 self._redactor.redact_error(error)
-                wait = None if draft.cleaner.text else retries.wait_after(error)
+                wait = None if growing.cleaner.text else retries.wait_after(error)
                 if wait is None:
                     raise self._named(error) from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
             await asyncio.sleep(wait)
 
-    async def _try(self, draft: TextDraft) -> None:
+    async def _try(self, growing: GrowingText) -> None:
         if streams_text(self._expander):
-            await self._isolated(self._read_stream(draft))
+            await self._isolated(self._read_stream(growing))
         else:
             output = await self._isolated(call_own_code(self._expander, self._given, self._config))
-            _add_output(read_output(output), draft, ThoughtFilter(unopened=True), is_whole=True)
-        draft.end()
+            _add_output(read_output(output), growing, ThoughtFilter(unopened=True), is_whole=True)
+        growing.end()
 
     async def _isolated(self, call: Coroutine[Any, Any, T]) -> T:
         try:
@@ -127,7 +127,7 @@ class ExpanderSource:
             self._watcher.is_left = True
             raise
 
-    async def _read_stream(self, draft: TextDraft) -> None:
+    async def _read_stream(self, growing: GrowingText) -> None:
         pieces: Any = stream_expander(self._expander, self._given, self._config)
         thoughts = ThoughtFilter(unopened=None)
         async with aclosing(pieces):
@@ -135,14 +135,14 @@ class ExpanderSource:
                 if self._watcher.is_left:
                     return
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
-                    _add_output(read_output({"text": "", **piece}), draft, thoughts)
-                elif self._takes_places and isinstance(piece, Mapping) and set(piece) == {"cost"}:
+                    _add_output(read_output({"text": "", **piece}), growing, thoughts)
+                elif self._is_sot_graph and isinstance(piece, Mapping) and set(piece) == {"cost"}:
                     self._run.meter.add({**empty_usage(), "cost": piece["cost"]})
                 elif isinstance(piece, (str, BaseMessage)):
-                    draft.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))
+                    growing.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))
                 else:
-                    _add_output(read_output(piece), draft, thoughts)
-        draft.write(thoughts.finish())
+                    _add_output(read_output(piece), growing, thoughts)
+        growing.write(thoughts.finish())
 
     def _named(self, error: Exception) -> Exception:
         """An expander's exception by its name; what came from a model stays as it is, for `explain` knows it."""
@@ -153,13 +153,13 @@ class ExpanderSource:
 
 
 def _add_output(
-    expanded: tuple[str, list[Source]], draft: TextDraft, thoughts: ThoughtFilter, *, is_whole: bool = False
+    expanded: tuple[str, list[Source]], growing: GrowingText, thoughts: ThoughtFilter, *, is_whole: bool = False
 ) -> None:
     text, sources = expanded
-    known = list(draft.sources)
+    known = list(growing.sources)
     # Some expanders tell the sources that are new, others all that there are by now.
-    draft.sources = sources if sources[: len(known)] == known else known + sources
-    draft.write(thoughts.feed(text) + (thoughts.finish() if is_whole else ""))
+    growing.sources = sources if sources[: len(known)] == known else known + sources
+    growing.write(thoughts.feed(text) + (thoughts.finish() if is_whole else ""))
 
 
 class _ExpanderWatcher(BaseCallbackHandler):

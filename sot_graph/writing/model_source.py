@@ -5,15 +5,17 @@ It repeats texts. A single call that a provider refuses, such as with 429 or 529
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt
 from sot_graph.llm.continuation import go_on
 from sot_graph.llm.reply import WithheldReplyError
+from sot_graph.llm.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
-    from sot_graph.writing.writer import TextDraft
+    from sot_graph.writing.writer import GrowingText
 
 
 @dataclass(slots=True)
@@ -28,33 +30,34 @@ class ModelSource:
     """Whether the last reply had not a character of text."""
     who: ClassVar[str] = "the model"
 
-    async def write(self, draft: TextDraft) -> None:
+    async def write(self, growing: GrowingText) -> None:
         """Write the text. A reply from which nothing was sent is asked for again; another is continued from its text.
 
         Raises:
-            WithheldReplyError: A filter, or the model itself, ended it. What there is of it stays in the draft.
+            WithheldReplyError: A filter, or the model itself, ended it. What there is of it stays in the text.
             Exception: Trying again and going on are used up.
         """
         call, stream = self.call, self.call.run.stream
-        restarts = 0
+        retries = RetryPolicy(call.run.options)
         while True:
-            draft.restart()
+            growing.restart()
             try:
                 reply = await call.ask(
-                    self.messages, on_text=draft.write if stream else None, on_attempt=draft.begin_attempt
+                    self.messages, on_text=growing.write if stream else None, on_attempt=growing.begin_attempt
                 )
                 text = "" if stream else reply.text
                 break
             except BrokenStreamError as error:
-                if draft.cleaner.text:
-                    text, reply = await go_on(call, self.messages, error.text, on_attempt=draft.begin_attempt)
+                if growing.cleaner.text:
+                    text, reply = await go_on(call, self.messages, error, on_attempt=growing.begin_attempt)
                     break
-                restarts += 1
-                if restarts > call.run.options.max_retries:
+                wait = retries.wait_after(error.__cause__ or error, broke_off=True)
+                if wait is None:
                     raise
+            await asyncio.sleep(wait)
         if text:
-            draft.write(text)
+            growing.write(text)
         self.is_silent = not reply.text
-        draft.end(reply.ending)
-        if reply.was_withheld and draft.cleaner.says_something:
+        growing.end(reply.ending)
+        if reply.was_withheld and growing.cleaner.says_something:
             raise WithheldReplyError(reply.ending)

@@ -1,6 +1,6 @@
 """`write_text`: the one way to write a section, whatever it is and whoever writes it.
 
-A source reads pieces from a model or an expander. A `TextDraft` cleans and sends them. What becomes of the text is in
+A source reads pieces from a model or an expander. A `GrowingText` cleans and sends them. What becomes of the text is in
 the `WrittenText`: nothing that a model does is raised.
 """
 
@@ -87,7 +87,7 @@ class WrittenText:
 
 
 TextSource: TypeAlias = ModelSource | ExpanderSource
-"""Writes a text into a draft: `write` does, and `who` names it for messages. The draft keeps what was sent, also where
+"""Writes a text: `write` does, and `who` names it for messages. The `GrowingText` keeps what was sent, also where
 `write` raises."""
 
 
@@ -101,7 +101,7 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     key = None
     config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
     call = ModelCall(graph.model, section.stage, run, config, section.settings)
-    draft = TextDraft(
+    growing = GrowingText(
         section.make_cleaner,
         lambda text: run.emit(section.delta_event(text)),
         longest_delay=run.options.stream_max_delay,
@@ -125,17 +125,17 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
                 source = ModelSource(call, section.messages)
             else:
                 source = ExpanderSource(graph.expander, expander_input, section.messages(), call)
-            why = await write_or_explain(source, draft, call)
+            why = await write_or_explain(source, growing, call)
         status = "failed" if why else "ok"
     except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
         status, why = _failure(error, options, limit if timer.expired() else None)
-    text = draft.cleaner.text
+    text = growing.cleaner.text
     if status == "failed" or (status == "timed_out" and section.stage != "expansion"):  # `join` tells of late points
-        outcomes = ("breaks off" if text else "is left out", "failed")
-        logger.warning("%s %s: %s", section.label, outcomes[section.stage == "expansion"], why)
-    elif status == "ok" and key is not None and not draft.truncated:
+        left_out = "breaks off" if text else "is left out"
+        logger.warning("%s %s: %s", section.label, "failed" if section.stage == "expansion" else left_out, why)
+    elif status == "ok" and key is not None and not growing.truncated:
         await graph.cache.put(key, text)
-    return WrittenText(text, status, why, draft.truncated, list(draft.sources), draft.first_text_at)
+    return WrittenText(text, status, why, growing.truncated, list(growing.sources), growing.first_text_at)
 
 
 def _failure(error: Exception, options: SotOptions, limit: float | None) -> tuple[ExpansionStatus, str]:
@@ -162,7 +162,7 @@ async def _look_up(section: Section, run: RunContext) -> tuple[str | None, str |
     return key, kept
 
 
-async def write_or_explain(source: TextSource, draft: TextDraft, call: ModelCall) -> str | None:
+async def write_or_explain(source: TextSource, growing: GrowingText, call: ModelCall) -> str | None:
     """Have a text written, and once more if there is no word in it.
 
     Returns:
@@ -173,20 +173,20 @@ async def write_or_explain(source: TextSource, draft: TextDraft, call: ModelCall
     """
     for _ in range(_TRIES_FOR_A_TEXT):
         try:
-            await source.write(draft)
+            await source.write(growing)
         finally:
-            draft.flush()
-        if draft.cleaner.says_something:
+            growing.flush()
+        if growing.cleaner.says_something:
             return None
         call.trace.reject(f"{source.who} wrote nothing")
     is_silent = isinstance(source, ModelSource) and source.is_silent
     only_thoughts = _ONLY_THOUGHTS if is_silent and call.run.meter.usage[call.stage]["output_tokens"] else ""
-    why = _WHY_NOTHING.get(draft.ending or "stop", only_thoughts)
+    why = _WHY_NOTHING.get(growing.ending or "stop", only_thoughts)
     return f"{source.who} wrote nothing for it, twice{why}"
 
 
 @dataclass(slots=True)
-class TextDraft:
+class GrowingText:
     """A text while it is being written: cleaned, and sent in pieces. What was sent of it is never taken back.
 
     The first piece is sent at once, later ones together when they come close on each other: each costs a queue entry

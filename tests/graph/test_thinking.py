@@ -11,7 +11,7 @@ from sot_graph import ModelRouter, SkeletonError, SotOptions, astream_answer, cr
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.testing import Fault, Reply, ScriptedChatModel, SkeletonResponder, Status, answer_skeleton_of_thought
 from sot_graph.writing.cleaner import TextCleaner
-from sot_graph.writing.writer import TextDraft
+from sot_graph.writing.writer import GrowingText
 from tests.support.chat_requests import point_number
 
 ASK = {"question": "How do plants grow?"}
@@ -149,7 +149,7 @@ async def test_a_router_asks_without_its_limit_where_the_provider_refuses_that(r
 async def test_the_first_token_is_the_first_of_the_text(make_run):
     piece_of = iter(["<think>", "Hm.", "</think>", "Because", " of light."])
     moments = iter(range(100))
-    draft = TextDraft(TextCleaner, lambda _: None, longest_delay=0, now=lambda: next(moments))
+    draft = GrowingText(TextCleaner, lambda _: None, longest_delay=0, now=lambda: next(moments))
     thoughts = ThoughtFilter()
     begun = [draft.write(thoughts.feed(piece)) or draft.first_text_at for piece in piece_of]
     assert begun == [None, None, None, 0, 0]

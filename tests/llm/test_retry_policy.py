@@ -131,3 +131,18 @@ def test_a_failing_server_that_says_now_is_left_alone_for_a_moment():
     waits = [policy.wait_after(error) for _ in range(3)]
     assert 0.25 <= (waits[0] or 0) <= 0.5 <= (waits[1] or 0)
     assert waits[2] is None
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), http_error(500), ValueError("x")], ids=repr)
+def test_after_a_reply_that_broke_off_the_first_wait_is_none_and_later_ones_grow(error: Exception):
+    policy = RetryPolicy(SotOptions(max_retries=3))
+    waits = [policy.wait_after(error, broke_off=True) for _ in range(4)]
+    assert waits[0] == 0
+    assert 0.5 <= (waits[1] or 0) <= 1 <= (waits[2] or 0) <= 2
+    assert waits[3] is None
+
+
+def test_a_provider_that_breaks_off_a_reply_since_it_is_busy_is_asked_when_it_says():
+    policy = RetryPolicy(SotOptions(max_retries=0))
+    error = http_error(529, headers={"retry-after": "5"})
+    assert all(5 <= (policy.wait_after(error, broke_off=True) or 0) <= 6 for _ in range(5))

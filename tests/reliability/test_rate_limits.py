@@ -5,11 +5,16 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
+from langchain_core.messages import AIMessageChunk
+from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.rate_limiters import InMemoryRateLimiter
+from pydantic import Field
 
 from sot_graph import CallLimiter, SotOptions, create_sot_graph
-from sot_graph.testing import Fault, SkeletonResponder, Status
+from sot_graph.testing import Fault, ScriptedChatModel, SkeletonResponder, Status, answer_skeleton_of_thought
 from tests.support.chat_requests import one_point, point_number
+from tests.support.http_errors import http_error
+from tests.support.virtual_time import run_in_virtual_time
 
 ASK = {"question": "How do plants grow?"}
 
@@ -26,6 +31,48 @@ async def test_a_point_that_gets_429_twice_waits_as_asked_and_is_written(run, en
     tries = [logged for logged in asked if point_number(4)(logged.request)]
     for earlier, later in pairwise(tries):
         assert later.arrived_at - earlier.ended_at >= 0.5
+
+
+class BusyHalfway(ScriptedChatModel):
+    """Breaks off its first replies to prompts that hold `words`, after a piece: it is overloaded, for 5 seconds."""
+
+    words: str
+    piece: str
+    times: int
+    asked_at: list[float] = Field(default_factory=list)
+
+    async def _aanswer(self, messages, *args):
+        if self.words in str(messages[-1].text) or messages[-1].text.startswith("Your reply broke off"):
+            self.asked_at.append(asyncio.get_running_loop().time())
+        return await super()._aanswer(messages, *args)
+
+    async def _astream(self, messages, *args, **kwargs):
+        async for chunk in super()._astream(messages, *args, **kwargs):
+            if self.words in str(messages[-1].text) and len(self.asked_at) <= self.times:
+                yield ChatGenerationChunk(message=AIMessageChunk(self.piece))
+                raise http_error(529, headers={"retry-after": "5"})
+            yield chunk
+
+
+HALFWAY = {
+    "a text of which nothing was sent": ("2. Soil", "**", 6, "send"),
+    "a text that is continued": ("2. Soil", "Soil is where", 1, "send"),
+    "a draft": ("numbered list", "1.", 6, "send"),
+    "a skeleton whose points are written": ("numbered list", "1. Seed\n2. Soil\n", 6, "pipelined"),
+}
+
+
+@pytest.mark.parametrize(("words", "piece", "times", "dispatch"), HALFWAY.values(), ids=HALFWAY)
+def test_a_provider_that_gets_busy_halfway_through_a_reply_is_asked_when_it_says(words, piece, times, dispatch):
+    model = BusyHalfway(
+        answer_skeleton_of_thought(["Seed", "Soil", "Sun"], "About {title}."), words=words, piece=piece, times=times
+    )
+    options = SotOptions(skeleton_format="list", stream=True, dispatch=dispatch)
+    graph = create_sot_graph(model, router="draft", options=options)
+    result = run_in_virtual_time(graph.ainvoke(ASK))
+    assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 3
+    assert len(model.asked_at) == times + 1
+    assert all(later - earlier >= 5 for earlier, later in pairwise(model.asked_at))
 
 
 async def test_fifty_questions_get_through_an_outage_without_hammering_at_it(endpoint):

@@ -11,8 +11,8 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 from pydantic import TypeAdapter
 
-from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph, stream_answer
-from sot_graph.testing import SkeletonResponder
+from sot_graph import SkeletonError, SotConfigError, SotOptions, astream_answer, create_sot_graph, stream_answer
+from sot_graph.testing import Fault, SkeletonResponder, Status
 
 ASK = {"question": "How do plants grow?"}
 THREAD = {"configurable": {"thread_id": "1"}}
@@ -149,6 +149,36 @@ async def test_a_rejection_drafts_again_with_its_comment(run, endpoint, reviewed
     assert stages(endpoint) == ["skeleton"] * 2 + ["point"] * 4
     assert result["usage"]["skeleton"]["calls"] == 2
     assert all("More about water" not in logged.request.text for logged in endpoint.requests[2:])
+
+
+@pytest.fixture
+def rejected(run, endpoint, reviewed):
+    """A thread whose skeleton was rejected, and could not be drafted again."""
+
+    async def reject():
+        await run(reviewed, ASK, THREAD)
+        endpoint.faults = [Fault(Status(400))]
+        with pytest.raises(SkeletonError):
+            await run(reviewed, Command(resume={"reject": "More about water!"}), THREAD)
+        endpoint.faults = []
+
+    return reject
+
+
+async def test_a_new_question_after_a_redraft_that_failed_is_the_one_that_is_drafted(run, endpoint, reviewed, rejected):
+    await rejected()
+    again = await run(reviewed, {"question": "How do fish swim?"}, THREAD)
+    assert again["__interrupt__"][0].value["question"] == "How do fish swim?"
+    assert "More about water!" not in endpoint.requests[-1].request.text
+    check_written(await run(reviewed, Command(resume=True), THREAD), TITLES)
+
+
+async def test_a_redraft_that_failed_is_resumed_with_its_comment(run, endpoint, reviewed, rejected):
+    await rejected()
+    again = await run(reviewed, None, THREAD)
+    assert again["__interrupt__"][0].value["question"] == ASK["question"]
+    assert "More about water!" in endpoint.requests[-1].request.last_user
+    check_written(await run(reviewed, Command(resume=True), THREAD), TITLES)
 
 
 @pytest.mark.parametrize(

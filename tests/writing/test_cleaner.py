@@ -183,13 +183,13 @@ def test_a_prefill_is_stripped_whether_the_server_repeats_it_or_not(text: str, p
 @pytest.mark.parametrize("pieces", [None, 1])
 @pytest.mark.parametrize("text", [" you write, begin.", "**Set clear goals**: When you write, begin."])
 def test_the_words_of_a_prefill_that_belong_to_the_text_are_in_it_once(text: str, pieces: int | None):
-    cleaner = TextCleaner(2, TITLE, prefill="**Set clear goals**: When", opening="When")
+    cleaner = TextCleaner(2, TITLE, prefill="**Set clear goals**: When", first_words="When")
     given = "".join(map(cleaner.feed, text if pieces else [text])) + cleaner.finish()
     assert given == cleaner.text == "When you write, begin."
 
 
 def test_an_opening_alone_is_no_text():
-    cleaner = TextCleaner(2, TITLE, prefill="**Set clear goals**: When", opening="When")
+    cleaner = TextCleaner(2, TITLE, prefill="**Set clear goals**: When", first_words="When")
     assert cleaner.feed(" ") + cleaner.finish() == ""
     assert not cleaner.says_something
 

@@ -1,18 +1,18 @@
 """A text's pieces, as they are sent."""
 
 from sot_graph.writing.cleaner import TextCleaner
-from sot_graph.writing.writer import TextDraft
+from sot_graph.writing.writer import GrowingText
 
 MOST_PIECES = 3_500  # docs/streaming.md says so
 
 
 def pieces_of(text, size):
     pieces = []
-    draft = TextDraft(TextCleaner, pieces.append, longest_delay=0)
+    growing = GrowingText(TextCleaner, pieces.append, longest_delay=0)
     for start in range(0, len(text), size):
-        draft.write(text[start : start + size])
-    draft.end()
-    draft.flush()
+        growing.write(text[start : start + size])
+    growing.end()
+    growing.flush()
     return pieces
 
 
