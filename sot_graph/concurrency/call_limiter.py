@@ -175,10 +175,10 @@ class CallLimiter(CallGate):
             raise
 
     async def __aexit__(self, *error: object) -> None:
-        *outer, place = _places.get()
-        _places.set(tuple(outer))
+        places = _places.get()
+        _places.set(places[:-1])
         with self._lock:
-            self._reserved.pop(place, None)  # of a call that failed: what it took isn't known
+            self._reserved.pop(places[-1] if places else None, None)  # of a call that failed: what it took isn't known
         await super().__aexit__(*error)
 
     def _seconds_until_due(self, place: object) -> float:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -143,11 +144,12 @@ async def test_of_an_own_answer_that_is_being_read_the_deadline_keeps_what_is_th
 
 
 async def test_what_deciding_has_taken_the_points_do_not_have(model, endpoint, monkeypatch, caplog):
-    now = [0.0]
+    began = time.monotonic()
+    now = [began]
     monkeypatch.setattr("sot_graph.agents.stand_in_model.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def respond(request):
-        now[0] = 999.5  # of a thousand seconds
+        now[0] = began + 999.5  # of a thousand seconds
         return Reply(LIST)
 
     endpoint.faults = [Fault(Stall(), one_point)]
