@@ -48,8 +48,8 @@ CAPABILITIES = {
     "skeleton/json_titles.py": (70, 1),
     "skeleton/draft_reply.py": (160, 1),
 }
-MOST_FUNCTIONS = 218
-MOST_FILES_ON_A_PATH = 36
+MOST_FUNCTIONS = 220
+MOST_FILES_ON_A_PATH = 37
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
 
