@@ -24,7 +24,7 @@ _PROSE = re.compile(r"(?:\S+\s+){3,}\S*[.!?][\"')\]]*\s+\S|\S{6,}[。！？]\s*\
 """A sentence of four words and the beginning of another. Titles and what leads in to them have none."""
 _LEADS_IN = re.compile(r".*[:：]\W*$|\W*\w+(?:\s+\w+){0,2}[^\w,;]*$|#|```|\W*$")  # noqa: RUF001
 """A line before the titles: with a colon, of three words at most, a heading, a fence."""
-_FENCE = re.compile(r"```(?!$|js?o?n?$|json|te?x?t?$|text|ma?r?k?d?o?w?n?$|markdown|md|plain)", re.IGNORECASE)
+_FENCE = re.compile(r"```(?!$|\s|js?o?n?$|json|te?x?t?$|text|ma?r?k?d?o?w?n?$|markdown|md|plain)", re.IGNORECASE)
 """The fence of code in some language: a skeleton has none."""
 _MARKUP = r"[\s#>*_`~(\[]*"
 _NUMBER = re.compile(rf"{_MARKUP}(?:(?:point|step)\s+)?(\d+)\s*[.)\]:]\s", re.IGNORECASE)

@@ -363,3 +363,12 @@ def test_an_answer_is_known_by_its_first_words(text, at):
 
 def test_json_that_was_asked_for_is_an_answer():
     assert SkeletonForm(3, 10).titles_in(json.dumps({"name": "Ann", "tags": ["a", "b", "c"]})) is None
+
+
+@pytest.mark.parametrize("fence", ["```", "```text", "```json"])
+def test_a_list_within_a_fence_is_a_skeleton(fence):
+    titles = '["Sun", "Soil", "Rain"]' if fence.endswith("json") else "1. Sun\n2. Soil\n3. Rain"
+    reply = f"{fence}\n{titles}\n```"
+    form = SkeletonForm(fewest=3, most=10)
+    assert all(form.may_become(reply[:at]) for at in range(len(reply)))
+    assert [title.strip() for title in form.titles_in(reply)] == ["Sun", "Soil", "Rain"]
