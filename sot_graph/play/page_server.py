@@ -10,6 +10,7 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from markupsafe import escape
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
@@ -53,7 +54,9 @@ def playground(
     async def show(_request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
         page = page_templates("sot_graph.play").get_template("page.html")
-        text = page.render(name=name, local=local, nonce=nonce, options=options, question=question or _QUESTION)
+        # The question is the caller's own, and is asked as it stands: it is escaped here, and not cleaned.
+        own_question = escape(question or _QUESTION)
+        text = page.render(name=name, local=local, nonce=nonce, options=options, question=own_question)
         return HTMLResponse(text, headers={**_HEADERS, "Content-Security-Policy": _POLICY.format(nonce=nonce)})
 
     async def run(request: Request) -> Response:

@@ -42,7 +42,7 @@ LENGTH = 200_000
 MOST_GROWTH = 2.5
 NOT_WORTH_MEASURING = 0.25
 """Seconds for 400,000 characters: what is quadratic takes more, were each of its steps a nanosecond."""
-TRIES = 10
+TRIES = 25
 
 WORDS = [
     *(
