@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
     from langgraph.cache.base import BaseCache
 
-    from sot_graph.types import RouteName
 
 _WAYS = ("direct", "skeleton")
 _MODELS = ("model", "skeleton_model")
@@ -118,6 +117,7 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
     """
     from sot_graph.graph import create_sot_graph
     from sot_graph.llm.resolve import resolve_model
+    from sot_graph.routing.protocol import always_direct
 
     writer = resolve_model(arm.models["model"]) if "model" in arm.models else model
     router = make_router(arm.router)
@@ -130,11 +130,6 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
         router=router,
         cache=cache,
     )
-
-
-async def always_direct(_question: str, _history: object) -> RouteName:
-    """A router for ordinary answers."""
-    return "direct"
 
 
 def make_router(name: str | None, model: Runnable[Any, Any] | None = None) -> Any:

@@ -143,23 +143,24 @@ class ModelCall:
                 raise
             except Exception as error:
                 redactor.redact_failure(error)
-                adapts = self._adapt_to(error, may_use_threads=not was_of_another_loop, takes_system=takes_system)
-                was_of_another_loop |= is_of_another_loop(error)
+                needs_threads = is_of_another_loop(error) and not was_of_another_loop
+                was_of_another_loop |= needs_threads
+                adapts = self._adapt_to(error, needs_threads=needs_threads, takes_system=takes_system)
                 wait = 0.0 if adapts else retry_policy.wait_after(error)
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
             await asyncio.sleep(wait)
 
-    def _adapt_to(self, error: Exception, *, may_use_threads: bool, takes_system: bool) -> bool:
+    def _adapt_to(self, error: Exception, *, needs_threads: bool, takes_system: bool) -> bool:
         """Ask the model in another way from now on, if the error tells of one. Returns whether it does.
 
         Args:
             error: Of the last try.
-            may_use_threads: Whether this call hasn't failed for its event loop before.
+            needs_threads: Whether it is the first of this call that comes of the client's event loop.
             takes_system: Whether that try had system messages. Calls beside this one may have been refused for theirs.
         """
-        if may_use_threads and is_of_another_loop(error):
+        if needs_threads:
             self.model.use_threads_from_now_on()
             return True
         if takes_system and refuses_system(error):

@@ -176,9 +176,8 @@ class Opening:
     def takes_note(self, event: SotEvent) -> bool:
         """Take note of an event before it is sent, whichever text it is of. `False`: it is held back, or dropped.
 
-        Where a router or the draft decides for a direct answer, the opening is dropped
-        unheard. Where the first point can be read before anything of the opening is there, the answer begins with the
-        points.
+        Where a router or the draft decides for a direct answer, the opening is dropped unheard. Where the first point
+        can be read before anything of the opening is there, the answer begins with the points.
         """
         kind = event["type"]
         with self._lock:

@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SotError
-from sot_graph.evaluation.arms import always_direct
 from sot_graph.graph import create_sot_graph
 from sot_graph.llm.provider_errors import explain
 from sot_graph.options import SotOptions
 from sot_graph.report import result_timeline
+from sot_graph.routing.protocol import always_direct
 from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:

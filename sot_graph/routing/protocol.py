@@ -131,6 +131,11 @@ def _question_in(state: Any) -> str:
     raise SotConfigError(message)
 
 
+async def always_direct(_question: str, _history: object) -> RouteName:
+    """A router for which every answer is an ordinary one, to compare the points with."""
+    return "direct"
+
+
 def is_probability(value: Any) -> bool:
     """Whether a value is a number from 0 to 1. `True` is none, and neither is NaN."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1

@@ -28,12 +28,13 @@ def main() -> None:
         if any(importlib.util.find_spec(name) is None for name in ("langgraph_cli", "langgraph_api")):
             message = "the development server is not installed: pip install 'sot-graph[studio]'."
             raise SotConfigError(message)
-        if _serves_ours(arguments):
+        known, rest = _server_options().parse_known_args(arguments)
+        if _serves_ours(known.config):
             choice = choose_model()
             choice.check()
             if choice.notice:
                 sys.stderr.write(f"{choice.notice}\n")
-        port = _free_port(arguments)
+        port = 0 if "--help" in rest else _free_port(known.host, known.port)
     except SotConfigError as error:
         sys.stderr.write(f"sot_graph.studio: {error}\n")
         raise SystemExit(2) from None
@@ -58,36 +59,38 @@ def main() -> None:
     cli(["dev", "--no-browser", "--n-jobs-per-worker", _JOBS, *arguments], prog_name="langgraph")
 
 
-def _serves_ours(arguments: list[str]) -> bool:
+def _server_options() -> argparse.ArgumentParser:
+    """Those of the server's options that are looked at here; it reads all of them itself."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", default="langgraph.json")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", default="2024")
+    return parser
+
+
+def _serves_ours(config: str) -> bool:
     """Whether a graph of `sot_graph.studio` is served. Graphs of the caller's own may need no model of the environment.
 
     A file that can't be read is for the server to complain about.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config", default="langgraph.json")
-    known, _ = parser.parse_known_args(arguments)
     with suppress(OSError, UnicodeDecodeError):
-        return "sot_graph.studio" in Path(known.config).read_text(encoding="utf-8")
+        return "sot_graph.studio" in Path(config).read_text(encoding="utf-8")
     return True
 
 
-def _free_port(arguments: list[str]) -> int:
+def _free_port(host: str, text: str) -> int:
     """The server's port; 0: the server chooses one, and tells it.
 
     Raises:
         SotConfigError: The port is taken. The server alone would take another, where Studio doesn't look for it.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", default="2024")
-    known, rest = parser.parse_known_args(arguments)
-    if not known.port.isdecimal() or "--help" in rest:  # for the server to answer
+    if not text.isdecimal():  # for the server to answer
         return 0
-    port = int(known.port)
+    port = int(text)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((known.host, port))
+            listening.bind((host, port))
         except (OSError, OverflowError) as error:
             message = (
                 f"port {port} is taken, by another program or by a server that was started earlier. End that one, or "
