@@ -27,13 +27,11 @@ from sot_graph.llm.resolve import resolve_model
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
-from sot_graph.nodes.expand_point import expand_point, fan_out_points, fan_out_rest
-from sot_graph.nodes.graph_node import GraphEdge, GraphNode
+from sot_graph.nodes.expand_point import NestedGraph, expand_point, fan_out_points, fan_out_rest
+from sot_graph.nodes.graph_node import GraphEdge, GraphNode, trace_policy
 from sot_graph.nodes.join import join as join_node
-from sot_graph.nodes.nested_graph import NestedGraph
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
-from sot_graph.nodes.trace_summary import trace_policy
 from sot_graph.options import SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
 from sot_graph.retrieval.ranking import Ranker

@@ -38,8 +38,7 @@ from sot_graph.llm.reply_bounds import ENCODING, BoundedCall, beginning_of, boun
 from sot_graph.llm.thoughts import is_named_as_thinker
 from sot_graph.llm.threaded_model import for_loop, in_threads, overrides_sync_only, without_retries, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
-from sot_graph.prices import ModelPrice
-from sot_graph.usage import is_count, log_nonsense
+from sot_graph.usage import ModelPrice, is_count, log_nonsense
 
 logger = logging.getLogger("sot_graph")
 

@@ -26,8 +26,7 @@ from sot_graph.state import SotState
 from sot_graph.types import FinishReason, FramePart, Material, StageTiming
 from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
-from sot_graph.writing.model_source import ModelSource
-from sot_graph.writing.writer import GrowingText, write_or_explain
+from sot_graph.writing.writer import GrowingText, ModelSource, write_or_explain
 
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent

@@ -5,14 +5,17 @@ A point, the opening, the introduction and the conclusion are all sections: what
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from langgraph.graph import END
 from langgraph.types import Send
 
 from sot_graph.citations import without_citations
+from sot_graph.concurrency.isolation import cancelled_once
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
 from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part
@@ -21,15 +24,17 @@ from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import expansion_first_words, expansion_messages, expansion_prefill
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.state import current_expansions, marks_of
+from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 from sot_graph.types import Expansion
 from sot_graph.writing.cleaner import TextCleaner
-from sot_graph.writing.expander import ExpanderInput
+from sot_graph.writing.expander import ExpanderError, ExpanderInput
 from sot_graph.writing.writer import Section, WrittenText, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from langchain_core.messages import BaseMessage
+    from langgraph.pregel.protocol import PregelProtocol
 
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
@@ -187,3 +192,48 @@ def _expander_input(basis: SectionBasis, point: SkeletonPoint) -> ExpanderInput:
     # Copies: what an expander does to them is its own affair.
     skeleton, point = deepcopy((basis.skeleton, point))
     return ExpanderInput(question=basis.inquiry.question, skeleton=skeleton, point=point, messages=[])
+
+
+@dataclass(frozen=True, slots=True)
+class NestedGraph:
+    """An expander for sections with sub-sections: a graph of `create_sot_graph` that answers each point.
+
+    Each point is a question of its own to it: the prompt that the model would get. Its answer is the point's text,
+    streamed as any. Everything else is the nested graph's own: its heads, its points and how many, its router and its
+    limits.
+    """
+
+    graph: PregelProtocol[Any, Any, Any, Any]
+    is_sot_graph: ClassVar[bool] = True
+    """Its model calls hold the run's places. The point holds none meanwhile: it could be the last one."""
+
+    async def __call__(self, given: ExpanderInput) -> AsyncIterator[Any]:
+        """The text of a point, in reading order, and then what it cites.
+
+        Raises:
+            ExpanderError: A point of the nested answer is missing: this one isn't whole.
+        """
+        reader, result, rest, has_text = AnswerReader(), {}, "", False
+        run: Any = self.graph.astream({"messages": given["messages"]}, stream_mode=["custom", "values"])
+        async with aclosing(cancelled_once(run)) as parts:
+            async for mode, part in parts:
+                if mode == "values":
+                    result = part
+                elif is_sot_event(part):
+                    text = reader.feed(part)
+                    if reader.finished:
+                        rest = text
+                    elif text:
+                        has_text = True
+                        yield text
+        sources = result["sources"]
+        if not (has_text and sources):  # the last piece is its list of sources, and the outer answer lists them itself
+            yield rest
+        if sources:
+            yield {"sources": sources}
+        if cost := result["usage"].get("cost"):  # an expander's calls are counted as they are made, but not priced
+            known = {name: cost[name] for name in ("total", "unpriced") if name in cost}
+            yield {"cost": {**known, "expansion": cost["total"]} if "total" in cost else known}
+        if failed := [point for point in result["expansions"] if point["status"] != "ok"]:
+            message = f"its point {failed[0]['index']} is not whole: {failed[0]['error']}"
+            raise ExpanderError(message)

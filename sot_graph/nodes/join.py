@@ -13,7 +13,7 @@ from langgraph.types import Overwrite
 from sot_graph.citations import Numbering
 from sot_graph.errors import ExpansionError
 from sot_graph.joiners import JoinedAnswer, join_answer
-from sot_graph.nodes.trace_summary import describe_result
+from sot_graph.nodes.graph_node import describe_result
 from sot_graph.state import SotState, current_expansions, merge_timings
 from sot_graph.streaming.live_message import mark_as_shown
 from sot_graph.types import Expansion, FinishReason

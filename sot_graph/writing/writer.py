@@ -1,7 +1,7 @@
 """`write_text`: the one way to write a section, whatever it is and whoever writes it.
 
-A source reads pieces from a model or an expander. A `GrowingText` cleans and sends them. What becomes of the text is in
-the `WrittenText`: nothing that a model does is raised.
+A source reads pieces from a model (`ModelSource`) or an expander. A `GrowingText` cleans and sends them. What becomes
+of the text is in the `WrittenText`: nothing that a model does is raised.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from sot_graph.llm.call import BrokenStreamError, ModelCall
+from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, go_on
 from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.reply import WithheldReplyError
+from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.writing.expander import ExpanderError
 from sot_graph.writing.expander_source import ExpanderSource
-from sot_graph.writing.model_source import ModelSource
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -84,6 +85,51 @@ class WrittenText:
     first_text_at: float | None = None
     """In seconds from the run's start; `None` where nothing was streamed."""
     is_cached: bool = False
+
+
+@dataclass(slots=True)
+class ModelSource:
+    """Has a model write a text."""
+
+    call: ModelCall
+    """How to call the model."""
+    messages: Prompt
+    """The prompt, or what makes it."""
+    is_silent: bool = False
+    """Whether the last reply had not a character of text."""
+    who: ClassVar[str] = "the model"
+
+    async def write(self, growing: GrowingText) -> None:
+        """Write the text. A reply from which nothing was sent is asked for again; another is continued from its text.
+
+        Raises:
+            WithheldReplyError: A filter, or the model itself, ended it. What there is of it stays in the text.
+            Exception: Trying again and going on are used up.
+        """
+        call, stream = self.call, self.call.run.stream
+        retries = RetryPolicy(call.run.options)
+        while True:
+            growing.restart()
+            try:
+                reply = await call.ask(
+                    self.messages, on_text=growing.write if stream else None, on_attempt=growing.begin_attempt
+                )
+                text = "" if stream else reply.text
+                break
+            except BrokenStreamError as error:
+                if growing.cleaner.text:
+                    text, reply = await go_on(call, self.messages, error, on_attempt=growing.begin_attempt)
+                    break
+                wait = retries.wait_after(error.__cause__ or error, broke_off=True)
+                if wait is None:
+                    raise
+            await asyncio.sleep(wait)
+        if text:
+            growing.write(text)
+        self.is_silent = not reply.text
+        growing.end(reply.ending)
+        if reply.was_withheld and growing.cleaner.says_something:
+            raise WithheldReplyError(reply.ending)
 
 
 TextSource: TypeAlias = ModelSource | ExpanderSource
