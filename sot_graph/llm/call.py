@@ -18,10 +18,10 @@ from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
 from sot_graph.concurrency.isolation import closing_chain
 from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.openai_client import most_chars
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, text_of, unfinished
-from sot_graph.llm.reply_bounds import most_chars
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.llm.threaded_model import is_of_another_loop
@@ -132,7 +132,9 @@ class ModelCall:
                     if prepare is not None:
                         runnable = prepare(runnable)
                     runnable, config, settings = unbound(runnable, self.config, self.settings)
-                    settings = self._keyed(settings)
+                    if self.model.prompt_cache.takes_key and self.run.options.prompt_cache == "auto":
+                        # It tells the provider's cache which calls belong together.
+                        settings = {"prompt_cache_key": self.run.cache_key, **settings}
                     config = self.trace.begin(config, redactor)
                     self.run.meter.begin_call(self.stage)
                     if on_text is None:
@@ -177,12 +179,6 @@ class ModelCall:
             logger.info("The model takes no system messages: what they say goes into the user's first turn.")
             return True
         return False
-
-    def _keyed(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The settings, with what tells a provider's cache which calls belong together."""
-        if self.model.prompt_cache.takes_key and self.run.options.prompt_cache == "auto":
-            return {"prompt_cache_key": self.run.cache_key, **settings}
-        return settings
 
     def _thoughts(self, messages: Sequence[BaseMessage]) -> ThoughtFilter:
         """Takes thoughts out of the reply. After a prefill there are none."""

@@ -18,11 +18,11 @@ from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.llm.prompt_cache import CACHE_MARKS
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.messages import clean_text, numbered_list
+from sot_graph.prompts.messages import clean_text, numbered_list, skeleton_messages
 from sot_graph.retrieval.grounding import shared_text
 from sot_graph.run import Inquiry
-from sot_graph.skeleton.parser import clean_title, given_points, parse_skeleton
-from sot_graph.skeleton.shared_prompt import skeleton_call_messages
+from sot_graph.skeleton.parser import parse_skeleton
+from sot_graph.skeleton.points import clean_title, given_points
 from sot_graph.state import marks_of
 from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
 
@@ -190,7 +190,7 @@ def prompt_basis(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
     made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.documents)
     made = run.invocation.skeleton_call
     if made is None or made[0] != made_from:
-        messages = skeleton_call_messages(run, inquiry, basis.skeleton_format)
+        messages = skeleton_messages(run.graph.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
         made = run.invocation.skeleton_call = (made_from, messages)
     return {
         "question": inquiry.question,

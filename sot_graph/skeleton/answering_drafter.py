@@ -17,7 +17,8 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall, go_on
 from sot_graph.llm.provider_errors import explain
 from sot_graph.skeleton.drafter import Draft, Drafter, ParsedReply
-from sot_graph.skeleton.parser import clean_titles, item_title, parse_skeleton
+from sot_graph.skeleton.parser import item_title, parse_skeleton
+from sot_graph.skeleton.points import clean_titles
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -82,11 +83,7 @@ class AnsweringDrafter(Drafter):
         self._on_answer = on_answer
         self._reading: DraftReader | None = None
         self._first_format = DRAFT
-
-    @property
-    def formats(self) -> list[str]:
-        """The draft, and then as a `Drafter`, which takes no answers."""
-        return [DRAFT, *super().formats]
+        self._formats.insert(0, DRAFT)  # and then as a `Drafter`, which takes no answers
 
     @property
     def _is_answer(self) -> bool:
@@ -153,7 +150,7 @@ class AnsweringDrafter(Drafter):
         if skeleton_format != DRAFT or (self._early is not None and self._early.points):
             own_format = "list" if skeleton_format == DRAFT else skeleton_format  # the rest of a draft is no answer
             return await super()._read_reply(call, own_format, messages, prefill, on_text)
-        self._shared.mark(DRAFT, self._shared.mode)
+        self._mark_shared(DRAFT)
         form = SkeletonForm(self._fewest, self._most)
         on_titles, on_glimpse = (None, on_text) if self._early is None else (on_text, None)
         reading = self._reading = DraftReader(form, self._pass_on, on_titles, on_glimpse)
