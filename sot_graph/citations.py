@@ -313,8 +313,8 @@ class CitedText:
         self._waiting += piece
         if len(self._waiting) < self._looked_at * _RESCANNED:
             return ""
-        settled = self._citations.settled(self._waiting)
-        ready, self._waiting = self._waiting[:settled], self._waiting[settled:]
+        length = self._citations.decided_length(self._waiting)
+        ready, self._waiting = self._waiting[:length], self._waiting[length:]
         self._looked_at = len(self._waiting)
         return self._numbered(ready)
 
@@ -356,8 +356,11 @@ class _Citations:
         inside = r"[^\[\]]" if any(" " in key for key in unusual) else r"[^\[\]\n]"
         self._opened = re.compile(r"``\Z"), re.compile(r"`[^`\n]*\Z"), re.compile(rf"\[{inside}*\Z")
 
-    def settled(self, text: str) -> int:
-        """How many characters of a text that goes on can be read for good, whatever comes."""
+    def decided_length(self, text: str) -> int:
+        """How many characters of an unfinished text nothing that follows can change.
+
+        The rest begins with what may yet become a citation, a range of them, a link, or code.
+        """
         if self._has_brackets:
             return len(text.partition("[")[0].partition("`")[0])
         end, opened = 0, [found.start() for pattern in self._opened if (found := pattern.search(text))]

@@ -377,7 +377,7 @@ class _BoundedBody(openai_httpx.AsyncByteStream):  # type: ignore[misc]
     async def __aiter__(self) -> AsyncIterator[bytes]:
         waiting = 0
         async for packed in self._below:
-            for piece in self._unpacked(packed):
+            for piece in (packed,) if self._unpacker is None else self._unpacked(packed):
                 end = piece.rfind(b"\n") if self._is_stream else -1
                 waiting = len(piece) - end - 1 if end >= 0 else waiting + len(piece)
                 if waiting > self._most:
@@ -387,9 +387,6 @@ class _BoundedBody(openai_httpx.AsyncByteStream):  # type: ignore[misc]
                 yield piece
 
     def _unpacked(self, packed: bytes) -> Iterator[bytes]:
-        if self._unpacker is None:
-            yield packed
-            return
         is_more = True
         while is_more:
             try:

@@ -80,10 +80,6 @@ class PromptCache:
             takes_key="prompt_cache_key" not in settings and _is_openais_own(model),
         )
 
-    def keeps(self, messages: Sequence[BaseMessage]) -> bool:
-        """Whether a prompt is long enough to be kept, at 4 bytes a token: a character of Chinese is about one."""
-        return tokens_of(messages) >= self.minimum
-
     def marked(self, messages: Sequence[BaseMessage], shared_content: Any) -> Sequence[BaseMessage]:
         """The same messages, marked at the end of the user's turn that has this content, if the provider wants a mark.
 
@@ -108,7 +104,7 @@ class PromptCache:
 
 
 def tokens_of(messages: Sequence[BaseMessage]) -> int:
-    """About how many tokens a prompt has: one for four bytes."""
+    """About how many tokens a prompt has: one for four bytes. A character of Chinese is about one."""
     blocks = (block for message in messages for block in _blocks_of(message))
     texts = (block if isinstance(block, str) else str(block.get("text") or "") for block in blocks)
     sizes = (len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)

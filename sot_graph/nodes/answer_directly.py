@@ -137,7 +137,7 @@ class _GrowingAnswer:
         self._run = run
         self._start = run.elapsed()
         self._numbering = numbering_of(run)
-        self._opening = frame_text(run.graph.join, opening, self._numbering)
+        self._opening = frame_text(run.graph.join, opening, self._numbering) if opening else ""
         self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
         self._send = send
         self._text = ""

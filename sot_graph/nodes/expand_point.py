@@ -21,7 +21,7 @@ from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part
 from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, prompt_basis, section_basis
 from sot_graph.options import FRAME_PARTS
-from sot_graph.prompts.messages import expansion_first_words, expansion_messages, expansion_prefill
+from sot_graph.prompts.messages import expansion_messages, expansion_start
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.state import current_expansions, marks_of
 from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 def fan_out_points(state: SotState) -> list[Send] | str:
     """The edge after a settled skeleton: a `Send` for each point that is still to be written and can be now.
 
-    Before them one for the opening or the introduction, if it is wanted: where calls wait for a place, what is read
-    first goes first.
+    An opening or an introduction is sent before the points. It is read first, so its call gets a place first.
     """
     if state.get("review_comment"):
         return DRAFT_SKELETON
@@ -116,11 +115,12 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     run.trace.describe_node(name=f"expand {shown}", stage="expansion", **about)
     run.invocation.tried.add(index)
     start = run.elapsed()
-    written = _unmet_need(payload)
+    written = _unmet_need(payload["needed"]) if "needed" in payload else None
     prompts, basis = run.graph.prompts, section_basis(payload, run)
     material = basis.inquiry.material
     grounds = Grounds(material, run)
     if written is None:
+        prefill, first_words = expansion_start(prompts, point)
         section = Section(
             label=f"Point {index}",
             stage="expansion",
@@ -131,8 +131,8 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
             make_cleaner=lambda: TextCleaner(
                 index,
                 title,
-                prefill=expansion_prefill(prompts, point),
-                first_words=expansion_first_words(prompts, point),
+                prefill=prefill,
+                first_words=first_words,
                 trim_to_sentence=prompts.trim_to_sentence,
             ),
             start_event=lambda attempt: grounds.announced(
@@ -158,9 +158,9 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     return {"expansions": [expansion], "usage": run.meter.usage, "timings": {"points": [timing]}}
 
 
-def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
+def _unmet_need(needed: list[Expansion]) -> WrittenText | None:
     """The outcome of a point that needs one which isn't `ok`: no model is asked for it."""
-    for other in payload.get("needed", ()):
+    for other in needed:
         if other["status"] != "ok":
             why = "was not finished in time" if other["status"] == "timed_out" else "could not be written"
             return WrittenText("", other["status"], f"it needs point {other['index']}, which {why}")

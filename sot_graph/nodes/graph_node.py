@@ -71,13 +71,12 @@ class GraphNode(Runnable[Any, Update]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Update:
         """Run the node to its end while the calling thread waits."""
-        return run_sync(self._run(input, config, threaded=True))
+        return run_sync(self.ainvoke(input, config, threaded=True))
 
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Update:
-        """Run the node."""
-        return await self._run(input, config)
-
-    async def _run(self, input: Any, config: RunnableConfig | None, *, threaded: bool = False) -> Update:
+    async def ainvoke(
+        self, input: Any, config: RunnableConfig | None = None, *, threaded: bool = False, **_: Any
+    ) -> Update:
+        """Run the node. `threaded`: for a synchronous caller."""
         key = None
         # A rejected skeleton leads back to the first node, which then goes on with the same run.
         begins_run = self.begins and not input.get("review_comment")
@@ -160,7 +159,7 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
 
 
 def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: bool = True) -> None:
-    """The figures of a run, on the run of the graph.
+    """Tell the trace the figures of a run, on the run of the graph.
 
     Args:
         result: What the graph returns, as far as it is known.
@@ -168,8 +167,6 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
         has_answer: Whether the result is whole: then it is shown in place of what LangGraph alone would record of a
             streamed run, which is every channel.
     """
-    if not run.trace.is_watched:
-        return
     figures = measure_run(result, question="")
     seconds: dict[str, float | None] = {"sot_seconds": figures.total}
     if run.invocation.begun_here:  # the times of a run that goes on are of several clocks

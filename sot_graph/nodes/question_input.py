@@ -96,7 +96,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
             message = f"there is no question in {len(messages)} messages, none of them human"
         message = f'{message}: pass {{"question": "..."}}, or messages with a human message that says something.'
         raise SotConfigError(message)
-    history = _turns_before(messages, place)
+    history = _turns_before(messages, place) if messages else []
     length = length_of(question, history)
     if length > options.max_question_chars:
         message = (
@@ -135,8 +135,10 @@ def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
 
     It isn't kept beside the messages that it is made of, for it would double each checkpoint.
     """
+    if not state.get("messages"):
+        return []
     own = {state["answer_id"], state["question_id"]}  # they are among the messages where points are written again
-    messages = [_in_class_of_role(message) for message in state.get("messages") or () if message.id not in own]
+    messages = [_in_class_of_role(message) for message in state["messages"] if message.id not in own]
     return _turns_before(messages, None if state["question_id"] else last_human(messages))
 
 

@@ -215,21 +215,21 @@ def expansion_messages(
     else:
         system = prompts.expansion_system or prompts.system
         messages = _conversation(system, history, prompts.expansion_examples, request)
-    if prefill := expansion_prefill(prompts, point):
+    prefill, _ = expansion_start(prompts, point)
+    if prefill:
         messages.append(AIMessage(prefill))
     return messages
 
 
-def expansion_prefill(prompts: SotPrompts, point: SkeletonPoint) -> str:
-    """The beginning of a point's text that is put into the model's mouth; often empty."""
-    prefill = prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
-    return f"{prefill} {expansion_first_words(prompts, point)}".strip()
+def expansion_start(prompts: SotPrompts, point: SkeletonPoint) -> tuple[str, str]:
+    """What is put into the model's mouth as a point's beginning, and its last words, which belong to the text.
 
-
-def expansion_first_words(prompts: SotPrompts, point: SkeletonPoint) -> str:
-    """The words of the prefill that belong to the text; often none."""
+    Often both are empty.
+    """
     openings = prompts.expansion_openings
-    return openings[(point["index"] - 1) % len(openings)] if openings else ""
+    first_words = openings[(point["index"] - 1) % len(openings)] if openings else ""
+    prefill = prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
+    return f"{prefill} {first_words}".strip(), first_words
 
 
 def frame_messages(

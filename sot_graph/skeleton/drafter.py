@@ -20,6 +20,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
+from sot_graph.llm.prompt_cache import tokens_of
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
 from sot_graph.llm.reply import UnfinishedReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -387,7 +388,7 @@ class Drafter:
             is_kept = (
                 (graph.model is graph.skeleton_model and graph.expander is None)
                 and (graph.prompts.expansion_layout == "shared" and options.point_context != "question")
-                and graph.model.prompt_cache.keeps(messages)
+                and tokens_of(messages) >= graph.model.prompt_cache.minimum
             )
             self._requests[skeleton_format] = messages, is_kept
         return self._requests[skeleton_format]

@@ -87,7 +87,6 @@ class ExpanderSource:
         """
         retries = RetryPolicy(self._run.options)
         while True:
-            growing.restart()
             growing.begin_attempt()
             try:
                 async with nullcontext() if self._is_sot_graph else self._run.slot():
@@ -111,6 +110,7 @@ class ExpanderSource:
                     raise self._named(error) from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
             await asyncio.sleep(wait)
+            growing.restart()
 
     async def _try(self, growing: GrowingText) -> None:
         if streams_text(self._expander):

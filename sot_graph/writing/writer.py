@@ -109,7 +109,6 @@ class ModelSource:
         call, stream = self.call, self.call.run.stream
         retries = RetryPolicy(call.run.options)
         while True:
-            growing.restart()
             try:
                 reply = await call.ask(
                     self.messages, on_text=growing.write if stream else None, on_attempt=growing.begin_attempt
@@ -124,6 +123,7 @@ class ModelSource:
                 if wait is None:
                     raise
             await asyncio.sleep(wait)
+            growing.restart()
         if text:
             growing.write(text)
         self.is_silent = not reply.text
@@ -217,7 +217,9 @@ async def write_or_explain(source: TextSource, growing: GrowingText, call: Model
     Raises:
         Exception: Trying again and going on are used up.
     """
-    for _ in range(_TRIES_FOR_A_TEXT):
+    for number in range(_TRIES_FOR_A_TEXT):
+        if number:
+            growing.restart()
         try:
             await source.write(growing)
         finally:
@@ -270,7 +272,7 @@ class GrowingText:
         self.cleaner = self.make_cleaner()
 
     def restart(self) -> None:
-        """A try begins at the beginning. Nothing was sent before."""
+        """Another try begins at the beginning. Nothing was sent before."""
         self.cleaner = self.make_cleaner()
         self.sources = ()
 
