@@ -244,12 +244,6 @@ class Numbering:
         """Whether the source has a number."""
         return _identity(source) in self._numbers
 
-    def add_all(self, sources: Sequence[Source]) -> None:
-        """Take note of a text's sources: where all are listed, they get their numbers at once."""
-        if self.lists_all:
-            for source in sources:
-                self.number_of(source)
-
     def number_of(self, source: Source) -> int:
         """The number of a source, the next one if it has none yet."""
         key = _identity(source)
@@ -306,7 +300,9 @@ class CitedText:
         self._numbering = numbering
         self._waiting = ""
         self._looked_at = 0
-        numbering.add_all(sources)
+        if numbering.lists_all:
+            for source in sources:
+                numbering.number_of(source)
 
     def feed(self, piece: str) -> str:
         """Take the next piece; give back what can be read now."""
@@ -324,10 +320,10 @@ class CitedText:
         return self._numbered(ready)
 
     def _numbered(self, text: str) -> str:
-        return self._citations.replaced(text, lambda keys: self._numbering.rendered(keys, self._find))
+        def find(key: str, page: str) -> Source | None:
+            return self._pages.get((key, page)) or self._known.get(key)
 
-    def _find(self, key: str, page: str) -> Source | None:
-        return self._pages.get((key, page)) or self._known.get(key)
+        return self._citations.replaced(text, lambda keys: self._numbering.rendered(keys, find))
 
 
 class _Citations:

@@ -276,14 +276,17 @@ def create_sot_graph(
 
 
 class EmbeddedResult(dict[str, Any]):
-    """A result as a parent's node returns it: only its items differ, the new `messages` and all else under `sot`.
+    """The graph's result, where the graph is called within a parent's node.
 
-    LangGraph writes a node's items into the parent's keys of the same names, also where the parent means something else
-    by them. A function that calls the graph reads any key, such as `result["answer"]`; so does a task's checkpoint.
+    If the graph is that node, LangGraph writes `items()` into the parent's state. These are two only: the new
+    `messages`, and everything else under `sot`. With the other keys it would write into keys of the parent that have
+    the same names and mean something else.
+
+    If the node is a function that calls the graph, the function reads any key, such as `result["answer"]`.
 
     Args:
         result: The graph's result.
-        is_lost: Whether the parent has neither key.
+        is_lost: Whether the parent's state has neither key.
     """
 
     def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
@@ -320,30 +323,31 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As LangGraph's; in a parent with an `EmbeddedResult`."""
         result = super().invoke(input, config, **kwargs)
-        return _for_parent(result, config) if _is_node(config, kwargs) else result
+        return _for_parent(result, config) if _is_embedded(config) and _wants_values(kwargs) else result
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The same, asynchronously."""
         result = await super().ainvoke(input, config, **kwargs)
-        return _for_parent(result, config) if _is_node(config, kwargs) else result
+        return _for_parent(result, config) if _is_embedded(config) and _wants_values(kwargs) else result
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, whose `invoke` reads this."""
         check_input(input)
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
-        parts = super().stream(input, config, **kwargs)
-        return closing_calls(_each_for_parent(parts, config) if _is_node(config, kwargs) else parts)
+        chunks = super().stream(input, config, **kwargs)
+        is_for_parent = _is_embedded(config) and _wants_values(kwargs)
+        return closing_calls(_each_for_parent(chunks, config) if is_for_parent else chunks)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
         check_input(input)
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
-        parts = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
+        chunks = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
         if not _is_embedded(config):  # as a node, it is cancelled by LangGraph, which does that once
-            return cancelled_once(parts)
-        return _aeach_for_parent(parts, config) if _is_node(config, kwargs) else parts
+            return cancelled_once(chunks)
+        return _aeach_for_parent(chunks, config) if _wants_values(kwargs) else chunks
 
 
 def check_input(given: object) -> None:
@@ -353,14 +357,13 @@ def check_input(given: object) -> None:
         raise SotConfigError(message)
 
 
-def _is_node(config: RunnableConfig | None, settings: Mapping[str, Any]) -> bool:
-    """Whether a result is for a parent's node: its caller hasn't asked for anything but what a run gives by default."""
-    if settings.get("output_keys") is not None or settings.get("stream_mode") not in (None, "values"):
-        return False
-    return _is_embedded(config)
+def _wants_values(settings: Mapping[str, Any]) -> bool:
+    """Whether a caller hasn't asked for anything but what a run gives by default."""
+    return settings.get("output_keys") is None and settings.get("stream_mode") in (None, "values")
 
 
 def _is_embedded(config: RunnableConfig | None) -> bool:
+    """Whether the graph is called within a node of another one."""
     return bool(ensure_config(config).get("configurable", {}).get("checkpoint_ns"))
 
 
@@ -380,16 +383,16 @@ def _has(read: Callable[[list[str]], Any], key: str) -> bool:
     return True
 
 
-def _each_for_parent(parts: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
-    with closing_once(parts):
-        for part in parts:
-            yield _for_parent(part, config)
+def _each_for_parent(chunks: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
+    with closing_once(chunks):
+        for chunk in chunks:
+            yield _for_parent(chunk, config)
 
 
-async def _aeach_for_parent(parts: AsyncGenerator[Any], config: RunnableConfig | None) -> AsyncIterator[Any]:
-    async with aclosing(parts):
-        async for part in parts:
-            yield _for_parent(part, config)
+async def _aeach_for_parent(chunks: AsyncGenerator[Any], config: RunnableConfig | None) -> AsyncIterator[Any]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield _for_parent(chunk, config)
 
 
 def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
@@ -409,10 +412,5 @@ def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
     for option, template in places.items():
         value = getattr(options, option)
         if value != getattr(defaults, option) and f"{{{option}}}" not in getattr(prompts, template):
-            logger.warning(
-                "options.%s=%r changes nothing: prompts.%s has no {%s}, as in SotPrompts.small().",
-                option,
-                value,
-                template,
-                option,
-            )
+            what = f"options.{option}={value!r} changes nothing: prompts.{template} has no {{{option}}}"
+            logger.warning("%s, as in SotPrompts.small().", what)

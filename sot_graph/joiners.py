@@ -117,13 +117,6 @@ def is_pointwise(join: Join) -> TypeGuard[PointwiseJoin]:
     return (type(join).__call__, type(join).join_points) == own
 
 
-def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[list[str] | None, str]:
-    """What a stream of the answer needs to know of its join; `(None, "")` for one that needs all points."""
-    if not is_pointwise(join):
-        return None, ""
-    return [join.head_of(point) for point in points], join.separator
-
-
 class JoinedAnswer(NamedTuple):
     """A whole answer, and what it cites."""
 

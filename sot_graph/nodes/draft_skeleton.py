@@ -48,7 +48,8 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     rejected the skeleton it runs once more, with what the reviewer said.
     """
     run.trace.describe_node(stage="skeleton")
-    check_review_is_possible(run)
+    if run.graph.options.review_skeleton:
+        check_review_is_possible(run)
     if state.get("review_comment"):
         return await _draft_again(state, run)
     begun: Mapping[str, Any]
@@ -110,12 +111,8 @@ async def settle_skeleton(
 
 
 def check_review_is_possible(run: RunContext) -> None:
-    """Raise before the first model call if a review is wanted and the run has no checkpointer.
-
-    Raises:
-        SotConfigError: A review is wanted, and there is no checkpointer.
-    """
-    if run.graph.options.review_skeleton and not run.has_checkpointer:
+    """Raise `SotConfigError`, before the first model call, where no checkpointer keeps the run until the review."""
+    if not run.has_checkpointer:
         message = (
             "review_skeleton=True stops the run until somebody has answered, which needs a checkpointer: "
             "create_sot_graph(..., checkpointer=InMemorySaver()), or compile the parent with one."

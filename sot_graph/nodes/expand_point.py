@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
     from sot_graph.state import ExpandPointInput, SotState
-    from sot_graph.types import SkeletonPoint
 
 
 def fan_out_points(state: SotState) -> list[Send] | str:
@@ -121,6 +120,12 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     grounds = Grounds(material, run)
     if written is None:
         prefill, first_words = expansion_start(prompts, point)
+        expander_input = None
+        if run.graph.expander is not None:
+            # Copies: what an expander does to them is its own affair.
+            skeleton, own_point = deepcopy((basis.skeleton, point))
+            question = basis.inquiry.question
+            expander_input = ExpanderInput(question=question, skeleton=skeleton, point=own_point, messages=[])
         section = Section(
             label=f"Point {index}",
             stage="expansion",
@@ -141,7 +146,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
             delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},
             cached_as=("point", {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence}),
             prepare=partial(grounds.find_for, basis.inquiry.question, point) if material else None,
-            expander_input=_expander_input(basis, point) if run.graph.expander is not None else None,
+            expander_input=expander_input,
         )
         written = await write_text(section, run)
     sources = written.sources or grounds.cited_in(written.text)  # those of an expander's own go before documents
@@ -186,12 +191,6 @@ def _point_messages(
         own_documents=grounds.own_text,
         **prompt_basis(basis, run),
     )
-
-
-def _expander_input(basis: SectionBasis, point: SkeletonPoint) -> ExpanderInput:
-    # Copies: what an expander does to them is its own affair.
-    skeleton, point = deepcopy((basis.skeleton, point))
-    return ExpanderInput(question=basis.inquiry.question, skeleton=skeleton, point=point, messages=[])
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,22 +95,16 @@ class AnsweringDrafter(Drafter):
         Raises:
             SkeletonError: Also where an answer broke off, and could not be continued.
         """
-        draft, reason = await super().settle()
-        if self.answer is not None:
-            return draft, ANSWERED
-        return draft, DRAFTED if draft.points and self._reading is not None else reason
-
-    async def draft(self) -> Draft:
-        """As a `Drafter`; an answer is an empty draft."""
         try:
-            return await super().draft()
+            draft, reason = await super().settle()
         except _AnsweredError:
-            pass
+            return Draft([], "", DRAFT), ANSWERED
         except SkeletonError:
             if not (self._is_answer and self._timer is not None and self._timer.expired()):
                 raise
             self.answer = AnswerEnd("stop", breaks_off=True)
-        return Draft([], "", DRAFT)
+            return Draft([], "", DRAFT), ANSWERED
+        return draft, DRAFTED if draft.points and self._reading is not None else reason
 
     async def _ask_in_format(self, skeleton_format: str) -> Draft:
         if skeleton_format != DRAFT:

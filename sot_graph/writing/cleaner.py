@@ -117,18 +117,14 @@ class TextCleaner:
             self._settle_start(final=True)
         rest = self._held
         if cut_off and self.trim_to_sentence:
-            rest = self._whole_sentences(rest)
+            ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
+            # No whole sentence at all: half of one is better than nothing.
+            rest = rest[: ends[-1]] if ends else "" if self.text else rest
         self._held = ""
         rest = rest.rstrip() if self.text or _SAYING.search(rest) else ""
         self._given.append(rest)
         self.says_something = _SAYING.search(self.text) is not None
         return rest
-
-    def _whole_sentences(self, rest: str) -> str:
-        ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
-        if ends:
-            return rest[: ends[-1]]
-        return "" if self.text else rest  # no whole sentence at all: half of one is better than nothing
 
     def _settle_start(self, *, final: bool) -> bool:
         """Take away what echoes at the start. False: it can't be told yet."""
@@ -234,19 +230,17 @@ class _TextStart:
             raise _NeedsMoreError
         terminator = _TERMINATOR.match(self.text, after_title)
         if terminator is None:
-            closed_bold = "*" in self.text[position:after_title]
-            return after_title if closed_bold and not self._goes_on_in_a_sentence(after_title) else 0
+            if "*" not in self.text[position:after_title]:
+                return 0
+            following = self._end_of_run(_SPACES, after_title)
+            goes_on = self.text[following : following + 1].islower()  # as a sentence: "**Title** and so on"
+            return 0 if goes_on else after_title
         if terminator[0].endswith("\n"):
             if not self.final and _UNFINISHED_UNDERLINE.match(self.text, terminator.end()):
                 raise _NeedsMoreError
             underline = _UNDERLINE.match(self.text, terminator.end())
             return underline.end() if underline else terminator.end()
         return self._marks_end(terminator.end(), opened - (after_title - position))
-
-    def _goes_on_in_a_sentence(self, position: int) -> bool:
-        """Whether "**Title** and so on" follows, in small letters."""
-        following = self._end_of_run(_SPACES, position)
-        return self.text[following : following + 1].islower()
 
     def _marks_end(self, position: int, most: int) -> int:
         """Where the marks end that close those opened before the title: no more of them than were opened."""
