@@ -177,6 +177,7 @@ class _Exchange:
                 raise _ExchangeEndedError
             self.call.trace.reject(_INVALID)
             logger.warning("%s: %s; asking again.", self.call.stage, _INVALID)
+            messages = _without_empty_replies(messages)
 
         def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
             if tools:
@@ -193,7 +194,6 @@ class _Exchange:
             return runnable.bind(response_format=response_format)
 
         try:
-            messages = _without_empty_replies(messages)
             self.first_request_length = self.first_request_length or len(messages)
             own, prompt = self.own_messages, convert_to_messages(messages)
             prompt = prompt if own is None else [*own, *prompt[self.first_request_length :]]

@@ -144,7 +144,8 @@ class AnsweringDrafter(Drafter):
         if skeleton_format != DRAFT or (self._early is not None and self._early.points):
             own_format = "list" if skeleton_format == DRAFT else skeleton_format  # the rest of a draft is no answer
             return await super()._read_reply(call, own_format, messages, prefill, on_text)
-        self._mark_shared(DRAFT)
+        is_marked = self._run.options.prompt_cache == "auto"
+        self._run.invocation.shared_turn = self._request(DRAFT)[1] if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
         on_titles, on_glimpse = (None, on_text) if self._early is None else (on_text, None)
         reading = self._reading = DraftReader(form, self._pass_on, on_titles, on_glimpse)

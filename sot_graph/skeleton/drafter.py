@@ -146,13 +146,13 @@ class Drafter:
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
         proves that the schema was to blame."""
         self._first_format: str = options.skeleton_format
-        self._requests: dict[str, tuple[list[BaseMessage], bool]] = {}
+        self._requests: dict[str, tuple[list[BaseMessage], Any]] = {}
         self._mode = options.structured_mode
         """How JSON is asked for: in words alone where that lets a cache serve the points, or no schema is taken."""
         model = run.graph.skeleton_model
         if self._mode == "auto" and "JSON" in prompts.skeleton:
             is_refused = model.fitting_mode in model.refused_modes
-            self._mode = "prompt" if is_refused or self._request("structured")[1] else "auto"
+            self._mode = "prompt" if is_refused or self._request("structured")[1] is not None else "auto"
         self._formats: list[str] = [prompts.skeleton_format] if prompts.skeleton_format else ["structured", "list"]
         """Those in which the skeleton is asked for, one after the other."""
         if options.skeleton_format == "list":
@@ -321,7 +321,9 @@ class Drafter:
         prefill: str,
         on_text: Callable[[str], None] | None,
     ) -> ParsedReply:
-        self._mark_shared(skeleton_format)
+        has_schema = skeleton_format == "structured" and self._mode != "prompt"
+        is_marked = self._run.options.prompt_cache == "auto" and not has_schema
+        self._run.invocation.shared_turn = self._request(skeleton_format)[1] if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
             text = whole_list(reply.text, prefill, is_half=reply.is_half)
@@ -374,11 +376,12 @@ class Drafter:
         """How many points these titles would make."""
         return len(clean_titles(titles, **self._cleaning))
 
-    def _request(self, skeleton_format: str) -> tuple[list[BaseMessage], bool]:
-        """The messages that ask for a skeleton in this format, and whether a provider's cache keeps them for points.
+    def _request(self, skeleton_format: str) -> tuple[list[BaseMessage], Any]:
+        """The messages that ask for a skeleton in this format, and what the user says last in them.
 
-        The points' prompts begin with these messages, to the letter. The cache serves them for a tenth of their price,
-        as long as nothing else stands before them, as a schema or a tool would.
+        The points' prompts begin with these messages, to the letter. A provider's cache serves them for a tenth of
+        their price, as long as nothing else stands before them, as a schema or a tool would. Where no cache keeps them
+        for the points, the second is `None`.
         """
         if skeleton_format not in self._requests:
             graph, options = self._run.graph, self._run.options
@@ -390,16 +393,9 @@ class Drafter:
                 and (graph.prompts.expansion_layout == "shared" and options.point_context != "question")
                 and tokens_of(messages) >= graph.model.prompt_cache.minimum
             )
-            self._requests[skeleton_format] = messages, is_kept
+            users = [message.content for message in messages if isinstance(message, HumanMessage)]
+            self._requests[skeleton_format] = messages, users[-1] if is_kept else None
         return self._requests[skeleton_format]
-
-    def _mark_shared(self, skeleton_format: str) -> None:
-        """Have all further calls of this run mark the end of the messages that they share, where that is worth it."""
-        messages, is_kept = self._request(skeleton_format)
-        has_schema = skeleton_format == "structured" and self._mode != "prompt"
-        is_marked = is_kept and not has_schema and self._run.options.prompt_cache == "auto"
-        users = [one.content for one in messages if isinstance(one, HumanMessage)]
-        self._run.invocation.shared_turn = users[-1] if is_marked else None
 
     def _messages(self, skeleton_format: str, *, is_whole: bool = False) -> list[BaseMessage]:
         """The prompt: for a whole skeleton, or for what is missing beside the points that were given out."""

@@ -16,6 +16,7 @@ from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, go_on
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
+from sot_graph.state import marks_of
 from sot_graph.writing.expander import ExpanderError
 from sot_graph.writing.expander_source import ExpanderSource
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.llm.reply import Ending
     from sot_graph.options import SotOptions
+    from sot_graph.retrieval.grounding import Grounds
     from sot_graph.run import RunContext
-    from sot_graph.types import ExpansionStatus, Source, Stage
+    from sot_graph.types import ExpansionStatus, Source, Stage, WrittenSection
     from sot_graph.writing.cleaner import TextCleaner
     from sot_graph.writing.expander import ExpanderInput
 
@@ -59,11 +61,13 @@ class Section:
     messages: Callable[[], list[BaseMessage]]
     """Makes the prompt. Thousands of sections may wait for their turn, each without one."""
     make_cleaner: Callable[[], TextCleaner]
-    start_event: Callable[[int], SotEvent]
+    start_event: Callable[[int], Any]
     """Makes the event of a try's beginning from the try's number, from 1."""
     delta_event: Callable[[str], SotEvent]
     cached_as: tuple[str, Mapping[str, Any]]
     """Its kind in the cache, and what decides the text beside the prompt and the model."""
+    grounds: Grounds | None = None
+    """The documents that it rests on; `None`: it rests on none. The start's event tells what its text may cite."""
     prepare: Callable[[], Awaitable[None]] | None = None
     """Finds what the prompt is made from, within the section's time."""
     expander_input: ExpanderInput | None = None
@@ -85,6 +89,12 @@ class WrittenText:
     first_text_at: float | None = None
     """In seconds from the run's start; `None` where nothing was streamed."""
     is_cached: bool = False
+
+    def as_section(self, grounds: Grounds | None) -> WrittenSection:
+        """As the state keeps it, with what it cites. Sources of an expander's own go before documents."""
+        sources = self.sources or (None if grounds is None else grounds.cited_in(self.text))
+        marks = marks_of({"truncated": self.truncated, "sources": sources})
+        return {"text": self.text, "status": self.status, "error": self.error, **marks}
 
 
 @dataclass(slots=True)
@@ -147,11 +157,12 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     key = None
     config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
     call = ModelCall(graph.model, section.stage, run, config, section.settings)
+    grounds, start_event = section.grounds, section.start_event
     growing = GrowingText(
         section.make_cleaner,
         lambda text: run.emit(section.delta_event(text)),
         longest_delay=run.options.stream_max_delay,
-        on_attempt=lambda number: run.emit(section.start_event(number)),
+        on_attempt=lambda nth: run.emit(start_event(nth) if grounds is None else grounds.announced(start_event(nth))),
         now=run.elapsed if run.stream else None,
     )
     options = run.options

@@ -42,8 +42,8 @@ CAPABILITIES = {
     "routing/logistic_regression.py": (120, 1),
     "skeleton/answering_drafter.py": (315, 1),
 }
-MOST_FUNCTIONS = 208
-MOST_FILES_ON_A_PATH = 33
+MOST_FUNCTIONS = 186
+MOST_FILES_ON_A_PATH = 31
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
 
