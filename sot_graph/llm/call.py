@@ -17,14 +17,13 @@ from langchain_core.runnables.config import merge_configs
 from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
 from sot_graph.concurrency.isolation import closing_chain
-from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.loop_bound_model import LoopModel, is_of_another_loop
 from sot_graph.llm.openai_client import most_chars
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, text_of, unfinished
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
-from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import GIVEN_UP
 from sot_graph.observability.run_trace import CallTrace
 from sot_graph.prompts.messages import without_system

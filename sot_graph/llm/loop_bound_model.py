@@ -1,7 +1,9 @@
 """`LoopModel`: a chat model that may be used on any number of event loops, and is asked in the way that costs least.
 
 An asynchronous HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its
-own for every loop (`llm/openai_client.py`).
+own for every loop (`llm/openai_client.py`). LangChain's classes for most other providers make one client, some one for
+all models of a process, and a graph that runs synchronously has a loop of its own. So these models are called by their
+synchronous methods, in threads, wherever their asynchronous client is bound to another loop.
 """
 
 from __future__ import annotations
@@ -10,24 +12,30 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import openai
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
-from sot_graph.concurrency.background_loop import is_library_loop
+from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
 from sot_graph.concurrency.call_limiter import CallGate
+from sot_graph.errors import causes_of, phrases_in
 from sot_graph.llm.openai_client import TypedCompletions, connection_limit, fast_client, http_client
 from sot_graph.llm.prompt_cache import PromptCache
 from sot_graph.llm.thoughts import is_named_as_thinker
-from sot_graph.llm.threaded_model import for_loop, in_threads, overrides_sync_only, without_retries, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.usage import ModelPrice
 
@@ -40,6 +48,8 @@ Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 """These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
 _LONG_CHARS = 1000
+_CALLS_AT_ONCE = 1024
+_WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
 
 
 class LoopModel:
@@ -157,13 +167,13 @@ def _copy_for_loop(
 ) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
     """A copy of a model, to which nothing is bound, for one loop; and the client to be closed with the loop."""
     if not isinstance(model, BaseChatModel):
-        return wrapped_for_loop(model, loop), None
+        return _wrapped_for_loop(model, loop), None
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
-        return (in_threads(model) if threads_only else for_loop(model, loop)), None
+        return (in_threads(model) if threads_only else _for_loop(model, loop)), None
     # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
     only_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
     if only_sync_client or overrides_sync_only(type(model)):
-        return in_threads(model if keeps_client else without_retries(model)), None
+        return in_threads(model if keeps_client else _without_retries(model)), None
     own_client = http_client(model) if model.http_async_client is None else None
     retries = model.root_async_client.max_retries if keeps_client else 0
     root = model.root_async_client.copy(max_retries=retries, http_client=own_client)
@@ -256,3 +266,148 @@ def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
         if is_text and len(message.content) > _LONG_CHARS:
             shaped[place] = ChatMessage(role="assistant", content=message.content)
     return shaped
+
+
+class _CallSites:
+    """Where models are called: on one event loop by their class's asynchronous client, and else in threads."""
+
+    def __init__(self) -> None:
+        self._loop_of: dict[type, weakref.ref[asyncio.AbstractEventLoop]] = {}
+        self.reset_in_child()
+        reset_after_fork(self)
+
+    def reset_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = DaemonThreads(_CALLS_AT_ONCE)
+
+    def claim(self, kind: type, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this loop may use the asynchronous client of a class: the first that asks may."""
+        with self._lock:
+            return self._loop_of.setdefault(kind, weakref.ref(loop))() is loop
+
+    def submit(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run this in a thread, in a copy of the caller's context."""
+        return self._threads.submit(copy_context().run, call, *args, **kwargs)
+
+
+_call_sites = _CallSites()
+
+
+def _for_loop(model: BaseChatModel, loop: asyncio.AbstractEventLoop) -> BaseChatModel:
+    """The model as it can be used on this loop: as it is, or by its synchronous methods."""
+    kind = type(model)
+    if not _has_async_calls(kind) or not (overrides_sync_only(kind) or _is_loop_bound(model)):
+        return model
+    if not overrides_sync_only(kind) and not is_library_loop(loop) and _call_sites.claim(kind, loop):
+        return model
+    return in_threads(model)
+
+
+def _wrapped_for_loop(model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop) -> Runnable[Any, Any]:
+    """The same for models within `with_fallbacks` and `with_retry`."""
+    if isinstance(model, BaseChatModel):
+        return _for_loop(model, loop)
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": _wrapped_for_loop(model.bound, loop)})
+    if isinstance(model, RunnableWithFallbacks):
+        fallbacks = [_wrapped_for_loop(each, loop) for each in model.fallbacks]
+        return model.model_copy(update={"runnable": _wrapped_for_loop(model.runnable, loop), "fallbacks": fallbacks})
+    return model
+
+
+def in_threads(model: BaseChatModel) -> BaseChatModel:
+    """A copy of a model whose asynchronous methods call the synchronous ones in threads."""
+    kind = _class_in_threads(type(model))
+    copy = kind.__new__(kind)
+    # As pydantic's own copies are made: the fields are not validated again, and clients are shared.
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        value = getattr(model, name, None)
+        object.__setattr__(copy, name, dict(value) if isinstance(value, dict) else value)
+    return copy
+
+
+def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
+    """The same model by its own synchronous client, whose settings of the transport are the caller's."""
+    if not isinstance(model.root_client, openai.OpenAI):
+        return model
+    root = model.root_client.copy(max_retries=0)
+    return model.model_copy(update={"root_client": root, "client": root.chat.completions})
+
+
+def is_of_another_loop(error: BaseException) -> bool:
+    """Whether a call failed because its client is bound to another event loop."""
+    return any(isinstance(link, RuntimeError) and "other loop" in phrases_in(link) for link in causes_of(error))
+
+
+def overrides_sync_only(kind: type) -> bool:
+    """Whether a class overrides `_generate` or `_stream` alone, so that the asynchronous methods know nothing of it."""
+    return any(
+        _place(kind, sync) < _place(kind, asynchronous)
+        for sync, asynchronous in (("_generate", "_agenerate"), ("_stream", "_astream"))
+    ) and _has_async_calls(kind)
+
+
+def _place(kind: type, method: str) -> int:
+    """How far up among a class's bases a method is defined."""
+    return next(place for place, base in enumerate(kind.__mro__) if method in vars(base))
+
+
+def _has_async_calls(kind: type) -> bool:
+    return any(getattr(kind, name) is not getattr(BaseChatModel, name) for name in ("_agenerate", "_astream"))
+
+
+def _is_loop_bound(model: BaseChatModel) -> bool:
+    """Whether there is an asynchronous client in it, or it is of a package that keeps one elsewhere."""
+    packages = {base.__module__.partition(".")[0] for base in type(model).__mro__} - {"langchain_core"}
+    if packages & _WORKS_ON_ANY_LOOP:
+        return False
+    if any(package.startswith("langchain_") for package in packages):
+        return True
+    held: Mapping[str, Any] = {**vars(model), **(model.__pydantic_private__ or {})}
+    return any("Async" in base.__name__ for value in held.values() for base in type(value).__mro__)
+
+
+async def _generate_in_thread(
+    self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+) -> ChatResult:
+    told = run_manager.get_sync() if run_manager else None
+    result: ChatResult = await asyncio.wrap_future(_call_sites.submit(self._generate, messages, stop, told, **kwargs))
+    return result
+
+
+async def _stream_in_thread(
+    self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+) -> AsyncIterator[ChatGenerationChunk]:
+    told = run_manager.get_sync() if run_manager else None
+    pieces = self._stream(messages, stop, told, **kwargs)
+    reading: Future[Any] | None = None
+    try:
+        while True:
+            reading = _call_sites.submit(next, pieces, None)
+            # Shielded: a thread can't be cancelled, and what it still reads is closed when it is there.
+            piece = await asyncio.shield(asyncio.wrap_future(reading))
+            if piece is None:
+                return
+            yield piece
+    finally:
+        if reading is not None:
+            reading.add_done_callback(lambda _: _close(pieces))
+
+
+def _close(pieces: Any) -> None:
+    with suppress(Exception):  # nobody is there to be told
+        pieces.close()
+
+
+@cache
+def _class_in_threads(kind: type[BaseChatModel]) -> type[BaseChatModel]:
+    """A class of the same name: callbacks and traces tell what the caller's model is."""
+    streams = kind._stream is not BaseChatModel._stream
+    methods = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "_agenerate": _generate_in_thread,
+        "_astream": _stream_in_thread if streams else BaseChatModel._astream,
+    }
+    made: type[BaseChatModel] = type(kind)(kind.__name__, (kind,), methods)  # type: ignore[misc]
+    return made

@@ -17,8 +17,7 @@ from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.state import marks_of
-from sot_graph.writing.expander import ExpanderError
-from sot_graph.writing.expander_source import ExpanderSource
+from sot_graph.writing.expander import ExpanderError, ExpanderSource
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
