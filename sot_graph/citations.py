@@ -269,11 +269,7 @@ class Numbering:
 def _identity(source: Source) -> tuple[str, ...]:
     """What a source is told from others by: two with the same identity are one source."""
     # A file's passages are one source, its pages are not.
-    return (
-        source.get("url") or source["title"].casefold(),
-        str(source.get("page", "")),
-        source.get("fingerprint", ""),
-    )
+    return (source.get("url") or source["title"].casefold(), str(source.get("page", "")), source.get("fingerprint", ""))
 
 
 class CitedText:

@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 _STAGES: tuple[Stage, ...] = ("route", "skeleton", "expansion", "frame", "direct")
 _NOTHING = StageUsage(
-    input_tokens=0,
-    output_tokens=0,
-    cached_tokens=0,
-    cache_write_tokens=0,
-    reasoning_tokens=0,
-    calls=0,
-    cache_hits=0,
+    input_tokens=0, output_tokens=0, cached_tokens=0, cache_write_tokens=0, reasoning_tokens=0, calls=0, cache_hits=0
 )
 _CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 """Where LangChain has what was written into a prompt cache: for Anthropic, by how long it is kept."""

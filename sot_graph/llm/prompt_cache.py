@@ -20,13 +20,7 @@ _MOST_MARKS = 4
 CACHE_MARKS = ("cache_control", "prompt_cache_breakpoint", "cachePoint")
 """The keys by which a block says that what goes before it is to be kept."""
 _DEFAULT_MINIMUM = 1024
-_MINIMUMS = (
-    ("haiku", 4096),
-    ("opus-5", 512),
-    ("gemini-[12]", 2048),
-    ("gemini", 4096),
-    ("deepseek", 64),
-)
+_MINIMUMS = (("haiku", 4096), ("opus-5", 512), ("gemini-[12]", 2048), ("gemini", 4096), ("deepseek", 64))
 """By the model's class and name: the first that is found in them."""
 _ANTHROPIC_CLASSES = frozenset({"ChatAnthropic", "ChatAnthropicVertex", "ChatAnthropicBedrock"})
 _GATEWAYS = frozenset({"ChatBedrock", "ChatOpenAI", "ChatOpenRouter", "ChatLiteLLM"})

@@ -66,11 +66,7 @@ class DirectAnswer:
 
 
 async def write_directly(
-    inquiry: Inquiry,
-    run: RunContext,
-    *,
-    send: Callable[[str], None],
-    opening: FramePart | None = None,
+    inquiry: Inquiry, run: RunContext, *, send: Callable[[str], None], opening: FramePart | None = None
 ) -> DirectAnswer:
     """Have an ordinary answer written, and once more if there is nothing in it.
 
@@ -128,11 +124,7 @@ class _GrowingAnswer:
     """
 
     def __init__(
-        self,
-        run: RunContext,
-        material: Material | None,
-        send: Callable[[str], None],
-        opening: FramePart | None = None,
+        self, run: RunContext, material: Material | None, send: Callable[[str], None], opening: FramePart | None = None
     ) -> None:
         self._run = run
         self._start = run.elapsed()

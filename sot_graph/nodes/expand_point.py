@@ -126,18 +126,9 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
             settings=prompts.expansion_settings,
             messages=partial(_point_messages, basis, payload, grounds, run),
             make_cleaner=lambda: TextCleaner(
-                index,
-                title,
-                prefill=prefill,
-                first_words=first_words,
-                trim_to_sentence=prompts.trim_to_sentence,
+                index, title, prefill=prefill, first_words=first_words, trim_to_sentence=prompts.trim_to_sentence
             ),
-            start_event=lambda attempt: {
-                "type": "sot.point.start",
-                "index": index,
-                "title": title,
-                "attempt": attempt,
-            },
+            start_event=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},
             delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},
             cached_as=("point", {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence}),
             grounds=grounds,

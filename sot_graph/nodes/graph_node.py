@@ -153,8 +153,7 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
     # Runs are compared by their settings: the same settings have the same fingerprint.
     settings = f"{run.graph.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
     run.trace.describe_graph(
-        {"sot_version": _version("sot-graph"), "sot_fingerprint": sha256(settings).hexdigest()[:12]},
-        inputs=inputs,
+        {"sot_version": _version("sot-graph"), "sot_fingerprint": sha256(settings).hexdigest()[:12]}, inputs=inputs
     )
 
 

@@ -45,18 +45,7 @@ _LEADING_MARKUP = re.compile(r"(?:[\s#>*_`~•‣◦·]|[-+–—](?=\s|$))+")
 _DUNDER = re.compile(r"__[a-z][a-z0-9_]*__")
 """Python's own names, which are no bold words."""
 _TRAILING_MARKUP = " \t*_`~:：.;,、。，；"
-_QUOTES = {
-    '"': '"',
-    "'": "'",
-    "“": "”",
-    "„": "“”",
-    "‘": "’",
-    "«": "»",
-    "»": "«",
-    "「": "」",
-    "『": "』",
-    "《": "》",
-}
+_QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“”", "‘": "’", "«": "»", "»": "«", "「": "」", "『": "』", "《": "》"}
 _BOLD_HEAD = re.compile(r"^\s*(?:\*\*|__)(?P<title>[^*_]+?)(?P<colon>[:：]?)(?:\*\*|__)(?P<dash>\s*[:：–—-])?")
 _SPACES = re.compile(r"\s+")
 # Without U+200C and U+200D, which are spelling in Persian and glue in emoji; with lone surrogates, which nothing takes.
