@@ -276,12 +276,6 @@ async def go_on(
 ) -> tuple[str, Reply]:
     """Have the model go on from what it has written: at once, or when a busy provider may be asked again.
 
-    Args:
-        call: How to call the model.
-        prompt: What it was asked.
-        broken: Its reply, as far as it came.
-        on_attempt: As in `ModelCall.ask`.
-
     Returns:
         What is to be put behind it, and the whole reply that this is of.
 

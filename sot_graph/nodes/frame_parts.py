@@ -130,32 +130,13 @@ async def _write(
     return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
 
 
-def begin_opening(inquiry: Inquiry, run: RunContext, *, is_decided: bool = True) -> None:
-    """Begin the opening, where one is wanted; not before a review, which nobody may come back from.
-
-    With `is_decided` there will be points. Else nothing of the opening is told before `sot.route` says so.
-    """
-    if "opening" in run.frame_parts and not run.graph.options.review_skeleton:
-        Opening(inquiry, run, is_decided=is_decided)
-
-
-async def finish_opening(run: RunContext) -> Update:
-    """What the opening gives the state, where no points follow: a direct answer goes on after it."""
-    opening = run.invocation.opening
-    update = None if opening is None else await opening.finished()
-    if update is None:
-        return {"frame": {}, "timings": {}}
-    run.meter.add(update["usage"])
-    return {"frame": update["frame"], "timings": update["timings"]}
-
-
 class Opening:
-    """An opening: made, it begins to be written at once. Nothing of it that was told is taken back.
+    """An opening: made, it begins to be written at once, as the run's. Nothing of it that was told is taken back.
 
     Args:
         inquiry: What the run is to answer. An opening that didn't rest on the same documents would contradict the rest.
         run: The execution of the node that begins it.
-        is_decided: Whether there will be points.
+        is_decided: Whether there will be points. Else nothing of it is told before `sot.route` says so.
     """
 
     def __init__(self, inquiry: Inquiry, run: RunContext, *, is_decided: bool = True) -> None:

@@ -118,11 +118,7 @@ class GraphNode(Runnable[Any, Update]):
 
 
 class GraphEdge(Runnable[Any, Any]):
-    """A conditional edge without I/O. Asynchronously, LangGraph would run a plain function in a thread.
-
-    Args:
-        function: Takes the state.
-    """
+    """A conditional edge without I/O. Asynchronously, LangGraph would run a plain function of the state in a thread."""
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function

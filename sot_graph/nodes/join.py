@@ -106,16 +106,7 @@ def finish_run(
     usage: Usage,
     timings: dict[str, Any],
 ) -> Update:
-    """The answer's message and the closing event.
-
-    Args:
-        state: The graph's state, as far as it is known.
-        run: The last node's execution.
-        joined: The whole answer, and what it cites.
-        finish_reason: How it ends.
-        usage: Of the whole run.
-        timings: Of this node.
-    """
+    """The answer's message and the closing event. `usage` is the whole run's, `timings` are this node's."""
     answer = joined.text
     run.emit({"type": "sot.answer", "answer": answer})
     run.ended = True

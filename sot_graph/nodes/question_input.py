@@ -188,7 +188,7 @@ def prompt_basis(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
     """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
     inquiry = basis.inquiry
     if run.options.point_context == "question":
-        inquiry = replace(inquiry, history=without_conversation(inquiry.history))
+        inquiry = replace(inquiry, history=_without_conversation(inquiry.history))
     made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.documents)
     made = run.invocation.skeleton_call
     if made is None or made[0] != made_from:
@@ -221,14 +221,14 @@ def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list
     return history
 
 
-def without_conversation(history: Sequence[ChatTurn]) -> list[ChatTurn]:
+def _without_conversation(history: Sequence[ChatTurn]) -> list[ChatTurn]:
     """What is left of a history for those who are to read the question alone: instructions, and what came with it."""
-    return [turn for turn in history if turn["role"] == "system" or (turn is history[-1] and _is_attachment(turn))]
-
-
-def _is_attachment(turn: ChatTurn) -> bool:
-    """Whether a turn holds pictures and files alone, as what came with the question does."""
-    return isinstance(turn["content"], list) and not any("text" in block for block in turn["content"])
+    kept = [turn for turn in history if turn["role"] == "system"]
+    for turn in history[-1:]:
+        blocks = turn["content"]
+        if turn["role"] != "system" and isinstance(blocks, list) and not any("text" in block for block in blocks):
+            kept.append(turn)  # pictures and files alone
+    return kept
 
 
 def documents_found_by(message: BaseMessage) -> list[Any]:

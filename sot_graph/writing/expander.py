@@ -348,13 +348,7 @@ def _add_output(
 
 
 class _ExpanderWatcher(BaseCallbackHandler):
-    """Follows the runs below one point's expander.
-
-    Args:
-        run: The point's run.
-        index: The point's index.
-        clean: Cleans an error in place.
-    """
+    """Follows the runs below one point's expander. `clean` cleans an error in place."""
 
     run_inline = True
     """Have LangChain tell what happens in its order, rather than from several threads."""
