@@ -317,9 +317,6 @@ class BoundedCall:
     Calls beside the first one are dropped, and so are calls of tools that nobody offered.
     LangChain parses the arguments of each piece, and those of the whole, with more and more cut off at the end until
     something can be read: for 200,000 characters that are no JSON it would take minutes.
-
-    Args:
-        is_offered: Whether a tool was.
     """
 
     def __init__(self, *, is_offered: bool) -> None:

@@ -185,9 +185,7 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
 def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
     """What a node's run records: what one wants to read, in place of every channel of the state.
 
-    Args:
-        node: Its name.
-        begins: Whether it is the graph's first: it reads the question from what the caller gave.
+    The graph's first node (`begins`) reads the question from what the caller gave.
     """
     return TracePolicy(
         process_inputs=partial(_shown, _GIVEN_KEYS if begins else _INPUT_KEYS[node]),

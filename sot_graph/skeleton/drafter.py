@@ -147,20 +147,19 @@ class Drafter:
         proves that the schema was to blame."""
         self._first_format: str = options.skeleton_format
         self._requests: dict[str, tuple[list[BaseMessage], Any]] = {}
-        self._mode = options.structured_mode
+        self._mode, model = options.structured_mode, run.graph.skeleton_model
         """How JSON is asked for: in words alone where that lets a cache serve the points, or no schema is taken."""
-        model = run.graph.skeleton_model
-        if self._mode == "auto" and "JSON" in prompts.skeleton:
-            is_refused = model.fitting_mode in model.refused_modes
-            self._mode = "prompt" if is_refused or self._request("structured")[1] is not None else "auto"
+        if self._mode == "auto":
+            self._mode = model.fitting_mode
+            is_refused = self._mode in model.refused_modes
+            if "JSON" in prompts.skeleton and (is_refused or self._request("structured")[1] is not None):
+                self._mode = "prompt"
         self._formats: list[str] = [prompts.skeleton_format] if prompts.skeleton_format else ["structured", "list"]
         """Those in which the skeleton is asked for, one after the other."""
         if options.skeleton_format == "list":
             self._formats.reverse()
-        elif len(self._formats) > 1:
-            own_mode = model.fitting_mode if self._mode == "auto" else self._mode
-            if own_mode in model.refused_modes:
-                self._formats = ["list"]
+        elif len(self._formats) > 1 and self._mode in model.refused_modes:
+            self._formats = ["list"]
         self._timer: asyncio.Timeout | None = None
         """The limit of the whole drafting, while it runs."""
         self._is_whole = False

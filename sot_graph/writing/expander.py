@@ -362,13 +362,11 @@ class _ExpanderWatcher(BaseCallbackHandler):
         """Set when the point is done. What its expander still does then, in a thread or against its cancellation, isn't
         told."""
 
-    def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[Any]], **kwargs: Any) -> None:
+    def on_chat_model_start(self, *_: Any, **__: Any) -> None:
         """Count a call."""
         self._run.meter.begin_call("expansion")
 
-    def on_llm_start(self, serialized: dict[str, Any], prompts: list[str], **kwargs: Any) -> None:
-        """Count a call."""
-        self._run.meter.begin_call("expansion")
+    on_llm_start = on_chat_model_start
 
     def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
         """Count its tokens."""
