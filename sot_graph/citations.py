@@ -211,11 +211,9 @@ class Numbering:
         return cited.feed(text) + cited.finish()
 
     def rendered(self, keys: Sequence[str], find: Callable[[str, str], Source | None]) -> str:
-        """A citation as it stands in the answer.
+        """A citation as it stands in the answer. It names `keys`: places, names, and pages behind these.
 
-        Args:
-            keys: What it names: places, names, and pages behind these.
-            find: Gives the source of a place or a name, and of the page that is named behind it.
+        `find` gives the source of a place or a name, and of the page that is named behind it.
         """
         numbers: list[str] = []
         pages: list[str] = []
@@ -256,11 +254,7 @@ class Numbering:
         return self._numbers[key]
 
     def listed(self, head: str) -> str:
-        """The list of the sources, as it stands at the answer's end; nothing where there are none.
-
-        Args:
-            head: What goes before it. Footnotes need none.
-        """
+        """The list of the sources, as it stands at the answer's end, behind a head; nothing where there are none."""
         if not self.sources:
             return ""
         return ("\n\n" if self.style == "footnotes" else head) + list_sources(self.sources, self.style)
@@ -409,6 +403,12 @@ def without_citations(text: str, sources: Sequence[Source]) -> str:
         return text
     ids = {name for source in sources for name in names_of(source)}
     return _Citations(ids, before=r"(?<![ \t])[ \t]*").replaced(text, lambda _: "")
+
+
+def without_its_citations(expansion: Expansion) -> Expansion:
+    """A point as the prompts of other texts show it."""
+    text = without_citations(expansion["text"], expansion.get("sources") or [])
+    return Expansion(**{**expansion, "text": text})
 
 
 def cited_sources(text: str, sources: Sequence[Source]) -> list[Source]:

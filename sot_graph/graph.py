@@ -332,29 +332,34 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, whose `invoke` reads this."""
-        check_input(input)
-        if kwargs.get("context") is not None:
-            kwargs = _with_own_context(config, kwargs)
+        kwargs = _checked(input, config, kwargs)
         chunks = super().stream(input, config, **kwargs)
         is_for_parent = _is_embedded(config) and _wants_values(kwargs)
         return closing_calls(_each_for_parent(chunks, config) if is_for_parent else chunks)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
-        check_input(input)
-        if kwargs.get("context") is not None:
-            kwargs = _with_own_context(config, kwargs)
+        kwargs = _checked(input, config, kwargs)
         chunks = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
         if not _is_embedded(config):  # as a node, it is cancelled by LangGraph, which does that once
             return cancelled_once(chunks)
         return _aeach_for_parent(chunks, config) if _wants_values(kwargs) else chunks
 
 
-def check_input(given: object) -> None:
-    """Raise `SotConfigError` for what is often given in place of a graph's input."""
+def _checked(given: object, config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a call. A context that is passed to this graph's own `invoke` is meant for it, also in a node.
+
+    Raises:
+        SotConfigError: What is often given in place of a graph's input.
+    """
     if isinstance(given, (str, list, tuple, BaseMessage)):
         message = f'The graph takes {{"question": "..."}} or {{"messages": [...]}}, not {kind_of(given)}.'
         raise SotConfigError(message)
+    context = settings.get("context")
+    if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
+        return settings
+    own = {key: value for key, value in context.items() if key in SotContext.__annotations__}
+    return {**settings, "context": {**context, "sot": own}}
 
 
 def _wants_values(settings: Mapping[str, Any]) -> bool:
@@ -393,15 +398,6 @@ async def _aeach_for_parent(chunks: AsyncGenerator[Any], config: RunnableConfig 
     async with aclosing(chunks):
         async for chunk in chunks:
             yield _for_parent(chunk, config)
-
-
-def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """A context that is passed to this graph's own `invoke` is meant for it, also in a parent's node."""
-    context = settings.get("context")
-    if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
-        return settings
-    own = {key: value for key, value in context.items() if key in SotContext.__annotations__}
-    return {**settings, "context": {**context, "sot": own}}
 
 
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:

@@ -19,7 +19,7 @@ from uuid import uuid4
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.runtime import get_runtime
 
-from sot_graph._seams import has_checkpointer, somebody_listens, streaming_handlers
+from sot_graph._seams import somebody_listens, streaming_handlers
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.call_limiter import CallGate, CallLimiter
 from sot_graph.observability.run_trace import NodeTrace
@@ -259,11 +259,6 @@ class RunContext:
         """The run's retriever: the config's, else the graph's; `None`: there is none."""
         own: Retriever | None = self.config.get("configurable", {}).get(RETRIEVER)
         return self.graph.retriever if own is None else own
-
-    @property
-    def has_checkpointer(self) -> bool:
-        """Whether a checkpointer keeps the run, or a parent of it. Only then can it stop and go on later."""
-        return has_checkpointer(self.config)
 
     @property
     def cache_key(self) -> str:

@@ -57,7 +57,7 @@ def merge_expansions(left: list[Expansion] | None, right: list[Expansion] | None
 
 
 def current_expansions(state: Mapping[str, Any]) -> list[Expansion]:
-    """The expansions of the skeleton's points. An edit of the skeleton in the state leaves those of others there."""
+    """The expansions of the skeleton's points. If somebody has edited the skeleton, the state holds others, too."""
     titles = {point["index"]: point["title"] for point in state["skeleton"]}
     return [one for one in state["expansions"] if titles.get(one["index"]) == one["title"]]
 
@@ -98,7 +98,7 @@ def merge_timings(left: Timings | None, right: Timings | None) -> Timings:
 def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
     """A value as JSON: LangChain's documents as mappings, and what JSON doesn't know (times, arrays) as a text.
 
-    With `keeps_others`, what JSON doesn't know stays as it is, but for what a mapping holds.
+    With `keeps_others`, the value and the items of its lists may be what JSON doesn't know: these stay as they are.
     """
     if isinstance(value, Document):
         about: dict[str, Any] = {"page_content": value.page_content, "metadata": value.metadata}

@@ -76,21 +76,15 @@ def unbound(
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """How to call one model for one purpose.
-
-    Args:
-        model: The model.
-        stage: What for: the usage is counted there.
-        run: The node's execution.
-        config: The call's LangChain config.
-        settings: Keyword arguments of the call, such as `max_tokens`.
-    """
+    """How to call one model for one purpose."""
 
     model: LoopModel
     stage: Stage
+    """What for: the usage is counted there."""
     run: RunContext
     config: RunnableConfig
     settings: Mapping[str, Any]
+    """Keyword arguments of the call, such as `max_tokens`."""
     trace: CallTrace = field(default_factory=CallTrace)
     """Numbers the tries of this call in traces, and follows each."""
 
@@ -125,7 +119,8 @@ class ModelCall:
                 async with self.run.slot(), self.model.gate:
                     takes_system = self.model.takes_system
                     prompt = messages() if callable(messages) else messages
-                    prompt = self.model.prompt_cache.marked(prompt, self.run.invocation.shared_turn)
+                    shared = self.run.invocation.shared_turn
+                    prompt = prompt if shared is None else self.model.prompt_cache.marked(prompt, shared)
                     prompt = self.model.shape_prompt(prompt if takes_system else without_system(prompt))
                     runnable = await self.model.for_running_loop()
                     if prepare is not None:
@@ -139,12 +134,7 @@ class ModelCall:
                     if on_text is None:
                         return await self._whole(runnable.ainvoke(prompt, config, **settings))
                     chunks: Any = runnable.astream(prompt, config, **settings)
-                    gathered = StreamedReply(
-                        self._thoughts(prompt),
-                        with_tools=bool(settings.get("tools")),
-                        most_chars=self.run.options.max_reply_chars,
-                    )
-                    return await self._streamed(chunks, on_text, gathered, prompt)
+                    return await self._streamed(chunks, on_text, prompt, with_tools=bool(settings.get("tools")))
             except BrokenStreamError as error:
                 redactor.redact_failure(error.__cause__ or error)
                 raise
@@ -179,12 +169,6 @@ class ModelCall:
             return True
         return False
 
-    def _thoughts(self, messages: Sequence[BaseMessage]) -> ThoughtFilter:
-        """Takes thoughts out of the reply. After a prefill there are none."""
-        is_prefilled = isinstance(messages[-1], AIMessage)
-        unopened = False if is_prefilled else self.model.thinks_unopened
-        return ThoughtFilter(unopened=unopened, expects_form=self.stage == "skeleton" or self.model.may_think)
-
     async def _whole(self, reply: Awaitable[Any]) -> Reply:
         try:
             message = await reply
@@ -209,9 +193,14 @@ class ModelCall:
         self,
         chunks: AsyncGenerator[Any],
         on_text: Callable[[str], None],
-        gathered: StreamedReply,
         prompt: Sequence[BaseMessage],
+        *,
+        with_tools: bool,
     ) -> Reply:
+        # After a prefill there are no thoughts.
+        unopened = False if isinstance(prompt[-1], AIMessage) else self.model.thinks_unopened
+        thoughts = ThoughtFilter(unopened=unopened, expects_form=self.stage == "skeleton" or self.model.may_think)
+        gathered = StreamedReply(thoughts, with_tools=with_tools, most_chars=self.run.options.max_reply_chars)
         is_whole = False
         try:
             await self._read(chunks, on_text, gathered)

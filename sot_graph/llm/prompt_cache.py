@@ -77,10 +77,10 @@ class PromptCache:
     def marked(self, messages: Sequence[BaseMessage], shared_content: Any) -> Sequence[BaseMessage]:
         """The same messages, marked at the end of the user's turn that has this content, if the provider wants a mark.
 
-        That turn ends what all prompts of a run share; `None`: they share nothing that is worth a mark.
+        That turn ends what all prompts of a run share.
         A caller who has set all the marks that there may be keeps theirs.
         """
-        if self.mark is None or shared_content is None:
+        if self.mark is None:
             return messages
         marked = list(messages)
         users = (at for at, each in enumerate(marked) if isinstance(each, HumanMessage))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langgraph.types import Overwrite
 
-from sot_graph._seams import state_reader
+from sot_graph._seams import has_checkpointer, state_reader
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_route, announce_skeleton
@@ -113,7 +113,7 @@ async def settle_skeleton(
 
 def check_review_is_possible(run: RunContext) -> None:
     """Raise `SotConfigError`, before the first model call, where no checkpointer keeps the run until the review."""
-    if not run.has_checkpointer:
+    if not has_checkpointer(run.config):
         message = (
             "review_skeleton=True stops the run until somebody has answered, which needs a checkpointer: "
             "create_sot_graph(..., checkpointer=InMemorySaver()), or compile the parent with one."

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from langgraph.graph import END
 from langgraph.types import Send
 
-from sot_graph.citations import without_citations
+from sot_graph.citations import without_its_citations
 from sot_graph.concurrency.isolation import cancelled_once
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
 from sot_graph.nodes.announcements import announce_point_end
@@ -167,10 +167,7 @@ def _point_messages(
         point=payload["point"],
         point_length=point_length,
         is_opened="opening" in FRAME_PARTS[basis.wanted_frame],
-        needed=[
-            Expansion(**{**other, "text": without_citations(other["text"], other.get("sources") or [])})
-            for other in payload.get("needed", ())
-        ],
+        needed=[without_its_citations(other) for other in payload.get("needed", ())],
         shared_documents=basis.inquiry.documents,
         own_documents="" if grounds is None else grounds.own_text,
         **prompt_basis(basis, run),

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sot_graph._seams import state_reader
-from sot_graph.citations import number_sources, without_citations
+from sot_graph.citations import number_sources, without_its_citations
 from sot_graph.concurrency.background_loop import create_run_task, end_tasks
 from sot_graph.joiners import shown_expansions
 from sot_graph.nodes.announcements import announce_frame_end, citing
@@ -52,10 +52,15 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
         if update is None:
             return {"frame": {}, "usage": run.meter.usage, "timings": {}}
     else:
-        concluded = _concluded(payload, basis, run) if name == "conclusion" else None
-        about = {**prompt_basis(basis, run), "expansions": concluded or ()}
+        written, about = None, prompt_basis(basis, run)
+        if name == "conclusion":
+            about["expansions"] = _concluded(payload, basis, run)
+            if run.seconds_left(None) == 0:
+                written = WrittenText("", "timed_out", "there was no time left for it (deadline)")
+            elif not about["expansions"]:
+                written = WrittenText("", "failed", "no point has a text that it could conclude")
         messages = partial(frame_messages, run.graph.prompts, name, **about)
-        update = await _write(name, messages, run, basis.inquiry.material, _given_up(concluded, run))
+        update = await _write(name, messages, run, basis.inquiry.material, written)
     if part := update["frame"].get(name):
         cache_hit = True if update["usage"]["frame"]["cache_hits"] else None
         run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
@@ -72,21 +77,11 @@ def _concluded(payload: Mapping[str, Any], basis: SectionBasis, run: RunContext)
     if expansions is None and (read := state_reader(run.config)) is not None:
         expansions = current_expansions(read(["skeleton", "expansions"]))
     shown = shown_expansions(expansions or [], run.options.on_point_failure)
-    numbered = number_sources(shown, numbering_of(run))
-    if basis.inquiry.material is not None:
-        numbered = [
-            Expansion(**{**one, "text": without_citations(one["text"], one.get("sources") or [])}) for one in shown
-        ]
-    return [expansion for expansion in numbered if expansion["text"]]
-
-
-def _given_up(concluded: list[Expansion] | None, run: RunContext) -> WrittenText | None:
-    """The outcome of a conclusion that has no texts to conclude, or no time left: no model is asked for it."""
-    if concluded is None:
-        return None
-    if run.seconds_left(None) == 0:
-        return WrittenText("", "timed_out", "there was no time left for it (deadline)")
-    return None if concluded else WrittenText("", "failed", "no point has a text that it could conclude")
+    if basis.inquiry.material is None:
+        shown = number_sources(shown, numbering_of(run))
+    else:
+        shown = [without_its_citations(one) for one in shown]
+    return [expansion for expansion in shown if expansion["text"]]
 
 
 async def _write(
@@ -183,13 +178,9 @@ class Opening:
     async def finished(self) -> Update | None:
         """The node's update, once it is written; `None` where it was dropped."""
         if self._is_dropped:
-            await self.close()
+            await end_tasks(self._task)
             return None
         return await self._task
-
-    async def close(self) -> None:
-        """End it; what became of it is nobody's concern."""
-        await end_tasks(self._task)
 
     def _show(self) -> None:
         with self._lock:

@@ -1,9 +1,11 @@
 """`dispatch="pipelined"`: points are begun while the skeleton is still being written.
 
 LangGraph's supersteps are barriers: a `Send` can't go out before its node has ended. So the node itself starts the
-points, as LangGraph tasks (`@task`): these run at once, and a checkpointer keeps what each gives. On a resume the node
-runs again, and LangGraph gives the tasks' results back in the order of their calls. That is why each title is a task
-of its own, too: titles that an earlier process has begun to write points for must come again, and in their places.
+points, as LangGraph tasks (`@task`): these run at once, and a checkpointer keeps what each gives.
+
+On a resume the node runs again. LangGraph then gives back the results that it kept, to the tasks in the order in which
+they are started. A point's text must get to the point with the same title again. So each title is kept by a task of its
+own, too, and the drafter is asked only for titles that come after these.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from langchain_core.runnables.config import ensure_config
 from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
+from sot_graph._seams import has_checkpointer
 from sot_graph.concurrency.background_loop import end_tasks, run_sync_from_worker
 from sot_graph.joiners import JoinedAnswer
 from sot_graph.nodes import EXPAND_POINT
@@ -96,6 +99,8 @@ async def draft_and_expand(
 
 
 class _Pipeline:
+    """One skeleton that is being drafted, and the tasks that write its points meanwhile."""
+
     def __init__(self, inquiry: Inquiry, run: RunContext) -> None:
         self._inquiry = inquiry
         self._run = run
@@ -145,7 +150,7 @@ class _Pipeline:
         await end_tasks(*self._writing, *self._writing_frame, self._drafting)
 
     async def _next_step(self) -> _Step:
-        if not self._run.has_checkpointer:
+        if not has_checkpointer(self._run.config):
             return await self._step(len(self._points) + 1)
         step: _Step = await self._start(NEXT_POINT, self._step, len(self._points) + 1)
         if step["frame"] != self._run.options.frame:
@@ -220,7 +225,7 @@ class _Pipeline:
                 graph=graph,
                 key=self._run.key,
                 threaded=self._run.threaded,
-                write=partial(self._in_node, self._run.write),  # a task's own would tell from one namespace deeper
+                write=partial(self._in_node, self._run.write),  # the task's own would send from a namespace below
             ) as run:
                 return await expand_point(payload, run)
 
@@ -237,7 +242,10 @@ class _Pipeline:
         return asyncio.create_task(follow())
 
     def _in_node(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """Call a function with the node's context variables, in a copy: one context can't be entered by two threads."""
+        """Call a function with the node's context variables, as LangGraph needs them to send an event from the node.
+
+        They are a copy: points may be written in threads, and two threads can't enter one context.
+        """
         self._context.copy().run(function, *args, **kwargs)
 
     def _start(self, name: str, work: _Coroutine, argument: Any) -> Awaitable[Any]:

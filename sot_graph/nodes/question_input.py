@@ -72,10 +72,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
 
     What tools have found since the question was asked belongs to the history, too: that is what an agent answers from.
 
-    Args:
-        state: The graph's input.
-        options: For the longest question.
-        answer_id: Of the message that this run writes. One that is there already is written again.
+    The message that this run writes has the `answer_id`. One that is there already is written again.
 
     Raises:
         SotConfigError: There is no question, it is blank or no string, or it is too long.

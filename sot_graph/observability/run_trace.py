@@ -134,11 +134,9 @@ class CallTrace(BaseCallbackHandler):
         self._answered: list[Run] = []
 
     def begin(self, config: RunnableConfig, redactor: Redactor) -> RunnableConfig:
-        """The config of the next try.
+        """The config of the next try, made from that of the first.
 
-        Args:
-            config: That of the first, with its name.
-            redactor: Gets an error, and what had come of the reply, before any tracer does.
+        The redactor gets an error, and what had come of the reply, before any tracer does.
         """
         self._tries += 1
         if self._tries > 1:

@@ -68,10 +68,7 @@ class _AnsweredError(Exception):
 class AnsweringDrafter(Drafter):
     """A `Drafter` whose first call is the answer where no skeleton fits.
 
-    Args:
-        *given: As a `Drafter`'s.
-        on_answer: Gets the answer's text, as it comes where replies are streamed. What is sent is never taken back.
-        **settings: As a `Drafter`'s.
+    `on_answer` gets the answer's text, as it comes where replies are streamed. What is sent is never taken back.
 
     Attributes:
         answer: Once the model has answered: how the answer ends.

@@ -237,11 +237,7 @@ def _artifact_sources(artifact: Any) -> list[Source]:
 class ExpanderSource:
     """Has an expander write a text: whole, or as it is written where the expander streams.
 
-    Args:
-        expander: What writes.
-        given: What it gets, but for the messages.
-        messages: The prompt that the model would get. A prefill at its end is for the model alone.
-        call: Of the model that would write otherwise: its run and its config.
+    It gets what is `given`, and the messages that the model would get. A prefill at their end is for the model alone.
     """
 
     who = "the expander"

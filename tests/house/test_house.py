@@ -21,8 +21,8 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_675
-MOST_FILES = 99
+MOST_LINES = 19_490
+MOST_FILES = 97
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
     "batch": (1_390, 11),
@@ -31,18 +31,18 @@ CAPABILITIES = {
     "cli/route_command.py": (170, 1),
     "cli/evaluate_command.py": (120, 1),
     "evaluation": (1_850, 13),
-    "llm/prompt_cache.py": (135, 1),
+    "llm/prompt_cache.py": (125, 1),
     "play": (270, 3),
-    "nodes/frame_parts.py": (245, 1),
+    "nodes/frame_parts.py": (215, 1),
     "retrieval": (615, 6),
     "testing/cache_meter.py": (140, 1),
     "routing/draft_router.py": (60, 1),
     "routing/glossary.py": (125, 1),
     "routing/learned_training.py": (145, 1),
     "routing/logistic_regression.py": (120, 1),
-    "skeleton/answering_drafter.py": (315, 1),
+    "skeleton/answering_drafter.py": (305, 1),
 }
-MOST_FUNCTIONS = 186
+MOST_FUNCTIONS = 184
 MOST_FILES_ON_A_PATH = 31
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
