@@ -134,7 +134,10 @@ def _texts_in(part, saver):
 @pytest.mark.parametrize("kept_as", [MessagesState, _AsModel, _AsDataclass])
 def test_as_a_node_the_graph_stores_no_earlier_message(tmp_path, kept_as, dispatch):
     """The parent's checkpoints hold the conversation already. Prompts have it all the same."""
-    with SqliteSaver.from_conn_string(str(tmp_path / "threads.sqlite")) as saver, SimulatedEndpoint(RESPONDER) as endpoint:
+    with (
+        SqliteSaver.from_conn_string(str(tmp_path / "threads.sqlite")) as saver,
+        SimulatedEndpoint(RESPONDER) as endpoint,
+    ):
         node = create_sot_graph(endpoint.chat_model(), options=SotOptions(dispatch=dispatch))
         graph = StateGraph(kept_as).add_node("answer", node).add_edge(START, "answer").compile(checkpointer=saver)
         for said in ("Tell me of FERNS.", "Tell me of MOSSES."):
