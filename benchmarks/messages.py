@@ -53,7 +53,7 @@ def plain_graph() -> Any:
     """One node that streams: what LangGraph takes to hand on a chunk that somebody hears."""
     model = _PacedModel(messages=iter(()))
 
-    async def write(_: _State) -> _State:
+    async def write(state: _State) -> _State:
         return {"text": "".join([str(chunk.content) async for chunk in model.astream("?")])}
 
     return StateGraph(_State).add_node("write", write).add_edge(START, "write").compile()
