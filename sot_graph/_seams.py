@@ -1,6 +1,6 @@
 """Private and undocumented things of LangGraph, LangChain, LangSmith and asyncio that this package uses.
 
-What stands in for the OpenAI client is in `llm/loop_bound_model.py`, by the methods that LangChain calls of it.
+What stands in for the OpenAI client is in `llm/openai_client.py`, by the methods that LangChain calls of it.
 
 | function | what of whom | the public thing that is missing | without it |
 |---|---|---|---|

@@ -244,12 +244,6 @@ class Numbering:
         """Whether the source has a number."""
         return _identity(source) in self._numbers
 
-    def add_all(self, sources: Sequence[Source]) -> None:
-        """Take note of a text's sources: where all are listed, they get their numbers at once."""
-        if self.lists_all:
-            for source in sources:
-                self.number_of(source)
-
     def number_of(self, source: Source) -> int:
         """The number of a source, the next one if it has none yet."""
         key = _identity(source)
@@ -275,11 +269,7 @@ class Numbering:
 def _identity(source: Source) -> tuple[str, ...]:
     """What a source is told from others by: two with the same identity are one source."""
     # A file's passages are one source, its pages are not.
-    return (
-        source.get("url") or source["title"].casefold(),
-        str(source.get("page", "")),
-        source.get("fingerprint", ""),
-    )
+    return (source.get("url") or source["title"].casefold(), str(source.get("page", "")), source.get("fingerprint", ""))
 
 
 class CitedText:
@@ -306,15 +296,17 @@ class CitedText:
         self._numbering = numbering
         self._waiting = ""
         self._looked_at = 0
-        numbering.add_all(sources)
+        if numbering.lists_all:
+            for source in sources:
+                numbering.number_of(source)
 
     def feed(self, piece: str) -> str:
         """Take the next piece; give back what can be read now."""
         self._waiting += piece
         if len(self._waiting) < self._looked_at * _RESCANNED:
             return ""
-        settled = self._citations.settled(self._waiting)
-        ready, self._waiting = self._waiting[:settled], self._waiting[settled:]
+        length = self._citations.decided_length(self._waiting)
+        ready, self._waiting = self._waiting[:length], self._waiting[length:]
         self._looked_at = len(self._waiting)
         return self._numbered(ready)
 
@@ -324,10 +316,10 @@ class CitedText:
         return self._numbered(ready)
 
     def _numbered(self, text: str) -> str:
-        return self._citations.replaced(text, lambda keys: self._numbering.rendered(keys, self._find))
+        def find(key: str, page: str) -> Source | None:
+            return self._pages.get((key, page)) or self._known.get(key)
 
-    def _find(self, key: str, page: str) -> Source | None:
-        return self._pages.get((key, page)) or self._known.get(key)
+        return self._citations.replaced(text, lambda keys: self._numbering.rendered(keys, find))
 
 
 class _Citations:
@@ -356,8 +348,11 @@ class _Citations:
         inside = r"[^\[\]]" if any(" " in key for key in unusual) else r"[^\[\]\n]"
         self._opened = re.compile(r"``\Z"), re.compile(r"`[^`\n]*\Z"), re.compile(rf"\[{inside}*\Z")
 
-    def settled(self, text: str) -> int:
-        """How many characters of a text that goes on can be read for good, whatever comes."""
+    def decided_length(self, text: str) -> int:
+        """How many characters of an unfinished text nothing that follows can change.
+
+        The rest begins with what may yet become a citation, a range of them, a link, or code.
+        """
         if self._has_brackets:
             return len(text.partition("[")[0].partition("`")[0])
         end, opened = 0, [found.start() for pattern in self._opened if (found := pattern.search(text))]

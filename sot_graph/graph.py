@@ -29,14 +29,12 @@ from sot_graph.llm.resolve import resolve_model
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
-from sot_graph.nodes.expand_point import expand_point, fan_out_points, fan_out_rest
-from sot_graph.nodes.graph_node import GraphEdge, GraphNode
+from sot_graph.nodes.expand_point import NestedGraph, expand_point, fan_out_points, fan_out_rest
+from sot_graph.nodes.graph_node import GraphEdge, GraphNode, trace_policy
 from sot_graph.nodes.join import join as join_node
-from sot_graph.nodes.nested_graph import NestedGraph
 from sot_graph.nodes.question_input import last_human
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
-from sot_graph.nodes.trace_summary import trace_policy
 from sot_graph.options import SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
 from sot_graph.retrieval.ranking import Ranker
@@ -281,14 +279,17 @@ def create_sot_graph(
 
 
 class EmbeddedResult(dict[str, Any]):
-    """A result as a parent's node returns it: only its items differ, the new `messages` and all else under `sot`.
+    """The graph's result, where the graph is called within a parent's node.
 
-    LangGraph writes a node's items into the parent's keys of the same names, also where the parent means something else
-    by them. A function that calls the graph reads any key, such as `result["answer"]`; so does a task's checkpoint.
+    If the graph is that node, LangGraph writes `items()` into the parent's state. These are two only: the new
+    `messages`, and everything else under `sot`. With the other keys it would write into keys of the parent that have
+    the same names and mean something else.
+
+    If the node is a function that calls the graph, the function reads any key, such as `result["answer"]`.
 
     Args:
         result: The graph's result.
-        is_lost: Whether the parent has neither key.
+        is_lost: Whether the parent's state has neither key.
     """
 
     def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
@@ -325,12 +326,12 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """As LangGraph's; in a parent with an `EmbeddedResult`."""
         result = super().invoke(input, config, **kwargs)
-        return _for_parent(result, config) if _is_node(config, kwargs) else result
+        return _for_parent(result, config) if _is_embedded(config) and _wants_values(kwargs) else result
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The same, asynchronously."""
         result = await super().ainvoke(input, config, **kwargs)
-        return _for_parent(result, config) if _is_node(config, kwargs) else result
+        return _for_parent(result, config) if _is_embedded(config) and _wants_values(kwargs) else result
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, whose `invoke` reads this."""
@@ -338,8 +339,9 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         input, config = self._without_history(input, config)
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
-        parts = super().stream(input, config, **kwargs)
-        return closing_calls(_each_for_parent(parts, config) if _is_node(config, kwargs) else parts)
+        chunks = super().stream(input, config, **kwargs)
+        is_for_parent = _is_embedded(config) and _wants_values(kwargs)
+        return closing_calls(_each_for_parent(chunks, config) if is_for_parent else chunks)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
@@ -347,10 +349,10 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         input, config = self._without_history(input, config)
         if kwargs.get("context") is not None:
             kwargs = _with_own_context(config, kwargs)
-        parts = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
+        chunks = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
         if not _is_embedded(config):  # as a node, it is cancelled by LangGraph, which does that once
-            return cancelled_once(parts)
-        return _aeach_for_parent(parts, config) if _is_node(config, kwargs) else parts
+            return cancelled_once(chunks)
+        return _aeach_for_parent(chunks, config) if _wants_values(kwargs) else chunks
 
     def _without_history(self, given: Any, config: RunnableConfig | None) -> tuple[Any, RunnableConfig | None]:
         """In a parent, the messages before the question go to the nodes by the config, and into no checkpoint.
@@ -385,14 +387,13 @@ def check_input(given: object) -> None:
         raise SotConfigError(message)
 
 
-def _is_node(config: RunnableConfig | None, settings: Mapping[str, Any]) -> bool:
-    """Whether a result is for a parent's node: its caller hasn't asked for anything but what a run gives by default."""
-    if settings.get("output_keys") is not None or settings.get("stream_mode") not in (None, "values"):
-        return False
-    return _is_embedded(config)
+def _wants_values(settings: Mapping[str, Any]) -> bool:
+    """Whether a caller hasn't asked for anything but what a run gives by default."""
+    return settings.get("output_keys") is None and settings.get("stream_mode") in (None, "values")
 
 
 def _is_embedded(config: RunnableConfig | None) -> bool:
+    """Whether the graph is called within a node of another one."""
     return bool(ensure_config(config).get("configurable", {}).get("checkpoint_ns"))
 
 
@@ -412,16 +413,16 @@ def _has(read: Callable[[list[str]], Any], key: str) -> bool:
     return True
 
 
-def _each_for_parent(parts: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
-    with closing_once(parts):
-        for part in parts:
-            yield _for_parent(part, config)
+def _each_for_parent(chunks: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
+    with closing_once(chunks):
+        for chunk in chunks:
+            yield _for_parent(chunk, config)
 
 
-async def _aeach_for_parent(parts: AsyncGenerator[Any], config: RunnableConfig | None) -> AsyncIterator[Any]:
-    async with aclosing(parts):
-        async for part in parts:
-            yield _for_parent(part, config)
+async def _aeach_for_parent(chunks: AsyncGenerator[Any], config: RunnableConfig | None) -> AsyncIterator[Any]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield _for_parent(chunk, config)
 
 
 def _with_own_context(config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
@@ -441,10 +442,5 @@ def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
     for option, template in places.items():
         value = getattr(options, option)
         if value != getattr(defaults, option) and f"{{{option}}}" not in getattr(prompts, template):
-            logger.warning(
-                "options.%s=%r changes nothing: prompts.%s has no {%s}, as in SotPrompts.small().",
-                option,
-                value,
-                template,
-                option,
-            )
+            what = f"options.{option}={value!r} changes nothing: prompts.{template} has no {{{option}}}"
+            logger.warning("%s, as in SotPrompts.small().", what)

@@ -13,7 +13,7 @@ from sot_graph.citations import Numbering, list_sources, number_sources
 from sot_graph.errors import SotConfigError
 from sot_graph.events import FRAME_SEPARATOR
 from sot_graph.options import OnPointFailure
-from sot_graph.types import Expansion, Frame, FramePart, SkeletonPoint, Source
+from sot_graph.types import Expansion, Frame, FramePart, FramePartName, SkeletonPoint, Source
 
 Join: TypeAlias = Callable[[str, Sequence[SkeletonPoint], Sequence[Expansion]], str]
 """`(question, skeleton, expansions) -> answer`. The expansions are sorted by index; look at their `status`.
@@ -117,13 +117,6 @@ def is_pointwise(join: Join) -> TypeGuard[PointwiseJoin]:
     return (type(join).__call__, type(join).join_points) == own
 
 
-def heads_and_separator(join: Join, points: Sequence[SkeletonPoint]) -> tuple[list[str] | None, str]:
-    """What a stream of the answer needs to know of its join; `(None, "")` for one that needs all points."""
-    if not is_pointwise(join):
-        return None, ""
-    return [join.head_of(point) for point in points], join.separator
-
-
 class JoinedAnswer(NamedTuple):
     """A whole answer, and what it cites."""
 
@@ -152,9 +145,11 @@ def join_answer(
     """
     numbering = Numbering() if numbering is None else numbering
     frame = frame or {}
-    opening = frame_text(join, frame.get("opening"), numbering)
-    introduction = frame_text(join, frame.get("introduction"), numbering)
-    shown = number_sources(shown_expansions(expansions, on_point_failure), numbering)
+    before: tuple[FramePartName, ...] = ("opening", "introduction")
+    texts = [frame_text(join, part, numbering) for name in before if (part := frame.get(name))]
+    shown = shown_expansions(expansions, on_point_failure)
+    if any(each.get("sources") is not None for each in shown):
+        shown = number_sources(shown, numbering)
     if is_pointwise(join):
         points, sources_heading = join.join_points(shown), join.sources
     else:  # it lists the sources as it likes
@@ -164,9 +159,11 @@ def join_answer(
         if not isinstance(points, str):
             message = f"The join returned {type(points).__name__}; it must return the answer as a string."
             raise SotConfigError(message)
-    conclusion = frame_text(join, frame.get("conclusion"), numbering)
-    text = FRAME_SEPARATOR.join(text for text in (opening, introduction, points, conclusion) if text)
-    if sources_heading is not None:
+    texts.append(points)
+    if conclusion := frame.get("conclusion"):
+        texts.append(frame_text(join, conclusion, numbering))
+    text = FRAME_SEPARATOR.join(filter(None, texts))
+    if numbering.sources and sources_heading is not None:
         text += numbering.listed(sources_heading)
     return JoinedAnswer(text, numbering.sources, numbering.unsupported)
 
@@ -178,6 +175,6 @@ def frame_tail(join: Join, part: FramePart) -> str:
     return join.frame_cut if is_pointwise(join) else join_markdown.frame_cut
 
 
-def frame_text(join: Join, part: FramePart | None, numbering: Numbering) -> str:
+def frame_text(join: Join, part: FramePart, numbering: Numbering) -> str:
     """A text around the points as it stands in the answer."""
-    return "" if part is None else numbering.take(part["text"], part.get("sources")) + frame_tail(join, part)
+    return numbering.take(part["text"], part.get("sources")) + frame_tail(join, part)

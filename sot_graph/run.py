@@ -402,12 +402,11 @@ def open_run(
         trace=NodeTrace(config),
         ended=graph is None,
     )
+    goes_on = False
     try:
         yield run
-    except BaseException:
-        invocation.end_retrievals()
-        raise
+        goes_on = not run.ended
     finally:
-        if run.ended:
+        if invocation.retrievals and not goes_on:
             invocation.end_retrievals()
         _invocations.leave(key, invocation, ended=run.ended)

@@ -19,6 +19,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from sot_graph.types import (
+    FRAME_PART_NAMES,
     ChatTurn,
     Expansion,
     FinishReason,
@@ -74,8 +75,7 @@ def marks_of(section: Mapping[str, Any]) -> SectionMarks:
 def merge_frame(left: Frame | None, right: Frame | None) -> Frame:
     """Reducer: an `ok` part is never replaced by one that is not."""
     merged: Frame = {**left} if left else {}
-    names: tuple[FramePartName, ...] = ("opening", "introduction", "conclusion")
-    for name in names:
+    for name in FRAME_PART_NAMES:
         part, known = (right or {}).get(name), merged.get(name)
         if part is not None and (known is None or part["status"] == "ok" or known["status"] != "ok"):
             merged[name] = part

@@ -1,13 +1,18 @@
-"""What model calls cost: counted in one node's execution, added up over a run."""
+"""What model calls cost: counted in one node's execution, added up over a run, priced where genai-prices is installed.
+
+The prices are in that package (the extra `cost`): nothing is fetched. A model without one is named, and not guessed.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.messages.ai import add_usage as add_counts
 
@@ -16,22 +21,33 @@ from sot_graph.types import Cost, Stage, StageUsage, Usage
 if TYPE_CHECKING:
     from langchain_core.messages.ai import UsageMetadata
 
-    from sot_graph.prices import ModelPrice
-
 _STAGES: tuple[Stage, ...] = ("route", "skeleton", "expansion", "frame", "direct")
 _NOTHING = StageUsage(
-    input_tokens=0,
-    output_tokens=0,
-    cached_tokens=0,
-    cache_write_tokens=0,
-    reasoning_tokens=0,
-    calls=0,
-    cache_hits=0,
+    input_tokens=0, output_tokens=0, cached_tokens=0, cache_write_tokens=0, reasoning_tokens=0, calls=0, cache_hits=0
 )
 _CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 """Where LangChain has what was written into a prompt cache: for Anthropic, by how long it is kept."""
 _MOST_TOKENS = 2**53
 """What JSON carries exactly. A provider's count above it is nonsense, and no database takes it."""
+
+_PROVIDERS: Mapping[str, str] = {
+    "ChatAnthropic": "anthropic",
+    "ChatAnthropicVertex": "google",
+    "AzureChatOpenAI": "azure",
+    "ChatBedrock": "aws",
+    "ChatBedrockConverse": "aws",
+    "ChatDeepSeek": "deepseek",
+    "ChatGoogleGenerativeAI": "google",
+    "ChatVertexAI": "google",
+    "ChatGroq": "groq",
+    "ChatLiteLLM": "litellm",
+    "ChatMistralAI": "mistral",
+    "ChatOpenRouter": "openrouter",
+    "ChatXAI": "x-ai",
+}
+"""As genai-prices calls them, by the classes that ask them."""
+_SOLD_BY_ITS_MAKER = re.compile(r"gpt-\d|o\d|claude|gemini")
+"""Models that nobody can serve by themselves: behind a gateway they cost what they cost."""
 
 logger = logging.getLogger("sot_graph")
 
@@ -67,6 +83,55 @@ def _sum_costs(*costs: Cost) -> Cost:
             known = total.get(key)
             total[key] = sorted({*(known or ()), *value}) if isinstance(value, list) else value + (known or 0.0)
     return cast("Cost", total)
+
+
+@cache
+def _has_prices() -> bool:
+    return find_spec("genai_prices") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrice:
+    """Where a model's price is to be found."""
+
+    name: str
+    provider: str | None = None
+    address: str | None = None
+
+    @classmethod
+    def of(cls, model: Any) -> Self | None:
+        """That of a LangChain chat model; `None` where genai-prices isn't installed."""
+        if not _has_prices():
+            return None
+        names = (getattr(model, each, None) for each in ("model_name", "model", "model_id"))
+        name = next((each for each in names if isinstance(each, str) and each), type(model).__name__)
+        provider = _PROVIDERS.get(type(model).__name__)
+        address = getattr(getattr(model, "root_async_client", None), "base_url", None)
+        return cls(name.removeprefix("models/"), provider, None if provider or not address else str(address))
+
+    def dollars(self, counts: UsageMetadata) -> float | None:
+        """What a call with these counts costs; `None`: nobody knows."""
+        from genai_prices import Usage, calc_price
+
+        details = counts["input_token_details"]
+        cache_read = min(details["cache_read"], counts["input_tokens"])
+        usage = Usage(
+            input_tokens=counts["input_tokens"],
+            output_tokens=counts["output_tokens"],
+            cache_read_tokens=cache_read,
+            cache_write_tokens=min(details["cache_creation"], counts["input_tokens"] - cache_read),
+        )
+        places: list[dict[str, Any]] = [{"provider_id": self.provider}] if self.provider else []
+        if self.address:
+            places.append({"provider_api_url": self.address})
+        if _SOLD_BY_ITS_MAKER.match(self.name):
+            places.append({})
+        for place in places:
+            try:
+                return float(calc_price(usage, self.name, **place).total_price)
+            except (LookupError, ValueError):
+                continue
+        return None
 
 
 @dataclass(slots=True)

@@ -25,8 +25,8 @@ from sot_graph.llm.reply import Reply
 from sot_graph.llm.thoughts import without_thoughts
 from sot_graph.observability.redaction import GIVEN_UP, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
-from sot_graph.skeleton.draft_reply import SkeletonForm
-from sot_graph.skeleton.parser import clean_titles
+from sot_graph.skeleton.answering_drafter import SkeletonForm
+from sot_graph.skeleton.points import clean_titles
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig

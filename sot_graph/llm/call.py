@@ -1,4 +1,7 @@
-"""One model call as the graph makes it: streamed or not, repeated where that can help, always counted."""
+"""One model call as the graph makes it: streamed or not, repeated where that can help, always counted.
+
+A streamed reply that breaks off is continued from where it ends (`go_on`).
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
 from sot_graph.concurrency.isolation import closing_chain
-from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.loop_bound_model import LoopModel, is_of_another_loop
+from sot_graph.llm.openai_client import most_chars
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
-from sot_graph.llm.provider_errors import explain, refuses_system
+from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, text_of, unfinished
-from sot_graph.llm.reply_bounds import most_chars
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
-from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import GIVEN_UP
 from sot_graph.observability.run_trace import CallTrace
 from sot_graph.prompts.messages import without_system
@@ -39,6 +41,12 @@ logger = logging.getLogger("sot_graph")
 Prompt: TypeAlias = "Sequence[BaseMessage] | Callable[[], Sequence[BaseMessage]]"
 """A prompt, or what makes it."""
 Binder: TypeAlias = "Callable[[Runnable[Any, Any]], Runnable[Any, Any]]"
+
+_GO_ON = (
+    "Your reply broke off. Go on exactly where it ends, with the very next word. Repeat nothing of it, and add no "
+    "remark."
+)
+_LONGEST_OVERLAP = 200
 
 
 class BrokenStreamError(Exception):
@@ -123,7 +131,9 @@ class ModelCall:
                     if prepare is not None:
                         runnable = prepare(runnable)
                     runnable, config, settings = unbound(runnable, self.config, self.settings)
-                    settings = self._keyed(settings)
+                    if self.model.prompt_cache.takes_key and self.run.options.prompt_cache == "auto":
+                        # It tells the provider's cache which calls belong together.
+                        settings = {"prompt_cache_key": self.run.cache_key, **settings}
                     config = self.trace.begin(config, redactor)
                     self.run.meter.begin_call(self.stage)
                     if on_text is None:
@@ -168,12 +178,6 @@ class ModelCall:
             logger.info("The model takes no system messages: what they say goes into the user's first turn.")
             return True
         return False
-
-    def _keyed(self, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The settings, with what tells a provider's cache which calls belong together."""
-        if self.model.prompt_cache.takes_key and self.run.options.prompt_cache == "auto":
-            return {"prompt_cache_key": self.run.cache_key, **settings}
-        return settings
 
     def _thoughts(self, messages: Sequence[BaseMessage]) -> ThoughtFilter:
         """Takes thoughts out of the reply. After a prefill there are none."""
@@ -265,3 +269,49 @@ class ModelCall:
     def _log_cut(self) -> None:
         most = f"{self.run.options.max_reply_chars:,}"
         logger.warning("%s: a reply of more than %s characters is cut there (max_reply_chars).", self.stage, most)
+
+
+async def go_on(
+    call: ModelCall, prompt: Prompt, broken: BrokenStreamError, *, on_attempt: Callable[[], None] | None = None
+) -> tuple[str, Reply]:
+    """Have the model go on from what it has written: at once, or when a busy provider may be asked again.
+
+    Returns:
+        What is to be put behind it, and the whole reply that this is of.
+
+    Raises:
+        Exception: The provider's own.
+    """
+    cause, written = broken.__cause__, broken.text
+    if cause is not None and meaning_of(cause) == "busy":
+        wait = RetryPolicy(call.run.options).wait_after(cause)
+        if wait is None:
+            raise cause
+        await asyncio.sleep(wait)
+    logger.info("A streamed reply broke off after %d characters; going on from there", len(written))
+    messages = [*(prompt() if callable(prompt) else prompt), AIMessage(written), HumanMessage(_GO_ON)]
+    reply = await call.ask(messages, on_attempt=on_attempt)
+    return _continuation(written, reply.text), reply
+
+
+def _continuation(written: str, reply: str) -> str:
+    """What a reply adds to a text: without what it repeats, with the space that a reply doesn't begin with."""
+    overlap = _overlap(written, reply)
+    if overlap or not (written and reply) or _is_unspaced(written[-1]) or _is_unspaced(reply[0]):
+        return reply[overlap:]
+    needs_space = (written[-1].isalnum() or written[-1] in ",.;:!?)") and reply[0].isalnum()
+    return " " + reply if needs_space else reply
+
+
+def _is_unspaced(char: str) -> bool:
+    """Whether the character's script puts no spaces between words: Chinese, Japanese, Thai and others."""
+    return "\u0e00" <= char <= "\u0eff" or "\u2e80" <= char <= "\u9fff" or char > "\uff00"
+
+
+def _overlap(written: str, continued: str) -> int:
+    """How many characters at the start of a continuation repeat the end of what it continues."""
+    longest = min(len(written), len(continued), _LONGEST_OVERLAP)
+    for length in range(longest, 2, -1):
+        if written.endswith(continued[:length]):
+            return length
+    return 0

@@ -1,60 +1,55 @@
 """`LoopModel`: a chat model that may be used on any number of event loops, and is asked in the way that costs least.
 
 An asynchronous HTTP client belongs to the loop that first used it, so an OpenAI-compatible model gets a client of its
-own for every loop. Its chat completions go through the client's public `post`. The client's own `chat.completions`
-costs more and gives nothing for it: it looks for field names to translate, of which there are none, and it builds typed
-replies that LangChain unpacks again. If a model bypasses this code, it only gets slower; the result is the same.
+own for every loop (`llm/openai_client.py`). LangChain's classes for most other providers make one client, some one for
+all models of a process, and a graph that runs synchronously has a loop of its own. So these models are called by their
+synchronous methods, in threads, wherever their asynchronous client is bound to another loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import ssl
 import threading
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
-from functools import cache, partial
-from types import SimpleNamespace
-from typing import Any, Self, TypeAlias
-from urllib.request import getproxies
+from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import copy_context
+from functools import cache
+from typing import Any, Literal, TypeAlias
 
 import openai
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
-from langchain_core.runnables import Runnable, RunnableBinding
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
-from openai import not_given
-from openai.types.chat import ChatCompletion
 
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
-from sot_graph.concurrency.background_loop import is_library_loop
+from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
 from sot_graph.concurrency.call_limiter import CallGate
+from sot_graph.errors import causes_of, phrases_in
+from sot_graph.llm.openai_client import TypedCompletions, connection_limit, fast_client, http_client
 from sot_graph.llm.prompt_cache import PromptCache
-from sot_graph.llm.reply_bounds import ENCODING, BoundedCall, beginning_of, bound_body, is_cut, openai_httpx
 from sot_graph.llm.thoughts import is_named_as_thinker
-from sot_graph.llm.threaded_model import for_loop, in_threads, overrides_sync_only, without_retries, wrapped_for_loop
 from sot_graph.observability.redaction import secrets_of
-from sot_graph.prices import ModelPrice
-from sot_graph.usage import is_count, log_nonsense
+from sot_graph.usage import ModelPrice
 
 logger = logging.getLogger("sot_graph")
 
+StructuredMode: TypeAlias = Literal["auto", "json_schema", "tools", "md_json", "prompt"]
+"""How JSON is asked for (`SotOptions.structured_mode`)."""
 Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any]]"
 
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 """These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
-_MOST_CONNECTIONS = 1000
-"""As many as the OpenAI client's own pool: one process has no CPU for more calls at once."""
-_DESCRIPTORS_SHARE = 0.75
-"""A model's share of the files that this process may open. The rest is for everything else in it."""
-_KEEPALIVE_SECONDS = 2.0
-"""Local servers close idle connections after about five: let go of ours before a request can meet that."""
 _LONG_CHARS = 1000
-_NOT_IN_THE_BODY = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json"}
+_CALLS_AT_ONCE = 1024
+_WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
 
 
 class LoopModel:
@@ -75,7 +70,7 @@ class LoopModel:
         self._keeps_client = keeps_client
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
-        self.gate = CallGate(_connection_limit())
+        self.gate = CallGate(connection_limit())
         innermost = innermost_model(model)
         self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
@@ -92,6 +87,8 @@ class LoopModel:
         """Whether this model tells a finish reason. A reply without one is then taken for one that broke off."""
         self.needs_room: bool | None = None
         """Whether even its shortest replies take many tokens, since it thinks; `None`: not known yet."""
+        self.fitting_mode = pick_mode(innermost, "auto")
+        """How it is best asked for JSON."""
         self.refused_modes: set[str] = set()
         """The ways to hand over a schema that its provider has refused."""
         self.prompt_cache = PromptCache.of(model)
@@ -146,6 +143,17 @@ def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return model
 
 
+def pick_mode(model: Runnable[Any, Any], mode: StructuredMode) -> StructuredMode:
+    """`mode`, or for `"auto"` the one that fits the model."""
+    if mode != "auto":
+        return mode
+    model = innermost_model(model)
+    if isinstance(model, BaseChatOpenAI):
+        return "json_schema"
+    takes_tools = isinstance(model, BaseChatModel) and type(model).bind_tools is not BaseChatModel.bind_tools
+    return "tools" if takes_tools else "md_json"
+
+
 def rebound(model: Runnable[Any, Any], inner: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """What was bound to a model, bound to another innermost model."""
     if not isinstance(model, RunnableBinding):
@@ -159,69 +167,24 @@ def _copy_for_loop(
 ) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
     """A copy of a model, to which nothing is bound, for one loop; and the client to be closed with the loop."""
     if not isinstance(model, BaseChatModel):
-        return wrapped_for_loop(model, loop), None
+        return _wrapped_for_loop(model, loop), None
     if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
-        return (in_threads(model) if threads_only else for_loop(model, loop)), None
+        return (in_threads(model) if threads_only else _for_loop(model, loop)), None
     # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
     only_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
     if only_sync_client or overrides_sync_only(type(model)):
-        return in_threads(model if keeps_client else without_retries(model)), None
-    http_client = _http_client(model) if model.http_async_client is None else None
+        return in_threads(model if keeps_client else _without_retries(model)), None
+    own_client = http_client(model) if model.http_async_client is None else None
     retries = model.root_async_client.max_retries if keeps_client else 0
-    root = model.root_async_client.copy(max_retries=retries, http_client=http_client)
-    used = _fast_client(root) if type(model) in _READ_DICTIONARIES else root
+    root = model.root_async_client.copy(max_retries=retries, http_client=own_client)
+    used = fast_client(root) if type(model) in _READ_DICTIONARIES else root
     # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
     # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-    completions = used.chat.completions if used is not root else _TypedCompletions(root.chat.completions)
+    completions = used.chat.completions if used is not root else TypedCompletions(root.chat.completions)
     changes = {"root_async_client": used, "async_client": completions}
     if not keeps_client:
         changes["stream_chunk_timeout"] = None
-    return model.model_copy(update=changes), None if http_client is None else root
-
-
-def _http_client(model: BaseChatOpenAI) -> Any:
-    """A client for one loop, with the transport settings of the caller's model.
-
-    It stands on aiohttp: the pool of httpx2 looks at all its connections and requests whenever one comes or goes, so
-    that hundreds of calls at once take longer over that than over anything else. But aiohttp knows no SOCKS proxies,
-    and the OpenAI client's adapter passes no socket options on: who asks for these gets httpx2's own transport.
-    """
-    most = _connection_limit()
-    limits = openai_httpx.Limits(
-        max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS
-    )
-    proxy = model.openai_proxy
-    bounds: Any = {"event_hooks": {"response": [bound_body]}, "headers": {"Accept-Encoding": ENCODING}}
-    if model.http_socket_options:
-        transport = openai_httpx.AsyncHTTPTransport(
-            verify=_ssl_context(),
-            limits=limits,
-            proxy=openai_httpx.Proxy(proxy) if proxy else None,
-            socket_options=list(model.http_socket_options),
-        )
-        return openai.DefaultAsyncHttpxClient(transport=transport, **bounds)
-    if proxy or getproxies().keys() & {"http", "https", "all"}:
-        return openai.DefaultAsyncHttpxClient(verify=_ssl_context(), limits=limits, proxy=proxy, **bounds)
-    return openai.DefaultAioHttpClient(verify=_ssl_context(), limits=limits, **bounds)
-
-
-@cache
-def _ssl_context() -> ssl.SSLContext:
-    """Loading the certificates takes 50 ms of a core: once a process, not once a client."""
-    context: ssl.SSLContext = openai_httpx.create_ssl_context()
-    return context
-
-
-def _connection_limit() -> int:
-    """Connections of one model at once: each takes one of the files that this process may open."""
-    try:
-        import resource
-    except ImportError:  # Windows, where sockets have no such limit
-        return _MOST_CONNECTIONS
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return _MOST_CONNECTIONS
-    return max(1, min(_MOST_CONNECTIONS, int(soft * _DESCRIPTORS_SHARE)))
+    return model.model_copy(update=changes), None if own_client is None else root
 
 
 class _OpenClient:
@@ -305,175 +268,146 @@ def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     return shaped
 
 
-def _fast_client(client: openai.AsyncOpenAI) -> Any:
-    """A proxy in front of an OpenAI client: a `ChatOpenAI` takes it as its `root_async_client`.
+class _CallSites:
+    """Where models are called: on one event loop by their class's asynchronous client, and else in threads."""
 
-    It answers what LangChain calls of `chat.completions`: `create`, `stream`, and `create` and `parse` of
-    `with_raw_response`. Whatever else a new LangChain calls reaches the real client.
-    """
-    completions = _Completions(client)
-    # LangChain streams a reply to a schema by `beta`.
-    beta = _Proxy(client.beta, chat=_Proxy(client.beta.chat, completions=completions))
-    return _Proxy(client, chat=_Proxy(client.chat, completions=completions), beta=beta)
+    def __init__(self) -> None:
+        self._loop_of: dict[type, weakref.ref[asyncio.AbstractEventLoop]] = {}
+        self.reset_in_child()
+        reset_after_fork(self)
 
+    def reset_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._threads = DaemonThreads(_CALLS_AT_ONCE)
 
-class _Proxy:
-    """Passes on every attribute of `below`, but for those that are given here."""
+    def claim(self, kind: type, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether this loop may use the asynchronous client of a class: the first that asks may."""
+        with self._lock:
+            return self._loop_of.setdefault(kind, weakref.ref(loop))() is loop
 
-    def __init__(self, below: Any, **own: Any) -> None:
-        self._below = below
-        self.__dict__.update(own)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._below, name)
-
-
-class _Completions(_Proxy):
-    """What LangChain's models call of `chat.completions`; the rest is the client's own."""
-
-    def __init__(self, client: openai.AsyncOpenAI) -> None:
-        super().__init__(client.chat.completions, with_raw_response=_WithRawResponse(client))
-        self._client = client
-
-    async def create(self, *, stream: bool | None = None, **request: Any) -> Any:
-        """Ask for a completion."""
-        if stream:
-            return _Pieces(await _post(self._client, request, stream=True), with_tools=bool(request.get("tools")))
-        return (await self.with_raw_response.create(**request)).parse()
-
-    def stream(self, **request: Any) -> Any:
-        """Ask for a streamed completion in a form that the client checks; a JSON schema leaves it nothing to check."""
-        if not isinstance(request.get("response_format"), Mapping):
-            return self._below.stream(**request)
-        return _Pieces(_post(self._client, request, stream=True))
+    def submit(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run this in a thread, in a copy of the caller's context."""
+        return self._threads.submit(copy_context().run, call, *args, **kwargs)
 
 
-class _WithRawResponse(_Proxy):
-    """The same, for those who want the response's headers too. LangChain asks for whole replies here."""
-
-    def __init__(self, client: openai.AsyncOpenAI) -> None:
-        super().__init__(client.chat.completions.with_raw_response)
-        self._client = client
-
-    async def create(self, **request: Any) -> Any:
-        if request.get("stream"):
-            return await self._below.create(**request)
-        response = await _post(self._client, request)
-        return SimpleNamespace(http_response=response, headers=response.headers, parse=partial(_parsed, response))
-
-    async def parse(self, **request: Any) -> Any:
-        if isinstance(request.get("response_format"), Mapping):
-            return await self.create(**request, stream=False)
-        return await self._below.parse(**request)
+_call_sites = _CallSites()
 
 
-async def _post(client: openai.AsyncOpenAI, request: Mapping[str, Any], *, stream: bool = False) -> Any:
-    """The HTTP response, or an `openai.AsyncStream` of what comes."""
-    options: Any = {"security": {"bearer_auth": True}}  # not the key of an administrator
-    body = {**request, "stream": True} if stream else dict(request)
-    for name, option in _NOT_IN_THE_BODY.items():
-        value = body.pop(name, None)
-        if value is not None:
-            options[option] = value
-    timeout = body.pop("timeout", not_given)
-    if timeout is not not_given:
-        options["timeout"] = timeout
-    if not stream:
-        return await client.post("/chat/completions", cast_to=openai_httpx.Response, body=body, options=options)
-    kind = openai.AsyncStream[object]
-    return await client.post(
-        "/chat/completions", cast_to=object, body=body, options=options, stream=True, stream_cls=kind
-    )
+def _for_loop(model: BaseChatModel, loop: asyncio.AbstractEventLoop) -> BaseChatModel:
+    """The model as it can be used on this loop: as it is, or by its synchronous methods."""
+    kind = type(model)
+    if not _has_async_calls(kind) or not (overrides_sync_only(kind) or _is_loop_bound(model)):
+        return model
+    if not overrides_sync_only(kind) and not is_library_loop(loop) and _call_sites.claim(kind, loop):
+        return model
+    return in_threads(model)
 
 
-def _parsed(response: Any) -> Any:
-    """A whole reply; the text of one that isn't JSON, of which LangChain says what is wrong."""
-    if not response.headers.get("content-type", "json").partition(";")[0].endswith("json"):
-        return response.text
-    data = beginning_of(response.content) if is_cut(response) else response.json()
-    _drop_odd_counts(data)
+def _wrapped_for_loop(model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop) -> Runnable[Any, Any]:
+    """The same for models within `with_fallbacks` and `with_retry`."""
+    if isinstance(model, BaseChatModel):
+        return _for_loop(model, loop)
+    if isinstance(model, RunnableBindingBase):
+        return model.model_copy(update={"bound": _wrapped_for_loop(model.bound, loop)})
+    if isinstance(model, RunnableWithFallbacks):
+        fallbacks = [_wrapped_for_loop(each, loop) for each in model.fallbacks]
+        return model.model_copy(update={"runnable": _wrapped_for_loop(model.runnable, loop), "fallbacks": fallbacks})
+    return model
+
+
+def in_threads(model: BaseChatModel) -> BaseChatModel:
+    """A copy of a model whose asynchronous methods call the synchronous ones in threads."""
+    kind = _class_in_threads(type(model))
+    copy = kind.__new__(kind)
+    # As pydantic's own copies are made: the fields are not validated again, and clients are shared.
+    for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+        value = getattr(model, name, None)
+        object.__setattr__(copy, name, dict(value) if isinstance(value, dict) else value)
+    return copy
+
+
+def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
+    """The same model by its own synchronous client, whose settings of the transport are the caller's."""
+    if not isinstance(model.root_client, openai.OpenAI):
+        return model
+    root = model.root_client.copy(max_retries=0)
+    return model.model_copy(update={"root_client": root, "client": root.chat.completions})
+
+
+def is_of_another_loop(error: BaseException) -> bool:
+    """Whether a call failed because its client is bound to another event loop."""
+    return any(isinstance(link, RuntimeError) and "other loop" in phrases_in(link) for link in causes_of(error))
+
+
+def overrides_sync_only(kind: type) -> bool:
+    """Whether a class overrides `_generate` or `_stream` alone, so that the asynchronous methods know nothing of it."""
+    return any(
+        _place(kind, sync) < _place(kind, asynchronous)
+        for sync, asynchronous in (("_generate", "_agenerate"), ("_stream", "_astream"))
+    ) and _has_async_calls(kind)
+
+
+def _place(kind: type, method: str) -> int:
+    """How far up among a class's bases a method is defined."""
+    return next(place for place, base in enumerate(kind.__mro__) if method in vars(base))
+
+
+def _has_async_calls(kind: type) -> bool:
+    return any(getattr(kind, name) is not getattr(BaseChatModel, name) for name in ("_agenerate", "_astream"))
+
+
+def _is_loop_bound(model: BaseChatModel) -> bool:
+    """Whether there is an asynchronous client in it, or it is of a package that keeps one elsewhere."""
+    packages = {base.__module__.partition(".")[0] for base in type(model).__mro__} - {"langchain_core"}
+    if packages & _WORKS_ON_ANY_LOOP:
+        return False
+    if any(package.startswith("langchain_") for package in packages):
+        return True
+    held: Mapping[str, Any] = {**vars(model), **(model.__pydantic_private__ or {})}
+    return any("Async" in base.__name__ for value in held.values() for base in type(value).__mro__)
+
+
+async def _generate_in_thread(
+    self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+) -> ChatResult:
+    told = run_manager.get_sync() if run_manager else None
+    result: ChatResult = await asyncio.wrap_future(_call_sites.submit(self._generate, messages, stop, told, **kwargs))
+    return result
+
+
+async def _stream_in_thread(
+    self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
+) -> AsyncIterator[ChatGenerationChunk]:
+    told = run_manager.get_sync() if run_manager else None
+    pieces = self._stream(messages, stop, told, **kwargs)
+    reading: Future[Any] | None = None
     try:
-        is_refused = bool(data["choices"][0]["message"]["refusal"])
-    except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
-        is_refused = False
-    # Only of an object does LangChain tell that the model declines.
-    return ChatCompletion.construct(**data) if is_refused else data
-
-
-def _drop_odd_counts(data: Any) -> None:
-    """Drop from a reply's usage what is no number of tokens: LangChain can't make a message of it."""
-    usage = data.get("usage") if isinstance(data, dict) else None
-    if usage is None:
-        return
-    if not isinstance(usage, dict):
-        usage = data["usage"] = {}
-    for held in (usage, *(part for part in usage.values() if isinstance(part, dict))):
-        for name, value in list(held.items()):
-            is_odd = name.endswith("tokens") and value is not None and not is_count(value)
-            if is_odd or (name.endswith("details") and not isinstance(value, dict | None)):
-                log_nonsense(name)
-                held[name] = None
-            elif isinstance(value, float) and name.endswith("tokens"):
-                held[name] = int(value)
-
-
-class _TypedCompletions(_Proxy):
-    """The client's own `chat.completions`. Odd counts of tokens are dropped from what it streams."""
-
-    async def create(self, **request: Any) -> Any:
-        reply = await self._below.create(**request)
-        return _TypedPieces(reply) if request.get("stream") else reply
-
-
-class _TypedPieces(_Proxy):
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._below.close()
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for piece in self._below:
-            usage = getattr(piece, "usage", None)
-            if usage is not None:
-                told = {"usage": usage.model_dump(warnings=False)}
-                _drop_odd_counts(told)
-                if told["usage"] != usage.model_dump(warnings=False):
-                    counts = {name: value for name, value in told["usage"].items() if value is not None}
-                    counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **counts}
-                    piece.usage = type(usage).construct(**counts)
+        while True:
+            reading = _call_sites.submit(next, pieces, None)
+            # Shielded: a thread can't be cancelled, and what it still reads is closed when it is there.
+            piece = await asyncio.shield(asyncio.wrap_future(reading))
+            if piece is None:
+                return
             yield piece
+    finally:
+        if reading is not None:
+            reading.add_done_callback(lambda _: _close(pieces))
 
 
-class _Pieces:
-    """A streamed reply as it comes, and in the end what it has refused, which is in no message that LangChain makes."""
+def _close(pieces: Any) -> None:
+    with suppress(Exception):  # nobody is there to be told
+        pieces.close()
 
-    def __init__(self, pieces: Any, *, with_tools: bool = False) -> None:
-        self._pieces = pieces
-        self._call = BoundedCall(is_offered=with_tools)
-        self._refusal = ""
 
-    async def __aenter__(self) -> Self:
-        if inspect.isawaitable(self._pieces):
-            self._pieces = await self._pieces
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._pieces.close()
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for piece in self._pieces:
-            _drop_odd_counts(piece)
-            for choice in (piece.get("choices") or ()) if isinstance(piece, dict) else ():
-                if isinstance(choice, dict):
-                    # Azure's content filter sends choices without a `delta`, which LangChain passes over if it is null.
-                    delta = choice.setdefault("delta", None)
-                    if isinstance(delta, dict):
-                        self._refusal = (self._refusal + (delta.get("refusal") or ""))[:_LONG_CHARS]
-            for bounded in self._call.pieces(piece):
-                yield bounded
-
-    async def get_final_completion(self) -> ChatCompletion:
-        """What LangChain asks for when all pieces of a reply to a schema have come."""
-        message = {"role": "assistant", "content": "", "refusal": self._refusal or None}
-        return ChatCompletion.construct(choices=[{"index": 0, "message": message}])
+@cache
+def _class_in_threads(kind: type[BaseChatModel]) -> type[BaseChatModel]:
+    """A class of the same name: callbacks and traces tell what the caller's model is."""
+    streams = kind._stream is not BaseChatModel._stream
+    methods = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "_agenerate": _generate_in_thread,
+        "_astream": _stream_in_thread if streams else BaseChatModel._astream,
+    }
+    made: type[BaseChatModel] = type(kind)(kind.__name__, (kind,), methods)  # type: ignore[misc]
+    return made

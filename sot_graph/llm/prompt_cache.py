@@ -20,13 +20,7 @@ _MOST_MARKS = 4
 CACHE_MARKS = ("cache_control", "prompt_cache_breakpoint", "cachePoint")
 """The keys by which a block says that what goes before it is to be kept."""
 _DEFAULT_MINIMUM = 1024
-_MINIMUMS = (
-    ("haiku", 4096),
-    ("opus-5", 512),
-    ("gemini-[12]", 2048),
-    ("gemini", 4096),
-    ("deepseek", 64),
-)
+_MINIMUMS = (("haiku", 4096), ("opus-5", 512), ("gemini-[12]", 2048), ("gemini", 4096), ("deepseek", 64))
 """By the model's class and name: the first that is found in them."""
 _ANTHROPIC_CLASSES = frozenset({"ChatAnthropic", "ChatAnthropicVertex", "ChatAnthropicBedrock"})
 _GATEWAYS = frozenset({"ChatBedrock", "ChatOpenAI", "ChatOpenRouter", "ChatLiteLLM"})
@@ -80,10 +74,6 @@ class PromptCache:
             takes_key="prompt_cache_key" not in settings and _is_openais_own(model),
         )
 
-    def keeps(self, messages: Sequence[BaseMessage]) -> bool:
-        """Whether a prompt is long enough to be kept, at 4 bytes a token: a character of Chinese is about one."""
-        return tokens_of(messages) >= self.minimum
-
     def marked(self, messages: Sequence[BaseMessage], shared_content: Any) -> Sequence[BaseMessage]:
         """The same messages, marked at the end of the user's turn that has this content, if the provider wants a mark.
 
@@ -108,7 +98,7 @@ class PromptCache:
 
 
 def tokens_of(messages: Sequence[BaseMessage]) -> int:
-    """About how many tokens a prompt has: one for four bytes."""
+    """About how many tokens a prompt has: one for four bytes. A character of Chinese is about one."""
     blocks = (block for message in messages for block in _blocks_of(message))
     texts = (block if isinstance(block, str) else str(block.get("text") or "") for block in blocks)
     sizes = (len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall, ToolCallChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 from openai import LengthFinishReasonError
+from pydantic_core import from_json
 
-from sot_graph.llm.reply_bounds import arguments_of
 from sot_graph.llm.thoughts import ThoughtFilter, ends_unopened_thought
 from sot_graph.observability.run_trace import usage_of_failure
 from sot_graph.prompts.messages import clean_text
@@ -128,6 +129,13 @@ def unfinished(error: Exception) -> AIMessage:
     text = error.completion.choices[0].message.content if error.completion.choices else ""
     metadata = {"finish_reason": "length", "model_name": error.completion.model}
     return AIMessage(text or "", response_metadata=metadata, usage_metadata=usage_of_failure(error))
+
+
+def arguments_of(text: str) -> Any:
+    """What there is of a call's arguments, be they cut off or not; `None`: they are no JSON."""
+    with suppress(ValueError, TypeError):  # half a surrogate pair is no text
+        return from_json(text, allow_partial="trailing-strings")
+    return None
 
 
 class _StreamedCall:

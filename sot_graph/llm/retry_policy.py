@@ -26,13 +26,10 @@ _LONGEST_WAIT = 8.0
 
 @dataclass(slots=True)
 class RetryPolicy:
-    """How long one call goes on trying. LangGraph has a class of this name, too, for nodes.
-
-    Args:
-        options: For the retries, and the patience with a busy provider.
-    """
+    """How long one call goes on trying. LangGraph has a class of this name, too, for nodes."""
 
     options: SotOptions
+    """For the retries, and the patience with a busy provider."""
     _failures: int = 0
     _times_busy: int = 0
     _waited: float = 0.0

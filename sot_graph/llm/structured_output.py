@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import instructor
 from instructor.core import IncompleteOutputException, InstructorError
-from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages, convert_to_openai_messages
 from langchain_core.runnables import Runnable
 from langchain_openai.chat_models.base import BaseChatOpenAI
@@ -25,7 +24,7 @@ from openai.types.chat.chat_completion_message_function_tool_call import Functio
 from pydantic import BaseModel
 
 from sot_graph.errors import error_status
-from sot_graph.llm.loop_bound_model import innermost_model, rebound
+from sot_graph.llm.loop_bound_model import StructuredMode, innermost_model, rebound
 from sot_graph.llm.provider_errors import explain, refuses_form
 from sot_graph.usage import clean_counts
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from sot_graph.llm.call import ModelCall
     from sot_graph.llm.reply import Reply
 
-StructuredMode: TypeAlias = Literal["auto", "json_schema", "tools", "md_json", "prompt"]
 M = TypeVar("M", bound=BaseModel)
 
 _MODES = {
@@ -77,17 +75,6 @@ class SchemaRefusedError(Exception):
         self.mode = mode
 
 
-def pick_mode(model: Runnable[Any, Any], mode: StructuredMode) -> StructuredMode:
-    """`mode`, or for `"auto"` the one that fits the model."""
-    if mode != "auto":
-        return mode
-    model = innermost_model(model)
-    if isinstance(model, BaseChatOpenAI):
-        return "json_schema"
-    takes_tools = isinstance(model, BaseChatModel) and type(model).bind_tools is not BaseChatModel.bind_tools
-    return "tools" if takes_tools else "md_json"
-
-
 async def ask_structured(
     call: ModelCall,
     messages: Sequence[BaseMessage],
@@ -117,7 +104,8 @@ async def ask_structured(
         SchemaRefusedError: The provider takes no request of this form. From then on such a model is asked in words.
         Exception: The provider's own, when the call itself failed.
     """
-    mode = pick_mode(call.model.model, mode)
+    if mode == "auto":
+        mode = call.model.fitting_mode
     if mode in call.model.refused_modes:
         mode = "md_json"
     instructor_mode = _MODES[mode]
@@ -166,8 +154,8 @@ class _Exchange:
     repair: Callable[[str], str | None] | None
     on_text: Callable[[str], None] | None
     own_messages: Sequence[BaseMessage] | None = None
-    """Our own messages, sent in place of instructor's. Instructor puts a schema first, and then the provider's prompt
-    cache would not serve the points' calls."""
+    """Our own messages, sent in place of those that instructor begins with. Instructor puts a schema first, and then
+    the provider's prompt cache would not serve the points' calls."""
     first_request_length: int = 0
     """How many messages instructor's first request had. What comes behind them asks again."""
     replies: list[str] = field(default_factory=list)
@@ -189,6 +177,7 @@ class _Exchange:
                 raise _ExchangeEndedError
             self.call.trace.reject(_INVALID)
             logger.warning("%s: %s; asking again.", self.call.stage, _INVALID)
+            messages = _without_empty_replies(messages)
 
         def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
             if tools:
@@ -205,7 +194,9 @@ class _Exchange:
             return runnable.bind(response_format=response_format)
 
         try:
-            prompt = self._prompt(_without_empty_replies(messages))
+            self.first_request_length = self.first_request_length or len(messages)
+            own, prompt = self.own_messages, convert_to_messages(messages)
+            prompt = prompt if own is None else [*own, *prompt[self.first_request_length :]]
             reply = await self.call.ask(prompt, prepare=prepare, on_text=self.on_text)
         except Exception as error:
             self.failure = error
@@ -224,13 +215,6 @@ class _Exchange:
         if repaired is not None:
             _replace_content(message, repaired, tools)
         return completion
-
-    def _prompt(self, messages: list[dict[str, Any]]) -> list[BaseMessage]:
-        """Instructor's messages; or in place of those that it began with, our own."""
-        if self.own_messages is None:
-            return convert_to_messages(messages)
-        self.first_request_length = self.first_request_length or len(messages)
-        return [*self.own_messages, *convert_to_messages(messages[self.first_request_length :])]
 
 
 def _without_empty_replies(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

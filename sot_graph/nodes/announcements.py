@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from sot_graph.joiners import frame_tail, heads_and_separator, is_pointwise, shown_expansions
+from sot_graph.joiners import frame_tail, is_pointwise, shown_expansions
 from sot_graph.state import marks_of
 
 if TYPE_CHECKING:
@@ -30,21 +30,20 @@ def announce_skeleton(
     grown: bool = False,
 ) -> None:
     """Tell that the skeleton is settled, and which texts of it are there already: of points, and around them."""
-    heads, separator = heads_and_separator(run.graph.join, points)
-    settled = {"type": "sot.skeleton", "points": points, "heads": heads, "separator": separator, "grown": grown}
     given = [*kept, *(frame or {}).values()]
     cites = any(each.get("sources") is not None for each in cast("list[Expansion]", given))
-    run.emit(cast("SkeletonEvent", {**settled, **_layout(run, cites=cites)}))
+    heads, layout = _layout(points, run, cites=cites)
+    settled = {"type": "sot.skeleton", "points": points, "heads": heads, "grown": grown, **layout}
+    run.emit(cast("SkeletonEvent", settled))
     if kept or frame:
         announce_kept(kept, frame or {}, run)
 
 
 def announce_point(point: SkeletonPoint, run: RunContext) -> None:
     """Tell the next point of a skeleton that is still being written."""
-    heads, separator = heads_and_separator(run.graph.join, [point])
-    head = heads[0] if heads else None
-    grown = {"type": "sot.skeleton.delta", "point": point, "head": head, "separator": separator}
-    run.emit(cast("SkeletonDeltaEvent", {**grown, **_layout(run)}))
+    heads, layout = _layout([point], run)
+    grown = {"type": "sot.skeleton.delta", "point": point, "head": heads[0] if heads else None, **layout}
+    run.emit(cast("SkeletonDeltaEvent", grown))
 
 
 def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext) -> None:
@@ -78,9 +77,18 @@ def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) ->
     run.emit(cast("FrameEndEvent", {**ended, **marks_of(part)}))
 
 
-def _layout(run: RunContext, *, cites: bool = False) -> dict[str, Any]:
-    """What an `AnswerReader` must know of the whole answer."""
+def _layout(
+    points: Sequence[SkeletonPoint], run: RunContext, *, cites: bool = False
+) -> tuple[list[str] | None, dict[str, Any]]:
+    """What an `AnswerReader` must know: what goes before each of these points, and of the whole answer.
+
+    Of a join that needs all points, nothing can be known before its end.
+    """
+    join, heads = run.graph.join, None
+    if is_pointwise(join):
+        heads = [join.head_of(point) for point in points]
     layout: dict[str, Any] = {
+        "separator": join.separator if is_pointwise(join) else "",
         "eager": run.options.on_point_failure != "skip",
         "introduction": "introduction" in run.frame_parts,
     }
@@ -89,7 +97,7 @@ def _layout(run: RunContext, *, cites: bool = False) -> dict[str, Any]:
     is_grounded = run.invocation.is_grounded
     if cites or is_grounded or run.graph.expander is not None:
         layout |= citing(run, frame_cites=is_grounded or cites)
-    return layout
+    return heads, layout
 
 
 def citing(run: RunContext, *, frame_cites: bool = True) -> dict[str, Any]:

@@ -26,8 +26,7 @@ from sot_graph.state import SotState
 from sot_graph.types import FinishReason, FramePart, Material, StageTiming
 from sot_graph.usage import add_usage
 from sot_graph.writing.cleaner import TextCleaner
-from sot_graph.writing.model_source import ModelSource
-from sot_graph.writing.writer import GrowingText, write_or_explain
+from sot_graph.writing.writer import GrowingText, ModelSource, write_or_explain
 
 if TYPE_CHECKING:
     from sot_graph.events import SotEvent
@@ -67,19 +66,11 @@ class DirectAnswer:
 
 
 async def write_directly(
-    inquiry: Inquiry,
-    run: RunContext,
-    *,
-    send: Callable[[str], None],
-    opening: FramePart | None = None,
+    inquiry: Inquiry, run: RunContext, *, send: Callable[[str], None], opening: FramePart | None = None
 ) -> DirectAnswer:
-    """Have an ordinary answer written, and once more if there is nothing in it.
+    """Have an ordinary answer written, and once more if there is nothing in it. `send` takes the text as it comes.
 
-    Args:
-        inquiry: What it answers.
-        run: The node's execution.
-        send: Takes the text as it is written.
-        opening: What stands before it already.
+    It goes on after the opening, where there is one.
 
     Raises:
         SkeletonError: The model could not answer, or with nothing, or nothing of it was there at the deadline.
@@ -119,26 +110,15 @@ async def write_directly(
 
 
 class _GrowingAnswer:
-    """A direct answer while it is being written: its citations are numbered as they are sent.
-
-    Args:
-        run: The node's execution.
-        material: The documents that the answer rests on.
-        send: Takes the text.
-        opening: What stands before it already.
-    """
+    """A direct answer while it is being written: its citations are numbered as they are sent."""
 
     def __init__(
-        self,
-        run: RunContext,
-        material: Material | None,
-        send: Callable[[str], None],
-        opening: FramePart | None = None,
+        self, run: RunContext, material: Material | None, send: Callable[[str], None], opening: FramePart | None = None
     ) -> None:
         self._run = run
         self._start = run.elapsed()
         self._numbering = numbering_of(run)
-        self._opening = frame_text(run.graph.join, opening, self._numbering)
+        self._opening = frame_text(run.graph.join, opening, self._numbering) if opening else ""
         self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
         self._send = send
         self._text = ""
@@ -174,13 +154,7 @@ class _GrowingAnswer:
 
 
 class AnswerInDraft:
-    """The answer that the drafting call writes where it sees that no skeleton fits (`DraftRouter`).
-
-    Args:
-        inquiry: What it answers.
-        run: The node's execution.
-        emit: In place of the run's own.
-    """
+    """The answer that the drafting call writes where it sees that no skeleton fits (`DraftRouter`)."""
 
     def __init__(self, inquiry: Inquiry, run: RunContext, emit: Callable[[SotEvent], None] | None = None) -> None:
         self._inquiry = inquiry

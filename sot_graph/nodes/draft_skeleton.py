@@ -14,7 +14,7 @@ from sot_graph.nodes import REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_route, announce_skeleton
 from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer, drafted_answer_update
 from sot_graph.nodes.expand_point import after_no_skeleton
-from sot_graph.nodes.frame_parts import begin_opening, finish_opening
+from sot_graph.nodes.frame_parts import Opening
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import (
     QuestionInput,
@@ -48,7 +48,8 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     rejected the skeleton it runs once more, with what the reviewer said.
     """
     run.trace.describe_node(stage="skeleton")
-    check_review_is_possible(run)
+    if run.graph.options.review_skeleton:
+        check_review_is_possible(run)
     if state.get("review_comment"):
         return await _draft_again(state, run)
     begun: Mapping[str, Any]
@@ -100,8 +101,9 @@ async def settle_skeleton(
     inquiry: Inquiry, run: RunContext, new_drafter: Callable[..., Drafter], *, is_decided: bool = True
 ) -> tuple[Draft, str]:
     """The skeleton and why there is one. The opening, and the points' documents, are begun meanwhile."""
-    if "opening" in run.frame_parts:
-        begin_opening(inquiry, run, is_decided=is_decided)
+    # Not before a review, which nobody may come back from.
+    if "opening" in run.frame_parts and not run.graph.options.review_skeleton:
+        Opening(inquiry, run, is_decided=is_decided)
     on_glimpse = None if inquiry.material is None else retrieve_ahead(inquiry.question, run)
     draft, reason = await new_drafter(on_glimpse=on_glimpse).settle()
     if run.invocation.retrievals:  # those that were begun for other titles end
@@ -110,12 +112,8 @@ async def settle_skeleton(
 
 
 def check_review_is_possible(run: RunContext) -> None:
-    """Raise before the first model call if a review is wanted and the run has no checkpointer.
-
-    Raises:
-        SotConfigError: A review is wanted, and there is no checkpointer.
-    """
-    if run.graph.options.review_skeleton and not run.has_checkpointer:
+    """Raise `SotConfigError`, before the first model call, where no checkpointer keeps the run until the review."""
+    if not run.has_checkpointer:
         message = (
             "review_skeleton=True stops the run until somebody has answered, which needs a checkpointer: "
             "create_sot_graph(..., checkpointer=InMemorySaver()), or compile the parent with one."
@@ -176,8 +174,10 @@ async def settled_update(
         announce_skeleton(draft.points, [], run)
     update = {**draft.as_update(reason, route_reason), "timings": {"skeleton": run.timing(start)}}
     if not draft.points:
-        opened = await finish_opening(run)
-        update |= {"frame": opened["frame"], "timings": update["timings"] | opened["timings"]}
+        update["frame"] = {}
+        if run.invocation.opening is not None and (opened := await run.invocation.opening.finished()) is not None:
+            run.meter.add(opened["usage"])
+            update |= {"frame": opened["frame"], "timings": update["timings"] | opened["timings"]}
     return update
 
 

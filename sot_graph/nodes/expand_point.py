@@ -5,56 +5,58 @@ A point, the opening, the introduction and the conclusion are all sections: what
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from langgraph.graph import END
 from langgraph.types import Send
 
 from sot_graph.citations import without_citations
+from sot_graph.concurrency.isolation import cancelled_once
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
 from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part
 from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, prompt_basis, section_basis
 from sot_graph.options import FRAME_PARTS
-from sot_graph.prompts.messages import expansion_first_words, expansion_messages, expansion_prefill
+from sot_graph.prompts.messages import expansion_messages, expansion_start
 from sot_graph.retrieval.grounding import Grounds
-from sot_graph.state import current_expansions, marks_of
+from sot_graph.state import current_expansions
+from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 from sot_graph.types import Expansion
 from sot_graph.writing.cleaner import TextCleaner
-from sot_graph.writing.expander import ExpanderInput
+from sot_graph.writing.expander import ExpanderError, ExpanderInput
 from sot_graph.writing.writer import Section, WrittenText, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from langchain_core.messages import BaseMessage
+    from langgraph.pregel.protocol import PregelProtocol
 
     from sot_graph.nodes.graph_node import Update
     from sot_graph.run import RunContext
     from sot_graph.state import ExpandPointInput, SotState
-    from sot_graph.types import SkeletonPoint
+    from sot_graph.types import FramePartName
 
 
 def fan_out_points(state: SotState) -> list[Send] | str:
     """The edge after a settled skeleton: a `Send` for each point that is still to be written and can be now.
 
-    Before them one for the opening or the introduction, if it is wanted: where calls wait for a place, what is read
-    first goes first.
+    An opening or an introduction is sent before the points. It is read first, so its call gets a place first.
     """
     if state.get("review_comment"):
         return DRAFT_SKELETON
     if not state["skeleton"]:
         return after_no_skeleton(state)
-    if state.get("is_written") and len(current_expansions(state)) == len(state["skeleton"]):
+    expansions = current_expansions(state)
+    if state.get("is_written") and len(expansions) == len(state["skeleton"]):
         return JOIN
-    finished = {one["index"]: one for one in current_expansions(state) if one["status"] == "ok"}
-    sends = _sends(state, finished)
-    for part in ("opening", "introduction"):
-        if part in FRAME_PARTS[state.get("wanted_frame", "none")] and part not in state.get("frame", {}):
-            sends.insert(0, Send(EXPAND_POINT, {**_payload_base(state), "part": part}))
-    return sends or JOIN
+    missing = [name for name in FRAME_PARTS[state.get("wanted_frame", "none")] if name not in state.get("frame", {})]
+    finished = {one["index"]: one for one in expansions if one["status"] == "ok"}
+    return _sends(state, finished, [name for name in missing if name != "conclusion"]) or JOIN
 
 
 def after_no_skeleton(state: SotState) -> str:
@@ -64,38 +66,31 @@ def after_no_skeleton(state: SotState) -> str:
 
 def fan_out_rest(state: SotState) -> list[Send] | str:
     """The edge after `join`: the next wave, of points that waited for those of the last; the conclusion; or the end."""
-    expansions = current_expansions(state)
-    sends = _sends(state, {expansion["index"]: expansion for expansion in expansions})
+    written = {expansion["index"]: expansion for expansion in current_expansions(state)}
+    sends = _sends(state, written)
     is_concluded = "conclusion" in FRAME_PARTS[state.get("wanted_frame", "none")]
     if not sends and is_concluded and "conclusion" not in state.get("frame", {}):
-        base = _payload_base(state)
-        if state.get("sends_all"):
-            base["expansions"] = expansions
-        sends = [Send(EXPAND_POINT, {**base, "part": "conclusion"})]
+        sends = _sends(state, written, ["conclusion"])
     return sends or END
 
 
-def _sends(state: SotState, settled: Mapping[int, Expansion]) -> list[Send]:
-    """A `Send` for each point that isn't settled, while all points that it needs are."""
-    todo = [
-        point
-        for point in state["skeleton"]
-        if point["index"] not in settled and all(other in settled for other in point["depends_on"])
-    ]
-    base = _payload_base(state) if todo else {}
-    sends: list[Send] = []
-    for point in todo:
-        needs = {"needed": [settled[other] for other in point["depends_on"]]} if point["depends_on"] else {}
-        sends.append(Send(EXPAND_POINT, {**base, "point": point, **needs}))
-    return sends
+def _sends(state: SotState, settled: Mapping[int, Expansion], parts: Sequence[FramePartName] = ()) -> list[Send]:
+    """A `Send` for each of these parts, and for each point that isn't settled while all that it needs are.
 
-
-def _payload_base(state: SotState) -> dict[str, Any]:
-    """What every `Send` carries: little, or all that its text is written from."""
+    It carries little, or, where the state can't be read, all that its text is written from.
+    """
     base: dict[str, Any] = {"run_key": state["run_key"], "schema_version": state["schema_version"]}
     if state.get("sends_all"):
         base |= {**{key: state.get(key) for key in BASIS_KEYS}, "history": history_of(state)}
-    return base
+    sends: list[Send] = []
+    for part in parts:
+        concluded = {"expansions": [*settled.values()]} if part == "conclusion" and state.get("sends_all") else {}
+        sends.append(Send(EXPAND_POINT, {**base, "part": part, **concluded}))
+    for point in state["skeleton"]:
+        if point["index"] not in settled and all(other in settled for other in point["depends_on"]):
+            needs = {"needed": [settled[other] for other in point["depends_on"]]} if point["depends_on"] else {}
+            sends.append(Send(EXPAND_POINT, {**base, "point": point, **needs}))
+    return sends
 
 
 async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
@@ -111,11 +106,18 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     run.trace.describe_node(name=f"expand {shown}", stage="expansion", **about)
     run.invocation.tried.add(index)
     start = run.elapsed()
-    written = _unmet_need(payload)
+    written = _unmet_need(payload["needed"]) if "needed" in payload else None
     prompts, basis = run.graph.prompts, section_basis(payload, run)
     material = basis.inquiry.material
-    grounds = Grounds(material, run)
+    grounds = None if material is None else Grounds(material, run)
     if written is None:
+        prefill, first_words = expansion_start(prompts, point)
+        expander_input = None
+        if run.graph.expander is not None:
+            # Copies: what an expander does to them is its own affair.
+            skeleton, own_point = deepcopy((basis.skeleton, point))
+            question = basis.inquiry.question
+            expander_input = ExpanderInput(question=question, skeleton=skeleton, point=own_point, messages=[])
         section = Section(
             label=f"Point {index}",
             stage="expansion",
@@ -124,26 +126,18 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
             settings=prompts.expansion_settings,
             messages=partial(_point_messages, basis, payload, grounds, run),
             make_cleaner=lambda: TextCleaner(
-                index,
-                title,
-                prefill=expansion_prefill(prompts, point),
-                first_words=expansion_first_words(prompts, point),
-                trim_to_sentence=prompts.trim_to_sentence,
+                index, title, prefill=prefill, first_words=first_words, trim_to_sentence=prompts.trim_to_sentence
             ),
-            start_event=lambda attempt: grounds.announced(
-                {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt}
-            ),
+            start_event=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},
             delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},
             cached_as=("point", {**prompts.expansion_settings, "title": title, "trim": prompts.trim_to_sentence}),
-            prepare=partial(grounds.find_for, basis.inquiry.question, point) if material else None,
-            expander_input=_expander_input(basis, point) if run.graph.expander is not None else None,
+            grounds=grounds,
+            prepare=None if grounds is None else partial(grounds.find_for, basis.inquiry.question, point),
+            expander_input=expander_input,
         )
         written = await write_text(section, run)
-    sources = written.sources or grounds.cited_in(written.text)  # those of an expander's own go before documents
-    marks = marks_of({"truncated": written.truncated, "sources": sources})
-    own = {"index": index, "title": title, "text": written.text, "status": written.status, "error": written.error}
-    expansion = cast("Expansion", {**own, **marks})
-    if grounds.detail:
+    expansion = cast("Expansion", {"index": index, "title": title, **written.as_section(grounds)})
+    if grounds is not None and grounds.detail:
         expansion["detail"] = grounds.detail
     announce_point_end(expansion, run)
     # A section that failed is an error in the trace, though its node ended well.
@@ -153,9 +147,9 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     return {"expansions": [expansion], "usage": run.meter.usage, "timings": {"points": [timing]}}
 
 
-def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
+def _unmet_need(needed: list[Expansion]) -> WrittenText | None:
     """The outcome of a point that needs one which isn't `ok`: no model is asked for it."""
-    for other in payload.get("needed", ()):
+    for other in needed:
         if other["status"] != "ok":
             why = "was not finished in time" if other["status"] == "timed_out" else "could not be written"
             return WrittenText("", other["status"], f"it needs point {other['index']}, which {why}")
@@ -163,7 +157,7 @@ def _unmet_need(payload: ExpandPointInput) -> WrittenText | None:
 
 
 def _point_messages(
-    basis: SectionBasis, payload: ExpandPointInput, grounds: Grounds, run: RunContext
+    basis: SectionBasis, payload: ExpandPointInput, grounds: Grounds | None, run: RunContext
 ) -> list[BaseMessage]:
     point_length = run.options.point_length
     if run.options.depth > 1:  # a point that needs more becomes points of that length, one level below
@@ -178,12 +172,51 @@ def _point_messages(
             for other in payload.get("needed", ())
         ],
         shared_documents=basis.inquiry.documents,
-        own_documents=grounds.own_text,
+        own_documents="" if grounds is None else grounds.own_text,
         **prompt_basis(basis, run),
     )
 
 
-def _expander_input(basis: SectionBasis, point: SkeletonPoint) -> ExpanderInput:
-    # Copies: what an expander does to them is its own affair.
-    skeleton, point = deepcopy((basis.skeleton, point))
-    return ExpanderInput(question=basis.inquiry.question, skeleton=skeleton, point=point, messages=[])
+@dataclass(frozen=True, slots=True)
+class NestedGraph:
+    """An expander for sections with sub-sections: a graph of `create_sot_graph` that answers each point.
+
+    Each point is a question of its own to it: the prompt that the model would get. Its answer is the point's text,
+    streamed as any. Everything else is the nested graph's own: its heads, its points and how many, its router and its
+    limits.
+    """
+
+    graph: PregelProtocol[Any, Any, Any, Any]
+    is_sot_graph: ClassVar[bool] = True
+    """Its model calls hold the run's places. The point holds none meanwhile: it could be the last one."""
+
+    async def __call__(self, given: ExpanderInput) -> AsyncIterator[Any]:
+        """The text of a point, in reading order, and then what it cites.
+
+        Raises:
+            ExpanderError: A point of the nested answer is missing: this one isn't whole.
+        """
+        reader, result, rest, has_text = AnswerReader(), {}, "", False
+        run: Any = self.graph.astream({"messages": given["messages"]}, stream_mode=["custom", "values"])
+        async with aclosing(cancelled_once(run)) as parts:
+            async for mode, part in parts:
+                if mode == "values":
+                    result = part
+                elif is_sot_event(part):
+                    text = reader.feed(part)
+                    if reader.finished:
+                        rest = text
+                    elif text:
+                        has_text = True
+                        yield text
+        sources = result["sources"]
+        if not (has_text and sources):  # the last piece is its list of sources, and the outer answer lists them itself
+            yield rest
+        if sources:
+            yield {"sources": sources}
+        if cost := result["usage"].get("cost"):  # an expander's calls are counted as they are made, but not priced
+            known = {name: cost[name] for name in ("total", "unpriced") if name in cost}
+            yield {"cost": {**known, "expansion": cost["total"]} if "total" in cost else known}
+        if failed := [point for point in result["expansions"] if point["status"] != "ok"]:
+            message = f"its point {failed[0]['index']} is not whole: {failed[0]['error']}"
+            raise ExpanderError(message)

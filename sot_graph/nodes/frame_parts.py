@@ -23,7 +23,7 @@ from sot_graph.nodes.question_input import prompt_basis, section_basis
 from sot_graph.prompts.messages import frame_messages, opening_messages
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.run import open_run
-from sot_graph.state import current_expansions, marks_of
+from sot_graph.state import current_expansions
 from sot_graph.types import Expansion, FramePart, FramePartName
 from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.writer import Section, WrittenText, write_text
@@ -55,7 +55,7 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
         concluded = _concluded(payload, basis, run) if name == "conclusion" else None
         about = {**prompt_basis(basis, run), "expansions": concluded or ()}
         messages = partial(frame_messages, run.graph.prompts, name, **about)
-        update = await _write(name, messages, run, Grounds(basis.inquiry.material, run), _given_up(concluded, run))
+        update = await _write(name, messages, run, basis.inquiry.material, _given_up(concluded, run))
     if part := update["frame"].get(name):
         cache_hit = True if update["usage"]["frame"]["cache_hits"] else None
         run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
@@ -93,12 +93,13 @@ async def _write(
     name: FramePartName,
     messages: Callable[[], list[BaseMessage]],
     run: RunContext,
-    grounds: Grounds,
+    material: Material | None,
     written: WrittenText | None = None,
 ) -> Update:
     """Write a part; or, where `written` says already what has become of it, only tell that."""
     start = run.elapsed()
     prompts = run.graph.prompts
+    grounds = None if material is None else Grounds(material, run)
     if written is not None:
         logger.warning("The %s is left out: %s", name, written.error)
     else:
@@ -112,51 +113,30 @@ async def _write(
             # Models like to put the part's name before its text.
             make_cleaner=lambda: TextCleaner(title=name.capitalize(), trim_to_sentence=prompts.trim_to_sentence),
             # An opening begins before the `sot.skeleton` event, which says how the other texts cite.
-            start_event=lambda attempt: grounds.announced(
-                {
-                    "type": "sot.frame.start",
-                    "part": name,
-                    "attempt": attempt,
-                    **(citing(run) if name == "opening" and run.invocation.is_grounded else {}),
-                }
-            ),
+            start_event=lambda attempt: {
+                "type": "sot.frame.start",
+                "part": name,
+                "attempt": attempt,
+                **(citing(run) if name == "opening" and run.invocation.is_grounded else {}),
+            },
             delta_event=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
             cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),
+            grounds=grounds,
         )
         written = await write_text(section, run)
-    marks = marks_of({"truncated": written.truncated, "sources": grounds.cited_in(written.text)})
-    part: FramePart = {"text": written.text, "status": written.status, "error": written.error, **marks}
+    part: FramePart = written.as_section(grounds)
     announce_frame_end(name, part, run)
     timing = run.timing(start, written.first_text_at)
     return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
 
 
-def begin_opening(inquiry: Inquiry, run: RunContext, *, is_decided: bool = True) -> None:
-    """Begin the opening, where one is wanted; not before a review, which nobody may come back from.
-
-    With `is_decided` there will be points. Else nothing of the opening is told before `sot.route` says so.
-    """
-    if "opening" in run.frame_parts and not run.graph.options.review_skeleton:
-        Opening(inquiry, run, is_decided=is_decided)
-
-
-async def finish_opening(run: RunContext) -> Update:
-    """What the opening gives the state, where no points follow: a direct answer goes on after it."""
-    opening = run.invocation.opening
-    update = None if opening is None else await opening.finished()
-    if update is None:
-        return {"frame": {}, "timings": {}}
-    run.meter.add(update["usage"])
-    return {"frame": update["frame"], "timings": update["timings"]}
-
-
 class Opening:
-    """An opening: made, it begins to be written at once. Nothing of it that was told is taken back.
+    """An opening: made, it begins to be written at once, as the run's. Nothing of it that was told is taken back.
 
     Args:
         inquiry: What the run is to answer. An opening that didn't rest on the same documents would contradict the rest.
         run: The execution of the node that begins it.
-        is_decided: Whether there will be points.
+        is_decided: Whether there will be points. Else nothing of it is told before `sot.route` says so.
     """
 
     def __init__(self, inquiry: Inquiry, run: RunContext, *, is_decided: bool = True) -> None:
@@ -231,7 +211,7 @@ class Opening:
         run = self._begun_by
         settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
         with open_run(run.config, run.graph.options, **settings) as self._own_run:
-            write = partial(_write, "opening", messages, self._own_run, Grounds(material, self._own_run))
+            write = partial(_write, "opening", messages, self._own_run, material)
             writing = asyncio.create_task(write())
             given_up = asyncio.create_task(self._gives_up.wait())
             try:

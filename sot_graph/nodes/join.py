@@ -13,7 +13,7 @@ from langgraph.types import Overwrite
 from sot_graph.citations import Numbering
 from sot_graph.errors import ExpansionError
 from sot_graph.joiners import JoinedAnswer, join_answer
-from sot_graph.nodes.trace_summary import describe_result
+from sot_graph.nodes.graph_node import describe_result
 from sot_graph.state import SotState, current_expansions, merge_timings
 from sot_graph.streaming.live_message import mark_as_shown
 from sot_graph.types import Expansion, FinishReason
@@ -35,12 +35,14 @@ async def join(state: SotState, run: RunContext) -> Update:
         return {}
     on_point_failure, about = run.options.on_point_failure, (run.graph.join, state["question_text"], state["skeleton"])
     make_answer = partial(join_answer, *about, expansions, on_point_failure, frame=frame, numbering=numbering_of(run))
-    if (error := _failure_of(expansions, on_point_failure)) is not None:
-        failed = {expansion["index"] for expansion in expansions if expansion["status"] != "ok"}
-        if not run.invocation.begun_here and (again := failed - run.invocation.tried):
+    failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
+    if failed and (error := _failure_of(failed, expansions, on_point_failure)) is not None:
+        again = {expansion["index"] for expansion in failed} - run.invocation.tried
+        if again and not run.invocation.begun_here:
             # Whoever resumes a run wants those points tried again that failed in it before.
             return {"expansions": Overwrite([each for each in expansions if each["index"] not in again])}
-        describe_result(state, run, has_answer=False)
+        if run.trace.is_watched:
+            describe_result(state, run, has_answer=False)
         error.usage = state["usage"]
         if on_point_failure == "mark":
             error.answer = make_answer().text
@@ -49,7 +51,7 @@ async def join(state: SotState, run: RunContext) -> Update:
     parts = run.frame_parts
     if "conclusion" in parts and "conclusion" not in frame:
         return {}
-    if late := [expansion for expansion in expansions if expansion["status"] == "timed_out"]:
+    if late := [expansion for expansion in failed if expansion["status"] == "timed_out"]:
         which = ", ".join(str(expansion["index"]) for expansion in late)
         logger.warning("Points that are not whole: %s. The first: %s.", which, late[0]["error"])
     cut = [f"point {expansion['index']}" for expansion in expansions if expansion.get("truncated")]
@@ -69,11 +71,10 @@ def numbering_of(run: RunContext) -> Numbering:
     return Numbering(run.options.citation_style, lists_all=run.options.sources == "all")
 
 
-def _failure_of(expansions: Sequence[Expansion], on_point_failure: str) -> ExpansionError | None:
+def _failure_of(
+    failed: Sequence[Expansion], expansions: Sequence[Expansion], on_point_failure: str
+) -> ExpansionError | None:
     """The error that the run ends in, for points that failed; `None`: it ends in an answer."""
-    failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
-    if not failed:
-        return None
     nothing_there = not any(expansion["text"] for expansion in failed) and len(failed) == len(expansions)
     if nothing_there and (on_point_failure == "skip" or all(point["status"] == "failed" for point in failed)):
         return ExpansionError(f"None of the {len(failed)} points could be written: {failed[0]['error']}.", expansions)
@@ -105,16 +106,7 @@ def finish_run(
     usage: Usage,
     timings: dict[str, Any],
 ) -> Update:
-    """The answer's message and the closing event.
-
-    Args:
-        state: The graph's state, as far as it is known.
-        run: The last node's execution.
-        joined: The whole answer, and what it cites.
-        finish_reason: How it ends.
-        usage: Of the whole run.
-        timings: Of this node.
-    """
+    """The answer's message and the closing event. `usage` is the whole run's, `timings` are this node's."""
     answer = joined.text
     run.emit({"type": "sot.answer", "answer": answer})
     run.ended = True
@@ -139,8 +131,9 @@ def finish_run(
         "messages": Overwrite([*question, message]) if run.is_transient else [*question, message],
         "timings": {**timings, "total": run.elapsed()},
     }
-    known = {key: state[key] for key in ("route", "route_reason", "skeleton", "expansions") if key in state}
-    total = merge_timings(state.get("timings"), update["timings"])
-    # Without the question's message: a trace that hides inputs may show outputs.
-    describe_result({**update, **known, "messages": [message], "usage": usage, "timings": total}, run)
+    if run.trace.is_watched:
+        known = {key: state[key] for key in ("route", "route_reason", "skeleton", "expansions") if key in state}
+        total = merge_timings(state.get("timings"), update["timings"])
+        # Without the question's message: a trace that hides inputs may show outputs.
+        describe_result({**update, **known, "messages": [message], "usage": usage, "timings": total}, run)
     return update

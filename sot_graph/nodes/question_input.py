@@ -18,11 +18,11 @@ from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.llm.prompt_cache import CACHE_MARKS
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.prompts.messages import clean_text, numbered_list
+from sot_graph.prompts.messages import clean_text, numbered_list, skeleton_messages
 from sot_graph.retrieval.grounding import shared_text
 from sot_graph.run import HISTORY, Inquiry
-from sot_graph.skeleton.parser import clean_title, given_points, parse_skeleton
-from sot_graph.skeleton.shared_prompt import skeleton_call_messages
+from sot_graph.skeleton.parser import parse_skeleton
+from sot_graph.skeleton.points import clean_title, given_points
 from sot_graph.state import marks_of
 from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
 
@@ -108,7 +108,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
             message = f"there is no question in {len(messages)} messages, none of them human"
         message = f'{message}: pass {{"question": "..."}}, or messages with a human message that says something.'
         raise SotConfigError(message)
-    history = _turns_before(messages, place)
+    history = _turns_before(messages, place) if messages else []
     length = length_of(question, history)
     if length > options.max_question_chars:
         message = (
@@ -147,8 +147,10 @@ def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
 
     It isn't kept beside the messages that it is made of, for it would double each checkpoint.
     """
+    if not state.get("messages"):
+        return []
     own = {state["answer_id"], state["question_id"]}  # they are among the messages where points are written again
-    messages = [_in_class_of_role(message) for message in state.get("messages") or () if message.id not in own]
+    messages = [_in_class_of_role(message) for message in state["messages"] if message.id not in own]
     return _turns_before(messages, None if state["question_id"] else last_human(messages))
 
 
@@ -198,11 +200,11 @@ def prompt_basis(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
     """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
     inquiry = basis.inquiry
     if run.options.point_context == "question":
-        inquiry = replace(inquiry, history=without_conversation(inquiry.history))
+        inquiry = replace(inquiry, history=_without_conversation(inquiry.history))
     made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.documents)
     made = run.invocation.skeleton_call
     if made is None or made[0] != made_from:
-        messages = skeleton_call_messages(run, inquiry, basis.skeleton_format)
+        messages = skeleton_messages(run.graph.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
         made = run.invocation.skeleton_call = (made_from, messages)
     return {
         "question": inquiry.question,
@@ -231,14 +233,14 @@ def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list
     return history
 
 
-def without_conversation(history: Sequence[ChatTurn]) -> list[ChatTurn]:
+def _without_conversation(history: Sequence[ChatTurn]) -> list[ChatTurn]:
     """What is left of a history for those who are to read the question alone: instructions, and what came with it."""
-    return [turn for turn in history if turn["role"] == "system" or (turn is history[-1] and _is_attachment(turn))]
-
-
-def _is_attachment(turn: ChatTurn) -> bool:
-    """Whether a turn holds pictures and files alone, as what came with the question does."""
-    return isinstance(turn["content"], list) and not any("text" in block for block in turn["content"])
+    kept = [turn for turn in history if turn["role"] == "system"]
+    for turn in history[-1:]:
+        blocks = turn["content"]
+        if turn["role"] != "system" and isinstance(blocks, list) and not any("text" in block for block in blocks):
+            kept.append(turn)  # pictures and files alone
+    return kept
 
 
 def documents_found_by(message: BaseMessage) -> list[Any]:

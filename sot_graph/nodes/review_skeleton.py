@@ -15,7 +15,7 @@ from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.nodes.announcements import announce_skeleton
 from sot_graph.nodes.question_input import kept_expansions
 from sot_graph.prompts.messages import clean_text, numbered_list
-from sot_graph.skeleton.parser import given_points
+from sot_graph.skeleton.points import given_points
 from sot_graph.streaming.live_message import begin_live_message
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 async def route(state: SotState, run: RunContext) -> Update:
     """Reads the question and has the router decide; with speculation, what it may choose is begun meanwhile."""
     assert run.graph.router is not None
-    check_review_is_possible(run)
+    if run.graph.options.review_skeleton:
+        check_review_is_possible(run)
     given = read_question(state, run.options, run.answer_id)
     finding = asyncio.create_task(find_material(given.documents, given.question, run))
     if given.has_skeleton:

@@ -34,9 +34,6 @@ class NodeTrace:
     """Says, where there are tracers, what a node's run is about.
 
     LangGraph posts a node's run before the node begins; what is changed here goes out when the run ends.
-
-    Args:
-        config: The node's config.
     """
 
     __slots__ = ("_runs", "is_watched", "shows_content")
@@ -62,11 +59,9 @@ class NodeTrace:
         return Redactor(secrets, hides_content=not self.shows_content)
 
     def callbacks_below(self, callbacks: Any, *, unheard: Sequence[BaseCallbackHandler] = ()) -> Any:
-        """The node's callbacks for what it calls: where content is hidden, no error tells any of it.
+        """The node's callbacks for what it calls, without those that aren't to hear it (`unheard`).
 
-        Args:
-            callbacks: The node's.
-            unheard: Those that aren't to hear what it calls.
+        Where content is hidden, no error tells any of it.
         """
         if not isinstance(callbacks, BaseCallbackManager) or (self.shows_content and not unheard):
             return callbacks
@@ -212,9 +207,7 @@ def with_first(callbacks: Any, handler: BaseCallbackHandler) -> Any:
 def usage_of_failure(error: BaseException, response: LLMResult | None = None) -> UsageMetadata | None:
     """The tokens that a failed call is known to have used: of a reply that broke off, or that OpenAI's client raises.
 
-    Args:
-        error: Why it failed.
-        response: What had come of its reply.
+    `response` is what had come of its reply.
     """
     if isinstance(error, LengthFinishReasonError) and (told := error.completion.usage) is not None:
         return {

@@ -13,7 +13,9 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from sot_graph.prompts.delimiters import escape_delimiters
 
 if TYPE_CHECKING:
+    from sot_graph.options import SotOptions
     from sot_graph.prompts.templates import Example, SotPrompts
+    from sot_graph.run import Inquiry
     from sot_graph.types import ChatTurn, Expansion, FramePartName, SkeletonPoint
 
 _TOOLS_FIRST = "- If you need a tool, call it first, as you would anyway."
@@ -61,31 +63,23 @@ def skeleton_as_written(points: Sequence[SkeletonPoint], skeleton_format: str) -
 
 
 def skeleton_messages(
-    prompts: SotPrompts,
-    *,
-    question: str,
-    history: Sequence[ChatTurn],
-    skeleton_format: str,
-    min_points: int,
-    max_points: int,
-    title_length: str,
-    may_depend: bool = False,
-    recalls: bool = False,
-    documents: str = "",
+    prompts: SotPrompts, inquiry: Inquiry, options: SotOptions, *, skeleton_format: str, recalls: bool = False
 ) -> list[BaseMessage]:
     """The prompt for a skeleton. In the list format it may end with a prefilled assistant message.
 
-    In the format `"draft"` the model may answer instead, and cites the documents then.
+    In the format `"draft"` the model may answer instead, and cites the documents then. The points' prompts begin with
+    the same messages; `recalls`, which asks what the points need of the conversation, is for the skeleton alone.
     """
-    as_list = skeleton_format == "list"
-    plan = _plan(prompts, min_points, max_points, title_length, may_depend=may_depend)
+    as_list, may_depend, documents = skeleton_format == "list", inquiry.may_depend, inquiry.documents
+    question = escape_delimiters(inquiry.question)
+    plan = _plan(prompts, options.min_points, options.max_points, options.title_length, may_depend=may_depend)
     if skeleton_format == "draft":
-        request = _grounded(prompts, f"<question>\n{escape_delimiters(question)}\n</question>", documents)
+        request = _grounded(prompts, f"<question>\n{question}\n</question>", documents)
         request = f"{request}\n\n{prompts.draft_or_answer.format(**plan)}"
         system = prompts.direct_system or prompts.system
     else:
         template = prompts.skeleton_list if as_list else prompts.skeleton
-        request = template.format(question=escape_delimiters(question), **plan)
+        request = template.format(question=question, **plan)
         if may_depend and "{relation}" not in template:
             request = f"{request}\n{plan['relation']}"
         if documents:
@@ -93,7 +87,7 @@ def skeleton_messages(
         system = prompts.system
     if recalls and prompts.recall:
         request = f"{request}\n{prompts.recall.format()}"
-    messages = _conversation(system, history, prompts.skeleton_examples if as_list else (), request)
+    messages = _conversation(system, inquiry.history, prompts.skeleton_examples if as_list else (), request)
     if as_list and prompts.skeleton_prefill:
         messages.append(AIMessage(prompts.skeleton_prefill.format()))
     return messages
@@ -221,21 +215,21 @@ def expansion_messages(
     else:
         system = prompts.expansion_system or prompts.system
         messages = _conversation(system, history, prompts.expansion_examples, request)
-    if prefill := expansion_prefill(prompts, point):
+    prefill, _ = expansion_start(prompts, point)
+    if prefill:
         messages.append(AIMessage(prefill))
     return messages
 
 
-def expansion_prefill(prompts: SotPrompts, point: SkeletonPoint) -> str:
-    """The beginning of a point's text that is put into the model's mouth; often empty."""
-    prefill = prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
-    return f"{prefill} {expansion_first_words(prompts, point)}".strip()
+def expansion_start(prompts: SotPrompts, point: SkeletonPoint) -> tuple[str, str]:
+    """What is put into the model's mouth as a point's beginning, and its last words, which belong to the text.
 
-
-def expansion_first_words(prompts: SotPrompts, point: SkeletonPoint) -> str:
-    """The words of the prefill that belong to the text; often none."""
+    Often both are empty.
+    """
     openings = prompts.expansion_openings
-    return openings[(point["index"] - 1) % len(openings)] if openings else ""
+    first_words = openings[(point["index"] - 1) % len(openings)] if openings else ""
+    prefill = prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
+    return f"{prefill} {first_words}".strip(), first_words
 
 
 def frame_messages(

@@ -1,18 +1,24 @@
-"""`AnsweringDrafter`: drafts a skeleton, or has the same call answer where the model sees that none fits."""
+"""`AnsweringDrafter`: drafts a skeleton, or has the same call answer where the model sees that none fits.
+
+A `DraftReader` tells which of the two a reply is, while it is written: no token is paid only to decide. The graph's
+draft (`DraftRouter`) and an agent's model (`SkeletonOfThoughtMiddleware`) are told the same, and what they reply is
+read by the same code.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.llm.call import BrokenStreamError, ModelCall
-from sot_graph.llm.continuation import go_on
+from sot_graph.llm.call import BrokenStreamError, ModelCall, go_on
 from sot_graph.llm.provider_errors import explain
-from sot_graph.skeleton.draft_reply import DraftReader, SkeletonForm
 from sot_graph.skeleton.drafter import Draft, Drafter, ParsedReply
+from sot_graph.skeleton.parser import item_title, parse_skeleton
+from sot_graph.skeleton.points import clean_titles
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -25,6 +31,25 @@ ANSWERED = "the model answered in the skeleton's place"
 DRAFTED = "the model drafted a skeleton"
 """Reasons of the route."""
 _WITHHELD = {"filtered": "the provider's filter withheld it", "refused": "the model declined"}
+
+_LONGEST_TITLE = 100
+_AROUND = 120
+"""Characters that may stand around the titles: "Here is the skeleton:"."""
+_LONGEST_LEAD_IN = 80
+"""Of these, how many may stand on the line before the first title."""
+_NUMBERING = 8
+"""Characters of a number, marks and a line's end."""
+
+_PROSE = re.compile(r"(?:\S+\s+){3,}\S*[.!?][\"')\]]*\s+\S|\S{6,}[。！？]\s*\S")  # noqa: RUF001
+"""A sentence of four words and the beginning of another. Titles and what leads in to them have none."""
+_LEADS_IN = re.compile(r".*[:：]\W*$|\W*\w+(?:\s+\w+){0,2}[^\w,;]*$|#|```|\W*$")  # noqa: RUF001
+"""A line before the titles: with a colon, of three words at most, a heading, a fence."""
+_FENCE = re.compile(r"```(?!$|\s|js?o?n?$|json|te?x?t?$|text|ma?r?k?d?o?w?n?$|markdown|md|plain)", re.IGNORECASE)
+"""The fence of code in some language: a skeleton has none."""
+_MARKUP = r"[\s#>*_`~(\[]*"
+_NUMBER = re.compile(rf"{_MARKUP}(?:(?:point|step)\s+)?(\d+)\s*[.)\]:]\s", re.IGNORECASE)
+_JSON = ("{", "[")
+_JSON_STARTS = ('{"points"', '{"skeleton"', '{"titles"', '["', '[{"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +83,7 @@ class AnsweringDrafter(Drafter):
         self._on_answer = on_answer
         self._reading: DraftReader | None = None
         self._first_format = DRAFT
-
-    @property
-    def formats(self) -> list[str]:
-        """The draft, and then as a `Drafter`, which takes no answers."""
-        return [DRAFT, *super().formats]
+        self._formats.insert(0, DRAFT)  # and then as a `Drafter`, which takes no answers
 
     @property
     def _is_answer(self) -> bool:
@@ -74,22 +95,16 @@ class AnsweringDrafter(Drafter):
         Raises:
             SkeletonError: Also where an answer broke off, and could not be continued.
         """
-        draft, reason = await super().settle()
-        if self.answer is not None:
-            return draft, ANSWERED
-        return draft, DRAFTED if draft.points and self._reading is not None else reason
-
-    async def draft(self) -> Draft:
-        """As a `Drafter`; an answer is an empty draft."""
         try:
-            return await super().draft()
+            draft, reason = await super().settle()
         except _AnsweredError:
-            pass
+            return Draft([], "", DRAFT), ANSWERED
         except SkeletonError:
             if not (self._is_answer and self._timer is not None and self._timer.expired()):
                 raise
             self.answer = AnswerEnd("stop", breaks_off=True)
-        return Draft([], "", DRAFT)
+            return Draft([], "", DRAFT), ANSWERED
+        return draft, DRAFTED if draft.points and self._reading is not None else reason
 
     async def _ask_in_format(self, skeleton_format: str) -> Draft:
         if skeleton_format != DRAFT:
@@ -129,7 +144,8 @@ class AnsweringDrafter(Drafter):
         if skeleton_format != DRAFT or (self._early is not None and self._early.points):
             own_format = "list" if skeleton_format == DRAFT else skeleton_format  # the rest of a draft is no answer
             return await super()._read_reply(call, own_format, messages, prefill, on_text)
-        self._shared.mark(DRAFT, self._shared.mode)
+        is_marked = self._run.options.prompt_cache == "auto"
+        self._run.invocation.shared_turn = self._request(DRAFT)[1] if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
         on_titles, on_glimpse = (None, on_text) if self._early is None else (on_text, None)
         reading = self._reading = DraftReader(form, self._pass_on, on_titles, on_glimpse)
@@ -160,3 +176,130 @@ class AnsweringDrafter(Drafter):
             left = self._run.seconds_left(None)
             self._timer.reschedule(None if left is None else asyncio.get_running_loop().time() + left)
         self._on_answer(text)
+
+
+@dataclass(frozen=True, slots=True)
+class SkeletonForm:
+    """How many points the skeleton may have that a reply is read for."""
+
+    fewest: int
+    most: int
+
+    def may_become(self, text: str) -> bool:
+        """Whether what there is of a reply may yet become a skeleton. Until then nothing of it can be shown."""
+        start = text.lstrip()
+        if len(start) > self.most * (_LONGEST_TITLE + _NUMBERING) + _AROUND or _FENCE.match(start):
+            return False
+        around, has_items = 0, False
+        *lines, last = start.split("\n")
+        whole = [line for line in lines if line.strip()]
+        for place, line in enumerate([*whole, last]):
+            title = item_title(line)
+            if title is not None:
+                if not (_may_be_title(title) and (has_items or _may_be_first(line))):
+                    return False
+                has_items = True
+                continue
+            if not has_items and line.lstrip()[:1] in _JSON:
+                return _may_be_json(start[start.index(line) :])
+            if not (has_items or _may_lead_in(line, is_whole=place < len(whole))):
+                return False
+            around += len(line)
+        # The numbers and marks of the titles that are still to come are allowed for.
+        return around <= _AROUND + self.most * _NUMBERING
+
+    def titles_in(self, text: str, *, was_cut_off: bool = False) -> list[str] | None:
+        """The raw titles of a reply that is a skeleton; none of them where it was cut off too soon to be of use.
+
+        `None`: it is an answer. What stands last in a reply that was cut off, by a token limit, may be half a title.
+        """
+        raw = parse_skeleton(text)
+        if not (raw and self.may_become(text) and _is_all(raw, text)):
+            return None
+        if was_cut_off:
+            raw = parse_skeleton(text.rpartition("\n")[0])
+        if len(clean_titles(raw)) < self.fewest:
+            return [] if was_cut_off else None
+        return raw
+
+
+def _may_be_title(title: str) -> bool:
+    return len(title) <= _LONGEST_TITLE and _PROSE.search(title) is None
+
+
+def _may_be_first(line: str) -> bool:
+    """Whether a list may begin with this item: "3. Oktober 1990" is a date."""
+    number = _NUMBER.match(line)
+    return number is None or int(number[1][:4]) in (0, 1)
+
+
+def _may_lead_in(line: str, *, is_whole: bool) -> bool:
+    """Whether a line may stand before the first title, or become the first."""
+    if len(line) > _LONGEST_LEAD_IN or _PROSE.search(line):
+        return False
+    return not is_whole or _LEADS_IN.match(line) is not None
+
+
+def _may_be_json(text: str) -> bool:
+    """Whether JSON that begins so may be a skeleton's. It is read once it is whole."""
+    start = re.sub(r"\s+", "", text[:_LONGEST_LEAD_IN])
+    return any(start.startswith(known) or known.startswith(start) for known in _JSON_STARTS)
+
+
+def _is_all(raw: Sequence[str], text: str) -> bool:
+    """Whether these, the items of a text, are short enough for titles, and nearly all that it holds."""
+    around = len(text.strip()) - sum(len(item) + _NUMBERING for item in raw)
+    return around <= _AROUND and all(len(item) <= _LONGEST_TITLE for item in raw)
+
+
+@dataclass(slots=True)
+class DraftReader:
+    """Reads a reply piece by piece: holds it back as long as it may be a skeleton, and hands it on."""
+
+    form: SkeletonForm
+    on_answer: Callable[[str], None]
+    """Gets the text once it is an answer: what was held back, then each piece."""
+    on_titles: Callable[[str], None] | None = None
+    """Gets the text once it is a skeleton for certain, in the same way; `None`: only the whole one counts."""
+    on_glimpse: Callable[[str], None] | None = None
+    """Gets each piece as it comes, as long as it may be a skeleton."""
+    is_answer: bool = False
+    _held: str = ""
+    _is_skeleton: bool = False
+
+    def feed(self, piece: str) -> None:
+        """Take the next piece."""
+        if self.is_answer:
+            self.on_answer(piece)
+            return
+        self._held += piece
+        if self._is_skeleton:
+            pass
+        elif not self.form.may_become(self._held):
+            self._answer()
+            return
+        elif "\n" in piece and self.on_titles is not None:
+            # The points of a skeleton that is not whole yet stay: as soon as there are enough for one, it is one.
+            whole_lines = self._held.rpartition("\n")[0]
+            self._is_skeleton = len(self.form.titles_in(whole_lines) or ()) >= self.form.fewest
+            piece = self._held
+        elif self.on_glimpse is not None:
+            self.on_glimpse(piece)
+        if self._is_skeleton and self.on_titles is not None:
+            self.on_titles(piece)
+
+    def end(self, text: str, *, was_cut_off: bool) -> list[str]:
+        """The reply is whole: the raw titles of a skeleton, few where it was cut off. Of an answer, none."""
+        if self.is_answer:
+            return []
+        if self._is_skeleton:
+            return parse_skeleton(text.rpartition("\n")[0] if was_cut_off else text)
+        titles = self.form.titles_in(text, was_cut_off=was_cut_off)
+        if titles is None and text.strip():
+            self._held = text
+            self._answer()
+        return titles or []
+
+    def _answer(self) -> None:
+        self.is_answer = True
+        self.on_answer(self._held)

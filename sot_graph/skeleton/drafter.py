@@ -16,25 +16,32 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
+from sot_graph.llm.prompt_cache import tokens_of
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
-from sot_graph.llm.reply import Reply, UnfinishedReplyError
+from sot_graph.llm.reply import UnfinishedReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
-from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured, pick_mode
+from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.prompts.messages import (
     longer_list_messages,
     missing_points_messages,
     numbered_list,
     rejected_skeleton_messages,
     skeleton_as_written,
+    skeleton_messages,
 )
-from sot_graph.skeleton.json_titles import MOST_ITEMS
-from sot_graph.skeleton.parser import PointSieve, SkeletonSchema, clean_titles, parse_skeleton, skeleton_schema
-from sot_graph.skeleton.shared_prompt import SharedPrompt
-from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
+from sot_graph.skeleton.parser import MOST_ITEMS, TitleScanner, parse_skeleton, whole_list
+from sot_graph.skeleton.points import (
+    EarlyPoints,
+    EnoughError,
+    PointSieve,
+    SkeletonSchema,
+    clean_titles,
+    skeleton_schema,
+)
 from sot_graph.types import SkeletonPoint
 
 if TYPE_CHECKING:
@@ -120,7 +127,7 @@ class Drafter:
         known: Sequence[SkeletonPoint] = (),
     ) -> None:
         self._run = run
-        self._shared = SharedPrompt(run, inquiry)
+        self._inquiry = inquiry
         self._revision = revision
         prompts, options = run.graph.prompts, run.options
         self._most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
@@ -129,31 +136,34 @@ class Drafter:
             "max_words": prompts.max_title_words,
             "drop_similar": prompts.drop_similar_titles,
         }
-        self._new_sieve = partial(
-            PointSieve, **self._cleaning, depends=inquiry.may_depend, recalls=self._shared.recalls
-        )
+        self._recalls = options.point_context == "question" and bool(inquiry.history)
+        """Whether a title may say what its point needs of the conversation, which is written without it."""
+        self._new_sieve = partial(PointSieve, **self._cleaning, depends=inquiry.may_depend, recalls=self._recalls)
         self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, list(known))
         """Gives points out early; `None`: only the whole skeleton counts."""
         self._glimpses = None if on_glimpse is None else EarlyPoints(self._new_sieve, self._most, on_glimpse, [])
         self._refused_mode: str | None = None
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
         proves that the schema was to blame."""
-        self._first_format: str = run.options.skeleton_format
+        self._first_format: str = options.skeleton_format
+        self._requests: dict[str, tuple[list[BaseMessage], Any]] = {}
+        self._mode, model = options.structured_mode, run.graph.skeleton_model
+        """How JSON is asked for: in words alone where that lets a cache serve the points, or no schema is taken."""
+        if self._mode == "auto":
+            self._mode = model.fitting_mode
+            is_refused = self._mode in model.refused_modes
+            if "JSON" in prompts.skeleton and (is_refused or self._request("structured")[1] is not None):
+                self._mode = "prompt"
+        self._formats: list[str] = [prompts.skeleton_format] if prompts.skeleton_format else ["structured", "list"]
+        """Those in which the skeleton is asked for, one after the other."""
+        if options.skeleton_format == "list":
+            self._formats.reverse()
+        elif len(self._formats) > 1 and self._mode in model.refused_modes:
+            self._formats = ["list"]
         self._timer: asyncio.Timeout | None = None
         """The limit of the whole drafting, while it runs."""
         self._is_whole = False
         """Whether the model came to its skeleton's end, and nothing is missing: only such a one is cached."""
-
-    @property
-    def formats(self) -> list[str]:
-        """The formats in which the skeleton is asked for, one after the other."""
-        own_format, model = self._run.graph.prompts.skeleton_format, self._run.graph.skeleton_model
-        formats: list[str] = [own_format] if own_format else ["structured", "list"]
-        if self._run.options.skeleton_format == "list":
-            formats.reverse()
-        elif len(formats) > 1 and pick_mode(model.model, self._shared.mode) in model.refused_modes:
-            formats = ["list"]
-        return formats
 
     async def settle(self) -> tuple[Draft, str]:
         """The skeleton and why there is one, from the cache or from a model. An empty one sends the question direct.
@@ -195,7 +205,7 @@ class Drafter:
             SkeletonError: The model could not be asked, or not in time.
             SotConfigError: The provider refused the key or the model's name.
         """
-        run, formats = self._run, self.formats
+        run, formats = self._run, self._formats
         own_limit = run.options.skeleton_timeout
         limit = run.seconds_left(own_limit)
         reasons: list[str] = []
@@ -276,13 +286,11 @@ class Drafter:
         """One call, and what was read from its reply. Gives points out, where they are given out early."""
         early, prompts, options = self._early, self._run.graph.prompts, self._run.options
         prefill = prompts.skeleton_prefill.format() if isinstance(messages[-1], AIMessage) else ""
-        on_text = None
-        if early is not None:
-            early.begin_reply(prefill)
-            on_text = early.feed if options.stream is not False else None
-        elif self._glimpses is not None and options.stream is not False:
-            self._glimpses.begin_reply(prefill)
-            on_text = self._glimpses.glimpse
+        on_text, reading = None, early or self._glimpses
+        if reading is not None:
+            reading.begin_reply(prefill)
+            if options.stream is not False:
+                on_text = reading.glimpse if early is None else reading.feed
         try:
             parsed = await self._read_reply(call, skeleton_format, messages, prefill, on_text)
         except BrokenStreamError as error:  # only where the reply was read while it came
@@ -312,11 +320,12 @@ class Drafter:
         prefill: str,
         on_text: Callable[[str], None] | None,
     ) -> ParsedReply:
-        mode = self._shared.mode
-        self._shared.mark(skeleton_format, mode)
+        has_schema = skeleton_format == "structured" and self._mode != "prompt"
+        is_marked = self._run.options.prompt_cache == "auto" and not has_schema
+        self._run.invocation.shared_turn = self._request(skeleton_format)[1] if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
-            text = _whole_list(reply, prefill)
+            text = whole_list(reply.text, prefill, is_half=reply.is_half)
             titles = parse_skeleton(text)
             if reply.was_withheld:
                 return ParsedReply(titles, text, "refused", "the model declined")
@@ -329,7 +338,7 @@ class Drafter:
             schema, reasks = skeleton_schema(self._fewest, **self._cleaning), self._run.options.max_reasks
         try:
             parsed, text = await ask_structured(
-                call, messages, schema, mode=mode, max_reasks=reasks, repair=self._json_from_list, on_text=on_text
+                call, messages, schema, mode=self._mode, max_reasks=reasks, repair=self._json_from_list, on_text=on_text
             )
         except InvalidOutputError as error:
             return self._parse_invalid(error)
@@ -366,9 +375,30 @@ class Drafter:
         """How many points these titles would make."""
         return len(clean_titles(titles, **self._cleaning))
 
+    def _request(self, skeleton_format: str) -> tuple[list[BaseMessage], Any]:
+        """The messages that ask for a skeleton in this format, and what the user says last in them.
+
+        The points' prompts begin with these messages, to the letter. A provider's cache serves them for a tenth of
+        their price, as long as nothing else stands before them, as a schema or a tool would. Where no cache keeps them
+        for the points, the second is `None`.
+        """
+        if skeleton_format not in self._requests:
+            graph, options = self._run.graph, self._run.options
+            messages = skeleton_messages(
+                graph.prompts, self._inquiry, options, skeleton_format=skeleton_format, recalls=self._recalls
+            )
+            is_kept = (
+                (graph.model is graph.skeleton_model and graph.expander is None)
+                and (graph.prompts.expansion_layout == "shared" and options.point_context != "question")
+                and tokens_of(messages) >= graph.model.prompt_cache.minimum
+            )
+            users = [message.content for message in messages if isinstance(message, HumanMessage)]
+            self._requests[skeleton_format] = messages, users[-1] if is_kept else None
+        return self._requests[skeleton_format]
+
     def _messages(self, skeleton_format: str, *, is_whole: bool = False) -> list[BaseMessage]:
         """The prompt: for a whole skeleton, or for what is missing beside the points that were given out."""
-        messages = self._shared.messages(skeleton_format)
+        messages, _ = self._request(skeleton_format)
         if self._revision is not None:
             messages = rejected_skeleton_messages(messages, self._revision.text, self._revision.comment)
         if is_whole or self._early is None or not self._early.points:
@@ -392,10 +422,14 @@ class Drafter:
             self._run.graph.skeleton_model.refused_modes.add(self._refused_mode)
         if reason:
             logger.warning("skeleton: %s; the %d points that are there are used.", reason, len(points))
-        if self._early is not None and self._early.has_too_many:
-            self._warn_of_too_many("more")
-        elif len(points) > self._most:
-            self._warn_of_too_many(str(len(points)))
+        has_too_many, logged = self._early is not None and self._early.has_too_many, self._run.invocation.logged
+        if (has_too_many or len(points) > self._most) and "too many points" not in logged:
+            logged.add("too many points")  # once a run, however many skeletons are drafted in it
+            by_options = self._most == self._run.options.max_points
+            # A profile whose models aren't told how many points they may write has them cut as a matter of course.
+            level, whose = (logging.WARNING, "max_points") if by_options else (logging.INFO, "the prompts' max_points")
+            how_many = "more" if has_too_many else len(points)
+            logger.log(level, "The skeleton has %s points; the first %d are kept (%s).", how_many, self._most, whose)
         points = points[: self._most]
         if self._early is not None or parsed is None:
             return Draft(points, skeleton_as_written(points, skeleton_format), skeleton_format)
@@ -405,17 +439,6 @@ class Drafter:
         is_same = [raw.strip() for raw in parsed.titles] == titles
         is_bare = len(parsed.text) <= sum(map(len, titles)) + 16 * len(titles) + 64
         return Draft(points, parsed.text if is_same and is_bare else numbered_list(points), skeleton_format)
-
-    def _warn_of_too_many(self, how_many: str) -> None:
-        """Log that the skeleton is cut: once a run, however many are drafted in it."""
-        logged = self._run.invocation.logged
-        if "too many points" in logged:
-            return
-        logged.add("too many points")
-        by_options = self._most == self._run.options.max_points
-        # A profile whose models aren't told how many points they may write has them cut as a matter of course.
-        level, whose = (logging.WARNING, "max_points") if by_options else (logging.INFO, "the prompts' max_points")
-        logger.log(level, "The skeleton has %s points; the first %d are kept (%s).", how_many, self._most, whose)
 
 
 def _draft_in(kept: Any) -> Draft | None:
@@ -443,11 +466,3 @@ def _skeleton_failure(error: Exception, *, has_other_format: bool) -> Exception:
     if is_retryable(error):
         return SkeletonError(f"No skeleton: {said}. Check that the endpoint is up and that the base URL is right.")
     return NoSkeletonError(said) if has_other_format else SkeletonError(f"No skeleton: {said}.")
-
-
-def _whole_list(reply: Reply, prefill: str) -> str:
-    """The whole list, whether the server repeats the prefill, goes on after it, or never minded it."""
-    text = reply.text
-    if prefill and not any(line.lstrip().startswith(prefill) for line in text.splitlines()):
-        text = f"{prefill} {text.lstrip()}"
-    return text.rpartition("\n")[0] if reply.is_half else text  # half a title is worse than none

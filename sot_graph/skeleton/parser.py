@@ -1,77 +1,41 @@
-"""From what a model wrote, or a caller gave, to points: lists of any kind, JSON in a text, titles with markup."""
+"""From what a model wrote to raw titles: lists of any kind, JSON of any form, whole or while it is written."""
 
 from __future__ import annotations
 
-import logging
+import json
 import re
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass
-from functools import lru_cache
-from graphlib import CycleError, TopologicalSorter
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic_core import from_json
 
-from sot_graph.errors import SotConfigError, kind_of
-from sot_graph.prompts.delimiters import without_hidden_text
-from sot_graph.skeleton.json_titles import MOST_ITEMS, title_of, titles_from_json
-from sot_graph.types import SkeletonPoint
-
-logger = logging.getLogger("sot_graph")
-
-MAX_TITLE_CHARS = 120
-"""A title is a few words on one line; what is longer would only carry text into the other points' prompts."""
-_LONG_TITLE_WORDS = 8
-_SIMILAR = 0.6
-"""The share of common words from which two titles say much the same."""
-_JOINING_WORD = re.compile(
-    "and|or|but|by|to|with|for|in|on|of|from|at|as|so|that|which|when|while|before|after|because", re.IGNORECASE
+MOST_ITEMS = 2000
+"""Items that are read of a reply, twice what `max_points` may be: one that never ends must not cost more."""
+_MOST_JSON_STARTS = 64
+"""Brackets of a text that are tried as the beginning of its JSON."""
+_TITLE_KEYS = ("title", "point", "name", "heading", "description", "text")
+_NEARLY_JSON = re.compile(
+    r"""("(?:[^"\\\n]|\\.){0,300}+")|//[^\n]*|,(?=\s{0,99}[\]}])|'((?:[^'\\\n]|\\.){0,300}+)'(?=\s{0,9}[,:\]}])"""
 )
-"""Where a long English title can end: before one of these."""
-_LONGEST_ITEM = 1000
+"""A string as JSON has it; and what it has not: a comment, a comma behind the last item, a string in single quotes."""
+_LONGEST_MENDED = 20_000
+_MOST_UNREAD = 2000
+"""Characters without a title, before the list or in it: what comes after them is read when the reply is whole."""
+_OPENING = re.compile(r"[{\[]")
+LONGEST_ITEM = 1000
+"""Characters of a line that are read."""
 
 # An item's mark must not be followed by a digit ("2.5x", "12:30") and may stand behind markup ("## 1.", "**1.").
 _MARKUP = r"[#>*_`~\s]{0,8}"
-_MARK = (
+ITEM_MARK = (
     r"(?:[(\[（]?(?:(?:point|step)\s+)?\d{1,3}\s?[.)\]）、．:：](?!\d)"
     r"|\d{1,3}\s?[-–—](?=\s+\D)"  # "1 - Title"
     r"|第?[一二三四五六七八九十]{1,3}[点點]?[、．.:：])"
 )
-_NUMBERED = re.compile(rf"^(?P<indent>\s*){_MARKUP}{_MARK}(?P<title>.*)$", re.IGNORECASE)
+_NUMBERED = re.compile(rf"^(?P<indent>\s*){_MARKUP}{ITEM_MARK}(?P<title>.*)$", re.IGNORECASE)
 _BULLETED = re.compile(r"^(?P<indent>\s*)(?:[-*+•‣◦·–—])\s+(?P<title>.*)$")
-_LEADING_NUMBER = re.compile(rf"^\s*{_MARK}\s*", re.IGNORECASE)
-_MARKS_BEFORE_NUMBER = " \t#>*_`~(["
-_DIGITS = re.compile(r"\d+")
-_LEADING_MARKUP = re.compile(r"(?:[\s#>*_`~•‣◦·]|[-+–—](?=\s|$))+")
-"""A dash right before a word or a number is a part of it: "-5 °C"."""
-_DUNDER = re.compile(r"__[a-z][a-z0-9_]*__")
-"""Python's own names, which are no bold words."""
-_TRAILING_MARKUP = " \t*_`~:：.;,、。，；"
-_QUOTES = {
-    '"': '"',
-    "'": "'",
-    "“": "”",
-    "„": "“”",
-    "‘": "’",
-    "«": "»",
-    "»": "«",
-    "「": "」",
-    "『": "』",
-    "《": "》",
-}
-_BOLD_HEAD = re.compile(r"^\s*(?:\*\*|__)(?P<title>[^*_]+?)(?P<colon>[:：]?)(?:\*\*|__)(?P<dash>\s*[:：–—-])?")
-_SPACES = re.compile(r"\s+")
-# Without U+200C and U+200D, which are spelling in Persian and glue in emoji; with lone surrogates, which nothing takes.
-_INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_DESCRIPTION = re.compile(r"[:：]\s|\s[-–—]\s")
-_WORD = re.compile(r"[^\W_]+")
-_SILENT = re.compile(
-    r"[!?¿¡;:\"'“”„‘’«»「」『』《》()\[\]{}*_`~…、。，；：！？؟،؛।·•]|[.,](?!\d)|[-‐–—](?!\d)|(?<=\w)[-‐–—]"
-)
-"""What two titles may differ in that say the same to a reader: "Set goals" and "set-goals!", but not C, C++ and C#."""
-_STEM_SUFFIXES = ("ing", "ed", "es", "s", "ly")
 
 
 def parse_skeleton(text: str) -> list[str]:
@@ -89,9 +53,16 @@ def parse_skeleton(text: str) -> list[str]:
     return max(numbered, _items(lines, _BULLETED), key=len)  # "Step 1: here is a list" is no list
 
 
+def whole_list(text: str, prefill: str, *, is_half: bool) -> str:
+    """The whole list of a reply, whether the server repeats the prefill, goes on after it, or never minded it."""
+    if prefill and not any(line.lstrip().startswith(prefill) for line in text.splitlines()):
+        text = f"{prefill} {text.lstrip()}"
+    return text.rpartition("\n")[0] if is_half else text  # half a title is worse than none
+
+
 def _items(lines: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
     """The items at the outermost indentation."""
-    matches = (match for line in lines if (match := pattern.match(line[:_LONGEST_ITEM])))
+    matches = (match for line in lines if (match := pattern.match(line[:LONGEST_ITEM])))
     found = list(islice(matches, MOST_ITEMS))
     if not found:
         return []
@@ -101,13 +72,13 @@ def _items(lines: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
 
 def numbered_item(line: str) -> tuple[int, str] | None:
     """The indentation and the raw title of a line that is an item of a numbered list."""
-    match = _NUMBERED.match(line[:_LONGEST_ITEM])
+    match = _NUMBERED.match(line[:LONGEST_ITEM])
     return None if match is None else (_indentation(match), match["title"])
 
 
 def item_title(line: str) -> str | None:
     """The raw title of a line that is an item of a list, numbered or bulleted."""
-    match = _NUMBERED.match(line[:_LONGEST_ITEM]) or _BULLETED.match(line[:_LONGEST_ITEM])
+    match = _NUMBERED.match(line[:LONGEST_ITEM]) or _BULLETED.match(line[:LONGEST_ITEM])
     return None if match is None else match["title"]
 
 
@@ -115,302 +86,113 @@ def _indentation(match: re.Match[str]) -> int:
     return len(match["indent"].expandtabs(4))
 
 
-def _without_number(title: str, place: int | None) -> str:
-    """A title without its place in the list: another number in front is a part of it, as in "404: Not found"."""
-    mark = _LEADING_NUMBER.match(title)
-    digits = _DIGITS.search(mark[0]) if mark is not None else None
-    if mark is None or (place is not None and digits is not None and int(digits[0]) not in {place, place - 1}):
-        return title
-    return title[mark.end() :]
+def titles_from_json(text: str) -> list[str] | None:
+    """The titles in the first JSON value of a text that holds a list of them; `None` if there is none.
 
-
-@lru_cache(maxsize=1024)
-def clean_title(raw: str, *, max_words: int | None = None, place: int | None = None) -> str:
-    """One line of plain words: no numbering, markup, quotes, invisible characters, or description behind it.
-
-    Args:
-        raw: As the model, or the caller, wrote it.
-        max_words: One that is half as long again is cut to so many words; `None`: not cut.
-        place: In its list, from 1: the only number that it is rid of; `None`: it is rid of any.
+    It may be JSON in a string, or nearly JSON: with comments, a comma at a list's end, or single quotes.
     """
-    title = _SPACES.sub(" ", _INVISIBLE.sub(" ", without_hidden_text(raw[:_LONGEST_ITEM]))).strip()
-    # What is bold at the start is the title where the rest is about it: "**Title**: and more". But "**Eat** more
-    # vegetables" is a title with a bold word in it; a long one is a title and a sentence.
-    bold = _BOLD_HEAD.match(_without_number(title.lstrip("#> "), place))
-    has_names = _DUNDER.search(title) is not None
-    if bold and not has_names and (bold["colon"] or bold["dash"] or len(title.split()) > _LONG_TITLE_WORDS):
-        title = bold["title"]
-    previous = None
-    while title != previous:  # "**1. "Title"**" wears several layers
-        previous = title
-        names = _DUNDER.match(title)
-        leading = None if names else _LEADING_MARKUP.match(title)
-        title = _without_number(title[leading.end() :] if leading else title, place)
-        title = _unquoted(title.rstrip(_TRAILING_MARKUP.replace("_", "") if has_names else _TRAILING_MARKUP))
-        title = title.replace("**", "").replace("`", "")
-        title = _SPACES.sub(" ", title if has_names else title.replace("__", ""))
-    # The description behind a long title goes, and what is above the limits of words and characters.
-    if len(title.split()) > (max_words or _LONG_TITLE_WORDS) or (max_words and _DESCRIPTION.search(title)):
-        title = _DESCRIPTION.split(title, maxsplit=1)[0].rstrip(_TRAILING_MARKUP) or title
-    if max_words:
-        title = _cut_to_words(title, max_words).rstrip(_TRAILING_MARKUP)
-    if len(title) > MAX_TITLE_CHARS:
-        title = title[: MAX_TITLE_CHARS - 1].rstrip(_TRAILING_MARKUP) + "…"
-    if has_names and not _DUNDER.search(title):  # the name was cut: its underscores are marks by now
-        title = title.replace("__", "")
-    return title if _WORD.search(title) or any(ord(char) > 0x2FFF for char in title) else ""  # noqa: PLR2004
+    if text.lstrip().startswith('"{'):
+        with suppress(ValueError, RecursionError):
+            text = str(json.loads(text))
+    titles = _titles_in(text)
+    if titles is None and len(text) < _LONGEST_MENDED:
+        titles = _titles_in(_NEARLY_JSON.sub(lambda it: it[1] or ("" if it[2] is None else json.dumps(it[2])), text))
+    return titles
 
 
-def _unquoted(title: str) -> str:
-    """Without a pair of quotes around the whole; those of '"A" and "B"' stay."""
-    if len(title) < 2 or title[-1] not in _QUOTES.get(title[0], ""):  # noqa: PLR2004
-        return title
-    inner = title[1:-1]
-    is_whole = title[0] not in (re.sub(r"\b'\b", "", inner) if title[0] == "'" else inner)
-    return inner.strip() if is_whole else title
+def _titles_in(text: str) -> list[str] | None:
+    decoder = json.JSONDecoder()
+    for start in islice((position for position, char in enumerate(text[:2000]) if char in "{["), _MOST_JSON_STARTS):
+        try:
+            value, _ = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            lists = [item for item in map(_listed, value.values()) if isinstance(item, list)]
+            points = _listed(value.get("points", value))
+            value = points if isinstance(points, list) else next(iter(lists), None)
+        items = value[:MOST_ITEMS] if isinstance(value, list) else ()
+        if titles := [title for item in items if (title := title_of(item)) is not None]:
+            return titles
+    return None
 
 
-_NEEDS = re.compile(
-    r"\s*[(\[]\s*(?:needs?|depends?\s+on|requires?|after)\b[:\s]*(?:points?\s+)?"
-    r"(?P<list>(?:#?\d{1,4}|and|&|none|nothing|[,;/\s])*)[)\]][\s.]*$",
-    re.IGNORECASE,
-)
-_POINT_NUMBER = re.compile(r"\d{1,4}")
+def _listed(value: Any) -> Any:
+    """A mapping with numbers for keys as the list that it stands for; any other value as it is."""
+    is_numbered = isinstance(value, dict) and value and all(key.isdecimal() for key in value)
+    return list(value.values()) if is_numbered else value
 
 
-def split_needs(raw: str) -> tuple[str, list[int]]:
-    """A raw title without its `(needs 1, 2)`, and these numbers.
+def title_of(item: Any) -> str | None:
+    """The title in one item of a list: a string, or an object with one."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, dict):
+        for key in _TITLE_KEYS:
+            if isinstance(item.get(key), str):
+                return str(item[key])
+    return None
+
+
+class TitleScanner:
+    """Takes a reply piece by piece, and gives back each raw title once it is whole.
+
+    Of JSON it reads the list that is the whole reply, or that of its `"points"`, be its items strings or objects.
+    Anything else is read as numbered lines, without those that are indented below the first. A reply that turns out to
+    be something else is for the whole reply's reader.
 
     Examples:
-        >>> split_needs("Compare the two (needs 1, 2)")
-        ('Compare the two', [1, 2])
-    """
-    match = _NEEDS.search(raw[-200:])
-    if match is None:
-        return raw, []
-    return raw[: len(raw) - len(match[0])], [int(number) for number in _POINT_NUMBER.findall(match["list"])]
-
-
-_RECALL = re.compile(r"\(recall: *(?P<note>[^()]{1,300})\)[\s.]{0,8}$", re.IGNORECASE)
-
-
-def split_note(raw: str) -> tuple[str, str]:
-    """A raw title without its `(recall: ...)`, and what this says.
-
-    Examples:
-        >>> split_note("Light (recall: the balcony faces north)")
-        ('Light', 'the balcony faces north')
-    """
-    match = _RECALL.search(raw[-400:])
-    if match is None:
-        return raw, ""
-    note = " ".join(without_hidden_text(_INVISIBLE.sub(" ", match["note"])).split())
-    return raw[: len(raw) - len(match[0])].rstrip(), note
-
-
-@dataclass(kw_only=True)
-class PointSieve:
-    """Takes a model's raw titles in their order, and gives back the points that are clean and new.
-
-    A model numbers points by their places in its own list. A point can only need points before it. Other needs (itself,
-    a later point, a number that isn't there) are left out with a line in the log, so there can be no cycle.
+        >>> scanner = TitleScanner()
+        >>> scanner.feed('{"points":["Light", "Wa')
+        ['Light']
+        >>> scanner.feed('ter"]}')
+        ['Water']
     """
 
-    max_words: int | None = None
-    """As in `clean_title`."""
-    drop_similar: bool = False
-    """Whether a title that says much the same as an earlier one is left out."""
-    depends: bool = False
-    """Whether a title may say what it needs: `"Compare the two (needs 1, 2)"`."""
-    recalls: bool = False
-    """Whether a title may say what it needs of the conversation: `"Light (recall: it faces north)"`."""
-    known: InitVar[Sequence[SkeletonPoint]] = ()
-    """Points that there are already."""
+    def __init__(self) -> None:
+        self.unread = 0
+        """Characters that have come since the last title."""
+        self._text = ""
+        """Of a reply in JSON all that has come, of one in lines the last one, which isn't whole yet."""
+        self._is_json: bool | None = None
+        self._titles = 0
+        self._outermost: int | None = None
 
-    def __post_init__(self, known: Sequence[SkeletonPoint]) -> None:
-        self.points = list(known)
-        self._stems: list[frozenset[str]] = []
-        self._keys: set[str] = set()
-        self._places = {point["index"]: point["index"] for point in known}
-        """From a place in the model's list to the index of the point that stands there."""
-        self._place = self._first = len(known)
-        for point in known:
-            self.new_title(point["title"], point["index"])
+    def feed(self, piece: str) -> list[str]:
+        """Take the next piece of the reply."""
+        titles: list[str] = []
+        if self.unread <= _MOST_UNREAD:
+            self._text += piece
+            if self._is_json is None and (start := self._text.lstrip()):
+                self._is_json = start[0] in "{[`"
+            titles = self._items(piece) if self._is_json else self._lines()
+        self.unread = 0 if titles else self.unread + len(piece)
+        return titles
 
-    def take(self, raw: str) -> SkeletonPoint | None:
-        """The point of the next raw title; `None`: there is nothing in it, or nothing new."""
-        self._place += 1
-        raw, note = split_note(raw) if self.recalls else (raw, "")
-        text, needs = split_needs(raw) if self.depends else (raw, [])
-        # Asked for the rest of a list, a model counts from 1 again or goes on counting. If the text begins with the
-        # first of the two, that is taken for its number: "1" also fits "12.", which does no harm.
-        again = self._place - self._first
-        counts_again = text.lstrip(_MARKS_BEFORE_NUMBER).startswith(str(again))
-        title = self.new_title(text, again if counts_again else self._place)
-        if title is None:
-            return None
-        index = len(self.points) + 1
-        lost = [place for place in needs if place not in self._places]
-        if lost:
-            logger.warning(
-                "skeleton: point %d (%s) says that it needs %s, which is no point before it: left out.",
-                index,
-                title,
-                ", ".join(map(str, lost)),
-            )
-        depends_on = sorted({self._places[place] for place in needs if place in self._places})
-        point = SkeletonPoint(index=index, title=title, depends_on=depends_on)
-        if note:
-            point["note"] = note
-        self._places[self._place] = index
-        self.points.append(point)
-        return point
+    def _items(self, piece: str) -> list[str]:
+        opening = _OPENING.search(self._text)
+        if opening is None or not ('"' in piece or "}" in piece):  # an item ends with one of these
+            return []
+        try:
+            value = from_json(self._text[opening.start() :], allow_partial=True)
+        except ValueError:
+            return []
+        items = value.get("points") if isinstance(value, dict) else value
+        if not isinstance(items, list):
+            return []
+        if items and isinstance(items[-1], dict) and not self._text.rstrip(" \t\r\n,]`").endswith("}"):
+            items.pop()  # its title may still come
+        titles = [title for item in items if (title := title_of(item)) is not None]
+        new, self._titles = titles[self._titles :], len(titles)
+        return new
 
-    def new_title(self, raw: str, place: int | None = None) -> str | None:
-        """The clean title; `None`: there is nothing in it, or nothing new."""
-        title = clean_title(raw, max_words=self.max_words, place=place)
-        folded = unicodedata.normalize("NFKC", title).casefold()
-        words = _SILENT.sub(" ", folded).split()
-        key = " ".join(words) or folded
-        if not title or key in self._keys:
-            return None
-        if self.drop_similar:
-            stems = frozenset(map(_stem, words))
-            if any(_similar(stems, one) for one in self._stems):
-                return None
-            self._stems.append(stems)
-        self._keys.add(key)
-        return title
-
-
-def _cut_to_words(title: str, most: int) -> str:
-    """The title, if it is little longer than it may be; else what comes before its last joining word in that length.
-
-    Half a phrase ("Learn to say no to non-essential") is worse to read than two words too many.
-    """
-    words = title.split()
-    if len(words) <= most + most // 2:
-        return title
-    end = next((at for at in range(most, 1, -1) if _JOINING_WORD.fullmatch(words[at])), most)
-    return " ".join(words[:end]).rstrip(",;")
-
-
-def clean_titles(raw: Iterable[str], *, max_words: int | None = None, drop_similar: bool = False) -> list[str]:
-    """Clean titles, without empty ones and without repetitions."""
-    sieve = PointSieve(max_words=max_words, drop_similar=drop_similar)
-    numbered = enumerate(islice(raw, MOST_ITEMS), start=1)
-    return [title for place, item in numbered if (title := sieve.new_title(item, place)) is not None]
-
-
-def _similar(left: frozenset[str], right: frozenset[str]) -> bool:
-    """Whether two titles say much the same: one within the other, or most words shared (Jaccard)."""
-    if not left or not right:
-        return False
-    return left <= right or right <= left or len(left & right) / len(left | right) >= _SIMILAR
-
-
-def _stem(word: str) -> str:
-    for suffix in _STEM_SUFFIXES:
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:  # noqa: PLR2004
-            return word.removesuffix(suffix)
-    return word
-
-
-def given_points(given: object) -> list[SkeletonPoint]:
-    """Points from what a caller gave as `given_skeleton`: titles, or points. They are numbered 1, 2, ...
-
-    A point's `depends_on` names others by their `index`, as in an earlier result, or where none has one by their
-    place from 1. A point may stand before one that it needs.
-
-    Raises:
-        SotConfigError: Not a list of these, a title without a word in it, or needs that can't be met.
-    """
-    if not isinstance(given, (list, tuple)):
-        message = f"given_skeleton is a list of titles or points, not {type(given).__name__}."
-        raise SotConfigError(message)
-    points: list[SkeletonPoint] = []
-    for index, item in enumerate(given, start=1):
-        title = clean_title(title_of(item) or "", place=index)
-        if not title:
-            message = (
-                f"given_skeleton: entry {index} is {kind_of(item)} without a word in it; it must be a title, or a "
-                'point such as {"title": "Set clear goals"}.'
-            )
-            raise SotConfigError(message)
-        point = SkeletonPoint(index=index, title=title, depends_on=[])
-        if isinstance(item, Mapping) and isinstance(item.get("note"), str) and item["note"]:
-            point["note"] = item["note"]
-        points.append(point)
-    if any(isinstance(item, Mapping) and item.get("depends_on") for item in given):
-        _set_needs(points, given)
-    return points
-
-
-def _set_needs(points: Sequence[SkeletonPoint], given: Sequence[Any]) -> None:
-    places = _index_by_number(given)
-    for point, item in zip(points, given, strict=True):
-        needs = item.get("depends_on") if isinstance(item, Mapping) else None
-        where = f"given_skeleton: point {point['index']} ({point['title']})"
-        if needs and not (isinstance(needs, (list, tuple)) and all(type(other) is int for other in needs)):
-            message = f"{where} has depends_on={needs!r:.80}; it must be a list of other points' numbers."
-            raise SotConfigError(message)
-        for other in needs or ():
-            if other not in places:
-                message = f"{where} depends on {other}, and there is no such point: {sorted(places)}."
-                raise SotConfigError(message)
-        point["depends_on"] = sorted({places[other] for other in needs or ()})
-    try:
-        TopologicalSorter({point["index"]: point["depends_on"] for point in points}).prepare()
-    except CycleError as error:
-        circle = " -> ".join(map(str, reversed(error.args[1])))
-        message = f"given_skeleton: its points wait for each other in a circle: {circle}. Take one depends_on out."
-        raise SotConfigError(message) from error
-
-
-def _index_by_number(given: Sequence[Any]) -> dict[int, int]:
-    """The points' own indices, by the numbers that `depends_on` names them by."""
-    named = [item.get("index") if isinstance(item, Mapping) else None for item in given]
-    if all(type(index) is int for index in named) and len(set(named)) == len(named):
-        return {index: place for place, index in enumerate(named, start=1)}  # type: ignore[misc]
-    return {place: place for place in range(1, len(named) + 1)}
-
-
-class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the model, and every token is latency)
-    # The reply that a structured skeleton has to be.
-
-    model_config = ConfigDict(extra="forbid", title="Skeleton")
-
-    points: list[str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _titles_only(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            value = {"points": value}
-        if isinstance(value, dict) and isinstance(value.get("points"), str):  # some models write JSON within JSON
-            value = {**value, "points": parse_skeleton(value["points"])}
-        if isinstance(value, dict) and isinstance(value.get("points"), list):
-            titles = [item if isinstance(item, str) else title_of(item) for item in value["points"]]
-            value = {**value, "points": [title for title in titles if title is not None]}
-        return value
-
-
-@lru_cache(maxsize=64)
-def skeleton_schema(
-    min_points: int, *, max_words: int | None = None, drop_similar: bool = False
-) -> type[SkeletonSchema]:
-    """A `SkeletonSchema` whose validation also counts the usable points.
-
-    It doesn't get `min_points` by Pydantic's validation context, with which instructor would render the messages as
-    templates.
-    """
-
-    def enough_points(_cls: type[BaseModel], value: list[str]) -> list[str]:
-        usable = clean_titles(value, max_words=max_words, drop_similar=drop_similar)
-        if len(usable) < min_points:
-            message = f"Write at least {min_points} different points; {len(usable)} are usable."
-            raise ValueError(message)
-        return value
-
-    validator = field_validator("points")(classmethod(enough_points))
-    return type("Skeleton", (SkeletonSchema,), {"__module__": __name__, "enough_points": validator})
+    def _lines(self) -> list[str]:
+        *lines, self._text = self._text.split("\n")
+        titles: list[str] = []
+        for item in filter(None, map(numbered_item, lines)):
+            indentation, title = item
+            if self._outermost is None:
+                self._outermost = indentation
+            if indentation <= self._outermost + 1:
+                titles.append(title)
+        return titles

@@ -84,7 +84,9 @@ class TextCleaner:
         self._new_chars += len(piece)
         if len(self._held) > _SHORT and 8 * self._new_chars < len(self._held):
             return ""
-        piece = self._all_new()
+        piece = "".join(self._new)
+        self._new.clear()
+        self._new_chars = 0
         if self._at_start:
             self._held += piece
             if not self._settle_start(final=False):
@@ -98,43 +100,31 @@ class TextCleaner:
             piece = "".join(self._marks)
             self._marks.clear()
         self._held += piece
-        length = self._safe_length()
+        length = len(self._held.rstrip())
+        if self.trim_to_sentence:
+            ends = [match.end() for match in _SENTENCE_END.finditer(self._held)]
+            # A full stop at the very end may be inside "2.5": wait for what follows it.
+            length = next((end for end in reversed(ends) if end < len(self._held)), 0)
         piece, self._held = self._held[:length], self._held[length:]
         self._given.append(piece)
         return piece
 
-    def _all_new(self) -> str:
-        piece = "".join(self._new)
-        self._new.clear()
-        self._new_chars = 0
-        return piece
-
     def finish(self, *, cut_off: bool = False) -> str:
         """Take the end of the text; give back the rest of it."""
-        self._held += self._all_new()
+        self._held += "".join(self._new)
+        self._new.clear()
         if self._at_start:
             self._settle_start(final=True)
         rest = self._held
         if cut_off and self.trim_to_sentence:
-            rest = self._whole_sentences(rest)
+            ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
+            # No whole sentence at all: half of one is better than nothing.
+            rest = rest[: ends[-1]] if ends else "" if self.text else rest
         self._held = ""
         rest = rest.rstrip() if self.text or _SAYING.search(rest) else ""
         self._given.append(rest)
         self.says_something = _SAYING.search(self.text) is not None
         return rest
-
-    def _safe_length(self) -> int:
-        if self.trim_to_sentence:
-            ends = [match.end() for match in _SENTENCE_END.finditer(self._held)]
-            # A full stop at the very end may be inside "2.5": wait for what follows it.
-            return next((end for end in reversed(ends) if end < len(self._held)), 0)
-        return len(self._held.rstrip())
-
-    def _whole_sentences(self, rest: str) -> str:
-        ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
-        if ends:
-            return rest[: ends[-1]]
-        return "" if self.text else rest  # no whole sentence at all: half of one is better than nothing
 
     def _settle_start(self, *, final: bool) -> bool:
         """Take away what echoes at the start. False: it can't be told yet."""
@@ -176,9 +166,9 @@ class _TextStart:
             return end
         number = _NUMBER.match(self.text, text_begins)
         if number:
-            self._must_go_on_after(number.end())
+            self._need_text_at(number.end())
         elif _UNFINISHED_NUMBER.match(self.text, text_begins):
-            self._must_go_on_after(len(self.text))
+            self._need_text_at(len(self.text))
         start = self._end_of_run(_MARKS_BEFORE, number.end()) if number else text_begins
         if title and self._stands_at(start, title) and (end := self._title_end(start, start + len(title))):
             return end
@@ -193,7 +183,7 @@ class _TextStart:
             return 0
         word = label[0].casefold()
         if label.end() == len(self.text) and any(each.startswith(word) for each in _LABELS):
-            self._must_go_on_after(label.end())
+            self._need_text_at(label.end())
         if word not in _LABELS:
             return 0
         if not self.final and _UNFINISHED_NUMBER_OF_LABEL.match(self.text, label.end()):
@@ -201,20 +191,21 @@ class _TextStart:
         number = _NUMBER_OF_LABEL.match(self.text, label.end())
         if number is None:
             return 0
-        self._must_go_on_after(number.end())
+        self._need_text_at(number.end())
         if number[0].endswith("\n"):
             return number.end() if int(number[1]) == index else 0
         start = self._end_of_run(_MARKS_BEFORE, number.end())
         return self._title_end(start, start + len(title)) if title and self._stands_at(start, title) else 0
 
     def _end_of_run(self, pattern: re.Pattern[str], position: int) -> int:
-        """Where a run of such characters ends. Where the text ends with it, more of them may come."""
+        """Where characters of this pattern end that stand at a position. More of them may come where the text ends."""
         match = pattern.match(self.text, position)
         end = match.end() if match else position
-        self._must_go_on_after(end)
+        self._need_text_at(end)
         return end
 
-    def _must_go_on_after(self, position: int) -> None:
+    def _need_text_at(self, position: int) -> None:
+        """Raise where the text ends before this position, and more of it may come."""
         if position >= len(self.text) and not self.final:
             raise _NeedsMoreError
 
@@ -224,7 +215,7 @@ class _TextStart:
         expected = wanted[: len(there)]
         same = there == expected or (not exact and there.casefold() == expected.casefold())
         if same and len(there) < len(wanted):
-            self._must_go_on_after(len(self.text))
+            self._need_text_at(len(self.text))
             return False
         return same
 
@@ -232,15 +223,18 @@ class _TextStart:
         """Where the echo of a title ends, with all that sets it off from the text; 0: it is part of a sentence."""
         opened = sum(self.text.count(mark, 0, start) for mark in _MARKS)
         after_title = self._marks_end(position, opened)
-        self._must_go_on_after(after_title)
+        self._need_text_at(after_title)
         if after_title == len(self.text):
             return after_title  # nothing but the title
         if not self.final and _UNFINISHED_TERMINATOR.match(self.text, after_title):
             raise _NeedsMoreError
         terminator = _TERMINATOR.match(self.text, after_title)
         if terminator is None:
-            closed_bold = "*" in self.text[position:after_title]
-            return after_title if closed_bold and not self._goes_on_in_a_sentence(after_title) else 0
+            if "*" not in self.text[position:after_title]:
+                return 0
+            following = self._end_of_run(_SPACES, after_title)
+            goes_on = self.text[following : following + 1].islower()  # as a sentence: "**Title** and so on"
+            return 0 if goes_on else after_title
         if terminator[0].endswith("\n"):
             if not self.final and _UNFINISHED_UNDERLINE.match(self.text, terminator.end()):
                 raise _NeedsMoreError
@@ -248,29 +242,24 @@ class _TextStart:
             return underline.end() if underline else terminator.end()
         return self._marks_end(terminator.end(), opened - (after_title - position))
 
-    def _goes_on_in_a_sentence(self, position: int) -> bool:
-        """Whether "**Title** and so on" follows, in small letters."""
-        following = self._end_of_run(_SPACES, position)
-        return self.text[following : following + 1].islower()
-
     def _marks_end(self, position: int, most: int) -> int:
         """Where the marks end that close those opened before the title: no more of them than were opened."""
         end = position
         while end < position + most and (end < len(self.text)) and self.text[end] in _MARKS:
             end += 1
         if end < position + most:
-            self._must_go_on_after(end)
+            self._need_text_at(end)
         return end
 
     def _begins_a_list(self, position: int) -> bool:
         """Whether "1. ..." is not the first point's own number, but the first item of a list within the point."""
         line_end = self.text.find("\n", position)
         if line_end < 0:
-            self._must_go_on_after(len(self.text))
+            self._need_text_at(len(self.text))
             return False
         second = _SECOND_ITEM.match(self.text, line_end)
         if second is None and not self.final and not self.text[line_end:].strip("\n\r\t #>*_`([2.):]、"):
             raise _NeedsMoreError
         if second is not None:
-            self._must_go_on_after(second.end())
+            self._need_text_at(second.end())
         return second is not None

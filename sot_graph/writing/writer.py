@@ -1,7 +1,7 @@
 """`write_text`: the one way to write a section, whatever it is and whoever writes it.
 
-A source reads pieces from a model or an expander. A `GrowingText` cleans and sends them. What becomes of the text is in
-the `WrittenText`: nothing that a model does is raised.
+A source reads pieces from a model (`ModelSource`) or an expander. A `GrowingText` cleans and sends them. What becomes
+of the text is in the `WrittenText`: nothing that a model does is raised.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from sot_graph.llm.call import BrokenStreamError, ModelCall
+from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, go_on
 from sot_graph.llm.provider_errors import explain
-from sot_graph.writing.expander import ExpanderError
-from sot_graph.writing.expander_source import ExpanderSource
-from sot_graph.writing.model_source import ModelSource
+from sot_graph.llm.reply import WithheldReplyError
+from sot_graph.llm.retry_policy import RetryPolicy
+from sot_graph.state import marks_of
+from sot_graph.writing.expander import ExpanderError, ExpanderSource
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from sot_graph.events import SotEvent
     from sot_graph.llm.reply import Ending
     from sot_graph.options import SotOptions
+    from sot_graph.retrieval.grounding import Grounds
     from sot_graph.run import RunContext
-    from sot_graph.types import ExpansionStatus, Source, Stage
+    from sot_graph.types import ExpansionStatus, Source, Stage, WrittenSection
     from sot_graph.writing.cleaner import TextCleaner
     from sot_graph.writing.expander import ExpanderInput
 
@@ -58,11 +60,13 @@ class Section:
     messages: Callable[[], list[BaseMessage]]
     """Makes the prompt. Thousands of sections may wait for their turn, each without one."""
     make_cleaner: Callable[[], TextCleaner]
-    start_event: Callable[[int], SotEvent]
+    start_event: Callable[[int], Any]
     """Makes the event of a try's beginning from the try's number, from 1."""
     delta_event: Callable[[str], SotEvent]
     cached_as: tuple[str, Mapping[str, Any]]
     """Its kind in the cache, and what decides the text beside the prompt and the model."""
+    grounds: Grounds | None = None
+    """The documents that it rests on; `None`: it rests on none. The start's event tells what its text may cite."""
     prepare: Callable[[], Awaitable[None]] | None = None
     """Finds what the prompt is made from, within the section's time."""
     expander_input: ExpanderInput | None = None
@@ -85,6 +89,57 @@ class WrittenText:
     """In seconds from the run's start; `None` where nothing was streamed."""
     is_cached: bool = False
 
+    def as_section(self, grounds: Grounds | None) -> WrittenSection:
+        """As the state keeps it, with what it cites. Sources of an expander's own go before documents."""
+        sources = self.sources or (None if grounds is None else grounds.cited_in(self.text))
+        marks = marks_of({"truncated": self.truncated, "sources": sources})
+        return {"text": self.text, "status": self.status, "error": self.error, **marks}
+
+
+@dataclass(slots=True)
+class ModelSource:
+    """Has a model write a text."""
+
+    call: ModelCall
+    """How to call the model."""
+    messages: Prompt
+    """The prompt, or what makes it."""
+    is_silent: bool = False
+    """Whether the last reply had not a character of text."""
+    who: ClassVar[str] = "the model"
+
+    async def write(self, growing: GrowingText) -> None:
+        """Write the text. A reply from which nothing was sent is asked for again; another is continued from its text.
+
+        Raises:
+            WithheldReplyError: A filter, or the model itself, ended it. What there is of it stays in the text.
+            Exception: Trying again and going on are used up.
+        """
+        call, stream = self.call, self.call.run.stream
+        retries = RetryPolicy(call.run.options)
+        while True:
+            try:
+                reply = await call.ask(
+                    self.messages, on_text=growing.write if stream else None, on_attempt=growing.begin_attempt
+                )
+                text = "" if stream else reply.text
+                break
+            except BrokenStreamError as error:
+                if growing.cleaner.text:
+                    text, reply = await go_on(call, self.messages, error, on_attempt=growing.begin_attempt)
+                    break
+                wait = retries.wait_after(error.__cause__ or error, broke_off=True)
+                if wait is None:
+                    raise
+            await asyncio.sleep(wait)
+            growing.restart()
+        if text:
+            growing.write(text)
+        self.is_silent = not reply.text
+        growing.end(reply.ending)
+        if reply.was_withheld and growing.cleaner.says_something:
+            raise WithheldReplyError(reply.ending)
+
 
 TextSource: TypeAlias = ModelSource | ExpanderSource
 """Writes a text: `write` does, and `who` names it for messages. The `GrowingText` keeps what was sent, also where
@@ -101,11 +156,12 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     key = None
     config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
     call = ModelCall(graph.model, section.stage, run, config, section.settings)
+    grounds, start_event = section.grounds, section.start_event
     growing = GrowingText(
         section.make_cleaner,
         lambda text: run.emit(section.delta_event(text)),
         longest_delay=run.options.stream_max_delay,
-        on_attempt=lambda number: run.emit(section.start_event(number)),
+        on_attempt=lambda nth: run.emit(start_event(nth) if grounds is None else grounds.announced(start_event(nth))),
         now=run.elapsed if run.stream else None,
     )
     options = run.options
@@ -171,7 +227,9 @@ async def write_or_explain(source: TextSource, growing: GrowingText, call: Model
     Raises:
         Exception: Trying again and going on are used up.
     """
-    for _ in range(_TRIES_FOR_A_TEXT):
+    for number in range(_TRIES_FOR_A_TEXT):
+        if number:
+            growing.restart()
         try:
             await source.write(growing)
         finally:
@@ -224,7 +282,7 @@ class GrowingText:
         self.cleaner = self.make_cleaner()
 
     def restart(self) -> None:
-        """A try begins at the beginning. Nothing was sent before."""
+        """Another try begins at the beginning. Nothing was sent before."""
         self.cleaner = self.make_cleaner()
         self.sources = ()
 

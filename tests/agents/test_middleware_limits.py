@@ -21,7 +21,7 @@ from sot_graph import (
     SotPrompts,
     create_sot_graph,
 )
-from sot_graph.skeleton.draft_reply import SkeletonForm
+from sot_graph.skeleton.answering_drafter import SkeletonForm
 from sot_graph.testing import CutOff, Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, ToolCall
 from tests.support.chat_requests import decides, one_point
 

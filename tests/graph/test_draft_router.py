@@ -21,7 +21,7 @@ from sot_graph import (
     create_sot_graph,
     retry_failed_points,
 )
-from sot_graph.skeleton.draft_reply import SkeletonForm
+from sot_graph.skeleton.answering_drafter import SkeletonForm
 from sot_graph.testing import CutOff, Fault, HangUp, Reply, SkeletonResponder, Stall, Status
 from tests.support.chat_requests import decides, one_point
 

@@ -4,7 +4,7 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from sot_graph import SotOptions, SotPrompts, create_sot_graph
-from sot_graph.skeleton.parser import split_note
+from sot_graph.skeleton.points import split_note
 from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 
 HISTORY = [HumanMessage("My balcony faces north."), AIMessage("Good to know.")]

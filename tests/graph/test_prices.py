@@ -2,15 +2,14 @@
 
 import pytest
 
-from sot_graph import SotOptions, create_sot_graph, prices
+from sot_graph import SotOptions, create_sot_graph
 from sot_graph.cli.ask_command import bill_of
 from sot_graph.cli.compare_command import figures
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN
-from sot_graph.prices import ModelPrice
 from sot_graph.report import result_timeline
 from sot_graph.report.metrics import measure_run
 from sot_graph.testing import Fault, HangUp, Physics, SimulatedEndpoint, SkeletonResponder, Stall
-from sot_graph.usage import UsageMeter, add_usage, clean_counts
+from sot_graph.usage import ModelPrice, UsageMeter, add_usage, clean_counts
 
 pytest.importorskip("genai_prices", reason="the extra cost is not installed")
 
@@ -57,7 +56,7 @@ async def test_calls_of_all_levels_are_priced(endpoint):
 
 
 async def test_without_the_extra_there_is_no_cost(endpoint, monkeypatch):
-    monkeypatch.setattr(prices, "_is_installed", lambda: False)
+    monkeypatch.setattr("sot_graph.usage._has_prices", lambda: False)
     assert "cost" not in (await create_sot_graph(endpoint.chat_model(model="gpt-4o")).ainvoke(ASK))["usage"]
 
 

@@ -21,8 +21,8 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_350
-MOST_FILES = 101
+MOST_LINES = 19_675
+MOST_FILES = 99
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
     "batch": (1_390, 11),
@@ -32,24 +32,18 @@ CAPABILITIES = {
     "cli/evaluate_command.py": (120, 1),
     "evaluation": (1_850, 13),
     "llm/prompt_cache.py": (135, 1),
-    "llm/reply_bounds.py": (175, 1),
     "play": (270, 3),
     "nodes/frame_parts.py": (245, 1),
-    "nodes/nested_graph.py": (60, 1),
     "retrieval": (615, 6),
-    "prices.py": (90, 1),
-    "skeleton/shared_prompt.py": (90, 1),
     "testing/cache_meter.py": (140, 1),
     "routing/draft_router.py": (60, 1),
     "routing/glossary.py": (125, 1),
     "routing/learned_training.py": (145, 1),
     "routing/logistic_regression.py": (120, 1),
-    "skeleton/answering_drafter.py": (165, 1),
-    "skeleton/json_titles.py": (70, 1),
-    "skeleton/draft_reply.py": (160, 1),
+    "skeleton/answering_drafter.py": (315, 1),
 }
-MOST_FUNCTIONS = 220
-MOST_FILES_ON_A_PATH = 37
+MOST_FUNCTIONS = 186
+MOST_FILES_ON_A_PATH = 31
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
 

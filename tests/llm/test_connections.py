@@ -12,7 +12,7 @@ import pytest
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI
 
-from sot_graph.llm import loop_bound_model
+from sot_graph.llm import openai_client
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.provider_errors import explain, is_retryable
 from tests.support.http_errors import openai_http
@@ -116,7 +116,7 @@ async def test_each_call_in_flight_has_a_connection_of_its_own(server):
 
 @pytest.fixture
 def two_connections(monkeypatch):
-    monkeypatch.setattr(loop_bound_model, "_MOST_CONNECTIONS", 2)
+    monkeypatch.setattr(openai_client, "_MOST_CONNECTIONS", 2)
 
 
 async def test_calls_beyond_the_limit_wait_for_a_connection_and_get_one(server, two_connections):
@@ -163,7 +163,7 @@ async def test_a_waiter_who_leaves_takes_no_place_along(server, two_connections)
 
 
 async def test_a_connection_that_was_idle_for_too_long_is_not_used_again(server, monkeypatch):
-    monkeypatch.setattr(loop_bound_model, "_KEEPALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(openai_client, "_KEEPALIVE_SECONDS", 0.01)
     model = LoopModel(chat(server.address))
     assert await ask(model) == "1"
     await asyncio.sleep(0.05)
@@ -302,14 +302,14 @@ async def test_a_certificate_authority_of_the_environment_is_trusted(monkeypatch
     context.load_cert_chain(certificate)
     server = Server()
     async with listening(server, ssl=context) as address:
-        loop_bound_model._ssl_context.cache_clear()
+        openai_client._ssl_context.cache_clear()
         with pytest.raises(Exception) as caught:  # noqa: PT011
             await ask(LoopModel(chat(address, "https")))
         assert "certificate" in explain(caught.value)
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        loop_bound_model._ssl_context.cache_clear()
+        openai_client._ssl_context.cache_clear()
         assert await ask(LoopModel(chat(address, "https"))) == "1"
-    loop_bound_model._ssl_context.cache_clear()
+    openai_client._ssl_context.cache_clear()
 
 
 @pytest.mark.parametrize("library", [openai_http, httpx], ids=["the client's own", "httpx"])

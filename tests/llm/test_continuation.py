@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from sot_graph.llm.continuation import _overlap
+from sot_graph.llm.call import _overlap
 
 
 @pytest.mark.parametrize(

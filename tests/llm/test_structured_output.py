@@ -13,9 +13,9 @@ from pydantic import BaseModel, field_validator
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.llm.call import ModelCall
-from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.loop_bound_model import LoopModel, pick_mode
 from sot_graph.llm.reply import Reply as ModelReply
-from sot_graph.llm.structured_output import InvalidOutputError, ask_structured, pick_mode, to_completion
+from sot_graph.llm.structured_output import InvalidOutputError, ask_structured, to_completion
 from sot_graph.run import RunContext
 from sot_graph.testing import (
     CutOff,

@@ -13,8 +13,7 @@ from langchain_openai import ChatOpenAI
 
 from sot_graph import SotOptions, astream_answer, create_sot_graph, stream_answer
 from sot_graph.llm.call import ModelCall
-from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.threaded_model import in_threads, overrides_sync_only
+from sot_graph.llm.loop_bound_model import LoopModel, in_threads, overrides_sync_only
 from sot_graph.testing import (
     Physics,
     ScriptedChatModel,

@@ -16,9 +16,9 @@ from langchain_openai import ChatOpenAI
 
 from sot_graph import SkeletonError
 from sot_graph.errors import error_status
+from sot_graph.llm.loop_bound_model import is_of_another_loop
 from sot_graph.llm.provider_errors import explain, meaning_of, refuses_form, refuses_system
 from sot_graph.llm.retry_policy import retry_after_seconds
-from sot_graph.llm.threaded_model import is_of_another_loop
 from sot_graph.observability.redaction import Redactor, secrets_of, without_keys
 
 KEY, OTHER = "abcd-efgh-ijkl", "mnop-qrst-uvwx"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sot_graph.prompts.delimiters import escape_delimiters, without_hidden_text
-from sot_graph.skeleton.parser import clean_title
+from sot_graph.skeleton.points import clean_title
 
 NAMES = ("question", "point", "skeleton", "history", "comment", "tool_result")
 WORD_JOINER, GRAPHEME_JOINER, SELECTOR, TAG_SPACE = "\u2060", "\u034f", "\ufe0f", "\U000e0020"

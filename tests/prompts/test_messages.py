@@ -11,6 +11,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
+from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import (
     clean_text,
@@ -22,7 +23,8 @@ from sot_graph.prompts.messages import (
     skeleton_messages,
 )
 from sot_graph.prompts.templates import SotPrompts
-from sot_graph.skeleton.parser import given_points
+from sot_graph.run import Inquiry
+from sot_graph.skeleton.points import given_points
 from sot_graph.types import ChatTurn
 
 QUESTION = "How can I improve my time management skills?"
@@ -37,15 +39,11 @@ TAGS = ("question", "point", "skeleton", "history", "comment", "tool_result", "w
 
 
 def skeleton(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
-    settings: dict[str, Any] = {
-        "question": QUESTION,
-        "history": [],
-        "skeleton_format": prompts.skeleton_format or "structured",
-        "min_points": 3,
-        "max_points": 10,
-        "title_length": "3-5 words",
-    }
-    return skeleton_messages(prompts, **{**settings, **changes})
+    settings = {"min_points": 3, "max_points": 10, "title_length": "3-5 words"}
+    options = SotOptions(**{name: changes.pop(name, value) for name, value in settings.items()})  # type: ignore[arg-type]
+    skeleton_format = changes.pop("skeleton_format", prompts.skeleton_format or "structured")
+    inquiry = Inquiry(**{"question": QUESTION, "history": [], **changes})
+    return skeleton_messages(prompts, inquiry, options, skeleton_format=skeleton_format)
 
 
 def expansion(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:

@@ -12,8 +12,8 @@ from aiohttp import web
 from langchain_core.messages import AIMessageChunk
 
 from sot_graph import ExpansionError, SotOptions, create_sot_graph
+from sot_graph.llm.openai_client import BoundedCall, beginning_of, most_chars
 from sot_graph.llm.reply import StreamedReply
-from sot_graph.llm.reply_bounds import BoundedCall, beginning_of, most_chars
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.testing import (
     Physics,

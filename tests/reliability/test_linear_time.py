@@ -21,9 +21,9 @@ from langchain_core.messages.tool import tool_call_chunk
 
 from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_citations
 from sot_graph.cli.process import with_flag_names
+from sot_graph.llm.openai_client import BoundedCall, most_chars
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import StreamedReply
-from sot_graph.llm.reply_bounds import BoundedCall, most_chars
 from sot_graph.llm.retry_policy import retry_after_seconds
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.langsmith_log_filter import OutageFilter
@@ -34,8 +34,8 @@ from sot_graph.report.page import clean, shorten
 from sot_graph.retrieval.documents import as_passages, read_documents, show_documents
 from sot_graph.retrieval.ranking import TextIndex
 from sot_graph.routing.learned_features import english, extract
-from sot_graph.skeleton.parser import PointSieve, clean_titles, numbered_item, parse_skeleton, split_needs
-from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
+from sot_graph.skeleton.parser import TitleScanner, numbered_item, parse_skeleton
+from sot_graph.skeleton.points import EarlyPoints, EnoughError, PointSieve, clean_titles, split_needs
 from sot_graph.writing.cleaner import TextCleaner
 
 LENGTH = 200_000

@@ -14,7 +14,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.run import GraphParts, Inquiry, RunContext
 from sot_graph.skeleton.drafter import Draft, Drafter, NoSkeletonError
-from sot_graph.skeleton.parser import given_points, skeleton_schema
+from sot_graph.skeleton.points import given_points, skeleton_schema
 from sot_graph.testing import (
     ChatRequest,
     CutOff,

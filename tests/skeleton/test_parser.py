@@ -8,15 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sot_graph.skeleton.json_titles import titles_from_json
-from sot_graph.skeleton.parser import (
-    MAX_TITLE_CHARS,
-    PointSieve,
-    clean_title,
-    clean_titles,
-    given_points,
-    parse_skeleton,
-)
+from sot_graph.skeleton.parser import parse_skeleton, titles_from_json
+from sot_graph.skeleton.points import MAX_TITLE_CHARS, PointSieve, clean_title, clean_titles, given_points
 
 ABC = ["Alpha", "Beta", "Gamma"]
 

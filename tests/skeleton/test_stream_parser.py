@@ -5,8 +5,8 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
-from sot_graph.skeleton.parser import PointSieve, given_points, parse_skeleton, split_needs
-from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
+from sot_graph.skeleton.parser import TitleScanner, parse_skeleton
+from sot_graph.skeleton.points import EarlyPoints, EnoughError, PointSieve, given_points, split_needs
 
 TITLES = ["Light", 'Say "hi", then [stop]', "Wasser \\ Luft", "光合成"]
 

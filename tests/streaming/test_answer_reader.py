@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 from sot_graph.joiners import (
     PointwiseJoin,
     frame_tail,
-    heads_and_separator,
+    is_pointwise,
     join_answer,
     join_headings,
     join_markdown,
@@ -62,7 +62,9 @@ def runs(draw):
         deltas = [{"type": "sot.point.delta", "index": point["index"], "text": piece} for piece in pieces]
         expansions.append(expansion)
         queues.append([start, *deltas, end])
-    heads, separator = heads_and_separator(join, points)
+    heads, separator = None, ""
+    if is_pointwise(join):
+        heads, separator = [join.head_of(point) for point in points], join.separator
     introduction, introducing = drawn_part(draw, "introduction", join)
     conclusion, concluding = drawn_part(draw, "conclusion", join)
     frame = {"introduction": introduction, "conclusion": conclusion}

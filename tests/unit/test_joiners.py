@@ -15,7 +15,7 @@ from sot_graph.joiners import (
     join_plain,
     shown_expansions,
 )
-from sot_graph.skeleton.parser import given_points
+from sot_graph.skeleton.points import given_points
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 from sot_graph.types import Expansion
 
