@@ -22,15 +22,14 @@ PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 MOST_LINES = 19_350
-MOST_FILES = 101
+MOST_FILES = 100
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_390, 11),
-    "cli/batch_command.py": (280, 1),
-    "cli/provider_batch_command.py": (80, 1),
-    "cli/route_command.py": (170, 1),
-    "cli/evaluate_command.py": (120, 1),
-    "evaluation": (1_850, 13),
+    "batch": (1_352, 9),
+    "cli/batch_command.py": (325, 1),
+    "cli/route_command.py": (167, 1),
+    "cli/evaluate_command.py": (116, 1),
+    "evaluation": (1_780, 11),
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (175, 1),
     "play": (270, 3),
