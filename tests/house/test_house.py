@@ -21,8 +21,8 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_350
-MOST_FILES = 100
+MOST_LINES = 19_345
+MOST_FILES = 99
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
     "batch": (1_352, 9),
@@ -35,14 +35,12 @@ CAPABILITIES = {
     "play": (270, 3),
     "nodes/frame_parts.py": (245, 1),
     "nodes/nested_graph.py": (60, 1),
-    "retrieval": (615, 6),
+    "retrieval": (605, 5),
     "prices.py": (90, 1),
     "skeleton/shared_prompt.py": (90, 1),
     "testing/cache_meter.py": (140, 1),
-    "routing/draft_router.py": (60, 1),
     "routing/glossary.py": (125, 1),
-    "routing/learned_training.py": (145, 1),
-    "routing/logistic_regression.py": (120, 1),
+    "routing/learned_training.py": (250, 1),
     "skeleton/answering_drafter.py": (165, 1),
     "skeleton/json_titles.py": (70, 1),
     "skeleton/draft_reply.py": (160, 1),

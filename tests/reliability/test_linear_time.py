@@ -32,7 +32,7 @@ from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text
 from sot_graph.report.page import clean, shorten
 from sot_graph.retrieval.documents import as_passages, read_documents, show_documents
-from sot_graph.retrieval.ranking import TextIndex
+from sot_graph.retrieval.grounding import TextIndex
 from sot_graph.routing.learned_features import english, extract
 from sot_graph.skeleton.parser import PointSieve, clean_titles, numbered_item, parse_skeleton, split_needs
 from sot_graph.skeleton.stream_parser import EarlyPoints, EnoughError, TitleScanner
