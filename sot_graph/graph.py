@@ -37,9 +37,9 @@ from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.options import SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
-from sot_graph.retrieval.ranking import Ranker
+from sot_graph.retrieval.grounding import Ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
-from sot_graph.routing.draft_router import DraftRouter
+from sot_graph.routing.model_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
 from sot_graph.run import HISTORY, QUESTION_ID, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
