@@ -66,7 +66,7 @@ from .report import (
 from .retrieval.files import (
     load_documents as load_documents,
 )
-from .retrieval.ranking import (
+from .retrieval.grounding import (
     Ranker as Ranker,
 )
 from .retrieval.retriever import (
@@ -76,14 +76,12 @@ from .retry_failed import (
     aretry_failed_points as aretry_failed_points,
     retry_failed_points as retry_failed_points,
 )
-from .routing.draft_router import (
-    DraftRouter as DraftRouter,
-)
 from .routing.learned_router import (
     LearnedRouter as LearnedRouter,
 )
 from .routing.model_router import (
     CascadeRouter as CascadeRouter,
+    DraftRouter as DraftRouter,
     ModelRouter as ModelRouter,
 )
 from .routing.protocol import (

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -13,6 +14,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ensure_config
 from langgraph.graph import END, START, StateGraph
+from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph._seams import in_class, state_reader
@@ -30,15 +32,16 @@ from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
 from sot_graph.nodes.expand_point import NestedGraph, expand_point, fan_out_points, fan_out_rest
 from sot_graph.nodes.graph_node import GraphEdge, GraphNode, trace_policy
 from sot_graph.nodes.join import join as join_node
+from sot_graph.nodes.question_input import last_human
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.options import SotContext, SotOptions
 from sot_graph.prompts.templates import SotPrompts, prompts_for
-from sot_graph.retrieval.ranking import Ranker
+from sot_graph.retrieval.grounding import Ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
-from sot_graph.routing.draft_router import DraftRouter
+from sot_graph.routing.model_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
-from sot_graph.run import QUESTION_ID, GraphParts
+from sot_graph.run import HISTORY, QUESTION_ID, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
 from sot_graph.streaming import AnswerTransformer
 from sot_graph.writing.expander import Expander, check_expander
@@ -333,17 +336,48 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, whose `invoke` reads this."""
         kwargs = _checked(input, config, kwargs)
+        is_embedded = _is_embedded(config)
+        if is_embedded:
+            input, config = self._without_history(input, config)
         chunks = super().stream(input, config, **kwargs)
-        is_for_parent = _is_embedded(config) and _wants_values(kwargs)
+        is_for_parent = is_embedded and _wants_values(kwargs)
         return closing_calls(_each_for_parent(chunks, config) if is_for_parent else chunks)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
         kwargs = _checked(input, config, kwargs)
+        is_embedded = _is_embedded(config)
+        if is_embedded:
+            input, config = self._without_history(input, config)
         chunks = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
-        if not _is_embedded(config):  # as a node, it is cancelled by LangGraph, which does that once
+        if not is_embedded:  # as a node, it is cancelled by LangGraph, which does that once
             return cancelled_once(chunks)
         return _aeach_for_parent(chunks, config) if _wants_values(kwargs) else chunks
+
+    def _without_history(self, given: Any, config: RunnableConfig | None) -> tuple[Any, RunnableConfig | None]:
+        """In a parent, the messages before the question go to the nodes by the config, and into no checkpoint.
+
+        The parent's checkpoints hold the conversation already, and a resumed parent gives the same input again. With
+        `checkpointer=True` the graph's thread is its own, and outlives the parent's node.
+        """
+        if self.checkpointer is True:
+            return given, config
+        messages = given.get("messages") if isinstance(given, Mapping) else getattr(given, "messages", None)
+        whole = cast("list[BaseMessage]", add_messages([], messages)) if messages else []
+        place = last_human(whole) or 0
+        if place:
+            given = _with_messages(given, whole[place:])
+        configurable = {**ensure_config(config).get("configurable", {}), HISTORY: whole[:place]}
+        return given, {**(config or {}), "configurable": configurable}
+
+
+def _with_messages(given: Any, messages: list[BaseMessage]) -> Any:
+    """The same input with these messages: a mapping, or a state of the parent's own class."""
+    if isinstance(given, Mapping):
+        return {**given, "messages": messages}
+    changed = copy(given)
+    object.__setattr__(changed, "messages", messages)  # a dataclass may be frozen
+    return changed
 
 
 def _checked(given: object, config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from langgraph.runtime import get_runtime
 
 from sot_graph._seams import somebody_listens, streaming_handlers
 from sot_graph.concurrency import reset_after_fork
-from sot_graph.concurrency.call_limiter import CallGate, CallLimiter
+from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.observability.run_trace import NodeTrace
 from sot_graph.options import FRAME_PARTS, SotOptions, apply_context
 from sot_graph.usage import UsageMeter
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sot_graph.nodes.frame_parts import Opening
     from sot_graph.nodes.question_input import SectionBasis
     from sot_graph.prompts.templates import SotPrompts
-    from sot_graph.retrieval.ranking import Ranker, TextIndex
+    from sot_graph.retrieval.grounding import Ranker, TextIndex
     from sot_graph.retrieval.retriever import Retriever
     from sot_graph.routing.protocol import Router
     from sot_graph.streaming.live_message import LiveMessage
@@ -52,6 +52,10 @@ ANSWER_ID = "sot_answer_id"
 
 QUESTION_ID = "sot-question-"
 """The beginning of the id of a question's message, where the graph writes that message before its answer."""
+
+HISTORY = "sot_history"
+"""In a node's config's `configurable`: the parent's messages before the question. The parent's checkpoints hold them,
+and give them to the node again where it is resumed: those of the graph within needn't hold them, too."""
 
 RETRIEVER = "sot_retriever"
 """In a config's `configurable`: the retriever of this run, in place of the graph's."""
@@ -112,7 +116,7 @@ class Invocation:
     started: float = field(default_factory=time.monotonic)
     active: int = 0
     touched: float = 0.0
-    gate: CallGate | None = None
+    gate: CallLimiter | None = None
     begun_here: bool = False
     """Whether this invocation read the question. A resumed run did that elsewhere, and its times come from several
     clocks."""
@@ -130,8 +134,8 @@ class Invocation:
     """Whether the answer is to rest on documents, even if none was found."""
     shared_text: tuple[Material, str] | None = None
     """The documents that every prompt shows, as it shows them, made once."""
-    index: tuple[int, TextIndex] | None = None
-    """`(how many, index)`: the index that ranks the run's documents, after how many it was made from."""
+    index: TextIndex | None = None
+    """Ranks the run's documents."""
     retrievals: dict[str, asyncio.Task[tuple[list[SourceDocument], str]]] = field(default_factory=dict)
     """Those that were begun before their points' nodes, by the query."""
     is_described: bool = False
@@ -303,7 +307,7 @@ class RunContext:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
         limit = self.options.max_concurrency
         if limit is not None and self.invocation.gate is None:
-            self.invocation.gate = CallGate(limit)
+            self.invocation.gate = CallLimiter(limit)
         outer_slot = self.config.get("configurable", {}).get(PLACES)
         is_unbounded = self.invocation.gate is None and self.limiter is None and outer_slot is None
         return _UNBOUNDED if is_unbounded else self._places(outer_slot)

@@ -36,7 +36,7 @@ from sot_graph.types import (
 )
 from sot_graph.usage import add_usage
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 
 

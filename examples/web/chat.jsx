@@ -58,6 +58,7 @@ function Chat() {
       {messages.map((message) => (
         <div key={message.id} className={message.type}>{message.text ?? message.content}</div>
       ))}
+      {isLoading && messages.at(-1)?.type === "human" && <p role="status">Drafting the answer …</p>}
       {interrupt?.value && <Review request={interrupt.value.action_requests[0]} decide={decide} />}
       {error && <p role="alert">{String(error)}</p>}
       <form onSubmit={(event) => {

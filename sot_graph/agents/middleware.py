@@ -19,7 +19,7 @@ from langgraph.constants import TAG_NOSTREAM
 
 from sot_graph.agents.stand_in_model import AgentTurn, StandInModel
 from sot_graph.concurrency.background_loop import run_sync
-from sot_graph.errors import MissingExtraError, RoutingError, SotConfigError
+from sot_graph.errors import MissingExtraError, SotConfigError
 from sot_graph.graph import check_parts, create_sot_graph
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel, innermost_model
@@ -27,9 +27,9 @@ from sot_graph.nodes.question_input import last_human, length_of, turns_of
 from sot_graph.options import SotOptions, apply_context
 from sot_graph.prompts.messages import draft_or_answer
 from sot_graph.prompts.templates import prompts_for
-from sot_graph.routing.draft_router import DraftRouter
 from sot_graph.routing.learned_router import LearnedRouter
-from sot_graph.routing.protocol import Router, RunRouter, after_failure, ask_in_time
+from sot_graph.routing.model_router import DraftRouter
+from sot_graph.routing.protocol import FailedDecision, Router, RunRouter, decide
 from sot_graph.run import open_run
 
 if TYPE_CHECKING:
@@ -186,10 +186,9 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
         with open_run(config, turn.options, reads_context=False) as run:
-            try:
-                decision = await ask_in_time(self._router, turn.question, turn.history, run=run, model=model)
-            except RoutingError as error:
-                return after_failure(error, turn.options).route
+            decision = await decide(self._router, turn.question, turn.history, run=run, model=model)
+        if isinstance(decision, FailedDecision):
+            return decision.route
         return _kept(self._routes, key, lambda: decision.route, _MOST_DECISIONS)
 
     def _request(self, request: ModelRequest[Any], turn: AgentTurn, route: RouteName) -> ModelRequest[Any]:

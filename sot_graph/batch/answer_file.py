@@ -77,14 +77,6 @@ class AnswerFile(LineFile):
         place = self._unfinished.get(question_id)
         return None if place is None else self.line_at(place)
 
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Append a record.
-
-        Raises:
-            OSError: The disk is full, or gone.
-        """
-        self._note(record, self.append(record))
-
     def records(self) -> Iterator[dict[str, Any]]:
         """The record of each question, in the order of their lines."""
         last = {str(record["id"]): place for place, record in self.lines()}

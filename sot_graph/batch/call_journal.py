@@ -1,4 +1,7 @@
-"""`CallJournal`: what questions in flight have been given so far, so that a kill loses no text that was finished."""
+"""`CallJournal`: what questions in flight have been given so far, so that a kill loses no text that was finished.
+
+A study's questions have the same (`PieceCache`).
+"""
 
 from __future__ import annotations
 
@@ -9,30 +12,60 @@ from pathlib import Path
 from typing import Any, Self
 
 from langgraph.cache.base import BaseCache, FullKey
+from typing_extensions import override
 
 from sot_graph.batch.line_file import LineFile
 
 _MOST_DEAD_LINES = 5000
-_question: ContextVar[str] = ContextVar("question")
+_question: ContextVar[tuple[str, ...]] = ContextVar("sot_graph_journal_question")
 
 
-class SyncCache(BaseCache[Any]):
-    """A cache whose methods take less time than beginning a thread: the asynchronous ones are the same."""
+class PieceCache(BaseCache[Any]):
+    """A graph's cache for answers in flight: each question is given what was written for it, and nothing of another's.
 
+    Its methods take less time than beginning a thread, so the asynchronous ones are the same.
+    """
+
+    @staticmethod
+    def begin(*question: str) -> None:
+        """The calling task answers this question from now on."""
+        _question.set(question)
+
+    def piece(self, question: tuple[str, ...], key: str) -> Any:
+        """What is kept of a question under a key; `None`: nothing."""
+        raise NotImplementedError
+
+    def keep(self, question: tuple[str, ...], key: str, value: Any) -> None:
+        """Keep something of a question."""
+        raise NotImplementedError
+
+    def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
+        """What is kept of the calling task's question."""
+        kept = {full: self.piece(_question.get(), full[1]) for full in keys}
+        return {full: value for full, value in kept.items() if value is not None}
+
+    def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
+        """Keep something of the calling task's question."""
+        for (_, key), (value, _ttl) in pairs.items():
+            self.keep(_question.get(), key, value)
+
+    def clear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
+        """Nothing: what has been paid for is kept as long as its question has no answer."""
+
+    @override
     async def aget(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
-        """As `get`."""
         return self.get(keys)
 
+    @override
     async def aset(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
-        """As `set`."""
         self.set(pairs)
 
+    @override
     async def aclear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
-        """As `clear`."""
         self.clear(namespaces)
 
 
-class CallJournal(SyncCache):
+class CallJournal(PieceCache):
     """Skeletons and texts of questions that have no line in the answers yet, in a file.
 
     As a graph's cache it gives each question what was written for this question. Memory and file hold the questions in
@@ -62,33 +95,19 @@ class CallJournal(SyncCache):
         if not self._kept:
             self._path.unlink()
 
-    @staticmethod
-    def begin(question_id: str) -> None:
-        """The calling task answers this question from now on."""
-        _question.set(question_id)
-
     def end(self, question_id: str) -> None:
         """The question has its line in the answers."""
         self._dead_lines += len(self._kept.pop(question_id, ()))
         if self._dead_lines >= _MOST_DEAD_LINES:
             self._shrink()
 
-    def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
-        """What is kept of the calling task's question."""
-        kept = self._kept.get(_question.get(), {})
-        return {full: kept[full[1]] for full in keys if full[1] in kept}
+    @override
+    def piece(self, question: tuple[str, ...], key: str) -> Any:
+        return self._kept.get(question[0], {}).get(key)
 
-    def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
-        """Keep something for the calling task's question."""
-        question_id = _question.get()
-        for (_, key), (value, _ttl) in pairs.items():
-            self._file.append({"id": question_id, "key": key, "value": value})
-            self._kept.setdefault(question_id, {})[key] = value
-
-    def clear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
-        """Forget everything."""
-        self._kept.clear()
-        self._shrink()
+    @override
+    def keep(self, question: tuple[str, ...], key: str, value: Any) -> None:
+        self._file.append({"id": question[0], "key": key, "value": value})
 
     def _note(self, line: Mapping[str, Any], _place: int) -> None:
         if self._is_done(line["id"]):
@@ -107,4 +126,5 @@ class CallJournal(SyncCache):
         new.close()
         self._file.close()
         os.replace(beside, self._path)
-        self._file, self._dead_lines = LineFile(self._path), 0
+        self._dead_lines = 0
+        self._file = LineFile(self._path, self._note)

@@ -26,7 +26,7 @@ class LineFile:
 
     Args:
         path: Made where it isn't there.
-        note: Called with each line that is there, and where it begins.
+        note: Called with each line, and where it begins: first with those that are there, then with each new one.
 
     Raises:
         SotConfigError: It can't be written, another batch writes to it, or a line of it isn't of its kind.
@@ -39,6 +39,7 @@ class LineFile:
 
     def __init__(self, path: Path, note: Callable[[Any, int], None] | None = None) -> None:
         self.path = path
+        self._noted_by = note
         try:
             self._file = open(path, "ab", buffering=0, opener=self.opener)  # noqa: SIM115 - closed by `close`
         except OSError as error:
@@ -64,8 +65,8 @@ class LineFile:
         """Close it; another process may open it then."""
         self._file.close()
 
-    def append(self, values: Mapping[str, Any] | Sequence[Any]) -> int:
-        """Append a line; returns where it begins.
+    def append(self, values: Mapping[str, Any] | Sequence[Any]) -> None:
+        """Append a line.
 
         Raises:
             OSError: The disk is full, or gone.
@@ -75,7 +76,8 @@ class LineFile:
         place = self._size()
         while line:
             line = line[self._file.write(line) :]
-        return place
+        if self._noted_by is not None:
+            self._noted_by(values, place)
 
     def lines(self) -> Iterator[tuple[int, Any]]:
         """Each line, and where it begins.

@@ -15,7 +15,7 @@ from sot_graph.errors import SotConfigError
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-    from sot_graph.batch.request_ledger import SentBatch
+    from sot_graph.batch.submission import SentBatch
 
 _SKEW_SECONDS = 300.0
 _SUCCESS = 200

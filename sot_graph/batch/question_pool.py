@@ -159,6 +159,6 @@ class QuestionPool:
         self._refused.clear()
 
     def _add(self, record: Mapping[str, Any]) -> None:
-        self.answers.add(record)
+        self.answers.append(record)
         if self.journal is not None:
             self.journal.end(record["id"])

@@ -1,24 +1,47 @@
-"""`Submission`: a file of questions, answered by a provider's batches: submit, look how far they are, collect."""
+"""`Submission`: a file of questions, answered by a provider's batches: submit, look how far they are, collect.
+
+A graph is run again and again, each time with the replies that are there. A loopback endpoint answers the requests that
+the `RequestLedger` has a reply to, and notes and refuses the others. So the first pass notes all skeletons, the second
+one all points, and the third gives the answers. No graph and no client is changed for it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from sot_graph.batch.replay import replay
-from sot_graph.errors import SotError
+from langsmith import tracing_context
+
+from sot_graph.batch.line_file import LineFile
+from sot_graph.batch.row import Row, try_row
+from sot_graph.errors import ExpansionError, SotError
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
     from sot_graph.batch.answer_file import AnswerFile
     from sot_graph.batch.provider_batches import ProviderBatches
-    from sot_graph.batch.request_ledger import RequestLedger
-    from sot_graph.batch.row import Row
 
 _WORKERS = 16
+"""Rows at once."""
+_MOST_TRIES = 3
+_GIVEN_UP = 422
+"""The status of the reply to a request that has failed so often: a graph doesn't repeat it."""
+_NOT_YET = "this request waits for the provider's batch"
+_LARGEST_BODY = 64 * 1024 * 1024
+_REFUSED = 401
+"""The status of a request that has no reply yet. A graph takes it for a wrong key, so it neither repeats the call nor
+falls back to another format: it asks nothing that it wouldn't have asked."""
 
 
 @dataclass(kw_only=True)
@@ -50,7 +73,7 @@ class Submission:
             How many questions wait for replies.
         """
         self._settle()
-        waiting = asyncio.run(replay(self.make_graph, self.rows(), self.answers, self.ledger, workers=_WORKERS))
+        waiting = asyncio.run(self.replay())
         keys = self.ledger.open_keys()
         for start in range(0, len(keys), self.provider.most):
             chunk = keys[start : start + self.provider.most]
@@ -88,6 +111,37 @@ class Submission:
                 self.ledger.collect(batch, self.provider.results(batch.id))
         return self.submit()
 
+    async def replay(self) -> int:
+        """Answer those rows whose requests have replies, and note what the others ask. Returns how many of these."""
+        rows, waiting = self.rows(), 0
+
+        async def work(graph: Runnable[Any, Any]) -> None:
+            nonlocal waiting
+            for row in rows:
+                earlier = self.answers.unfinished(row["id"])
+                # As long as points wait, nothing is to be made of the others, such as a conclusion.
+                record, failure = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "raise"})
+                if isinstance(failure, ExpansionError) and not _waits(record):
+                    record, _ = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "mark"})
+                if _waits(record):
+                    waiting += 1
+                    continue
+                _halve_cost(record, earlier or {})
+                self.answers.append(record)
+
+        logger = logging.getLogger("sot_graph")
+        level = logger.level
+        logger.setLevel(logging.ERROR)  # what waits is no point that failed
+        try:
+            with tracing_context(enabled=False):
+                async with _endpoint(self.ledger) as address, asyncio.TaskGroup() as group:
+                    graph = self.make_graph(address)
+                    for _ in range(_WORKERS):
+                        group.create_task(work(graph))
+        finally:
+            logger.setLevel(level)
+        return waiting
+
     def _settle(self) -> None:
         """Find out which batches of a process that was killed in between have reached the provider."""
         known = {batch.id for batch in self.ledger.batches.values()}
@@ -99,3 +153,144 @@ class Submission:
                 known.add(batch_id)
             else:
                 self.ledger.drop(batch)
+
+
+def _waits(record: Mapping[str, Any]) -> bool:
+    """Whether a call has no reply yet: the refusal's message is the error of the row, or of one of its texts."""
+    return _NOT_YET in json.dumps(record)
+
+
+def _halve_cost(record: dict[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Batches are sold at half the price. The record holds what an earlier try cost, too, which was halved then."""
+    cost = record.get("usage", {}).get("cost", {})
+    before = earlier.get("usage", {}).get("cost", {})
+    cost |= {stage: (paid + before.get(stage, 0.0)) / 2 for stage, paid in cost.items() if isinstance(paid, float)}
+
+
+@asynccontextmanager
+async def _endpoint(ledger: RequestLedger) -> AsyncIterator[str]:
+    from aiohttp import web
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.json()
+        key = ledger.key(body)
+        if (known := ledger.reply(key)) is not None:
+            status, reply = known
+            return web.json_response(reply, status=status)
+        ledger.ask(key, body)
+        error = {"type": "authentication_error", "message": _NOT_YET}
+        return web.json_response({"type": "error", "error": error}, status=_REFUSED)
+
+    app = web.Application(client_max_size=_LARGEST_BODY)
+    app.router.add_post("/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@dataclass(slots=True)
+class SentBatch:
+    """Requests that went to the provider together."""
+
+    token: str
+    keys: list[str]
+    sent_at: float
+    """By this machine's clock, in seconds since 1970."""
+    id: str = ""
+    """The provider's; empty: not known whether it has got it."""
+
+
+class RequestLedger(LineFile):
+    """What was asked of a provider's batches, what was sent to it, and what it replied.
+
+    A line each, so that a kill at any moment loses nothing: what is about to be sent is written down before, and what
+    was sent without being written down is looked for at the provider.
+
+    Args:
+        path: Made where it isn't there.
+
+    Raises:
+        SotConfigError: It can't be written, another process writes to it, or it is something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._requests: dict[str, int] = {}
+        """Where the line of each request begins."""
+        self._replies: dict[str, int] = {}
+        self._failures: Counter[str] = Counter()
+        self.batches: dict[str, SentBatch] = {}
+        """Those that aren't collected, by their tokens."""
+        super().__init__(path, self._note)
+
+    @staticmethod
+    def key(body: Mapping[str, Any]) -> str:
+        """What a request is known by, whatever the order of its fields."""
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:32]
+
+    def reply(self, key: str) -> tuple[int, Any] | None:
+        """The status and body of the reply; `None`: there is none yet."""
+        place = self._replies.get(key)
+        if place is None:
+            return None
+        line = self.line_at(place)
+        return line["status"], line["body"]
+
+    def ask(self, key: str, body: Mapping[str, Any]) -> None:
+        """Note a request that has no reply."""
+        if key not in self._requests:
+            self.append({"asked": key, "body": body})
+
+    def open_keys(self) -> list[str]:
+        """The requests that are to be sent."""
+        under_way = {key for batch in self.batches.values() for key in batch.keys}
+        return [key for key in self._requests if key not in self._replies and key not in under_way]
+
+    def bodies(self, keys: list[str]) -> Iterator[tuple[str, Any]]:
+        """Requests, one by one."""
+        for key in keys:
+            yield key, self.line_at(self._requests[key])["body"]
+
+    def begin_batch(self, keys: list[str]) -> SentBatch:
+        """Note what is about to be sent."""
+        token = uuid4().hex
+        self.append({"sending": token, "keys": keys, "at": time.time()})
+        return self.batches[token]
+
+    def sent(self, batch: SentBatch, batch_id: str) -> None:
+        """The provider has it, under this id."""
+        self.append({"sent": batch.token, "batch": batch_id})
+
+    def collect(self, batch: SentBatch, results: Iterator[tuple[str, int, Any]]) -> None:
+        """Take over what the provider replied. What has no reply is to be sent again, three times at most."""
+        for key, status, body in results:
+            if key not in self._requests:  # of somebody else's batch that looked like ours
+                continue
+            if status == 200:  # noqa: PLR2004
+                self.append({"reply": key, "status": status, "body": body})
+            elif self._failures[key] + 1 < _MOST_TRIES:
+                self.append({"failed": key})
+            else:
+                self.append({"reply": key, "status": _GIVEN_UP, "body": body})
+        self.drop(batch)
+
+    def drop(self, batch: SentBatch) -> None:
+        """The batch is over, or never was: what has no reply may be sent again."""
+        self.append({"over": batch.token})
+
+    def _note(self, line: Mapping[str, Any], place: int) -> None:
+        if "asked" in line:
+            self._requests[line["asked"]] = place
+        elif "reply" in line:
+            self._replies[line["reply"]] = place
+        elif "failed" in line:
+            self._failures[line["failed"]] += 1
+        elif "sending" in line:
+            self.batches[line["sending"]] = SentBatch(line["sending"], line["keys"], line["at"])
+        elif "sent" in line:
+            self.batches[line["sent"]].id = line["batch"]
+        elif "over" in line:
+            self.batches.pop(line["over"], None)

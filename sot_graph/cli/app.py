@@ -264,7 +264,7 @@ def play(
 
     It is a place to look, for one person on this machine: the address holds a key, made anew for each start.
     """
-    from sot_graph.cli.play_command import serve_playground
+    from sot_graph.cli.compare_command import serve_playground
 
     _run(lambda: serve_playground(**context.params))
 

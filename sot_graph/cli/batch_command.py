@@ -1,4 +1,4 @@
-"""`sot-graph batch`: a file of questions, answered into a file."""
+"""`sot-graph batch`: a file of questions, answered into a file, by calls or by a provider's batches."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sot_graph.batch.row import Row
+    from sot_graph.options import SotOptions
 
 _WORKERS = 64
 _SAMPLE = 20
 _SECONDS_BETWEEN_LINES = 60.0
+_SECONDS_BETWEEN_LOOKS = 60.0
 _PATIENCE: dict[str, Any] = {"rate_limit_patience": 600.0, "point_timeout": 900.0, "skeleton_timeout": 900.0}
 """Nobody waits for a single answer."""
 
@@ -80,9 +82,7 @@ def answer_questions(
         if budget is not None:
             pool.reason_to_stop = partial(_over_budget, pool, budget)
         if provider_batch is not None:
-            from sot_graph.cli.provider_batch_command import run_steps
-
-            if not run_steps(pool, source, provider_batch, step, model, base_url, router=router, options=options):
+            if not _take_steps(pool, source, provider_batch, step, model, base_url, router=router, options=options):
                 return
         elif left := sum(1 for _ in pool.left(source)):
             rows = _sample(pool.left(source), left) if dry_run else source
@@ -106,6 +106,64 @@ def answer_questions(
             answers.write_parquet(parquet)
             errors.print(f"Wrote {parquet}.", style="dim", markup=False)
         _end(pool, answers.tally, out)
+
+
+def _take_steps(
+    pool: QuestionPool,
+    questions: QuestionFile,
+    provider: str,
+    step: str | None,
+    model: str | None,
+    base_url: str | None,
+    *,
+    router: str | None,
+    options: SotOptions,
+) -> bool:
+    """Make a step, or all of them.
+
+    Returns:
+        Whether every question has been answered, or has failed.
+    """
+    if model is None:
+        message = "--provider-batch needs --model: which of the provider's models is to answer?"
+        raise SotConfigError(message)
+    from sot_graph.batch.provider_batches import PROVIDERS
+    from sot_graph.batch.submission import RequestLedger, Submission
+
+    batches = PROVIDERS[provider](base_url)
+    errors = error_console()
+
+    def say(line: str) -> None:
+        errors.print(line, style="dim", markup=False)
+
+    def make_graph(address: str) -> Any:
+        from sot_graph.graph import create_sot_graph
+
+        chat = batches.model(model, address)
+        # A router's call that waits is no router that failed.
+        raising = replace(options, on_router_failure="raise")
+        return create_sot_graph(chat, options=raising, router=make_router(router, chat))
+
+    with RequestLedger(Path(f"{pool.answers.path}.requests")) as ledger:
+        submission = Submission(
+            provider=batches,
+            ledger=ledger,
+            answers=pool.answers,
+            rows=lambda: pool.left(questions),
+            make_graph=make_graph,
+            say=say,
+        )
+        if step == "status":
+            submission.status()
+            return False
+        waiting = submission.submit() if step in (None, "submit") else submission.collect()
+        while waiting and step is None:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            if submission.status():
+                waiting = submission.collect()
+        if waiting:
+            say(f"{waiting:,} questions wait for the provider: sot-graph batch ... collect")
+        return not waiting
 
 
 def _answer(pool: QuestionPool, rows: Any, count: int, errors: Console, *, whole: int | None) -> None:

@@ -1,8 +1,9 @@
-"""`sot-graph compare`: questions answered both ways, and what each way took."""
+"""`sot-graph compare` and `sot-graph play`: questions answered both ways, and what each way took, here or on a page."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,9 +17,18 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from sot_graph.cli.ask_command import check_report, write_report
+from sot_graph.cli.ask_command import ask_options, check_report, write_report
 from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow
-from sot_graph.cli.process import asked_questions, error_console, opened_model, output_console, plain_text, print_json
+from sot_graph.cli.process import (
+    asked_questions,
+    error_console,
+    opened_model,
+    output_console,
+    plain_text,
+    print_json,
+    read_question,
+)
+from sot_graph.errors import SotConfigError
 from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_of, make_graph
 
 if TYPE_CHECKING:
@@ -183,3 +193,24 @@ def _page(compared: Sequence[ComparedQuestion], *, is_embedded: bool) -> str:
         ],
     )
     return tables.render_html(page)
+
+
+def serve_playground(question: str | None, *, model: str | None, base_url: str | None, port: int, **given: Any) -> None:
+    """Serve the page until Ctrl-C. The arguments are those of the command; those that aren't named here are options."""
+    if any(find_spec(name) is None for name in ("starlette", "uvicorn")):
+        message = "the page's server is not installed: pip install 'sot-graph[play]'."
+        raise SotConfigError(message)
+    from sot_graph.play.page_server import playground, serve
+
+    question = "" if question is None else read_question(question)
+    options = ask_options(**given)
+    errors = error_console()
+    # Other users of this machine, and web pages in a browser on it, reach the port. They don't know the key.
+    key = secrets.token_urlsafe(24)
+
+    def ready(port: int) -> None:
+        errors.print(f"Open http://127.0.0.1:{port}/{key}/ in a browser. Ctrl-C ends it.", markup=False)
+
+    with opened_model(model, base_url) as (chat, choice):
+        page = playground(chat, options, name=choice.label, local=choice.is_embedded, question=question, key=key)
+        serve(page, port=port, ready=ready)

@@ -45,7 +45,7 @@ def evaluate_model(
         raise SotConfigError(message)
     from sot_graph.evaluation.arms import Arm
     from sot_graph.evaluation.question_sets import LANGSMITH, read_questions
-    from sot_graph.evaluation.study import Study, StudyPlan
+    from sot_graph.evaluation.study import Study, StudyPlan, evaluate_on_langsmith
 
     source = questions or f"{LANGSMITH}{langsmith}"
     chosen = (Arm.parse(arms[0]), Arm.parse(arms[1]))
@@ -60,8 +60,6 @@ def evaluate_model(
             if langsmith is None:
                 rows = _run_in_inspect(study, at_once)
             else:
-                from sot_graph.evaluation.langsmith_study import evaluate_on_langsmith
-
                 rows = asyncio.run(evaluate_on_langsmith(study, langsmith, workers=at_once))
     _write_report(study, rows)
 
@@ -102,7 +100,7 @@ def _run_in_inspect(study: Study, workers: int) -> list[dict[str, Any]]:
 
 def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
     from sot_graph.evaluation.findings import findings_of
-    from sot_graph.evaluation.journal import write_anew
+    from sot_graph.evaluation.study import write_anew
     from sot_graph.evaluation.study_report import headline, study_page
     from sot_graph.evaluation.tables import render_html, render_markdown
 

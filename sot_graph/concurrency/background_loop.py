@@ -148,8 +148,11 @@ class CancelScope:
             with suppress(RuntimeError):  # its loop is closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
-    async def end_tasks(self) -> None:
-        """A run is over whose reader is on this loop: LangGraph has ended its nodes, and this ends what is left."""
+    async def cancel_tasks_once(self) -> None:
+        """A run is over whose reader is on this loop: LangGraph has ended its nodes, and this ends what is left.
+
+        Where the reader is cancelled while it waits here, it leaves, and nothing disturbs the tasks' clean-up.
+        """
         for task in self.tasks:
             task.cancel()
         if self.tasks:
@@ -168,7 +171,10 @@ def create_run_task(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
 
 
 async def end_tasks(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel these, and wait until they have ended. What became of them is nobody's concern."""
+    """Cancel these, and wait until they have ended. What became of them is nobody's concern.
+
+    Where this is cancelled, they are cancelled again.
+    """
     begun = [task for task in tasks if task is not None]
     for task in begun:
         task.cancel()

@@ -1,4 +1,4 @@
-"""`CallLimiter`: one bound on the model calls of a whole process, whatever makes them; `Pace`: a rate."""
+"""`CallLimiter`: a bound on model calls: of a whole process, of a run, of a client; `Pace`: a rate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from sot_graph.errors import SotConfigError
 _FIRST_GUESS = 500.0
 """Tokens of a call, as long as none has been counted."""
 _places: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_limiter_places", default=())
-"""The places that the running code holds, the innermost last. An expander's tasks and threads inherit them."""
+"""The places that the running code holds, the innermost last: who holds one may make a call. An expander's tasks and
+threads inherit them."""
 
 
 class Pace:
@@ -49,62 +50,7 @@ class Pace:
         self._due += units * self._seconds_each
 
 
-class CallGate:
-    """At most so many model calls in flight at once, first come, first served, across threads and event loops.
-
-    Args:
-        limit: Calls in flight at once; `None`: no bound.
-    """
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        self.reset_in_child()
-        reset_after_fork(self)
-
-    def reset_in_child(self) -> None:
-        """The places belong to one process: none is taken in a child that has just been forked."""
-        self._lock = threading.Lock()
-        self._in_flight = 0
-        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
-
-    @property
-    def in_flight(self) -> int:
-        """Calls in flight now."""
-        return self._in_flight
-
-    async def __aenter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            if self.limit is None or (self._in_flight < self.limit and not self._waiting):
-                self._in_flight += 1
-                return
-            turn: asyncio.Future[None] = loop.create_future()
-            self._waiting.append((loop, turn))
-        try:
-            await turn
-        except BaseException:
-            with self._lock:
-                still_waiting = (loop, turn) in self._waiting
-                if still_waiting:
-                    self._waiting.remove((loop, turn))
-            if not still_waiting:
-                await CallGate.__aexit__(self)  # the place was already ours
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        """Hand the place to whoever has waited longest; a waiter whose loop is closed is passed over."""
-        with self._lock:
-            while self._waiting:
-                loop, turn = self._waiting.popleft()
-                try:
-                    loop.call_soon_threadsafe(_grant, turn)
-                except RuntimeError:
-                    continue
-                return
-            self._in_flight -= 1
-
-
-class CallLimiter(CallGate):
+class CallLimiter:
     """One bound on the model calls of a process: in flight at once, calls a minute, tokens a minute.
 
     Give the same limiter to several graphs, and it bounds them together. It works across threads and event loops,
@@ -141,17 +87,25 @@ class CallLimiter(CallGate):
             if rate is not None and not 0 < rate < math.inf:
                 message = f"CallLimiter: {name} is a number above 0, not {rate!r}."
                 raise SotConfigError(message)
-        self.calls_per_minute, self.tokens_per_minute = calls_per_minute, tokens_per_minute
-        super().__init__(limit)
+        self.limit, self.calls_per_minute, self.tokens_per_minute = limit, calls_per_minute, tokens_per_minute
+        self.reset_in_child()
+        reset_after_fork(self)
 
     def reset_in_child(self) -> None:
-        """A child counts for itself."""
-        super().reset_in_child()
+        """A child that has just been forked counts for itself: none of its places is taken."""
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._waiting: deque[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = deque()
         self._calls = Pace(self.calls_per_minute) if self.calls_per_minute else None
         self._tokens = Pace(self.tokens_per_minute) if self.tokens_per_minute else None
         self._counted = self._counted_calls = 0
         self._reserved: dict[object, float] = {}
         """By its place: the tokens that a call in flight has been counted for."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight now."""
+        return self._in_flight
 
     def add_tokens(self, tokens: int) -> None:
         """What the running call has taken, in and out."""
@@ -164,31 +118,49 @@ class CallLimiter(CallGate):
             self._tokens.correct(tokens - self._reserved.pop(own, 0.0))
 
     async def __aenter__(self) -> None:
-        await super().__aenter__()
-        place = object()
-        _places.set((*_places.get(), place))
+        held, place, turn = _places.get(), object(), None
+        _places.set((*held, place))
+        with self._lock:
+            if self.limit is None or (self._in_flight < self.limit and not self._waiting):
+                self._in_flight += 1
+            else:
+                loop = asyncio.get_running_loop()
+                turn = (loop, loop.create_future())
+                self._waiting.append(turn)
         try:
-            if wait := self._seconds_until_due(place):
+            if turn is not None:
+                await turn[1]
+            with self._lock:  # the call counts from now on, for as many tokens as others took
+                wait = 0.0 if self._calls is None else self._calls.take(1)
+                if self._tokens is not None:
+                    expected = self._counted / self._counted_calls if self._counted_calls else _FIRST_GUESS
+                    self._reserved[place] = expected
+                    wait = max(wait, self._tokens.take(expected))
+            if wait:
                 await asyncio.sleep(wait)
         except BaseException:
-            await self.__aexit__()
+            with self._lock:
+                if turn is not None and turn in self._waiting:
+                    self._waiting.remove(turn)
+                    _places.set(held)
+                    raise
+            await self.__aexit__()  # the place was already ours
             raise
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        """Hand the place to whoever has waited longest; a waiter whose loop is closed is passed over."""
         places = _places.get()
         _places.set(places[:-1])
         with self._lock:
             self._reserved.pop(places[-1] if places else None, None)  # of a call that failed: what it took isn't known
-        await super().__aexit__(*error)
-
-    def _seconds_until_due(self, place: object) -> float:
-        with self._lock:
-            wait = 0.0 if self._calls is None else self._calls.take(1)
-            if self._tokens is not None:
-                expected = self._counted / self._counted_calls if self._counted_calls else _FIRST_GUESS
-                self._reserved[place] = expected
-                wait = max(wait, self._tokens.take(expected))
-            return wait
+            while self._waiting:
+                loop, turn = self._waiting.popleft()
+                try:
+                    loop.call_soon_threadsafe(_grant, turn)
+                except RuntimeError:
+                    continue
+                return
+            self._in_flight -= 1
 
 
 def _grant(turn: asyncio.Future[None]) -> None:

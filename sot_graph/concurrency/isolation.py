@@ -103,7 +103,7 @@ async def ending_run_tasks(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
                         return
                 yield part
     finally:
-        await scope.end_tasks()
+        await scope.cancel_tasks_once()
 
 
 def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:

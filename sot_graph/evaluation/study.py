@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sot_graph.errors import SotConfigError
+from typing_extensions import override
+
+from sot_graph.batch.call_journal import PieceCache
+from sot_graph.batch.line_file import LineFile
+from sot_graph.errors import SotConfigError, SotError
 from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_with, make_graph
-from sot_graph.evaluation.journal import Journal, PieceCache, answering, write_anew
 from sot_graph.evaluation.judge import ASPECTS, PROMPT_VERSION, Judge
 from sot_graph.evaluation.statistics import settle
 from sot_graph.evaluation.text_checks import check_answer
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
+    from langsmith import Client
 
     from sot_graph.evaluation.question_sets import Question
 
@@ -27,6 +32,7 @@ _JOURNAL = "journal.jsonl"
 _ROWS = "rows.jsonl"
 _ORDERS = ("forward", "backward")
 """Forward: the first arm's answer stands first."""
+Key: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +49,78 @@ class StudyPlan:
     """The judge's name."""
     source: str = ""
     """Where the questions are from."""
+
+
+def _not_by_link(path: str, flags: int) -> int:
+    """Open a file, but not what a link leads to: the folder may be one that others may write to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def write_anew(path: Path, text: str) -> None:
+    """Write a file beside, and put it in the place of what is there, be that a link."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    beside.write_text(text, encoding="utf-8", errors="replace")
+    os.replace(beside, path)
+
+
+class Journal(LineFile):
+    """Values under keys, a line `[key, value]` each; of several lines with the same key, the last one counts.
+
+    Args:
+        path: The file; made if it isn't there.
+        settings: What a study must not change on the way. They are the first line.
+
+    Raises:
+        SotConfigError: The file is of a study with other settings, another study writes to it, or it is a link or
+            something else.
+    """
+
+    owner, advice = "study", "Give each its own folder."
+    kind, opener = list, staticmethod(_not_by_link)
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        self._kept: dict[Key, Any] = {}
+        super().__init__(path, self._note)
+        before = self.get(("settings",))
+        if before is None:
+            self.put(("settings",), dict(settings))
+        elif changed := [name for name in settings if before.get(name) != settings[name]]:
+            self.close()
+            name = changed[0]
+            message = (
+                f"{path.parent} holds a study with {name} {before.get(name)!r}, not {settings[name]!r}: "
+                "name another folder, or the same settings."
+            )
+            raise SotConfigError(message)
+
+    def get(self, key: Key) -> Any:
+        """What is kept under a key; `None`: nothing."""
+        return self._kept.get(key)
+
+    def put(self, key: Key, value: Any) -> None:
+        """Keep a JSON value. It is in the file when this returns: only the machine's own end can take it away."""
+        self.append((key, value))
+
+    def _note(self, line: Sequence[Any], _place: int) -> None:
+        key, value = line
+        self._kept[tuple(key)] = value
+
+
+class _Pieces(PieceCache):
+    """The skeleton and the points of answers that a kill cuts off. No arm is spared a call by another one."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    @override
+    def piece(self, question: tuple[str, ...], key: str) -> Any:
+        return self._journal.get(("piece", *question, key))
+
+    @override
+    def keep(self, question: tuple[str, ...], key: str, value: Any) -> None:
+        self._journal.put(("piece", *question, key), value)
 
 
 class Study:
@@ -74,8 +152,8 @@ class Study:
             message = f"{plan.out} can't be written to: {error.strerror}."
             raise SotConfigError(message) from error
         try:
-            cache = PieceCache(self._journal)
-            self._graphs = {arm.name: make_graph(arm, model, cache) for arm in plan.arms}
+            self._pieces = _Pieces(self._journal)
+            self._graphs = {arm.name: make_graph(arm, model, self._pieces) for arm in plan.arms}
             self._judge = None if judge is None else Judge(judge)
         except BaseException:
             self.close()
@@ -99,8 +177,8 @@ class Study:
         if kept is not None:
             return kept
         try:
-            with answering(arm.name, *_key_of(question)):
-                answer = await answer_with(self._graphs[arm.name], question.text)
+            self._pieces.begin(arm.name, *_key_of(question))
+            answer = await answer_with(self._graphs[arm.name], question.text)
         except SotConfigError as error:
             self.failure = error
             raise
@@ -187,3 +265,81 @@ def _key_of(question: Question) -> tuple[str, str]:
 
 def _hash(values: Sequence[Any]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+async def evaluate_on_langsmith(
+    study: Study, dataset: str, *, workers: int, client: Client | None = None
+) -> list[dict[str, Any]]:
+    """Run a study over a dataset's examples as an experiment, and give back its rows.
+
+    What is in the study's journal already is not asked for again: the experiment is then made of what is kept.
+
+    Args:
+        study: Its questions are those of the dataset.
+        dataset: The dataset's name.
+        workers: Questions at once.
+        client: LangSmith's; by default one of the environment's.
+
+    Raises:
+        SotConfigError: LangSmith refuses the key, or has no such dataset.
+    """
+    from langsmith import Client, aevaluate, get_current_run_tree
+
+    from sot_graph.evaluation.question_sets import questions_of_examples
+
+    client = client or Client()
+    try:
+        examples = list(client.list_examples(dataset_name=dataset))
+    except Exception as error:
+        message = f"LangSmith doesn't give the dataset {dataset!r}: {error}"
+        raise SotConfigError(message) from error
+    wanted = {question.id for question in study.plan.questions}
+    asked = zip(examples, questions_of_examples(examples, dataset), strict=True)
+    questions = {example.id: question for example, question in asked if question.id in wanted}
+    examples = [example for example in examples if example.id in questions]
+    rows: list[dict[str, Any]] = []
+
+    async def both_arms(inputs: dict[str, Any]) -> dict[str, Any]:
+        traced = get_current_run_tree()  # only it says of which example the inputs are
+        assert traced is not None
+        assert traced.reference_example_id is not None
+        row = await study.row(questions[traced.reference_example_id])
+        rows.append(row)
+        return {"answers": {each["arm"]: each["answer"] for each in row["arms"]}, "row": row}
+
+    def scores(outputs: dict[str, Any]) -> dict[str, Any]:
+        return {"results": list(_feedback(outputs.get("row") or {}))}
+
+    plan = study.plan
+    about = {"model": plan.model, "judge": plan.judge, "arms": [arm.name for arm in plan.arms]}
+    results = await aevaluate(
+        both_arms,
+        data=examples,
+        evaluators=[scores],
+        experiment_prefix=f"sot_graph {plan.model}",
+        metadata=about,
+        max_concurrency=workers,
+        client=client,
+    )
+    async for _ in results:
+        pass
+    client.flush()
+    if study.failure is not None:
+        raise study.failure
+    if len(rows) < len(examples):
+        message = f"{len(examples) - len(rows)} questions could not be answered. The same command goes on."
+        raise SotError(message)
+    return rows
+
+
+def _feedback(row: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    for aspect, preference in (row.get("preferences") or {}).items():
+        yield {"key": f"net_{aspect}", "score": preference["outcome"]}
+        yield {"key": f"conflict_{aspect}", "score": float(preference["conflict"])}
+    for each in row.get("arms", ()):
+        for key in ("seconds", "first_word", "input_tokens", "output_tokens", "cost"):
+            if each.get(key) is not None:
+                yield {"key": f"{each['arm']} {key}", "score": each[key]}
+        for name, figure in (each["checks"] or {}).items():
+            if figure is not None:
+                yield {"key": f"{each['arm']} {name}", "score": figure}

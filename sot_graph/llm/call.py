@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -110,7 +111,7 @@ class ModelCall:
         """
         retry_policy = RetryPolicy(self.run.options)
         most_chars.set(self.run.options.max_reply_chars)
-        redactor = self.run.trace.redactor(self.model.secrets)
+        redactor = partial(self.run.trace.redactor, self.model.secrets)
         was_of_another_loop = takes_system = False
         while True:
             if on_attempt is not None:
@@ -136,13 +137,13 @@ class ModelCall:
                     chunks: Any = runnable.astream(prompt, config, **settings)
                     return await self._streamed(chunks, on_text, prompt, with_tools=bool(settings.get("tools")))
             except BrokenStreamError as error:
-                redactor.redact_failure(error.__cause__ or error)
+                redactor().redact_failure(error.__cause__ or error)
                 raise
             except asyncio.CancelledError:
                 await self.trace.end(asyncio.CancelledError(GIVEN_UP))
                 raise
             except Exception as error:
-                redactor.redact_failure(error)
+                redactor().redact_failure(error)
                 needs_threads = is_of_another_loop(error) and not was_of_another_loop
                 was_of_another_loop |= needs_threads
                 adapts = self._adapt_to(error, needs_threads=needs_threads, takes_system=takes_system)

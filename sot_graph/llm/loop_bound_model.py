@@ -31,7 +31,7 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
-from sot_graph.concurrency.call_limiter import CallGate
+from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.errors import causes_of, phrases_in
 from sot_graph.llm.openai_client import TypedCompletions, connection_limit, fast_client, http_client
 from sot_graph.llm.prompt_cache import PromptCache
@@ -70,7 +70,7 @@ class LoopModel:
         self._keeps_client = keeps_client
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
-        self.gate = CallGate(connection_limit())
+        self.gate = CallLimiter(connection_limit())
         innermost = innermost_model(model)
         self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
@@ -85,8 +85,8 @@ class LoopModel:
         """Whether its name says that it thinks."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
         """Whether this model tells a finish reason. A reply without one is then taken for one that broke off."""
-        self.needs_room: bool | None = None
-        """Whether even its shortest replies take many tokens, since it thinks; `None`: not known yet."""
+        self.can_be_brief: bool | None = None
+        """Whether its shortest replies take few tokens: not where it thinks first. `None`: not known yet."""
         self.fitting_mode = pick_mode(innermost, "auto")
         """How it is best asked for JSON."""
         self.refused_modes: set[str] = set()

@@ -21,6 +21,7 @@ from sot_graph._seams import state_reader
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
+from sot_graph.nodes.question_input import with_history
 from sot_graph.report import measure_run
 from sot_graph.run import open_run
 from sot_graph.state import SCHEMA_VERSION
@@ -93,6 +94,7 @@ class GraphNode(Runnable[Any, Update]):
         graph = self.graph
         # A config of LangGraph's is complete: `ensure_config` would only copy it, which takes 2 kB a point.
         config = ensure_config() if config is None else config
+        input = with_history(input, config)
         with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
             if key is not None and input.get("wanted_frame", run.options.frame) != run.options.frame:
                 run.options = replace(run.options, frame=input["wanted_frame"])

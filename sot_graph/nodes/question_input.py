@@ -20,13 +20,15 @@ from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text, numbered_list, skeleton_messages
 from sot_graph.retrieval.grounding import shared_text
-from sot_graph.run import Inquiry
+from sot_graph.run import HISTORY, Inquiry
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.points import clean_title, given_points
 from sot_graph.state import marks_of
 from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
     from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
     from sot_graph.state import SotState
@@ -65,6 +67,16 @@ class SectionBasis:
     skeleton_text: str
     skeleton_format: str
     wanted_frame: FrameChoice
+
+
+def with_history(state: Mapping[str, Any], config: RunnableConfig) -> Mapping[str, Any]:
+    """The state with the messages before the question, where it is the parent's checkpoints that hold them."""
+    history = config.get("configurable", {}).get(HISTORY)
+    if not history or "messages" not in state:
+        return state
+    own = state["messages"]
+    known = {message.id for message in own}
+    return {**state, "messages": [*(each for each in history if each.id not in known), *own]}
 
 
 def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> QuestionInput:
@@ -158,7 +170,7 @@ def section_basis(payload: Mapping[str, Any], run: RunContext) -> SectionBasis:
         return run.invocation.basis
     read = state_reader(run.config)
     assert is_carried or read is not None, "the first node has said that the state can be read"
-    state = payload if is_carried or read is None else read([*BASIS_KEYS, *_HISTORY_KEYS])
+    state = payload if is_carried or read is None else with_history(read([*BASIS_KEYS, *_HISTORY_KEYS]), run.config)
     basis = SectionBasis(
         inquiry=inquiry_of(state, payload["history"] if is_carried else history_of(state), run),
         skeleton=state["skeleton"],

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+import re
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import finalize
 
 from langchain_core.documents import Document
 
@@ -26,7 +29,6 @@ from sot_graph.retrieval.documents import (
     show_documents,
     source_of,
 )
-from sot_graph.retrieval.ranking import TextIndex
 from sot_graph.retrieval.retriever import query_for, retrieve
 from sot_graph.types import Material
 
@@ -35,6 +37,18 @@ if TYPE_CHECKING:
     from sot_graph.types import SkeletonPoint, Source, SourceDocument
 
 logger = logging.getLogger("sot_graph")
+
+Ranker: TypeAlias = Callable[[str, Sequence[Document]], Sequence[Document] | Awaitable[Sequence[Document]]]
+"""`(query, documents) -> documents`, those that concern the query, best first; also async. What it leaves out isn't
+shown."""
+
+_MOST_WORDS = 128
+"""Of a query: SQLite bounds how deep an expression may be."""
+_WORD = re.compile(r"\w+")
+_UNSPACED = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+"""Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
 
 
 async def find_material(given: object, question: str, run: RunContext) -> Material | None:
@@ -52,6 +66,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     if given is None and retriever is None:
         return None
     run.invocation.is_grounded = True
+    run.invocation.index = None  # of an earlier try of this node
     documents = read_documents(given or [])
     found: list[SourceDocument] = []
     if retriever is not None:
@@ -170,11 +185,11 @@ async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunConte
         except Exception as error:  # noqa: BLE001  (a caller's code may raise what it likes)
             logger.warning("The ranker failed (%s): the documents are ranked by BM25.", run.described(error))
     index = run.invocation.index
-    if index is None or index[0] != len(documents):
+    if index is None:
         texts = [document["page_content"] for document in documents]
         # Half a million characters take a tenth of a second: not on the loop that all runs share.
-        index = run.invocation.index = (len(documents), await in_own_thread(lambda: TextIndex(texts)))
-    return [documents[place] for place in index[1].search(query)] or list(documents)
+        index = run.invocation.index = await in_own_thread(lambda: TextIndex(texts))
+    return [documents[place] for place in index.search(query)] or list(documents)
 
 
 async def _places_by(ranker: Any, query: str, documents: Sequence[SourceDocument]) -> list[int]:
@@ -200,3 +215,43 @@ def shared_text(material: Material, run: RunContext) -> str:
     if made is None or made[0] is not material:
         made = run.invocation.shared_text = (material, show_documents(Grounds(material, run).documents))
     return made[1]
+
+
+class TextIndex:
+    """Which texts concern a query: BM25, by the full-text index of the SQLite that comes with Python. In memory.
+
+    Args:
+        texts: The texts.
+
+    Examples:
+        >>> TextIndex(["Loose soil.", "Water twice a week.", "Soil and water."]).search("watering the soil")
+        [2, 0, 1]
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._index = sqlite3.connect(":memory:", check_same_thread=False)
+        finalize(self, self._index.close)
+        # Without their content: only their words are kept. Porter's stemmer, so that "plants" finds "plant".
+        self._index.execute("CREATE VIRTUAL TABLE texts USING fts5(text, content='', tokenize='porter unicode61')")
+        rows = ((position, _with_pairs(text)) for position, text in enumerate(texts, start=1))
+        self._index.executemany("INSERT INTO texts(rowid, text) VALUES (?, ?)", rows)
+
+    def search(self, query: str) -> list[int]:
+        """The places, from 0, of the texts that have a word of the query, best first."""
+        words = list(dict.fromkeys(_WORD.findall(_with_pairs(query.lower()))))[:_MOST_WORDS]
+        if not words:
+            return []
+        any_word = " OR ".join(f'"{word}"' for word in words)
+        found = self._index.execute("SELECT rowid FROM texts WHERE texts MATCH ? ORDER BY rank, rowid", (any_word,))
+        return [row - 1 for (row,) in found]
+
+
+def _with_pairs(text: str) -> str:
+    """The text, with pairs of characters in place of words where a script has no spaces between them."""
+    return text if text.isascii() else _UNSPACED.sub(_as_pairs, text)
+
+
+def _as_pairs(run: re.Match[str]) -> str:
+    text = run[0]
+    pairs = [text[start : start + 2] for start in range(len(text) - 1)] or [text]
+    return f" {' '.join(pairs)} "

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sot_graph.routing.learned_features import english, extract
-from sot_graph.routing.logistic_regression import fit_logistic
 
 WEIGHTS_FORMAT = 3
 """The layout of a weights file. Counted up when a file of before can't be read any more."""
@@ -17,14 +17,23 @@ BIAS = ""
 """The name under which the bias stands among the weights."""
 FOLDS = 5
 PENALTY = 3.0
+"""Half of it times the squared weights is added to the loss."""
 LEAST_QUESTIONS = 3
 """A phrase or word in fewer questions than this gets no weight."""
 _DIGITS = 3
 """Weights are rounded to these decimals: the last bits of `math.exp` differ between platforms."""
 _BINS = 10
 _LARGEST_LOGIT = 30.0
+_MEMORY = 10
+_ROUNDS = 120
+_SMALL_GRADIENT = 1e-4
+_LEAST_DESCENT = 1e-4
+_HALVINGS = 30
 
-FeatureValues = Mapping[str, float]
+FeatureValues: TypeAlias = Mapping[str, float]
+Vector: TypeAlias = list[float]
+Row: TypeAlias = tuple[tuple[int, float], ...]
+"""The features of one question: index from 1 (0 is the bias), value."""
 
 
 def features_of(questions: Sequence[str]) -> list[FeatureValues]:
@@ -35,9 +44,12 @@ def features_of(questions: Sequence[str]) -> list[FeatureValues]:
 
 def probability_of(features: FeatureValues, weights: Mapping[str, float]) -> float:
     """How likely a question wants a skeleton."""
+    return 1.0 / (1.0 + math.exp(-max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, _logit_of(features, weights)))))
+
+
+def _logit_of(features: FeatureValues, weights: Mapping[str, float]) -> float:
     # fsum: the same to the last bit whatever the order, so the same on every Python.
-    logit = math.fsum([weights.get(BIAS, 0.0), *(value * weights.get(name, 0.0) for name, value in features.items())])
-    return 1.0 / (1.0 + math.exp(-max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, logit))))
+    return math.fsum([weights.get(BIAS, 0.0), *(value * weights.get(name, 0.0) for name, value in features.items())])
 
 
 def fit_weights(
@@ -55,13 +67,107 @@ def fit_weights(
     places = {name: at for at, name in enumerate(names, 1)}
     rows = [tuple((places[name], one[name]) for name in sorted(one) if name in places) for one in features]
     before = begins_with or {}
-    scores = [
-        math.fsum([before.get(BIAS, 0.0), *(v * before.get(name, 0.0) for name, v in one.items())]) for one in features
-    ]
-    fitted = fit_logistic(rows, labels, len(names) + 1, PENALTY, scores=scores)
+    fitted = _fit_logistic(rows, labels, [_logit_of(one, before) for one in features], len(names) + 1)
     learned = dict(zip([BIAS, *names], fitted, strict=True))
     every = {name: before.get(name, 0.0) + learned.get(name, 0.0) for name in {*before, *learned}}
     return {name: round(every[name], _DIGITS) + 0.0 for name in sorted(every) if round(every[name], _DIGITS)}
+
+
+def _fit_logistic(rows: Sequence[Row], labels: Sequence[bool], scores: Sequence[float], size: int) -> Vector:
+    """Logistic regression with a squared penalty on all weights but the bias, in plain Python.
+
+    `sum()` is avoided on purpose: Python 3.12 changed how it rounds.
+
+    Args:
+        rows: The features of each question.
+        labels: What each question is.
+        scores: What the weights of before say of each question: the new ones are what is added to it.
+        size: How many weights there are, the bias at 0 included.
+    """
+
+    def evaluate(weights: Vector) -> tuple[float, Vector]:
+        total = 0.0
+        gradient = [0.0] * size
+        for row, label, said in zip(rows, labels, scores, strict=True):
+            score = weights[0] + said
+            for index, amount in row:
+                score += amount * weights[index]
+            value, slope = _logistic_loss(score, label)
+            total += value
+            gradient[0] += slope
+            for index, amount in row:
+                gradient[index] += slope * amount
+        for index in range(1, size):
+            weight = weights[index]
+            total += 0.5 * PENALTY * weight * weight
+            gradient[index] += PENALTY * weight
+        return total, gradient
+
+    return _minimise(evaluate, size)
+
+
+def _logistic_loss(score: float, label: bool) -> tuple[float, float]:
+    """One question's loss, and its slope by the score."""
+    margin = score if label else -score
+    if margin > 0:
+        small = math.exp(-margin)
+        value, share = math.log1p(small), small / (1.0 + small)
+    else:
+        small = math.exp(margin)
+        value, share = math.log1p(small) - margin, 1.0 / (1.0 + small)
+    return value, -share if label else share
+
+
+def _minimise(objective: Callable[[Vector], tuple[float, Vector]], size: int) -> Vector:
+    """L-BFGS with backtracking (Nocedal and Wright, algorithm 7.5)."""
+    point = [0.0] * size
+    value, gradient = objective(point)
+    steps: list[tuple[Vector, Vector, float]] = []
+    for _ in range(_ROUNDS):
+        if _dot(gradient, gradient) < _SMALL_GRADIENT**2:
+            break
+        direction = _direction(gradient, steps)
+        slope = _dot(gradient, direction)
+        length = 1.0 if steps else 1.0 / math.sqrt(_dot(gradient, gradient))
+        for _ in range(_HALVINGS):
+            new_point = [old + length * step for old, step in zip(point, direction, strict=True)]
+            new_value, new_gradient = objective(new_point)
+            if new_value <= value + _LEAST_DESCENT * length * slope:
+                break
+            length /= 2
+        else:
+            break
+        moved = [new - old for new, old in zip(new_point, point, strict=True)]
+        turned = [new - old for new, old in zip(new_gradient, gradient, strict=True)]
+        curvature = _dot(moved, turned)
+        if curvature > 0:
+            steps = [*steps[-_MEMORY + 1 :], (moved, turned, curvature)]
+        point, value, gradient = new_point, new_value, new_gradient
+    return point
+
+
+def _direction(gradient: Vector, steps: list[tuple[Vector, Vector, float]]) -> Vector:
+    direction = [-slope for slope in gradient]
+    shares: list[float] = []
+    for moved, turned, curvature in reversed(steps):
+        share = _dot(moved, direction) / curvature
+        shares.append(share)
+        direction = [old - share * change for old, change in zip(direction, turned, strict=True)]
+    if steps:
+        _, turned, curvature = steps[-1]
+        scale = curvature / _dot(turned, turned)
+        direction = [scale * old for old in direction]
+    for (moved, turned, curvature), share in zip(steps, reversed(shares), strict=True):
+        back = share - _dot(turned, direction) / curvature
+        direction = [old + back * change for old, change in zip(direction, moved, strict=True)]
+    return direction
+
+
+def _dot(left: Vector, right: Vector) -> float:
+    total = 0.0
+    for one, other in zip(left, right, strict=True):
+        total += one * other
+    return total
 
 
 def weights_text(weights: Mapping[str, float]) -> str:

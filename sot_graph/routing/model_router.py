@@ -1,11 +1,14 @@
-"""`ModelRouter` asks a model what kind of answer a question wants; `CascadeRouter` does where a cheap one is unsure."""
+"""Routers that a model decides for: `DraftRouter` in the call that drafts, `ModelRouter` in a short one of its own.
+
+`CascadeRouter` asks a second router, such as that, where the first one is unsure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from langchain_core.runnables import Runnable
@@ -18,10 +21,9 @@ from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
-from sot_graph.routing.draft_router import check_makes_decisions
 from sot_graph.routing.protocol import BaseRouter, RouteDecision, Router, ask_router, check_router, is_probability
 from sot_graph.run import open_run
-from sot_graph.types import ChatTurn
+from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
     from sot_graph.run import RunContext
@@ -48,6 +50,44 @@ _MEANING = {
     "B": RouteDecision("direct", "the model sees points that build on each other (B)", dependent=True),
     "C": RouteDecision("direct", "the model sees no list (C)", dependent=False),
 }
+
+_NO_PLACE_FOR_DRAFTS = (
+    "{} can't use DraftRouter, which decides within the call that drafts: give it to create_sot_graph or "
+    "SkeletonOfThoughtMiddleware as the router, or use LearnedRouter or ModelRouter here."
+)
+
+
+class DraftRouter(BaseRouter):
+    """Has the model itself decide, in the call that drafts: it writes the skeleton, or the answer in its place.
+
+    No call is made only to decide, and no token is paid twice: a long answer of eight points takes nine calls, a short
+    one takes one. The model sees the whole conversation, in whatever language. A direct answer is streamed as soon as
+    it can't be a skeleton any more. `router="draft"` means the same.
+
+    It is for models that can follow such an instruction. Where they are too small for it, use `LearnedRouter`.
+
+    Examples:
+        >>> from sot_graph import create_sot_graph
+        >>> from sot_graph.testing import ScriptedChatModel
+        >>> graph = create_sot_graph(ScriptedChatModel(lambda messages: "It is 391."), router=DraftRouter())
+        >>> result = graph.invoke({"question": "What is 17 * 23?"})
+        >>> result["route"], result["usage"]["total"]["calls"]
+        ('direct', 1)
+    """
+
+    async def decide(
+        self, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
+    ) -> RouteDecision:
+        """Never called: graphs and the middleware handle this router themselves. With it, it is one of ours."""
+        return RouteDecision("skeleton", "the drafting call decides")
+
+    def as_edge(self, targets: Mapping[RouteName, str]) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            SotConfigError: Always.
+        """
+        raise SotConfigError(_NO_PLACE_FOR_DRAFTS.format("An edge"))
 
 
 class _Kind(BaseModel):
@@ -102,7 +142,9 @@ class ModelRouter(BaseRouter):
         context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
         shown = _ASK.format(question=escape_delimiters(question))
         config = run.child_config(run_name="choose a route", stage="route")
-        call = ModelCall(chosen, "route", run, config, {} if chosen.needs_room else {"max_tokens": _MAX_TOKENS})
+        call = ModelCall(
+            chosen, "route", run, config, {} if chosen.can_be_brief is False else {"max_tokens": _MAX_TOKENS}
+        )
         messages = [SystemMessage(_SYSTEM), HumanMessage(context + shown)]
         try:
             parsed = await _ask(call, messages)
@@ -128,16 +170,16 @@ async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
     try:
         return (await ask(call))[0]
     except Exception as error:
-        if model.needs_room is not None or not _may_lack_room(error):
+        if model.can_be_brief is not None or not _may_lack_room(error):
             raise
         call.trace.reject(f"{_MAX_TOKENS} tokens may be too few for it")
         is_refused = isinstance(error, SchemaRefusedError)
     try:
         kind, _ = await ask(replace(call, settings={}))
     except InvalidOutputError:
-        model.needs_room = False  # it doesn't think, it talks
+        model.can_be_brief = True  # it doesn't think, it talks
         raise
-    model.needs_room = None if is_refused else True
+    model.can_be_brief = None if is_refused else False  # a refusal may have been of the schema
     return kind
 
 
@@ -183,7 +225,8 @@ class CascadeRouter(BaseRouter):
             raise SotConfigError(message)
         for name, router in (("first", first), ("second", second)):
             check_router(router, name)
-            check_makes_decisions(router, "A cascade")
+            if isinstance(router, DraftRouter):
+                raise SotConfigError(_NO_PLACE_FOR_DRAFTS.format("A cascade"))
         self.first = first
         self.second = second
         self.threshold = threshold

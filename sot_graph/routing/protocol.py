@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
 
     from sot_graph.llm.loop_bound_model import LoopModel
-    from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
 
 logger = logging.getLogger("sot_graph")
@@ -56,6 +55,10 @@ class RouteDecision:
         if self.confidence is not None and not is_probability(self.confidence):
             message = f"RouteDecision: confidence must be None or a number from 0 to 1, not {self.confidence!r}"
             raise SotConfigError(message)
+
+
+class FailedDecision(RouteDecision):
+    """Where a question goes whose router has failed. The next time it may go elsewhere."""
 
 
 @runtime_checkable
@@ -150,25 +153,11 @@ def check_router(router: object, name: str = "router") -> None:
 async def decide(
     router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
 ) -> RouteDecision:
-    """Ask a router within `router_timeout`; where it fails, do as `on_router_failure` says."""
-    try:
-        return await ask_in_time(router, question, history, run=run, model=model)
-    except RoutingError as error:
-        return after_failure(error, run.options)
+    """Ask a router within `router_timeout`. Of one that fails it makes a `FailedDecision`, with a WARNING.
 
-
-def after_failure(error: RoutingError, options: SotOptions) -> RouteDecision:
-    """The route `"direct"`, with the reason and a WARNING. Where `on_router_failure` is `"raise"`, raise the error."""
-    if options.on_router_failure == "raise":
-        raise error
-    logger.warning("Answering directly: %s.", error)
-    return RouteDecision("direct", str(error))
-
-
-async def ask_in_time(
-    router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
-) -> RouteDecision:
-    """Ask a router within `router_timeout`. `RoutingError` where it failed, or was late."""
+    Raises:
+        RoutingError: It failed, or was late, and `on_router_failure` is `"raise"`.
+    """
     limit = run.seconds_left(run.options.router_timeout)
     try:
         async with asyncio.timeout(limit) as timer:
@@ -188,7 +177,10 @@ async def ask_in_time(
             reason = str(error)
         else:
             reason = f"the router failed: {explain(error)}"
-        raise RoutingError(reason) from error
+        if run.options.on_router_failure == "raise":
+            raise RoutingError(reason) from error
+    logger.warning("Answering directly: %s.", reason)
+    return FailedDecision("direct", reason)
 
 
 async def ask_router(

@@ -89,7 +89,7 @@ async def astream_answer(
     if text := reading.last_message():
         yield text
     reading.check_node_answered()
-    if not reading.is_silent:
+    if not reading.heard_nothing:
         _needs_no_warning.add(graph)
     elif graph not in _needs_no_warning and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
         _warn_of_silence(graph)
@@ -122,7 +122,7 @@ def stream_answer(
     if text := reading.last_message():
         yield text
     reading.check_node_answered()
-    if not reading.is_silent:
+    if not reading.heard_nothing:
         _needs_no_warning.add(graph)
     elif graph not in _needs_no_warning and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
         _warn_of_silence(graph)
@@ -224,8 +224,8 @@ class _Reading:
             raise SotConfigError(message)
 
     @property
-    def is_silent(self) -> bool:
-        """Whether nothing was heard of an SoT graph, and no other node's answer was shown."""
+    def heard_nothing(self) -> bool:
+        """Whether no SoT graph was heard, and no other node's answer was shown."""
         return not (self._seen or (self._message.was_shown and not self._message.is_ours))
 
 

@@ -28,7 +28,7 @@ def path(tmp_path):
 def written(path, *records):
     with AnswerFile(path) as answers:
         for record in records:
-            answers.add(record)
+            answers.append(record)
         return answers.tally
 
 
@@ -58,7 +58,7 @@ def test_half_a_line_is_cut_off(path, half):
     path.write_bytes(before + line[:half])
     with AnswerFile(path) as again:
         assert "b" not in again
-        again.add({**WHOLE, "id": "c"})
+        again.append({**WHOLE, "id": "c"})
     assert path.read_bytes().startswith(before)
     assert [json.loads(line)["id"] for line in path.read_bytes().splitlines()] == ["a", "c"]
 
@@ -93,7 +93,7 @@ def test_parquet_has_a_row_a_question(path, tmp_path):
     reading = pytest.importorskip("pyarrow.parquet")
     with AnswerFile(path) as answers:
         for record in (FAILED, WHOLE, {**WHOLE, "id": "c"}):
-            answers.add(record)
+            answers.append(record)
         answers.write_parquet(tmp_path / "answers.parquet")
     rows = reading.read_table(tmp_path / "answers.parquet").to_pylist()
     assert [(row["id"], row["answer"], row["error"]) for row in rows] == [

@@ -11,9 +11,7 @@ from typer.testing import CliRunner
 from sot_graph import SotConfigError, SotError, SotOptions, create_sot_graph
 from sot_graph.batch.answer_file import AnswerFile
 from sot_graph.batch.provider_batches import PROVIDERS
-from sot_graph.batch.replay import replay
-from sot_graph.batch.request_ledger import RequestLedger
-from sot_graph.batch.submission import Submission
+from sot_graph.batch.submission import RequestLedger, Submission
 from sot_graph.cli.app import app
 from sot_graph.testing import SkeletonResponder
 from tests.batch.conftest import CALLS, TITLES, rows_of
@@ -176,9 +174,17 @@ async def test_what_an_earlier_try_cost_is_not_halved_again(tmp_path):
         raise ValueError
 
     with AnswerFile(tmp_path / "answers.jsonl") as answers, RequestLedger(tmp_path / "requests") as ledger:
-        answers.add(record)
+        answers.append(record)
+        submission = Submission(
+            provider=None,
+            ledger=ledger,
+            answers=answers,
+            rows=lambda: iter(rows_of(1)),
+            make_graph=lambda _: RunnableLambda(failing),
+            say=print,
+        )
         for _ in range(2):
-            await replay(lambda _: RunnableLambda(failing), iter(rows_of(1)), answers, ledger, workers=1)
+            await submission.replay()
             assert answers.unfinished("0")["usage"]["cost"] == {"skeleton": 1.0, "total": 1.0}
 
 

@@ -131,7 +131,7 @@ async def test_an_answer_that_cannot_be_written_ends_the_batch(graph, answers):
     def fail(_record):
         raise OSError(28, "No space left on device")
 
-    answers.add = fail
+    answers.append = fail
     with pytest.raises(OSError, match="No space left"):
         await QuestionPool(graph=graph, answers=answers, workers=2).run(rows_of(10))
 

@@ -11,9 +11,8 @@ from typer.testing import CliRunner
 
 from sot_graph.cli.app import app
 from sot_graph.evaluation.arms import Arm
-from sot_graph.evaluation.langsmith_study import evaluate_on_langsmith
 from sot_graph.evaluation.question_sets import questions_of_examples
-from sot_graph.evaluation.study import Study, StudyPlan
+from sot_graph.evaluation.study import Study, StudyPlan, evaluate_on_langsmith
 from sot_graph.testing import Fault, Physics, ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, Status
 from tests.support.trace_recorder import TraceRecorder
 

@@ -10,10 +10,9 @@ import pytest
 from sot_graph import SotConfigError
 from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.findings import findings_of
-from sot_graph.evaluation.journal import Journal, write_anew
 from sot_graph.evaluation.judge import Judge, judge_messages
 from sot_graph.evaluation.question_sets import Question
-from sot_graph.evaluation.study import Study, StudyPlan
+from sot_graph.evaluation.study import Journal, Study, StudyPlan, write_anew
 from sot_graph.evaluation.study_report import headline, study_page
 from sot_graph.evaluation.tables import render_html, render_markdown
 from sot_graph.testing import Fault, Physics, ScriptedChatModel, SkeletonResponder, Status

@@ -3,17 +3,25 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Annotated
 
 import pytest
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph.message import add_messages
+from langgraph.types import Command
+from pydantic import BaseModel, Field
 
-from sot_graph import SotConfigError, create_sot_graph
-from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+from sot_graph import SotConfigError, SotOptions, create_sot_graph
+from sot_graph.testing import ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, answer_skeleton_of_thought
 
 CONFIG = {"configurable": {"thread_id": "1"}}
+RESPONDER = SkeletonResponder(titles=["Light", "Water", "Soil"])
 
 
 def scripted():
@@ -78,7 +86,7 @@ async def test_a_checkpoint_of_another_schema_is_refused_with_both_versions(mode
         {"schema_version": 99, "skeleton": [{"index": 1, "title": "a", "depends_on": []}], "expansions": []},
         as_node="expand_point",
     )
-    with pytest.raises(SotConfigError, match=r"schema 99.*schema 3"):
+    with pytest.raises(SotConfigError, match=r"schema 99.*schema 4"):
         await (graph.ainvoke(None, config) if mode == "ainvoke" else _in_thread(graph.invoke, None, config))
 
 
@@ -100,3 +108,77 @@ def test_no_point_keeps_the_conversation_or_the_skeleton(tmp_path):
     added = [other - one for one, other in pairwise(sizes)]
     assert set(added) == {sizes[0]}
     assert sizes[0] < 1000
+
+
+class _AsModel(BaseModel):
+    messages: Annotated[list[AnyMessage], add_messages] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _AsDataclass:
+    messages: Annotated[list[AnyMessage], add_messages] = field(default_factory=list)
+
+
+def _prompts(endpoint):
+    return [str(one.request.messages) for one in endpoint.requests]
+
+
+def _texts_in(part, saver):
+    """All texts that the threads' child graphs have stored, in a table of SQLite."""
+    kind, value = ("type", "checkpoint") if part == "checkpoints" else ("type", "value")
+    rows = saver.conn.execute(f"select {kind}, {value} from {part} where checkpoint_ns != ''")
+    return "\n".join(str(saver.serde.loads_typed(row)) for row in rows)
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+@pytest.mark.parametrize("kept_as", [MessagesState, _AsModel, _AsDataclass])
+def test_as_a_node_the_graph_stores_no_earlier_message(tmp_path, kept_as, dispatch):
+    """The parent's checkpoints hold the conversation already. Prompts have it all the same."""
+    with (
+        SqliteSaver.from_conn_string(str(tmp_path / "threads.sqlite")) as saver,
+        SimulatedEndpoint(RESPONDER) as endpoint,
+    ):
+        node = create_sot_graph(endpoint.chat_model(), options=SotOptions(dispatch=dispatch))
+        graph = StateGraph(kept_as).add_node("answer", node).add_edge(START, "answer").compile(checkpointer=saver)
+        for said in ("Tell me of FERNS.", "Tell me of MOSSES."):
+            graph.invoke({"messages": [HumanMessage(said)]}, CONFIG)
+        last = [prompt for prompt in _prompts(endpoint) if "MOSSES" in prompt]
+        stored = [_texts_in(part, saver) for part in ("checkpoints", "writes")]
+        before = len(endpoint.requests) - len(last)
+    assert len(last) == before  # a skeleton and its points
+    assert all("FERNS" in prompt for prompt in last)
+    for text in stored:
+        turns = text.split("Tell me of MOSSES.", 1)
+        assert len(turns) == 2
+        assert "FERNS" not in turns[1]
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+async def test_a_node_that_is_resumed_in_another_process_knows_the_conversation(mode):
+    """The parent gives it the same input again."""
+    saver = InMemorySaver()
+    with SimulatedEndpoint(RESPONDER) as endpoint:
+
+        def made():
+            """What another process would make."""
+            node = create_sot_graph(endpoint.chat_model(), options=SotOptions(review_skeleton=True))
+            return StateGraph(MessagesState).add_node("answer", node).add_edge(START, "answer").compile(saver)
+
+        async def run(graph, given):
+            if mode == "invoke":
+                return await _in_thread(graph.invoke, given, CONFIG)
+            return await graph.ainvoke(given, CONFIG)
+
+        earlier = [HumanMessage("Tell me of FERNS."), AIMessage("They are green.")]
+        await run(made(), {"messages": [*earlier, HumanMessage("And of MOSSES?")]})
+        drafted = len(endpoint.requests)
+        result = await run(made(), Command(resume=["Shade", "Water"]))
+        points = _prompts(endpoint)[drafted:]
+    assert len(points) == 2
+    assert all("FERNS" in prompt and "They are green." in prompt for prompt in points)
+    assert [message.text for message in result["messages"][:3]] == [
+        "Tell me of FERNS.",
+        "They are green.",
+        "And of MOSSES?",
+    ]
+    assert len(result["messages"]) == 4

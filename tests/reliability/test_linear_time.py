@@ -32,7 +32,7 @@ from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text
 from sot_graph.report.page import clean, shorten
 from sot_graph.retrieval.documents import as_passages, read_documents, show_documents
-from sot_graph.retrieval.ranking import TextIndex
+from sot_graph.retrieval.grounding import TextIndex
 from sot_graph.routing.learned_features import english, extract
 from sot_graph.skeleton.parser import TitleScanner, numbered_item, parse_skeleton
 from sot_graph.skeleton.points import EarlyPoints, EnoughError, PointSieve, clean_titles, split_needs
