@@ -6,7 +6,7 @@ What stands in for the OpenAI client is in `llm/openai_client.py`, by the method
 |---|---|---|---|
 | `somebody_listens` | LangGraph's stream writer that does nothing | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
 | `streaming_handlers` | LangChain's private protocol of them | a handler's word that it streams | each model call is heard by itself, and the answer at the end |
-| `has_checkpointer`, `without_checkpointer`, `state_reader` | LangGraph's keys in a config | the same, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state; each `Send` carries, and a checkpoint keeps, all that its point is written from |
+| `has_checkpointer`, `without_checkpointer`, `state_reader`, `with_parents_messages`, `parents_messages` | LangGraph's keys in a config, and their prefix, which it shows nobody | the same, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state; each `Send` carries, and a checkpoint keeps, all that its point is written from, and as a node the whole conversation |
 | `client_hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
 | `in_class` | assignment to an object's `__class__` | a LangGraph `compile` that makes a class of one's own | who leaves a synchronous run waits until its model calls end |
 | `abandon_tasks` | asyncio's register of tasks; in Python 3.11 their contexts | a task that a loop's end doesn't wait for | the loop's end waits for code that takes no cancellation |
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
+    from langchain_core.messages import AnyMessage
     from langchain_core.runnables import RunnableConfig
     from langgraph.runtime import Runtime
 
@@ -34,9 +36,11 @@ __all__ = [
     "client_hides_content",
     "has_checkpointer",
     "in_class",
+    "parents_messages",
     "somebody_listens",
     "state_reader",
     "streaming_handlers",
+    "with_parents_messages",
     "without_checkpointer",
 ]
 
@@ -44,6 +48,9 @@ T = TypeVar("T")
 
 _CHECKPOINTER = "__pregel_checkpointer"
 _READ = "__pregel_read"
+_NAMESPACE = "checkpoint_ns"
+_PARENTS_MESSAGES = "__pregel_sot_parents_messages"
+"""Ours. LangGraph shows keys that begin like its own to no reader of a stream, and sends them to no other server."""
 _STREAMS = "tap_output_aiter"
 """The method that makes a handler one of LangChain's private protocol, for which it streams inside `ainvoke`."""
 
@@ -84,6 +91,22 @@ def state_reader(config: RunnableConfig) -> Callable[[list[str]], dict[str, Any]
     """What reads the graph's state, by its keys, also in the task of a `Send`; `None`: there is nothing that can."""
     read: Callable[[list[str]], dict[str, Any]] | None = config.get("configurable", {}).get(_READ)
     return read
+
+
+def with_parents_messages(config: RunnableConfig, messages: list[AnyMessage]) -> RunnableConfig:
+    """A config for a graph in a parent's node that tells its nodes, but no graph below them, the parent's messages."""
+    configurable = config["configurable"]
+    own = {_PARENTS_MESSAGES: (configurable.get(_NAMESPACE), messages)}
+    return {**config, "configurable": {**configurable, **own}}
+
+
+def parents_messages(config: RunnableConfig) -> list[AnyMessage]:
+    """The parent's messages that a node was told so; none, where they were told to a graph above it."""
+    configurable = config.get("configurable", {})
+    graph, messages = configurable.get(_PARENTS_MESSAGES, ("", []))
+    own, _, _ = str(configurable.get(_NAMESPACE)).rpartition("|")
+    # A function's second call of a graph has a number behind the function's own namespace.
+    return messages if re.sub(r"\|\d+$", "", own) == graph else []
 
 
 def client_hides_content(client: Any) -> bool:

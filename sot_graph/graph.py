@@ -14,10 +14,9 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ensure_config
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.message import add_messages
 from langgraph.graph.state import CompiledStateGraph
 
-from sot_graph._seams import in_class, state_reader
+from sot_graph._seams import in_class, state_reader, with_parents_messages
 from sot_graph.cache import ResultCache
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.isolation import cancelled_once, ending_run_tasks
@@ -41,7 +40,7 @@ from sot_graph.retrieval.grounding import Ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.model_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
-from sot_graph.run import HISTORY, QUESTION_ID, GraphParts
+from sot_graph.run import QUESTION_ID, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
 from sot_graph.streaming import AnswerTransformer
 from sot_graph.writing.expander import Expander, check_expander
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.cache.base import BaseCache
     from langgraph.store.base import BaseStore
-    from langgraph.types import Checkpointer
+    from langgraph.types import Checkpointer, StreamMode
 
 logger = logging.getLogger("sot_graph")
 _SYNC_WIDTH = 1024
@@ -340,7 +339,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         if is_embedded:
             input, config = self._without_history(input, config)
         chunks = super().stream(input, config, **kwargs)
-        is_for_parent = is_embedded and _wants_values(kwargs)
+        is_for_parent = is_embedded and _wants_values(kwargs, default=_stream_mode(config))
         return closing_calls(_each_for_parent(chunks, config) if is_for_parent else chunks)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
@@ -352,31 +351,41 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         chunks = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
         if not is_embedded:  # as a node, it is cancelled by LangGraph, which does that once
             return cancelled_once(chunks)
-        return _aeach_for_parent(chunks, config) if _wants_values(kwargs) else chunks
+        return _aeach_for_parent(chunks, config) if _wants_values(kwargs, default=_stream_mode(config)) else chunks
 
     def _without_history(self, given: Any, config: RunnableConfig | None) -> tuple[Any, RunnableConfig | None]:
-        """In a parent, the messages before the question go to the nodes by the config, and into no checkpoint.
+        """As a node: the parent's messages before the question go to the nodes by the config, and into no checkpoint.
 
-        The parent's checkpoints hold the conversation already, and a resumed parent gives the same input again. With
+        The parent's checkpoints hold them already, and a parent that is resumed gives the same input again. That is so
+        only of messages that stand in the parent's state: a function may give others, such as a summary. With
         `checkpointer=True` the graph's thread is its own, and outlives the parent's node.
         """
-        if self.checkpointer is True:
+        read = None if config is None or self.checkpointer is True else state_reader(config)
+        messages = _field(given, "messages")
+        place = last_human(messages) if isinstance(messages, list) else None
+        if config is None or read is None or not place or not _has(read, "messages"):
             return given, config
-        messages = given.get("messages") if isinstance(given, Mapping) else getattr(given, "messages", None)
-        whole = cast("list[BaseMessage]", add_messages([], messages)) if messages else []
-        place = last_human(whole) or 0
-        if place:
-            given = _with_messages(given, whole[place:])
-        configurable = {**ensure_config(config).get("configurable", {}), HISTORY: whole[:place]}
-        return given, {**(config or {}), "configurable": configurable}
+        history, kept = messages[:place], read(["messages"])["messages"]
+        known = {message.id: message for message in kept if isinstance(message, BaseMessage) and message.id}
+        if not all(isinstance(message, BaseMessage) and known.get(message.id or "") == message for message in history):
+            return given, config
+        return _with_field(given, "messages", messages[place:]), with_parents_messages(config, history)
 
 
-def _with_messages(given: Any, messages: list[BaseMessage]) -> Any:
-    """The same input with these messages: a mapping, or a state of the parent's own class."""
-    if isinstance(given, Mapping):
-        return {**given, "messages": messages}
-    changed = copy(given)
-    object.__setattr__(changed, "messages", messages)  # a dataclass may be frozen
+def _field(state: Any, name: str) -> Any:
+    """A field of a node's input: a mapping, or an object of the parent's own class; `None`: it has none."""
+    if isinstance(state, Mapping):
+        return state.get(name)
+    fields = getattr(type(state), "__dataclass_fields__", None) or getattr(type(state), "model_fields", {})
+    return getattr(state, name, None) if name in fields else None
+
+
+def _with_field(state: Any, name: str, value: Any) -> Any:
+    """The same input with another value of a field."""
+    if isinstance(state, Mapping):
+        return {**state, name: value}
+    changed = copy(state)
+    object.__setattr__(changed, name, value)  # a dataclass may be frozen
     return changed
 
 
@@ -396,9 +405,14 @@ def _checked(given: object, config: RunnableConfig | None, settings: dict[str, A
     return {**settings, "context": {**context, "sot": own}}
 
 
-def _wants_values(settings: Mapping[str, Any]) -> bool:
-    """Whether a caller hasn't asked for anything but what a run gives by default."""
-    return settings.get("output_keys") is None and settings.get("stream_mode") in (None, "values")
+def _wants_values(settings: Mapping[str, Any], *, default: StreamMode = "values") -> bool:
+    """Whether a caller asks for whole results, and for all of their keys."""
+    return settings.get("output_keys") is None and (settings.get("stream_mode") or default) == "values"
+
+
+def _stream_mode(config: RunnableConfig | None) -> StreamMode:
+    """How LangGraph streams where nobody says it: a graph that was given the config of a parent's node, by values."""
+    return "values" if config is not None and state_reader(config) is not None else "updates"
 
 
 def _is_embedded(config: RunnableConfig | None) -> bool:

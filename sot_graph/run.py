@@ -53,10 +53,6 @@ ANSWER_ID = "sot_answer_id"
 QUESTION_ID = "sot-question-"
 """The beginning of the id of a question's message, where the graph writes that message before its answer."""
 
-HISTORY = "sot_history"
-"""In a node's config's `configurable`: the parent's messages before the question. The parent's checkpoints hold them,
-and give them to the node again where it is resumed: those of the graph within needn't hold them, too."""
-
 RETRIEVER = "sot_retriever"
 """In a config's `configurable`: the retriever of this run, in place of the graph's."""
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langgraph.graph.message import add_messages
 
-from sot_graph._seams import state_reader
+from sot_graph._seams import parents_messages, state_reader
 from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.llm.prompt_cache import CACHE_MARKS
@@ -20,7 +21,7 @@ from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text, numbered_list, skeleton_messages
 from sot_graph.retrieval.grounding import shared_text
-from sot_graph.run import HISTORY, Inquiry
+from sot_graph.run import Inquiry
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.points import clean_title, given_points
 from sot_graph.state import marks_of
@@ -71,12 +72,8 @@ class SectionBasis:
 
 def with_history(state: Mapping[str, Any], config: RunnableConfig) -> Mapping[str, Any]:
     """The state with the messages before the question, where it is the parent's checkpoints that hold them."""
-    history = config.get("configurable", {}).get(HISTORY)
-    if not history or "messages" not in state:
-        return state
-    own = state["messages"]
-    known = {message.id for message in own}
-    return {**state, "messages": [*(each for each in history if each.id not in known), *own]}
+    history: Any = parents_messages(config) if "messages" in state else None
+    return {**state, "messages": add_messages(history, state["messages"])} if history else state
 
 
 def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> QuestionInput:

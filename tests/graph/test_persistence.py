@@ -1,5 +1,6 @@
 """With checkpointers, and in strict mode."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from itertools import pairwise
 from typing import Annotated
 
 import pytest
-from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, SystemMessage
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
@@ -17,7 +19,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command
 from pydantic import BaseModel, Field
 
-from sot_graph import SotConfigError, SotOptions, create_sot_graph
+from sot_graph import SotConfigError, SotOptions, build_sot_graph, create_sot_graph
 from sot_graph.testing import ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, answer_skeleton_of_thought
 
 CONFIG = {"configurable": {"thread_id": "1"}}
@@ -182,3 +184,122 @@ async def test_a_node_that_is_resumed_in_another_process_knows_the_conversation(
         "And of MOSSES?",
     ]
     assert len(result["messages"]) == 4
+
+
+EARLIER = [HumanMessage("Tell me of FERNS.", id="1"), AIMessage("They are green.", id="2")]
+ASKED = {"messages": [*EARLIER, HumanMessage("And of MOSSES?", id="3")]}
+
+
+@pytest.fixture
+def endpoint():
+    with SimulatedEndpoint(RESPONDER) as started:
+        yield started
+
+
+def _parent_of(node, kept_as=MessagesState, saver=None):
+    return StateGraph(kept_as).add_node("answer", node).add_edge(START, "answer").compile(saver)
+
+
+@pytest.mark.parametrize("make", [create_sot_graph, lambda model: build_sot_graph(model).compile()])
+@pytest.mark.parametrize("config", [None, {"configurable": {"x": 1}}])
+def test_a_graph_below_a_node_knows_nothing_of_the_nodes_conversation(endpoint, make, config):
+    inner = make(endpoint.chat_model(model="inner"))
+    outer = create_sot_graph(
+        endpoint.chat_model(), expander=lambda _: inner.invoke({"question": "Why?"}, config)["answer"]
+    )
+    _parent_of(outer).invoke(ASKED)
+    asked = [str(one.request.messages) for one in endpoint.requests if one.request.model == "inner"]
+    assert len(asked) == 12
+    assert not any("FERNS" in prompt for prompt in asked)
+
+
+def test_a_thread_of_the_graphs_own_keeps_its_conversation_within_a_parent(endpoint):
+    own = {"thread_id": "own"}
+    sot = create_sot_graph(endpoint.chat_model(), checkpointer=InMemorySaver()).with_config(configurable=own)
+
+    def answer(state):
+        return {"messages": sot.invoke({"messages": state["messages"][-1:]})["messages"][-1:]}
+
+    graph = _parent_of(answer, saver=InMemorySaver())
+    for said in ("Tell me of FERNS.", "And of MOSSES?"):
+        graph.invoke({"messages": [HumanMessage(said)]}, CONFIG)
+    assert "FERNS" in _prompts(endpoint)[-1]
+
+
+@pytest.mark.parametrize("passes_config", [False, True])
+def test_a_function_may_call_the_graph_twice(endpoint, passes_config):
+    sot = create_sot_graph(endpoint.chat_model())
+
+    def answer(state, config: RunnableConfig):
+        given = ({"messages": state["messages"]}, *([config] if passes_config else []))
+        return {"messages": [sot.invoke(*given)["messages"][-1], sot.invoke(*given)["messages"][-1]]}
+
+    result = _parent_of(answer, saver=InMemorySaver()).invoke(ASKED, CONFIG)
+    assert len(result["messages"]) == 5
+    assert len(endpoint.requests) == 8
+    assert all("FERNS" in prompt for prompt in _prompts(endpoint))
+
+
+def test_what_a_function_has_made_of_the_conversation_is_kept_for_a_resume(endpoint):
+    """The function makes it anew when it is resumed, perhaps in other words."""
+    sot = create_sot_graph(endpoint.chat_model(), options=SotOptions(review_skeleton=True))
+    summaries = iter(["SUMMARY-1", "SUMMARY-2"])
+
+    def answer(state, config: RunnableConfig):
+        summary = SystemMessage(next(summaries), id="1")
+        return {"messages": sot.invoke({"messages": [summary, state["messages"][-1]]}, config)["messages"]}
+
+    graph = _parent_of(answer, saver=InMemorySaver())
+    graph.invoke(ASKED, CONFIG)
+    graph.invoke(Command(resume=True), CONFIG)
+    assert len(endpoint.requests) == 4
+    assert all("SUMMARY-1" in prompt and "SUMMARY-2" not in prompt for prompt in _prompts(endpoint))
+
+
+def test_an_earlier_message_that_is_edited_in_the_nodes_checkpoint_stands_in_its_place(endpoint):
+    sot = create_sot_graph(endpoint.chat_model(), options=SotOptions(review_skeleton=True))
+    graph = _parent_of(sot, saver=InMemorySaver())
+    graph.invoke(ASKED, CONFIG)
+    child = graph.get_state(CONFIG, subgraphs=True).tasks[0].state.config
+    graph.update_state(child, {"messages": [AIMessage("They are PURPLE.", id="2")]}, as_node="draft_skeleton")
+    drafted = len(endpoint.requests)
+    graph.invoke(Command(resume=True), CONFIG)
+    points = _prompts(endpoint)[drafted:]
+    assert len(points) == 3
+    assert all("FERNS" in prompt and "PURPLE" in prompt and "green" not in prompt for prompt in points)
+
+
+@pytest.mark.parametrize("mode", ["checkpoints", "debug"])
+def test_what_streams_tell_of_a_run_can_be_sent_on(endpoint, mode):
+    graph = _parent_of(create_sot_graph(endpoint.chat_model()), saver=InMemorySaver())
+    configs = []
+    for _, part in graph.stream(ASKED, CONFIG, stream_mode=mode, subgraphs=True):
+        payload = part.get("payload", part)
+        configs += [payload[name] for name in ("config", "parent_config") if name in payload]
+    assert configs
+    assert "FERNS" not in json.dumps(configs)
+
+
+@dataclass
+class _WithAProperty:
+    question: str = ""
+    log: list = field(default_factory=list)
+    sot: dict = field(default_factory=dict)
+
+    @property
+    def messages(self):
+        return self.log
+
+
+def test_a_parent_may_compute_its_messages(endpoint):
+    result = _parent_of(create_sot_graph(endpoint.chat_model()), _WithAProperty).invoke(
+        {"question": "Why?", "log": ASKED["messages"]}
+    )
+    assert result["sot"]["answer"]
+
+
+def test_a_function_streams_the_graphs_updates(endpoint):
+    """As any graph of LangGraph's, where no mode is asked for."""
+    sot, parts = create_sot_graph(endpoint.chat_model()), []
+    _parent_of(lambda state: parts.extend(sot.stream({"messages": state["messages"]}))).invoke(ASKED)
+    assert [name for part in parts for name in part] == ["draft_skeleton", *["expand_point"] * 3, "join"]

@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_530
+MOST_LINES = 19_580
 MOST_FILES = 95
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -39,7 +39,7 @@ CAPABILITIES = {
     "routing/learned_training.py": (250, 1),
     "skeleton/answering_drafter.py": (305, 1),
 }
-MOST_FUNCTIONS = 184
+MOST_FUNCTIONS = 185
 MOST_FILES_ON_A_PATH = 31
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
