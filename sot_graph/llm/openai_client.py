@@ -267,13 +267,15 @@ class _Pieces:
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for piece in self._pieces:
             _drop_odd_counts(piece)
+            calls_tool = False
             for choice in (piece.get("choices") or ()) if isinstance(piece, dict) else ():
                 if isinstance(choice, dict):
                     # Azure's content filter sends choices without a `delta`, which LangChain passes over if it is null.
                     delta = choice.setdefault("delta", None)
                     if isinstance(delta, dict):
                         self._refusal = (self._refusal + (delta.get("refusal") or ""))[:_LONGEST_REFUSAL]
-            for bounded in self._call.pieces(piece):
+                        calls_tool |= "tool_calls" in delta or "function_call" in delta
+            for bounded in self._call.pieces(piece) if calls_tool else (piece,):
                 yield bounded
 
     async def get_final_completion(self) -> ChatCompletion:

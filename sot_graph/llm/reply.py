@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -176,7 +177,9 @@ class StreamedReply:
         self.usage: Any = None
         self.chars = 0
         """Characters that have come, whatever they are."""
-        self._most_chars = most_chars
+        self.is_full = False
+        """Whether no more of it is taken. Chunks without a text count, too: LangChain keeps them to the end."""
+        self._most_chars = sys.maxsize if most_chars is None else most_chars
         self._thoughts = thoughts
         self._with_tools = with_tools
         self._pieces: list[str] = []
@@ -191,14 +194,21 @@ class StreamedReply:
 
     def add(self, chunk: Any) -> str:
         """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
+        new = text_of(chunk)
         self._chunks += 1
-        text, self._half = self._half + self._bounded(text_of(chunk)), ""
+        self.chars += len(new)
+        self.is_full = max(self.chars, self._chunks) > self._most_chars
+        if self.is_full:  # what is too much is cut off
+            self._response_metadata["finish_reason"] = "length"
+            new = new[: max(0, len(new) - (self.chars - self._most_chars))]
+        text, self._half = self._half + new, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._half = text[:-1], text[-1]
         text = self._thoughts.feed(clean_text(text)) if text else ""
         calls = ""
         if isinstance(chunk, AIMessage):
-            chunk = as_chunk(chunk)
+            if not isinstance(chunk, AIMessageChunk):
+                chunk = as_chunk(chunk)
             self.add_metadata(chunk)
             if self._with_tools and chunk.tool_call_chunks:
                 for call in chunk.tool_call_chunks:
@@ -206,25 +216,13 @@ class StreamedReply:
                     known = self._calls.setdefault(len(self._calls) if which is None else which, _StreamedCall())
                     calls += known.add(call)
                 self.chars += len(calls)
+                self.is_full |= self.chars > self._most_chars
         if self._with_tools:
             self._waiting.append(text)
             return calls
         if text:
             self._pieces.append(text)
         return text
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no more of it is taken. Chunks without a text count, too: LangChain keeps them to the end."""
-        return self._most_chars is not None and max(self.chars, self._chunks) > self._most_chars
-
-    def _bounded(self, text: str) -> str:
-        """Count what has come, and cut what is too much of it."""
-        before, self.chars = self.chars, self.chars + len(text)
-        if not self.is_full:
-            return text
-        self._response_metadata["finish_reason"] = "length"
-        return text[: max(0, (self._most_chars or 0) - before)]
 
     def finish(self) -> str:
         """All chunks have come: the rest of the text."""

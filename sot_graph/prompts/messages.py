@@ -26,6 +26,8 @@ _UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 
 def clean_text(text: str) -> str:
     """Text that any provider takes: lone surrogates replaced, control characters dropped, the rest as it is."""
+    if text.isascii() and text.isprintable():
+        return text  # as nearly all are, and each piece of a streamed reply is looked at
     whole = _SURROGATE_PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
     return _UNSENDABLE.sub("", whole.encode("utf-8", "replace").decode("utf-8"))
 
