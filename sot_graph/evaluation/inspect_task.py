@@ -86,15 +86,12 @@ def _sample(question: Question) -> Sample:
     return Sample(input=question.text, id=question.id, metadata=about)
 
 
-def _question_of(state: TaskState) -> Question:
-    about = state.metadata
-    return Question(str(state.sample_id), state.input_text, about["category"], about["route"])
-
-
 @solver
 def _both_arms(study: Study) -> Solver:
+    questions = {question.id: question for question in study.plan.questions}
+
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        row = await study.row(_question_of(state))
+        row = await study.row(questions[str(state.sample_id)])
         state.metadata[_ROW] = row
         text = "\n\n".join(f"# {each['arm']}\n\n{each['answer']}" for each in row["arms"])
         state.output = ModelOutput.from_content("sot_graph", text)
