@@ -6,11 +6,10 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.live import Live
 from rich.panel import Panel
@@ -38,8 +37,7 @@ _SHARED_CPU = "On one CPU the points share the cores: what is gained with a host
 _WAYS = ("directly", "by its skeleton")
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedQuestion:
+class ComparedQuestion(NamedTuple):
     """A question and both answers: the direct one, the one by its skeleton."""
 
     question: str

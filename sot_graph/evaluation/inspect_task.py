@@ -21,7 +21,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.judge import ASPECTS
-from sot_graph.evaluation.question_sets import Question, read_questions
+from sot_graph.evaluation.question_sets import read_questions
 from sot_graph.evaluation.study import Study, StudyPlan
 from sot_graph.evaluation.text_checks import CHECKS
 
@@ -72,18 +72,17 @@ def evaluation(
 def study_task(study: Study, on_row: Callable[[dict[str, Any]], None] | None = None) -> Task:
     """The Inspect task of a study. `on_row` is called with each question's row."""
     plan = study.plan
+    samples = [
+        Sample(input=each.text, id=each.id, metadata={"category": each.category, "route": each.route})
+        for each in plan.questions
+    ]
     return Task(
-        dataset=MemoryDataset([_sample(question) for question in plan.questions], name=plan.source or "questions"),
+        dataset=MemoryDataset(samples, name=plan.source or "questions"),
         solver=_both_arms(study),
         scorer=[_form(study, on_row), *([_preference()] if plan.judge else [])],
         name="sot_graph",
         metadata={"model": plan.model, "judge": plan.judge, "arms": [arm.name for arm in plan.arms]},
     )
-
-
-def _sample(question: Question) -> Sample:
-    about = {"category": question.category, "route": question.route}
-    return Sample(input=question.text, id=question.id, metadata=about)
 
 
 @solver

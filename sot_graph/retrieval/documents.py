@@ -78,14 +78,6 @@ def source_of(document: SourceDocument) -> Source:
     return Source(**{**source, "place": document["number"]})
 
 
-def brief_source(document: SourceDocument) -> Source:
-    """The same, as far as a reader of the run's events needs it to number citations."""
-    source = source_of(document)
-    source.pop("page_content", None)
-    source.pop("metadata", None)
-    return source
-
-
 def length_of_documents(documents: Iterable[SourceDocument]) -> int:
     """How many characters they have together."""
     return sum(len(document["page_content"]) for document in documents)

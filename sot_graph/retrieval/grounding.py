@@ -22,7 +22,6 @@ from sot_graph.concurrency.isolation import in_own_thread, run_isolated
 from sot_graph.errors import SotConfigError
 from sot_graph.retrieval.documents import (
     as_passages,
-    brief_source,
     identity,
     length_of_documents,
     read_documents,
@@ -116,8 +115,12 @@ class Grounds:
         return [*self._shared, *self._own]
 
     def brief_sources(self) -> list[Source]:
-        """What its text may cite, for those who read it while it is written."""
-        return [brief_source(document) for document in self.documents]
+        """What its text may cite, as far as those who read it while it is written need that to number citations."""
+        sources = [source_of(document) for document in self.documents]
+        for source in sources:
+            source.pop("page_content", None)
+            source.pop("metadata", None)
+        return sources
 
     def announced(self, event: Any) -> Any:
         """The event of the section's beginning, with what its text may cite, where that is known then."""

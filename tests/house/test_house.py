@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_246
+MOST_LINES = 19_244
 MOST_FILES = 98
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -29,13 +29,13 @@ CAPABILITIES = {
     "cli/batch_command.py": (294, 1),
     "cli/route_command.py": (191, 1),
     "cli/evaluate_command.py": (116, 1),
-    "evaluation": (1_666, 11),
+    "evaluation": (1_665, 11),
     "llm/prompt_cache.py": (135, 1),
     "llm/reply_bounds.py": (175, 1),
     "play": (231, 2),
     "nodes/frame_parts.py": (245, 1),
     "nodes/nested_graph.py": (60, 1),
-    "retrieval": (581, 5),
+    "retrieval": (576, 5),
     "prices.py": (90, 1),
     "skeleton/shared_prompt.py": (90, 1),
     "testing/cache_meter.py": (140, 1),
