@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from sot_graph import SotOptions
-from sot_graph.play.race import DIRECT, SKELETON, race
+from sot_graph.play.playground import DIRECT, SKELETON, race
 from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 
 QUESTION = "What are the most effective ways to deal with stress?"

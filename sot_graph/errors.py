@@ -242,32 +242,16 @@ def error_bodies(link: BaseException) -> list[Mapping[str, Any]]:
 
 
 def check_kind(name: str, value: object, kind: type) -> None:
-    """Check an argument that may be left out.
-
-    Args:
-        name: The argument's.
-        value: What was given for it.
-        kind: What it must be.
-
-    Raises:
-        SotConfigError: It is something else.
-    """
+    """Raise `SotConfigError` unless what was given for an argument that may be left out is of this kind."""
     if value is not None and not isinstance(value, kind):
         message = f"{name} is {_what(value)}; pass {kind.__name__}(...)."
         raise SotConfigError(message)
 
 
 def check_call(name: str, function: object, parameters: dict[str, Any], *, hint: str = "") -> None:
-    """Check that an argument can be called as it will be.
+    """Raise `SotConfigError` unless what was given for an argument can be called with these parameters.
 
-    Args:
-        name: The argument's.
-        function: What was given for it.
-        parameters: What it will get, by the names that are shown.
-        hint: What else it may be.
-
-    Raises:
-        SotConfigError: It can't.
+    `hint` says what else it may be.
     """
     shown = ", ".join(parameters)
     if inspect.isclass(function):
@@ -286,16 +270,7 @@ def check_call(name: str, function: object, parameters: dict[str, Any], *, hint:
 
 
 def check_returns_at_once(name: str, function: object, does: str) -> None:
-    """Check that an argument that is called gives its result, and nothing that has to be awaited or read.
-
-    Args:
-        name: The argument's.
-        function: What was given for it.
-        does: What it must do.
-
-    Raises:
-        SotConfigError: It is asynchronous, or a generator.
-    """
+    """Raise `SotConfigError` where what a call gives has to be awaited or read. `does` says what it must do."""
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         message = f"{name} is asynchronous, or a generator; it must be a plain function that {does}."

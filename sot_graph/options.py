@@ -237,8 +237,7 @@ FRAME_PARTS: Mapping[FrameChoice, tuple[FramePartName, ...]] = {
 
 @cache
 def _adapters() -> Mapping[str, TypeAdapter[Any]]:
-    hints = get_type_hints(SotOptions, include_extras=True)
-    return {field.name: TypeAdapter(hints[field.name]) for field in fields(SotOptions)}
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(SotOptions, include_extras=True).items()}
 
 
 def apply_context(

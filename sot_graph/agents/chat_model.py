@@ -69,16 +69,7 @@ class RunnablePart:
 
 
 class GraphAnswer(RunnablePart):
-    """The answer of a graph, as a model's message.
-
-    Args:
-        graph: The graph.
-        given: Its input.
-        message_id: Of the message.
-        config: Of its run. Nobody hears the graph itself: the model says what it writes.
-        context: Of its run.
-        streamed: Whether the answer is given out as it is written.
-    """
+    """The answer of a graph, as a model's message. Nobody hears the graph itself: the model says what it writes."""
 
     def __init__(
         self,

@@ -33,6 +33,14 @@ class Tally:
     unpriced: int = 0
     """Questions of which nobody knows what they cost."""
 
+    @property
+    def tried(self) -> int:
+        """Questions, whatever came of them."""
+        return self.answered + self.failed
+
+    def __sub__(self, before: Tally) -> Tally:
+        return Tally(**{name: getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__})
+
     def add(self, record: Mapping[str, Any], sign: int = 1) -> None:
         """Count a record; with -1, count it out again."""
         self.failed += sign * ("error" in record)
@@ -49,14 +57,7 @@ class Tally:
 
 
 class AnswerFile(LineFile):
-    """The answers of a batch: a line each; of several with the same id, the last one counts.
-
-    Args:
-        path: Made where it isn't there.
-
-    Raises:
-        SotConfigError: Another batch writes to it, or a line of it is no record.
-    """
+    """The answers of a batch: a line each; of several with the same id, the last one counts."""
 
     def __init__(self, path: Path) -> None:
         self.tally = Tally()

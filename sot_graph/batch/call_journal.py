@@ -24,30 +24,33 @@ class PieceCache(BaseCache[Any]):
     """A graph's cache for answers in flight: each question is given what was written for it, and nothing of another's.
 
     Its methods take less time than beginning a thread, so the asynchronous ones are the same.
+
+    Args:
+        piece: Gives what is kept of a question under a key; `None`: nothing.
+        keep: Keeps something of a question under a key.
     """
+
+    def __init__(
+        self, piece: Callable[[tuple[str, ...], str], Any], keep: Callable[[tuple[str, ...], str, Any], None]
+    ) -> None:
+        super().__init__()
+        self._piece = piece
+        self._keep = keep
 
     @staticmethod
     def begin(*question: str) -> None:
         """The calling task answers this question from now on."""
         _question.set(question)
 
-    def piece(self, question: tuple[str, ...], key: str) -> Any:
-        """What is kept of a question under a key; `None`: nothing."""
-        raise NotImplementedError
-
-    def keep(self, question: tuple[str, ...], key: str, value: Any) -> None:
-        """Keep something of a question."""
-        raise NotImplementedError
-
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
         """What is kept of the calling task's question."""
-        kept = {full: self.piece(_question.get(), full[1]) for full in keys}
+        kept = {full: self._piece(_question.get(), full[1]) for full in keys}
         return {full: value for full, value in kept.items() if value is not None}
 
     def set(self, pairs: Mapping[FullKey, tuple[Any, int | None]]) -> None:
         """Keep something of the calling task's question."""
         for (_, key), (value, _ttl) in pairs.items():
-            self.keep(_question.get(), key, value)
+            self._keep(_question.get(), key, value)
 
     def clear(self, namespaces: Sequence[tuple[str, ...]] | None = None) -> None:
         """Nothing: what has been paid for is kept as long as its question has no answer."""
@@ -80,7 +83,7 @@ class CallJournal(PieceCache):
     """
 
     def __init__(self, path: Path, is_done: Callable[[str], bool]) -> None:
-        super().__init__()
+        super().__init__(self._piece_of, self._append)
         self._path = path
         self._is_done = is_done
         self._kept: dict[str, dict[str, Any]] = {}
@@ -101,12 +104,10 @@ class CallJournal(PieceCache):
         if self._dead_lines >= _MOST_DEAD_LINES:
             self._shrink()
 
-    @override
-    def piece(self, question: tuple[str, ...], key: str) -> Any:
+    def _piece_of(self, question: tuple[str, ...], key: str) -> Any:
         return self._kept.get(question[0], {}).get(key)
 
-    @override
-    def keep(self, question: tuple[str, ...], key: str, value: Any) -> None:
+    def _append(self, question: tuple[str, ...], key: str, value: Any) -> None:
         self._file.append({"id": question[0], "key": key, "value": value})
 
     def _note(self, line: Mapping[str, Any], _place: int) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
-
-from typing_extensions import override
 
 from sot_graph.errors import SotConfigError
 
@@ -57,7 +55,7 @@ class ProviderBatches(Protocol):
         """Of a batch that is over: each request's key, and the status and body of its reply."""
 
 
-class OpenAIBatches(ProviderBatches):
+class _OpenAIBatches(ProviderBatches):
     """OpenAI's, and those of servers that have them too."""
 
     most = 50_000
@@ -71,13 +69,11 @@ class OpenAIBatches(ProviderBatches):
             message = "OpenAI's batches need a key: set OPENAI_API_KEY."
             raise SotConfigError(message) from error
 
-    @override
     def model(self, name: str, address: str) -> Runnable[Any, Any]:
         from sot_graph.llm.resolve import resolve_model
 
         return resolve_model(name.removeprefix("openai:"), base_url=f"{address}/v1", api_key="replayed")
 
-    @override
     def send(self, batch: SentBatch, requests: Iterator[tuple[str, Any]]) -> str:
         url = "/v1/chat/completions"
         with tempfile.TemporaryFile() as file:  # a batch may be larger than memory
@@ -94,7 +90,6 @@ class OpenAIBatches(ProviderBatches):
         )
         return made.id
 
-    @override
     def find(self, batch: SentBatch, known: set[str]) -> str:
         for each in self._client.batches.list(limit=100):
             if (each.metadata or {}).get("sot_graph") == batch.token and each.id not in known:
@@ -103,7 +98,6 @@ class OpenAIBatches(ProviderBatches):
                 break
         return ""
 
-    @override
     def state(self, batch_id: str) -> BatchState:
         found = self._client.batches.retrieve(batch_id)
         counts = found.request_counts
@@ -113,7 +107,6 @@ class OpenAIBatches(ProviderBatches):
         problem = (reasons or "it failed") if found.status == "failed" else ""
         return BatchState(found.status in _OVER, said, problem)
 
-    @override
     def results(self, batch_id: str) -> Iterator[tuple[str, int, Any]]:
         found = self._client.batches.retrieve(batch_id)
         for file in (found.output_file_id, found.error_file_id):
@@ -122,17 +115,14 @@ class OpenAIBatches(ProviderBatches):
             with self._client.files.with_streaming_response.content(file) as content:
                 for text in content.iter_lines():
                     if text.strip():
-                        yield self._result(json.loads(text))
-
-    @staticmethod
-    def _result(line: Mapping[str, Any]) -> tuple[str, int, Any]:
-        response = line.get("response") or {}
-        status = response.get("status_code", 0)
-        body = response.get("body") if status else {"error": line.get("error")}
-        return line["custom_id"], status, body
+                        line = json.loads(text)
+                        response = line.get("response") or {}
+                        status = response.get("status_code", 0)
+                        body = response.get("body") if status else {"error": line.get("error")}
+                        yield line["custom_id"], status, body
 
 
-class AnthropicBatches(ProviderBatches):
+class _AnthropicBatches(ProviderBatches):
     """Anthropic's."""
 
     most = 10_000
@@ -151,44 +141,36 @@ class AnthropicBatches(ProviderBatches):
             message = "Anthropic's batches need a key: set ANTHROPIC_API_KEY."
             raise SotConfigError(message)
 
-    @override
     def model(self, name: str, address: str) -> Runnable[Any, Any]:
         made: Runnable[Any, Any] = self._models.ChatAnthropic(
             model=name.removeprefix("anthropic:"), base_url=address, api_key="replayed", max_retries=0
         )
         return made
 
-    @override
     def send(self, batch: SentBatch, requests: Iterator[tuple[str, Any]]) -> str:
         made = self._client.messages.batches.create(
             requests=[{"custom_id": key, "params": body} for key, body in requests]
         )
         return str(made.id)
 
-    @override
     def find(self, batch: SentBatch, known: set[str]) -> str:
         # These batches carry no name of ours: time and size tell which one it may be, and its results which one it is.
+        keys = set(batch.keys)
         for each in self._client.messages.batches.list(limit=100):
             if each.created_at.timestamp() < batch.sent_at - _SKEW_SECONDS:
                 break
-            if _size(each.request_counts) == len(batch.keys) and each.id not in known and self._is_ours(each, batch):
+            if _size(each.request_counts) != len(keys) or each.id in known:
+                continue
+            if each.processing_status != "ended" or all(key in keys for key, *_ in self.results(each.id)):
                 return str(each.id)
         return ""
 
-    def _is_ours(self, found: Any, batch: SentBatch) -> bool:
-        if found.processing_status != "ended":
-            return True
-        keys = set(batch.keys)
-        return all(key in keys for key, _, _ in self.results(found.id))
-
-    @override
     def state(self, batch_id: str) -> BatchState:
         found = self._client.messages.batches.retrieve(batch_id)
         total = _size(found.request_counts)
         said = f"{found.processing_status}, {total - found.request_counts.processing:,} of {total:,}"
         return BatchState(found.processing_status == "ended", said)
 
-    @override
     def results(self, batch_id: str) -> Iterator[tuple[str, int, Any]]:
         for each in self._client.messages.batches.results(batch_id):
             if each.result.type == "succeeded":
@@ -202,7 +184,8 @@ def _size(counts: Any) -> int:
     return int(counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired)
 
 
-PROVIDERS: Mapping[str, type[OpenAIBatches | AnthropicBatches]] = {
-    "openai": OpenAIBatches,
-    "anthropic": AnthropicBatches,
+PROVIDERS: Mapping[str, Callable[[str | None], ProviderBatches]] = {
+    "openai": _OpenAIBatches,
+    "anthropic": _AnthropicBatches,
 }
+"""By the provider's name: its batches at a base URL."""

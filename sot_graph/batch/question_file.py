@@ -39,8 +39,6 @@ class Shard:
 
     def has(self, question_id: str) -> bool:
         """Whether the row with this id is one of this part."""
-        if self.of == 1:
-            return True
         digest = hashlib.sha256(question_id.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(digest[:8]) % self.of == self.number - 1
 

@@ -59,7 +59,8 @@ class QuestionPool:
 
     def __post_init__(self) -> None:
         rates = (self.calls_per_minute, self.tokens_per_minute)
-        self._paces = [None if rate is None else Pace(rate) for rate in rates]
+        self._paces = [(at, Pace(rate)) for at, rate in enumerate(rates) if rate is not None]
+        """Of calls and of tokens, each with its place in `_expected`."""
         self._stop = asyncio.Event()
         self._failures: list[str] = []
         self._refused: list[dict[str, Any]] = []
@@ -113,8 +114,8 @@ class QuestionPool:
 
     async def _stops_before(self, expected: tuple[float, float]) -> bool:
         """Wait until another question may begin; whether none may any more."""
-        waits = [pace.take(units) for pace, units in zip(self._paces, expected, strict=True) if pace is not None]
-        if (wait := max(waits, default=0.0)) and not self._stop.is_set():
+        wait = max((pace.take(expected[at]) for at, pace in self._paces), default=0.0)
+        if wait and not self._stop.is_set():
             try:
                 await asyncio.wait_for(self._stop.wait(), wait)
             except TimeoutError:
@@ -122,17 +123,17 @@ class QuestionPool:
         return self._stop.is_set()
 
     def _expected(self) -> tuple[float, float]:
+        """Calls and tokens of the next question."""
         tally = self.answers.tally
-        if not (count := tally.answered + tally.failed):
+        if not (count := tally.tried):
             return _FIRST_GUESS
         return tally.calls / count, (tally.input_tokens + tally.output_tokens) / count
 
     def _correct(self, reserved: tuple[float, float], record: Mapping[str, Any]) -> None:
         total = (record.get("usage") or {}).get("total") or {}
         used = (total.get("calls", 0), total.get("input_tokens", 0) + total.get("output_tokens", 0))
-        for pace, was, expected in zip(self._paces, used, reserved, strict=True):
-            if pace is not None:
-                pace.correct(was - expected)
+        for at, pace in self._paces:
+            pace.correct(used[at] - reserved[at])
 
     def _keep(self, record: dict[str, Any], failure: Exception | None) -> None:
         if failure is None:

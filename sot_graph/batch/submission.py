@@ -50,21 +50,17 @@ class Submission:
 
     Each step may be killed and made again. What the provider was sent is never sent twice.
 
-    Args:
-        provider: The provider's batches.
-        ledger: What was asked and replied.
-        answers: Where answers go.
-        rows: Gives the questions that are still to be answered.
-        make_graph: Makes the graph with a model at this address. Its `on_router_failure` is `"raise"`.
-        say: Takes what happens, a line each.
     """
 
     provider: ProviderBatches
     ledger: RequestLedger
     answers: AnswerFile
     rows: Callable[[], Iterator[Row]]
+    """Gives the questions that are still to be answered."""
     make_graph: Callable[[str], Runnable[Any, Any]]
+    """Makes the graph with a model at this address. Its `on_router_failure` is `"raise"`."""
     say: Callable[[str], None]
+    """Takes what happens, a line each."""
 
     def submit(self) -> int:
         """Find out what is to be asked now, and send it.
@@ -209,12 +205,6 @@ class RequestLedger(LineFile):
 
     A line each, so that a kill at any moment loses nothing: what is about to be sent is written down before, and what
     was sent without being written down is looked for at the provider.
-
-    Args:
-        path: Made where it isn't there.
-
-    Raises:
-        SotConfigError: It can't be written, another process writes to it, or it is something else.
     """
 
     def __init__(self, path: Path) -> None:

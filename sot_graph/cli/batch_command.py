@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -36,10 +38,6 @@ _SECONDS_BETWEEN_LINES = 60.0
 _SECONDS_BETWEEN_LOOKS = 60.0
 _PATIENCE: dict[str, Any] = {"rate_limit_patience": 600.0, "point_timeout": 900.0, "skeleton_timeout": 900.0}
 """Nobody waits for a single answer."""
-
-
-class UnansweredError(SotError):
-    """Questions are left without an answer."""
 
 
 def answer_questions(
@@ -85,7 +83,8 @@ def answer_questions(
             if not _take_steps(pool, source, provider_batch, step, model, base_url, router=router, options=options):
                 return
         elif left := sum(1 for _ in pool.left(source)):
-            rows = _sample(pool.left(source), left) if dry_run else source
+            step_of_sample = max(1, left // _SAMPLE)  # from all over the file
+            sample = islice(pool.left(source), 0, _SAMPLE * step_of_sample, step_of_sample)
             from sot_graph.batch.call_journal import CallJournal
 
             journal = CallJournal(Path(f"{out}.calls"), answers.is_whole)
@@ -99,7 +98,10 @@ def answer_questions(
                 )
                 pool.journal = journal
                 pool.workers = workers or (1 if choice.is_embedded else _WORKERS)
-                _answer(pool, rows, min(left, _SAMPLE) if dry_run else left, errors, whole=left if dry_run else None)
+                if dry_run:
+                    _answer(pool, sample, min(left, _SAMPLE), errors, stands_for=left)
+                else:
+                    _answer(pool, source, left, errors)
         else:
             errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
         if parquet is not None:
@@ -166,27 +168,18 @@ def _take_steps(
         return not waiting
 
 
-def _answer(pool: QuestionPool, rows: Any, count: int, errors: Console, *, whole: int | None) -> None:
-    """Answer these rows, and say on standard error how it goes.
-
-    Args:
-        pool: Answers them.
-        rows: The rows.
-        count: How many there are.
-        errors: Standard error.
-        whole: Of a sample: how many questions it stands for.
-    """
+def _answer(pool: QuestionPool, rows: Iterable[Row], count: int, errors: Console, *, stands_for: int = 0) -> None:
+    """Answer so many rows, and say on standard error how it goes. A sample stands for more of them."""
     before, started = replace(pool.answers.tally), time.monotonic()
-    with _shown_progress(pool, count, errors) as pool.on_change:
+    with _shown_progress(pool.answers.tally, count, errors) as pool.on_change:
         interrupted = asyncio.run(_until_interrupted(pool, rows, errors))
-    seconds = time.monotonic() - started
-    done = _difference(pool.answers.tally, before)
-    errors.print(f"{_said(done)} in {_duration(seconds)}.", markup=False)
-    tried = done.answered + done.failed
-    if whole is not None and tried:
-        scale = whole / tried
+    seconds = round(time.monotonic() - started)
+    done = pool.answers.tally - before
+    errors.print(f"{_said(done)} in {timedelta(seconds=seconds)}.", markup=False)
+    if stands_for and done.tried:
+        scale = stands_for / done.tried
         errors.print(
-            f"All {whole:,} questions would take about {scale * done.calls:,.0f} calls and "
+            f"All {stands_for:,} questions would take about {scale * done.calls:,.0f} calls and "
             f"{scale * done.input_tokens:,.0f} + {scale * done.output_tokens:,.0f} tokens{_priced(done, scale)}. "
             "These answers are kept: the same command without --dry-run does the others.",
             markup=False,
@@ -201,24 +194,24 @@ def _over_budget(pool: QuestionPool, budget: float) -> str:
     tally = pool.answers.tally
     if tally.unpriced:
         return "The budget can't be kept: genai-prices doesn't know what this model costs."
-    expected = tally.dollars * (1 + pool.in_flight / max(1, tally.answered + tally.failed))
+    expected = tally.dollars * (1 + pool.in_flight / max(1, tally.tried))
     return f"The budget of {budget:g} dollars is used up." if expected >= budget else ""
 
 
 def _end(pool: QuestionPool, tally: Tally, out: Path) -> None:
     if pool.stopped:
         message = f"{pool.stopped.rstrip('.')}. What is answered is in {out}; the same command goes on from there."
-        raise UnansweredError(message)
+        raise SotError(message)
     if tally.failed:
         message = f"{tally.failed:,} questions have no answer: {out} says why, and --retry-errors asks them again."
-        raise UnansweredError(message)
+        raise SotError(message)
     if tally.unfinished:
         error_console().print(
             f"{tally.unfinished:,} answers lack a text that failed: --retry-errors writes it.", style="yellow"
         )
 
 
-async def _until_interrupted(pool: QuestionPool, rows: Any, errors: Console) -> bool:
+async def _until_interrupted(pool: QuestionPool, rows: Iterable[Row], errors: Console) -> bool:
     """Run; a first Ctrl-C (or SIGTERM) lets the questions in flight be finished, a second one ends at once.
 
     Returns:
@@ -248,33 +241,18 @@ async def _until_interrupted(pool: QuestionPool, rows: Any, errors: Console) -> 
     return was_told
 
 
-def _sample(rows: Iterator[Row], count: int) -> Iterator[Row]:
-    """Rows from all over the file."""
-    step = max(1, count // _SAMPLE)
-    taken = 0
-    for place, row in enumerate(rows):
-        if place % step == 0 and taken < _SAMPLE:
-            taken += 1
-            yield row
-
-
 @contextmanager
-def _shown_progress(pool: QuestionPool, count: int, errors: Console) -> Iterator[Callable[[], None]]:
+def _shown_progress(tally: Tally, count: int, errors: Console) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, elsewhere a line a minute. Yields what is called after each question."""
-    start, tally = replace(pool.answers.tally), pool.answers.tally
-
-    def told() -> tuple[int, str]:
-        done = _difference(tally, start)
-        return done.answered + done.failed, _said(done)
-
+    before = replace(tally)
     if errors.is_terminal:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         with Progress(*columns, console=errors, transient=True, redirect_stdout=False) as progress:
             task = progress.add_task(_said(Tally()), total=count)
 
             def show() -> None:
-                completed, said = told()
-                progress.update(task, completed=completed, description=said)
+                done = tally - before
+                progress.update(task, completed=done.tried, description=_said(done))
 
             yield show
         return
@@ -284,14 +262,10 @@ def _shown_progress(pool: QuestionPool, count: int, errors: Console) -> Iterator
         nonlocal last
         if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            completed, said = told()
-            errors.print(f"{completed:,} of {count:,}: {said}", style="dim", markup=False)
+            done = tally - before
+            errors.print(f"{done.tried:,} of {count:,}: {_said(done)}", style="dim", markup=False)
 
     yield print_line
-
-
-def _difference(now: Tally, before: Tally) -> Tally:
-    return Tally(**{name: getattr(now, name) - getattr(before, name) for name in Tally.__dataclass_fields__})
 
 
 def _said(tally: Tally) -> str:
@@ -302,11 +276,6 @@ def _said(tally: Tally) -> str:
 
 def _priced(tally: Tally, scale: float = 1.0) -> str:
     return f", {scale * tally.dollars:,.4g} dollars" if tally.dollars and not tally.unpriced else ""
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 def _check_provider_batch(provider: str | None, step: str | None, *, own: object) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.live import Live
 from rich.panel import Panel
@@ -38,8 +37,7 @@ _SHARED_CPU = "On one CPU the points share the cores: what is gained with a host
 _WAYS = ("directly", "by its skeleton")
 
 
-@dataclass(frozen=True, slots=True)
-class ComparedQuestion:
+class ComparedQuestion(NamedTuple):
     """A question and both answers: the direct one, the one by its skeleton."""
 
     question: str
@@ -120,29 +118,27 @@ def _side_by_side(contents: Sequence[Any]) -> Table:
 def _rows(direct: ArmAnswer, skeleton: ArmAnswer) -> list[tuple[str, str, str, str]]:
     """A name, both figures, and how many times the first is the second."""
 
-    def row(name: str, read: Callable[[ArmAnswer], float | None], form: str) -> tuple[str, str, str, str]:
-        left, right = read(direct), read(skeleton)
+    def row(name: str, key: str, form: str) -> tuple[str, str, str, str]:
+        left, right = (each.get(key) for each in both)
         ratio = f"{left / right:.2f}" if left is not None and right else ""
         shown = [form.format(value) if value is not None else "-" for value in (left, right)]
         return name, shown[0], shown[1], ratio
 
+    both: list[dict[str, Any]] = [{**direct}, {**skeleton}]
+    for each in both:  # a shorter answer gains nothing by this one
+        seconds, tokens = each.get("seconds"), each.get("output_tokens")
+        each["seconds_a_token"] = seconds / tokens if seconds is not None and tokens else None
     about = ", about" if skeleton.get("estimated") else ""
-    prices = [row("dollars", lambda each: each.get("cost"), "{:.4f}")] if find_spec("genai_prices") else []
+    prices = [row("dollars", "cost", "{:.4f}")] if find_spec("genai_prices") else []
     return [
-        row("first word of the answer, s", lambda each: each.get("first_word"), "{:.2f}"),
-        row("whole answer, s", lambda each: each.get("seconds"), "{:.2f}"),
-        row(f"tokens in{about}", lambda each: each.get("input_tokens"), "{:,.0f}"),
-        row(f"tokens out{about}", lambda each: each.get("output_tokens"), "{:,.0f}"),
+        row("first word of the answer, s", "first_word", "{:.2f}"),
+        row("whole answer, s", "seconds", "{:.2f}"),
+        row(f"tokens in{about}", "input_tokens", "{:,.0f}"),
+        row(f"tokens out{about}", "output_tokens", "{:,.0f}"),
         *prices,  # a model without a known price has a dash
-        row("model calls", lambda each: each.get("calls"), "{:.0f}"),
-        row("seconds a token out", _seconds_a_token, "{:.4f}"),
+        row("model calls", "calls", "{:.0f}"),
+        row("seconds a token out", "seconds_a_token", "{:.4f}"),
     ]
-
-
-def _seconds_a_token(answer: ArmAnswer) -> float | None:
-    """Seconds for each token of an answer: a shorter answer gains nothing by this figure."""
-    seconds, tokens = answer.get("seconds"), answer.get("output_tokens")
-    return seconds / tokens if seconds is not None and tokens else None
 
 
 def figures(direct: ArmAnswer, skeleton: ArmAnswer) -> Table:
@@ -158,13 +154,10 @@ def figures(direct: ArmAnswer, skeleton: ArmAnswer) -> Table:
 
 def _medians(compared: Sequence[ComparedQuestion]) -> tuple[ArmAnswer, ArmAnswer]:
     def of(way: int) -> Any:
-        known: dict[str, list[float]] = {}
-        for each in compared:
-            answer: Mapping[str, Any] = each.answers[way]
-            for key in ("first_word", "seconds", "input_tokens", "output_tokens", "cost", "calls"):
-                if answer.get(key) is not None:
-                    known.setdefault(key, []).append(answer[key])
-        return {key: median(values) for key, values in known.items()}
+        answers: list[Mapping[str, Any]] = [each.answers[way] for each in compared]
+        keys = ("first_word", "seconds", "input_tokens", "output_tokens", "cost", "calls")
+        known = {key: [answer[key] for answer in answers if answer.get(key) is not None] for key in keys}
+        return {key: median(values) for key, values in known.items() if values}
 
     return of(0), of(1)
 
@@ -200,7 +193,7 @@ def serve_playground(question: str | None, *, model: str | None, base_url: str |
     if any(find_spec(name) is None for name in ("starlette", "uvicorn")):
         message = "the page's server is not installed: pip install 'sot-graph[play]'."
         raise SotConfigError(message)
-    from sot_graph.play.page_server import playground, serve
+    from sot_graph.play.playground import playground, serve
 
     question = "" if question is None else read_question(question)
     options = ask_options(**given)

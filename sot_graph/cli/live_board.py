@@ -58,24 +58,21 @@ class _Section:
         else:
             self.state = "cut off" if event.get("truncated") else _ENDS[event["status"]]
 
-    def as_line(self) -> Text:
-        return self._heading + Text(f"({self._told_state})", style="dim")
-
     @property
-    def _heading(self) -> Text:
+    def heading(self) -> Text:
         mark, style = _LOOKS[self.state]
         return Text(f"{mark} {self.name} ", style=style, overflow="ellipsis", no_wrap=True)
 
     @property
-    def _told_state(self) -> str:
+    def told_state(self) -> str:
         return self.state if self.attempt == 1 or self.state != "writing" else f"writing, try {self.attempt}"
 
     def as_panel(self, width: int, lines: int) -> Panel:
         return Panel(
             tail_of_text(self.text, width, lines),
-            title=self._heading,
+            title=self.heading,
             title_align="left",
-            subtitle=Text(self._told_state, style="dim"),
+            subtitle=Text(self.told_state, style="dim"),
             subtitle_align="right",
             border_style=_LOOKS[self.state][1],
             height=lines + 2,
@@ -84,11 +81,7 @@ class _Section:
 
 @dataclass(slots=True)
 class Board:
-    """Takes a run's events, and draws how far its points are. A rich renderable.
-
-    Args:
-        clock: Seconds; replaced in tests.
-    """
+    """Takes a run's events, and draws how far its points are. A rich renderable."""
 
     clock: Callable[[], float] = time.monotonic
     points: dict[int, _Section] = field(default_factory=dict)
@@ -180,9 +173,10 @@ class Board:
         rows = -(-len(self._sections) // columns) or 1
         lines = min(_MOST_LINES, height // rows - _BORDERS)
         if lines < 1:  # a line for each section, and what room is left for the text that is read now
-            yield from (section.as_line() for section in self._sections)
+            yield from (each.heading + Text(f"({each.told_state})", style="dim") for each in self._sections)
             lines = min(_MOST_LINES, height - len(self._sections) - _BORDERS)
-            if lines > 0 and (being_read := self._being_read) is not None:
+            unfinished = (section for section in self._sections if section.state in ("waiting", "writing"))
+            if lines > 0 and (being_read := next(unfinished, None)) is not None and being_read.text:
                 yield being_read.as_panel(width - 4, lines)
             return
         grid = Table.grid(*(Column(ratio=1) for _ in range(columns)), expand=True)
@@ -190,12 +184,6 @@ class Board:
         for start in range(0, len(cells), columns):
             grid.add_row(*cells[start : start + columns])
         yield grid
-
-    @property
-    def _being_read(self) -> _Section | None:
-        """The first section that isn't whole yet, where it has begun."""
-        first = next((section for section in self._sections if section.state in ("waiting", "writing")), None)
-        return first if first is not None and first.text else None
 
 
 async def follow(graph: Any, given: Any, config: Any, feed: Callable[[Mapping[str, Any]], None]) -> Mapping[str, Any]:

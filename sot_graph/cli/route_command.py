@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,10 @@ from sot_graph.cli.process import asked_questions, opened_model, print_json, que
 from sot_graph.errors import SotConfigError
 from sot_graph.routing.learned_router import LearnedRouter, checked_labels, shipped_weights
 from sot_graph.routing.learned_training import RouterFigures, cross_validate, features_of, probability_of
+from sot_graph.routing.protocol import RouteDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-
-    from sot_graph.routing.protocol import RouteDecision
 
 _LABELS = {
     "1": "skeleton",
@@ -29,14 +29,27 @@ _LABELS = {
 }
 
 
-def route_questions(
+def route_or_train(
+    *, train: Path | None, label_with: str | None, save: Path | None, base_url: str | None, **asked: Any
+) -> None:
+    """Train the learned router, or say what a router makes of questions. The arguments are those of the command."""
+    if train is not None:
+        _train(train, label_with, base_url, save)
+        return
+    if save is not None or label_with is not None:
+        message = "--save and --label-with belong to --train."
+        raise SotConfigError(message)
+    _route(base_url=base_url, **asked)
+
+
+def _route(
+    *,
     question: str | None,
     file: Path | None,
     router: str,
     weights: Path | None,
     model: str | None,
     base_url: str | None,
-    *,
     as_json: bool,
 ) -> None:
     """Print what a router says of one question, or of a file's."""
@@ -65,7 +78,6 @@ def route_questions(
 def _ask_model(questions: Sequence[str], router: str, chat: Any, show: Callable[[str, RouteDecision], None]) -> None:
     import asyncio
 
-    from sot_graph.cli.ask_command import draft_decision
     from sot_graph.evaluation.arms import make_router
     from sot_graph.options import SotOptions
     from sot_graph.routing.protocol import ask_router
@@ -75,7 +87,7 @@ def _ask_model(questions: Sequence[str], router: str, chat: Any, show: Callable[
         chosen = make_router(router, chat)
         for each in questions:
             if router == "draft":
-                show(each, await draft_decision(each, chat))
+                show(each, await _draft_decision(each, chat))
                 continue
             with open_run({}, SotOptions()) as opened:
                 show(each, await ask_router(chosen, each, (), run=opened, model=None))
@@ -83,7 +95,19 @@ def _ask_model(questions: Sequence[str], router: str, chat: Any, show: Callable[
     asyncio.run(ask())
 
 
-def train_router(file: Path, label_with: str | None, base_url: str | None, save: Path | None) -> None:
+async def _draft_decision(question: str, model: Any) -> RouteDecision:
+    """What the drafting call makes of a question. It is ended as soon as that is known, before any point is written."""
+    from sot_graph.graph import create_sot_graph
+
+    events: Any = create_sot_graph(model, router="draft").astream({"question": question}, stream_mode="custom")
+    async with aclosing(events):
+        async for event in events:
+            if event["type"] == "sot.route":
+                break
+    return RouteDecision(event["route"], event["reason"])
+
+
+def _train(file: Path, label_with: str | None, base_url: str | None, save: Path | None) -> None:
     """Train the learned router with a file's questions, and print what it makes of those that it hasn't seen."""
     questions, labels = _labelled(file, needs_labels=label_with is None)
     if label_with is not None:

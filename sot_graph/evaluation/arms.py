@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,10 @@ class Arm:
                 known = ", ".join(("router", *_MODELS, *sorted(_OPTIONS)))
                 message = f"the arm {text!r} has {each!r}, which is no key=value of: {known}."
                 raise SotConfigError(message)
-            settings[key] = _value(value) if key in _OPTIONS else value
+            settings[key] = value
+            if key in _OPTIONS:
+                with suppress(ValueError):  # a word needs no quotes
+                    settings[key] = json.loads(value)
         if (router := settings.get("router")) not in {None, *_ROUTERS}:
             message = f"the arm {text!r}: router is one of {', '.join(_ROUTERS)}; not {router!r}."
             raise SotConfigError(message)
@@ -92,25 +96,13 @@ class Arm:
         return cls(text, way, options, router, models)
 
 
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def _options_of(options: Mapping[str, Any]) -> SotOptions:
     # Streamed, or there would be no time of the first word.
     return with_changes(SotOptions(stream=True), options)
 
 
 def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None = None) -> Any:
-    """The graph that answers by an arm.
-
-    Args:
-        arm: The arm.
-        model: The study's model, where the arm names no other.
-        cache: Where the pieces of an answer are kept.
+    """The graph that answers by an arm: by the study's model, where the arm names no other.
 
     Raises:
         SotConfigError: A model that there is not.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -83,11 +83,7 @@ ALL = "all"
 
 
 def findings_of(rows: Sequence[Row]) -> Findings:
-    """Work out the findings.
-
-    Args:
-        rows: As `rows.jsonl` has them; at least one.
-    """
+    """Work out the findings of one row or more, as `rows.jsonl` has them."""
     names = tuple(each["arm"] for each in rows[0]["arms"])
     whole = [row for row in rows if not any(each["error"] for each in row["arms"])]
     timed = [row for row in whole if not any(each["resumed"] for each in row["arms"])]
@@ -141,11 +137,10 @@ def _speed_ups(rows: Sequence[Row], key: str) -> dict[str, Estimate]:
             for category in (ALL, row["category"]):
                 if category:
                     groups[category].append(first / second)
-    fewest = {ALL: _FEWEST}
     return {
         category: median(each)
         for category, each in sorted(groups.items(), key=lambda group: (group[0] != ALL, group[0]))
-        if len(each) >= fewest.get(category, _FEWEST_OF_A_CATEGORY)
+        if len(each) >= (_FEWEST if category == ALL else _FEWEST_OF_A_CATEGORY)
     }
 
 
@@ -165,10 +160,10 @@ def _route(rows: Sequence[Row], at: int) -> RouteFindings | None:
     if not direct or len(direct) == len(routed):
         return None
     known = [row for row in routed if row["expected_route"]]
-    right: Callable[[Row], bool] = lambda row: row["arms"][at]["route"] == row["expected_route"]  # noqa: E731
+    right = [row for row in known if row["arms"][at]["route"] == row["expected_route"]]
     judged = [row for row in direct if row["preferences"]]
     return RouteFindings(
         direct=len(direct) / len(routed),
-        right=sum(map(right, known)) / len(known) if known else None,
+        right=len(right) / len(known) if known else None,
         net_of_direct=mean(_outcomes(judged, ASPECTS[0])) if len(judged) >= _FEWEST else None,
     )

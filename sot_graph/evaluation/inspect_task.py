@@ -21,7 +21,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 
 from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.judge import ASPECTS
-from sot_graph.evaluation.question_sets import Question, read_questions
+from sot_graph.evaluation.question_sets import read_questions
 from sot_graph.evaluation.study import Study, StudyPlan
 from sot_graph.evaluation.text_checks import CHECKS
 
@@ -72,8 +72,12 @@ def evaluation(
 def study_task(study: Study, on_row: Callable[[dict[str, Any]], None] | None = None) -> Task:
     """The Inspect task of a study. `on_row` is called with each question's row."""
     plan = study.plan
+    samples = [
+        Sample(input=each.text, id=each.id, metadata={"category": each.category, "route": each.route})
+        for each in plan.questions
+    ]
     return Task(
-        dataset=MemoryDataset([_sample(question) for question in plan.questions], name=plan.source or "questions"),
+        dataset=MemoryDataset(samples, name=plan.source or "questions"),
         solver=_both_arms(study),
         scorer=[_form(study, on_row), *([_preference()] if plan.judge else [])],
         name="sot_graph",
@@ -81,20 +85,12 @@ def study_task(study: Study, on_row: Callable[[dict[str, Any]], None] | None = N
     )
 
 
-def _sample(question: Question) -> Sample:
-    about = {"category": question.category, "route": question.route}
-    return Sample(input=question.text, id=question.id, metadata=about)
-
-
-def _question_of(state: TaskState) -> Question:
-    about = state.metadata
-    return Question(str(state.sample_id), state.input_text, about["category"], about["route"])
-
-
 @solver
 def _both_arms(study: Study) -> Solver:
+    questions = {question.id: question for question in study.plan.questions}
+
     async def solve(state: TaskState, generate: Generate) -> TaskState:
-        row = await study.row(_question_of(state))
+        row = await study.row(questions[str(state.sample_id)])
         state.metadata[_ROW] = row
         text = "\n\n".join(f"# {each['arm']}\n\n{each['answer']}" for each in row["arms"])
         state.output = ModelOutput.from_content("sot_graph", text)

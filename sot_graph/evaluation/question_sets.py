@@ -63,7 +63,10 @@ def read_questions(source: str, limit: int | None = None) -> list[Question]:
     elif source == MT_BENCH:
         questions = _mt_bench()
     elif source.startswith(LANGSMITH):
-        questions = _langsmith(source.removeprefix(LANGSMITH))
+        from langsmith import Client
+
+        dataset = source.removeprefix(LANGSMITH)
+        questions = questions_of_examples(Client().list_examples(dataset_name=dataset), dataset)
     else:
         questions = _from_file(Path(source))
     unique = {question.id: question for question in questions}
@@ -150,12 +153,6 @@ def _mt_bench() -> list[Question]:
         )
         raise SotConfigError(message)
     return _from_file(file)
-
-
-def _langsmith(name: str) -> list[Question]:
-    from langsmith import Client
-
-    return questions_of_examples(Client().list_examples(dataset_name=name), name)
 
 
 def questions_of_examples(examples: Iterable[Any], dataset: str) -> list[Question]:

@@ -7,12 +7,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-
-from typing_extensions import override
 
 from sot_graph.batch.call_journal import PieceCache
 from sot_graph.batch.line_file import LineFile
@@ -67,9 +65,7 @@ def write_anew(path: Path, text: str) -> None:
 class Journal(LineFile):
     """Values under keys, a line `[key, value]` each; of several lines with the same key, the last one counts.
 
-    Args:
-        path: The file; made if it isn't there.
-        settings: What a study must not change on the way. They are the first line.
+    The first line has the settings that a study must not change on the way.
 
     Raises:
         SotConfigError: The file is of a study with other settings, another study writes to it, or it is a link or
@@ -107,22 +103,6 @@ class Journal(LineFile):
         self._kept[tuple(key)] = value
 
 
-class _Pieces(PieceCache):
-    """The skeleton and the points of answers that a kill cuts off. No arm is spared a call by another one."""
-
-    def __init__(self, journal: Journal) -> None:
-        super().__init__()
-        self._journal = journal
-
-    @override
-    def piece(self, question: tuple[str, ...], key: str) -> Any:
-        return self._journal.get(("piece", *question, key))
-
-    @override
-    def keep(self, question: tuple[str, ...], key: str, value: Any) -> None:
-        self._journal.put(("piece", *question, key), value)
-
-
 class Study:
     """Two arms over many questions. What has been paid for is in the journal, and is never asked for again.
 
@@ -152,50 +132,68 @@ class Study:
             message = f"{plan.out} can't be written to: {error.strerror}."
             raise SotConfigError(message) from error
         try:
-            self._pieces = _Pieces(self._journal)
+            # The skeleton and the points of answers that a kill cuts off. No arm is spared a call by another one.
+            self._pieces = PieceCache(
+                lambda question, key: self._journal.get(("piece", *question, key)),
+                lambda question, key, value: self._journal.put(("piece", *question, key), value),
+            )
             self._graphs = {arm.name: make_graph(arm, model, self._pieces) for arm in plan.arms}
             self._judge = None if judge is None else Judge(judge)
         except BaseException:
             self.close()
             raise
 
-    async def answer(self, question: Question) -> list[ArmAnswer]:
-        """Both arms' answers. They come one after the other, so that neither takes from the other's speed.
+    async def row(self, question: Question) -> dict[str, Any]:
+        """Everything about one question, as `rows.jsonl` has it. Asks whatever has not been asked yet.
 
-        Every other question begins with the second arm: what is warm by then helps both alike.
+        The arms answer one after the other, so that neither takes from the other's speed. Every other question begins
+        with the second arm: what is warm by then helps both alike.
         """
-        answers: dict[str, ArmAnswer] = {}
+        by_arm: dict[str, ArmAnswer] = {}
         is_even = int(_hash([question.id]), 16) % 2 == 0
-        arms = self.plan.arms if is_even else self.plan.arms[::-1]
-        for arm in arms:
-            answers[arm.name] = await self._answer_by(arm, question)
-        return [answers[arm.name] for arm in self.plan.arms]
+        try:
+            for arm in self.plan.arms if is_even else self.plan.arms[::-1]:
+                by_arm[arm.name] = await self._answer(arm, question)
+            answers = [by_arm[arm.name] for arm in self.plan.arms]
+            verdicts = await self._verdicts(question, answers)
+        except SotConfigError as error:
+            self.failure = error
+            raise
+        arms: list[dict[str, Any]] = []
+        for arm, answer in zip(self.plan.arms, answers, strict=True):
+            checks = None if answer["error"] else check_answer(question.text, answer["answer"], answer["expansions"])
+            arms.append({"arm": arm.name, **answer, "checks": checks})
+        preferences = None
+        if verdicts is not None:
+            pairs: Any = {aspect: [verdicts[order][aspect] for order in _ORDERS] for aspect in ASPECTS}
+            preferences = {aspect: asdict(settle(*pair)) for aspect, pair in pairs.items()}
+        return {
+            "id": question.id,
+            "question": question.text,
+            "category": question.category,
+            "expected_route": question.route,
+            "arms": arms,
+            "verdicts": verdicts,
+            "preferences": preferences,
+        }
 
-    async def _answer_by(self, arm: Arm, question: Question) -> ArmAnswer:
+    async def _answer(self, arm: Arm, question: Question) -> ArmAnswer:
         key = ("answer", arm.name, *_key_of(question))
         kept: ArmAnswer | None = self._journal.get(key)
         if kept is not None:
             return kept
-        try:
-            self._pieces.begin(arm.name, *_key_of(question))
-            answer = await answer_with(self._graphs[arm.name], question.text)
-        except SotConfigError as error:
-            self.failure = error
-            raise
+        self._pieces.begin(arm.name, *_key_of(question))
+        answer = await answer_with(self._graphs[arm.name], question.text)
         if not answer["error"]:  # else it is asked for again when the study goes on
             self._journal.put(key, answer)
         return answer
 
-    async def judge(self, question: Question, answers: Sequence[ArmAnswer]) -> dict[str, dict[str, str]] | None:
+    async def _verdicts(self, question: Question, answers: Sequence[ArmAnswer]) -> dict[str, dict[str, str]] | None:
         """The verdicts in both orders; `None`: nobody judges, or there is nothing to compare."""
         if self._judge is None or any(answer["error"] for answer in answers):
             return None
         texts = [answer["answer"] for answer in answers]
-        try:
-            verdicts = await asyncio.gather(*map(partial(self._verdict, question), _ORDERS, (texts, texts[::-1])))
-        except SotConfigError as error:
-            self.failure = error
-            raise
+        verdicts = await asyncio.gather(*map(partial(self._verdict, question), _ORDERS, (texts, texts[::-1])))
         found = {order: verdict for order, verdict in zip(_ORDERS, verdicts, strict=True) if verdict is not None}
         return found if len(found) == len(_ORDERS) else None
 
@@ -210,11 +208,6 @@ class Study:
                 self._journal.put(key, verdict)
         return verdict
 
-    async def row(self, question: Question) -> dict[str, Any]:
-        """Everything about one question, as `rows.jsonl` has it. Asks whatever has not been asked yet."""
-        answers = await self.answer(question)
-        return make_row(question, self.plan.arms, answers, await self.judge(question, answers))
-
     def save(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write `rows.jsonl`, in the order of the questions."""
         order = {question.id: number for number, question in enumerate(self.plan.questions)}
@@ -224,38 +217,6 @@ class Study:
     def close(self) -> None:
         """Close the journal."""
         self._journal.close()
-
-
-def make_row(
-    question: Question,
-    arms: Sequence[Arm],
-    answers: Sequence[ArmAnswer],
-    verdicts: dict[str, dict[str, str]] | None = None,
-) -> dict[str, Any]:
-    """What is known of one question: the arms' answers with their checks, and what the judge made of them."""
-    preferences = None
-    if verdicts is not None:
-        forward, backward = (verdicts[order] for order in _ORDERS)
-        settled = {aspect: settle(forward[aspect], backward[aspect]) for aspect in ASPECTS}  # type: ignore[arg-type]
-        preferences = {name: {"outcome": each.outcome, "conflict": each.conflict} for name, each in settled.items()}
-    return {
-        "id": question.id,
-        "question": question.text,
-        "category": question.category,
-        "expected_route": question.route,
-        "arms": [
-            {
-                "arm": arm.name,
-                **answer,
-                "checks": None
-                if answer["error"]
-                else check_answer(question.text, answer["answer"], answer["expansions"]),
-            }
-            for arm, answer in zip(arms, answers, strict=True)
-        ],
-        "verdicts": verdicts,
-        "preferences": preferences,
-    }
 
 
 def _key_of(question: Question) -> tuple[str, str]:
@@ -270,15 +231,10 @@ def _hash(values: Sequence[Any]) -> str:
 async def evaluate_on_langsmith(
     study: Study, dataset: str, *, workers: int, client: Client | None = None
 ) -> list[dict[str, Any]]:
-    """Run a study over a dataset's examples as an experiment, and give back its rows.
+    """Run a study over the dataset that its questions are of, as an experiment of LangSmith, and give back its rows.
 
-    What is in the study's journal already is not asked for again: the experiment is then made of what is kept.
-
-    Args:
-        study: Its questions are those of the dataset.
-        dataset: The dataset's name.
-        workers: Questions at once.
-        client: LangSmith's; by default one of the environment's.
+    It is one run a question with both arms below it, and the scores are feedback. What is in the study's journal
+    already is not asked for again: the experiment is then made of what is kept.
 
     Raises:
         SotConfigError: LangSmith refuses the key, or has no such dataset.

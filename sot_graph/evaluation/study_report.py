@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from sot_graph.evaluation.findings import ALL, AspectFindings, Findings
+from sot_graph.evaluation.findings import ALL, Findings
 from sot_graph.evaluation.judge import ASPECTS, PROMPT, PROMPT_VERSION
 from sot_graph.evaluation.statistics import Estimate
-from sot_graph.evaluation.tables import Interval, Page, Table, TableRow
+from sot_graph.evaluation.tables import Page, Table, TableRow
 from sot_graph.evaluation.text_checks import CHECKS
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ def _ratio_rows(name: str, by_category: Mapping[str, Estimate]) -> list[TableRow
 
 
 def _ratio_row(name: str, estimate: Estimate) -> TableRow:
-    return TableRow(
-        name=name,
-        cells=[f"{estimate.value:.2f}x", f"{estimate.low:.2f} to {estimate.high:.2f}", f"{estimate.n:,}"],
-        interval=_drawn(estimate, lambda value: (1 + math.log(max(value, 1e-9)) / math.log(_RATIO_SPAN)) / 2),
-    )
+    def place(value: float) -> float:
+        return (1 + math.log(max(value, 1e-9)) / math.log(_RATIO_SPAN)) / 2
+
+    cells = [f"{estimate.value:.2f}x", _range(estimate, "{:.2f}".format), f"{estimate.n:,}"]
+    return TableRow(name=name, cells=cells, interval=_drawn(estimate, place))
 
 
 def _quality(found: Findings) -> list[Table]:
@@ -125,39 +125,28 @@ def _quality(found: Findings) -> list[Table]:
         Table(
             title="Verdicts",
             headings=("wins", "ties", "losses", "conflicts"),
-            rows=[TableRow(name=aspect, cells=_verdicts(each)) for aspect, each in found.aspects.items()],
+            rows=[
+                TableRow(
+                    name=aspect,
+                    cells=[f"{each.wins:,}", f"{each.ties:,}", f"{each.losses:,}", f"{100 * each.conflicts:.0f} %"],
+                )
+                for aspect, each in found.aspects.items()
+            ],
             note=f"Of {second}. A conflict, where the judge changed its mind with the order, counts as a tie.",
         ),
     ]
 
 
-def _verdicts(findings: AspectFindings) -> list[str]:
-    return [
-        *(f"{times:,}" for times in (findings.wins, findings.ties, findings.losses)),
-        f"{100 * findings.conflicts:.0f} %",
-    ]
-
-
 def _net_row(name: str, estimate: Estimate) -> TableRow:
-    return TableRow(
-        name=name,
-        cells=[_points(estimate.value), _range(estimate, _points), f"{estimate.n:,}"],
-        interval=_drawn(estimate, lambda value: (1 + value) / 2),
-    )
+    cells = [_points(estimate.value), _range(estimate, _points), f"{estimate.n:,}"]
+    return TableRow(name=name, cells=cells, interval=_drawn(estimate, lambda value: (1 + value) / 2))
 
 
 def _routes(found: Findings) -> list[Table]:
-    rows = [
-        TableRow(
-            name=arm,
-            cells=[
-                _share(each.direct),
-                _share(each.right),
-                _NOT_KNOWN if each.net_of_direct is None else _points(each.net_of_direct.value),
-            ],
-        )
-        for arm, each in found.routes.items()
-    ]
+    rows = []
+    for arm, each in found.routes.items():
+        net = _NOT_KNOWN if each.net_of_direct is None else _points(each.net_of_direct.value)
+        rows.append(TableRow(name=arm, cells=[_share(each.direct), _share(each.right), net]))
     note = (
         "Right: as the question set says. Net of the direct ones: the net win rate of the second arm over the "
         "questions that this arm answered directly."
@@ -180,11 +169,9 @@ def _form(found: Findings) -> Table:
     )
 
 
-def _drawn(estimate: Estimate, place: Callable[[float], float]) -> Interval:
-    def at(value: float) -> float:
-        return min(1.0, max(0.0, place(value)))
-
-    return Interval(low=at(estimate.low), value=at(estimate.value), high=at(estimate.high), neutral=0.5)
+def _drawn(estimate: Estimate, place: Callable[[float], float]) -> tuple[float, float, float]:
+    low, value, high = (min(1.0, max(0.0, place(each))) for each in (estimate.low, estimate.value, estimate.high))
+    return low, value, high
 
 
 def _share(value: float | None) -> str:
@@ -200,4 +187,4 @@ def _range(estimate: Estimate, form: Callable[[float], str]) -> str:
 
 
 def _ratio_text(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} times ({estimate.low:.2f} to {estimate.high:.2f})"
+    return f"{estimate.value:.2f} times ({_range(estimate, '{:.2f}'.format)})"

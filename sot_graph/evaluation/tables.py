@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sot_graph.report.page import page_templates
 
@@ -12,22 +12,13 @@ _PACKAGES = ("sot_graph.evaluation", "sot_graph.report")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A figure and its interval on a line from 0 to 1, where the picture has them, and the place of "no difference"."""
-
-    low: float
-    value: float
-    high: float
-    neutral: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class TableRow:
     """One line of a table."""
 
     name: str
     cells: Sequence[str]
-    interval: Interval | None = None
+    interval: tuple[float, float, float] | None = None
+    """The figure between the ends of its interval, on a line from 0 to 1 with "no difference" in its middle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +46,7 @@ class Page:
     lede: str
     notices: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    texts: Sequence[tuple[str, str]] = field(default=())
+    texts: Sequence[tuple[str, str]] = ()
     """Long texts with their headings, such as answers: folded up in HTML."""
     footer: str = ""
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from rapidfuzz import fuzz, process
@@ -59,39 +58,27 @@ class TextSection:
 
     text: str
     title: str = ""
-    status: str = "ok"
-    cut: bool = False
-    """Whether it ran into a token limit, or out of time."""
-
-
-def sections_of(answer: str, expansions: Sequence[Mapping[str, Any]]) -> list[TextSection]:
-    """An answer's sections: its points where it has some, else its paragraphs."""
-    if expansions:
-        return [TextSection(each["text"], each["title"], each["status"], cut=_is_cut(each)) for each in expansions]
-    return [TextSection(paragraph) for paragraph in re.split(r"\n\s*\n", answer) if paragraph.strip()]
-
-
-def _is_cut(expansion: Mapping[str, Any]) -> bool:
-    return bool(expansion.get("truncated")) or expansion["status"] == "timed_out"
 
 
 def check_answer(question: str, answer: str, expansions: Sequence[Mapping[str, Any]] = ()) -> dict[str, float | None]:
     """Every figure of `CHECKS` for one answer; `None`: the text is too short to tell.
 
-    Args:
-        question: What was asked: the answer is to be in its language.
-        answer: The whole text.
-        expansions: The answer's points as the graph returns them; empty for a direct answer.
+    `expansions` are the answer's points as the graph returns them; a direct answer has none.
 
     Examples:
         >>> points = [{"title": t, "text": f"{t} is a must.", "status": "ok"} for t in ("Sleep", "Food")]
         >>> check_answer("How do I stay healthy?", "...", points)["equal_openings"]
         1.0
     """
-    sections = sections_of(answer, expansions)
+    points = [TextSection(each["text"], each["title"]) for each in expansions]
+    sections = points or [TextSection(paragraph) for paragraph in re.split(r"\n\s*\n", answer)]
     written = [section for section in sections if section.text.strip()]
+    cut = [each for each in expansions if each.get("truncated") or each["status"] == "timed_out"]
     text = "\n".join(section.text for section in written) or answer
-    share = _share_of(written)
+
+    def share(has: Callable[[TextSection], object]) -> float:
+        return sum(bool(has(section)) for section in written) / max(1, len(written))
+
     return {
         "repeated_4grams": repeated_4grams([section.text for section in written]),
         "near_double_sentences": near_double_sentences([section.text for section in written]),
@@ -99,15 +86,16 @@ def check_answer(question: str, answer: str, expansions: Sequence[Mapping[str, A
         "introductions": share(lambda section: _INTRODUCTION.search(section.text)),
         "conclusions": share(lambda section: _CONCLUSION.search(_sentences(section.text)[-1])),
         "headings_left": share(_has_heading),
-        "failed": sum(section.status == "failed" for section in sections) / max(1, len(sections)),
-        "cut": sum(section.cut for section in sections) / max(1, len(sections)),
+        "failed": sum(each["status"] == "failed" for each in expansions) / max(1, len(expansions)),
+        "cut": len(cut) / max(1, len(expansions)),
         "language_match": _same_language(question, text),
     }
 
 
 def repeated_4grams(texts: Sequence[str]) -> float:
     """The share of all runs of four words that stand in more than one text."""
-    grams = [_grams(text) for text in texts]
+    words = [_words(text) for text in texts]
+    grams = [list(zip(*(each[offset:] for offset in range(_GRAM)), strict=False)) for each in words]
     places = Counter(gram for each in grams for gram in set(each))
     total = sum(map(len, grams))
     return sum(places[gram] > 1 for each in grams for gram in each) / total if total else 0.0
@@ -168,28 +156,13 @@ def _has_heading(section: TextSection) -> bool:
 def _same_language(question: str, text: str) -> float | None:
     if min(len(question), len(text)) < _SHORTEST_FOR_LANGUAGE:
         return None
-    identify = _language_identifier()
-    return float(identify(question)[0] == identify(text)[0])
+    from py3langid.langid import classify  # which takes a while
 
-
-@cache
-def _language_identifier() -> Any:
-    from py3langid.langid import classify
-
-    return classify
-
-
-def _share_of(sections: Sequence[TextSection]) -> Any:
-    return lambda found: sum(bool(found(section)) for section in sections) / max(1, len(sections))
+    return float(classify(question)[0] == classify(text)[0])
 
 
 def _words(text: str) -> list[str]:
     return [word.casefold() for word in _WORD.findall(text)]
-
-
-def _grams(text: str) -> list[tuple[str, ...]]:
-    words = _words(text)
-    return list(zip(*(words[offset:] for offset in range(_GRAM)), strict=False))
 
 
 def _sentences(text: str) -> list[str]:

@@ -30,11 +30,7 @@ _KEYS = ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
 
 
 class OutageFilter(logging.Filter):
-    """Lets the first WARNING about an address through, in one line; those of the next hour become DEBUG.
-
-    Args:
-        clock: Seconds.
-    """
+    """Lets the first WARNING about an address through, in one line; those of the next hour become DEBUG."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -42,6 +38,7 @@ class OutageFilter(logging.Filter):
         """Why the first trace was not taken, in one line; empty: all were, as far as is known."""
         self._clock = clock
         self._keyed: set[str] = set()
+        """Addresses whose client was given its key by the program."""
         self.reset_in_child()
         reset_after_fork(self)
 
@@ -51,19 +48,19 @@ class OutageFilter(logging.Filter):
         self._outages: dict[str, tuple[float, int]] = {}
         """By address: when the latest one began, and how many warnings of it were not shown."""
         self._said: dict[str, float] = {}
-        """What is about no address, such as one that isn't valid, and when it was last said."""
+        """Warnings without an address, such as that a setting isn't valid, and when each was shown."""
 
     def know(self, client: Client) -> None:
-        """Take note of a client that was given its key: that the environment has none is no explanation then."""
+        """Take note of a client that was given its key. What it can't send isn't for want of one in the environment."""
         self._keyed.add(_address_in(client.api_url))
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether, and as what, a record is logged. What can't be read is logged as it is: a log costs nobody a run."""
+        """Whether a record is logged, perhaps as DEBUG. One that can't be read stays as it is, and raises nothing."""
         if record.levelno < logging.WARNING:
             return True
         try:
             return self._shortened(record)
-        except Exception:  # noqa: BLE001  (of whoever wrote the arguments; a handler tells of them by itself)
+        except Exception:  # noqa: BLE001  (its arguments don't fit its message; the handler reports that)
             return True
 
     def _shortened(self, record: logging.LogRecord) -> bool:
@@ -83,15 +80,16 @@ class OutageFilter(logging.Filter):
         return True
 
     def _admit(self, address: str, reason: str) -> tuple[bool, int]:
-        """Whether a warning is shown; and if it begins another outage, how many of the last one were not."""
+        """Whether a warning is shown; and if another outage begins with it, how many of the last one were not shown."""
         with self._lock:
             now = self._clock()
             host = address.rpartition("//")[2].partition(":")[0].lower()
             may_lack_key = address not in self._keyed and f".{host}".endswith(_HOSTED) and is_switched_on()
             if may_lack_key and not any(os.environ.get(name, "").strip() for name in _KEYS):
                 self._outages[address] = (now, 0)
-                return False, 0  # there is no key, which Python's own warning has said as the client was made
-            if not address:  # what follows from an outage, such as a full queue; or something else
+                return False, 0  # LangSmith has warned of the missing key as the client was made
+            if not address:
+                # During an outage it is taken for what follows from that, such as a full queue.
                 if any(now - since < _OUTAGE_SECONDS for since, _ in self._outages.values()):
                     return False, 0
                 self._said = {each: when for each, when in self._said.items() if now - when < _OUTAGE_SECONDS}

@@ -23,11 +23,7 @@ _BREAKS = ("\n\n", "\n", ". ", " ")
 def read_documents(given: object, *, what: str = "documents") -> list[SourceDocument]:
     """Documents from what somebody gave: LangChain's, mappings of the same form, or plain texts.
 
-    Empty ones are left out, and of equal ones all but the first.
-
-    Args:
-        given: The documents.
-        what: What is read, for the error.
+    Empty ones are left out, and of equal ones all but the first. `what` names them in the error.
 
     Raises:
         SotConfigError: It is no list of these.
@@ -82,14 +78,6 @@ def source_of(document: SourceDocument) -> Source:
     return Source(**{**source, "place": document["number"]})
 
 
-def brief_source(document: SourceDocument) -> Source:
-    """The same, as far as a reader of the run's events needs it to number citations."""
-    source = source_of(document)
-    source.pop("page_content", None)
-    source.pop("metadata", None)
-    return source
-
-
 def length_of_documents(documents: Iterable[SourceDocument]) -> int:
     """How many characters they have together."""
     return sum(len(document["page_content"]) for document in documents)
@@ -98,11 +86,8 @@ def length_of_documents(documents: Iterable[SourceDocument]) -> int:
 def as_passages(documents: Iterable[SourceDocument], *, longest: int) -> list[SourceDocument]:
     """The documents, long ones cut into passages, each with a number of its own.
 
-    A passage is of the same source as all others of its document, and is cited as that.
-
-    Args:
-        documents: The documents.
-        longest: Characters of the longest that can be shown.
+    A passage is of the same source as all others of its document, and is cited as that. `longest` is how many
+    characters can be shown.
     """
     longest = min(longest, _PASSAGE)
     passages: list[SourceDocument] = []
@@ -113,10 +98,7 @@ def as_passages(documents: Iterable[SourceDocument], *, longest: int) -> list[So
         if "fingerprint" in source and len(text) > longest:
             about = {**about, "title": source["title"]}
         for piece in _pieces(text, longest):
-            passage = SourceDocument(number=len(passages) + 1, page_content=piece, metadata=about)
-            if "id" in document:
-                passage["id"] = document["id"]
-            passages.append(passage)
+            passages.append({**document, "number": len(passages) + 1, "page_content": piece, "metadata": about})
     return passages
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from langchain_core.documents import Document
@@ -35,18 +35,16 @@ def load_documents(*paths: str | os.PathLike[str]) -> list[Document]:
 
 def _from_path(path: Path) -> Iterator[Document]:
     if path.is_dir():
-        for file in _files_in(path):
-            yield from _from_file(file, source=file.relative_to(path).as_posix())
+        for file in sorted(path.rglob("*")):
+            inside = file.relative_to(path)
+            is_hidden = any(part.startswith(".") for part in inside.parts)
+            if file.suffix.lower() in _KNOWN and file.is_file() and not is_hidden:
+                yield from _from_file(file, source=inside.as_posix())
     elif path.suffix.lower() not in _KNOWN and path.exists():
         message = f"{path}: documents are {', '.join(sorted(_KNOWN))}; convert this file to one of them."
         raise SotConfigError(message)
     else:
         yield from _from_file(path, source=path.as_posix())
-
-
-def _files_in(folder: Path) -> Iterable[Path]:
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in _KNOWN and path.is_file())
-    return sorted(file for file in files if not any(part.startswith(".") for part in file.relative_to(folder).parts))
 
 
 def _from_file(path: Path, *, source: str) -> Iterator[Document]:

@@ -22,7 +22,6 @@ from sot_graph.concurrency.isolation import in_own_thread, run_isolated
 from sot_graph.errors import SotConfigError
 from sot_graph.retrieval.documents import (
     as_passages,
-    brief_source,
     identity,
     length_of_documents,
     read_documents,
@@ -54,10 +53,7 @@ _UNSPACED = re.compile(
 async def find_material(given: object, question: str, run: RunContext) -> Material | None:
     """The documents of a run, and which of them all its prompts show; `None`: the answer rests on none.
 
-    Args:
-        given: The caller's documents; `None`: none were given.
-        question: The question, for which the retriever is asked, too.
-        run: The first node's execution.
+    They are those that the caller gave, if any, and those that the retriever finds for the question.
 
     Raises:
         SotConfigError: What was given is no list of documents.
@@ -98,12 +94,7 @@ def most_characters(run: RunContext) -> int:
 
 
 class Grounds:
-    """What one section of an answer rests on.
-
-    Args:
-        material: Of the run; `None`: nothing.
-        run: The node's execution.
-    """
+    """What one section of an answer rests on; where its run has no material, that is nothing."""
 
     def __init__(self, material: Material | None, run: RunContext) -> None:
         self._material = material
@@ -124,8 +115,12 @@ class Grounds:
         return [*self._shared, *self._own]
 
     def brief_sources(self) -> list[Source]:
-        """What its text may cite, for those who read it while it is written."""
-        return [brief_source(document) for document in self.documents]
+        """What its text may cite, as far as those who read it while it is written need that to number citations."""
+        sources = [source_of(document) for document in self.documents]
+        for source in sources:
+            source.pop("page_content", None)
+            source.pop("metadata", None)
+        return sources
 
     def announced(self, event: Any) -> Any:
         """The event of the section's beginning, with what its text may cite, where that is known then."""
@@ -219,9 +214,6 @@ def shared_text(material: Material, run: RunContext) -> str:
 
 class TextIndex:
     """Which texts concern a query: BM25, by the full-text index of the SQLite that comes with Python. In memory.
-
-    Args:
-        texts: The texts.
 
     Examples:
         >>> TextIndex(["Loose soil.", "Water twice a week.", "Soil and water."]).search("watering the soil")

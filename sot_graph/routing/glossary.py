@@ -14,9 +14,10 @@ _UNSPACED = "\u3040-\u30ff\u3400-\u9fff"
 """Scripts without spaces between words."""
 _WORD = re.compile(r"[^\s.,;:!?¿¡।؟،、。！？：；\"'’«»„“”‘「」『』()（）\[\]{}…|/`]+")  # noqa: RUF001
 _TOPIC = "thema"
+"""Stands for a word of the topic: the English vocabulary hasn't it, so that it becomes a blank in a phrase."""
 _BLANK = f" {_TOPIC} "
 _EMPTY_WORDS = frozenset(["the", "a", "and", "or", "of", "in", "is", "it", "not", "i", "me", "my"])
-"""English words whose counterparts tell no language from another."""
+"""English words that are no sign of another language: what they translate looks alike in several."""
 _SHORTEST_STEM = 3
 _LONGEST_FOLLOW_UP = 60
 _BEGINNING_WORDS = 12
@@ -32,7 +33,7 @@ class Glossary:
     stems: Mapping[str, str]
     """Beginnings of words."""
     unspaced: Mapping[str, int]
-    """In scripts without spaces: how long the longest word is that begins with a character."""
+    """In scripts without spaces: by a word's first character, how long the longest such word is."""
     follow_ups: re.Pattern[str]
     """How a question begins that leans on the one before."""
 
@@ -63,6 +64,7 @@ def glossary() -> Glossary:
     for word in words:
         if re.match(f"[{_UNSPACED}]", word):
             unspaced[word[0]] = max(len(word), unspaced.get(word[0], 0))
+    # Not the beginning of a longer word. In scripts without spaces nothing tells where one ends.
     follow_ups = re.compile(rf"\W*(?:please\s+)?(?:{beginnings})(?:(?<=[{_UNSPACED}])|(?![^\W\d_]))", re.IGNORECASE)
     return Glossary(words, stems, unspaced, follow_ups)
 
@@ -73,12 +75,7 @@ def leans_on_the_last(question: str) -> bool:
 
 
 def as_english(text: str, known: Collection[str]) -> str | None:
-    """A text as its English words and blanks; `None`: it is English, or nothing of it is known.
-
-    Args:
-        text: A question.
-        known: English words.
-    """
+    """A question as English words (`known` are some) and blanks; `None`: it is English, or nothing of it is known."""
     terms = glossary()
     text = text.casefold().translate(_PUNCTUATION)
     if re.search(f"[{_UNSPACED}]", text):
@@ -89,6 +86,7 @@ def as_english(text: str, known: Collection[str]) -> str | None:
     if len(others) <= len([word for word, _ in beginning if word in known]) or set(others) <= _EMPTY_WORDS:
         return None
     words = _WORD.findall(text)
+    # Two words that mean one thing stand in the glossary with a hyphen between them.
     pairs = {f"{first}-{second}" for first, second in pairwise(words)} & terms.words.keys()
     for pair in sorted(pairs):
         text = text.replace(pair.replace("-", " "), pair)

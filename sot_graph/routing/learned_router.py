@@ -135,7 +135,7 @@ class LearnedRouter(BaseRouter):
 
     def _reason(self, features: Features, *, skeleton: bool) -> str:
         """The strongest features on the chosen side, such as `asks for several points: "ways to"`."""
-        # Only words of the vocabulary are quoted, never a topic's: a reason goes into traces and logs.
+        # A reason goes into traces and logs, so only words of the vocabulary are quoted, and none of the topic's.
         sign = 1.0 if skeleton else -1.0
         pulls = {name: sign * value * self._weights.get(name, 0.0) for name, value in features.values.items()}
         strongest = sorted(
@@ -156,7 +156,10 @@ class LearnedRouter(BaseRouter):
 
 
 def _means_something_alone(name: str) -> bool:
-    """Whether a person learns something from a feature's words: from "ways to", but not from "of the"."""
+    """Whether a person learns something from a feature's words: from "ways to", but not from "of the".
+
+    A phrase says something if a class of words, which has capitals, is in it, or if it begins the question with "how".
+    """
     if name.startswith("w:"):
         return True
     words = name.removeprefix("n:").split()
@@ -226,7 +229,7 @@ def _parsed_weights(content: bytes) -> Mapping[str, float]:
         message = f'it has no "format": {WEIGHTS_FORMAT} with "features"'
         raise ValueError(message)
     for name, value in [("bias", data.get("bias")), *features.items()]:
-        # NaN is in no range, and a bool's type is neither of the two.
+        # The range leaves out NaN. A bool is an int, but its type is none of the two.
         if type(value) not in (int, float) or not -_LARGEST_WEIGHT <= value <= _LARGEST_WEIGHT:
             message = f"{name[:40]!r} is not a number from {-_LARGEST_WEIGHT:.0f} to {_LARGEST_WEIGHT:.0f}"
             raise ValueError(message)

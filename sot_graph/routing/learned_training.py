@@ -80,8 +80,8 @@ def _fit_logistic(rows: Sequence[Row], labels: Sequence[bool], scores: Sequence[
 
     Args:
         rows: The features of each question.
-        labels: What each question is.
-        scores: What the weights of before say of each question: the new ones are what is added to it.
+        labels: Whether each wants a skeleton.
+        scores: What the weights of before say of each: the new ones are what is added to it.
         size: How many weights there are, the bias at 0 included.
     """
 

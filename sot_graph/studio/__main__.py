@@ -28,7 +28,12 @@ def main() -> None:
         if any(importlib.util.find_spec(name) is None for name in ("langgraph_cli", "langgraph_api")):
             message = "the development server is not installed: pip install 'sot-graph[studio]'."
             raise SotConfigError(message)
-        known, rest = _server_options().parse_known_args(arguments)
+        # Those of the server's options that are looked at here; it reads all of them itself.
+        options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        options.add_argument("-c", "--config", default="langgraph.json")
+        options.add_argument("--host", default="127.0.0.1")
+        options.add_argument("--port", default="2024")
+        known, rest = options.parse_known_args(arguments)
         if _serves_ours(known.config):
             choice = choose_model()
             choice.check()
@@ -57,15 +62,6 @@ def main() -> None:
     from langgraph_cli.cli import cli
 
     cli(["dev", "--no-browser", "--n-jobs-per-worker", _JOBS, *arguments], prog_name="langgraph")
-
-
-def _server_options() -> argparse.ArgumentParser:
-    """Those of the server's options that are looked at here; it reads all of them itself."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config", default="langgraph.json")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", default="2024")
-    return parser
 
 
 def _serves_ours(config: str) -> bool:

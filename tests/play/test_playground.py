@@ -14,7 +14,7 @@ from playwright.async_api import expect
 from starlette.testclient import TestClient
 
 from sot_graph import SotOptions
-from sot_graph.play.page_server import playground, server_of
+from sot_graph.play.playground import playground, server_of
 from sot_graph.testing import (
     Physics,
     ScriptedChatModel,

@@ -1,12 +1,15 @@
-"""The page and its one service, as an ASGI application, and its serving on this machine."""
+"""The page with its one service, a race of the two ways, as an ASGI application; and its serving on this machine."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -16,13 +19,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, SotError
+from sot_graph.graph import create_sot_graph
+from sot_graph.llm.provider_errors import explain
 from sot_graph.options import SotOptions, with_changes
-from sot_graph.play.race import race
+from sot_graph.report import result_timeline
 from sot_graph.report.page import page_templates
+from sot_graph.routing.protocol import always_direct
+from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
+
+DIRECT, SKELETON = "direct", "skeleton"
 
 _HOST = "127.0.0.1"
 _QUESTION = "What are the most effective ways to deal with stress?"
@@ -62,7 +71,9 @@ def playground(
     async def run(request: Request) -> Response:
         try:
             fields = await _read_fields(request)
-            chosen = _with_settings(options, fields)
+            # An empty field says nothing.
+            changes = {name: fields[name] for name in _SETTINGS if fields.get(name) not in (None, "")}
+            chosen = with_changes(options, changes)
         except ClientDisconnect:
             return Response(status_code=400)
         except SotConfigError as error:
@@ -134,10 +145,83 @@ async def _read_fields(request: Request) -> dict[str, Any]:
     return fields
 
 
-def _with_settings(options: SotOptions, fields: Mapping[str, Any]) -> SotOptions:
-    """The options with what the page's fields say; an empty field says nothing.
+async def race(
+    model: Runnable[Any, Any], question: str, options: SotOptions, *, in_turn: bool = False, local: bool = False
+) -> AsyncIterator[dict[str, Any]]:
+    """Answer a question directly and with a skeleton, and tell what happens, as it happens.
 
-    Raises:
-        SotConfigError: A field says what its option can't be.
+    Leaving the iterator early closes every model call.
+
+    Args:
+        model: It answers both ways. The direct way is the graph's own, so that both count and fail alike.
+        question: The question.
+        options: Of both ways.
+        in_turn: The direct answer first, then the other. Otherwise both at once.
+        local: Whether the model runs on this machine, where parallel calls share the cores.
+
+    Yields:
+        Dicts that fit into JSON, each with `way` (`"direct"` or `"skeleton"`), `at` (seconds from the start of that
+        way) and `what`: `"begun"`; `"event"` with an `event` of the graph's; `"first_word"`, when somebody could
+        read it; `"done"` with its `seconds` and other figures, the answer and a `timeline`; or `"failed"` with a
+        `reason`.
     """
-    return with_changes(options, {name: fields[name] for name in _SETTINGS if fields.get(name) not in (None, "")})
+    news: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    ways = {
+        DIRECT: create_sot_graph(model, options=options, router=always_direct),
+        SKELETON: create_sot_graph(model, options=options),
+    }
+
+    async def run() -> None:
+        go = partial(_run_way, question=question, tell=news.put_nowait, local=local)
+        if not in_turn:
+            await asyncio.gather(*(go(name, graph) for name, graph in ways.items()))
+            return
+        for name, graph in ways.items():
+            await go(name, graph)
+
+    running = asyncio.create_task(run())
+    running.add_done_callback(lambda _: news.put_nowait(None))
+    try:
+        while (item := await news.get()) is not None:
+            yield item
+        await running
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def _run_way(
+    name: str, graph: Any, question: str, tell: Callable[[dict[str, Any]], None], *, local: bool
+) -> None:
+    """Run one way to its end. It tells what becomes of it, and raises nothing for what a model did."""
+    started = time.monotonic()
+
+    def now() -> float:
+        return round(time.monotonic() - started, 3)
+
+    def say(what: str, **more: Any) -> None:
+        tell({"way": name, "what": what, "at": now(), **more})
+
+    reader, result, first_word = AnswerReader(), {}, None
+    say("begun")
+    try:
+        async with aclosing(graph.astream({"question": question}, stream_mode=["custom", "values"])) as parts:
+            async for mode, value in parts:
+                if mode == "values":
+                    result = value
+                elif is_sot_event(value):
+                    # A title is no word of the answer's text: both ways are measured by what somebody reads first.
+                    if reader.feed(value).strip() and value.get("text") and first_word is None:
+                        first_word = now()
+                        say("first_word")
+                    say("event", event=value)
+    except SotError as error:
+        say("failed", reason=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever a model did, the other way goes on
+        say("failed", reason=explain(error))
+    else:
+        ended, total = now(), result["usage"]["total"]
+        figures = {key: total[key] for key in ("calls", "input_tokens", "output_tokens")}
+        figures |= {"answer": result["answer"], "route": result["route"]}
+        timeline = result_timeline(result, local=local)
+        say("done", seconds=ended, first_word=first_word, timeline=timeline, **figures)
