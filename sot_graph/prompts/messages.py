@@ -288,13 +288,13 @@ def _conversation(
     system: str, history: Sequence[ChatTurn], examples: Iterable[Example], request: str
 ) -> list[BaseMessage]:
     """The system message, which a caller's own text joins (some providers take one only), and the turns up to now."""
-    theirs = [turn["content"] for turn in history if turn["role"] == "system"]
-    own = system.format()
-    # Inside another graph of ours, the conversation may hold the same system message already.
-    is_repeated = any(isinstance(part, str) and part.endswith(own) for part in theirs)
-    parts: list[Any] = [part for part in (*theirs, "" if is_repeated else own) if part]
-    # A caller's text may come in blocks, with marks for a provider's cache.
-    messages: list[BaseMessage] = [SystemMessage(_joined(parts))] if parts else []
+    content: Any = system.format()
+    if theirs := [turn["content"] for turn in history if turn["role"] == "system"]:
+        # Inside another graph of ours, the conversation may hold the same system message already.
+        is_repeated = any(isinstance(part, str) and part.endswith(content) for part in theirs)
+        # A caller's text may come in blocks, with marks for a provider's cache.
+        content = _joined([part for part in (*theirs, "" if is_repeated else content) if part])
+    messages: list[BaseMessage] = [SystemMessage(content)] if content else []
     for turn in history:
         if turn["role"] == "assistant":
             messages.append(AIMessage(turn["content"]))
