@@ -5,12 +5,17 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from pytest_socket import enable_socket, socket_allow_hosts
 
 from sot_graph import SotOptions
 from sot_graph.run import RunContext, open_run
 
 pytest_plugins = ["tests.support.development_server"]
+
+# No test depends on how fast the machine is.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 LOOPBACK = ["127.0.0.1", "localhost", "::1"]
 

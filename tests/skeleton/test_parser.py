@@ -263,14 +263,14 @@ PIECES = st.sampled_from(
 
 
 @given(st.one_of(st.text(st.characters(), max_size=300), st.lists(PIECES, max_size=60).map("".join)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_whatever_a_model_writes_gives_well_formed_titles(text: str):
     check(text)
     check(text, max_words=3, drop_similar=True)
 
 
 @given(st.one_of(st.text(st.characters(), max_size=200), st.lists(PIECES, max_size=30).map("".join)))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_a_clean_title_stays_as_it_is_when_cleaned_again(text: str):
     title = clean_title(text)
     assert clean_title(title) == title
@@ -283,7 +283,6 @@ def test_a_clean_title_stays_as_it_is_when_cleaned_again(text: str):
         max_leaves=20,
     )
 )
-@settings(deadline=None)
 def test_any_json_is_taken(value: Any):
     check(json.dumps(value))
 

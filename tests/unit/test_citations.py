@@ -244,7 +244,7 @@ TEXTS = st.lists(
 POINTS = st.lists(st.tuples(TEXTS, SOURCES, st.sampled_from(["ok", "failed"])), min_size=1, max_size=4)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     POINTS,
     st.randoms(),

@@ -256,7 +256,7 @@ TEXTS = st.one_of(st.lists(PARTS, max_size=14).map("".join), st.text(max_size=40
     st.booleans(),
     st.booleans(),
 )
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_the_result_does_not_depend_on_the_pieces(
     text: str, data: st.DataObject, index: int, prefill: str, trim: bool, cut_off: bool
 ):
