@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import threading
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, contextmanager
 
 import pytest
 from langchain_core.messages import convert_to_openai_messages
@@ -68,16 +68,30 @@ def graph_of(endpoint, dispatch="send", frame="opening", options=None, **kwargs)
     return create_sot_graph(endpoint.chat_model(), options=SotOptions(**wanted), **kwargs)
 
 
-@pytest.fixture
-def opening_first(endpoint):
-    """No point is written before the opening is: on a busy machine a reply that is there at once may overtake it."""
+@contextmanager
+def held_until(endpoint, stage, is_ready):
+    """Calls of this stage get no reply before one of the opening is ready. On a busy machine they may overtake it."""
 
     def release(held):
-        endpoint.wait_for(lambda log: any(stage_of(one.request) == "opening" and one.outcome for one in log))
+        endpoint.wait_for(lambda log: any(stage_of(one.request) == "opening" and is_ready(one) for one in log))
         held.release()
 
-    with endpoint.hold(100, is_stage("point")) as held:
+    with endpoint.hold(100, is_stage(stage)) as held:
         threading.Thread(target=release, args=(held,), daemon=True).start()
+        yield
+
+
+@pytest.fixture
+def opening_first(endpoint):
+    """No point is written before the opening is."""
+    with held_until(endpoint, "point", lambda opening: opening.outcome):
+        yield
+
+
+@pytest.fixture
+def opening_asked_for_first(endpoint):
+    """There is no skeleton before the opening's call has arrived."""
+    with held_until(endpoint, "skeleton", lambda _: True):
         yield
 
 
@@ -210,6 +224,7 @@ BETWEEN_STEPS = [
 ]
 
 
+@pytest.mark.usefixtures("opening_asked_for_first")
 @pytest.mark.parametrize("leave", BETWEEN_STEPS, ids=lambda leave: leave.__name__)
 async def test_who_leaves_between_the_skeleton_and_the_points_ends_the_openings_call(endpoint, leave):
     graph = graph_of(endpoint)
