@@ -24,7 +24,7 @@ from sot_graph import SotOptions, create_sot_graph
 from tests.support.endpoint_process import EndpointProcess
 
 ASK: Any = {"question": "How do plants grow?"}
-ROUNDS = 25
+ROUNDS = 40
 
 
 class _State(TypedDict, total=False):
