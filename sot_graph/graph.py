@@ -365,8 +365,9 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         place = last_human(messages) if isinstance(messages, list) else None
         if config is None or read is None or not place or not _has(read, "messages"):
             return given, config
-        history, kept = messages[:place], read(["messages"])["messages"]
-        known = {message.id: message for message in kept if isinstance(message, BaseMessage) and message.id}
+        history, kept = messages[:place], read(["messages"]).get("messages")
+        own = kept if isinstance(kept, list) else []
+        known = {message.id: message for message in own if isinstance(message, BaseMessage) and message.id}
         if not all(isinstance(message, BaseMessage) and known.get(message.id or "") == message for message in history):
             return given, config
         return _with_field(given, "messages", messages[place:]), with_parents_messages(config, history)

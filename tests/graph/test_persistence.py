@@ -16,8 +16,9 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import Command
+from langgraph.types import Command, Send
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict
 
 from sot_graph import SotConfigError, SotOptions, build_sot_graph, create_sot_graph
 from sot_graph.testing import ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, answer_skeleton_of_thought
@@ -303,3 +304,16 @@ def test_a_function_streams_the_graphs_updates(endpoint):
     sot, parts = create_sot_graph(endpoint.chat_model()), []
     _parent_of(lambda state: parts.extend(sot.stream({"messages": state["messages"]}))).invoke(ASKED)
     assert [name for part in parts for name in part] == ["draft_skeleton", *["expand_point"] * 3, "join"]
+
+
+class _WithoutReducer(TypedDict, total=False):
+    messages: list
+
+
+@pytest.mark.parametrize("kept", [{}, {"messages": None}, {"messages": "none yet"}])
+def test_a_node_may_be_sent_messages_where_the_parent_has_none(endpoint, kept):
+    builder = StateGraph(_WithoutReducer).add_node("answer", create_sot_graph(endpoint.chat_model()))
+    builder.add_conditional_edges(START, lambda _: [Send("answer", ASKED)], ["answer"])
+    result = builder.compile(InMemorySaver()).invoke({**kept, "other": 1}, CONFIG)
+    assert result["messages"][-1].text
+    assert all("FERNS" in prompt for prompt in _prompts(endpoint))
