@@ -1,5 +1,7 @@
 """What a conversation takes in a checkpointer, beside a plain chat whose node returns the same answers.
 
+The plain chat's messages are as `ChatOpenAI` returns them, with what the provider tells about the call.
+
 SQLite's stores the whole state in each checkpoint. PostgreSQL's stores a value only when it changes. LangGraph's in
 memory does so, too, and is measured in its place: its bytes, without what a database takes beside them.
 
@@ -8,6 +10,7 @@ uv run python benchmarks/storage.py
 
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,13 @@ from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Durability
 
 from sot_graph import SotOptions, create_sot_graph
-from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+from sot_graph.testing import (
+    Physics,
+    ScriptedChatModel,
+    SimulatedEndpoint,
+    SkeletonResponder,
+    answer_skeleton_of_thought,
+)
 
 Make = Callable[[BaseCheckpointSaver[Any]], Any]
 LONGEST = 10**9
@@ -33,6 +42,13 @@ def chat(node: Any, saver: BaseCheckpointSaver[Any]) -> Any:
     builder.add_node("answer", node)
     builder.add_edge(START, "answer")
     return builder.compile(checkpointer=saver)
+
+
+def as_called(answer: str) -> Callable[[Any], Any]:
+    """A node that returns this answer as `ChatOpenAI` would: a call's own message, with another text."""
+    with SimulatedEndpoint(SkeletonResponder(), physics=Physics.instant()) as endpoint:
+        reply = endpoint.chat_model().invoke("How do plants grow?")
+    return lambda _: {"messages": [reply.model_copy(update={"content": answer, "id": f"lc_run--{uuid.uuid4()}"})]}
 
 
 def converse(graph: Any, turns: int, durability: Durability) -> None:
@@ -69,7 +85,11 @@ def by_value(make: Make, turns: int) -> float:
 def main() -> None:
     """Print two tables."""
     answer = create_sot_graph(MODEL).invoke({"question": "How do plants grow?"})["answer"]
-    ways: dict[str, Make] = {"a plain chat": lambda saver: chat(lambda _: {"messages": [AIMessage(answer)]}, saver)}
+    called = as_called(answer)
+    ways: dict[str, Make] = {
+        "a plain chat": lambda saver: chat(called, saver),
+        "a plain chat of bare texts": lambda saver: chat(lambda _: {"messages": [AIMessage(answer)]}, saver),
+    }
     for dispatch in ("send", "pipelined"):
         options = SotOptions(dispatch=dispatch, max_question_chars=LONGEST)
         ways |= {

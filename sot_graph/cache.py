@@ -38,16 +38,14 @@ class ResultCache:
     """Good results by everything that they depend on. A cache that fails counts as an empty one.
 
     Args:
-        cache: LangGraph's; `None`: nothing is kept.
+        cache: LangGraph's.
     """
 
-    def __init__(self, cache: BaseCache[Any] | None) -> None:
+    def __init__(self, cache: BaseCache[Any]) -> None:
         self._cache = cache
-        self.keeps = cache is not None
-        """Whether anything is kept: without a cache, a key's prompt need not be made."""
 
-    def key(self, kind: str, model: str, messages: Sequence[BaseMessage], settings: Mapping[str, Any]) -> str | None:
-        """The key of a result; `None` if nothing is kept.
+    def key(self, kind: str, model: str, messages: Sequence[BaseMessage], settings: Mapping[str, Any]) -> str:
+        """The key of a result.
 
         Args:
             kind: What it is: `"skeleton"`, `"point"`.
@@ -55,15 +53,11 @@ class ResultCache:
             messages: The whole prompt: with it go question, history, prompts and the options that shape them.
             settings: Whatever else decides what comes out.
         """
-        if self._cache is None:
-            return None
         said = [[message.type, message.content] for message in messages]
         return _hash(json.dumps([kind, model, said, sorted(settings.items())], default=repr))
 
-    async def get(self, key: str | None) -> Any:
+    async def get(self, key: str) -> Any:
         """What is kept under a key; `None`: nothing."""
-        if self._cache is None or key is None:
-            return None
         full = (_NAMESPACE, key)
         try:
             return (await self._cache.aget([full])).get(full)
@@ -71,10 +65,8 @@ class ResultCache:
             logger.warning("The cache could not be read: %s", error)
             return None
 
-    async def put(self, key: str | None, value: Any) -> None:
+    async def put(self, key: str, value: Any) -> None:
         """Keep a good result."""
-        if self._cache is None or key is None:
-            return
         try:
             await self._cache.aset({(_NAMESPACE, key): (value, None)})
         except Exception as error:  # noqa: BLE001

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, fields as dataclass_fields, is_dataclass
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import PurePath
@@ -94,6 +94,8 @@ def fields_of(given: Any) -> Mapping[str, Any]:
     """Of a mapping, or of an object of Pydantic's or a dataclass, such as a model with structured output gives."""
     if isinstance(given, Mapping):
         return given
+    if is_dataclass(given) and not isinstance(given, type):  # with slots it has no `__dict__`
+        return {each.name: getattr(given, each.name, None) for each in dataclass_fields(given)}
     return vars(given) if hasattr(given, "__dict__") else {}
 
 

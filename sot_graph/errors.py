@@ -2,6 +2,7 @@
 
     SotError
     ├── SotConfigError (also a ValueError)   what the caller can fix: an argument, an option, a key, an input
+    │   └── MissingExtraError                a package of an extra isn't installed (also an ImportError)
     └── ModelOutputError                     what a model did
         ├── SkeletonError                    no skeleton, and no direct answer either
         ├── RoutingError                     the router failed and the caller asked to be told

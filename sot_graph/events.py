@@ -83,7 +83,7 @@ class SkeletonEvent(_Layout):
 
 
 class PointStartEvent(_Event):
-    """A try at a point's expansion begins."""
+    """A model call for a point's text begins: its first, one after a failure, or one that goes on after a break."""
 
     type: Literal["sot.point.start"]
     index: int

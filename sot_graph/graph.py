@@ -101,7 +101,7 @@ def build_sot_graph(
             prompts=prompts or prompts_for(resolved),
             options=options or SotOptions(),
             join=join,
-            cache=ResultCache(cache),
+            cache=None if cache is None else ResultCache(cache),
             limiter=limiter,
             router=own_router,
             draft_decides=draft_decides,
@@ -334,7 +334,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, whose `invoke` reads this."""
-        kwargs = _checked(input, config, kwargs)
+        kwargs = _call_settings(input, config, kwargs)
         is_embedded = _is_embedded(config)
         if is_embedded:
             input, config = self._without_history(input, config)
@@ -344,7 +344,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
-        kwargs = _checked(input, config, kwargs)
+        kwargs = _call_settings(input, config, kwargs)
         is_embedded = _is_embedded(config)
         if is_embedded:
             input, config = self._without_history(input, config)
@@ -390,8 +390,11 @@ def _with_field(state: Any, name: str, value: Any) -> Any:
     return changed
 
 
-def _checked(given: object, config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a call. A context that is passed to this graph's own `invoke` is meant for it, also in a node.
+def _call_settings(given: object, config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a call, whose input is checked.
+
+    A context that is passed to this graph's own `invoke` is meant for it, also within a node of another graph: there it
+    goes below `sot`, where the nodes look for it.
 
     Raises:
         SotConfigError: What is often given in place of a graph's input.

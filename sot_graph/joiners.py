@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias, TypeGuard
 
-from sot_graph.citations import Numbering, list_sources, number_sources
+from sot_graph.citations import Numbering, number_sources
 from sot_graph.errors import SotConfigError
 from sot_graph.events import FRAME_SEPARATOR
 from sot_graph.options import OnPointFailure
@@ -82,7 +82,14 @@ class PointwiseJoin:
             expansions = number_sources(expansions, Numbering())
         points = self.join_points(expansions)
         listed = {source["number"]: source for expansion in expansions for source in expansion.get("sources") or []}
-        return points + self.sources + list_sources(listed[number] for number in sorted(listed)) if listed else points
+        if not listed:
+            return points
+        # Only a custom join that calls this one gets here with the answer's own numbers, and it isn't told their style.
+        as_footnotes = any(f"[^{number}]" in points for number in listed)
+        numbering = Numbering(
+            "footnotes" if as_footnotes else "brackets", sources=[listed[number] for number in sorted(listed)]
+        )
+        return points + numbering.listed(self.sources)
 
     def join_points(self, expansions: Sequence[Expansion]) -> str:
         """The points alone, without the list of the sources."""

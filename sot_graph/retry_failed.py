@@ -161,7 +161,8 @@ def _update_without_failures(graph: AnyGraph, snapshot: StateSnapshot) -> tuple[
     frame = {name: part for name, part in kept.get("frame", {}).items() if part["status"] == "ok"}
     if len(good) < len(kept["skeleton"]):  # a conclusion is written from all points
         frame.pop("conclusion", None)
-    update = {"is_written": False, "expansions": Overwrite(good), "frame": Overwrite(frame)}
+    facts = {**kept["draft_facts"], "is_written": False}
+    update = {"draft_facts": facts, "expansions": Overwrite(good), "frame": Overwrite(frame)}
     # Written by the node after which points are fanned out.
     return snapshot.config, update, REVIEW_SKELETON if REVIEW_SKELETON in graph.nodes else DRAFT_SKELETON
 
@@ -169,10 +170,10 @@ def _update_without_failures(graph: AnyGraph, snapshot: StateSnapshot) -> tuple[
 def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
     """A child's kept state as the input of a run that writes only what is missing."""
     # The messages are those from before the answer: the same question after them has the same ids.
-    messages = [message for message in kept.get("messages", []) if message.id != kept["answer_id"]]
+    messages = [message for message in kept.get("messages", []) if message.id != kept["run_facts"]["answer_id"]]
     material = kept.get("material")
     return {
-        "question": kept["question_text"],
+        "question": kept["run_facts"]["question_text"],
         "documents": None if material is None else material["documents"],
         "messages": messages,
         "given_skeleton": kept["skeleton"],
@@ -183,7 +184,7 @@ def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 def _context(kept: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The retry's context: what stands around the points is decided already."""
-    return {"sot": {**context_changes(context, embedded=False), "frame": kept["wanted_frame"]}}
+    return {"sot": {**context_changes(context, embedded=False), "frame": kept["run_facts"]["wanted_frame"]}}
 
 
 def _merge_retry(
@@ -198,7 +199,7 @@ def _merge_retry(
     timings: Any = {key: value for key, value in retry["timings"].items() if key != "skeleton"}
     usage = add_usage(kept.get("usage"), retry["usage"])
     # Its id is that of the answer in the parent: the message is to be replaced.
-    changed = {"id": kept["answer_id"], "usage_metadata": usage_metadata(usage)}
+    changed = {"id": kept["run_facts"]["answer_id"], "usage_metadata": usage_metadata(usage)}
     answer = retry["messages"][-1].model_copy(update=changed)
     result = {**retry, "usage": usage, "timings": merge_timings(kept.get("timings"), timings)}
     kept_by_parent = {"messages": [answer], "sot": {key: value for key, value in result.items() if key != "messages"}}

@@ -72,7 +72,7 @@ class GraphParts:
     prompts: SotPrompts
     options: SotOptions
     join: Join
-    cache: ResultCache
+    cache: ResultCache | None
     limiter: CallLimiter | None = None
     router: Router | None = None
     draft_decides: bool = False
@@ -120,12 +120,12 @@ class Invocation:
     """The points that this invocation has tried to write."""
     basis: SectionBasis | None = None
     """What every text is written from, once it has been read from the state."""
-    skeleton_call: tuple[object, list[BaseMessage]] | None = None
+    skeleton_request: tuple[object, list[BaseMessage]] | None = None
     """`(made_from, messages)`: the messages that every point's prompt begins with, made once, after what they were made
     from."""
-    shared_turn: Any = None
+    shared_content: Any = None
     """All prompts of a run begin alike, up to this user message: each call sets the provider's cache mark at its end.
-    `None`: caching is off, or the prompt is too short."""
+    `None`: caching is off, the prompt is too short, or this invocation drafted nothing."""
     is_grounded: bool = False
     """Whether the answer is to rest on documents, even if none was found."""
     shared_text: tuple[Material, str] | None = None
@@ -229,7 +229,7 @@ class RunContext:
 
     def emit(self, event: SotEvent) -> None:
         """Send an event to the `custom` stream and to the run's messages. An opening may hold it back or drop it."""
-        if self.invocation.opening is not None and not self.invocation.opening.takes_note(event):
+        if self.invocation.opening is not None and not self.invocation.opening.lets_through(event):
             return
         if self.write is not _write_nothing:
             subject = event.get("index") or event.get("part") or "answer"
@@ -261,7 +261,7 @@ class RunContext:
         return self.graph.retriever if own is None else own
 
     @property
-    def cache_key(self) -> str:
+    def prompt_cache_key(self) -> str:
         """A key for the calls that a provider's cache is to serve together: those of a thread, or else of a run."""
         thread = self.config.get("configurable", {}).get("thread_id")
         return self.key if thread is None else hashlib.sha256(str(thread).encode()).hexdigest()[:32]

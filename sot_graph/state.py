@@ -8,6 +8,7 @@ graph with keys of the same names, never hands on an old value.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from math import isfinite
 from typing import Annotated, Any, NotRequired
 
@@ -36,7 +37,7 @@ from sot_graph.types import (
 )
 from sot_graph.usage import add_usage
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 
 
@@ -100,6 +101,8 @@ def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
 
     With `keeps_others`, the value and the items of its lists may be what JSON doesn't know: these stay as they are.
     """
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, Document):
         about: dict[str, Any] = {"page_content": value.page_content, "metadata": value.metadata}
         return plain_value(about if value.id is None else {**about, "id": value.id})
@@ -107,11 +110,16 @@ def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
         return {plain_value(str(key)): plain_value(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain_value(each, keeps_others=keeps_others) for each in value]
-    if value is None or isinstance(value, (bool, int)) or (keeps_others and not isinstance(value, str)):
+    if value is None or isinstance(value, bool) or (keeps_others and not isinstance(value, str)):
         return value
-    if isinstance(value, float):
-        return float(value) if isfinite(value) else str(value)
-    return str(value).replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, int) or (isinstance(value, float) and isfinite(value)):
+        return int(value) if isinstance(value, int) else float(value)
+    return (
+        (str.__str__(value) if isinstance(value, str) else str(value))
+        .replace("\x00", "")
+        .encode("utf-8", "replace")
+        .decode("utf-8")
+    )
 
 
 class PlainChannel(EphemeralValue[Any]):
@@ -186,34 +194,46 @@ class SotOutput(TypedDict, total=False):
     timings: Annotated[Timings, merge_timings]
 
 
-class SotState(SotInput, SotOutput, total=False):
-    """All channels: input, output, and others that the nodes keep for themselves."""
+class RunFacts(TypedDict):
+    """What is settled as a run begins. One channel: each checkpoint stores each channel's name and version, too."""
 
     schema_version: int
     run_key: str
     """Finds this run's clock and limits in the process that runs it (`Invocation` in `run.py`)."""
     question_text: str
     """The question, cleaned, wherever it came from."""
-    material: Material | None
-    """The documents of this run, kept once for all of its prompts; `None`: the answer rests on none."""
-    sends_all: bool
-    """Whether each `Send` carries all that its text is written from, since the state can't be read there."""
-    skeleton_text: str
-    """The skeleton to the letter as the model wrote it: a shared prompt prefix for the expansions."""
-    skeleton_format: str
-    """The format that `skeleton_text` was asked for in."""
     may_depend: bool
     """Whether points may say which others they need."""
     wanted_frame: FrameChoice
     """What is written around the points: a run that is resumed keeps to it, whatever its new context says."""
-    is_written: bool
-    """Whether the points were written while the skeleton was (`dispatch="pipelined"`): there is nothing to fan out."""
-    review_comment: Annotated[str, EphemeralValue(str)]
-    """Why a reviewer rejected the skeleton, for the one step that drafts again: a new question never finds it."""
+    sends_all: bool
+    """Whether each `Send` carries all that its text is written from, since the state can't be read there."""
     answer_id: str
     """The answer message's id, made for the run: a retry replaces the message."""
     question_id: str
     """The id of the human message that goes before it; empty if the history holds the question already."""
+
+
+class DraftFacts(TypedDict):
+    """How the skeleton came about."""
+
+    skeleton_text: str
+    """The skeleton to the letter as the model wrote it: a shared prompt prefix for the expansions."""
+    skeleton_format: str
+    """The format that `skeleton_text` was asked for in."""
+    is_written: bool
+    """Whether the points were written while the skeleton was (`dispatch="pipelined"`): there is nothing to fan out."""
+
+
+class SotState(SotInput, SotOutput, total=False):
+    """All channels: input, output, and others that the nodes keep for themselves."""
+
+    run_facts: RunFacts
+    draft_facts: DraftFacts
+    material: Material | None
+    """The documents of this run, kept once for all of its prompts; `None`: the answer rests on none."""
+    review_comment: Annotated[str, EphemeralValue(str)]
+    """Why a reviewer rejected the skeleton, for the one step that drafts again: a new question never finds it."""
 
 
 class ExpandPointInput(TypedDict):
@@ -221,15 +241,12 @@ class ExpandPointInput(TypedDict):
 
     run_key: str
     schema_version: int
-    question_text: NotRequired[str]
-    """This and what follows up to `wanted_frame` is carried only where the state, which has it, can't be read."""
+    run_facts: NotRequired[RunFacts]
+    """This and what follows up to `material` is carried only where the state, which has it, can't be read."""
+    draft_facts: NotRequired[DraftFacts]
     history: NotRequired[list[ChatTurn]]
     skeleton: NotRequired[list[SkeletonPoint]]
-    skeleton_text: NotRequired[str]
-    skeleton_format: NotRequired[str]
-    may_depend: NotRequired[bool]
     material: NotRequired[Material | None]
-    wanted_frame: NotRequired[FrameChoice]
     point: NotRequired[SkeletonPoint]
     needed: NotRequired[list[Expansion]]
     """Those of the points that it needs, whatever became of them."""

@@ -149,6 +149,12 @@ class UsageMeter:
         """What has been counted so far, whole."""
         return add_usage(cast("Usage", {"cost": self._cost}), cast("Usage", self._stages))
 
+    @property
+    def as_update(self) -> Usage:
+        """The same for the state, which adds it up: without what is nothing, since each point's update is stored."""
+        stages: dict[str, Any] = {stage: {**counts} for stage, counts in self._stages.items()}
+        return cast("Usage", {**stages, "cost": self._cost} if self._cost else stages)
+
     def begin_call(self, stage: Stage) -> None:
         """Count a call, whatever becomes of it."""
         self._stages[stage]["calls"] += 1

@@ -209,11 +209,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         inner = innermost_model(request.model)
         loop_model = _kept(self._draft_models, id(inner), partial(LoopModel, inner, keeps_client=True), _MOST_MODELS)
         instruction = draft_or_answer(
-            self._prompts or prompts_for(request.model),
-            min_points=turn.options.min_points,
-            max_points=turn.options.max_points,
-            title_length=turn.options.title_length,
-            may_call_tools=bool(request.tools),
+            self._prompts or prompts_for(request.model), turn.options, may_call_tools=bool(request.tools)
         )
         stand_in = StandInModel(
             agent_model=request.model,

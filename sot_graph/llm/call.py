@@ -120,7 +120,7 @@ class ModelCall:
                 async with self.run.slot(), self.model.gate:
                     takes_system = self.model.takes_system
                     prompt = messages() if callable(messages) else messages
-                    shared = self.run.invocation.shared_turn
+                    shared = self.run.invocation.shared_content
                     prompt = prompt if shared is None else self.model.prompt_cache.marked(prompt, shared)
                     prompt = self.model.shape_prompt(prompt if takes_system else without_system(prompt))
                     runnable = await self.model.for_running_loop()
@@ -129,7 +129,7 @@ class ModelCall:
                     runnable, config, settings = unbound(runnable, self.config, self.settings)
                     if self.model.prompt_cache.takes_key and self.run.options.prompt_cache == "auto":
                         # It tells the provider's cache which calls belong together.
-                        settings = {"prompt_cache_key": self.run.cache_key, **settings}
+                        settings = {"prompt_cache_key": self.run.prompt_cache_key, **settings}
                     config = self.trace.begin(config, redactor)
                     self.run.meter.begin_call(self.stage)
                     if on_text is None:

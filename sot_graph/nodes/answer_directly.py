@@ -176,14 +176,14 @@ class AnswerInDraft:
 
     def finish(self) -> DirectAnswer | None:
         """The answer, once the drafter has settled. `None`: there is a skeleton, or nothing."""
-        if self._drafter is None or self._drafter.answer is None:
+        if self._drafter is None or self._drafter.answer_end is None:
             return None
-        growing, end = self._answer.growing, self._drafter.answer
-        growing.end(end.ending)
+        growing, answer_end = self._answer.growing, self._drafter.answer_end
+        growing.end(answer_end.ending)
         growing.flush()
         if not growing.cleaner.text:  # marks alone, such as "???": an ordinary call answers
             return None
-        return self._answer.finish(BREAKS_OFF if end.breaks_off else "")
+        return self._answer.finish(BREAKS_OFF if answer_end.breaks_off else "")
 
     def _write(self, text: str) -> None:
         if not self.has_begun:

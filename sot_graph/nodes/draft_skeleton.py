@@ -30,8 +30,8 @@ from sot_graph.retrieval.grounding import find_material
 from sot_graph.retrieval.retriever import query_for, retrieve_ahead
 from sot_graph.run import QUESTION_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
-from sot_graph.state import SCHEMA_VERSION, SotState
-from sot_graph.usage import add_usage
+from sot_graph.state import SCHEMA_VERSION, DraftFacts, RunFacts, SotState
+from sot_graph.usage import empty_usage
 
 if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
@@ -57,8 +57,9 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         start, begun, history = run.elapsed(), state, history_of(state)
         route_reason = state["route_reason"]
     else:
-        given = read_question(state, run.options, run.answer_id)
-        material = await find_material(given.documents, given.question, run)
+        given = read_question(state, run)
+        rests_on_none = given.documents is None and run.retriever is None
+        material = None if rests_on_none else await find_material(given.documents, given.question, run)
         if given.has_skeleton:
             return given_skeleton_update(state, given, run, material)
         start, begun, history = 0.0, reset_update(given, run, material), given.history
@@ -67,7 +68,8 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
     # time: theirs would wait for the place that this node holds.
     can_pipeline = not run.graph.options.review_skeleton and run.config.get("max_concurrency") != 1
-    draft = draft_and_expand if run.options.dispatch == "pipelined" and can_pipeline else _draft_whole
+    pipelined: Any = partial(draft_and_expand, begun["run_facts"])
+    draft = pipelined if run.options.dispatch == "pipelined" and can_pipeline else _draft_whole
     update, answer = await draft(inquiry, run, route_reason=route_reason, start=start)
     if run.graph.router is not None:
         return update
@@ -78,7 +80,7 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         **update,
         "expansions": Overwrite(update["expansions"]),
         "frame": Overwrite(update.get("frame", {})),
-        "usage": Overwrite(add_usage(None, update["usage"])),
+        "usage": Overwrite(update["usage"]),
         "timings": Overwrite(update["timings"]),
     }
 
@@ -124,20 +126,20 @@ def check_review_is_possible(run: RunContext) -> None:
 def reset_update(given: QuestionInput, run: RunContext, material: Material | None) -> Update:
     """The question, and every other key as it is before anything is known: of an earlier turn nothing is left."""
     return {
-        "schema_version": SCHEMA_VERSION,
-        "run_key": run.key,
-        "question_text": given.question,
+        "run_facts": RunFacts(
+            schema_version=SCHEMA_VERSION,
+            run_key=run.key,
+            question_text=given.question,
+            may_depend=run.options.dependent == "graph",
+            wanted_frame=run.options.frame,
+            sends_all=state_reader(run.config) is None,
+            answer_id=run.answer_id,
+            question_id="" if given.is_in_history else f"{QUESTION_ID}{run.key}",
+        ),
+        "draft_facts": DraftFacts(skeleton_text="", skeleton_format="", is_written=False),
         "material": material,
-        "sends_all": state_reader(run.config) is None,
-        "answer_id": run.answer_id,
-        "question_id": "" if given.is_in_history else f"{QUESTION_ID}{run.key}",
         "answer": "",
         "skeleton": [],
-        "skeleton_text": "",
-        "skeleton_format": "",
-        "may_depend": run.options.dependent == "graph",
-        "wanted_frame": run.options.frame,
-        "is_written": False,
         "sources": [],
         "unsupported_citations": 0,
         "finish_reason": None,
@@ -158,7 +160,7 @@ def given_skeleton_update(state: SotState, given: QuestionInput, run: RunContext
         **draft.as_update("the skeleton was given"),
         "expansions": Overwrite(kept),
         "frame": Overwrite(frame),
-        "usage": Overwrite(add_usage(None, None)),
+        "usage": Overwrite(empty_usage()),
         "timings": Overwrite({"skeleton": run.timing(0.0)}),
     }
 
@@ -183,7 +185,7 @@ async def settled_update(
 
 async def _draft_again(state: SotState, run: RunContext) -> Update:
     start, inquiry = run.elapsed(), inquiry_of(state, history_of(state), run)
-    revision = Revision(state["skeleton_text"], state["review_comment"])
+    revision = Revision(state["draft_facts"]["skeleton_text"], state["review_comment"])
     draft, reason = await settle_skeleton(inquiry, run, partial(Drafter, run, inquiry, revision=revision))
     return {
         **draft.as_update(reason),

@@ -5,6 +5,7 @@ A point, the opening, the introduction and the conclusion are all sections: what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from langgraph.graph import END
+from langgraph.runtime import get_runtime
 from langgraph.types import Send
 
 from sot_graph.citations import without_its_citations
@@ -19,7 +21,7 @@ from sot_graph.concurrency.isolation import cancelled_once
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
 from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part
-from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, prompt_basis, section_basis
+from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, prompt_arguments, section_basis
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import expansion_messages, expansion_start
 from sot_graph.retrieval.grounding import Grounds
@@ -31,7 +33,7 @@ from sot_graph.writing.expander import ExpanderError, ExpanderInput
 from sot_graph.writing.writer import Section, WrittenText, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from langchain_core.messages import BaseMessage
     from langgraph.pregel.protocol import PregelProtocol
@@ -52,9 +54,9 @@ def fan_out_points(state: SotState) -> list[Send] | str:
     if not state["skeleton"]:
         return after_no_skeleton(state)
     expansions = current_expansions(state)
-    if state.get("is_written") and len(expansions) == len(state["skeleton"]):
+    if state["draft_facts"]["is_written"] and len(expansions) == len(state["skeleton"]):
         return JOIN
-    missing = [name for name in FRAME_PARTS[state.get("wanted_frame", "none")] if name not in state.get("frame", {})]
+    missing = [name for name in FRAME_PARTS[state["run_facts"]["wanted_frame"]] if name not in state.get("frame", {})]
     finished = {one["index"]: one for one in expansions if one["status"] == "ok"}
     return _sends(state, finished, [name for name in missing if name != "conclusion"]) or JOIN
 
@@ -68,7 +70,7 @@ def fan_out_rest(state: SotState) -> list[Send] | str:
     """The edge after `join`: the next wave, of points that waited for those of the last; the conclusion; or the end."""
     written = {expansion["index"]: expansion for expansion in current_expansions(state)}
     sends = _sends(state, written)
-    is_concluded = "conclusion" in FRAME_PARTS[state.get("wanted_frame", "none")]
+    is_concluded = "conclusion" in FRAME_PARTS[state["run_facts"]["wanted_frame"]]
     if not sends and is_concluded and "conclusion" not in state.get("frame", {}):
         sends = _sends(state, written, ["conclusion"])
     return sends or END
@@ -79,12 +81,13 @@ def _sends(state: SotState, settled: Mapping[int, Expansion], parts: Sequence[Fr
 
     It carries little, or, where the state can't be read, all that its text is written from.
     """
-    base: dict[str, Any] = {"run_key": state["run_key"], "schema_version": state["schema_version"]}
-    if state.get("sends_all"):
+    facts = state["run_facts"]
+    base: dict[str, Any] = {"run_key": facts["run_key"], "schema_version": facts["schema_version"]}
+    if facts["sends_all"]:
         base |= {**{key: state.get(key) for key in BASIS_KEYS}, "history": history_of(state)}
     sends: list[Send] = []
     for part in parts:
-        concluded = {"expansions": [*settled.values()]} if part == "conclusion" and state.get("sends_all") else {}
+        concluded = {"expansions": [*settled.values()]} if part == "conclusion" and facts["sends_all"] else {}
         sends.append(Send(EXPAND_POINT, {**base, "part": part, **concluded}))
     for point in state["skeleton"]:
         if point["index"] not in settled and all(other in settled for other in point["depends_on"]):
@@ -144,7 +147,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     cache_hit = True if written.is_cached else None
     run.trace.describe_node(error=written.error, sot_point_status=written.status, sot_cache_hit=cache_hit)
     timing = {"index": index, **run.timing(start, written.first_text_at)}
-    return {"expansions": [expansion], "usage": run.meter.usage, "timings": {"points": [timing]}}
+    return {"expansions": [expansion], "usage": run.meter.as_update, "timings": {"points": [timing]}}
 
 
 def _unmet_need(needed: list[Expansion]) -> WrittenText | None:
@@ -170,7 +173,7 @@ def _point_messages(
         needed=[without_its_citations(other) for other in payload.get("needed", ())],
         shared_documents=basis.inquiry.documents,
         own_documents="" if grounds is None else grounds.own_text,
-        **prompt_basis(basis, run),
+        **prompt_arguments(basis, run),
     )
 
 
@@ -185,7 +188,8 @@ class NestedGraph:
 
     graph: PregelProtocol[Any, Any, Any, Any]
     is_sot_graph: ClassVar[bool] = True
-    """Its model calls hold the run's places. The point holds none meanwhile: it could be the last one."""
+    """`ExpanderSource` reads it. The graph's own model calls take places of the run. The point takes none: with
+    `max_concurrency=1` its calls would wait for it."""
 
     async def __call__(self, given: ExpanderInput) -> AsyncIterator[Any]:
         """The text of a point, in reading order, and then what it cites.
@@ -194,7 +198,9 @@ class NestedGraph:
             ExpanderError: A point of the nested answer is missing: this one isn't whole.
         """
         reader, result, rest, has_text = AnswerReader(), {}, "", False
-        run: Any = self.graph.astream({"messages": given["messages"]}, stream_mode=["custom", "values"])
+        run: Any = self.graph.astream(
+            {"messages": given["messages"]}, context=_context_below(), stream_mode=["custom", "values"]
+        )
         async with aclosing(cancelled_once(run)) as parts:
             async for mode, part in parts:
                 if mode == "values":
@@ -217,3 +223,11 @@ class NestedGraph:
         if failed := [point for point in result["expansions"] if point["status"] != "ok"]:
             message = f"its point {failed[0]['index']} is not whole: {failed[0]['error']}"
             raise ExpanderError(message)
+
+
+def _context_below() -> Any:
+    """The run's context without its `sot`, which is of the level above: options such as `frame` hold there alone."""
+    context: Any = get_runtime().context
+    if isinstance(context, Mapping):
+        return {**context, "sot": {}}
+    return context if getattr(context, "sot", None) is None else {"sot": {}}

@@ -19,7 +19,7 @@ from sot_graph.concurrency.background_loop import create_run_task, end_tasks
 from sot_graph.joiners import shown_expansions
 from sot_graph.nodes.announcements import announce_frame_end, citing
 from sot_graph.nodes.join import numbering_of
-from sot_graph.nodes.question_input import prompt_basis, section_basis
+from sot_graph.nodes.question_input import prompt_arguments, section_basis
 from sot_graph.prompts.messages import frame_messages, opening_messages
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.run import open_run
@@ -50,9 +50,9 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
         # Where none was begun with the skeleton, as on a resumed run, it is written now.
         update = await (run.invocation.opening or Opening(basis.inquiry, run)).finished()
         if update is None:
-            return {"frame": {}, "usage": run.meter.usage, "timings": {}}
+            return {"frame": {}, "usage": run.meter.as_update, "timings": {}}
     else:
-        written, about = None, prompt_basis(basis, run)
+        written, about = None, prompt_arguments(basis, run)
         if name == "conclusion":
             about["expansions"] = _concluded(payload, basis, run)
             if run.seconds_left(None) == 0:
@@ -62,7 +62,7 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
         messages = partial(frame_messages, run.graph.prompts, name, **about)
         update = await _write(name, messages, run, basis.inquiry.material, written)
     if part := update["frame"].get(name):
-        cache_hit = True if update["usage"]["frame"]["cache_hits"] else None
+        cache_hit = True if update["usage"].get("frame", {}).get("cache_hits") else None
         run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
     return update
 
@@ -122,7 +122,7 @@ async def _write(
     part: FramePart = written.as_section(grounds)
     announce_frame_end(name, part, run)
     timing = run.timing(start, written.first_text_at)
-    return {"frame": {name: part}, "usage": run.meter.usage, "timings": {name: timing}}
+    return {"frame": {name: part}, "usage": run.meter.as_update, "timings": {name: timing}}
 
 
 class Opening:
@@ -148,8 +148,8 @@ class Opening:
         messages = partial(opening_messages, run.graph.prompts, *about)
         self._task = create_run_task(self._write(messages, inquiry.material))
 
-    def takes_note(self, event: SotEvent) -> bool:
-        """Take note of an event before it is sent, whichever text it is of. `False`: it is held back, or dropped.
+    def lets_through(self, event: SotEvent) -> bool:
+        """Whether an event of the run, of whichever text, is sent now. `False`: it is held back, or dropped.
 
         Where a router or the draft decides for a direct answer, the opening is dropped unheard. Where the first point
         can be read before anything of the opening is there, the answer begins with the points.

@@ -35,11 +35,11 @@ Update: TypeAlias = dict[str, Any]
 _DIGITS = 3
 _version = cache(version)
 _INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
-    DRAFT_SKELETON: ("question_text", "messages"),
+    DRAFT_SKELETON: ("run_facts", "messages"),
     REVIEW_SKELETON: ("skeleton",),
     EXPAND_POINT: ("point", "part"),
     JOIN: ("expansions",),
-    ANSWER_DIRECTLY: ("question_text", "messages"),
+    ANSWER_DIRECTLY: ("run_facts", "messages"),
 }
 _GIVEN_KEYS = ("question", "messages", "given_skeleton", "given_expansions")
 _OUTPUT_KEYS = ("answer", "skeleton", "route", "route_reason", "review_comment")
@@ -79,10 +79,11 @@ class GraphNode(Runnable[Any, Update]):
     ) -> Update:
         """Run the node. `threaded`: for a synchronous caller."""
         key = None
+        facts = input.get("run_facts", input)  # a `Send` carries its own
         # A rejected skeleton leads back to the first node, which then goes on with the same run.
         begins_run = self.begins and not input.get("review_comment")
         if not begins_run:
-            schema = input.get("schema_version", SCHEMA_VERSION)
+            schema = facts.get("schema_version", f"below {SCHEMA_VERSION}")
             if schema != SCHEMA_VERSION:
                 message = (
                     f"This checkpoint has state schema {schema}, and this version of sot_graph uses schema "
@@ -90,14 +91,14 @@ class GraphNode(Runnable[Any, Update]):
                     "on a new thread."
                 )
                 raise SotConfigError(message)
-            key = input.get("run_key")
+            key = facts.get("run_key")
         graph = self.graph
         # A config of LangGraph's is complete: `ensure_config` would only copy it, which takes 2 kB a point.
         config = ensure_config() if config is None else config
         input = with_history(input, config)
         with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
-            if key is not None and input.get("wanted_frame", run.options.frame) != run.options.frame:
-                run.options = replace(run.options, frame=input["wanted_frame"])
+            if key is not None and facts.get("wanted_frame", run.options.frame) != run.options.frame:
+                run.options = replace(run.options, frame=facts["wanted_frame"])
             if key is not None and input.get("material") is not None:
                 # Another invocation has read the question: before a review, or before a process died.
                 run.invocation.is_grounded = True
@@ -146,8 +147,8 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
     inputs = None
     if not run.invocation.begun_here:
         read = state_reader(run.config)
-        holder = state if "question_text" in state or read is None else read(["question_text"])
-        inputs = {"question": holder["question_text"]}
+        holder = state if "run_facts" in state or read is None else read(["run_facts"])
+        inputs = {"question": holder["run_facts"]["question_text"]}
     # Runs are compared by their settings: the same settings have the same fingerprint.
     settings = f"{run.graph.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
     run.trace.describe_graph(
@@ -197,8 +198,8 @@ def trace_policy(node: str, *, begins: bool = False) -> TracePolicy:
 
 def _shown(keys: Sequence[str], state: Mapping[str, Any]) -> dict[str, Any]:
     shown = {key: state[key] for key in keys if state.get(key)}
-    if "question_text" in shown:
-        shown = {"question": shown.pop("question_text"), **shown}
+    if "run_facts" in shown:
+        shown = {"question": shown.pop("run_facts")["question_text"], **shown}
     if "expansions" in shown:
         statuses = [{"index": each["index"], "status": each["status"]} for each in shown.pop("expansions")]
         shown["points"] = statuses

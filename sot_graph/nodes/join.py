@@ -33,7 +33,10 @@ async def join(state: SotState, run: RunContext) -> Update:
     expansions, frame = current_expansions(state), state.get("frame", {})
     if len(expansions) < len(state["skeleton"]):
         return {}
-    on_point_failure, about = run.options.on_point_failure, (run.graph.join, state["question_text"], state["skeleton"])
+    on_point_failure, about = (
+        run.options.on_point_failure,
+        (run.graph.join, state["run_facts"]["question_text"], state["skeleton"]),
+    )
     make_answer = partial(join_answer, *about, expansions, on_point_failure, frame=frame, numbering=numbering_of(run))
     failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
     if failed and (error := _failure_of(failed, expansions, on_point_failure)) is not None:
@@ -110,14 +113,15 @@ def finish_run(
     answer = joined.text
     run.emit({"type": "sot.answer", "answer": answer})
     run.ended = True
+    facts = state["run_facts"]
     message = AIMessage(
         answer,
-        id=state["answer_id"],
+        id=facts["answer_id"],
         name=run.graph.name,
         response_metadata={"finish_reason": finish_reason},
         usage_metadata=usage_metadata(usage),
     )
-    question = [HumanMessage(state["question_text"], id=state["question_id"])] if state["question_id"] else []
+    question = [HumanMessage(facts["question_text"], id=facts["question_id"])] if facts["question_id"] else []
     if run.listeners:
         mark_as_shown(question, run)
     if run.invocation.live is not None:

@@ -33,7 +33,7 @@ from sot_graph.prompts.messages import skeleton_as_written
 from sot_graph.run import open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
 from sot_graph.skeleton.drafter import Draft
-from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, merge_timings
+from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, RunFacts, merge_timings
 from sot_graph.types import FinishReason, FrameChoice, FramePartName, StageTiming, Timings
 from sot_graph.usage import add_usage
 
@@ -66,14 +66,14 @@ class _Step(TypedDict, total=False):
 
 
 async def draft_and_expand(
-    inquiry: Inquiry, run: RunContext, *, route_reason: str | None, start: float
+    run_facts: RunFacts, inquiry: Inquiry, run: RunContext, *, route_reason: str | None, start: float
 ) -> tuple[Update, DirectAnswer | None]:
     """Draft the skeleton, and write its points from when each one's title is there.
 
     Returns:
         The node's update, and the answer that the model gave in the skeleton's place.
     """
-    pipeline = _Pipeline(inquiry, run)
+    pipeline = _Pipeline(run_facts, inquiry, run)
     try:
         end = await pipeline.draft()
         updates = await pipeline.written()
@@ -86,10 +86,9 @@ async def draft_and_expand(
     for update in updates:
         usage = add_usage(usage, update["usage"])
         timings = merge_timings(timings, update["timings"])
-    update = {
-        **draft.as_update(end["reason"], route_reason),
-        "wanted_frame": run.options.frame,
-        "is_written": bool(draft.points),
+    update = draft.as_update(end["reason"], route_reason)
+    update["draft_facts"]["is_written"] = bool(draft.points)
+    update |= {
         "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
         "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
         "usage": usage,
@@ -101,7 +100,8 @@ async def draft_and_expand(
 class _Pipeline:
     """One skeleton that is being drafted, and the tasks that write its points meanwhile."""
 
-    def __init__(self, inquiry: Inquiry, run: RunContext) -> None:
+    def __init__(self, run_facts: RunFacts, inquiry: Inquiry, run: RunContext) -> None:
+        self._run_facts = run_facts
         self._inquiry = inquiry
         self._run = run
         self._points: list[SkeletonPoint] = []
@@ -187,17 +187,15 @@ class _Pipeline:
         """What a section is written from that begins now."""
         skeleton_format = DRAFT if self._run.graph.draft_decides else self._run.options.skeleton_format
         points = list(self._points)
+        draft = Draft(points, skeleton_as_written(points, skeleton_format), skeleton_format)
         return {
             "run_key": self._run.key,
             "schema_version": SCHEMA_VERSION,
-            "question_text": self._inquiry.question,
+            "run_facts": self._run_facts,
+            "draft_facts": draft.as_update("")["draft_facts"],
             "history": self._inquiry.history,
             "skeleton": points,
-            "skeleton_text": skeleton_as_written(points, skeleton_format),
-            "skeleton_format": skeleton_format,
-            "may_depend": self._inquiry.may_depend,
             "material": self._inquiry.material,
-            "wanted_frame": self._run.options.frame,
         }
 
     def _begin(self, payload: ExpandPointInput, *, shown: Any, titled: float | None = None) -> asyncio.Task[Update]:

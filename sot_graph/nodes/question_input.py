@@ -30,13 +30,11 @@ from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameCh
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
 
-    from sot_graph.options import SotOptions
     from sot_graph.run import RunContext
     from sot_graph.state import SotState
 
-BASIS_KEYS = ["question_text", "skeleton", "skeleton_text", "skeleton_format", "may_depend", "material", "wanted_frame"]
+BASIS_KEYS = ["run_facts", "draft_facts", "skeleton", "material"]
 """The state's keys of what every section is written from, beside the conversation."""
-_HISTORY_KEYS = ["messages", "answer_id", "question_id"]
 _CLASS_OF_ROLE: Mapping[str, type[BaseMessage]] = {
     **dict.fromkeys(("user", "human"), HumanMessage),
     **dict.fromkeys(("assistant", "ai"), AIMessage),
@@ -76,12 +74,12 @@ def with_history(state: Mapping[str, Any], config: RunnableConfig) -> Mapping[st
     return {**state, "messages": add_messages(history, state["messages"])} if history else state
 
 
-def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> QuestionInput:
+def read_question(state: SotState, run: RunContext) -> QuestionInput:
     """The question and its history from `question`, `messages`, or both.
 
     What tools have found since the question was asked belongs to the history, too: that is what an agent answers from.
 
-    The message that this run writes has the `answer_id`. One that is there already is written again.
+    The message that this run writes has its `answer_id`. One that is there already is written again.
 
     Raises:
         SotConfigError: There is no question, it is blank or no string, or it is too long.
@@ -91,7 +89,7 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
         raise SotConfigError(message)
-    is_in_history = last is not None and _is_asked_by(given, messages, last, answer_id)
+    is_in_history = last is not None and _last_human_asks(given, messages, last, run.answer_id)
     place = last if is_in_history else None
     question, attached = clean_text(given or ""), []
     if place is not None:
@@ -104,10 +102,10 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
         raise SotConfigError(message)
     history = _turns_before(messages, place) if messages else []
     length = length_of(question, history)
-    if length > options.max_question_chars:
+    if length > (most := run.options.max_question_chars):
         message = (
             f"The question and its history have {length:,} characters; options.max_question_chars allows "
-            f"{options.max_question_chars:,}. Shorten them, or raise the option."
+            f"{most:,}. Shorten them, or raise the option."
         )
         raise SotConfigError(message)
     documents = state.get("documents")
@@ -124,8 +122,8 @@ def read_question(state: SotState, options: SotOptions, answer_id: str = "") -> 
     )
 
 
-def _is_asked_by(given: str | None, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
-    """Whether the last human message is the question, and `question`, if it is given, says nothing new."""
+def _last_human_asks(given: str | None, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
+    """Whether the last human message is the question: `question` is blank, or repeats what a person has said there."""
     if given is None:
         return True
     later = (each for each in messages[last + 1 :] if isinstance(each, AIMessage) and not each.tool_calls)
@@ -143,37 +141,38 @@ def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
     """
     if not state.get("messages"):
         return []
-    own = {state["answer_id"], state["question_id"]}  # they are among the messages where points are written again
+    facts = state["run_facts"]
+    own = {facts["answer_id"], facts["question_id"]}  # they are among the messages where points are written again
     messages = [_in_class_of_role(message) for message in state["messages"] if message.id not in own]
-    return _turns_before(messages, None if state["question_id"] else last_human(messages))
+    return _turns_before(messages, None if facts["question_id"] else last_human(messages))
 
 
 def inquiry_of(state: Mapping[str, Any], history: list[ChatTurn], run: RunContext) -> Inquiry:
     """What a run is to answer, from the state's keys, or from those that a `Send` carries."""
     material = state.get("material")
     return Inquiry(
-        question=state["question_text"],
+        question=state["run_facts"]["question_text"],
         history=history,
         material=material,
         documents="" if material is None else shared_text(material, run),
-        may_depend=state.get("may_depend", False),
+        may_depend=state["run_facts"]["may_depend"],
     )
 
 
 def section_basis(payload: Mapping[str, Any], run: RunContext) -> SectionBasis:
     """What a section is written from: carried to its node, or read from the state, once an invocation."""
-    is_carried = "skeleton_text" in payload
+    is_carried = "draft_facts" in payload
     if not is_carried and run.invocation.basis is not None:
         return run.invocation.basis
     read = state_reader(run.config)
     assert is_carried or read is not None, "the first node has said that the state can be read"
-    state = payload if is_carried or read is None else with_history(read([*BASIS_KEYS, *_HISTORY_KEYS]), run.config)
+    state = payload if is_carried or read is None else with_history(read([*BASIS_KEYS, "messages"]), run.config)
     basis = SectionBasis(
         inquiry=inquiry_of(state, payload["history"] if is_carried else history_of(state), run),
         skeleton=state["skeleton"],
-        skeleton_text=state["skeleton_text"],
-        skeleton_format=state["skeleton_format"],
-        wanted_frame=state.get("wanted_frame") or "none",
+        skeleton_text=state["draft_facts"]["skeleton_text"],
+        skeleton_format=state["draft_facts"]["skeleton_format"],
+        wanted_frame=state["run_facts"]["wanted_frame"],
     )
     if not is_carried:
         if not run.invocation.begun_here and not _is_as_written(basis.skeleton_text, basis.skeleton):
@@ -190,21 +189,21 @@ def _is_as_written(text: str, points: Sequence[SkeletonPoint]) -> bool:
     )
 
 
-def prompt_basis(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
+def prompt_arguments(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
     """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
     inquiry = basis.inquiry
     if run.options.point_context == "question":
         inquiry = replace(inquiry, history=_without_conversation(inquiry.history))
     made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.documents)
-    made = run.invocation.skeleton_call
+    made = run.invocation.skeleton_request
     if made is None or made[0] != made_from:
         messages = skeleton_messages(run.graph.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
-        made = run.invocation.skeleton_call = (made_from, messages)
+        made = run.invocation.skeleton_request = (made_from, messages)
     return {
         "question": inquiry.question,
         "history": inquiry.history,
         "skeleton": basis.skeleton,
-        "skeleton_call": made[1],
+        "skeleton_request": made[1],
         "skeleton_text": basis.skeleton_text,
     }
 

@@ -50,18 +50,18 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
     The interrupt's value is `{"type": "sot.review", "question", "points", "how"}`, and beside that a request in the
     form of LangChain's `HumanInTheLoopMiddleware`, which chat pages know how to answer.
     """
-    titles = "\n".join(point["title"] for point in state["skeleton"])
+    titles, question = "\n".join(point["title"] for point in state["skeleton"]), state["run_facts"]["question_text"]
     decisions = ["approve", "edit", "reject"]
     action = {
         "name": _ACTION,
         "args": {"titles": titles},
-        "description": f"Write this answer?\n\n{state['question_text']}",
+        "description": f"Write this answer?\n\n{question}",
     }
     try:
         answer = _latest_answer(
             {
                 "type": "sot.review",
-                "question": state["question_text"],
+                "question": question,
                 "points": state["skeleton"],
                 "how": _HOW,
                 "message": _MESSAGE,
@@ -81,7 +81,7 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
         kept, frame = kept_expansions(points, kept), None
         update |= {
             "skeleton": points,
-            "skeleton_text": numbered_list(points),
+            "draft_facts": {**state["draft_facts"], "skeleton_text": numbered_list(points)},
             "expansions": Overwrite(kept),
             "frame": Overwrite({}),
             "route_reason": "the skeleton was edited",

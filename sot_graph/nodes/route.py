@@ -28,7 +28,6 @@ from sot_graph.routing.protocol import decide
 from sot_graph.skeleton.drafter import Draft, Drafter
 from sot_graph.state import SotState
 from sot_graph.types import RouteName, Timings
-from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
     from langgraph.types import Send
@@ -43,7 +42,7 @@ async def route(state: SotState, run: RunContext) -> Update:
     assert run.graph.router is not None
     if run.graph.options.review_skeleton:
         check_review_is_possible(run)
-    given = read_question(state, run.options, run.answer_id)
+    given = read_question(state, run)
     finding = asyncio.create_task(find_material(given.documents, given.question, run))
     if given.has_skeleton:
         return given_skeleton_update(state, given, run, await finding)
@@ -63,9 +62,11 @@ async def route(state: SotState, run: RunContext) -> Update:
         # Without the decision's reason, which may quote the question.
         run.trace.describe_node(stage="route", sot_route=route_name, sot_route_confidence=decision.confidence)
         begun = {**reset_update(given, run, await finding), "route": route_name, "route_reason": reason}
-        begun["may_depend"] = allows_needs and decision.dependent is not False
+        begun["run_facts"]["may_depend"] = allows_needs and decision.dependent is not False
         if route_name == "skeleton":
             speculated = await speculation.skeleton(timings, reason)
+            if speculated:
+                begun["run_facts"]["may_depend"] = allows_needs  # as it was asked for
         else:
             speculated = await speculation.answer(begun, timings)
     finally:
@@ -76,7 +77,7 @@ async def route(state: SotState, run: RunContext) -> Update:
         **begun,
         **speculated,
         "expansions": Overwrite([]),
-        "usage": Overwrite(add_usage(None, run.meter.usage)),
+        "usage": Overwrite(run.meter.usage),
         "timings": Overwrite(timings),
     }
 
@@ -120,7 +121,7 @@ class _Speculation:
         timings |= update.pop("timings")
         if "frame" in update:
             update["frame"] = Overwrite(update["frame"])
-        return {**update, "may_depend": self._run.options.dependent == "graph"}  # as it was asked for
+        return update
 
     async def answer(self, begun: Update, timings: Timings) -> Update:
         """The update of the direct answer, if it was begun. Sends what was held back, and the rest as it comes."""
@@ -132,7 +133,7 @@ class _Speculation:
         written = await self._direct
         timings["direct"] = written.timing
         await self.cancel()  # its usage is in the answer's message
-        usage = add_usage(None, self._run.meter.usage)
+        usage = self._run.meter.usage
         known = {**begun, "timings": timings}
         update = finish_run(known, self._run, written.joined, written.finish_reason, usage, {})
         timings["total"] = update.pop("timings")["total"]

@@ -74,16 +74,16 @@ def skeleton_messages(
     """
     as_list, may_depend, documents = skeleton_format == "list", inquiry.may_depend, inquiry.documents
     question = escape_delimiters(inquiry.question)
-    plan = _plan(prompts, options.min_points, options.max_points, options.title_length, may_depend=may_depend)
+    placeholders = _skeleton_placeholders(prompts, options, may_depend=may_depend)
     if skeleton_format == "draft":
         request = _grounded(prompts, f"<question>\n{question}\n</question>", documents)
-        request = f"{request}\n\n{prompts.draft_or_answer.format(**plan)}"
+        request = f"{request}\n\n{prompts.draft_or_answer.format(**placeholders)}"
         system = prompts.direct_system or prompts.system
     else:
         template = prompts.skeleton_list if as_list else prompts.skeleton
-        request = template.format(question=question, **plan)
+        request = template.format(question=question, **placeholders)
         if may_depend and "{relation}" not in template:
-            request = f"{request}\n{plan['relation']}"
+            request = f"{request}\n{placeholders['relation']}"
         if documents:
             request = prompts.documents.format(documents=documents) + request
         system = prompts.system
@@ -95,32 +95,20 @@ def skeleton_messages(
     return messages
 
 
-def _plan(
-    prompts: SotPrompts, min_points: int, max_points: int, title_length: str, *, may_depend: bool
-) -> dict[str, Any]:
+def _skeleton_placeholders(prompts: SotPrompts, options: SotOptions, *, may_depend: bool = False) -> dict[str, Any]:
     """What the templates that ask for a skeleton say of it."""
-    if prompts.max_points is not None:
-        max_points = min(max_points, prompts.max_points)
+    most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
     return {
-        "min_points": min(min_points, max_points),
-        "max_points": max_points,
-        "title_length": title_length,
+        "min_points": min(options.min_points, most),
+        "max_points": most,
+        "title_length": options.title_length,
         "relation": (prompts.dependent if may_depend else prompts.independent).format(),
     }
 
 
-def draft_or_answer(
-    prompts: SotPrompts,
-    *,
-    min_points: int,
-    max_points: int,
-    title_length: str,
-    may_depend: bool = False,
-    may_call_tools: bool = False,
-) -> str:
+def draft_or_answer(prompts: SotPrompts, options: SotOptions, *, may_call_tools: bool) -> str:
     """What leaves it to a model whether it drafts a skeleton or answers; a question, or a conversation, goes before."""
-    plan = _plan(prompts, min_points, max_points, title_length, may_depend=may_depend)
-    told = prompts.draft_or_answer.format(**plan)
+    told = prompts.draft_or_answer.format(**_skeleton_placeholders(prompts, options))
     return f"{told}\n{_TOOLS_FIRST}" if may_call_tools else told
 
 
@@ -175,7 +163,7 @@ def expansion_messages(
     *,
     point: SkeletonPoint,
     skeleton: Sequence[SkeletonPoint],
-    skeleton_call: Sequence[BaseMessage],
+    skeleton_request: Sequence[BaseMessage],
     skeleton_text: str,
     question: str,
     history: Sequence[ChatTurn],
@@ -187,8 +175,8 @@ def expansion_messages(
 ) -> list[BaseMessage]:
     """The prompt for one point.
 
-    In the shared layout it repeats `skeleton_call`, the messages that asked for the skeleton, to the letter, so that a
-    prompt cache can serve them, and `skeleton_text`, the skeleton as the model wrote it. `needed` are the points that
+    In the shared layout it repeats `skeleton_request`, the messages that asked for the skeleton, to the letter, so that
+    a prompt cache can serve them, and `skeleton_text`, the skeleton as the model wrote it. `needed` are the points that
     this one builds on; with `is_opened`, an opening says the short answer. `shared_documents` stand in the shared
     messages already.
     """
@@ -213,7 +201,7 @@ def expansion_messages(
     if shared_documents or own_documents:
         request += prompts.citing.format()
     if is_shared:
-        messages = [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(request)]
+        messages = [*skeleton_request, _skeleton_message(skeleton_text), HumanMessage(request)]
     else:
         system = prompts.expansion_system or prompts.system
         messages = _conversation(system, history, prompts.expansion_examples, request)
@@ -239,7 +227,7 @@ def frame_messages(
     part: FramePartName,
     *,
     skeleton: Sequence[SkeletonPoint],
-    skeleton_call: Sequence[BaseMessage],
+    skeleton_request: Sequence[BaseMessage],
     skeleton_text: str,
     question: str,
     history: Sequence[ChatTurn],
@@ -254,7 +242,7 @@ def frame_messages(
         points=_written(expansions),
     )
     if prompts.frame_layout == "shared":
-        return [*skeleton_call, _skeleton_message(skeleton_text), HumanMessage(request)]
+        return [*skeleton_request, _skeleton_message(skeleton_text), HumanMessage(request)]
     examples = prompts.introduction_examples if is_introduction else prompts.conclusion_examples
     return _conversation(prompts.frame_system or prompts.system, history, examples, request)
 

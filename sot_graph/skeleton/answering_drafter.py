@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SkeletonError, SotConfigError
@@ -71,12 +71,12 @@ class AnsweringDrafter(Drafter):
     `on_answer` gets the answer's text, as it comes where replies are streamed. What is sent is never taken back.
 
     Attributes:
-        answer: Once the model has answered: how the answer ends.
+        answer_end: Once the model has answered: how the answer ends.
     """
 
     def __init__(self, *given: Any, on_answer: Callable[[str], None], **settings: Any) -> None:
         super().__init__(*given, **settings)
-        self.answer: AnswerEnd | None = None
+        self.answer_end: AnswerEnd | None = None
         self._on_answer = on_answer
         self._reading: DraftReader | None = None
         self._first_format = DRAFT
@@ -87,7 +87,7 @@ class AnsweringDrafter(Drafter):
         return self._reading is not None and self._reading.is_answer
 
     async def settle(self) -> tuple[Draft, str]:
-        """As a `Drafter`. An answer leaves the skeleton empty; `answer` says how it ends.
+        """As a `Drafter`. An answer leaves the skeleton empty; `answer_end` says how it ends.
 
         Raises:
             SkeletonError: Also where an answer broke off, and could not be continued.
@@ -99,7 +99,7 @@ class AnsweringDrafter(Drafter):
         except SkeletonError:
             if not (self._is_answer and self._timer is not None and self._timer.expired()):
                 raise
-            self.answer = AnswerEnd("stop", breaks_off=True)
+            self.answer_end = AnswerEnd("stop", breaks_off=True)
             return Draft([], "", DRAFT), ANSWERED
         return draft, DRAFTED if draft.points and self._reading is not None else reason
 
@@ -126,7 +126,7 @@ class AnsweringDrafter(Drafter):
                 f"The answer broke off, and the model could not go on with it: {explain(error.__cause__ or error)}."
             )
             raise SkeletonError(message) from error
-        if self.answer is not None:
+        if self.answer_end is not None:
             raise _AnsweredError
         return parsed
 
@@ -142,7 +142,7 @@ class AnsweringDrafter(Drafter):
             own_format = "list" if skeleton_format == DRAFT else skeleton_format  # the rest of a draft is no answer
             return await super()._read_reply(call, own_format, messages, prefill, on_text)
         is_marked = self._run.options.prompt_cache == "auto"
-        self._run.invocation.shared_turn = self._request(DRAFT)[1] if is_marked else None
+        self._run.invocation.shared_content = self._request(DRAFT).shared_content if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
         on_titles, on_glimpse = (None, on_text) if self._early is None else (on_text, None)
         reading = self._reading = DraftReader(form, self._pass_on, on_titles, on_glimpse)
@@ -157,7 +157,7 @@ class AnsweringDrafter(Drafter):
             self._on_answer(text)
         titles = reading.end(text, was_cut_off=reply.is_half)
         if reading.is_answer:
-            self.answer = AnswerEnd(reply.ending, breaks_off=reply.was_withheld)
+            self.answer_end = AnswerEnd(reply.ending, breaks_off=reply.was_withheld)
             return ParsedReply([], text)
         if reply.was_withheld:
             message = f"There is no skeleton, and no answer either: {_WITHHELD[reply.ending or 'refused']}."
@@ -175,6 +175,35 @@ class AnsweringDrafter(Drafter):
         self._on_answer(text)
 
 
+@dataclass(slots=True)
+class _ReadLines:
+    """What the lines of a reply came to, so that no piece of it has to be read twice."""
+
+    start: str = ""
+    """The beginning of the reply, or of the JSON in it."""
+    last: str = ""
+    """The line that isn't whole yet."""
+    chars: int = 0
+    items: int = 0
+    around: int = 0
+    """Characters on whole lines that are no items, and, in `around_last`, those of the last line, too."""
+    around_last: int = 0
+    is_json: bool = False
+
+    def take(self, line: str, *, is_whole: bool) -> bool:
+        """Take the next line, or what there is of the last. `False`: no skeleton has such a line there."""
+        title, around = item_title(line), self.around
+        if title is not None:
+            may_stand = _may_be_title(title) and (self.items > 0 or _may_be_first(line))
+        else:
+            may_stand = self.items > 0 or not line.strip() or _may_lead_in(line, is_whole=is_whole)
+            around += len(line) if line.strip() else 0
+        if is_whole:
+            self.around, self.items = around, self.items + (title is not None)
+        self.around_last = around
+        return may_stand
+
+
 @dataclass(frozen=True, slots=True)
 class SkeletonForm:
     """How many points the skeleton may have that a reply is read for."""
@@ -182,28 +211,30 @@ class SkeletonForm:
     fewest: int
     most: int
 
-    def may_become(self, text: str) -> bool:
-        """Whether what there is of a reply may yet become a skeleton. Until then nothing of it can be shown."""
-        start = text.lstrip()
-        if len(start) > self.most * (_LONGEST_TITLE + _NUMBERING) + _AROUND or _FENCE.match(start):
+    def may_become(self, piece: str, read: _ReadLines | None = None) -> bool:
+        """Whether what there is of a reply may yet become a skeleton. Until then nothing of it can be shown.
+
+        Args:
+            piece: The reply so far, or its next piece.
+            read: What has been read of it before, which is carried on; `None`: nothing.
+        """
+        read = read or _ReadLines()
+        piece = piece if read.chars else piece.lstrip()
+        read.chars += len(piece)
+        read.start = f"{read.start}{piece[:_LONGEST_LEAD_IN]}"[:_LONGEST_LEAD_IN]
+        if read.chars > self.most * (_LONGEST_TITLE + _NUMBERING) + _AROUND:
             return False
-        around, has_items = 0, False
-        *lines, last = start.split("\n")
-        whole = [line for line in lines if line.strip()]
-        for place, line in enumerate([*whole, last]):
-            title = item_title(line)
-            if title is not None:
-                if not (_may_be_title(title) and (has_items or _may_be_first(line))):
-                    return False
-                has_items = True
-                continue
-            if not has_items and line.lstrip()[:1] in _JSON:
-                return _may_be_json(start[start.index(line) :])
-            if not (has_items or _may_lead_in(line, is_whole=place < len(whole))):
+        if read.is_json or _FENCE.match(read.start):
+            return read.is_json and _may_be_json(read.start)
+        *lines, read.last = (read.last + piece).split("\n")
+        for place, line in enumerate([*lines, read.last]):
+            if not read.items and item_title(line) is None and line.lstrip()[:1] in _JSON:
+                read.is_json, read.start = True, "\n".join([*lines[place:], read.last])[:_LONGEST_LEAD_IN]
+                return _may_be_json(read.start)
+            if not read.take(line, is_whole=place < len(lines)):
                 return False
-            around += len(line)
         # The numbers and marks of the titles that are still to come are allowed for.
-        return around <= _AROUND + self.most * _NUMBERING
+        return read.around_last <= _AROUND + self.most * _NUMBERING
 
     def titles_in(self, text: str, *, was_cut_off: bool = False) -> list[str] | None:
         """The raw titles of a reply that is a skeleton; none of them where it was cut off too soon to be of use.
@@ -251,7 +282,10 @@ def _is_all(raw: Sequence[str], text: str) -> bool:
 
 @dataclass(slots=True)
 class DraftReader:
-    """Reads a reply piece by piece: holds it back as long as it may be a skeleton, and hands it on."""
+    """Reads a reply piece by piece: holds it back as long as it may be a skeleton, and hands it on.
+
+    With `on_titles` points are begun early; with `on_glimpse` they are only looked at. At most one of the two is given.
+    """
 
     form: SkeletonForm
     on_answer: Callable[[str], None]
@@ -261,7 +295,8 @@ class DraftReader:
     on_glimpse: Callable[[str], None] | None = None
     """Gets each piece as it comes, as long as it may be a skeleton."""
     is_answer: bool = False
-    _held: str = ""
+    _held: list[str] = field(default_factory=list)
+    _read: _ReadLines = field(default_factory=_ReadLines)
     _is_skeleton: bool = False
 
     def feed(self, piece: str) -> None:
@@ -269,21 +304,21 @@ class DraftReader:
         if self.is_answer:
             self.on_answer(piece)
             return
-        self._held += piece
-        if self._is_skeleton:
-            pass
-        elif not self.form.may_become(self._held):
-            self._answer()
-            return
-        elif "\n" in piece and self.on_titles is not None:
-            # The points of a skeleton that is not whole yet stay: as soon as there are enough for one, it is one.
-            whole_lines = self._held.rpartition("\n")[0]
-            self._is_skeleton = len(self.form.titles_in(whole_lines) or ()) >= self.form.fewest
-            piece = self._held
-        elif self.on_glimpse is not None:
-            self.on_glimpse(piece)
         if self._is_skeleton and self.on_titles is not None:
             self.on_titles(piece)
+            return
+        self._held.append(piece)
+        if not self.form.may_become(piece, self._read):
+            self._answer()
+        elif self.on_titles is None:
+            if self.on_glimpse is not None:
+                self.on_glimpse(piece)
+        elif "\n" in piece and (self._read.is_json or self._read.items >= self.form.fewest):
+            # The points of a skeleton that is not whole yet stay: as soon as there are enough for one, it is one.
+            held = "".join(self._held)
+            self._is_skeleton = len(self.form.titles_in(held.rpartition("\n")[0]) or ()) >= self.form.fewest
+            if self._is_skeleton:
+                self.on_titles(held)
 
     def end(self, text: str, *, was_cut_off: bool) -> list[str]:
         """The reply is whole: the raw titles of a skeleton, few where it was cut off. Of an answer, none."""
@@ -293,10 +328,10 @@ class DraftReader:
             return parse_skeleton(text.rpartition("\n")[0] if was_cut_off else text)
         titles = self.form.titles_in(text, was_cut_off=was_cut_off)
         if titles is None and text.strip():
-            self._held = text
+            self._held = [text]
             self._answer()
         return titles or []
 
     def _answer(self) -> None:
         self.is_answer = True
-        self.on_answer(self._held)
+        self.on_answer("".join(self._held))

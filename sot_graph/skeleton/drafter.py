@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
@@ -45,12 +45,22 @@ from sot_graph.skeleton.points import (
 from sot_graph.types import SkeletonPoint
 
 if TYPE_CHECKING:
+    from sot_graph.cache import ResultCache
     from sot_graph.run import Inquiry, RunContext
 
 logger = logging.getLogger("sot_graph")
 
-_End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "refused"]
-"""How a reply ended: complete; by a lost connection; at a token limit; as something else than JSON; by a refusal."""
+_End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "final"]
+"""How a reply ended: complete; by a lost connection; at a token limit; as something else than JSON;
+by a failure, or a refusal, that asking again would not change."""
+
+
+class SkeletonRequest(NamedTuple):
+    """A prompt for a skeleton."""
+
+    messages: list[BaseMessage]
+    shared_content: Any
+    """What the user says last in it, up to where a cache is to keep it for the points; `None`: no cache does."""
 
 
 class NoSkeletonError(Exception):
@@ -67,15 +77,17 @@ class Draft:
     skeleton_format: str
     """The format that it was asked for in."""
 
-    def as_update(self, reason: str, route_reason: str | None = None) -> dict[str, Any]:
-        """The update of the state that it makes, with why it is so; a skeleton's is the router's reason, if any."""
+    def as_update(self, reason: str, router_reason: str | None = None) -> dict[str, Any]:
+        """The state's update. Where a router chose the skeleton, its reason stands in place of the drafter's."""
         return {
             "skeleton": self.points,
-            "skeleton_text": self.text,
-            "skeleton_format": self.skeleton_format,
-            "is_written": False,
+            "draft_facts": {
+                "skeleton_text": self.text,
+                "skeleton_format": self.skeleton_format,
+                "is_written": False,
+            },
             "route": "skeleton" if self.points else "direct",
-            "route_reason": (route_reason if self.points else None) or reason,
+            "route_reason": (router_reason if self.points else None) or reason,
         }
 
 
@@ -146,13 +158,13 @@ class Drafter:
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
         proves that the schema was to blame."""
         self._first_format: str = options.skeleton_format
-        self._requests: dict[str, tuple[list[BaseMessage], Any]] = {}
+        self._requests: dict[str, SkeletonRequest] = {}
         self._mode, model = options.structured_mode, run.graph.skeleton_model
         """How JSON is asked for: in words alone where that lets a cache serve the points, or no schema is taken."""
         if self._mode == "auto":
             self._mode = model.fitting_mode
             is_refused = self._mode in model.refused_modes
-            if "JSON" in prompts.skeleton and (is_refused or self._request("structured")[1] is not None):
+            if "JSON" in prompts.skeleton and (is_refused or self._request("structured").shared_content is not None):
                 self._mode = "prompt"
         self._formats: list[str] = [prompts.skeleton_format] if prompts.skeleton_format else ["structured", "list"]
         """Those in which the skeleton is asked for, one after the other."""
@@ -171,8 +183,8 @@ class Drafter:
         It raises as `draft` does, but for the `NoSkeletonError`.
         """
         cache = self._run.graph.cache
-        key = self._cache_key() if cache.keeps else None
-        kept = _draft_in(await cache.get(key)) if key is not None else None
+        key = "" if cache is None else self._cache_key(cache)
+        kept = None if cache is None else _draft_in(await cache.get(key))
         if kept is not None and (self._early is None or self._early.take_over(kept.points)):
             self._run.meter.add_cache_hit("skeleton")
             self._run.trace.describe_node(sot_cache_hit=True)
@@ -181,11 +193,11 @@ class Drafter:
             draft = await self.draft()
         except NoSkeletonError as error:
             return Draft([], "", ""), f"no skeleton could be had: {error}"
-        if self._is_whole and key is not None:
+        if self._is_whole and cache is not None:
             await cache.put(key, asdict(draft))
         return draft, "a skeleton could be had"
 
-    def _cache_key(self) -> str | None:
+    def _cache_key(self, cache: ResultCache) -> str:
         graph, options = self._run.graph, self._run.options
         settings = {
             **graph.prompts.skeleton_settings,
@@ -195,7 +207,7 @@ class Drafter:
             "titles": list(self._cleaning.values()),
         }
         messages = self._messages(self._first_format, is_whole=True)
-        return graph.cache.key("skeleton", graph.skeleton_model.fingerprint, messages, settings)
+        return cache.key("skeleton", graph.skeleton_model.fingerprint, messages, settings)
 
     async def draft(self) -> Draft:
         """Get the skeleton from the model, in one format and then in the other.
@@ -265,7 +277,7 @@ class Drafter:
                 return self._draft_from(points, skeleton_format, parsed)
             reason = parsed.reason or f"{len(points)} usable points of at least {self._fewest}"
             call.trace.reject(reason)
-            wait = 0.0 if reasks > 0 and parsed.end != "refused" else None
+            wait = 0.0 if reasks > 0 and parsed.end != "final" else None
             if parsed.cause is not None:
                 wait = retries.wait_after(parsed.cause, broke_off=True)
             else:
@@ -300,7 +312,7 @@ class Drafter:
             return ParsedReply([], end="broken", reason=f"the reply broke off ({explain(cause)})", cause=cause)
         except Exception as error:
             if early is not None and early.points:
-                return ParsedReply([], end="refused", reason=explain(error))
+                return ParsedReply([], end="final", reason=explain(error))
             if isinstance(error, TimeoutError):
                 raise
             if isinstance(error, SchemaRefusedError):
@@ -322,13 +334,13 @@ class Drafter:
     ) -> ParsedReply:
         has_schema = skeleton_format == "structured" and self._mode != "prompt"
         is_marked = self._run.options.prompt_cache == "auto" and not has_schema
-        self._run.invocation.shared_turn = self._request(skeleton_format)[1] if is_marked else None
+        self._run.invocation.shared_content = self._request(skeleton_format).shared_content if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
             text = whole_list(reply.text, prefill, is_half=reply.is_half)
             titles = parse_skeleton(text)
             if reply.was_withheld:
-                return ParsedReply(titles, text, "refused", "the model declined")
+                return ParsedReply(titles, text, "final", "the model declined")
             if not reply.was_cut_off:
                 return ParsedReply(titles, text)
             reason = "" if text.strip() else "the tokens ran out before the list, in thoughts perhaps"
@@ -375,12 +387,11 @@ class Drafter:
         """How many points these titles would make."""
         return len(clean_titles(titles, **self._cleaning))
 
-    def _request(self, skeleton_format: str) -> tuple[list[BaseMessage], Any]:
-        """The messages that ask for a skeleton in this format, and what the user says last in them.
+    def _request(self, skeleton_format: str) -> SkeletonRequest:
+        """The messages that ask for a skeleton in this format.
 
         The points' prompts begin with these messages, to the letter. A provider's cache serves them for a tenth of
-        their price, as long as nothing else stands before them, as a schema or a tool would. Where no cache keeps them
-        for the points, the second is `None`.
+        their price, as long as nothing else stands before them, as a schema or a tool would.
         """
         if skeleton_format not in self._requests:
             graph, options = self._run.graph, self._run.options
@@ -393,7 +404,7 @@ class Drafter:
                 and tokens_of(messages) >= graph.model.prompt_cache.minimum
             )
             users = [message.content for message in messages if isinstance(message, HumanMessage)]
-            self._requests[skeleton_format] = messages, users[-1] if is_kept else None
+            self._requests[skeleton_format] = SkeletonRequest(messages, users[-1] if is_kept else None)
         return self._requests[skeleton_format]
 
     def _messages(self, skeleton_format: str, *, is_whole: bool = False) -> list[BaseMessage]:

@@ -177,7 +177,7 @@ class PointSieve:
         self._keys: set[str] = set()
         self._places = {point["index"]: point["index"] for point in known}
         """From a place in the model's list to the index of the point that stands there."""
-        self._place = self._first = len(known)
+        self._place = self._known_count = len(known)
         for point in known:
             self.new_title(point["title"], point["index"])
 
@@ -186,11 +186,11 @@ class PointSieve:
         self._place += 1
         raw, note = split_note(raw) if self.recalls else (raw, "")
         text, needs = split_needs(raw) if self.depends else (raw, [])
-        # Asked for the rest of a list, a model counts from 1 again or goes on counting. If the text begins with the
-        # first of the two, that is taken for its number: "1" also fits "12.", which does no harm.
-        again = self._place - self._first
-        counts_again = text.lstrip(_MARKS_BEFORE_NUMBER).startswith(str(again))
-        title = self.new_title(text, again if counts_again else self._place)
+        # Asked for the rest of a list, a model counts from 1 again or goes on counting. A text that begins with its
+        # place in this reply is taken as numbered so: "1" also fits "12.", which does no harm.
+        place_in_reply = self._place - self._known_count
+        counts_again = text.lstrip(_MARKS_BEFORE_NUMBER).startswith(str(place_in_reply))
+        title = self.new_title(text, place_in_reply if counts_again else self._place)
         if title is None:
             return None
         index = len(self.points) + 1

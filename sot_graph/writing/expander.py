@@ -10,7 +10,8 @@ import inspect
 import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing, nullcontext
+from contextlib import aclosing, closing, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -26,7 +27,7 @@ from typing_extensions import TypedDict
 from sot_graph._seams import without_checkpointer
 from sot_graph.citations import fields_of, read_sources
 from sot_graph.concurrency.isolation import IsolatedCallError, call_own_code, in_own_thread, run_isolated
-from sot_graph.errors import SotConfigError, carried_status
+from sot_graph.errors import SotConfigError, carried_status, check_call
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
@@ -83,21 +84,13 @@ def check_expander(expander: object) -> None:
         raise SotConfigError(message)
     if isinstance(expander, Runnable):
         return
-    if not callable(expander):
-        message = (
-            f"expander is {type(expander).__name__}; it must be a Runnable, a graph, or a callable of one dict with "
-            "`question`, `skeleton`, `point` and `messages`."
-        )
-        raise SotConfigError(message)
-    try:
-        signature = inspect.signature(expander)
-        gets_config = "config" in signature.parameters and not _is_generator(expander)  # LangChain gives it
-        signature.bind({}, **({"config": {}} if gets_config else {}))
-    except TypeError as error:
-        message = f"expander can't be called as expander({{'question': ..., 'point': ..., ...}}): {error}."
-        raise SotConfigError(message) from error
-    except ValueError:  # a callable that hides its signature
-        return
+    function: Any = expander
+    with suppress(TypeError, ValueError):  # no callable, or one that hides its signature
+        takes_config = "config" in inspect.signature(function).parameters
+        if takes_config and not (inspect.isclass(expander) or _is_generator(expander)):
+            function = partial(function, config={})  # LangChain gives it
+    hint = " with `question`, `skeleton`, `point` and `messages`, a Runnable, or a graph"
+    check_call("expander", function, {"given": {}}, hint=hint)
 
 
 def streams_text(expander: Expander) -> bool:

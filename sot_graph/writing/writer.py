@@ -22,6 +22,7 @@ from sot_graph.writing.expander import ExpanderError, ExpanderSource
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
+    from sot_graph.cache import ResultCache
     from sot_graph.events import SotEvent
     from sot_graph.llm.reply import Ending
     from sot_graph.options import SotOptions
@@ -153,7 +154,7 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     differ from call to call.
     """
     graph, expander_input = run.graph, section.expander_input
-    key = None
+    cache, key = graph.cache if expander_input is None else None, ""
     config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
     call = ModelCall(graph.model, section.stage, run, config, section.settings)
     grounds, start_event = section.grounds, section.start_event
@@ -173,8 +174,8 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
         async with asyncio.timeout(limit) as timer:
             if section.prepare is not None:
                 await section.prepare()
-            if graph.cache.keeps and expander_input is None:
-                key, kept = await _look_up(section, run)
+            if cache is not None:
+                key, kept = await _look_up(section, run, cache)
                 if kept is not None:
                     return WrittenText(kept, is_cached=True)
             if expander_input is None or graph.expander is None:
@@ -189,8 +190,8 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     if status == "failed" or (status == "timed_out" and section.stage != "expansion"):  # `join` tells of late points
         left_out = "breaks off" if text else "is left out"
         logger.warning("%s %s: %s", section.label, "failed" if section.stage == "expansion" else left_out, why)
-    elif status == "ok" and key is not None and not growing.truncated:
-        await graph.cache.put(key, text)
+    elif status == "ok" and cache is not None and not growing.truncated:
+        await cache.put(key, text)
     return WrittenText(text, status, why, growing.truncated, list(growing.sources), growing.first_text_at)
 
 
@@ -206,9 +207,9 @@ def _failure(error: Exception, options: SotOptions, limit: float | None) -> tupl
     return "failed", explain(cause or error)
 
 
-async def _look_up(section: Section, run: RunContext) -> tuple[str | None, str | None]:
+async def _look_up(section: Section, run: RunContext, cache: ResultCache) -> tuple[str, str | None]:
     """A section's key in the cache, and the text that is there. Those who listen are told it."""
-    cache, (kind, settings) = run.graph.cache, section.cached_as
+    kind, settings = section.cached_as
     key = cache.key(kind, run.graph.model.fingerprint, section.messages(), settings)
     kept = await cache.get(key)
     if not isinstance(kept, str):
@@ -260,7 +261,7 @@ class GrowingText:
     longest_delay: float
     """Seconds that a piece may wait for the next; 0: none."""
     on_attempt: Callable[[int], None] | None = None
-    """Called as each try begins, with 1, 2, ... over all calls for this text."""
+    """Called as each model call for this text begins, with 1, 2, ...: a text that broke off may take several."""
     now: Callable[[], float] | None = None
     """Tells the time at the first piece; `None` where nothing is streamed."""
     sources: Sequence[Source] = ()
@@ -282,12 +283,12 @@ class GrowingText:
         self.cleaner = self.make_cleaner()
 
     def restart(self) -> None:
-        """Another try begins at the beginning. Nothing was sent before."""
+        """The text is begun anew. Nothing of the last one was sent."""
         self.cleaner = self.make_cleaner()
         self.sources = ()
 
     def begin_attempt(self) -> None:
-        """A call begins, whatever its number within one try."""
+        """A model call for this text begins. A text that broke off is gone on with by another one."""
         self._attempts += 1
         if self.on_attempt is not None:
             self.on_attempt(self._attempts)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 import pytest
 from langchain.agents import create_agent
@@ -386,17 +387,30 @@ async def test_what_an_expander_wrote_is_never_cached_and_the_skeleton_is():
     ("expander", "says"),
     [
         (7, "expander is int"),
+        (Exception, "expander is the class Exception; pass an instance"),
         (lambda: "Text.", "can't be called"),
         (lambda given, other: "Text.", "can't be called"),
         (ScriptedChatModel(lambda messages: "Text."), "expander is a chat model"),
     ],
-    ids=["a number", "no argument", "two arguments", "a chat model"],
+    ids=["a number", "a class", "no argument", "two arguments", "a chat model"],
 )
 def test_what_can_not_write_is_refused_when_the_graph_is_made(expander, says):
     model = ScriptedChatModel(answer_skeleton_of_thought())
     for make in (create_sot_graph, build_sot_graph):
         with pytest.raises(SotConfigError, match=says):
             make(model, expander=expander)
+
+
+async def test_a_dataclass_with_slots_is_an_output(endpoint):
+    @dataclass(slots=True)
+    class Output:
+        text: str
+        sources: list
+
+    graph = create_sot_graph(endpoint.chat_model(), expander=lambda given: Output("Text [1].", ["Sun"]))
+    result = await graph.ainvoke(ASK)
+    assert {one["text"] for one in result["expansions"]} == {"Text [1]."}
+    assert [source["title"] for source in result["sources"]] == ["Sun"]
 
 
 # --- Agents ---

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.runtime import get_runtime
 
 from sot_graph import (
     CallLimiter,
@@ -108,6 +110,31 @@ async def test_a_section_with_a_point_that_failed_is_not_whole(run, report, endp
     assert (sun["status"], soil["status"]) == ("ok", "failed")
     assert soil["error"].startswith("its point 2 is not whole: ")
     assert "### Clay\n\nAbout Clay." in result["answer"]
+
+
+@pytest.mark.parametrize("context", [{"frame": "intro"}, {"sot": {"frame": "intro"}}], ids=["own", "a parent's form"])
+async def test_a_runs_context_holds_on_the_first_level_alone(report, endpoint, context):
+    result = await report.ainvoke(ASK, context=context)
+    assert result["usage"]["frame"]["calls"] == 1
+    assert len(endpoint.requests) == 7
+
+
+async def test_the_levels_below_see_the_rest_of_a_parents_context(endpoint):
+    seen = []
+
+    async def look(given):
+        seen.append(get_runtime().context)
+        return "A text."
+
+    endpoint.responder = respond
+    inner = create_sot_graph(endpoint.chat_model(), expander=look, options=SotOptions(max_points=2, min_points=2))
+    outer = create_sot_graph(endpoint.chat_model(), expander=inner, options=SotOptions(max_points=3))
+    parent = StateGraph(MessagesState, context_schema=dict)
+    parent.add_node("answer", outer)
+    parent.add_edge(START, "answer")
+    context = {"user": "7", "sot": {"frame": "intro"}}
+    await parent.compile().ainvoke({"messages": [("user", ASK["question"])]}, context=context)
+    assert {one["user"] for one in seen} == {"7"}
 
 
 async def test_documents_are_cited_on_every_level(run, report, endpoint):

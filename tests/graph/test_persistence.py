@@ -80,16 +80,21 @@ def test_strict_deserialisation_keeps_everything(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
-async def test_a_checkpoint_of_another_schema_is_refused_with_both_versions(mode):
+@pytest.mark.parametrize(("facts", "version"), [({"run_facts": {"schema_version": 99}}, "99"), ({}, "below 5")])
+async def test_a_checkpoint_of_another_schema_is_refused_with_both_versions(mode, facts, version):
     saver = InMemorySaver()
     graph = create_sot_graph(scripted(), checkpointer=saver)
     config = dict(CONFIG)
     graph.update_state(
         config,
-        {"schema_version": 99, "skeleton": [{"index": 1, "title": "a", "depends_on": []}], "expansions": []},
+        {
+            **facts,
+            "skeleton": [{"index": 1, "title": "a", "depends_on": []}],
+            "expansions": [],
+        },
         as_node="expand_point",
     )
-    with pytest.raises(SotConfigError, match=r"schema 99.*schema 4"):
+    with pytest.raises(SotConfigError, match=rf"schema {version}.*schema 5"):
         await (graph.ainvoke(None, config) if mode == "ainvoke" else _in_thread(graph.invoke, None, config))
 
 

@@ -34,6 +34,7 @@ from sot_graph.report.page import clean, shorten
 from sot_graph.retrieval.documents import as_passages, read_documents, show_documents
 from sot_graph.retrieval.grounding import TextIndex
 from sot_graph.routing.learned_features import english, extract
+from sot_graph.skeleton.answering_drafter import DraftReader, SkeletonForm
 from sot_graph.skeleton.parser import TitleScanner, numbered_item, parse_skeleton
 from sot_graph.skeleton.points import EarlyPoints, EnoughError, PointSieve, clean_titles, split_needs
 from sot_graph.writing.cleaner import TextCleaner
@@ -116,7 +117,10 @@ WORDS = [
     ),
     *("(needs ", "**a** ", "why "),
 ]
-READ_AS_LISTS = ("a skeleton", "a skeleton's stream", "a point's stream", "a cited text", "a question")
+READ_AS_LISTS = (
+    *("a skeleton", "a skeleton's stream", "a draft's stream"),
+    *("a point's stream", "a cited text", "a question"),
+)
 
 KEY = "abcd-efgh-ijkl"
 
@@ -177,6 +181,13 @@ def read_stream(text):
         with suppress(EnoughError):
             for piece in pieces(text, size):
                 early.feed(piece)
+
+
+def read_draft(text):
+    for size in (16, 4_096):
+        reading = DraftReader(SkeletonForm(3, 4_000), lambda _: None)
+        for piece in pieces(text, size):
+            reading.feed(piece)
 
 
 def read_point(text):
@@ -251,6 +262,7 @@ READERS = {
     "a prompt's data": lambda text: escape_delimiters(clean_text(text)),
     "a skeleton": read_titles,
     "a skeleton's stream": read_stream,
+    "a draft's stream": read_draft,
     "a point's stream": read_point,
     "a cited text": read_cited,
     "a call": read_call,

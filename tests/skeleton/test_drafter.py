@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 
 from sot_graph import SotOptions, SotPrompts, join_markdown
-from sot_graph.cache import ResultCache
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.run import GraphParts, Inquiry, RunContext
@@ -51,7 +50,7 @@ async def draft(run: RunContext, model: Any, prompts: SotPrompts | None = None) 
         prompts=prompts or SotPrompts(),
         options=SotOptions(),
         join=join_markdown,
-        cache=ResultCache(None),
+        cache=None,
     )
     return await Drafter(run, Inquiry(question="What?", history=[])).draft()
 

@@ -209,6 +209,16 @@ def test_a_join_of_ones_own_gets_numbered_texts_and_sources():
     assert join_answer(join, "?", [], points, "mark")[0] == "A [1]. [1]; B [2]. [2]"
 
 
+@pytest.mark.parametrize(("style", "listed"), [("brackets", "**Sources**\n\n1. Sun"), ("footnotes", "[^1]: Sun")])
+def test_a_join_that_calls_another_lists_sources_in_the_answers_style(style, listed):
+    def join(question, skeleton, expansions):
+        return f"{join_markdown(question, skeleton, expansions)}\n\n(end)"
+
+    answer = join_answer(join, "?", [], [point(1, "A [1].", SUN)], "mark", numbering=Numbering(style))[0]
+    mark = "[^1]" if style == "footnotes" else "[1]"
+    assert answer == f"**1. T1**\n\nA {mark}.\n\n{listed}\n\n(end)"
+
+
 def test_a_point_that_is_left_out_brings_no_sources():
     points = [point(1, "", SUN, status="failed"), point(2, "B [1].", SOIL)]
     answer, sources, _ = join_answer(join_markdown, "?", [], points, "skip")

@@ -1,12 +1,13 @@
 """The reducers: whatever the order of arrival, one value comes out."""
 
+from enum import Enum, IntEnum, StrEnum
 from itertools import permutations
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
-from sot_graph.state import merge_expansions, merge_timings
+from sot_graph.state import merge_expansions, merge_timings, plain_value
 from sot_graph.types import Expansion, Usage
 from sot_graph.usage import add_usage, empty_usage
 
@@ -19,6 +20,24 @@ EXPANSIONS = st.lists(
     st.builds(expansion, st.integers(1, 6), st.sampled_from(["ok", "failed", "timed_out"]), st.sampled_from("ab")),
     max_size=8,
 )
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Mark(Enum):
+    GOOD = {"stars": 5}  # noqa: RUF012
+
+
+def test_an_enumerations_value_is_kept_without_its_class():
+    kept = plain_value({"level": Level.HIGH, "colour": Colour.RED, "mark": [Mark.GOOD], "yes": True, "many": 10**400})
+    assert kept == {"level": 3, "colour": "red", "mark": [{"stars": 5}], "yes": True, "many": 10**400}
+    assert [type(value) for value in kept.values()] == [int, str, list, bool, int]
 
 
 @pytest.mark.parametrize("left", [None, []])
