@@ -145,14 +145,11 @@ class StandInModel(PartwiseChatModel):
         draft = _ModelReply(self, messages, settings, streamed=streamed, may_draft=True)
         yield draft
         if draft.titles:
-            if draft.was_cut_off:
-                count = len(draft.titles)
-                logger.warning("The skeleton was cut off at a token limit; its %d whole titles are used.", count)
+            if draft.is_half:
+                logger.warning("The skeleton was cut off; its %d whole titles are used.", len(draft.titles))
             yield _WrittenAnswer(self, messages, draft)
         elif draft.titles is not None:
-            logger.warning(
-                "The skeleton was cut off at a token limit, with too few titles: the agent answers by itself."
-            )
+            logger.warning("The skeleton was cut off, with too few titles: the agent answers by itself.")
             yield _ModelReply(self, messages, settings, streamed=streamed, may_draft=False)
 
 
@@ -179,8 +176,8 @@ class _ModelReply(RunnablePart):
         self.titles: list[str] | None = None
         """Once the reply is whole, those of the skeleton that it is; none of them where it was cut off too soon to be
         one. `None`: the reply is the model's own turn."""
-        self.was_cut_off = False
-        """Whether the skeleton ran into a token limit."""
+        self.is_half = False
+        """Whether the skeleton was cut off: its last title may be half of one."""
         self.whole: Any = None
         """The reply as far as it has come, while it may be a skeleton."""
         self._form = SkeletonForm(model.turn.options.min_points, model.turn.options.max_points)
@@ -274,8 +271,8 @@ class _ModelReply(RunnablePart):
         """The reply is whole: give back what is still to be shown, of a skeleton nothing."""
         if self._may_be_skeleton and self.whole is not None:
             reply = Reply.of(self.whole)
-            self.was_cut_off = reply.was_cut_off
-            titles = self._form.titles_in(reply.text, was_cut_off=self.was_cut_off)
+            self.is_half = reply.is_half
+            titles = self._form.titles_in(reply.text, is_half=self.is_half)
             self.titles = titles if titles is None else clean_titles(titles)[: self._form.most]
         if self.titles is None:
             return self._show()

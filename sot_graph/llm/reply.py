@@ -20,6 +20,10 @@ from sot_graph.usage import merged_usage
 
 Ending: TypeAlias = Literal["stop", "length", "filtered", "refused", "broken"]
 """How a reply ends: as it should, at a token limit, at a provider's filter, by the model's refusal, or too soon."""
+WITHHELD: frozenset[Ending | None] = frozenset({"filtered", "refused"})
+"""By a filter, or because the model declined to answer: asking again would not help."""
+WHOLE: frozenset[Ending | None] = frozenset({"stop", None})
+"""Of any other ending, what stands last in the reply may be half of something. `None`: the provider does not say."""
 
 _REASON_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _ENDINGS: Mapping[Ending, tuple[str, ...]] = {
@@ -102,12 +106,12 @@ class Reply:
     @property
     def was_withheld(self) -> bool:
         """Whether a filter ended the reply, or the model declined to answer."""
-        return self.ending in {"filtered", "refused"}
+        return self.ending in WITHHELD
 
     @property
     def is_half(self) -> bool:
         """Whether what stands last in it may be half of something."""
-        return self.ending not in {"stop", None}
+        return self.ending not in WHOLE
 
 
 def text_of(chunk: Any) -> str:

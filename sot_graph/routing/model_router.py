@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from sot_graph.errors import RoutingError, SotConfigError, error_status, mentions
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.reply import WHOLE
 from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.options import SotOptions
@@ -176,8 +177,9 @@ async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
         is_refused = isinstance(error, SchemaRefusedError)
     try:
         kind, _ = await ask(replace(call, settings={}))
-    except InvalidOutputError:
-        model.can_be_brief = True  # it doesn't think, it talks
+    except InvalidOutputError as error:
+        if error.ending in WHOLE:
+            model.can_be_brief = True  # it doesn't think, it talks
         raise
     model.can_be_brief = None if is_refused else False  # a refusal may have been of the schema
     return kind
@@ -186,7 +188,7 @@ async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
 def _may_lack_room(error: Exception) -> bool:
     """Whether a call may have failed for its bound: its tokens went into thoughts, or a provider refused the bound."""
     if isinstance(error, InvalidOutputError):
-        return error.was_cut_off
+        return error.ending == "length"
     return isinstance(error, SchemaRefusedError) or (
         error_status(error) == _BAD_REQUEST and mentions(error, "about tokens")
     )

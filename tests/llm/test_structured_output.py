@@ -158,6 +158,21 @@ async def test_a_filtered_reply_is_invalid_output(mode: Any, endpoint: Simulated
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
+    ("reply", "ending"),
+    [(Reply("I can't", finish_reason="content_filter"), "filtered"), (Reply(refusal="No."), "refused")],
+)
+async def test_a_reply_that_is_withheld_is_not_asked_for_again_and_told_as_such(
+    mode: Any, reply: Reply, ending: str, endpoint: SimulatedEndpoint, make_run: MakeRun
+):
+    endpoint.responder = lambda _: reply
+    with pytest.raises(InvalidOutputError) as caught:
+        await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=2)
+    assert caught.value.ending == ending
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
     "text", ['{"names":["a"]}', "no JSON at all", Status(400)], ids=["invalid", "no JSON", "error"]
 )
 async def test_instructor_writes_nothing_of_a_failure_into_the_log(
