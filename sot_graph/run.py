@@ -112,7 +112,8 @@ class Invocation:
     started: float = field(default_factory=time.monotonic)
     active: int = 0
     touched: float = 0.0
-    gate: CallLimiter | None = None
+    limiter: CallLimiter | None = None
+    """Bounds the run's calls in flight (`max_concurrency`)."""
     begun_here: bool = False
     """Whether this invocation read the question. A resumed run did that elsewhere, and its times come from several
     clocks."""
@@ -302,16 +303,20 @@ class RunContext:
     def slot(self) -> AbstractAsyncContextManager[None]:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
         limit = self.options.max_concurrency
-        if limit is not None and self.invocation.gate is None:
-            self.invocation.gate = CallLimiter(limit)
+        if limit is not None and self.invocation.limiter is None:
+            self.invocation.limiter = CallLimiter(limit)
         outer_slot = self.config.get("configurable", {}).get(PLACES)
-        is_unbounded = self.invocation.gate is None and self.limiter is None and outer_slot is None
+        is_unbounded = self.invocation.limiter is None and self.limiter is None and outer_slot is None
         return _UNBOUNDED if is_unbounded else self._places(outer_slot)
 
     @asynccontextmanager
     async def _places(self, outer_slot: Callable[[], AbstractAsyncContextManager[None]] | None) -> AsyncIterator[None]:
         # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-        async with self.invocation.gate or nullcontext(), self.limiter or nullcontext(), (outer_slot or nullcontext)():
+        async with (
+            self.invocation.limiter or nullcontext(),
+            self.limiter or nullcontext(),
+            (outer_slot or nullcontext)(),
+        ):
             yield
 
 

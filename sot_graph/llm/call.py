@@ -117,7 +117,7 @@ class ModelCall:
             if on_attempt is not None:
                 on_attempt()
             try:
-                async with self.run.slot(), self.model.gate:
+                async with self.run.slot(), self.model.connections:
                     takes_system = self.model.takes_system
                     prompt = messages() if callable(messages) else messages
                     shared = self.run.invocation.shared_turn
