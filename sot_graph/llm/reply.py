@@ -143,7 +143,7 @@ def arguments_of(text: str) -> Any:
     return None
 
 
-class _StreamedCall:
+class _StreamedToolCall:
     """A tool's call as its pieces come. LangChain's way to add them up takes time by the square of their number."""
 
     def __init__(self) -> None:
@@ -191,7 +191,7 @@ class StreamedReply:
         """Text, where tools were offered: it is part of the reply only if no tool's call comes."""
         self._response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
-        self._calls: dict[object, _StreamedCall] = {}
+        self._calls: dict[object, _StreamedToolCall] = {}
         self._chunks = 0
         self._half = ""
         """The first half of a surrogate pair whose other half is still to come."""
@@ -217,7 +217,7 @@ class StreamedReply:
             if self._with_tools and chunk.tool_call_chunks:
                 for call in chunk.tool_call_chunks:
                     which = call.get("index")
-                    known = self._calls.setdefault(len(self._calls) if which is None else which, _StreamedCall())
+                    known = self._calls.setdefault(len(self._calls) if which is None else which, _StreamedToolCall())
                     calls += known.add(call)
                 self.chars += len(calls)
                 self.is_full |= self.chars > self._most_chars

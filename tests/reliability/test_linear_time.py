@@ -21,7 +21,7 @@ from langchain_core.messages.tool import tool_call_chunk
 
 from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_citations
 from sot_graph.cli.process import with_flag_names
-from sot_graph.llm.openai_client import BoundedCall, most_chars
+from sot_graph.llm.openai_client import BoundedToolCall, most_chars
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import StreamedReply
 from sot_graph.llm.retry_policy import retry_after_seconds
@@ -208,7 +208,7 @@ def read_call(text):
     context = copy_context()
     context.run(most_chars.set, 2 * LENGTH)
     for start in ("", '{"a": "', '{"'):
-        bounded, chunks = context.run(partial(BoundedCall, is_offered=True)), []
+        bounded, chunks = context.run(partial(BoundedToolCall, is_offered=True)), []
         for piece in pieces(start + text, 4_096):
             for one in bounded.pieces({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": piece}}]}}]}):
                 for call in one["choices"][0]["delta"].get("tool_calls", ()):
