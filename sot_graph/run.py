@@ -131,7 +131,7 @@ class Invocation:
     """Whether the answer is to rest on documents, even if none was found."""
     shared_text: tuple[Material, str] | None = None
     """The documents that every prompt shows, as it shows them, made once."""
-    index: TextIndex | None = None
+    index: asyncio.Future[TextIndex] | None = None
     """Ranks the run's documents."""
     retrievals: dict[str, asyncio.Task[tuple[list[SourceDocument], str]]] = field(default_factory=dict)
     """Those that were begun before their points' nodes, by the query."""

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
-from sot_graph.concurrency.isolation import in_own_thread, run_isolated
+from sot_graph.concurrency.isolation import call_in_own_thread, run_isolated
 from sot_graph.errors import RoutingError, SotConfigError, check_call
 from sot_graph.types import ChatTurn, RouteName
 
@@ -222,5 +222,4 @@ async def _ask_own_router(
     if inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(type(router).__call__):
         return await router(question, history)
     # A synchronous one may block: it may read a file, make a request, or wait for a lock.
-    answer = await in_own_thread(lambda: router(question, history))
-    return await answer if inspect.isawaitable(answer) else answer
+    return await call_in_own_thread(router, question, history)
