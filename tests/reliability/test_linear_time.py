@@ -33,7 +33,7 @@ from sot_graph.prompts.messages import clean_text
 from sot_graph.report.page import clean, shorten
 from sot_graph.retrieval.documents import as_passages, read_documents, show_documents
 from sot_graph.retrieval.grounding import TextIndex
-from sot_graph.routing.learned_features import english, extract
+from sot_graph.routing.learned_features import extract
 from sot_graph.skeleton.parser import TitleScanner, numbered_item, parse_skeleton
 from sot_graph.skeleton.points import EarlyPoints, EnoughError, PointSieve, clean_titles, split_needs
 from sot_graph.writing.cleaner import TextCleaner
@@ -231,7 +231,7 @@ def read_given(text):
 
 
 def read_question(text):
-    extract(text, english())
+    extract(text)
 
 
 def read_picture(text):
