@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 ANSWER_ID = "sot_answer_id"
 """In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as their own."""
 
+OWN_ANSWER = "sot-answer-"
+"""The beginning of the id that the graph itself gives to an answer's message."""
+
 QUESTION_ID = "sot-question-"
 """The beginning of the id of a question's message, where the graph writes that message before its answer."""
 
@@ -312,11 +315,8 @@ class RunContext:
     @asynccontextmanager
     async def _places(self, outer_slot: Callable[[], AbstractAsyncContextManager[None]] | None) -> AsyncIterator[None]:
         # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-        async with (
-            self.invocation.limiter or nullcontext(),
-            self.limiter or nullcontext(),
-            (outer_slot or nullcontext)(),
-        ):
+        own = self.invocation.limiter
+        async with own or nullcontext(), self.limiter or nullcontext(), (outer_slot or nullcontext)():
             yield
 
 
@@ -387,7 +387,7 @@ def open_run(
         options=options,
         write=write or writer,
         invocation=invocation,
-        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"sot-answer-{key}",
+        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"{OWN_ANSWER}{key}",
         stream=stream,
         listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
         in_graph=runtime is not None,

@@ -74,7 +74,7 @@ class LoopModel:
         self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self.secrets = secrets_of(model)
-        self.shape_prompt = prompt_form(model)
+        self.shape_prompt = _for_openai if type(innermost) in _READ_DICTIONARIES else list
         """Puts a prompt's messages into the form that costs this model's class least."""
         self.takes_system = True
         """Whether it takes system messages."""
@@ -123,16 +123,33 @@ class LoopModel:
             with self._lock:
                 copy = self._copies.get(loop)
                 if copy is None:
-                    inner, client = _usable_on(
-                        innermost_model(self.model),
-                        loop,
-                        threads_only=self._threads_only,
-                        keeps_client=self._keeps_client,
-                    )
+                    inner, client = self._usable_on(loop)
                     copy = self._copies[loop] = rebound(self.model, inner)
             if client is not None:
                 await _OpenClient(client, loop, self._copies).close_with(self)
         return copy
+
+    def _usable_on(self, loop: asyncio.AbstractEventLoop) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
+        """The model without what is bound to it, as one loop can use it; and the client to be closed with the loop."""
+        model, keeps_client = innermost_model(self.model), self._keeps_client
+        if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
+            return _async_or_in_threads(model, loop, threads_only=self._threads_only), None
+        # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
+        only_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
+        if only_sync_client or overrides_sync_only(type(model)):
+            return in_threads(model if keeps_client else _without_retries(model)), None
+        own_client = http_client(model) if model.http_async_client is None else None
+        retries = model.root_async_client.max_retries if keeps_client else 0
+        root = model.root_async_client.copy(max_retries=retries, http_client=own_client)
+        takes_dictionaries = type(model) in _READ_DICTIONARIES
+        used = fast_client(root) if takes_dictionaries else root
+        # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
+        # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
+        completions = used.chat.completions if takes_dictionaries else TypedCompletions(root.chat.completions)
+        changes = {"root_async_client": used, "async_client": completions}
+        if not keeps_client:
+            changes["stream_chunk_timeout"] = None
+        return model.model_copy(update=changes), None if own_client is None else root
 
 
 def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -155,30 +172,6 @@ def rebound(model: Runnable[Any, Any], inner: Runnable[Any, Any]) -> Runnable[An
         return inner
     bound = rebound(model.bound, inner)
     return model if bound is model.bound else model.model_copy(update={"bound": bound})
-
-
-def _usable_on(
-    model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, *, threads_only: bool, keeps_client: bool
-) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
-    """A model, to which nothing is bound, as one loop can use it; and the client to be closed with the loop."""
-    if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
-        return _async_or_in_threads(model, loop, threads_only=threads_only), None
-    # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
-    only_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
-    if only_sync_client or overrides_sync_only(type(model)):
-        return in_threads(model if keeps_client else _without_retries(model)), None
-    own_client = http_client(model) if model.http_async_client is None else None
-    retries = model.root_async_client.max_retries if keeps_client else 0
-    root = model.root_async_client.copy(max_retries=retries, http_client=own_client)
-    takes_dictionaries = type(model) in _READ_DICTIONARIES
-    used = fast_client(root) if takes_dictionaries else root
-    # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
-    # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-    completions = used.chat.completions if takes_dictionaries else TypedCompletions(root.chat.completions)
-    changes = {"root_async_client": used, "async_client": completions}
-    if not keeps_client:
-        changes["stream_chunk_timeout"] = None
-    return model.model_copy(update=changes), None if own_client is None else root
 
 
 class _OpenClient:
@@ -239,11 +232,6 @@ async def _close_left_behind() -> None:
             except KeyError:  # another thread is about it
                 continue
             await client.close()
-
-
-def prompt_form(model: Runnable[Any, Any]) -> Callable[[Sequence[BaseMessage]], list[BaseMessage]]:
-    """How a prompt's messages are handed to this model: as they are, or in the form that costs it least."""
-    return _for_openai if type(innermost_model(model)) in _READ_DICTIONARIES else list
 
 
 def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,8 +126,8 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
     return AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last")
 
 
-def unfinished(error: Exception) -> AIMessage:
-    """A reply to a schema that the OpenAI client raises in place of returning it: it has no whole JSON."""
+def reply_held_by(error: Exception) -> AIMessage:
+    """The reply to a schema that the OpenAI client raises in place of returning it: it has no whole JSON."""
     if not isinstance(error, LengthFinishReasonError):
         return AIMessage("", response_metadata={"finish_reason": "content_filter"})
     text = error.completion.choices[0].message.content if error.completion.choices else ""
@@ -174,16 +173,16 @@ class StreamedReply:
         thoughts: Takes thoughts out.
         with_tools: Whether tools were offered. A call of another is no part of the reply, and text before a call is no
             part of what was asked for.
-        most_chars: Characters, thoughts and a call's arguments among them, after which it is full. `None`: no bound.
+        most_chars: Characters, thoughts and a call's arguments among them, after which it is full.
     """
 
-    def __init__(self, thoughts: ThoughtFilter, *, with_tools: bool, most_chars: int | None = None) -> None:
+    def __init__(self, thoughts: ThoughtFilter, *, with_tools: bool, most_chars: int) -> None:
         self.usage: Any = None
         self.chars = 0
         """Characters that have come, whatever they are."""
         self.is_full = False
-        """Whether no more of it is taken. Chunks without a text count, too: LangChain keeps them to the end."""
-        self._most_chars = sys.maxsize if most_chars is None else most_chars
+        """Whether no more of it is taken. Each chunk counts as one character at least: LangChain keeps empty ones."""
+        self._most_chars = most_chars
         self._thoughts = thoughts
         self._with_tools = with_tools
         self._pieces: list[str] = []
@@ -211,8 +210,7 @@ class StreamedReply:
         text = self._thoughts.feed(clean_text(text)) if text else ""
         calls = ""
         if isinstance(chunk, AIMessage):
-            if not isinstance(chunk, AIMessageChunk):
-                chunk = as_chunk(chunk)
+            chunk = as_chunk(chunk)
             self.add_metadata(chunk)
             if self._with_tools and chunk.tool_call_chunks:
                 for call in chunk.tool_call_chunks:

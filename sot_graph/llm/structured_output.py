@@ -255,31 +255,19 @@ def _without_additional_properties(schema: Any) -> Any:
 def to_completion(reply: Reply) -> ChatCompletion:
     """LangChain's reply as OpenAI's `ChatCompletion`, as far as instructor looks at it."""
     message: AIMessage = reply.message
-    tool_calls = convert_to_openai_messages(message).get("tool_calls")
-    usage = clean_counts(message.usage_metadata)
-    finish_reason = _FINISH_REASONS.get(reply.ending or "stop")
+    tool_calls = convert_to_openai_messages(message).get("tool_calls") or None
+    finish_reason = _FINISH_REASONS.get(reply.ending or "stop") or ("tool_calls" if tool_calls else "stop")
+    refusal = message.additional_kwargs.get("refusal")
+    said = {"role": "assistant", "content": reply.text or None, "refusal": refusal, "tool_calls": tool_calls}
+    counts = clean_counts(message.usage_metadata)
+    read, written, both = counts["input_tokens"], counts["output_tokens"], counts["total_tokens"]
     return ChatCompletion.model_validate(
         {
             "id": message.id or "",
             "object": "chat.completion",
             "created": 0,
             "model": str(message.response_metadata.get("model_name", "")),
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": finish_reason or ("tool_calls" if tool_calls else "stop"),
-                    "message": {
-                        "role": "assistant",
-                        "content": reply.text or None,
-                        "refusal": message.additional_kwargs.get("refusal"),
-                        "tool_calls": tool_calls or None,
-                    },
-                }
-            ],
-            "usage": {
-                "prompt_tokens": usage["input_tokens"],
-                "completion_tokens": usage["output_tokens"],
-                "total_tokens": usage["total_tokens"],
-            },
+            "choices": [{"index": 0, "finish_reason": finish_reason, "message": said}],
+            "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": both},
         }
     )

@@ -143,9 +143,8 @@ class ModelRouter(BaseRouter):
         context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
         shown = _ASK.format(question=escape_delimiters(question))
         config = run.child_config(run_name="choose a route", stage="route")
-        call = ModelCall(
-            chosen, "route", run, config, {} if chosen.can_be_brief is False else {"max_tokens": _MAX_TOKENS}
-        )
+        settings = {} if chosen.can_be_brief is False else {"max_tokens": _MAX_TOKENS}
+        call = ModelCall(chosen, "route", run, config, settings)
         messages = [SystemMessage(_SYSTEM), HumanMessage(context + shown)]
         try:
             parsed = await _ask(call, messages)
@@ -159,15 +158,8 @@ class ModelRouter(BaseRouter):
 
 async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
     """Ask for the letter; where the bound on the reply may have been the trouble, once more without it."""
-    ask = partial(
-        ask_structured,
-        messages=messages,
-        schema=_Kind,
-        mode=call.run.options.structured_mode,
-        max_reasks=0,
-        repair=_json_of_letter,
-    )
-    model = call.model
+    model, mode = call.model, call.run.options.structured_mode
+    ask = partial(ask_structured, messages=messages, schema=_Kind, mode=mode, max_reasks=0, repair=_json_of_letter)
     try:
         return (await ask(call))[0]
     except Exception as error:

@@ -114,7 +114,7 @@ class BaseRouter:
         async def choose(state: Any, config: RunnableConfig) -> str:
             router: Any = self
             with open_run(config, SotOptions(), reads_context=False) as run:
-                decision = await decide(router, _question_in(state), (), run=run, model=None)
+                decision = await decide_in_time(router, _question_in(state), (), run=run, model=None)
             return targets[decision.route]
 
         return RunnableLambda(lambda state, config: run_sync(choose(state, config)), choose, name="route")
@@ -150,7 +150,7 @@ def check_router(router: object, name: str = "router") -> None:
         check_call(name, router, {"question": "", "history": []}, hint=", or one of ours")
 
 
-async def decide(
+async def decide_in_time(
     router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
 ) -> RouteDecision:
     """Ask a router within `router_timeout`. Of one that fails it makes a `FailedDecision`, with a WARNING.

@@ -215,7 +215,7 @@ def read_call(text):
                     arguments = call["function"]["arguments"]
                     chunks.append(AIMessageChunk("", tool_call_chunks=[tool_call_chunk(args=arguments, index=0)]))
         add_ai_message_chunks(AIMessageChunk(""), *chunks)  # as LangChain does
-    reply = StreamedReply(ThoughtFilter(), with_tools=True)
+    reply = StreamedReply(ThoughtFilter(), with_tools=True, most_chars=10**9)
     chunk = AIMessageChunk("")
     for piece in pieces(text, 256):  # of another package's model
         chunk.tool_call_chunks = [tool_call_chunk(args=piece, index=0)]
