@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 ANSWER_ID = "sot_answer_id"
 """In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as their own."""
 
+OWN_ANSWER = "sot-answer-"
+"""The beginning of the id that the graph itself gives to an answer's message."""
+
 QUESTION_ID = "sot-question-"
 """The beginning of the id of a question's message, where the graph writes that message before its answer."""
 
@@ -112,7 +115,8 @@ class Invocation:
     started: float = field(default_factory=time.monotonic)
     active: int = 0
     touched: float = 0.0
-    gate: CallLimiter | None = None
+    limiter: CallLimiter | None = None
+    """Bounds the run's calls in flight (`max_concurrency`)."""
     begun_here: bool = False
     """Whether this invocation read the question. A resumed run did that elsewhere, and its times come from several
     clocks."""
@@ -130,7 +134,7 @@ class Invocation:
     """Whether the answer is to rest on documents, even if none was found."""
     shared_text: tuple[Material, str] | None = None
     """The documents that every prompt shows, as it shows them, made once."""
-    index: TextIndex | None = None
+    index: asyncio.Future[TextIndex] | None = None
     """Ranks the run's documents."""
     retrievals: dict[str, asyncio.Task[tuple[list[SourceDocument], str]]] = field(default_factory=dict)
     """Those that were begun before their points' nodes, by the query."""
@@ -302,16 +306,17 @@ class RunContext:
     def slot(self) -> AbstractAsyncContextManager[None]:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
         limit = self.options.max_concurrency
-        if limit is not None and self.invocation.gate is None:
-            self.invocation.gate = CallLimiter(limit)
+        if limit is not None and self.invocation.limiter is None:
+            self.invocation.limiter = CallLimiter(limit)
         outer_slot = self.config.get("configurable", {}).get(PLACES)
-        is_unbounded = self.invocation.gate is None and self.limiter is None and outer_slot is None
+        is_unbounded = self.invocation.limiter is None and self.limiter is None and outer_slot is None
         return _UNBOUNDED if is_unbounded else self._places(outer_slot)
 
     @asynccontextmanager
     async def _places(self, outer_slot: Callable[[], AbstractAsyncContextManager[None]] | None) -> AsyncIterator[None]:
         # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-        async with self.invocation.gate or nullcontext(), self.limiter or nullcontext(), (outer_slot or nullcontext)():
+        own = self.invocation.limiter
+        async with own or nullcontext(), self.limiter or nullcontext(), (outer_slot or nullcontext)():
             yield
 
 
@@ -382,7 +387,7 @@ def open_run(
         options=options,
         write=write or writer,
         invocation=invocation,
-        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"sot-answer-{key}",
+        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"{OWN_ANSWER}{key}",
         stream=stream,
         listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
         in_graph=runtime is not None,

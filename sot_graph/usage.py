@@ -90,6 +90,12 @@ def _has_prices() -> bool:
     return find_spec("genai_prices") is not None
 
 
+def name_of(model: Any) -> str:
+    """A chat model's name, whichever attribute its class keeps it in; empty: it tells none."""
+    names = (getattr(model, each, None) for each in ("model_name", "model", "model_id"))
+    return next((name for name in names if isinstance(name, str) and name), "")
+
+
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
     """Where a model's price is to be found."""
@@ -103,8 +109,7 @@ class ModelPrice:
         """That of a LangChain chat model; `None` where genai-prices isn't installed."""
         if not _has_prices():
             return None
-        names = (getattr(model, each, None) for each in ("model_name", "model", "model_id"))
-        name = next((each for each in names if isinstance(each, str) and each), type(model).__name__)
+        name = name_of(model) or type(model).__name__
         provider = _PROVIDERS.get(type(model).__name__)
         address = getattr(getattr(model, "root_async_client", None), "base_url", None)
         return cls(name.removeprefix("models/"), provider, None if provider or not address else str(address))

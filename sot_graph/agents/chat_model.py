@@ -24,6 +24,8 @@ from sot_graph.streaming import AnswerReader, is_sot_event
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
 
+OF_A_RUN = "lc_run--"
+"""The beginning of the id that LangChain gives to the message of a model's run."""
 _IN_METADATA = ("skeleton", "usage", "timings")
 
 
@@ -104,9 +106,10 @@ class GraphAnswer(RunnablePart):
     def end(self) -> list[AIMessage]:
         """The graph has ended: give back what is left of the message."""
         known = {key: self.result[key] for key in _IN_METADATA if key in self.result}
-        return self.whole(self.result["answer"], {"finish_reason": self.result["finish_reason"], "sot": known})
+        metadata = {"finish_reason": self.result["finish_reason"], "sot": known}
+        return self.closing_messages(self.result["answer"], metadata)
 
-    def whole(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
+    def closing_messages(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
         """The message of this answer, or what hasn't been given out of it."""
         if not self.streamed:
             return [AIMessage(answer, id=self.message_id, response_metadata={**metadata})]
@@ -225,9 +228,8 @@ class SotChatModel(PartwiseChatModel):
     ) -> Iterator[RunnablePart]:
         """The graph's answer."""
         if settings:
-            message = (
-                f"SotChatModel takes no {', '.join(sorted(settings))} in a call: bind it to the graph's own model."
-            )
+            names = ", ".join(sorted(settings))
+            message = f"SotChatModel takes no {names} in a call: bind it to the graph's own model."
             raise SotConfigError(message)
         config = ensure_config()
         if run_manager is not None:
@@ -239,7 +241,6 @@ class SotChatModel(PartwiseChatModel):
                 inheritable_tags=run_manager.inheritable_tags,
                 inheritable_metadata=run_manager.inheritable_metadata,
             )
-        message_id = f"lc_run--{uuid4() if run_manager is None else run_manager.run_id}"
-        yield GraphAnswer(
-            self.graph, {"messages": messages}, message_id, config, context=self.context, streamed=streamed
-        )
+        message_id = f"{OF_A_RUN}{uuid4() if run_manager is None else run_manager.run_id}"
+        given = {"messages": messages}
+        yield GraphAnswer(self.graph, given, message_id, config, context=self.context, streamed=streamed)

@@ -29,7 +29,7 @@ from sot_graph.prompts.messages import draft_or_answer
 from sot_graph.prompts.templates import prompts_for
 from sot_graph.routing.learned_router import LearnedRouter
 from sot_graph.routing.model_router import DraftRouter
-from sot_graph.routing.protocol import FailedDecision, Router, RunRouter, decide
+from sot_graph.routing.protocol import FailedDecision, Router, RunRouter, decide_in_time
 from sot_graph.run import open_run
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ _SETTINGS_OF_TOOLS = frozenset({"parallel_tool_calls", "strict", "tool_choice", 
 """Providers refuse them in a call without tools, such as a point's."""
 _MOST_DECISIONS = 256
 _MOST_MODELS = 16
-_is_nested: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=False)
-"""Whether one around this one has the model's call: two of them would each ask for a skeleton of the other's answer."""
+_is_at_work: ContextVar[bool] = ContextVar("sot_graph_middleware_works", default=False)
+"""Whether a middleware of this class has the model's call: a second would ask for a skeleton of the first's answer."""
 
 
 try:
@@ -152,7 +152,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
     def _begin(self, request: ModelRequest[Any]) -> AgentTurn | None:
         """What is to be answered. `None`: the call is left alone."""
-        if _is_nested.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
+        if _is_at_work.get() or request.response_format is not None or request.tool_choice not in (None, "auto"):
             return None
         messages, position = request.messages, last_human(request.messages)
         if position is None or not (question := str(messages[position].text).strip()):
@@ -186,7 +186,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         # What a router's model says is no part of the agent's answer.
         config = ensure_config({"tags": [TAG_NOSTREAM]})
         with open_run(config, turn.options, reads_context=False) as run:
-            decision = await decide(self._router, turn.question, turn.history, run=run, model=model)
+            decision = await decide_in_time(self._router, turn.question, turn.history, run=run, model=model)
         if isinstance(decision, FailedDecision):
             return decision.route
         return _kept(self._routes, key, lambda: decision.route, _MOST_DECISIONS)
@@ -248,8 +248,8 @@ def _kept(values: dict[K, V], key: K, make: Callable[[], V], most: int) -> V:
 
 @contextmanager
 def _at_work() -> Iterator[None]:
-    token = _is_nested.set(True)
+    token = _is_at_work.set(True)
     try:
         yield
     finally:
-        _is_nested.reset(token)
+        _is_at_work.reset(token)

@@ -27,7 +27,7 @@ from langgraph.constants import TAG_NOSTREAM
 from pydantic import Field
 
 from sot_graph._seams import streaming_handlers
-from sot_graph.agents.chat_model import GraphAnswer, PartwiseChatModel, RunnablePart
+from sot_graph.agents.chat_model import OF_A_RUN, GraphAnswer, PartwiseChatModel, RunnablePart
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import ExpansionError, SkeletonError
 from sot_graph.events import BREAKS_OFF
@@ -97,7 +97,7 @@ class _OwnRun(BaseCallbackHandler):
     @property
     def message_id(self) -> str | None:
         """The id that LangChain gives to the run's message."""
-        return None if self.id is None else f"lc_run--{self.id}"
+        return None if self.id is None else f"{OF_A_RUN}{self.id}"
 
     def callbacks_below(self) -> BaseCallbackManager | None:
         """The agent's callbacks for a run below this one. LangChain makes none: models have no runs below them."""
@@ -145,14 +145,11 @@ class StandInModel(PartwiseChatModel):
         draft = _ModelReply(self, messages, settings, streamed=streamed, may_draft=True)
         yield draft
         if draft.titles:
-            if draft.was_cut_off:
-                count = len(draft.titles)
-                logger.warning("The skeleton was cut off at a token limit; its %d whole titles are used.", count)
+            if draft.is_half:
+                logger.warning("The skeleton was cut off; its %d whole titles are used.", len(draft.titles))
             yield _WrittenAnswer(self, messages, draft)
         elif draft.titles is not None:
-            logger.warning(
-                "The skeleton was cut off at a token limit, with too few titles: the agent answers by itself."
-            )
+            logger.warning("The skeleton was cut off, with too few titles: the agent answers by itself.")
             yield _ModelReply(self, messages, settings, streamed=streamed, may_draft=False)
 
 
@@ -179,9 +176,9 @@ class _ModelReply(RunnablePart):
         self.titles: list[str] | None = None
         """Once the reply is whole, those of the skeleton that it is; none of them where it was cut off too soon to be
         one. `None`: the reply is the model's own turn."""
-        self.was_cut_off = False
-        """Whether the skeleton ran into a token limit."""
-        self.whole: Any = None
+        self.is_half = False
+        """Whether the skeleton was cut off: its last title may be half of one."""
+        self.so_far: Any = None
         """The reply as far as it has come, while it may be a skeleton."""
         self._form = SkeletonForm(model.turn.options.min_points, model.turn.options.max_points)
         self._may_be_skeleton = may_draft
@@ -264,22 +261,22 @@ class _ModelReply(RunnablePart):
         """Take the next piece, or all of it at once; give back what may be shown."""
         self._held.append(piece)
         if self._may_be_skeleton:
-            self.whole = piece if self.whole is None else self.whole + piece
+            self.so_far = piece if self.so_far is None else self.so_far + piece
             is_streamed = isinstance(piece, AIMessageChunk)  # of a whole reply, `end` says what it is
-            is_own_text = is_streamed and not self._form.may_become(without_thoughts(str(self.whole.text)))
-            self._may_be_skeleton = not (is_own_text or _has_calls(self.whole))
+            is_own_text = is_streamed and not self._form.may_become(without_thoughts(str(self.so_far.text)))
+            self._may_be_skeleton = not (is_own_text or _has_calls(self.so_far))
         return [] if self._may_be_skeleton else self._show()
 
     def end(self) -> list[AIMessage]:
         """The reply is whole: give back what is still to be shown, of a skeleton nothing."""
-        if self._may_be_skeleton and self.whole is not None:
-            reply = Reply.of(self.whole)
-            self.was_cut_off = reply.was_cut_off
-            titles = self._form.titles_in(reply.text, was_cut_off=self.was_cut_off)
+        if self._may_be_skeleton and self.so_far is not None:
+            reply = Reply.of(self.so_far)
+            self.is_half = reply.is_half
+            titles = self._form.titles_in(reply.text, is_half=self.is_half)
             self.titles = titles if titles is None else clean_titles(titles)[: self._form.most]
         if self.titles is None:
             return self._show()
-        self.turn.add_usage(self.whole.usage_metadata)
+        self.turn.add_usage(self.so_far.usage_metadata)
         # An empty chunk begins the answer's message. LangGraph shows what subgraphs write, too; by the chunk it knows
         # that this message is shown here.
         return [AIMessageChunk(content="", id=self.message_id)] if self.titles and self.streamed else []
@@ -304,7 +301,7 @@ class _WrittenAnswer(GraphAnswer):
 
     def __init__(self, model: StandInModel, messages: list[BaseMessage], draft: _ModelReply) -> None:
         self._turn = draft.turn
-        self._written_by = draft.whole.response_metadata
+        self._written_by = draft.so_far.response_metadata
         self._error: ExpansionError | None = None
         left = draft.turn.seconds_left()
         context = {name: getattr(draft.turn.options, name) for name in SotContext.__annotations__}
@@ -340,7 +337,7 @@ class _WrittenAnswer(GraphAnswer):
         self._turn.by_skeleton = True
         return super().end()
 
-    def whole(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
+    def closing_messages(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
         """As in `GraphAnswer`, with the name of the model that drafted."""
         written_by = {key: self._written_by[key] for key in _ABOUT_MODEL if key in self._written_by}
-        return super().whole(answer, {**written_by, **metadata})
+        return super().closing_messages(answer, {**written_by, **metadata})

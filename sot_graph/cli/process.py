@@ -359,8 +359,8 @@ class CommandTracing:
             flushing.start()
             patience = trace_patience()
             flushing.join(patience)
-            if self._outages is not None and self._outages.first:
-                self._problem = f"LangSmith did not take this run's trace, or not all of it: {self._outages.first}"
+            if self._outages is not None and (why := self._outages.first_reason):
+                self._problem = f"LangSmith did not take this run's trace, or not all of it: {why}"
             elif flushing.is_alive():
                 self._problem = (
                     f"LangSmith did not take this run's trace within {patience:g} s; it may be missing there."

@@ -28,7 +28,7 @@ _depth: ContextVar[int] = ContextVar("sot_graph_loop_depth", default=0)
 """How many of the library's loops the running code is on: 0 for a caller's own."""
 
 _CLOSING_SECONDS = 2.0
-_MOST_BLOCKING_CALLS = 1024
+MOST_BLOCKING_CALLS = 1024
 """Calls at once of models that have no asynchronous methods. One that stalls keeps its thread."""
 
 
@@ -53,7 +53,7 @@ class _LibraryLoop:
             if self.running is None:
                 # In a context of its own: the loop keeps the one that it is made in, and with it the first run's graph.
                 self.running = Context().run(asyncio.new_event_loop)
-                self.running.set_default_executor(DaemonThreads(_MOST_BLOCKING_CALLS))
+                self.running.set_default_executor(DaemonThreads(MOST_BLOCKING_CALLS))
                 threading.Thread(target=_run, args=(self.running,), name=self._name, daemon=True).start()
             return self.running
 
@@ -98,7 +98,7 @@ async def _cancel_all_tasks() -> None:
 
 
 def call_soon_in_loops(callback: Callable[[], object]) -> None:
-    """Have this called soon, in another thread.
+    """Have this called soon in every loop's thread, as one of them may be blocked: several calls must do no harm.
 
     A signal handler may call this. So it takes no lock: the thread that the signal came to may hold it.
     """

@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing, asynccontextmanager, suppress
 from contextvars import ContextVar, copy_context
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
@@ -212,7 +212,7 @@ async def exit_as_error(call: Awaitable[T]) -> T:
         raise IsolatedCallError(error) from error
 
 
-def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
+def in_own_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     """Run somebody's code that may block in a thread of its own.
 
     The event loop's own threads are few, and waited for at the loop's end: code that never comes back would hold up
@@ -244,6 +244,12 @@ def in_own_thread(work: Callable[[], T]) -> Awaitable[T]:
     return done
 
 
+async def call_in_own_thread(function: Callable[..., Any], *given: Any) -> Any:
+    """Call somebody's function in a thread of its own. What it gives may be awaitable: that is awaited here."""
+    result = await in_own_thread(partial(function, *given))
+    return await result if inspect.isawaitable(result) else result
+
+
 async def call_own_code(code: Any, given: Any, config: RunnableConfig) -> Any:
     """Call somebody's Runnable, or callable of one argument, synchronous or not: it is traced, and may block."""
     # Imported here: those who ask no models needn't wait for it.
@@ -255,8 +261,7 @@ async def call_own_code(code: Any, given: Any, config: RunnableConfig) -> Any:
     # Its `ainvoke` would put its `invoke` into one of the event loop's few threads.
     has_no_async = type(code).ainvoke is Runnable.ainvoke
     if (not hasattr(code, "afunc")) if isinstance(code, RunnableLambda) else has_no_async:
-        result = await in_own_thread(lambda: code.invoke(given, config))
-        return await result if inspect.isawaitable(result) else result
+        return await call_in_own_thread(code.invoke, given, config)
     return await code.ainvoke(given, config)
 
 

@@ -22,7 +22,7 @@ from sot_graph.llm.loop_bound_model import LoopModel, is_of_another_loop
 from sot_graph.llm.openai_client import most_chars
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
-from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, text_of, unfinished
+from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, reply_held_by, text_of
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import GIVEN_UP
@@ -87,7 +87,7 @@ class ModelCall:
     settings: Mapping[str, Any]
     """Keyword arguments of the call, such as `max_tokens`."""
     trace: CallTrace = field(default_factory=CallTrace)
-    """Numbers the tries of this call in traces, and follows each."""
+    """Numbers the tries of this call in traces, and redacts their errors."""
 
     async def ask(
         self,
@@ -117,7 +117,7 @@ class ModelCall:
             if on_attempt is not None:
                 on_attempt()
             try:
-                async with self.run.slot(), self.model.gate:
+                async with self.run.slot(), self.model.connections:
                     takes_system = self.model.takes_system
                     prompt = messages() if callable(messages) else messages
                     shared = self.run.invocation.shared_content
@@ -174,7 +174,7 @@ class ModelCall:
         try:
             message = await reply
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
-            message = unfinished(error)
+            message = reply_held_by(error)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
         self.run.meter.add_tokens(self.stage, message.usage_metadata, price=self.model.price)
@@ -212,7 +212,7 @@ class ModelCall:
             if reply.ending == "broken" or (reply.ending is None and self.model.tells_endings):
                 raise UnfinishedReplyError(ending_of(reply.message)[1])
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
-            gathered.add_metadata(unfinished(error))
+            gathered.add_metadata(reply_held_by(error))
             reply = gathered.reply()
         except Exception as error:
             if gathered.has_begun:
@@ -294,8 +294,9 @@ def _continuation(written: str, reply: str) -> str:
 
 
 def _is_unspaced(char: str) -> bool:
-    """Whether the character's script puts no spaces between words: Chinese, Japanese, Thai and others."""
-    return "\u0e00" <= char <= "\u0eff" or "\u2e80" <= char <= "\u9fff" or char > "\uff00"
+    """Whether the character's script puts no spaces between words: Chinese, Japanese, Thai, Burmese, Khmer, Lao."""
+    ranges = (("\u0e00", "\u0eff"), ("\u1000", "\u109f"), ("\u1780", "\u17ff"), ("\u2e80", "\u9fff"))
+    return any(first <= char <= last for first, last in ranges) or char > "\uff00"
 
 
 def _overlap(written: str, continued: str) -> int:

@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Mu
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal, TypeAlias
 
 import openai
@@ -30,7 +30,7 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.cache import model_fingerprint
 from sot_graph.concurrency import reset_after_fork
-from sot_graph.concurrency.background_loop import DaemonThreads, is_library_loop
+from sot_graph.concurrency.background_loop import MOST_BLOCKING_CALLS, DaemonThreads, is_library_loop
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.errors import causes_of, phrases_in
 from sot_graph.llm.openai_client import TypedCompletions, connection_limit, fast_client, http_client
@@ -48,7 +48,6 @@ Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 """These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
 _LONG_CHARS = 1000
-_CALLS_AT_ONCE = 1024
 _WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
 
 
@@ -70,12 +69,12 @@ class LoopModel:
         self._keeps_client = keeps_client
         self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
-        self.gate = CallLimiter(connection_limit())
+        self.connections = CallLimiter(connection_limit())
         innermost = innermost_model(model)
         self.chunk_timeout = (innermost.stream_chunk_timeout or None) if isinstance(innermost, BaseChatOpenAI) else None
         """Seconds that the model's own settings allow between two pieces of a streamed reply; `None`: no limit."""
         self.secrets = secrets_of(model)
-        self.shape_prompt = prompt_form(model)
+        self.shape_prompt = _for_openai if type(innermost) in _READ_DICTIONARIES else list
         """Puts a prompt's messages into the form that costs this model's class least."""
         self.takes_system = True
         """Whether it takes system messages."""
@@ -87,7 +86,7 @@ class LoopModel:
         """Whether this model tells a finish reason. A reply without one is then taken for one that broke off."""
         self.can_be_brief: bool | None = None
         """Whether its shortest replies take few tokens: not where it thinks first. `None`: not known yet."""
-        self.fitting_mode = pick_mode(innermost, "auto")
+        self.fitting_mode = _fitting_mode(innermost)
         """How it is best asked for JSON."""
         self.refused_modes: set[str] = set()
         """The ways to hand over a schema that its provider has refused."""
@@ -124,16 +123,33 @@ class LoopModel:
             with self._lock:
                 copy = self._copies.get(loop)
                 if copy is None:
-                    inner, client = _copy_for_loop(
-                        innermost_model(self.model),
-                        loop,
-                        threads_only=self._threads_only,
-                        keeps_client=self._keeps_client,
-                    )
+                    inner, client = self._usable_on(loop)
                     copy = self._copies[loop] = rebound(self.model, inner)
             if client is not None:
                 await _OpenClient(client, loop, self._copies).close_with(self)
         return copy
+
+    def _usable_on(self, loop: asyncio.AbstractEventLoop) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
+        """The model without what is bound to it, as one loop can use it; and the client to be closed with the loop."""
+        model, keeps_client = innermost_model(self.model), self._keeps_client
+        if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
+            return _async_or_in_threads(model, loop, threads_only=self._threads_only), None
+        # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
+        only_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
+        if only_sync_client or overrides_sync_only(type(model)):
+            return in_threads(model if keeps_client else _without_retries(model)), None
+        own_client = http_client(model) if model.http_async_client is None else None
+        retries = model.root_async_client.max_retries if keeps_client else 0
+        root = model.root_async_client.copy(max_retries=retries, http_client=own_client)
+        takes_dictionaries = type(model) in _READ_DICTIONARIES
+        used = fast_client(root) if takes_dictionaries else root
+        # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
+        # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
+        completions = used.chat.completions if takes_dictionaries else TypedCompletions(root.chat.completions)
+        changes = {"root_async_client": used, "async_client": completions}
+        if not keeps_client:
+            changes["stream_chunk_timeout"] = None
+        return model.model_copy(update=changes), None if own_client is None else root
 
 
 def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -143,11 +159,7 @@ def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return model
 
 
-def pick_mode(model: Runnable[Any, Any], mode: StructuredMode) -> StructuredMode:
-    """`mode`, or for `"auto"` the one that fits the model."""
-    if mode != "auto":
-        return mode
-    model = innermost_model(model)
+def _fitting_mode(model: Runnable[Any, Any]) -> StructuredMode:
     if isinstance(model, BaseChatOpenAI):
         return "json_schema"
     takes_tools = isinstance(model, BaseChatModel) and type(model).bind_tools is not BaseChatModel.bind_tools
@@ -160,31 +172,6 @@ def rebound(model: Runnable[Any, Any], inner: Runnable[Any, Any]) -> Runnable[An
         return inner
     bound = rebound(model.bound, inner)
     return model if bound is model.bound else model.model_copy(update={"bound": bound})
-
-
-def _copy_for_loop(
-    model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, *, threads_only: bool, keeps_client: bool
-) -> tuple[Runnable[Any, Any], openai.AsyncOpenAI | None]:
-    """A copy of a model, to which nothing is bound, for one loop; and the client to be closed with the loop."""
-    if not isinstance(model, BaseChatModel):
-        return _wrapped_for_loop(model, loop), None
-    if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
-        return (in_threads(model) if threads_only else _for_loop(model, loop)), None
-    # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
-    only_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
-    if only_sync_client or overrides_sync_only(type(model)):
-        return in_threads(model if keeps_client else _without_retries(model)), None
-    own_client = http_client(model) if model.http_async_client is None else None
-    retries = model.root_async_client.max_retries if keeps_client else 0
-    root = model.root_async_client.copy(max_retries=retries, http_client=own_client)
-    used = fast_client(root) if type(model) in _READ_DICTIONARIES else root
-    # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
-    # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-    completions = used.chat.completions if used is not root else TypedCompletions(root.chat.completions)
-    changes = {"root_async_client": used, "async_client": completions}
-    if not keeps_client:
-        changes["stream_chunk_timeout"] = None
-    return model.model_copy(update=changes), None if own_client is None else root
 
 
 class _OpenClient:
@@ -247,11 +234,6 @@ async def _close_left_behind() -> None:
             await client.close()
 
 
-def prompt_form(model: Runnable[Any, Any]) -> Callable[[Sequence[BaseMessage]], list[BaseMessage]]:
-    """How a prompt's messages are handed to this model: as they are, or in the form that costs it least."""
-    return _for_openai if type(innermost_model(model)) in _READ_DICTIONARIES else list
-
-
 def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     """Long replies under their role's name: the request is the same to the byte.
 
@@ -278,7 +260,7 @@ class _CallSites:
 
     def reset_in_child(self) -> None:
         self._lock = threading.Lock()
-        self._threads = DaemonThreads(_CALLS_AT_ONCE)
+        self._threads = DaemonThreads(MOST_BLOCKING_CALLS)
 
     def claim(self, kind: type, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this loop may use the asynchronous client of a class: the first that asks may."""
@@ -293,26 +275,28 @@ class _CallSites:
 _call_sites = _CallSites()
 
 
-def _for_loop(model: BaseChatModel, loop: asyncio.AbstractEventLoop) -> BaseChatModel:
-    """The model as it can be used on this loop: as it is, or by its synchronous methods."""
-    kind = type(model)
-    if not _has_async_calls(kind) or not (overrides_sync_only(kind) or _is_loop_bound(model)):
-        return model
-    if not overrides_sync_only(kind) and not is_library_loop(loop) and _call_sites.claim(kind, loop):
-        return model
-    return in_threads(model)
+def _async_or_in_threads(
+    model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, *, threads_only: bool
+) -> Runnable[Any, Any]:
+    """The model as it can be used on this loop: as it is, or by its synchronous methods.
 
-
-def _wrapped_for_loop(model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop) -> Runnable[Any, Any]:
-    """The same for models within `with_fallbacks` and `with_retry`."""
-    if isinstance(model, BaseChatModel):
-        return _for_loop(model, loop)
+    The same holds for models within `with_fallbacks` and `with_retry`.
+    """
+    inside = partial(_async_or_in_threads, loop=loop, threads_only=threads_only)
     if isinstance(model, RunnableBindingBase):
-        return model.model_copy(update={"bound": _wrapped_for_loop(model.bound, loop)})
+        return model.model_copy(update={"bound": inside(model.bound)})
     if isinstance(model, RunnableWithFallbacks):
-        fallbacks = [_wrapped_for_loop(each, loop) for each in model.fallbacks]
-        return model.model_copy(update={"runnable": _wrapped_for_loop(model.runnable, loop), "fallbacks": fallbacks})
-    return model
+        each = {"runnable": inside(model.runnable), "fallbacks": [inside(other) for other in model.fallbacks]}
+        return model.model_copy(update=each)
+    if not isinstance(model, BaseChatModel):
+        return model
+    kind = type(model)
+    if not threads_only:
+        if not _has_async_calls(kind) or not (overrides_sync_only(kind) or _is_loop_bound(model)):
+            return model
+        if not overrides_sync_only(kind) and not is_library_loop(loop) and _call_sites.claim(kind, loop):
+            return model
+    return in_threads(model)
 
 
 def in_threads(model: BaseChatModel) -> BaseChatModel:
@@ -370,16 +354,17 @@ def _is_loop_bound(model: BaseChatModel) -> bool:
 async def _generate_in_thread(
     self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
 ) -> ChatResult:
-    told = run_manager.get_sync() if run_manager else None
-    result: ChatResult = await asyncio.wrap_future(_call_sites.submit(self._generate, messages, stop, told, **kwargs))
+    sync_manager = run_manager.get_sync() if run_manager else None
+    call = _call_sites.submit(self._generate, messages, stop, sync_manager, **kwargs)
+    result: ChatResult = await asyncio.wrap_future(call)
     return result
 
 
 async def _stream_in_thread(
     self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
 ) -> AsyncIterator[ChatGenerationChunk]:
-    told = run_manager.get_sync() if run_manager else None
-    pieces = self._stream(messages, stop, told, **kwargs)
+    sync_manager = run_manager.get_sync() if run_manager else None
+    pieces = self._stream(messages, stop, sync_manager, **kwargs)
     reading: Future[Any] | None = None
     try:
         while True:

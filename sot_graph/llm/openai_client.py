@@ -137,10 +137,8 @@ class _Completions(_Proxy):
         super().__init__(client.chat.completions, with_raw_response=_WithRawResponse(client))
         self._client = client
 
-    async def create(self, *, stream: bool | None = None, **request: Any) -> Any:
+    async def create(self, **request: Any) -> Any:
         """Ask for a completion."""
-        if stream:
-            return _Pieces(await _post(self._client, request, stream=True), with_tools=bool(request.get("tools")))
         return (await self.with_raw_response.create(**request)).parse()
 
     def stream(self, **request: Any) -> Any:
@@ -151,7 +149,7 @@ class _Completions(_Proxy):
 
 
 class _WithRawResponse(_Proxy):
-    """The same, for those who want the response's headers too. LangChain asks for whole replies here."""
+    """The same, for those who want the response's headers too, as LangChain does for whole replies."""
 
     def __init__(self, client: openai.AsyncOpenAI) -> None:
         super().__init__(client.chat.completions.with_raw_response)
@@ -159,9 +157,12 @@ class _WithRawResponse(_Proxy):
 
     async def create(self, **request: Any) -> Any:
         if request.get("stream"):
-            return await self._below.create(**request)
-        response = await _post(self._client, request)
-        return SimpleNamespace(http_response=response, headers=response.headers, parse=partial(_parsed, response))
+            pieces = await _post(self._client, request, stream=True)
+            response, parse = pieces.response, partial(_Pieces, pieces, with_tools=bool(request.get("tools")))
+        else:
+            response = await _post(self._client, request)
+            parse = partial(_parsed, response)
+        return SimpleNamespace(http_response=response, headers=response.headers, parse=parse)
 
     async def parse(self, **request: Any) -> Any:
         if isinstance(request.get("response_format"), Mapping):
@@ -222,10 +223,19 @@ def _drop_odd_counts(data: Any) -> None:
 class TypedCompletions(_Proxy):
     """The client's own `chat.completions`. Odd counts of tokens are dropped from what it streams."""
 
+    def __init__(self, completions: Any) -> None:
+        super().__init__(completions, with_raw_response=_TypedRawResponse(completions.with_raw_response))
+
     async def create(self, **request: Any) -> Any:
         """Ask for a completion."""
         reply = await self._below.create(**request)
         return _TypedPieces(reply) if request.get("stream") else reply
+
+
+class _TypedRawResponse(_Proxy):
+    async def create(self, **request: Any) -> Any:
+        response = await self._below.create(**request)
+        return _Proxy(response, parse=lambda: _TypedPieces(response.parse())) if request.get("stream") else response
 
 
 class _TypedPieces(_Proxy):
@@ -253,7 +263,7 @@ class _Pieces:
 
     def __init__(self, pieces: Any, *, with_tools: bool = False) -> None:
         self._pieces = pieces
-        self._call = BoundedCall(is_offered=with_tools)
+        self._tool_call = BoundedToolCall(is_offered=with_tools)
         self._refusal = ""
 
     async def __aenter__(self) -> Self:
@@ -275,7 +285,7 @@ class _Pieces:
                     if isinstance(delta, dict):
                         self._refusal = (self._refusal + (delta.get("refusal") or ""))[:_LONGEST_REFUSAL]
                         calls_tool |= "tool_calls" in delta or "function_call" in delta
-            for bounded in self._call.pieces(piece) if calls_tool else (piece,):
+            for bounded in self._tool_call.pieces(piece) if calls_tool else (piece,):
                 yield bounded
 
     async def get_final_completion(self) -> ChatCompletion:
@@ -313,7 +323,7 @@ def beginning_of(body: bytes) -> Any:
     return data
 
 
-class BoundedCall:
+class BoundedToolCall:
     """Cuts the tool call of a streamed reply into small pieces, and ends it where its arguments are no JSON any more.
 
     Calls beside the first one are dropped, and so are calls of tools that nobody offered.

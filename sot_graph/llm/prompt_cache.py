@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableBinding
 
+from sot_graph.usage import name_of
+
 CHARS_PER_TOKEN = 4
 _MOST_MARKS = 4
 """The most marks of a request, at Anthropic as at OpenAI. The caller's own are among them."""
@@ -55,7 +57,7 @@ class PromptCache:
         # All of these end up in the request, where what was bound last counts.
         settings = {**(getattr(model, "model_kwargs", None) or {}), **settings}
         settings = {**(settings.get("extra_body") or {}), **settings}
-        name = _name_of(model, settings)
+        name = str(settings.get("model") or name_of(model)).lower()
         known_as = f"{class_name.lower()} {name}"
         minimum = next((least for known, least in _MINIMUMS if re.search(known, known_as)), _DEFAULT_MINIMUM)
         if "cache_control" in settings:  # the provider marks each request's end itself
@@ -103,11 +105,6 @@ def tokens_of(messages: Sequence[BaseMessage]) -> int:
     texts = (block if isinstance(block, str) else str(block.get("text") or "") for block in blocks)
     sizes = (len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
     return sum(sizes) // CHARS_PER_TOKEN
-
-
-def _name_of(model: Any, settings: Mapping[str, Any]) -> str:
-    names = (settings.get("model"), *(getattr(model, each, None) for each in ("model_name", "model", "model_id")))
-    return next((name.lower() for name in names if isinstance(name, str) and name), "")
 
 
 def _is_openais_own(model: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +19,10 @@ from sot_graph.usage import merged_usage
 
 Ending: TypeAlias = Literal["stop", "length", "filtered", "refused", "broken"]
 """How a reply ends: as it should, at a token limit, at a provider's filter, by the model's refusal, or too soon."""
+WITHHELD: frozenset[Ending | None] = frozenset({"filtered", "refused"})
+"""By a filter, or because the model declined to answer: asking again would not help."""
+WHOLE: frozenset[Ending | None] = frozenset({"stop", None})
+"""Of any other ending, what stands last in the reply may be half of something. `None`: the provider does not say."""
 
 _REASON_KEYS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
 _ENDINGS: Mapping[Ending, tuple[str, ...]] = {
@@ -102,12 +105,12 @@ class Reply:
     @property
     def was_withheld(self) -> bool:
         """Whether a filter ended the reply, or the model declined to answer."""
-        return self.ending in {"filtered", "refused"}
+        return self.ending in WITHHELD
 
     @property
     def is_half(self) -> bool:
         """Whether what stands last in it may be half of something."""
-        return self.ending not in {"stop", None}
+        return self.ending not in WHOLE
 
 
 def text_of(chunk: Any) -> str:
@@ -123,8 +126,8 @@ def as_chunk(message: AIMessage) -> AIMessageChunk:
     return AIMessageChunk(**message.model_dump(exclude={"type"}), chunk_position="last")
 
 
-def unfinished(error: Exception) -> AIMessage:
-    """A reply to a schema that the OpenAI client raises in place of returning it: it has no whole JSON."""
+def reply_held_by(error: Exception) -> AIMessage:
+    """The reply to a schema that the OpenAI client raises in place of returning it: it has no whole JSON."""
     if not isinstance(error, LengthFinishReasonError):
         return AIMessage("", response_metadata={"finish_reason": "content_filter"})
     text = error.completion.choices[0].message.content if error.completion.choices else ""
@@ -139,7 +142,7 @@ def arguments_of(text: str) -> Any:
     return None
 
 
-class _StreamedCall:
+class _StreamedToolCall:
     """A tool's call as its pieces come. LangChain's way to add them up takes time by the square of their number."""
 
     def __init__(self) -> None:
@@ -170,16 +173,16 @@ class StreamedReply:
         thoughts: Takes thoughts out.
         with_tools: Whether tools were offered. A call of another is no part of the reply, and text before a call is no
             part of what was asked for.
-        most_chars: Characters, thoughts and a call's arguments among them, after which it is full. `None`: no bound.
+        most_chars: Characters, thoughts and a call's arguments among them, after which it is full.
     """
 
-    def __init__(self, thoughts: ThoughtFilter, *, with_tools: bool, most_chars: int | None = None) -> None:
+    def __init__(self, thoughts: ThoughtFilter, *, with_tools: bool, most_chars: int) -> None:
         self.usage: Any = None
         self.chars = 0
         """Characters that have come, whatever they are."""
         self.is_full = False
-        """Whether no more of it is taken. Chunks without a text count, too: LangChain keeps them to the end."""
-        self._most_chars = sys.maxsize if most_chars is None else most_chars
+        """Whether no more of it is taken. Each chunk counts as one character at least: LangChain keeps empty ones."""
+        self._most_chars = most_chars
         self._thoughts = thoughts
         self._with_tools = with_tools
         self._pieces: list[str] = []
@@ -187,7 +190,7 @@ class StreamedReply:
         """Text, where tools were offered: it is part of the reply only if no tool's call comes."""
         self._response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
-        self._calls: dict[object, _StreamedCall] = {}
+        self._calls: dict[object, _StreamedToolCall] = {}
         self._chunks = 0
         self._half = ""
         """The first half of a surrogate pair whose other half is still to come."""
@@ -207,13 +210,12 @@ class StreamedReply:
         text = self._thoughts.feed(clean_text(text)) if text else ""
         calls = ""
         if isinstance(chunk, AIMessage):
-            if not isinstance(chunk, AIMessageChunk):
-                chunk = as_chunk(chunk)
+            chunk = as_chunk(chunk)
             self.add_metadata(chunk)
             if self._with_tools and chunk.tool_call_chunks:
                 for call in chunk.tool_call_chunks:
                     which = call.get("index")
-                    known = self._calls.setdefault(len(self._calls) if which is None else which, _StreamedCall())
+                    known = self._calls.setdefault(len(self._calls) if which is None else which, _StreamedToolCall())
                     calls += known.add(call)
                 self.chars += len(calls)
                 self.is_full |= self.chars > self._most_chars

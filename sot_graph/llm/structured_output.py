@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from sot_graph.errors import error_status
 from sot_graph.llm.loop_bound_model import StructuredMode, innermost_model, rebound
 from sot_graph.llm.provider_errors import explain, refuses_form
+from sot_graph.llm.reply import WITHHELD, Ending
 from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ class InvalidOutputError(Exception):
 
     Attributes:
         replies: What it wrote, one text an attempt.
-        was_cut_off: Whether the last of them ran into a token limit: what stands last in it may be half of something.
+        ending: How the last of them ended.
     """
 
-    def __init__(self, replies: Sequence[str], *, was_cut_off: bool = False) -> None:
+    def __init__(self, replies: Sequence[str], ending: Ending | None = None) -> None:
         super().__init__("the model's replies do not have the form that was asked for")
         self.replies = list(replies)
-        self.was_cut_off = was_cut_off
+        self.ending = ending
 
 
 class SchemaRefusedError(Exception):
@@ -123,7 +124,7 @@ async def ask_structured(
     # instructor wraps what has failed in an error of its own, whose text is 4 KB of prompts and replies, for every log
     # and trace to show. Raised out here, a provider's error keeps the cause that it came with.
     if exchange.failure is None:
-        raise InvalidOutputError(exchange.replies, was_cut_off=exchange.was_cut_off)
+        raise InvalidOutputError(exchange.replies, exchange.ending)
     if mode not in {"md_json", "prompt"} and refuses_form(exchange.failure):
         if error_status(exchange.failure) not in {None, _SERVER_FAILED}:  # which may pass: the next request will tell
             call.model.refused_modes.add(mode)
@@ -138,7 +139,7 @@ def _with_instructor_methods(schema: type[M]) -> type[M]:
 
 
 class _ExchangeEndedError(IncompleteOutputException):
-    """There is nothing to ask again for: the call failed, or the last re-ask was invalid too.
+    """There is nothing to ask again for: the call failed, its reply was withheld, or the last re-ask was invalid too.
 
     instructor hands this kind of error on at once. For every other one that ends a request it writes an ERROR line of
     its own into the log, with the reply in it; the graph says what it does about a failure itself, once.
@@ -160,7 +161,8 @@ class _Exchange:
     """How many messages instructor's first request had. What comes behind them asks again."""
     replies: list[str] = field(default_factory=list)
     failure: Exception | None = None
-    was_cut_off: bool = False
+    ending: Ending | None = None
+    """How the last reply ended."""
 
     async def create(
         self,
@@ -173,7 +175,7 @@ class _Exchange:
     ) -> ChatCompletion:
         """What instructor takes for OpenAI's `chat.completions.create`."""
         if self.replies:
-            if len(self.replies) > self.max_reasks:
+            if len(self.replies) > self.max_reasks or self.ending in WITHHELD:
                 raise _ExchangeEndedError
             self.call.trace.reject(_INVALID)
             logger.warning("%s: %s; asking again.", self.call.stage, _INVALID)
@@ -203,7 +205,7 @@ class _Exchange:
             raise _ExchangeEndedError from error
         completion = to_completion(reply)
         message = completion.choices[0].message
-        self.was_cut_off = reply.is_half
+        self.ending = reply.ending
         if message.tool_calls:
             written = message.tool_calls[0].function.arguments  # type: ignore[union-attr]
         else:
@@ -253,31 +255,19 @@ def _without_additional_properties(schema: Any) -> Any:
 def to_completion(reply: Reply) -> ChatCompletion:
     """LangChain's reply as OpenAI's `ChatCompletion`, as far as instructor looks at it."""
     message: AIMessage = reply.message
-    tool_calls = convert_to_openai_messages(message).get("tool_calls")
-    usage = clean_counts(message.usage_metadata)
-    finish_reason = _FINISH_REASONS.get(reply.ending or "stop")
+    tool_calls = convert_to_openai_messages(message).get("tool_calls") or None
+    finish_reason = _FINISH_REASONS.get(reply.ending or "stop") or ("tool_calls" if tool_calls else "stop")
+    refusal = message.additional_kwargs.get("refusal")
+    said = {"role": "assistant", "content": reply.text or None, "refusal": refusal, "tool_calls": tool_calls}
+    counts = clean_counts(message.usage_metadata)
+    read, written, both = counts["input_tokens"], counts["output_tokens"], counts["total_tokens"]
     return ChatCompletion.model_validate(
         {
             "id": message.id or "",
             "object": "chat.completion",
             "created": 0,
             "model": str(message.response_metadata.get("model_name", "")),
-            "choices": [
-                {
-                    "index": 0,
-                    "finish_reason": finish_reason or ("tool_calls" if tool_calls else "stop"),
-                    "message": {
-                        "role": "assistant",
-                        "content": reply.text or None,
-                        "refusal": message.additional_kwargs.get("refusal"),
-                        "tool_calls": tool_calls or None,
-                    },
-                }
-            ],
-            "usage": {
-                "prompt_tokens": usage["input_tokens"],
-                "completion_tokens": usage["output_tokens"],
-                "total_tokens": usage["total_tokens"],
-            },
+            "choices": [{"index": 0, "finish_reason": finish_reason, "message": said}],
+            "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": both},
         }
     )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from sot_graph.usage import name_of
+
 _CHANNEL = ("<|channel|>", "<|start|>assistant")
 _OPENINGS = (
     *("<think>", "<thinking>", "<thought>", "<thoughts>", "<reasoning>", "<seed:think>", "[think]", "◁think▷"),
@@ -64,12 +66,14 @@ class ThoughtFilter:
         """Whether a thought without an opening tag was taken out."""
         self._unopened = unopened
         self._expects_form = expects_form
-        self._state: Literal["start", "thought", "held", "text", "final", "over"] = "start"
+        self._state: Literal["start", "thought", "suspected", "text", "final", "over"] = "start"
+        """`start`: what begins isn't told yet; `thought`: within an opened one; `suspected`: perhaps within one that
+        nothing opened, until its closing tag or the end; `final`: gpt-oss's last channel; `over`: behind that."""
         self._is_first = True
         self._closing = _UNOPENED
-        self._held = ""
-        self._pieces: list[str] = []
-        """What was held back before that: text, unless an unopened thought ends."""
+        self._buffer = ""
+        self._suspected: list[str] = []
+        """What is suspected and has left the buffer: text, unless an unopened thought ends."""
 
     def feed(self, piece: str) -> str:
         """Take the next piece; give back what is text for certain."""
@@ -77,83 +81,82 @@ class ThoughtFilter:
             return piece
         if self._state == "over":
             return ""
-        self._held += piece
-        while self._state in {"start", "thought", "held"}:
+        self._buffer += piece
+        while self._state in {"start", "thought", "suspected"}:
             if not (self._settle_start() if self._state == "start" else self._leave(is_whole=False)):
                 return ""
-        text, self._held = self._held, ""
+        text, self._buffer = self._buffer, ""
         if self._state == "final":
             # gpt-oss ends its text with a mark, too.
             text, mark, _ = text.partition("<|")
             if mark:
                 self._state = "over"
             elif text.endswith("<"):
-                text, self._held = text[:-1], "<"
+                text, self._buffer = text[:-1], "<"
         return text
 
     def finish(self) -> str:
         """Take the reply's end; give back the rest of the text."""
-        while self._state == "held" and self._leave(is_whole=True):
+        while self._state == "suspected" and self._leave(is_whole=True):
             self._settle_start()
         self.is_open = self._state == "thought"
-        rest = "" if self.is_open or self._state == "over" else "".join(self._pieces) + self._held
-        self._pieces, self._held = [], ""
+        rest = "" if self.is_open or self._state == "over" else "".join(self._suspected) + self._buffer
+        self._suspected, self._buffer = [], ""
         return rest
 
     def _leave(self, *, is_whole: bool) -> bool:
         """Leave the thought where it ends. Returns whether its end is there."""
-        end = self._closing.search(self._held)
-        if end is not None and self._state == "held":
-            if end.end() == len(self._held) and not is_whole:
+        end = self._closing.search(self._buffer)
+        if end is not None and self._state == "suspected":
+            if end.end() == len(self._buffer) and not is_whole:
                 return False  # the next character may be a quote's end
-            before = "".join(self._pieces) + self._held[: end.start()]
+            before = "".join(self._suspected) + self._buffer[: end.start()]
             if any(opening in before.casefold() for opening in _OPENINGS):  # the tag closes what the text has opened
-                self._state, self._held, self._pieces = "text", "".join(self._pieces) + self._held, []
+                self._state, self._buffer, self._suspected = "text", "".join(self._suspected) + self._buffer, []
                 return True
             self.found_unopened = True
         if end is None:
-            cut = max(0, len(self._held) - _LONGEST_MARK)
-            if self._state == "held" and cut:
-                self._pieces.append(self._held[:cut])
-            self._held = self._held[cut:]
+            cut = max(0, len(self._buffer) - _LONGEST_MARK)
+            if self._state == "suspected" and cut:
+                self._suspected.append(self._buffer[:cut])
+            self._buffer = self._buffer[cut:]
             return False
-        self._pieces.clear()
-        self._held, self._is_first = self._held[end.end() :], False
+        self._suspected.clear()
+        self._buffer, self._is_first = self._buffer[end.end() :], False
         self._state = "final" if self._closing is _FINAL else "start"
         return True
 
     def _settle_start(self) -> bool:
         """Find out whether a thought or the text begins here. Returns whether that can be told yet."""
-        if (closings := _CLOSINGS_AT_START.match(self._held)) is not None:
-            self._is_first, self.found_unopened, self._held = False, True, self._held[closings.end() :]
-        start = self._held.lstrip()
+        if (closings := _CLOSINGS_AT_START.match(self._buffer)) is not None:
+            self._is_first, self.found_unopened, self._buffer = False, True, self._buffer[closings.end() :]
+        start = self._buffer.lstrip()
         lower = start[:_LONGEST_MARK].casefold()
         for opening, closing in _CLOSING_OF.items():
             if lower.startswith(opening):
                 # The final channel may come without one of thoughts: its own mark opens and closes.
                 after = start if closing is _FINAL else start[len(opening) :]
-                self._state, self._closing, self._held = "thought", closing, after
+                self._state, self._closing, self._buffer = "thought", closing, after
                 return True
         if _BARE_OPENING.match(start):
-            self._state, self._closing, self._held = "thought", _BARE_CLOSING, start
+            self._state, self._closing, self._buffer = "thought", _BARE_CLOSING, start
             return True
         is_unknown = self._is_first and self._unopened is None
         marks = (*_CLOSING_OF, *_CLOSINGS, *(_TELLTALES if is_unknown else ()))
         may_begin_mark = any(len(lower) < len(mark) and mark.startswith(lower) for mark in marks)
-        if len(self._held) < _MOST_SPACE and (may_begin_mark or _BARE.startswith(start)):
+        if len(self._buffer) < _MOST_SPACE and (may_begin_mark or _BARE.startswith(start)):
             return False
         sounds_like_thought = lower.startswith(_TELLTALES) or (self._expects_form and start[:1].isalpha())
         if self._is_first and (self._unopened or (is_unknown and sounds_like_thought)):
-            self._state, self._closing = "held", _UNOPENED
+            self._state, self._closing = "suspected", _UNOPENED
         else:
-            self._state, self._held = "text", self._held if self._is_first else start
+            self._state, self._buffer = "text", self._buffer if self._is_first else start
         return True
 
 
 def is_named_as_thinker(model: object) -> bool:
     """Whether a model's name says that it thinks, as those of open models do."""
-    names = (getattr(model, each, None) for each in ("model_name", "model", "model_id"))
-    return any(isinstance(name, str) and _THINKERS.search(name.casefold()) for name in names)
+    return _THINKERS.search(name_of(model).casefold()) is not None
 
 
 def without_thoughts(text: str) -> str:

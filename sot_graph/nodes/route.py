@@ -24,7 +24,7 @@ from sot_graph.nodes.expand_point import after_no_skeleton, fan_out_points
 from sot_graph.nodes.join import finish_run
 from sot_graph.nodes.question_input import QuestionInput, inquiry_of, read_question
 from sot_graph.retrieval.grounding import find_material
-from sot_graph.routing.protocol import decide
+from sot_graph.routing.protocol import decide_in_time
 from sot_graph.skeleton.drafter import Draft, Drafter
 from sot_graph.state import SotState
 from sot_graph.types import RouteName, Timings
@@ -50,7 +50,7 @@ async def route(state: SotState, run: RunContext) -> Update:
     timings: Timings = {}
     speculated: Update = {}
     try:
-        decision = await decide(run.graph.router, given.question, given.history, run=run, model=run.graph.model)
+        decision = await decide_in_time(run.graph.router, given.question, given.history, run=run, model=run.graph.model)
         timings["route"] = run.timing(0.0)
         allows_needs = run.options.dependent == "graph"
         route_name: RouteName = "skeleton" if decision.dependent and allows_needs else decision.route

@@ -34,7 +34,7 @@ class OutageFilter(logging.Filter):
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self.first = ""
+        self.first_reason = ""
         """Why the first trace was not taken, in one line; empty: all were, as far as is known."""
         self._clock = clock
         self._keyed: set[str] = set()
@@ -66,7 +66,7 @@ class OutageFilter(logging.Filter):
     def _shortened(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()[:_LONGEST_MESSAGE]
         reason = one_line(message)
-        self.first = self.first or reason
+        self.first_reason = self.first_reason or reason
         address = _address_in(message)
         is_admitted, more = self._admit(address, reason)
         if not is_admitted:

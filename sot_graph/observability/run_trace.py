@@ -121,7 +121,7 @@ def _add_metadata(run: Run, metadata: Mapping[str, Any]) -> None:
 
 
 class CallTrace(BaseCallbackHandler):
-    """Numbers the tries of one purpose, and follows each as the first of its callbacks."""
+    """Counts the tries of one call, and hears of each before the other handlers: no tracer gets an unredacted error."""
 
     run_inline = True
     """In the order in which things happen, and before any tracer is told."""

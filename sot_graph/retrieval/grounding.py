@@ -7,7 +7,6 @@ Where they don't, half of the room is for those that concern the question, and h
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import re
 import sqlite3
@@ -18,7 +17,7 @@ from weakref import finalize
 from langchain_core.documents import Document
 
 from sot_graph.citations import cited_sources
-from sot_graph.concurrency.isolation import in_own_thread, run_isolated
+from sot_graph.concurrency.isolation import call_in_own_thread, in_own_thread, run_isolated
 from sot_graph.errors import SotConfigError
 from sot_graph.retrieval.documents import (
     as_passages,
@@ -28,7 +27,7 @@ from sot_graph.retrieval.documents import (
     show_documents,
     source_of,
 )
-from sot_graph.retrieval.retriever import query_for, retrieve
+from sot_graph.retrieval.retriever import failure_of, query_for, retrieve
 from sot_graph.types import Material
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 Ranker: TypeAlias = Callable[[str, Sequence[Document]], Sequence[Document] | Awaitable[Sequence[Document]]]
-"""`(query, documents) -> documents`, those that concern the query, best first; also async. What it leaves out isn't
-shown."""
+"""`(query, documents) -> documents`: those that concern the query, best first. No others are shown. Also async."""
 
 _MOST_WORDS = 128
 """Of a query: SQLite bounds how deep an expression may be."""
@@ -83,7 +81,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     # What a retriever found for the question is ranked already.
     first = documents[len(documents) - len(found) :]
     ranked = [*first, *await _ranked(question, documents, run)]
-    shared = sorted(document["number"] for document in _fitting(ranked or documents, most // 2))
+    shared = sorted(document["number"] for document in _fitting(ranked, most // 2))
     return Material(documents=documents, shared=shared)
 
 
@@ -142,6 +140,7 @@ class Grounds:
         room = most_characters(run) // 2
         if len(self._shared) < len(documents):
             shared = {document["number"] for document in self._shared}
+            # The title stands first: BM25 reads only the beginning of a long query (`_MOST_WORDS`).
             ranked = await _ranked(f"{point['title']} {question}", documents, run)
             self._own = _fitting([each for each in ranked if each["number"] not in shared], room)
         if run.retriever is not None:
@@ -174,29 +173,28 @@ async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunConte
     """Those of the documents that concern a query, best first; by BM25, where none does, all in their order."""
     ranker = run.graph.ranker
     if ranker is not None:
+        limit = run.seconds_left(run.options.retrieval_timeout)
         try:
-            async with asyncio.timeout(run.seconds_left(run.options.retrieval_timeout)):
+            async with asyncio.timeout(limit) as timer:
                 return [documents[place] for place in await _places_by(ranker, query, documents)]
         except Exception as error:  # noqa: BLE001  (a caller's code may raise what it likes)
-            logger.warning("The ranker failed (%s): the documents are ranked by BM25.", run.described(error))
-    index = run.invocation.index
-    if index is None:
+            warning = f"The ranker {failure_of(error, run, timer, limit)}: the documents are ranked by BM25."
+            if warning not in run.invocation.logged:  # once a run, and not for each point
+                logger.warning(warning)
+            run.invocation.logged.add(warning)
+    if run.invocation.index is None:
         texts = [document["page_content"] for document in documents]
-        # Half a million characters take a tenth of a second: not on the loop that all runs share.
-        index = run.invocation.index = await in_own_thread(lambda: TextIndex(texts))
+        # Half a million characters take a tenth of a second: not on the loop that all runs share, and once for all.
+        run.invocation.index = in_own_thread(lambda: TextIndex(texts))
+    index = await asyncio.shield(run.invocation.index)
     return [documents[place] for place in index.search(query)] or list(documents)
 
 
 async def _places_by(ranker: Any, query: str, documents: Sequence[SourceDocument]) -> list[int]:
     """Where the documents stood that a caller's ranker gives back."""
     shown = [Document(each["page_content"], metadata=each["metadata"], id=each.get("id")) for each in documents]
-
-    async def ask() -> Any:
-        ranked = await in_own_thread(lambda: ranker(query, list(shown)))
-        return await ranked if inspect.isawaitable(ranked) else ranked
-
     places = {id(document): place for place, document in enumerate(shown)}
-    ranked = await run_isolated(ask(), "The ranker")
+    ranked = await run_isolated(call_in_own_thread(ranker, query, list(shown)), "The ranker")
     found = [places.get(id(document), -1) for document in ranked]
     if -1 in found:
         message = "it returned what is none of the documents that it was given; it must return these objects"

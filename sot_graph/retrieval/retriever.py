@@ -62,6 +62,13 @@ def query_for(question: str, point: SkeletonPoint) -> str:
     return f"{question} {point['title']}"
 
 
+def failure_of(error: Exception, run: RunContext, timer: asyncio.Timeout, limit: float | None) -> str:
+    """What became of a retriever or a ranker, in one line."""
+    if isinstance(error, TimeoutError) and timer.expired():
+        return f"had found nothing after {limit:.3g} s (retrieval_timeout)"
+    return f"failed ({' '.join(run.described(error).split())[:_LONGEST_REASON]})"
+
+
 async def retrieve(query: str, run: RunContext, *, about: str, stage: Stage) -> tuple[list[SourceDocument], str]:
     """Ask the run's retriever, or take over what it was asked ahead.
 
@@ -98,14 +105,9 @@ async def _found(query: str, run: RunContext, *, about: str, stage: Stage) -> tu
         async with asyncio.timeout(limit) as timer:
             found = await run_isolated(_ask(retriever, query, config), f"The retriever ({about})")
             documents = read_documents(found, what="the retriever's documents")
-            why = "" if documents else "the retriever found nothing for it"
     except Exception as error:  # noqa: BLE001  (a caller's code may raise what it likes)
-        documents = []
-        if isinstance(error, TimeoutError) and timer.expired():
-            why = f"the retriever had found nothing after {limit:.3g} s (retrieval_timeout)"
-        else:
-            why = f"the retriever failed ({' '.join(run.described(error).split())[:_LONGEST_REASON]})"
-    return documents, why
+        return [], f"the retriever {failure_of(error, run, timer, limit)}"
+    return documents, "" if documents else "the retriever found nothing for it"
 
 
 async def _ask(retriever: Retriever, query: str, config: RunnableConfig) -> Any:

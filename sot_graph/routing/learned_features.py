@@ -57,12 +57,12 @@ _LAST_LATIN_LETTER = "\u024f"
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The words and turns of phrase of one language that say what kind of answer is wanted."""
+    """The English words and turns of phrase that say what kind of answer is wanted."""
 
     function_words: frozenset[str]
     """Words that may stand in a learned phrase as they are; every other word is a blank in it."""
     foreign_words: frozenset[str]
-    """Common words of other languages that are none in this one."""
+    """Common words of other languages that are no English ones."""
     spellings: Mapping[str, str]
     """Common misspellings, and what is meant."""
     word_classes: Mapping[str, tuple[str, ...]]
@@ -114,18 +114,18 @@ class Features(NamedTuple):
     """Whether the question is in a language of which some words are known."""
 
 
-def extract(question: str, vocabulary: Vocabulary) -> Features:
+def extract(question: str) -> Features:
     """The features of a question: any text, also an empty or a huge one."""
-    text = shortened(question)
+    text, vocabulary = shortened(question), english()
     other = as_english(text, vocabulary.known_words)
     if other is not None:
         text = shortened(other)
     plain = _FORMULA.sub(" formulamark ", _INLINE_CODE.sub(" codemark ", _CODE_BLOCK.sub(" codemark. ", text)))
-    sentences = [_split_words(sentence, vocabulary) for sentence in _asking_sentences(plain)]
+    sentences = [_split_words(sentence) for sentence in _asking_sentences(plain)]
     phrases: dict[str, str] = {}
     left = MAX_WORDS
     for words in sentences:
-        _add_phrases(words[:left], vocabulary, phrases)
+        _add_phrases(words[:left], phrases)
         left -= len(words)
         if left <= 0:
             break
@@ -147,18 +147,18 @@ def extract(question: str, vocabulary: Vocabulary) -> Features:
         *(f"first:{name}" for name in vocabulary.word_classes.get(first_word, ())),
     ]
     values.update((f"h:{name}", 1.0) for name in hand_made)
-    return Features(values, phrases, other is not None or _is_english(question, vocabulary))
+    return Features(values, phrases, other is not None or _is_english(question))
 
 
-def _is_english(question: str, vocabulary: Vocabulary) -> bool:
+def _is_english(question: str) -> bool:
     """Whether a question has signs of English, or at least none of another language.
 
     Only its beginning is read, so that a foreign text to translate doesn't count.
     """
-    beginning = question.strip()[:_BEGINNING_CHARS]
+    beginning, vocabulary = question.strip()[:_BEGINNING_CHARS], english()
     letters = "".join(_LETTERS.findall(beginning))
     latin = len([letter for letter in letters if letter <= _LAST_LATIN_LETTER])
-    words = _split_words(beginning, vocabulary)[:_BEGINNING_WORDS]
+    words = _split_words(beginning)[:_BEGINNING_WORDS]
     known = len([word for word in words if word in vocabulary.function_words or word in vocabulary.word_classes])
     if latin * 2 < len(letters):
         return known >= _FEW
@@ -175,10 +175,10 @@ def shortened(question: str) -> str:
     return f"{question[:half]}\n{question[-half:]}".strip()
 
 
-def _split_words(sentence: str, vocabulary: Vocabulary) -> list[str]:
+def _split_words(sentence: str) -> list[str]:
     """A sentence's words, in lower case, with common misspellings put right."""
     found = _WORD.findall(sentence.lower().replace("\u2019", "'"))
-    return [vocabulary.spellings.get(word, word) for word in found]
+    return [english().spellings.get(word, word) for word in found]
 
 
 def _asking_sentences(text: str) -> list[str]:
@@ -191,12 +191,12 @@ def _asking_sentences(text: str) -> list[str]:
     return [sentences[at] for at in dict.fromkeys(chosen)]
 
 
-def _add_phrases(words: list[str], vocabulary: Vocabulary, phrases: dict[str, str]) -> None:
+def _add_phrases(words: list[str], phrases: dict[str, str]) -> None:
     """Adds a sentence's phrases, word classes and their words, each with how it reads in the question."""
-    shapes = [_START, *(_shape(word, vocabulary) for word in words)]
+    shapes = [_START, *map(_shape, words)]
     shown = ["", *("..." if shape in _BLANKS else word for shape, word in zip(shapes[1:], words, strict=True))]
     for at, shape in enumerate(shapes):
-        if at and (classes := vocabulary.word_classes.get(words[at - 1])):
+        if at and (classes := english().word_classes.get(words[at - 1])):
             word = words[at - 1]
             for name in (f"w:{word}", *(f"c:{name}" for name in classes)):
                 phrases.setdefault(name, word)
@@ -209,11 +209,11 @@ def _add_phrases(words: list[str], vocabulary: Vocabulary, phrases: dict[str, st
             phrases.setdefault(name, " ".join(shown[at : at + size]).strip())
 
 
-def _shape(word: str, vocabulary: Vocabulary) -> str:
+def _shape(word: str) -> str:
     """How a word stands in a phrase: itself, its class, `#` for a number, or a blank for a topic's word."""
-    if word in vocabulary.function_words or not word[0].isalnum():
+    if word in english().function_words or not word[0].isalnum():
         return word
-    if classes := vocabulary.word_classes.get(word):
+    if classes := english().word_classes.get(word):
         return classes[0]
     if word[0].isdigit():
         return "#"

@@ -15,6 +15,7 @@ from sot_graph.routing.learned_features import Features, english, extract
 from sot_graph.routing.learned_training import (
     BIAS,
     WEIGHTS_FORMAT,
+    Weights,
     features_of,
     fit_weights,
     probability_of,
@@ -74,7 +75,7 @@ class LearnedRouter(BaseRouter):
             raise SotConfigError(message)
         self.threshold = float(threshold)
         self._weights = shipped_weights() if weights is None else _read_weights(weights)
-        self._vocabulary = english()
+        english()  # read now, and not at the first question
 
     @classmethod
     def train(
@@ -113,12 +114,12 @@ class LearnedRouter(BaseRouter):
         _check_question(question)
         if not question.strip():
             return RouteDecision("direct", "there is no question", 1.0)
-        features = extract(question, self._vocabulary)
+        features = extract(question)
         probability = probability_of(features.values, self._weights)
         earlier = [turn["content"] for turn in history if turn["role"] == "user" and isinstance(turn["content"], str)]
         while earlier and leans_on_the_last(question):
             question = earlier.pop()
-            before = extract(question, self._vocabulary)
+            before = extract(question)
             likely = probability_of(before.values, self._weights)
             if before.is_readable and likely > probability:
                 features, probability = before, likely
@@ -131,7 +132,7 @@ class LearnedRouter(BaseRouter):
     def probability(self, question: str) -> float:
         """How likely a question gains from a skeleton, from 0 to 1."""
         _check_question(question)
-        return probability_of(extract(question, self._vocabulary).values, self._weights)
+        return probability_of(extract(question).values, self._weights)
 
     def _reason(self, features: Features, *, skeleton: bool) -> str:
         """The strongest features on the chosen side, such as `asks for several points: "ways to"`."""
@@ -141,7 +142,7 @@ class LearnedRouter(BaseRouter):
         strongest = sorted(
             (name for name in pulls if pulls[name] >= _WORTH_NAMING), key=lambda name: (-pulls[name], name)
         )
-        descriptions = self._vocabulary.descriptions
+        descriptions = english().descriptions
         said = next((descriptions[name] for name in strongest if name in descriptions), _WITHOUT_A_MARK[skeleton])
         quotes: list[str] = []
         for name in strongest:
@@ -195,7 +196,7 @@ def checked_labels(questions: Sequence[str], labels: Sequence[bool | str]) -> li
     return wanted
 
 
-def _read_weights(path: str | PathLike[str]) -> Mapping[str, float]:
+def _read_weights(path: str | PathLike[str]) -> Weights:
     """What each feature adds, and the bias, from a file that a router was saved to."""
     file = Path(path)
     try:
@@ -205,20 +206,19 @@ def _read_weights(path: str | PathLike[str]) -> Mapping[str, float]:
         message = f"The router's weights {file} can't be read: {error.strerror or error}"
         raise SotConfigError(message) from error
     except (ValueError, RecursionError) as error:
-        message = (
-            f"{file} isn't a weights file of the learned router: {error}. Install sot-graph again, or make one with "
-            "`python -m training.router.train`."
-        )
+        fix = "Make one with `sot-graph route --train questions.csv --save weights.json`."
+        fix = "Install sot-graph again." if file == SHIPPED else fix
+        message = f"{file} isn't a weights file of the learned router: {error}. {fix}"
         raise SotConfigError(message) from error
 
 
 @cache
-def shipped_weights() -> Mapping[str, float]:
+def shipped_weights() -> Weights:
     """Those that come with the package."""
     return _read_weights(SHIPPED)
 
 
-def _parsed_weights(content: bytes) -> Mapping[str, float]:
+def _parsed_weights(content: bytes) -> Weights:
     """The weights in a file's content; a `ValueError` says what is wrong with it."""
     if len(content) > MAX_BYTES:
         message = f"it is larger than {MAX_BYTES} bytes"

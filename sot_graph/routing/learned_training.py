@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sot_graph.routing.learned_features import english, extract
+from sot_graph.routing.learned_features import extract
 
 WEIGHTS_FORMAT = 3
 """The layout of a weights file. Counted up when a file of before can't be read any more."""
@@ -31,6 +31,7 @@ _LEAST_DESCENT = 1e-4
 _HALVINGS = 30
 
 FeatureValues: TypeAlias = Mapping[str, float]
+Weights: TypeAlias = Mapping[str, float]
 Vector: TypeAlias = list[float]
 Row: TypeAlias = tuple[tuple[int, float], ...]
 """The features of one question: index from 1 (0 is the bias), value."""
@@ -38,22 +39,21 @@ Row: TypeAlias = tuple[tuple[int, float], ...]
 
 def features_of(questions: Sequence[str]) -> list[FeatureValues]:
     """The features of each question."""
-    vocabulary = english()
-    return [extract(question, vocabulary).values for question in questions]
+    return [extract(question).values for question in questions]
 
 
-def probability_of(features: FeatureValues, weights: Mapping[str, float]) -> float:
+def probability_of(features: FeatureValues, weights: Weights) -> float:
     """How likely a question wants a skeleton."""
     return 1.0 / (1.0 + math.exp(-max(-_LARGEST_LOGIT, min(_LARGEST_LOGIT, _logit_of(features, weights)))))
 
 
-def _logit_of(features: FeatureValues, weights: Mapping[str, float]) -> float:
+def _logit_of(features: FeatureValues, weights: Weights) -> float:
     # fsum: the same to the last bit whatever the order, so the same on every Python.
     return math.fsum([weights.get(BIAS, 0.0), *(value * weights.get(name, 0.0) for name, value in features.items())])
 
 
 def fit_weights(
-    features: Sequence[FeatureValues], labels: Sequence[bool], begins_with: Mapping[str, float] | None = None
+    features: Sequence[FeatureValues], labels: Sequence[bool], begins_with: Weights | None = None
 ) -> dict[str, float]:
     """The weights that tell these questions apart.
 
@@ -170,7 +170,7 @@ def _dot(left: Vector, right: Vector) -> float:
     return total
 
 
-def weights_text(weights: Mapping[str, float]) -> str:
+def weights_text(weights: Weights) -> str:
     """The weights file: one feature a line, sorted, so that a change can be read."""
     lines = [f"{json.dumps(name)}: {weights[name]}" for name in sorted(weights) if name != BIAS]
     head = f'{{\n"format": {WEIGHTS_FORMAT},\n"bias": {weights.get(BIAS, 0.0)},\n"features": {{\n'
@@ -234,11 +234,11 @@ def _auc(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
 
 
 def cross_validate(
-    questions: Sequence[str], labels: Sequence[bool], begins_with: Mapping[str, float] | None = None
-) -> list[FeatureValues]:
+    questions: Sequence[str], labels: Sequence[bool], begins_with: Weights | None = None
+) -> list[Weights]:
     """Weights for each question, in their order, that were learned without it and a fifth of the others."""
     features = features_of(questions)
-    held_out_weights: list[FeatureValues] = [{}] * len(labels)
+    held_out_weights: list[Weights] = [{}] * len(labels)
     for fold in range(FOLDS):
         kept = [at for at in range(len(labels)) if at % FOLDS != fold]
         weights = fit_weights([features[at] for at in kept], [labels[at] for at in kept], begins_with)

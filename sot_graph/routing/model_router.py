@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from sot_graph.errors import RoutingError, SotConfigError, error_status, mentions
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.reply import WHOLE
 from sot_graph.llm.resolve import resolve_model
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.options import SotOptions
@@ -142,9 +143,8 @@ class ModelRouter(BaseRouter):
         context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
         shown = _ASK.format(question=escape_delimiters(question))
         config = run.child_config(run_name="choose a route", stage="route")
-        call = ModelCall(
-            chosen, "route", run, config, {} if chosen.can_be_brief is False else {"max_tokens": _MAX_TOKENS}
-        )
+        settings = {} if chosen.can_be_brief is False else {"max_tokens": _MAX_TOKENS}
+        call = ModelCall(chosen, "route", run, config, settings)
         messages = [SystemMessage(_SYSTEM), HumanMessage(context + shown)]
         try:
             parsed = await _ask(call, messages)
@@ -158,15 +158,8 @@ class ModelRouter(BaseRouter):
 
 async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
     """Ask for the letter; where the bound on the reply may have been the trouble, once more without it."""
-    ask = partial(
-        ask_structured,
-        messages=messages,
-        schema=_Kind,
-        mode=call.run.options.structured_mode,
-        max_reasks=0,
-        repair=_json_of_letter,
-    )
-    model = call.model
+    model, mode = call.model, call.run.options.structured_mode
+    ask = partial(ask_structured, messages=messages, schema=_Kind, mode=mode, max_reasks=0, repair=_json_of_letter)
     try:
         return (await ask(call))[0]
     except Exception as error:
@@ -176,8 +169,9 @@ async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
         is_refused = isinstance(error, SchemaRefusedError)
     try:
         kind, _ = await ask(replace(call, settings={}))
-    except InvalidOutputError:
-        model.can_be_brief = True  # it doesn't think, it talks
+    except InvalidOutputError as error:
+        if error.ending in WHOLE:
+            model.can_be_brief = True  # it doesn't think, it talks
         raise
     model.can_be_brief = None if is_refused else False  # a refusal may have been of the schema
     return kind
@@ -186,7 +180,7 @@ async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
 def _may_lack_room(error: Exception) -> bool:
     """Whether a call may have failed for its bound: its tokens went into thoughts, or a provider refused the bound."""
     if isinstance(error, InvalidOutputError):
-        return error.was_cut_off
+        return error.ending == "length"
     return isinstance(error, SchemaRefusedError) or (
         error_status(error) == _BAD_REQUEST and mentions(error, "about tokens")
     )

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
-from sot_graph.concurrency.isolation import in_own_thread, run_isolated
+from sot_graph.concurrency.isolation import call_in_own_thread, run_isolated
 from sot_graph.errors import RoutingError, SotConfigError, check_call
 from sot_graph.types import ChatTurn, RouteName
 
@@ -114,7 +114,7 @@ class BaseRouter:
         async def choose(state: Any, config: RunnableConfig) -> str:
             router: Any = self
             with open_run(config, SotOptions(), reads_context=False) as run:
-                decision = await decide(router, _question_in(state), (), run=run, model=None)
+                decision = await decide_in_time(router, _question_in(state), (), run=run, model=None)
             return targets[decision.route]
 
         return RunnableLambda(lambda state, config: run_sync(choose(state, config)), choose, name="route")
@@ -150,7 +150,7 @@ def check_router(router: object, name: str = "router") -> None:
         check_call(name, router, {"question": "", "history": []}, hint=", or one of ours")
 
 
-async def decide(
+async def decide_in_time(
     router: Router, question: str, history: Sequence[ChatTurn], *, run: RunContext, model: LoopModel | None
 ) -> RouteDecision:
     """Ask a router within `router_timeout`. Of one that fails it makes a `FailedDecision`, with a WARNING.
@@ -222,5 +222,4 @@ async def _ask_own_router(
     if inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(type(router).__call__):
         return await router(question, history)
     # A synchronous one may block: it may read a file, make a request, or wait for a lock.
-    answer = await in_own_thread(lambda: router(question, history))
-    return await answer if inspect.isawaitable(answer) else answer
+    return await call_in_own_thread(router, question, history)

@@ -155,7 +155,7 @@ class AnsweringDrafter(Drafter):
                 raise
             text, reply = await go_on(call, messages, error)
             self._on_answer(text)
-        titles = reading.end(text, was_cut_off=reply.is_half)
+        titles = reading.end(text, is_half=reply.is_half)
         if reading.is_answer:
             self.answer_end = AnswerEnd(reply.ending, breaks_off=reply.was_withheld)
             return ParsedReply([], text)
@@ -236,18 +236,18 @@ class SkeletonForm:
         # The numbers and marks of the titles that are still to come are allowed for.
         return read.around_last <= _AROUND + self.most * _NUMBERING
 
-    def titles_in(self, text: str, *, was_cut_off: bool = False) -> list[str] | None:
+    def titles_in(self, text: str, *, is_half: bool = False) -> list[str] | None:
         """The raw titles of a reply that is a skeleton; none of them where it was cut off too soon to be of use.
 
-        `None`: it is an answer. What stands last in a reply that was cut off, by a token limit, may be half a title.
+        `None`: it is an answer. What stands last in half a reply may be half a title.
         """
         raw = parse_skeleton(text)
         if not (raw and self.may_become(text) and _is_all(raw, text)):
             return None
-        if was_cut_off:
+        if is_half:
             raw = parse_skeleton(text.rpartition("\n")[0])
         if len(clean_titles(raw)) < self.fewest:
-            return [] if was_cut_off else None
+            return [] if is_half else None
         return raw
 
 
@@ -320,13 +320,13 @@ class DraftReader:
             if self._is_skeleton:
                 self.on_titles(held)
 
-    def end(self, text: str, *, was_cut_off: bool) -> list[str]:
+    def end(self, text: str, *, is_half: bool) -> list[str]:
         """The reply is whole: the raw titles of a skeleton, few where it was cut off. Of an answer, none."""
         if self.is_answer:
             return []
         if self._is_skeleton:
-            return parse_skeleton(text.rpartition("\n")[0] if was_cut_off else text)
-        titles = self.form.titles_in(text, was_cut_off=was_cut_off)
+            return parse_skeleton(text.rpartition("\n")[0] if is_half else text)
+        titles = self.form.titles_in(text, is_half=is_half)
         if titles is None and text.strip():
             self._held = [text]
             self._answer()

@@ -22,7 +22,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.prompt_cache import tokens_of
 from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable
-from sot_graph.llm.reply import UnfinishedReplyError
+from sot_graph.llm.reply import WHOLE, WITHHELD, UnfinishedReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.prompts.messages import (
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sot_graph")
 
+_DECLINED = "the model declined"
 _End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "final"]
 """How a reply ended: complete; by a lost connection; at a token limit; as something else than JSON;
 by a failure, or a refusal, that asking again would not change."""
@@ -340,7 +341,7 @@ class Drafter:
             text = whole_list(reply.text, prefill, is_half=reply.is_half)
             titles = parse_skeleton(text)
             if reply.was_withheld:
-                return ParsedReply(titles, text, "final", "the model declined")
+                return ParsedReply(titles, text, "final", _DECLINED)
             if not reply.was_cut_off:
                 return ParsedReply(titles, text)
             reason = "" if text.strip() else "the tokens ran out before the list, in thoughts perhaps"
@@ -367,21 +368,24 @@ class Drafter:
 
     def _parse_invalid(self, error: InvalidOutputError) -> ParsedReply:
         """What can be read from replies that aren't the JSON that was asked for: some models write a fine list."""
-        lists = [(parse_skeleton(text), text) for text in error.replies]
+        *earlier, last = error.replies or [""]
+        is_half = error.ending not in WHOLE
+        lists = [(parse_skeleton(text), text) for text in (*earlier, whole_list(last, "", is_half=is_half))]
         for titles, text in reversed(lists):
             if self._usable(titles) >= self._fewest:
                 return ParsedReply(titles, text)
-        titles, last = lists[-1] if lists else ([], "")
         # Not every provider says that a reply was cut off. Its last title may be half of one.
-        if error.was_cut_off or (last.lstrip()[:1] in ("{", "[") and last.rstrip()[-1:] not in ("}", "]")):
+        if is_half or (last.lstrip()[:1] in ("{", "[") and last.rstrip()[-1:] not in ("}", "]")):
             # As many whole titles as there may be points are enough: asked again, it might be as long.
             titles = TitleScanner().feed(last)
             if self._early is None and self._usable(titles) >= self._most:
                 return ParsedReply(titles, last)
+            if error.ending in WITHHELD:
+                return ParsedReply([], last, end="final", reason=_DECLINED)
             return ParsedReply([], last, end="cut", reason="the model's reply was cut off")
         has_points = any(self._usable(titles) for titles, _ in lists)
         reason = "" if has_points else "the model's reply was not the JSON that was asked for"
-        return ParsedReply(titles, last, end="invalid", reason=reason)
+        return ParsedReply(lists[-1][0], last, end="invalid", reason=reason)
 
     def _usable(self, titles: Sequence[str]) -> int:
         """How many points these titles would make."""

@@ -105,12 +105,9 @@ class LiveMessage:
         told_at_once = [each for each in listeners if not isinstance(each, AsyncCallbackHandler)]
         self._at_once = CallbackManager(told_at_once, **around)
         self._later = AsyncCallbackManager(told_later, **around)
-        self._run_at_once = CallbackManagerForLLMRun(
-            run_id=uuid4(), handlers=told_at_once, inheritable_handlers=[], **around
-        )
-        self._run_later = AsyncCallbackManagerForLLMRun(
-            run_id=self._run_at_once.run_id, handlers=told_later, inheritable_handlers=[], **around
-        )
+        run = {**around, "run_id": uuid4(), "inheritable_handlers": []}
+        self._run_at_once = CallbackManagerForLLMRun(handlers=told_at_once, **run)
+        self._run_later = AsyncCallbackManagerForLLMRun(handlers=told_later, **run)
         default = {BaseCallbackHandler.on_stream_event, AsyncCallbackHandler.on_stream_event}
         self._tells_blocks = any(type(each).on_stream_event not in default for each in listeners)
         """Whether anybody hears version 3 of event streams."""
@@ -122,14 +119,14 @@ class LiveMessage:
         with self._lock:
             text, self._held = self._held + self._reader.feed(event), ""
             if event["type"] == "sot.skeleton" and not self._has_begun:
-                # Most often the superstep ends here, and pages show the state in place of what was said in it. So the
-                # first title is said as the next one begins, a few milliseconds later.
+                # Most often the superstep ends here, and clients that draw the graph's state, such as Studio, show that
+                # in place of what was said. So the first title is said as the next one begins, some milliseconds later.
                 self._held = text
             elif text:
                 self._say_text(text)
 
     def remind(self, config: RunnableConfig) -> None:
-        """A superstep begins. Pages that show the state have dropped the message: an empty piece brings it back."""
+        """A superstep begins. Clients that draw the state have dropped the message: an empty piece brings it back."""
         step = config.get("metadata", {}).get("langgraph_step")
         with self._lock:
             if step == self._step:

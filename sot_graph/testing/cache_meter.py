@@ -22,7 +22,7 @@ _MOST_MARKS = 4
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """How one provider caches."""
+    """How one provider caches. Written apart from `llm/prompt_cache.py` on purpose: one checks the other."""
 
     minimum: int
     write: float = 1.0

@@ -8,6 +8,7 @@ from sot_graph import CascadeRouter, LearnedRouter, ModelRouter, SkeletonOfThoug
 from sot_graph.testing import CutOff, Fault, Reply
 
 ASK = HumanMessage("How can I sleep better?")
+SEEDS = "1. Seed choice\n2. Soil care\n3. Sunny place"
 BEFORE = [HumanMessage("What is 2 + 2?"), AIMessage("4")]
 
 
@@ -87,11 +88,10 @@ async def test_a_conversation_that_is_too_long_is_the_agents_own(endpoint, answe
     assert "the agent answers by itself" in caplog.text
 
 
-async def test_half_a_title_of_a_skeleton_that_was_cut_off_is_no_point(endpoint, answer, run, caplog):
-    endpoint.responder = lambda request: (
-        "1. Seed choice\n2. Soil care\n3. Sunny place" if is_deciding(request) else "Text."
-    )
-    endpoint.faults = [Fault(CutOff(8), is_deciding)]
+@pytest.mark.parametrize("fault", [CutOff(8), Reply(SEEDS[:-6], finish_reason="content_filter")])
+async def test_half_a_title_of_a_skeleton_that_was_cut_off_is_no_point(endpoint, answer, run, caplog, fault):
+    endpoint.responder = lambda request: SEEDS if is_deciding(request) else "Text."
+    endpoint.faults = [Fault(fault, is_deciding)]
     agent = create_agent(
         endpoint.chat_model(),
         [],

@@ -136,6 +136,18 @@ async def test_a_router_asks_a_model_that_only_talks_for_its_letter_at_length_bu
     assert [result["usage"]["route"]["calls"] for result in results] == [2, 1]
 
 
+async def test_a_router_gives_it_room_after_a_question_that_was_declined(run, endpoint):
+    sort = sorts('{"kind":"C"}')
+    declined = Reply("I can't", finish_reason="content_filter")
+    endpoint.responder = lambda request: declined if "poison" in request.text else sort(request)
+    graph = create_sot_graph(endpoint.chat_model(), router=ModelRouter())
+    poison = await run(graph, {"question": "How does a poison work?"})
+    assert "in place of a letter" in poison["route_reason"]
+    results = [await run(graph), await run(graph)]
+    assert all("(C)" in result["route_reason"] for result in results)
+    assert [result["usage"]["route"]["calls"] for result in (poison, *results)] == [1, 2, 1]
+
+
 async def test_a_router_asks_without_its_limit_where_the_provider_refuses_that(run, endpoint):
     said = "`max_tokens` must be greater than `thinking.budget_tokens`"
     endpoint.responder = lambda request: '{"kind":"C"}' if "Which letter?" in request.last_user else "Yes."

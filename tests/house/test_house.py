@@ -21,7 +21,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_465
+MOST_LINES = 19_463
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -30,14 +30,14 @@ CAPABILITIES = {
     "cli/route_command.py": (191, 1),
     "cli/evaluate_command.py": (116, 1),
     "evaluation": (1_665, 11),
-    "llm/prompt_cache.py": (125, 1),
+    "llm/prompt_cache.py": (122, 1),
     "play": (231, 2),
     "nodes/frame_parts.py": (215, 1),
     "retrieval": (576, 5),
     "testing/cache_meter.py": (140, 1),
     "routing/glossary.py": (119, 1),
     "routing/learned_training.py": (247, 1),
-    "skeleton/answering_drafter.py": (305, 1),
+    "skeleton/answering_drafter.py": (302, 1),
 }
 MOST_FUNCTIONS = 184
 MOST_FILES_ON_A_PATH = 30

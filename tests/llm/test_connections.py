@@ -127,15 +127,15 @@ async def test_calls_beyond_the_limit_wait_for_a_connection_and_get_one(server, 
     server.let_go.set()
     await asyncio.gather(*asked)
     assert server.connections == 2
-    assert model.gate.limit == 2  # a call that would have to wait is not even prepared
+    assert model.connections.limit == 2  # a call that would have to wait is not even prepared
 
 
 async def test_the_limit_stays_within_the_files_that_the_process_may_open(monkeypatch):
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 4096))
-    assert LoopModel(chat("127.0.0.1:9")).gate.limit == 75
+    assert LoopModel(chat("127.0.0.1:9")).connections.limit == 75
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert LoopModel(chat("127.0.0.1:9")).gate.limit == 1000
+    assert LoopModel(chat("127.0.0.1:9")).connections.limit == 1000
 
 
 async def test_who_leaves_gives_the_place_free(server, two_connections):

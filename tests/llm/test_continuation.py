@@ -1,9 +1,9 @@
-"""Where a continuation repeats the end of what it continues."""
+"""Where a continuation repeats the end of what it continues, and whether a space is missing before it."""
 
 import pytest
 from hypothesis import given, strategies as st
 
-from sot_graph.llm.call import _overlap
+from sot_graph.llm.call import _continuation, _overlap
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,21 @@ from sot_graph.llm.call import _overlap
 )
 def test_the_longest_repetition_is_found(written: str, continued: str, overlap: int):
     assert _overlap(written, continued) == overlap
+
+
+@pytest.mark.parametrize(
+    ("written", "continued", "space"),
+    [
+        ("Plan your", "day", " "),
+        ("计划", "一天", ""),
+        ("วางแผน", "วันของคุณ", ""),
+        ("ဘဝ", "နေ့", ""),  # Burmese
+        ("ភាសាខ្មែរ", "ថ្ងៃ", ""),  # Khmer
+        ("Планируй", "день", " "),
+    ],
+)
+def test_a_space_is_put_between_words_only_where_a_script_has_them(written: str, continued: str, space: str):
+    assert _continuation(written, continued) == space + continued
 
 
 def test_no_more_than_a_paragraph_is_compared():

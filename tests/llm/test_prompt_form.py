@@ -5,7 +5,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI
 
 from sot_graph import create_sot_graph
-from sot_graph.llm.loop_bound_model import prompt_form
+from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.prompts.messages import without_system
 from sot_graph.testing import Fault, ScriptedChatModel, SkeletonResponder, Status
 
@@ -31,18 +31,18 @@ def chat():
     "wrap", [lambda chat: chat, lambda chat: chat.bind(stop=["."]), lambda chat: chat.with_config(tags=["a"])]
 )
 def test_the_request_is_the_same(chat, wrap):
-    shaped = prompt_form(wrap(chat))(PROMPT)
+    shaped = LoopModel(wrap(chat)).shape_prompt(PROMPT)
     assert chat._get_request_payload(shaped) == chat._get_request_payload(PROMPT)
 
 
 def test_a_long_reply_is_not_looked_through(chat):
-    shaped = prompt_form(chat)(PROMPT)
+    shaped = LoopModel(chat).shape_prompt(PROMPT)
     assert [before is after for before, after in zip(PROMPT, shaped, strict=True)] == [True, True, False, *[True] * 4]
     assert not isinstance(shaped[2], AIMessage)
 
 
 def test_other_models_get_what_there_is():
-    assert prompt_form(ScriptedChatModel(["Roots."]))(PROMPT) == PROMPT
+    assert LoopModel(ScriptedChatModel(["Roots."])).shape_prompt(PROMPT) == PROMPT
 
 
 SAYINGS = [

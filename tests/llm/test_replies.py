@@ -1,7 +1,9 @@
 """Requests and replies go through the graph's copy of a client: what comes out is what the caller's own model gives."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from langchain_openai import ChatOpenAI
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.llm.openai_client import most_chars
 from sot_graph.testing import Physics, Reply, SimulatedEndpoint, SkeletonResponder, ToolCall
 from tests.support.http_errors import openai_http
 
@@ -142,22 +145,38 @@ async def test_a_class_of_another_package_is_pipelined_by_one_call_for_the_skele
 
 @pytest.mark.parametrize("kind", [ChatOpenAI, Typed])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_odd_counts_of_tokens_make_no_message_impossible(endpoint, kind, stream):
+@pytest.mark.parametrize("headers", [False, True])
+async def test_odd_counts_of_tokens_make_no_message_impossible(endpoint, kind, stream, headers):
     usage = {"prompt_tokens": 12.5, "completion_tokens": "many", "total_tokens": -1}
     endpoint.responder = lambda _: Reply("Because.", usage=usage)
-    loop_model = LoopModel(kind(model="simulated", base_url=endpoint.base_url, api_key="any", stream_usage=True))
+    settings = {"stream_usage": True, "include_response_headers": headers}
+    loop_model = LoopModel(kind(model="simulated", base_url=endpoint.base_url, api_key="any", **settings))
     here = await loop_model.for_running_loop()
     message = await streamed(here) if stream else await here.ainvoke(ASK)
     assert message.content == "Because."
 
 
-async def test_a_reply_whose_headers_are_wanted_has_them(endpoint):
+@pytest.mark.parametrize("kind", [ChatOpenAI, Typed])
+async def test_a_reply_whose_headers_are_wanted_has_them(endpoint, kind):
     endpoint.responder = lambda _: "Because."
-    model = endpoint.chat_model(include_response_headers=True)
+    model = kind(model="simulated", base_url=endpoint.base_url, api_key="any", include_response_headers=True)
     loop_model = LoopModel(model)
     here = await loop_model.for_running_loop()
     message = await here.ainvoke(ASK)
     assert message.response_metadata["headers"]["content-type"].startswith("application/json")
+    message = await streamed(here)
+    assert message.response_metadata["headers"]["content-type"].startswith("text/event-stream")
+
+
+@pytest.mark.parametrize("headers", [False, True])
+async def test_a_streamed_call_of_a_tool_is_bounded(endpoint, headers):
+    endpoint.responder = lambda _: Reply(tool_calls=[ToolCall("look_up", "a" * 5_000)])
+    loop_model = LoopModel(endpoint.chat_model(include_response_headers=headers))
+    here = (await loop_model.for_running_loop()).bind(tools=[TOOL])
+    context = copy_context()
+    context.run(most_chars.set, 10_000)
+    message = await asyncio.create_task(streamed(here), context=context)
+    assert sum(len(call["args"]) for call in message.invalid_tool_calls) <= 600
 
 
 async def test_a_copy_goes_by_the_name_of_the_callers_model(model):

@@ -13,7 +13,7 @@ from pydantic import BaseModel, field_validator
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.llm.call import ModelCall
-from sot_graph.llm.loop_bound_model import LoopModel, pick_mode
+from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.reply import Reply as ModelReply
 from sot_graph.llm.structured_output import InvalidOutputError, ask_structured, to_completion
 from sot_graph.run import RunContext
@@ -158,6 +158,21 @@ async def test_a_filtered_reply_is_invalid_output(mode: Any, endpoint: Simulated
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
+    ("reply", "ending"),
+    [(Reply("I can't", finish_reason="content_filter"), "filtered"), (Reply(refusal="No."), "refused")],
+)
+async def test_a_reply_that_is_withheld_is_not_asked_for_again_and_told_as_such(
+    mode: Any, reply: Reply, ending: str, endpoint: SimulatedEndpoint, make_run: MakeRun
+):
+    endpoint.responder = lambda _: reply
+    with pytest.raises(InvalidOutputError) as caught:
+        await ask_structured(call(make_run(), endpoint.chat_model()), ASK, Names, mode=mode, max_reasks=2)
+    assert caught.value.ending == ending
+    assert len(endpoint.requests) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
     "text", ['{"names":["a"]}', "no JSON at all", Status(400)], ids=["invalid", "no JSON", "error"]
 )
 async def test_instructor_writes_nothing_of_a_failure_into_the_log(
@@ -283,11 +298,10 @@ async def test_md_json_works_with_any_model_and_finds_json_in_a_fence(make_run: 
 
 def test_the_mode_fits_the_model(endpoint: SimulatedEndpoint):
     chat, scripted = endpoint.chat_model(), ScriptedChatModel(lambda _: "x")
-    assert pick_mode(chat, "auto") == "json_schema"
-    assert pick_mode(chat.bind(stop=["x"]).with_config(tags=["t"]), "auto") == "json_schema"
-    assert pick_mode(scripted, "auto") == "md_json"
-    assert pick_mode(chat.with_fallbacks([scripted]), "auto") == "md_json"
-    assert pick_mode(scripted, "tools") == "tools"
+    assert LoopModel(chat).fitting_mode == "json_schema"
+    assert LoopModel(chat.bind(stop=["x"]).with_config(tags=["t"])).fitting_mode == "json_schema"
+    assert LoopModel(scripted).fitting_mode == "md_json"
+    assert LoopModel(chat.with_fallbacks([scripted])).fitting_mode == "md_json"
 
 
 def test_a_model_that_takes_tools_gets_them():
@@ -295,7 +309,7 @@ def test_a_model_that_takes_tools_gets_them():
         def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
             return self.bind(tools=tools, **kwargs)
 
-    assert pick_mode(WithTools(lambda _: "x"), "auto") == "tools"
+    assert LoopModel(WithTools(lambda _: "x")).fitting_mode == "tools"
 
 
 def completion_of(message: AIMessage) -> Any:

@@ -96,7 +96,7 @@ def test_an_endless_thought_is_not_kept():
     thoughts = ThoughtFilter()
     for _ in range(1000):
         assert thoughts.feed("<think>Hm. " * 10) == ""
-    assert len(thoughts._held) < 500
+    assert len(thoughts._buffer) < 500
 
 
 def test_any_number_of_closing_tags_may_stand_at_the_start():

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -53,7 +54,7 @@ class LoopBound(ScriptedChatModel):
             yield piece
 
 
-def loop_bound(client: AsyncClient | None = None) -> LoopBound:
+def loop_bound(client: Any = None) -> LoopBound:
     return LoopBound(answer_skeleton_of_thought(points=3), client=client or AsyncClient())
 
 
@@ -86,6 +87,21 @@ def test_so_does_one_of_a_model_that_is_wrapped(wrap: str):
     results = [graph.invoke(ASK), asyncio.run(graph.ainvoke(ASK)), graph.invoke(ASK), asyncio.run(graph.ainvoke(ASK))]
     assert {result["answer"] for result in results} == {results[0]["answer"]}
     assert len(inner.calls) == 16
+
+
+@pytest.mark.parametrize("wrap", ["not", "retry", "fallbacks", "binding"])
+def test_a_client_that_nothing_in_the_model_tells_of_is_found_out_by_its_error(wrap: str):
+    inner: Any = loop_bound(SimpleNamespace(ask=AsyncClient().ask))
+    wrapped = {
+        "not": inner,
+        "retry": inner.with_retry(stop_after_attempt=1),
+        "fallbacks": inner.with_fallbacks([inner]),
+        "binding": inner.bind(stop=["END"]),
+    }
+    graph = create_sot_graph(wrapped[wrap], options=SotOptions(min_points=2))
+    results = [asyncio.run(graph.ainvoke(ASK)), graph.invoke(ASK), asyncio.run(graph.ainvoke(ASK))]
+    assert [result["route"] for result in results] == ["skeleton"] * 3
+    assert {result["answer"] for result in results} == {results[0]["answer"]}
 
 
 async def test_a_client_that_was_used_on_another_loop_before_is_found_out_by_one_call(make_run):

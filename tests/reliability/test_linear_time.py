@@ -21,7 +21,7 @@ from langchain_core.messages.tool import tool_call_chunk
 
 from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_citations
 from sot_graph.cli.process import with_flag_names
-from sot_graph.llm.openai_client import BoundedCall, most_chars
+from sot_graph.llm.openai_client import BoundedToolCall, most_chars
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import StreamedReply
 from sot_graph.llm.retry_policy import retry_after_seconds
@@ -33,7 +33,7 @@ from sot_graph.prompts.messages import clean_text
 from sot_graph.report.page import clean, shorten
 from sot_graph.retrieval.documents import as_passages, read_documents, show_documents
 from sot_graph.retrieval.grounding import TextIndex
-from sot_graph.routing.learned_features import english, extract
+from sot_graph.routing.learned_features import extract
 from sot_graph.skeleton.answering_drafter import DraftReader, SkeletonForm
 from sot_graph.skeleton.parser import TitleScanner, numbered_item, parse_skeleton
 from sot_graph.skeleton.points import EarlyPoints, EnoughError, PointSieve, clean_titles, split_needs
@@ -219,14 +219,14 @@ def read_call(text):
     context = copy_context()
     context.run(most_chars.set, 2 * LENGTH)
     for start in ("", '{"a": "', '{"'):
-        bounded, chunks = context.run(partial(BoundedCall, is_offered=True)), []
+        bounded, chunks = context.run(partial(BoundedToolCall, is_offered=True)), []
         for piece in pieces(start + text, 4_096):
             for one in bounded.pieces({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": piece}}]}}]}):
                 for call in one["choices"][0]["delta"].get("tool_calls", ()):
                     arguments = call["function"]["arguments"]
                     chunks.append(AIMessageChunk("", tool_call_chunks=[tool_call_chunk(args=arguments, index=0)]))
         add_ai_message_chunks(AIMessageChunk(""), *chunks)  # as LangChain does
-    reply = StreamedReply(ThoughtFilter(), with_tools=True)
+    reply = StreamedReply(ThoughtFilter(), with_tools=True, most_chars=10**9)
     chunk = AIMessageChunk("")
     for piece in pieces(text, 256):  # of another package's model
         chunk.tool_call_chunks = [tool_call_chunk(args=piece, index=0)]
@@ -242,7 +242,7 @@ def read_given(text):
 
 
 def read_question(text):
-    extract(text, english())
+    extract(text)
 
 
 def read_picture(text):

@@ -1,13 +1,16 @@
 """Documents that a caller gives: whole where they fit, the right ones to each point where they don't."""
 
+import asyncio
 import json
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 from langchain_core.documents import Document
 from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph, stream_answer
+from sot_graph.retrieval import grounding
 from sot_graph.testing import ScriptedChatModel
 from tests.retrieval.conftest import TITLES, citing_model, point_calls, shown_numbers
 
@@ -285,6 +288,48 @@ async def test_a_callers_ranker_decides_and_one_that_fails_costs_nothing(make_gr
     result = await graph.ainvoke(ask(documents))
     assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
     assert "The ranker failed (OSError: disk)" in caplog.text
+
+
+def test_a_ranker_may_leave_out_every_document(make_graph):
+    documents = [f"Note {number}. " + "word " * 300 for number in range(10)]
+    graph, model = make_graph(ranker=lambda query, found: [], options=SotOptions(max_document_chars=4000))
+    assert graph.invoke(ask(documents))["route"] == "skeleton"
+    assert {tuple(shown_numbers(call.messages)) for call in model.calls} == {()}
+
+
+async def test_a_ranker_that_is_late_is_told_as_late_and_once_a_run(make_graph, caplog):
+    documents = [f"Note {number}. " + "word " * 300 for number in range(10)]
+
+    async def late(query, found):
+        await asyncio.sleep(60)
+
+    options = SotOptions(max_document_chars=4000, retrieval_timeout=0.01)
+    graph, _ = make_graph(ranker=late, options=options)
+    await graph.ainvoke(ask(documents))
+    said = [record.getMessage() for record in caplog.records if "ranker" in record.getMessage()]
+    assert said == ["The ranker had found nothing after 0.01 s (retrieval_timeout): the documents are ranked by BM25."]
+
+
+async def test_the_documents_are_indexed_once_however_many_ask_at_the_same_time(make_run, monkeypatch):
+    made = []
+
+    class Counted(grounding.TextIndex):
+        def __init__(self, texts):
+            made.append(texts)
+            super().__init__(texts)
+
+    monkeypatch.setattr(grounding, "TextIndex", Counted)
+    run = make_run()
+    run.graph = SimpleNamespace(ranker=None)
+    documents = [{"page_content": text} for text in ("Loose soil.", "Water twice a week.")]
+    asked = [asyncio.create_task(grounding._ranked(query, documents, run)) for query in ("soil", "soil", "water")]
+    await asyncio.sleep(0)
+    asked[0].cancel()  # whoever leaves takes nothing from the others
+    assert [[each["page_content"] for each in await task] for task in asked[1:]] == [
+        ["Loose soil."],
+        ["Water twice a week."],
+    ]
+    assert len(made) == 1
 
 
 def test_a_given_skeleton_and_given_expansions_rest_on_documents(make_graph):

@@ -9,7 +9,8 @@ import threading
 import pytest
 
 from sot_graph import LearnedRouter, RouteDecision, SotConfigError
-from sot_graph.routing.learned_features import MAX_CHARS, MAX_WORDS, english, extract, shortened
+from sot_graph.routing import learned_router
+from sot_graph.routing.learned_features import MAX_CHARS, MAX_WORDS, extract, shortened
 from sot_graph.routing.learned_router import MAX_BYTES
 from training.router.questions import read_questions
 
@@ -208,7 +209,7 @@ def test_a_huge_question_costs_no_more_than_a_long_one():
     """Counted in what is read and looked up, which bounds the time on any machine."""
     for text in ("What are the best ways to do it? " * 4000, "word " * 40_000, "a? b. " * 20_000):
         assert len(shortened(text)) <= MAX_CHARS + 1
-        found = extract(text, english())
+        found = extract(text)
         # A word has at most four phrases, one entry of its own and a handful of classes.
         assert len(found.values) <= MAX_WORDS * 10 + 100
 
@@ -297,6 +298,16 @@ def test_a_hostile_or_broken_weights_file_is_refused(tmp_path, content):
     file.write_bytes(content)
     with pytest.raises(SotConfigError, match=r"weights\.json"):
         LearnedRouter(weights=file)
+
+
+def test_what_is_said_of_a_broken_weights_file_is_what_its_owner_can_do(tmp_path, monkeypatch):
+    file = tmp_path / "weights.json"
+    file.write_text("{}")
+    with pytest.raises(SotConfigError, match="Make one with `sot-graph route --train"):
+        LearnedRouter(weights=file)
+    monkeypatch.setattr(learned_router, "SHIPPED", file)
+    with pytest.raises(SotConfigError, match="Install sot-graph again"):
+        learned_router.shipped_weights.__wrapped__()
 
 
 def test_a_missing_weights_file_is_refused(tmp_path):

@@ -229,6 +229,27 @@ async def test_a_refusal_in_both_formats_leads_to_a_direct_answer(endpoint: Simu
     assert formats(endpoint) == ["structured", "list"]
 
 
+@pytest.mark.parametrize("withheld", [Reply("I can't", finish_reason="content_filter"), Reply(refusal="No.")])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_skeleton_that_is_withheld_is_not_asked_for_again_and_not_called_cut_off(
+    withheld: Reply, stream: bool, endpoint: SimulatedEndpoint, make_run: MakeRun
+):
+    endpoint.responder = lambda request: withheld if request.response_format else PROSE
+    with pytest.raises(NoSkeletonError, match=r"^the model declined; 0 usable points of at least 3$"):
+        await draft(make_run(stream=stream), endpoint.chat_model())
+    assert formats(endpoint) == ["structured", "list", "list"]
+
+
+@pytest.mark.parametrize("ending", ["length", "content_filter"])
+async def test_the_half_title_of_a_list_in_place_of_json_is_dropped(
+    ending: str, endpoint: SimulatedEndpoint, make_run: MakeRun
+):
+    endpoint.responder = lambda _: Reply(f"{LIST}\n4. Delta fo", finish_reason=ending)
+    drafted = await draft(make_run(structured_mode="md_json"), endpoint.chat_model())
+    assert titles(drafted) == TITLES
+    assert drafted.skeleton_format == "structured"
+
+
 @pytest.mark.parametrize(("mode", "supports"), [("json_schema", {"tools"}), ("tools", {"json_schema"})])
 async def test_a_server_that_knows_no_schemas_is_asked_for_a_list(
     mode: str, supports: Any, endpoint: StrictEndpoint, make_run: MakeRun, caplog: pytest.LogCaptureFixture

@@ -159,7 +159,7 @@ def test_a_program_that_asks_for_it_has_one_filter(client_logger):
     assert quiet_langsmith(client) is quiet
     assert client_logger.filters == [quiet]
     client_logger.handle(client_logger.makeRecord("langsmith.client", logging.WARNING, "", 0, HOSTED, (), None))
-    assert "Connection error" in quiet.first
+    assert "Connection error" in quiet.first_reason
 
 
 def test_a_very_long_message_takes_no_long_time(logger, log):
