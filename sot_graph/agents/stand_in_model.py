@@ -33,11 +33,11 @@ from sot_graph.errors import ExpansionError, SkeletonError
 from sot_graph.events import BREAKS_OFF
 from sot_graph.llm.call import unbound
 from sot_graph.llm.reply import Reply
-from sot_graph.llm.thoughts import without_thoughts
+from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import GIVEN_UP, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
 from sot_graph.options import SotContext
-from sot_graph.skeleton.answering_drafter import SkeletonForm
+from sot_graph.skeleton.answering_drafter import DraftLines, SkeletonForm
 from sot_graph.skeleton.points import clean_titles
 from sot_graph.usage import usage_metadata
 
@@ -178,12 +178,13 @@ class _ModelReply(RunnablePart):
         one. `None`: the reply is the model's own turn."""
         self.is_half = False
         """Whether the skeleton was cut off: its last title may be half of one."""
-        self.so_far: Any = None
-        """The reply as far as it has come, while it may be a skeleton."""
+        self.reply: Any = None
+        """Once it is whole, the message of a reply that may be a skeleton."""
         self._form = SkeletonForm(model.turn.options.min_points, model.turn.options.max_points)
         self._may_be_skeleton = may_draft
         """As long as that isn't known, the reply is held back."""
-        self._held: list[AIMessage] = []
+        self._held: list[Any] = []
+        self._thoughts, self._lines = ThoughtFilter(), DraftLines()
         self._shows_text = False
         self._calls_tools = False
         self._trace = CallTrace()
@@ -261,22 +262,25 @@ class _ModelReply(RunnablePart):
         """Take the next piece, or all of it at once; give back what may be shown."""
         self._held.append(piece)
         if self._may_be_skeleton:
-            self.so_far = piece if self.so_far is None else self.so_far + piece
-            is_streamed = isinstance(piece, AIMessageChunk)  # of a whole reply, `end` says what it is
-            is_own_text = is_streamed and not self._form.may_become(without_thoughts(str(self.so_far.text)))
-            self._may_be_skeleton = not (is_own_text or _has_calls(self.so_far))
+            is_own_text = False
+            if isinstance(piece, AIMessageChunk):  # of a whole reply, `end` says what it is
+                text = self._thoughts.feed(str(piece.text))
+                is_own_text = not self._form.may_become(text, self._lines)
+            self._may_be_skeleton = not (is_own_text or _has_calls(piece))
         return [] if self._may_be_skeleton else self._show()
 
     def end(self) -> list[AIMessage]:
         """The reply is whole: give back what is still to be shown, of a skeleton nothing."""
-        if self._may_be_skeleton and self.so_far is not None:
-            reply = Reply.of(self.so_far)
+        if self._may_be_skeleton and self._held:
+            first, *others = self._held
+            self.reply = first + others if others else first
+            reply = Reply.of(self.reply)
             self.is_half = reply.is_half
             titles = self._form.titles_in(reply.text, is_half=self.is_half)
             self.titles = titles if titles is None else clean_titles(titles)[: self._form.most]
         if self.titles is None:
             return self._show()
-        self.turn.add_usage(self.so_far.usage_metadata)
+        self.turn.add_usage(self.reply.usage_metadata)
         # An empty chunk begins the answer's message. LangGraph shows what subgraphs write, too; by the chunk it knows
         # that this message is shown here.
         return [AIMessageChunk(content="", id=self.message_id)] if self.titles and self.streamed else []
@@ -301,7 +305,7 @@ class _WrittenAnswer(GraphAnswer):
 
     def __init__(self, model: StandInModel, messages: list[BaseMessage], draft: _ModelReply) -> None:
         self._turn = draft.turn
-        self._written_by = draft.so_far.response_metadata
+        self._written_by = draft.reply.response_metadata
         self._error: ExpansionError | None = None
         left = draft.turn.seconds_left()
         context = {name: getattr(draft.turn.options, name) for name in SotContext.__annotations__}

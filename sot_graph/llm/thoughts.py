@@ -159,12 +159,6 @@ def is_named_as_thinker(model: object) -> bool:
     return _THINKERS.search(name_of(model).casefold()) is not None
 
 
-def without_thoughts(text: str) -> str:
-    """A whole text without thoughts, be they closed or not."""
-    thoughts = ThoughtFilter(unopened=True)
-    return thoughts.feed(text) + thoughts.finish()
-
-
 def ends_unopened_thought(text: str) -> bool:
     """Whether a text, from whose start no thought was taken, holds a closing tag that nothing has opened."""
     end = _UNOPENED.search(text)

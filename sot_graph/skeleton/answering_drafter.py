@@ -176,7 +176,7 @@ class AnsweringDrafter(Drafter):
 
 
 @dataclass(slots=True)
-class _ReadLines:
+class DraftLines:
     """What the lines of a reply came to, so that no piece of it has to be read twice."""
 
     start: str = ""
@@ -211,14 +211,14 @@ class SkeletonForm:
     fewest: int
     most: int
 
-    def may_become(self, piece: str, read: _ReadLines | None = None) -> bool:
+    def may_become(self, piece: str, read: DraftLines | None = None) -> bool:
         """Whether what there is of a reply may yet become a skeleton. Until then nothing of it can be shown.
 
         Args:
             piece: The reply so far, or its next piece.
             read: What has been read of it before, which is carried on; `None`: nothing.
         """
-        read = read or _ReadLines()
+        read = read or DraftLines()
         piece = piece if read.chars else piece.lstrip()
         read.chars += len(piece)
         read.start = f"{read.start}{piece[:_LONGEST_LEAD_IN]}"[:_LONGEST_LEAD_IN]
@@ -296,7 +296,7 @@ class DraftReader:
     """Gets each piece as it comes, as long as it may be a skeleton."""
     is_answer: bool = False
     _held: list[str] = field(default_factory=list)
-    _read: _ReadLines = field(default_factory=_ReadLines)
+    _read: DraftLines = field(default_factory=DraftLines)
     _is_skeleton: bool = False
 
     def feed(self, piece: str) -> None:

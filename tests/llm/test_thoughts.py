@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sot_graph.llm.thoughts import ThoughtFilter, ends_unopened_thought, without_thoughts
+from sot_graph.llm.thoughts import ThoughtFilter, ends_unopened_thought
 
 TEXT = "1. Light\n2. Water <b>"
 OPENED = {
@@ -37,6 +37,11 @@ PLAIN = {
     "half a tag": "<thi",
 }
 UNCLOSED = ["<think>", "<think>1. Hm.\n2. So", "<|channel|>analysis<|message|>Hm.<|end|>", "[THINK]Hm.[/THI"]
+
+
+def without_thoughts(text):
+    thoughts = ThoughtFilter(unopened=True)
+    return thoughts.feed(text) + thoughts.finish()
 
 
 def pieces(text: str, cuts: list[int]) -> list[str]:
