@@ -92,15 +92,13 @@ def most_characters(run: RunContext) -> int:
 
 
 class Grounds:
-    """What one section of an answer rests on; where its run has no material, that is nothing."""
+    """What one section of an answer rests on, where its run has documents."""
 
-    def __init__(self, material: Material | None, run: RunContext) -> None:
+    def __init__(self, material: Material, run: RunContext) -> None:
         self._material = material
         self._run = run
-        self._shared: list[SourceDocument] = []
-        if material is not None:
-            shown = set(material["shared"])
-            self._shared = [document for document in material["documents"] if document["number"] in shown]
+        shown = set(material["shared"])
+        self._shared = [document for document in material["documents"] if document["number"] in shown]
         self._own: list[SourceDocument] = []
         self.own_text = ""
         """The documents that this section's prompt alone shows, as it shows them."""
@@ -123,19 +121,16 @@ class Grounds:
     def announced(self, event: Any) -> Any:
         """The event of the section's beginning, with what its text may cite, where that is known then."""
         # Of an expander's own sources nothing is known before its end. It writes points, and no part of a frame.
-        is_known = self._material is not None and (self._run.graph.expander is None or "part" in event)
+        is_known = self._run.graph.expander is None or "part" in event
         return {**event, "sources": self.brief_sources()} if is_known else event
 
-    def cited_in(self, text: str) -> list[Source] | None:
-        """The documents that its text cites; all of them where all are to be listed; `None`: it rests on nothing."""
-        if self._material is None:
-            return None
+    def cited_in(self, text: str) -> list[Source]:
+        """The documents that its text cites; all of them where all are to be listed."""
         sources = [source_of(document) for document in self.documents]
         return sources if self._run.options.sources == "all" else cited_sources(text, sources)
 
     async def find_for(self, question: str, point: SkeletonPoint) -> None:
         """Find a point's own documents, among those of the run and by the retriever."""
-        assert self._material is not None, "what rests on nothing needs nothing found"
         run, documents = self._run, self._material["documents"]
         room = most_characters(run) // 2
         if len(self._shared) < len(documents):

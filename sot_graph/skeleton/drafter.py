@@ -52,16 +52,14 @@ logger = logging.getLogger("sot_graph")
 
 _DECLINED = "the model declined"
 _End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "final"]
-"""How a reply ended: complete; by a lost connection; at a token limit; as something else than JSON;
-by a failure, or a refusal, that asking again would not change."""
+"""Complete; by a lost connection; at a token limit; as no JSON; as the next one would, too: a refusal, a wrong key."""
 
 
 class SkeletonRequest(NamedTuple):
-    """A prompt for a skeleton."""
+    """A prompt for a skeleton, and what the user says last in it where a cache is to keep that for the points."""
 
     messages: list[BaseMessage]
     shared_content: Any
-    """What the user says last in it, up to where a cache is to keep it for the points; `None`: no cache does."""
 
 
 class NoSkeletonError(Exception):
@@ -448,8 +446,7 @@ class Drafter:
         points = points[: self._most]
         if self._early is not None or parsed is None:
             return Draft(points, skeleton_as_written(points, skeleton_format), skeleton_format)
-        # The points' prompts quote the model's text to the letter if it holds these titles only. If a title was
-        # cleaned, or other text stands around them, the prompts get a numbered list.
+        # The points' prompts quote the model's text to the letter where it holds these titles alone.
         titles = [point["title"] for point in points]
         is_same = [raw.strip() for raw in parsed.titles] == titles
         is_bare = len(parsed.text) <= sum(map(len, titles)) + 16 * len(titles) + 64
