@@ -246,8 +246,19 @@ def in_own_thread(work: Callable[[], T]) -> asyncio.Future[T]:
 
 async def call_in_own_thread(function: Callable[..., Any], *given: Any) -> Any:
     """Call somebody's function in a thread of its own. What it gives may be awaitable: that is awaited here."""
-    result = await in_own_thread(partial(function, *given))
+    called = in_own_thread(partial(function, *given))
+    try:
+        result = await asyncio.shield(called)
+    except asyncio.CancelledError:
+        called.add_done_callback(_close_coroutine)
+        raise
     return await result if inspect.isawaitable(result) else result
+
+
+def _close_coroutine(called: asyncio.Future[Any]) -> None:
+    """Of a call that nobody waits for any more: a coroutine that is never begun would be warned of."""
+    if called.exception() is None and isinstance(called.result(), Coroutine):
+        called.result().close()
 
 
 async def call_own_code(code: Any, given: Any, config: RunnableConfig) -> Any:

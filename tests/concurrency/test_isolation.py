@@ -1,10 +1,12 @@
 """A generator that is left before its end."""
 
 import asyncio
+import threading
+from collections.abc import Coroutine
 
 import pytest
 
-from sot_graph.concurrency.isolation import closing_chain
+from sot_graph.concurrency.isolation import call_in_own_thread, closing_chain
 
 
 class Pieces:
@@ -70,3 +72,34 @@ async def test_a_cancellation_in_the_meantime_counts():
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asyncio.create_task(read()), 5)
     assert pieces.ended == ["source", "reader"]
+
+
+class Late(Coroutine):
+    """A coroutine that tells when it is closed."""
+
+    def __init__(self, closed):
+        self.close = closed.set
+
+    def __await__(self):
+        raise AssertionError
+
+    send = throw = None
+
+
+async def test_a_coroutine_that_comes_after_nobody_waits_for_it_is_closed():
+    entered, closed, released = asyncio.Event(), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def call():
+        loop.call_soon_threadsafe(entered.set)
+        released.wait(30)
+        return Late(closed)
+
+    task = asyncio.create_task(call_in_own_thread(call))
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    released.set()
+    async with asyncio.timeout(30):
+        await closed.wait()
