@@ -23,7 +23,7 @@ import openai
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
-from langchain_core.runnables import Runnable, RunnableBinding, RunnableWithFallbacks
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableSequence, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
@@ -275,21 +275,21 @@ class _CallSites:
 _call_sites = _CallSites()
 
 
-def _async_or_in_threads(
-    model: Runnable[Any, Any], loop: asyncio.AbstractEventLoop, *, threads_only: bool
-) -> Runnable[Any, Any]:
+def _async_or_in_threads(model: Any, loop: asyncio.AbstractEventLoop, *, threads_only: bool) -> Any:
     """The model as it can be used on this loop: as it is, or by its synchronous methods.
 
-    The same holds for models within `with_fallbacks` and `with_retry`.
+    The same holds for models within `with_fallbacks` and `with_retry`. One in a chain stays as it is until it fails.
     """
     inside = partial(_async_or_in_threads, loop=loop, threads_only=threads_only)
+    parts: dict[str, Any] = {}
     if isinstance(model, RunnableBindingBase):
-        return model.model_copy(update={"bound": inside(model.bound)})
-    if isinstance(model, RunnableWithFallbacks):
-        each = {"runnable": inside(model.runnable), "fallbacks": [inside(other) for other in model.fallbacks]}
-        return model.model_copy(update=each)
+        parts = {"bound": inside(model.bound)}
+    elif isinstance(model, RunnableWithFallbacks):
+        parts = {"runnable": inside(model.runnable), "fallbacks": [inside(each) for each in model.fallbacks]}
+    elif isinstance(model, RunnableSequence) and threads_only:
+        parts = {"first": inside(model.first), "middle": [*map(inside, model.middle)], "last": inside(model.last)}
     if not isinstance(model, BaseChatModel):
-        return model
+        return model.model_copy(update=parts) if parts else model
     kind = type(model)
     if not threads_only:
         if not _has_async_calls(kind) or not (overrides_sync_only(kind) or _is_loop_bound(model)):

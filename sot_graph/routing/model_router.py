@@ -181,9 +181,8 @@ def _may_lack_room(error: Exception) -> bool:
     """Whether a call may have failed for its bound: its tokens went into thoughts, or a provider refused the bound."""
     if isinstance(error, InvalidOutputError):
         return error.ending == "length"
-    return isinstance(error, SchemaRefusedError) or (
-        error_status(error) == _BAD_REQUEST and mentions(error, "about tokens")
-    )
+    is_bound_refused = error_status(error) == _BAD_REQUEST and mentions(error, "about tokens")
+    return is_bound_refused or isinstance(error, SchemaRefusedError)
 
 
 def _json_of_letter(text: str) -> str | None:

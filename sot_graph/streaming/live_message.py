@@ -71,9 +71,8 @@ def mark_as_shown(messages: Sequence[BaseMessage], run: RunContext) -> None:
     listeners = [each for each in run.listeners if not isinstance(each, AsyncCallbackHandler)]
     if messages and listeners and run.options.messages == "answer":
         metadata = _as_parent_shows(run.config)
-        node = CallbackManager(listeners, metadata=metadata).on_chain_start(
-            {}, {"messages": messages}, name=metadata.get("langgraph_node")
-        )
+        name = metadata.get("langgraph_node")
+        node = CallbackManager(listeners, metadata=metadata).on_chain_start({}, {"messages": messages}, name=name)
         node.on_chain_error(GraphBubbleUp())
 
 

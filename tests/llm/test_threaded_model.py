@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from langchain_core.messages import HumanMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
 from sot_graph import SotOptions, astream_answer, create_sot_graph, stream_answer
@@ -89,7 +90,7 @@ def test_so_does_one_of_a_model_that_is_wrapped(wrap: str):
     assert len(inner.calls) == 16
 
 
-@pytest.mark.parametrize("wrap", ["not", "retry", "fallbacks", "binding"])
+@pytest.mark.parametrize("wrap", ["not", "retry", "fallbacks", "binding", "chain"])
 def test_a_client_that_nothing_in_the_model_tells_of_is_found_out_by_its_error(wrap: str):
     inner: Any = loop_bound(SimpleNamespace(ask=AsyncClient().ask))
     wrapped = {
@@ -97,6 +98,7 @@ def test_a_client_that_nothing_in_the_model_tells_of_is_found_out_by_its_error(w
         "retry": inner.with_retry(stop_after_attempt=1),
         "fallbacks": inner.with_fallbacks([inner]),
         "binding": inner.bind(stop=["END"]),
+        "chain": RunnableLambda(lambda messages: messages) | inner | RunnableLambda(lambda message: message),
     }
     graph = create_sot_graph(wrapped[wrap], options=SotOptions(min_points=2))
     results = [asyncio.run(graph.ainvoke(ASK)), graph.invoke(ASK), asyncio.run(graph.ainvoke(ASK))]
