@@ -28,7 +28,7 @@ def closing_calls(parts: Iterator[T]) -> Generator[T]:
     That is: on Ctrl-C, when this generator is closed or forgotten, and when the interpreter ends.
     """
     scope = CancelScope()
-    logging.getLogger("concurrent.futures").addFilter(_is_news)  # once: it isn't added again
+    logging.getLogger("concurrent.futures").addFilter(_is_news)  # which adds it once
     run = _parts_in_scope(parts, scope)
     _exit_watch.add(run, scope)
     return run
@@ -82,10 +82,7 @@ def closing_once(parts: Iterator[T]) -> Iterator[Iterator[T]]:
 
 @contextmanager
 def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
-    """A SIGINT that interrupts the caller cancels the scope first.
-
-    Like `asyncio.run`, this puts a handler of its own before the one that is there, in the main thread only.
-    """
+    """Have a SIGINT that interrupts the caller cancel the scope first, by a handler before the one that is there."""
     previous: Any = signal.getsignal(signal.SIGINT)
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -97,7 +94,7 @@ def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
             raise
 
     if callable(previous):
-        with suppress(ValueError):  # not the main thread
+        with suppress(ValueError):  # another thread than the main one
             signal.signal(signal.SIGINT, handle)
     try:
         yield
