@@ -61,11 +61,8 @@ class _LibraryLoop:
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     """Run the loop until it is stopped. What a task raises to end a process ends the loop's turn, not the loop."""
     while True:
-        try:
-            loop.run_forever()
-        except (KeyboardInterrupt, SystemExit):  # on their way to the caller, whom the next turn tells
-            continue
-        return
+        with suppress(KeyboardInterrupt, SystemExit):  # on their way to the caller, whom the next turn tells
+            return loop.run_forever()
 
 
 _loops: list[_LibraryLoop] = [_LibraryLoop()]
@@ -81,19 +78,14 @@ def is_library_loop(loop: asyncio.AbstractEventLoop) -> bool:
 @atexit.register
 def _close_loops() -> None:
     """End what runs on the loops when the process ends, and close what was opened there."""
-    for loop in [each.running for each in _loops]:
-        if loop is not None and loop.is_running():
-            with suppress(TimeoutError, RuntimeError):
-                asyncio.run_coroutine_threadsafe(_cancel_all_tasks(), loop).result(timeout=_CLOSING_SECONDS)
+    for loop in [each.running for each in _loops if each.running is not None and each.running.is_running()]:
+        with suppress(TimeoutError, RuntimeError):
+            asyncio.run_coroutine_threadsafe(_cancel_all_tasks(), loop).result(timeout=_CLOSING_SECONDS)
 
 
 async def _cancel_all_tasks() -> None:
     """As `asyncio.run` does at its end: a generator that a task is still reading can't be shut down."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
+    await end_tasks(*(asyncio.all_tasks() - {asyncio.current_task()}))
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
@@ -102,13 +94,16 @@ def call_soon_in_loops(callback: Callable[[], object]) -> None:
 
     A signal handler may call this. So it takes no lock: the thread that the signal came to may hold it.
     """
-    for loop in [each.running for each in _loops]:
-        if loop is not None:
-            loop.call_soon_threadsafe(callback)
+    for loop in filter(None, [each.running for each in _loops]):
+        loop.call_soon_threadsafe(callback)
 
 
 _cancel_scopes: ContextVar[tuple[CancelScope, ...]] = ContextVar("sot_graph_cancel_scopes", default=())
 """The scopes that the running code is in, the innermost first."""
+
+
+class CallerLeft(asyncio.CancelledError):
+    """What `run_sync` raises in place of a result, in threads of a caller who has left. No retry policy acts on it."""
 
 
 @dataclass(eq=False)
@@ -136,7 +131,7 @@ class CancelScope:
 
     @property
     def reason(self) -> type[BaseException] | None:
-        """What `run_sync` raises in place of a result; `None`: nothing is cancelled."""
+        """What the run of a graph raises; `None`: nothing is cancelled."""
         return next((scope._reason for scope in (self, *self._around) if scope._reason is not None), None)
 
     def cancel(self, reason: type[BaseException] = asyncio.CancelledError) -> None:
@@ -207,10 +202,8 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
         return future.result()
     except BaseException as error:
         future.cancel()
-        reason = scopes[0].reason if scopes else None
-        if reason is not None and isinstance(error, concurrent.futures.CancelledError):
-            # The error itself is an `Exception`, and a retry policy would run the node again for it.
-            raise reason from None
+        if isinstance(error, concurrent.futures.CancelledError) and scopes and scopes[0].reason is not None:
+            raise CallerLeft from None
         raise
     finally:
         for scope in scopes:

@@ -81,13 +81,11 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
         raise
     try:
         return running.result()
-    except asyncio.CancelledError as error:
-        what = "was cancelled from within"
-        raise IsolatedCallError(what) from error
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise IsolatedCallError(error) from error
+        what = "was cancelled from within" if isinstance(error, asyncio.CancelledError) else error
+        raise IsolatedCallError(what) from error
 
 
 async def ending_run_tasks(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
@@ -193,8 +191,7 @@ async def closing_chain(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
             for _ in range(own_cancellations):
                 task.uncancel()
             if task.cancelling() and not is_cancelled:
-                message = "by somebody else, at the same moment"
-                raise asyncio.CancelledError(message)
+                raise asyncio.CancelledError  # by somebody else, at the same moment
 
 
 async def run_to_end(call: Coroutine[Any, Any, Any]) -> None:
@@ -226,19 +223,15 @@ def in_own_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     done: asyncio.Future[T] = loop.create_future()
     context = copy_context()
 
-    def settle(set_outcome: Callable[[Any], None], outcome: Any) -> None:
-        if not done.done():
-            set_outcome(outcome)
-
     def run() -> None:
         try:
-            settled: tuple[Callable[[Any], None], Any] = done.set_result, context.run(work)
+            settled: tuple[Callable[[Any], object], Any] = done.set_result, context.run(work)
         except BaseException as error:  # noqa: BLE001  (raised again where it is awaited)
             # A future takes no StopIteration, and what ends a process or a task is only its failure here.
             can_be_raised = isinstance(error, (Exception, KeyboardInterrupt)) and not isinstance(error, StopIteration)
             settled = done.set_exception, error if can_be_raised else IsolatedCallError(error)
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, *settled)
+            loop.call_soon_threadsafe(lambda: done.done() or settled[0](settled[1]))
 
     threading.Thread(target=run, name="sot_graph-own", daemon=True).start()
     return done

@@ -6,6 +6,7 @@ and (Python does that) before the process ends. So the calls have to be cancelle
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import weakref
@@ -16,7 +17,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from sot_graph.concurrency import reset_after_fork
-from sot_graph.concurrency.background_loop import CancelScope, call_soon_in_loops
+from sot_graph.concurrency.background_loop import CallerLeft, CancelScope, call_soon_in_loops
 
 T = TypeVar("T")
 
@@ -27,9 +28,25 @@ def closing_calls(parts: Iterator[T]) -> Generator[T]:
     That is: on Ctrl-C, when this generator is closed or forgotten, and when the interpreter ends.
     """
     scope = CancelScope()
+    logging.getLogger("concurrent.futures").addFilter(_is_news)  # which adds it once
     run = _parts_in_scope(parts, scope)
     _exit_watch.add(run, scope)
     return run
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log's record says anything but this: the error of a node whose caller has left could not be stored.
+
+    LangGraph stores a node's error by an executor, in a callback of the node's future. It shuts the executor down when
+    the futures are done, before their callbacks have run, and so does the interpreter's end. The library's own nodes
+    raise what isn't stored. A parent's nodes can't: it is an `Exception`, and a function may answer it by another call.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if not (isinstance(error, RuntimeError) and "cannot schedule new futures" in str(error)):
+        return True
+    while error is not None and not isinstance(error, CallerLeft):
+        error = error.__cause__ or error.__context__
+    return error is None
 
 
 def _parts_in_scope(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
@@ -43,7 +60,7 @@ def _parts_in_scope(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
                         return
                     except Exception:
                         if scope.reason is not None:  # LangGraph raised because its nodes were cancelled
-                            raise scope.reason from None
+                            raise scope.reason from CallerLeft()
                         raise
                 yield part
         finally:
@@ -65,14 +82,8 @@ def closing_once(parts: Iterator[T]) -> Iterator[Iterator[T]]:
 
 @contextmanager
 def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
-    """A SIGINT that interrupts the caller cancels the scope first.
-
-    Like `asyncio.run`, this puts a handler of its own before the one that is there, in the main thread only.
-    """
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield
-        return
+    """Have a SIGINT that interrupts the caller cancel the scope first, by a handler before the one that is there."""
+    previous: Any = signal.getsignal(signal.SIGINT)
 
     def handle(number: int, frame: FrameType | None) -> None:
         try:
@@ -82,8 +93,9 @@ def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
             call_soon_in_loops(scope.cancel)
             raise
 
-    with suppress(ValueError):  # not the main interpreter
-        signal.signal(signal.SIGINT, handle)
+    if callable(previous):
+        with suppress(ValueError):  # another thread than the main one
+            signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import TracePolicy
 
 from sot_graph._seams import state_reader
-from sot_graph.concurrency.background_loop import run_sync
+from sot_graph.concurrency.background_loop import CallerLeft, run_sync
 from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
 from sot_graph.nodes.question_input import with_history
@@ -72,7 +72,10 @@ class GraphNode(Runnable[Any, Update]):
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **_: Any) -> Update:
         """Run the node to its end while the calling thread waits."""
-        return run_sync(self.ainvoke(input, config, threaded=True))
+        try:
+            return run_sync(self.ainvoke(input, config, threaded=True))
+        except CallerLeft as left:
+            raise GraphBubbleUp from left  # the only error that LangGraph doesn't store: see `sync_cancellation`
 
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, *, threaded: bool = False, **_: Any
@@ -81,8 +84,7 @@ class GraphNode(Runnable[Any, Update]):
         key = None
         facts = input.get("run_facts", input)  # a `Send` carries its own
         # A rejected skeleton leads back to the first node, which then goes on with the same run.
-        begins_run = self.begins and not input.get("review_comment")
-        if not begins_run:
+        if not self.begins or input.get("review_comment"):
             schema = facts.get("schema_version", f"below {SCHEMA_VERSION}")
             if schema != SCHEMA_VERSION:
                 message = (
@@ -151,9 +153,8 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
         inputs = {"question": holder["run_facts"]["question_text"]}
     # Runs are compared by their settings: the same settings have the same fingerprint.
     settings = f"{run.graph.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
-    run.trace.describe_graph(
-        {"sot_version": _version("sot-graph"), "sot_fingerprint": sha256(settings).hexdigest()[:12]}, inputs=inputs
-    )
+    version_and_settings = {"sot_version": _version("sot-graph"), "sot_fingerprint": sha256(settings).hexdigest()[:12]}
+    run.trace.describe_graph(version_and_settings, inputs=inputs)
 
 
 def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: bool = True) -> None:
@@ -201,8 +202,7 @@ def _shown(keys: Sequence[str], state: Mapping[str, Any]) -> dict[str, Any]:
     if "run_facts" in shown:
         shown = {"question": shown.pop("run_facts")["question_text"], **shown}
     if "expansions" in shown:
-        statuses = [{"index": each["index"], "status": each["status"]} for each in shown.pop("expansions")]
-        shown["points"] = statuses
+        shown["points"] = [{"index": each["index"], "status": each["status"]} for each in shown.pop("expansions")]
     return shown
 
 

@@ -1,17 +1,22 @@
 """When the caller goes away, every model call is closed and nothing is left running."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, closing
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph import astream_answer, create_sot_graph, stream_answer
+from sot_graph.concurrency.background_loop import CallerLeft
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
+from sot_graph.events import BREAKS_OFF
 from sot_graph.testing import Fault, Stall
 from tests.support.chat_requests import one_point
 
@@ -158,6 +163,7 @@ def test_ctrl_c_while_the_skeleton_is_drafted_does_the_same(endpoint):
 SCRIPT = """
 import sys, threading
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from sot_graph import create_sot_graph, stream_answer
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
@@ -165,24 +171,28 @@ from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 def to_the_end(chunks):
     for _ in chunks: pass
 
-def parent(graph):
+def parent(graph, checkpointer=None):
     builder = StateGraph(MessagesState)
     builder.add_node("answer", graph)
     builder.add_node("another", lambda state: {})
     builder.add_edge(START, "answer")
     builder.add_edge(START, "another")
-    return builder.compile()
+    return builder.compile(checkpointer=checkpointer)
 
-def lone_parent(graph):
+def lone_parent(graph, checkpointer=None):
     builder = StateGraph(MessagesState)
     builder.add_node("answer", graph)
     builder.add_edge(START, "answer")
-    return builder.compile()
+    return builder.compile(checkpointer=checkpointer)
 
 ask = {"question": "How do plants grow?"}
 chat = {"messages": [("user", "How do plants grow?")]}
 scripted = ScriptedChatModel(answer_skeleton_of_thought())
-graph = create_sot_graph(ChatOpenAI(model="simulated", base_url=sys.argv[1], api_key="test"))
+model = ChatOpenAI(model="simulated", base_url=sys.argv[1], api_key="test")
+graph = create_sot_graph(model)
+thread = {"configurable": {"thread_id": "1"}}
+kept_graph = create_sot_graph(model, checkpointer=InMemorySaver())
+kept_parent = lone_parent(graph, InMemorySaver())
 """
 """Beginning of the scripts that stand for a caller of their own process."""
 
@@ -204,6 +214,11 @@ def script(endpoint, lines):
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def go_on(process):
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
@@ -272,6 +287,13 @@ create_sot_graph(Blocking()).invoke(ask)
 
 LEFT_BEHIND = {
     "an iterator": "chunks = stream_answer(graph, ask); next(chunks); next(chunks)",
+    "a kept thread's iterator": "chunks = stream_answer(kept_graph, ask, thread); next(chunks); next(chunks)",
+    "a daemon thread that runs a kept thread": (
+        "threading.Thread(target=kept_graph.invoke, args=(ask, thread), daemon=True).start()"
+    ),
+    "a daemon thread that runs a parent's kept thread": (
+        "threading.Thread(target=lambda: to_the_end(stream_answer(kept_parent, chat, thread)), daemon=True).start()"
+    ),
     "a stream": 'parts = graph.stream(ask, stream_mode="custom"); next(parts); next(parts)',
     "a daemon thread": "threading.Thread(target=graph.invoke, args=(ask,), daemon=True).start()",
     "a daemon thread's iterator": (
@@ -323,8 +345,7 @@ sys.stdin.readline()
     with endpoint.hold(EIGHT + 1, one_point, timeout=60) as hold:
         process = script(endpoint, lines)
         endpoint.wait_for(all_points_in_flight, timeout=60)
-        process.stdin.write("\n")
-        process.stdin.flush()
+        go_on(process)
         assert process.stdout.readline() == "ending\n"
         hold.release()
         output, errors = process.communicate(timeout=30)
@@ -348,3 +369,162 @@ def test_a_closed_synchronous_stream_closes_every_call(stalling):
         stalling.wait_for(all_points_in_flight)
     stalling.wait_for(all_closed)
     assert outcomes_of_points(stalling) == ["client_closed"] * EIGHT
+
+
+LATE_CALLBACKS = """
+import asyncio, json
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from sot_graph.concurrency import background_loop
+
+submit, shutdown, add_callback = ThreadPoolExecutor.submit, ThreadPoolExecutor.shutdown, Future.add_done_callback
+came_late = []
+
+def event_of(executor):
+    return executor.__dict__.setdefault("is_shut_down", threading.Event())
+
+def submit_and_mark(executor, *args, **kwargs):
+    future = submit(executor, *args, **kwargs)
+    future.is_shut_down = event_of(executor)
+    return future
+
+def add_late_callback(future, callback):
+    def late(_):
+        # In a graph within another one LangGraph may wait for the callback: then the order can't be this one.
+        if not future.cancelled() and future.exception() and future.is_shut_down.wait(0.5):
+            came_late.append(future)
+        callback(future)
+    add_callback(future, late if hasattr(future, "is_shut_down") else callback)
+
+def shut_down_and_tell(executor, wait=True, **kwargs):
+    shutdown(executor, wait=False, **kwargs)
+    event_of(executor).set()
+    shutdown(executor, wait=wait)
+
+ThreadPoolExecutor.submit, ThreadPoolExecutor.shutdown = submit_and_mark, shut_down_and_tell
+Future.add_done_callback = add_late_callback
+
+def in_function(state):
+    try:
+        return {"messages": graph.invoke({"messages": state["messages"]})["messages"][-1:]}
+    except Exception:
+        return {"messages": [("ai", "Sorry.")]}
+
+def tasks_left():
+    return [task for each in background_loop._loops if each.running for task in asyncio.all_tasks(each.running)]
+
+def left_when_closed(**kwargs):
+    with closing(stream_answer(app, chat, thread, **kwargs)) as chunks:
+        next(chunks)
+        next(chunks)
+        sys.stdin.readline()
+
+def left_by_ctrl_c(call):
+    try:
+        call()
+    except KeyboardInterrupt:
+        pass
+"""
+"""Has the callbacks of nodes that failed run when LangGraph's executor is shut down already, as a busy machine may.
+
+LangGraph stores what a node wrote in such a callback, by that executor."""
+
+APPS = {
+    "the graph": "kept_graph",
+    "a parent": "kept_parent",
+    "a parent's function": "parent(in_function, InMemorySaver())",
+}
+LEAVES = {
+    "closing": "left_when_closed()",
+    "Ctrl-C in stream_answer": "left_by_ctrl_c(lambda: to_the_end(stream_answer(app, chat, thread)))",
+    "Ctrl-C in invoke": "left_by_ctrl_c(lambda: app.invoke(chat, thread))",
+}
+WHAT_IS_LEFT = """
+print("left", flush=True)
+sys.stdin.readline()
+threads = [each.name for each in threading.enumerate() if not each.name.startswith(("MainThread", "sot_graph"))]
+print(json.dumps({"late": len(came_late), "threads": threads, "tasks": len(tasks_left())}), flush=True)
+sys.stdin.readline()
+print(json.dumps([message.text for message in app.invoke(None, thread)["messages"]]))
+"""
+
+
+WAYS = {
+    f"{way}, {app}": (LEAVES[way], APPS[app])
+    for way in LEAVES
+    for app in APPS
+    # In a parent whose nodes run side by side, `invoke` leaves Ctrl-C to LangGraph.
+    if not (way == "Ctrl-C in invoke" and app == "a parent's function")
+}
+
+
+@pytest.mark.parametrize(("way", "app"), WAYS.values(), ids=WAYS)
+def test_who_leaves_a_thread_that_is_kept_hears_nothing_and_leaves_nothing(stalling, app, way):
+    process = script(stalling, LATE_CALLBACKS + f"app = {app}\n{way}\n{WHAT_IS_LEFT}")
+    stalling.wait_for(all_points_in_flight, timeout=60)
+    if "ctrl_c" in way:
+        process.send_signal(signal.SIGINT)
+    else:
+        go_on(process)
+    assert process.stdout.readline() == "left\n"
+    stalling.wait_for(all_closed)
+    go_on(process)
+    left = json.loads(process.stdout.readline())
+    stalling.faults = []
+    output, errors = process.communicate("\n", timeout=30)
+    assert (process.returncode, errors) == (0, "")
+    assert left["late"] > 0
+    assert (left["threads"], left["tasks"]) == ([], 0)
+    assert outcomes_of_points(stalling)[:EIGHT] == ["client_closed"] * EIGHT
+    question, answer = json.loads(output)
+    assert question == ASK["question"]
+    assert answer.count("\n\n") >= EIGHT - 1
+
+
+def test_a_thread_that_was_left_holds_no_error(stalling):
+    graph, thread = (
+        create_sot_graph(stalling.chat_model(), checkpointer=InMemorySaver()),
+        {"configurable": {"thread_id": "1"}},
+    )
+    with closing(stream_answer(graph, ASK, thread)) as chunks:
+        next(chunks)
+        next(chunks)
+        stalling.wait_for(all_points_in_flight)
+    assert [task.error for task in graph.get_state(thread).tasks] == [None] * EIGHT
+
+
+def test_what_is_read_when_its_reader_leaves_is_kept_without_a_word(stalling):
+    way = "left_when_closed(keep_cut=True)"
+    kept = 'print(json.dumps([message.text for message in app.get_state(thread).values["messages"]]))'
+    process = script(stalling, f"{LATE_CALLBACKS}\napp = kept_parent\n{way}\n{kept}")
+    stalling.wait_for(all_points_in_flight, timeout=60)
+    output, errors = process.communicate("\n", timeout=30)
+    question, answer = json.loads(output)
+    assert (process.returncode, errors, question) == (0, "", ASK["question"])
+    assert answer.endswith(BREAKS_OFF)
+
+
+@pytest.mark.parametrize(
+    ("failed_by", "text"),
+    [(CallerLeft, "a callback's own error"), (ValueError, "cannot schedule new futures after shutdown")],
+)
+def test_no_other_error_of_a_callback_is_kept_from_the_log(caplog, failed_by, text):
+    list(closing_calls(iter_of_one()))
+    with ThreadPoolExecutor(1) as pool:
+        go_on = threading.Event()
+
+        def fail():
+            go_on.wait(30)
+            raise failed_by
+
+        def callback(_):
+            raise RuntimeError(text)
+
+        future = pool.submit(fail)
+        future.add_done_callback(callback)
+        go_on.set()
+    assert [record.exc_info[1].args for record in caplog.records] == [(text,)]
+
+
+def iter_of_one():
+    yield 1
