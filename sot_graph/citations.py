@@ -27,6 +27,8 @@ _PLACE = re.compile(r"\d{1,3}")
 _RANGE = re.compile(rf"(\d{{1,3}}){_DASH}(\d{{1,3}})")
 _PAGE = re.compile(r"(?:pp?\.|§)\s?\d.*")
 """Where in a source: `[1, p. 3]`."""
+_FILE = re.compile(r"\S\.[A-Za-z]\w{1,4}$")
+"""The end of a file's name. With a page behind it, it is meant as a citation, whether there is such a source or not."""
 _LONGEST_CITATION = 200
 """Characters between the brackets. Only a known id may be longer."""
 _MAY_GO_ON = re.compile(r"(?:\s?[-\u2010-\u2015]?\s?(?:\[[^\[\]\n]*)?)?")
@@ -376,11 +378,12 @@ class _Citations:
             ends = match["first"], match["last"]
             return _places_of_range(*ends) or list(ends)
         keys: list[str] = []
-        for found in self._part.finditer(match["keys"]):
-            part = " ".join(found[1].split())
+        parts = [" ".join(found[1].split()) for found in self._part.finditer(match["keys"])]
+        for part, following in zip_longest(parts, parts[1:], fillvalue=""):
             key = part if part in self._ids else part.removeprefix("^")
             span = _RANGE.fullmatch(key)
-            if key in self._ids or _PLACE.fullmatch(key) or (keys and _PAGE.fullmatch(key)):
+            is_page, is_file = keys and _PAGE.fullmatch(key), _FILE.search(key) and _PAGE.fullmatch(following)
+            if key in self._ids or _PLACE.fullmatch(key) or is_page or is_file:
                 keys.append(key)
             elif span is not None and (places := _places_of_range(*span.groups())):
                 keys += places

@@ -82,10 +82,8 @@ def choose_model(model: str | None = None, base_url: str | None = None) -> Model
 
     What is `None` is taken from `SOT_GRAPH_MODEL` and `SOT_GRAPH_BASE_URL`; an empty one is not set.
     """
-    if model is None:
-        model = os.environ.get("SOT_GRAPH_MODEL") or None
-    if base_url is None:
-        base_url = os.environ.get("SOT_GRAPH_BASE_URL") or None
+    model = (os.environ.get("SOT_GRAPH_MODEL") or None) if model is None else model
+    base_url = (os.environ.get("SOT_GRAPH_BASE_URL") or None) if base_url is None else base_url
     if model is not None:
         choice = ModelChoice(name=model, base_url=base_url)
         return replace(choice, notice=f"Using {model} on this CPU.") if choice.is_embedded else choice

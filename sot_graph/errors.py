@@ -25,14 +25,7 @@ if TYPE_CHECKING:
 
     from sot_graph.types import Expansion, Usage
 
-__all__ = [
-    "ExpansionError",
-    "ModelOutputError",
-    "RoutingError",
-    "SkeletonError",
-    "SotConfigError",
-    "SotError",
-]
+__all__ = ["ExpansionError", "ModelOutputError", "RoutingError", "SkeletonError", "SotConfigError", "SotError"]
 
 ErrorMeaning: TypeAlias = Literal["busy", "transient", "callers", "final"]
 """Asking later is what the provider wants; the same call may well succeed a moment later; the caller can fix it (a key,

@@ -117,11 +117,9 @@ def _subgraph(graph: AnyGraph, node: str | None) -> tuple[str, Any]:
     known = {name: child for name, child in children if {*getattr(child, "nodes", ())} >= _SOT_NODES}
     wanted = [name for name in known if node in (None, name, name.rpartition("|")[2])]
     if len(wanted) != 1:
-        message = (
-            f"retry_failed_points: {'no SoT node ' + repr(node) if node else 'which SoT node is meant?'} "
-            f"The graph has: {sorted(known) or 'none'}. "
-            + ("Say node=..." if known else "Pass a graph of create_sot_graph, or a parent of one.")
-        )
+        which = f"no SoT node {node!r}" if node else "which SoT node is meant?"
+        fix = "Say node=..." if known else "Pass a graph of create_sot_graph or a parent of one with checkpointer=True."
+        message = f"retry_failed_points: {which} The graph has: {sorted(known) or 'none'}. {fix}"
         raise SotConfigError(message)
     if known[wanted[0]].checkpointer is not True:
         message = (

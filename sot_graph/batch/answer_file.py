@@ -78,6 +78,10 @@ class AnswerFile(LineFile):
         place = self._unfinished.get(question_id)
         return None if place is None else self.line_at(place)
 
+    def first_error(self) -> str:
+        """Why the first question without an answer has none; empty: there is no such question."""
+        return next((error for place in self._unfinished.values() if (error := self.line_at(place).get("error"))), "")
+
     def records(self) -> Iterator[dict[str, Any]]:
         """The record of each question, in the order of their lines."""
         last = {str(record["id"]): place for place, record in self.lines()}

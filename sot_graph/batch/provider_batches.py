@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sot_graph.errors import SotConfigError
 
@@ -75,7 +75,7 @@ class _OpenAIBatches(ProviderBatches):
         return resolve_model(name.removeprefix("openai:"), base_url=f"{address}/v1", api_key="replayed")
 
     def send(self, batch: SentBatch, requests: Iterator[tuple[str, Any]]) -> str:
-        url = "/v1/chat/completions"
+        url: Literal["/v1/chat/completions"] = "/v1/chat/completions"
         with tempfile.TemporaryFile() as file:  # a batch may be larger than memory
             for key, body in requests:
                 line = {"custom_id": key, "method": "POST", "url": url, "body": body}
@@ -83,10 +83,7 @@ class _OpenAIBatches(ProviderBatches):
             file.seek(0)
             uploaded = self._client.files.create(file=("requests.jsonl", file), purpose="batch")
         made = self._client.batches.create(
-            input_file_id=uploaded.id,
-            endpoint="/v1/chat/completions",
-            completion_window="24h",
-            metadata={"sot_graph": batch.token},
+            input_file_id=uploaded.id, endpoint=url, completion_window="24h", metadata={"sot_graph": batch.token}
         )
         return made.id
 

@@ -53,11 +53,7 @@ def is_whole(record: Mapping[str, Any]) -> bool:
 
 
 async def answer_row(
-    graph: Runnable[Any, Any],
-    row: Mapping[str, Any],
-    *,
-    earlier: Mapping[str, Any] | None = None,
-    context: Any = None,
+    graph: Runnable[Any, Any], row: Mapping[str, Any], *, earlier: Mapping[str, Any] | None = None, context: Any = None
 ) -> dict[str, Any]:
     """Answer one row.
 
@@ -85,11 +81,7 @@ async def answer_row(
 
 
 async def try_row(
-    graph: Runnable[Any, Any],
-    row: Mapping[str, Any],
-    *,
-    earlier: Mapping[str, Any] | None = None,
-    context: Any = None,
+    graph: Runnable[Any, Any], row: Mapping[str, Any], *, earlier: Mapping[str, Any] | None = None, context: Any = None
 ) -> tuple[dict[str, Any], Exception | None]:
     """As `answer_row`; with the record comes what was raised, if anything was."""
     given = _graph_input(row)

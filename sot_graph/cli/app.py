@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sot_graph.cli.process import CommandTracing, discard_output, end_process, exit_status, interrupted
+from sot_graph.cli.process import CommandTracing, LastingOutput, discard_output, end_process, exit_status, interrupted
 from sot_graph.errors import SotConfigError
 
 # Its first character has Click keep the line breaks.
@@ -96,7 +96,11 @@ class _GroupedHelp(TyperCommand):
     allow_extra_args = True
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        rest: list[str] = super().parse_args(ctx, args)
+        try:
+            rest: list[str] = super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")  # Pydantic's word, by which typer reads values
+            raise
         if ctx.args and not ctx.resilient_parsing:
             ctx.fail(f"After the question there is more: {' '.join(ctx.args)!r:.200}. Put the question in quotes.")
         return rest
@@ -158,6 +162,13 @@ def _print_version(value: bool) -> None:
 
         typer.echo(f"sot-graph {__version__}")
         raise typer.Exit
+
+
+def _two_arms(given: tuple[str, str]) -> tuple[str, str]:
+    if any(arm.startswith("-") for arm in given):
+        message = "it takes two ways, such as: --arms direct skeleton."
+        raise typer.BadParameter(message)
+    return given
 
 
 @app.callback()
@@ -223,7 +234,7 @@ def ask(
     """Answer a question: first its skeleton, then all points in parallel, then one answer."""
     from sot_graph.cli.ask_command import answer_question
 
-    _run(lambda: answer_question(**context.params))
+    _run(lambda: answer_question(**context.params), has_report=report is not None)
 
 
 @app.command(cls=_GroupedHelp, short_help="Answer it directly and by its skeleton: times and tokens of both.")
@@ -245,7 +256,7 @@ def compare(
     """
     from sot_graph.cli.compare_command import compare_ways
 
-    _run(lambda: compare_ways(**context.params))
+    _run(lambda: compare_ways(**context.params), has_report=report is not None)
 
 
 @app.command(cls=_GroupedHelp, short_help="Find out whether it is worth it for a model: two ways, many questions.")
@@ -270,6 +281,7 @@ def evaluate(
         default=("direct", "skeleton"),
         show_default=True,
         metavar="ARM ARM",
+        callback=_two_arms,
     ),
     limit: int = _option(
         "Study", "The most questions, evenly from each category.", default=250, show_default=True, metavar="N"
@@ -373,10 +385,7 @@ def batch(
     router: _Router | None = _ROUTER_OPTION,
     skeleton_format: _SkeletonFormat | None = _SKELETON_FORMAT_OPTION,
     workers: int | None = _option(
-        "Speed and limits",
-        "Questions at once. If not given: 64, and 1 of the embedded model's.",
-        metavar="N",
-        min=1,
+        "Speed and limits", "Questions at once. If not given: 64, and 1 of the embedded model's.", metavar="N", min=1
     ),
     rpm: float | None = _option(
         "Speed and limits", "Model calls a minute, repeated ones included.", metavar="N", min=0.001
@@ -440,8 +449,8 @@ def route(
     _run(lambda: route_or_train(**context.params), asks_model=asks_model)
 
 
-def _run(command: Callable[[], None], *, asks_model: bool = True) -> NoReturn:
-    """Run a command, and end with the exit status that says how it went."""
+def _run(command: Callable[[], None], *, asks_model: bool = True, has_report: bool = False) -> NoReturn:
+    """Run a command, and end with the exit status that says how it went. A report is written whoever stops reading."""
     tracing = CommandTracing()
 
     def run() -> None:
@@ -450,7 +459,11 @@ def _run(command: Callable[[], None], *, asks_model: bool = True) -> NoReturn:
             raise SotConfigError(message)
         if asks_model:
             tracing.start()
-        command()
+        output: Any = LastingOutput(sys.stdout) if has_report else sys.stdout
+        with redirect_stdout(output):
+            command()
+        if has_report and output.error is not None:
+            raise output.error
 
     status = exit_status(run)
     if tracing.finish():

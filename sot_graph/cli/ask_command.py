@@ -78,10 +78,7 @@ def answer_question(
         from sot_graph.graph import create_sot_graph
 
         graph = create_sot_graph(
-            chat,
-            options=options,
-            router=make_router(router, chat),
-            checkpointer=InMemorySaver() if review else None,
+            chat, options=options, router=make_router(router, chat), checkpointer=InMemorySaver() if review else None
         )
         show = partial(screen_for, output_console(), stream=stream, silent=as_json, show_skeleton=show_skeleton)
         result, screen = _run_with_reviews(graph, graph_input, errors, show, as_json=as_json)

@@ -102,12 +102,12 @@ def answer_questions(
                     _answer(pool, sample, min(left, _SAMPLE), errors, stands_for=left)
                 else:
                     _answer(pool, source, left, errors)
-        else:
+        elif not answers.tally.failed:
             errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
         if parquet is not None:
             answers.write_parquet(parquet)
             errors.print(f"Wrote {parquet}.", style="dim", markup=False)
-        _end(pool, answers.tally, out)
+        _end(pool, out)
 
 
 def _take_steps(
@@ -133,10 +133,7 @@ def _take_steps(
     from sot_graph.batch.submission import RequestLedger, Submission
 
     batches = PROVIDERS[provider](base_url)
-    errors = error_console()
-
-    def say(line: str) -> None:
-        errors.print(line, style="dim", markup=False)
+    say = partial(error_console().print, style="dim", markup=False)
 
     def make_graph(address: str) -> Any:
         from sot_graph.graph import create_sot_graph
@@ -198,17 +195,18 @@ def _over_budget(pool: QuestionPool, budget: float) -> str:
     return f"The budget of {budget:g} dollars is used up." if expected >= budget else ""
 
 
-def _end(pool: QuestionPool, tally: Tally, out: Path) -> None:
+def _end(pool: QuestionPool, out: Path) -> None:
+    tally = pool.answers.tally
     if pool.stopped:
         message = f"{pool.stopped.rstrip('.')}. What is answered is in {out}; the same command goes on from there."
         raise SotError(message)
     if tally.failed:
-        message = f"{tally.failed:,} questions have no answer: {out} says why, and --retry-errors asks them again."
+        first = f"The first: {pool.answers.first_error().rstrip('.')}."
+        message = f"{tally.failed:,} questions have no answer. {first} {out} says why, and --retry-errors asks again."
         raise SotError(message)
     if tally.unfinished:
-        error_console().print(
-            f"{tally.unfinished:,} answers lack a text that failed: --retry-errors writes it.", style="yellow"
-        )
+        said = f"{tally.unfinished:,} answers lack a text that failed: --retry-errors writes it."
+        error_console().print(said, style="yellow")
 
 
 async def _until_interrupted(pool: QuestionPool, rows: Iterable[Row], errors: Console) -> bool:

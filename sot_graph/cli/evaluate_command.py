@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sot_graph.cli.process import error_console, opened_model, output_console
+from sot_graph.cli.process import error_console, one_plain_line, opened_model, output_console
 from sot_graph.errors import SotConfigError, SotError
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def evaluate_model(
         message = f"sot-graph evaluate needs the extra eval ({missing[0]} is missing): pip install 'sot-graph[eval]'"
         raise SotConfigError(message)
     if (langsmith is None) == (questions is None):
-        message = (
-            "give the questions: a .jsonl or .csv file, own, mt-bench or langsmith:NAME; or --langsmith, not both."
-        )
+        message = "give the questions: a .jsonl or .csv file, own, mt-bench, langsmith:NAME; or --langsmith, not both."
         raise SotConfigError(message)
     from sot_graph.evaluation.arms import Arm
     from sot_graph.evaluation.question_sets import LANGSMITH, read_questions
@@ -57,10 +55,14 @@ def evaluate_model(
         judge_model = None if judge is None else resolve_model(judge, base_url=judge_base_url, argument="--judge")
         at_once = workers or (1 if choice.is_embedded else _WORKERS)
         with closing(Study(plan, chat, judge_model)) as study:
-            if langsmith is None:
-                rows = _run_in_inspect(study, at_once)
-            else:
-                rows = asyncio.run(evaluate_on_langsmith(study, langsmith, workers=at_once))
+            try:
+                if langsmith is None:
+                    rows = _run_in_inspect(study, at_once)
+                else:
+                    rows = asyncio.run(evaluate_on_langsmith(study, langsmith, workers=at_once))
+            except KeyboardInterrupt:
+                error_console().print("The same command goes on from here.", style="dim")
+                raise
     _write_report(study, rows)
 
 
@@ -81,19 +83,14 @@ def _run_in_inspect(study: Study, workers: int) -> list[dict[str, Any]]:
             rows.append(row)
             progress.advance(bar)
 
-        log = run_task(
-            study_task(study, on_row),
-            model="none/none",
-            log_dir=os.fspath(study.plan.out / "logs"),
-            display="none",
-            max_samples=workers,
-            max_tasks=1,
-        )[0]
+        task, logs = study_task(study, on_row), os.fspath(study.plan.out / "logs")
+        ran = run_task(task, model="none/none", log_dir=logs, display="none", max_samples=workers, max_tasks=1)
     if study.failure is not None:
         raise study.failure
-    if log.status != "success":
-        what = "was interrupted" if log.status == "cancelled" else f"ended early: {log.error and log.error.message}"
-        message = f"the study {what}. The same command goes on where it stopped."
+    if not ran or ran[0].status == "cancelled":  # Inspect keeps Ctrl-C to itself, and mostly gives back no log
+        raise KeyboardInterrupt
+    if ran[0].status != "success":
+        message = f"the study ended early: {ran[0].error and ran[0].error.message}. The same command goes on."
         raise SotError(message)
     return rows
 
@@ -112,5 +109,8 @@ def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
     write_anew(out / "report.md", render_markdown(page))
     output = output_console()
     for line in [*headline(found), *page.notices]:
-        output.print(line, markup=False, soft_wrap=True)
+        output.print(one_plain_line(line), markup=False, soft_wrap=True)
     error_console().print(f"Wrote {out}/report.html, report.md, rows.jsonl.", style="dim", markup=False)
+    if all(failed == len(rows) for failed in found.failed):
+        message = "no question has an answer. The same command asks them again."
+        raise SotError(message)

@@ -270,9 +270,7 @@ class _Pipe(Screen):
 class _Terminal(Screen):
     """The points fill in side by side, and at the end the answer takes their place, as Markdown.
 
-    Args:
-        live: Whether the board moves. Otherwise the skeleton is printed when it is there, and then the answer.
-        show_skeleton: Whether the skeleton is printed, too.
+    Where it isn't `live`, no board moves: the skeleton is printed when it is there, and then the answer.
     """
 
     def __init__(self, console: Console, *, live: bool, show_skeleton: bool) -> None:

@@ -71,6 +71,26 @@ class _Output(Console):
         raise  # noqa: PLE0704 - called where the error is handled; the command knows what to do, not rich
 
 
+class LastingOutput:
+    """Standard output for as long as it can be written to, and then nowhere. `error` is why it can't be any more."""
+
+    error: OSError | None = None
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:  # noqa: D102
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError as error:
+            self.error = error
+            discard_output()
+
+
 class _Errors(Console):
     def print(self, *objects: Any, **how: Any) -> None:
         try:

@@ -91,7 +91,11 @@ class Arm:
             message = f"the arm {text!r}: router is one of {', '.join(_ROUTERS)}; not {router!r}."
             raise SotConfigError(message)
         options = {key: settings[key] for key in settings if key in _OPTIONS}
-        _options_of(options)
+        try:
+            _options_of(options)
+        except SotConfigError as error:  # which option of which arm it is, not which option of the command
+            message = f"the arm {text!r}: {str(error).replace('SotOptions.', '')}"
+            raise SotConfigError(message) from error
         models = {key: settings[key] for key in settings if key in _MODELS}
         return cls(text, way, options, router, models)
 
@@ -112,9 +116,7 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
     from sot_graph.routing.protocol import always_direct
 
     writer = resolve_model(arm.models["model"]) if "model" in arm.models else model
-    router = make_router(arm.router)
-    if router is None and arm.way == "direct":
-        router = always_direct
+    router = make_router(arm.router) or (always_direct if arm.way == "direct" else None)
     return create_sot_graph(
         writer,
         skeleton_model=arm.models.get("skeleton_model"),

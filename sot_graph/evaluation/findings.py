@@ -58,6 +58,8 @@ class Findings:
     questions: int
     failed: tuple[int, int]
     """Questions without an answer, of each arm."""
+    reason: str
+    """Why the first of these has none."""
     resumed: int
     """Answers whose times don't count, since they were begun before a kill and finished after it."""
     judged: int
@@ -85,6 +87,7 @@ ALL = "all"
 def findings_of(rows: Sequence[Row]) -> Findings:
     """Work out the findings of one row or more, as `rows.jsonl` has them."""
     names = tuple(each["arm"] for each in rows[0]["arms"])
+    errors = [[error for row in rows if (error := row["arms"][at]["error"])] for at in (0, 1)]
     whole = [row for row in rows if not any(each["error"] for each in row["arms"])]
     timed = [row for row in whole if not any(each["resumed"] for each in row["arms"])]
     judged = [row for row in whole if row["preferences"]]
@@ -95,7 +98,8 @@ def findings_of(rows: Sequence[Row]) -> Findings:
     return Findings(
         arms=(names[0], names[1]),
         questions=len(rows),
-        failed=(sum(bool(row["arms"][0]["error"]) for row in rows), sum(bool(row["arms"][1]["error"]) for row in rows)),
+        failed=(len(errors[0]), len(errors[1])),
+        reason=next((error for of_arm in errors for error in of_arm), ""),
         resumed=sum(bool(each.get("resumed")) for row in rows for each in row["arms"]),
         judged=len(judged),
         aspects=aspects,
@@ -145,8 +149,7 @@ def _speed_ups(rows: Sequence[Row], key: str) -> dict[str, Estimate]:
 
 
 def _ratio(rows: Sequence[Row], key: str) -> Estimate | None:
-    pairs = [(row["arms"][0].get(key), row["arms"][1].get(key)) for row in rows]
-    known = [(first, second) for first, second in pairs if first and second]
+    known = [pair for row in rows if all(pair := (row["arms"][0].get(key), row["arms"][1].get(key)))]
     if len(known) < _FEWEST:
         return None
     firsts, seconds = zip(*known, strict=True)

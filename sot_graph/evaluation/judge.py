@@ -95,13 +95,8 @@ class Judge:
             config = run.child_config(run_name="judge", stage="direct")
             call = ModelCall(self._model, "direct", run, config, {})
             try:
-                verdict, _ = await ask_structured(
-                    call,
-                    judge_messages(question, first, second),
-                    _Verdict,
-                    mode=run.options.structured_mode,
-                    max_reasks=_REASKS,
-                )
+                messages, mode = judge_messages(question, first, second), run.options.structured_mode
+                verdict, _ = await ask_structured(call, messages, _Verdict, mode=mode, max_reasks=_REASKS)
             except InvalidOutputError:
                 return None
         return verdict.model_dump()

@@ -165,9 +165,7 @@ def questions_of_examples(examples: Iterable[Any], dataset: str) -> list[Questio
 
 def _from_file(path: Path) -> list[Question]:
     if path.suffix.lower() not in READERS:
-        message = (
-            f"{path} is no {', '.join(READERS)} file, and no set that is known: {OWN}, {MT_BENCH}, {LANGSMITH}NAME."
-        )
+        message = f"{path} is no {', '.join(READERS)} file, and no known set: {OWN}, {MT_BENCH}, {LANGSMITH}NAME."
         raise SotConfigError(message)
     return [question_of(row, where) for where, row in read_rows(path)]
 

@@ -69,11 +69,10 @@ def _notices(found: Findings, plan: StudyPlan) -> list[str]:
         notices.append("Nobody judged which answers are better. The same command with --judge does, on these answers.")
     if any(found.failed):
         failed = " and ".join(f"{times} by {arm}" for arm, times in zip(found.arms, found.failed, strict=True))
-        notices.append(f"Without an answer: {failed}. These questions are in no other figure.")
+        reason = " ".join(found.reason.split()).rstrip(".")
+        notices.append(f"Without an answer: {failed}. These questions are in no other figure. The first: {reason}.")
     if found.resumed:
-        notices.append(
-            f"{found.resumed} answers were begun before a kill and finished after it: their times don't count."
-        )
+        notices.append(f"{found.resumed} answers were begun before a kill and ended after it: their times don't count.")
     return notices
 
 

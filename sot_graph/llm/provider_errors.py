@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Literal
 
 from langchain_core.exceptions import (
@@ -116,6 +117,14 @@ def is_callers_to_fix(error: BaseException) -> bool:
 def is_retryable(error: BaseException) -> bool:
     """Whether the same call may well succeed later."""
     return meaning_of(error) in {"busy", "transient"}
+
+
+def advice(error: BaseException) -> str:
+    """What to look at, as the end of a message; empty where nothing is known to help."""
+    if is_callers_to_fix(error):
+        is_unnamed = error_status(error) == HTTPStatus.NOT_FOUND and "model" not in explain(error)
+        return f" Check the key, the model's name and the base URL{', which mostly ends in /v1' if is_unnamed else ''}."
+    return " Check that the endpoint is up and that the base URL is right." if is_retryable(error) else ""
 
 
 def refuses_form(error: BaseException) -> bool:

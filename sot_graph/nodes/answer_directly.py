@@ -13,7 +13,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF, FRAME_SEPARATOR
 from sot_graph.joiners import JoinedAnswer, frame_text, is_pointwise, join_markdown
 from sot_graph.llm.call import ModelCall
-from sot_graph.llm.provider_errors import explain, is_callers_to_fix
+from sot_graph.llm.provider_errors import advice, explain, is_callers_to_fix
 from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.nodes.announcements import announce_route
 from sot_graph.nodes.join import finish_run, numbering_of
@@ -95,12 +95,12 @@ async def write_directly(
             nothing = await write_or_explain(source, growing, call)
     except Exception as error:
         if is_callers_to_fix(error):
-            message = f"The model refused the call: {explain(error)}. Check the key, the model's name and the base URL."
+            message = f"The model refused the call: {explain(error)}.{advice(error)}"
             raise SotConfigError(message) from error
         is_late = isinstance(error, TimeoutError) and timer.expired()
         if not (growing.cleaner.text and (is_late or isinstance(error, WithheldReplyError))):
             reason = f"it was not there at the deadline ({run.options.deadline:.3g} s)" if is_late else explain(error)
-            message = f"There is no skeleton, and the direct answer failed too: {reason}."
+            message = f"There is no answer: {reason}.{'' if is_late else advice(error)}"
             raise SkeletonError(message) from error
         end = BREAKS_OFF
     if nothing:

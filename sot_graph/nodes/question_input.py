@@ -97,7 +97,8 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
     if not question.strip() and not attached:
         message = "question is empty" if given is not None else "the last human message is empty"
         if given is None and last is None:
-            message = f"there is no question in {len(messages)} messages, none of them human"
+            none = f"there is no question, and of {len(messages)} messages none is human"
+            message = f"{none} (a parent's state needs one of the keys question and messages)"
         message = f'{message}: pass {{"question": "..."}}, or messages with a human message that says something.'
         raise SotConfigError(message)
     history = _turns_before(messages, place) if messages else []

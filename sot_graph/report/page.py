@@ -59,13 +59,12 @@ def result_timeline(
         ('<!doctype html>', True, True)
     """
     run = measure_run(result, question=question, local=local)
-    steps = steps_of(run)
     is_cut = len(run.question) > _HEADING_LENGTH or "\n" in run.question.strip()
     return page_templates("sot_graph.report").get_template("template.html").render(
         run=run,
         heading=shorten(title or run.question, _HEADING_LENGTH) or "A run of sot_graph",
         question=run.question if title or is_cut else "",
-        steps=steps,
+        steps=steps_of(run),
         scale=Scale(run.end),
         comparison_scale=Scale(max(run.total or 0.0, run.sequential_estimate or 0.0)),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
 from sot_graph.concurrency.isolation import call_in_own_thread, run_isolated
-from sot_graph.errors import RoutingError, SotConfigError, check_call
+from sot_graph.errors import RoutingError, SotConfigError, brief, check_call
 from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ def is_probability(value: Any) -> bool:
 def check_router(router: object, name: str = "router") -> None:
     """Raise `SotConfigError` unless this, the argument of that name, is a router."""
     if isinstance(router, type) or not isinstance(router, RunRouter):
-        check_call(name, router, {"question": "", "history": []}, hint=", or one of ours")
+        ours = ", or one of ours, such as LearnedRouter()" + (' or "draft"' if name == "router" else "")
+        hint = f"{ours}; not {brief(router)}" if isinstance(router, str) else ours
+        check_call(name, router, {"question": "", "history": []}, hint=hint)
 
 
 async def decide_in_time(

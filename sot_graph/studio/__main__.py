@@ -65,11 +65,8 @@ def main() -> None:
 
 
 def _serves_ours(config: str) -> bool:
-    """Whether a graph of `sot_graph.studio` is served. Graphs of the caller's own may need no model of the environment.
-
-    A file that can't be read is for the server to complain about.
-    """
-    with suppress(OSError, UnicodeDecodeError):
+    """Whether a graph of `sot_graph.studio` is served. The caller's own may need no model of the environment."""
+    with suppress(OSError, UnicodeDecodeError):  # for the server to complain about
         return "sot_graph.studio" in Path(config).read_text(encoding="utf-8")
     return True
 

@@ -69,7 +69,7 @@ class TextCleaner:
     _marks: list[str] = field(default_factory=list)
     """What has come before the first word. Marks alone are no text: the point would be written again."""
     _at_start: bool = True
-    _echoes: int = 0
+    echoes: int = 0
     """How many have been taken away."""
 
     @property
@@ -129,7 +129,7 @@ class TextCleaner:
     def _settle_start(self, *, final: bool) -> bool:
         """Take away what echoes at the start. False: it can't be told yet."""
         self._held = self._held.lstrip()
-        while self._echoes < _MOST_ECHOES:
+        while self.echoes < _MOST_ECHOES:
             try:
                 end = _TextStart(self._held, final=final).echo_end(self.index, self.title, self.prefill.strip())
             except _NeedsMoreError:
@@ -137,7 +137,7 @@ class TextCleaner:
             if not end:
                 break
             self._held = self._held[end:].lstrip()
-            self._echoes += 1
+            self.echoes += 1
         if not self._held and not final:
             return False
         if self.first_words and self._held:

@@ -241,7 +241,8 @@ async def write_or_explain(source: TextSource, growing: GrowingText, call: Model
     is_silent = isinstance(source, ModelSource) and source.is_silent
     only_thoughts = _ONLY_THOUGHTS if is_silent and call.run.meter.usage[call.stage]["output_tokens"] else ""
     why = _WHY_NOTHING.get(growing.ending or "stop", only_thoughts)
-    return f"{source.who} wrote nothing for it, twice{why}"
+    but = " but its title or number" if isinstance(source, ExpanderSource) and growing.cleaner.echoes else ""
+    return f"{source.who} wrote nothing for it{but}, twice{why}"
 
 
 @dataclass(slots=True)

@@ -226,6 +226,7 @@ NONSENSE = {
     "sources that are none": (lambda given: {"text": "T.", "sources": [7]}, "source 1 is 7; it must be a text"),
     "sources that are no list": (lambda given: {"text": "T.", "sources": "a"}, "the sources are str, not a list"),
     "an empty text": (lambda given: " ", "the expander wrote nothing for it, twice"),
+    "the title alone": (lambda given: given["point"]["title"], "wrote nothing for it but its title or number, twice"),
     "an exception": (raise_it(KeyError("title")), "the expander raised KeyError: 'title'"),
     "StopIteration": (raise_it(StopIteration()), "the expander raised StopIteration()"),
     "an interrupt": (lambda given: interrupt("May I?"), "the expander asked for a person"),

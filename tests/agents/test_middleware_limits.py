@@ -196,6 +196,10 @@ UNUSABLE = {
         {"router": "skeleton"},
         r"router is str; it must be a callable of \(question, history\), or one",
     ),
+    "router: another word": (
+        {"router": "learned"},
+        r"or one of ours, such as LearnedRouter\(\) or \"draft\"; not 'learned'",
+    ),
     "router: our class": ({"router": LearnedRouter}, r"router is the class LearnedRouter; pass an instance of it"),
     "router: arity": ({"router": lambda question: "direct"}, r"can't be called as router\(question, history\)"),
     "router: too many": ({"router": lambda q, h, model: "direct"}, r"missing a required argument: 'model'"),

@@ -82,6 +82,21 @@ def test_a_wrong_key_ends_it_with_the_providers_words(batch, endpoint, tmp_path)
     assert ids_in(tmp_path / "a.jsonl") == []
 
 
+def test_of_a_short_file_too_the_reason_is_said_and_nothing_contradicts_it(batch, endpoint, tmp_path):
+    endpoint.faults = [Fault(Status(401, message="Incorrect API key provided"))]
+    first = batch(3)
+    endpoint.faults = []
+    again = batch(3)
+    for ran in (first, again):
+        assert ran.exit_code == 1
+        assert "3 questions have no answer" in ran.stderr
+        assert "Incorrect API key provided" in ran.stderr
+        assert "--retry-errors" in ran.stderr
+        assert "Nothing is left to do" not in ran.stderr
+    assert batch(3, "--retry-errors").exit_code == 0
+    assert "Nothing is left to do" in batch(3).stderr
+
+
 def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path):
     with endpoint.hold(3, timeout=60) as hold:
 

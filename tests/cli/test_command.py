@@ -286,6 +286,11 @@ def test_a_command_line_that_makes_no_sense_is_bad_usage(arguments: list[str]):
     assert "Traceback" not in ran.stderr
 
 
+def test_a_choice_that_there_is_not_is_told_in_the_commands_words():
+    ran = run("ask", "How?", "--frame", "begin")
+    assert "Invalid value for '--frame': 'begin' is not one of 'none', 'intro'" in ran.stderr
+
+
 def test_a_dead_base_url_is_a_failed_run():
     ran = run("ask", "How?", "--base-url", "http://127.0.0.1:9/v1", "--model", "m")
     fails(ran, 1, "could not be reached", "base URL")
@@ -380,6 +385,24 @@ def test_a_reader_who_leaves_is_no_failure(endpoint: SimulatedEndpoint, script: 
     assert ran.stdout == "0\n"
     assert "Traceback" not in ran.stderr
     assert "Broken pipe" not in ran.stderr
+
+
+@pytest.mark.parametrize("script", ["ask How?", "ask How? --json", "ask How? --show-skeleton", "compare How?"])
+def test_a_report_is_written_whoever_stops_reading(endpoint: SimulatedEndpoint, tmp_path: Path, script: str):
+    report = tmp_path / "run.html"
+    ran = shell(f"sot-graph {script} $AT --report {report} | true; echo ${{PIPESTATUS[0]}}", endpoint)
+    assert ran.stdout == "0\n"
+    assert "Alpha one" in report.read_text()
+    assert ran.stderr.splitlines()[-1] == f"Wrote {report}."
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_report_is_written_where_the_output_is_full(endpoint: SimulatedEndpoint, tmp_path: Path):
+    report = tmp_path / "run.html"
+    ran = shell(f"sot-graph ask How? $AT --report {report} >/dev/full", endpoint)
+    assert ran.returncode == 1
+    assert "Alpha one" in report.read_text()
+    assert ran.stderr.splitlines()[-1] == "sot-graph: standard output can't be written to: No space left on device."
 
 
 def test_characters_that_the_output_cannot_hold_are_written_as_escapes(endpoint: SimulatedEndpoint):

@@ -3,6 +3,8 @@
 import gc
 import json
 import os
+import signal
+import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,15 +15,16 @@ from sot_graph.cli.app import app
 from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.question_sets import questions_of_examples
 from sot_graph.evaluation.study import Study, StudyPlan, evaluate_on_langsmith
-from sot_graph.testing import Fault, Physics, ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, Status
+from sot_graph.testing import Fault, Physics, ScriptedChatModel, SkeletonResponder, Status
 from tests.support.trace_recorder import TraceRecorder
+from tests.support.watched_endpoint import WatchedEndpoint
 
 TEXTS = ["How can I sleep better?", "How do plants grow?", "What is 17 * 23?"]
 
 
 @pytest.fixture
 def endpoint():
-    with SimulatedEndpoint(SkeletonResponder(points=3), physics=Physics.instant()) as running:
+    with WatchedEndpoint(SkeletonResponder(points=3), physics=Physics.instant()) as running:
         yield running
 
 
@@ -80,6 +83,43 @@ def test_the_command_answers_judges_and_reports(command, endpoint):
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+def test_ctrl_c_is_status_130_and_the_same_command_goes_on(command, endpoint):
+    with endpoint.hold(100, timeout=300):
+
+        def interrupt():
+            endpoint.wait_for(lambda log: len(log) >= 2, timeout=300)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        stopped = command("q.jsonl", "--out", "runs/x")
+        thread.join()
+    assert stopped.exit_code == 130, stopped.output
+    assert "The same command goes on from here." in stopped.stderr
+    assert stopped.stderr.splitlines()[-1] == "Interrupted."
+    done = command("q.jsonl", "--out", "runs/x")
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+def test_a_study_without_an_answer_is_a_failed_run_that_says_why_everywhere(command, endpoint):
+    endpoint.faults = [Fault(Status(400, message="no\nsuch luck."))]
+    done = command("q.jsonl", "--out", "runs/x")
+    assert done.exit_code == 1
+    told = "Without an answer: 3 by direct and 3 by skeleton. These questions are in no other figure. The first: "
+    for text in (done.stdout, Path("runs/x/report.md").read_text(), Path("runs/x/report.html").read_text()):
+        assert told in text
+        assert "no such luck" in text
+    assert done.stderr.splitlines()[-1] == "sot-graph: no question has an answer. The same command asks them again."
+    endpoint.faults = []
+    assert command("q.jsonl", "--out", "runs/x").exit_code == 0
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 def test_the_embedded_model_of_inspects_own_command_runs_until_the_process_ends(tmp_path, monkeypatch):
     from sot_graph.evaluation import inspect_task
 
@@ -109,6 +149,8 @@ def test_the_embedded_model_of_inspects_own_command_runs_until_the_process_ends(
         (["nowhere.jsonl"], "nowhere.jsonl can't be read"),
         (["q.jsonl", "--arms", "direct", "sideways"], "an arm begins with direct or skeleton"),
         (["q.jsonl", "--arms", "direct", "direct"], "nothing to compare"),
+        (["q.jsonl", "--arms", "direct", "--out", "runs/x"], "'--arms': it takes two ways, such as"),
+        (["q.jsonl", "--arms", "direct", "skeleton,dispatch=fast"], "skeleton,dispatch=fast': dispatch='fast'"),
     ],
 )
 def test_bad_usage_is_told_before_anything_is_asked(command, endpoint, arguments, said):

@@ -6,6 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, RemoveMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from typing_extensions import TypedDict
 
 from sot_graph import SotConfigError, create_sot_graph
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
@@ -126,6 +127,14 @@ async def test_a_picture_alone_is_a_question(run, model):
     assert len(model.calls) == 4
     with pytest.raises(SotConfigError, match="the last human message is empty"):
         await run(create_sot_graph(model), {"messages": [HumanMessage([], id="1")]})
+
+
+async def test_a_parent_with_other_keys_is_told_which_ones_it_needs(run, model):
+    builder = StateGraph(TypedDict("Report", {"topic": str}))
+    builder.add_node("answer", create_sot_graph(model))
+    builder.add_edge(START, "answer")
+    with pytest.raises(SotConfigError, match="a parent's state needs one of the keys question and messages"):
+        await run(builder.compile(), {"topic": "plants"})
 
 
 async def test_two_human_turns_in_a_row_reach_the_model_as_one(run, model):

@@ -140,6 +140,15 @@ async def test_a_child_that_keeps_nothing_says_what_to_do_instead(retry, broken)
         await retry(parent)
 
 
+async def test_a_child_without_a_checkpointer_is_told_how_to_get_one(retry, endpoint):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(endpoint.chat_model(), checkpointer=False))
+    builder.add_edge(START, "answer")
+    parent = builder.compile(checkpointer=InMemorySaver())
+    with pytest.raises(SotConfigError, match="a parent of one with checkpointer=True"):
+        await retry(parent)
+
+
 async def test_without_a_checkpointer_or_a_thread_it_says_what_to_do(retry, endpoint):
     with pytest.raises(SotConfigError, match="given_expansions"):
         await retry(create_sot_graph(endpoint.chat_model()))

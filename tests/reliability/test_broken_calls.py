@@ -8,7 +8,7 @@ from langchain_core.messages import AIMessage
 from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 
-from sot_graph import ExpansionError, SkeletonError, SotOptions, astream_answer, create_sot_graph
+from sot_graph import ExpansionError, SkeletonError, SotConfigError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import (
     CutOff,
     Empty,
@@ -312,6 +312,24 @@ async def test_a_dead_endpoint_is_one_readable_error(run, endpoint):
     graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(max_retries=1))
     endpoint.stop()
     with pytest.raises(SkeletonError, match="could not be reached"):
+        await run(graph, ASK)
+
+
+async def test_a_direct_answer_that_fails_speaks_of_no_skeleton_and_says_where_to_look(run, endpoint):
+    graph = graph_without_a_skeleton(endpoint, max_retries=0)
+    endpoint.stop()
+    with pytest.raises(SkeletonError, match=r"^There is no answer: the model could not be reached .* endpoint is up"):
+        await run(graph, ASK)
+
+
+@pytest.mark.parametrize("make", [create_sot_graph, lambda model: create_sot_graph(model, router=lambda *_: "direct")])
+async def test_a_base_url_that_leads_nowhere_is_told_how_it_mostly_ends(run, endpoint, make):
+    endpoint.faults = [Fault(Status(404, message="Not Found"))]
+    graph = make(endpoint.chat_model())
+    with pytest.raises(SotConfigError, match="the base URL, which mostly ends in /v1"):
+        await run(graph, ASK)
+    endpoint.faults = [Fault(Status(404, message="The model `m` does not exist"))]
+    with pytest.raises(SotConfigError, match=r"the model's name and the base URL\.(\n|$)"):
         await run(graph, ASK)
 
 

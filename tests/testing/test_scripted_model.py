@@ -9,6 +9,7 @@ import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 
+from sot_graph import ModelRouter, create_sot_graph
 from sot_graph.errors import SotConfigError
 from sot_graph.testing import (
     Rendezvous,
@@ -110,6 +111,13 @@ def test_calls_are_recorded_with_what_was_bound():
 
     assert call.messages[0].text == "a"
     assert (call.stop, call.kwargs) == (["!"], {"response_format": {"type": "json_object"}})
+
+
+def test_the_scripted_answers_have_one_for_a_model_router():
+    model = ScriptedChatModel(answer_skeleton_of_thought(["Seed", "Soil", "Sun"]))
+    result = create_sot_graph(model, router=ModelRouter()).invoke({"question": "How do plants grow?"})
+    assert result["route"] == "skeleton"
+    assert result["route_reason"] == "the model sees a list of independent points (A)"
 
 
 def test_it_has_no_tool_support():

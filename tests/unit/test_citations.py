@@ -97,6 +97,11 @@ def test_each_points_numbers_become_those_of_the_whole_answer():
         ("a footnote [^1] and [^1, ^2]", "a footnote [6] and [6, 7]"),
         ("a page [1, p. 3] and [2, pp. 4-5; 1, § 6]", "a page [6, p. 3] and [7, pp. 4-5, 6, § 6]"),
         ("unknown [3]", "unknown [?]"),
+        ("invented [handbook.md, p. 3] and [1; a b.pdf, pp. 4-5]", "invented [?, p. 3] and [6, ?, pp. 4-5]"),
+        (
+            "no citation [main.py], [Fig. 2, p. 3] and [e.g., p. 3]",
+            "no citation [main.py], [Fig. 2, p. 3] and [e.g., p. 3]",
+        ),
         ("numbers [0-1], [1990-1995], [2-1] and [1, x]", "numbers [0-1], [1990-1995], [2-1] and [1, x]"),
         ("a link [1](https://a.org)", "a link [1](https://a.org)"),
         ("a remark [sic] and [2024]", "a remark [sic] and [2024]"),
