@@ -21,19 +21,19 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_463
+MOST_LINES = 19_503
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_326, 9),
-    "cli/batch_command.py": (294, 1),
+    "batch": (1_319, 9),
+    "cli/batch_command.py": (292, 1),
     "cli/route_command.py": (191, 1),
     "cli/evaluate_command.py": (116, 1),
-    "evaluation": (1_665, 11),
+    "evaluation": (1_662, 11),
     "llm/prompt_cache.py": (122, 1),
     "play": (231, 2),
     "nodes/frame_parts.py": (214, 1),
-    "retrieval": (576, 5),
+    "retrieval": (571, 5),
     "testing/cache_meter.py": (140, 1),
     "routing/glossary.py": (119, 1),
     "routing/learned_training.py": (247, 1),
