@@ -38,12 +38,8 @@ _DESCRIPTIONS: Mapping[str, str] = {
         "How the skeleton is asked for: validated JSON (structured), or numbered lines (list); each is "
         "the other's fallback."
     ),
-    "dispatch": (
-        "When points are begun: when the skeleton is whole (send), or each as soon as its title is (pipelined)."
-    ),
-    "dependent": (
-        "Points that build on each other: answered directly, or each written once those that it needs are (graph)."
-    ),
+    "dispatch": "When points are begun: when the skeleton is whole (send), or each with its own title (pipelined).",
+    "dependent": "Points that build on each other: answered directly, or each written after those it needs (graph).",
     "structured_mode": (
         "How JSON is asked for. auto: in the prompt alone where the provider's cache keeps that (prompt); else "
         "json_schema for OpenAI-compatible models, tools for others that take them, else md_json."
@@ -56,9 +52,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
         "need of the conversation."
     ),
     "max_reasks": "How often an invalid structured skeleton is asked for again, with what was wrong.",
-    "max_retries": (
-        "How often a call that failed on the way to the model is repeated, in place of the client's own retries."
-    ),
+    "max_retries": "How often a call that failed on the way is repeated, in place of the client's own retries.",
     "rate_limit_patience": (
         "Seconds that a call waits, in all, for a provider that says it is busy (429, 498, 503, 529). max_retries does "
         "not count these attempts."
@@ -71,9 +65,7 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "speculative": "Begin the skeleton (true), or the direct answer too (both), while the router decides.",
     "skeleton_timeout": "Seconds for the skeleton, all attempts included; then a SkeletonError. Empty: no limit.",
     "point_timeout": "Seconds for one point, all attempts included; then it is timed_out. Empty: no limit.",
-    "deadline": (
-        "Seconds from the run's start in which the answer must be there; what isn't is timed_out. Empty: no limit."
-    ),
+    "deadline": "Seconds from the run's start until the answer is there; what isn't is timed_out. Empty: no limit.",
     "review_skeleton": "Whether a run stops at its skeleton until somebody has approved it. Needs a checkpointer.",
     "frame": (
         "What is written around the points: nothing; before them an introduction, or an opening that answers in short "
@@ -83,21 +75,15 @@ _DESCRIPTIONS: Mapping[str, str] = {
         "What a point that could not be written becomes: a mark in its place, nothing, or an ExpansionError at the end."
     ),
     "stream": "Whether the model's replies are streamed; auto: when somebody listens, or with a deadline.",
-    "stream_max_delay": (
-        "Seconds that a piece of text may wait to be sent together with the next; the first never waits."
-    ),
+    "stream_max_delay": "Seconds that a piece of text may wait to be sent with the next; the first never waits.",
     "messages": (
         'What stream_mode="messages" and event streams hear: the answer as one message in reading order, or each model '
         "call by itself (calls)."
     ),
     "max_question_chars": "Characters of the question and its history together; more is refused.",
     "max_reply_chars": "Characters of one reply of the model's; it is closed there, and kept as one that was cut.",
-    "max_document_chars": (
-        "Characters of documents in one prompt. More are ranked: each point gets those that concern it."
-    ),
-    "retrieval_timeout": (
-        "Seconds for the retriever, a question or a point; then it is written from what there is. Empty: no limit."
-    ),
+    "max_document_chars": "Characters of documents in one prompt. Of more, each point gets those that concern it.",
+    "retrieval_timeout": "Seconds for the retriever; then the text is written from what there is. Empty: no limit.",
     "sources": "Which sources the answer lists: those that it cites, or all that its points were written from.",
     "citation_style": "How the answer cites: [1] and a list at its end, or Markdown's footnotes, [^1].",
 }
@@ -279,9 +265,7 @@ def context_changes(context: object, *, embedded: bool, repeated: Collection[str
     if own is None:
         return {}
     if isinstance(own, (str, int, float, list, tuple, set)):
-        message = (
-            f"The run's context, in a parent its `sot`, is {kind_of(own)}; it takes a dict or an object of options."
-        )
+        message = f"The run's context, in a parent its `sot`, is {kind_of(own)}; pass a dict or an object of options."
         raise SotConfigError(message)
     if not isinstance(own, Mapping):
         return {name: getattr(own, name) for name in known if hasattr(own, name)}

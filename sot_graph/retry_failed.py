@@ -134,10 +134,8 @@ def _finished_run(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
     """What is kept of the run that is to be mended. One that is before its points has nothing of its own there."""
     waiting = set(snapshot.next)
     if REVIEW_SKELETON in waiting:
-        message = (
-            "retry_failed_points: the thread's run waits for the review of its skeleton; no point has been written. "
-            "Resume it first: graph.invoke(Command(resume=True), config)."
-        )
+        first = "Resume it first: graph.invoke(Command(resume=True), config)."
+        message = f"retry_failed_points: the thread's run waits for its review; no point has been written. {first}"
         raise SotConfigError(message)
     if waiting & {START, ROUTE, DRAFT_SKELETON, ANSWER_DIRECTLY}:
         message = (

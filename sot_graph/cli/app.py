@@ -283,12 +283,8 @@ def evaluate(
         metavar="ARM ARM",
         callback=_two_arms,
     ),
-    limit: int = _option(
-        "Study", "The most questions, evenly from each category.", default=250, show_default=True, metavar="N"
-    ),
-    workers: int | None = _option(
-        "Study", "Questions at once. If not given: 4, and 1 with the embedded model.", metavar="N"
-    ),
+    limit: int = _option("Study", "The most, evenly from each category.", default=250, show_default=True, metavar="N"),
+    workers: int | None = _option("Study", "Questions at once. If not given: 4, embedded model: 1.", metavar="N"),
     langsmith: str | None = _option(
         "Study",
         "Run it as an experiment over this dataset of LangSmith, with the scores as feedback. Needs LANGSMITH_API_KEY.",
@@ -365,9 +361,7 @@ def batch(
         default=...,
         metavar="FILE",
     ),
-    parquet: Path | None = _option(
-        "Output", "Also write the answers to this file at the end, as a table.", metavar="FILE"
-    ),
+    parquet: Path | None = _option("Output", "Also write the answers to this file, as a table.", metavar="FILE"),
     retry_errors: bool = _option(
         "Output",
         "Ask questions again that have no answer, and write points that failed. Good points are kept.",
@@ -400,9 +394,7 @@ def batch(
     provider_batch: Literal["openai", "anthropic"] | None = _option(
         "Speed and limits", "Ask by the provider's batches: half the price, within a day or so for each stage."
     ),
-    shard: str | None = _option(
-        "Speed and limits", "Only a part of the questions: 3/16 is the third of sixteen.", metavar="I/N"
-    ),
+    shard: str | None = _option("Speed and limits", "Only a part: 3/16 is the third of sixteen.", metavar="I/N"),
 ) -> None:
     """Answer a file of questions. The same command goes on where it was stopped, also by kill -9.
 

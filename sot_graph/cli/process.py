@@ -382,9 +382,7 @@ class CommandTracing:
             if self._outages is not None and (why := self._outages.first_reason):
                 self._problem = f"LangSmith did not take this run's trace, or not all of it: {why}"
             elif flushing.is_alive():
-                self._problem = (
-                    f"LangSmith did not take this run's trace within {patience:g} s; it may be missing there."
-                )
+                self._problem = f"LangSmith did not take this run's trace within {patience:g} s; it may be missing."
         if self._problem:
             error_console().print(f"sot-graph: warning: {self._problem}", style="yellow", markup=False)
         return self._client is not None

@@ -74,11 +74,7 @@ class CallLimiter:
     """
 
     def __init__(
-        self,
-        limit: int | None = None,
-        *,
-        calls_per_minute: float | None = None,
-        tokens_per_minute: float | None = None,
+        self, limit: int | None = None, *, calls_per_minute: float | None = None, tokens_per_minute: float | None = None
     ) -> None:
         if limit is not None and (type(limit) is not int or limit < 1):
             message = f"CallLimiter takes a whole number from 1 on, not {limit!r}."

@@ -52,11 +52,7 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
     """
     titles, question = "\n".join(point["title"] for point in state["skeleton"]), state["run_facts"]["question_text"]
     decisions = ["approve", "edit", "reject"]
-    action = {
-        "name": _ACTION,
-        "args": {"titles": titles},
-        "description": f"Write this answer?\n\n{question}",
-    }
+    action = {"name": _ACTION, "args": {"titles": titles}, "description": f"Write this answer?\n\n{question}"}
     try:
         answer = _latest_answer(
             {

@@ -80,11 +80,7 @@ class Draft:
         """The state's update. Where a router chose the skeleton, its reason stands in place of the drafter's."""
         return {
             "skeleton": self.points,
-            "draft_facts": {
-                "skeleton_text": self.text,
-                "skeleton_format": self.skeleton_format,
-                "is_written": False,
-            },
+            "draft_facts": {"skeleton_text": self.text, "skeleton_format": self.skeleton_format, "is_written": False},
             "route": "skeleton" if self.points else "direct",
             "route_reason": (router_reason if self.points else None) or reason,
         }
