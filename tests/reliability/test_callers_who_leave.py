@@ -385,13 +385,14 @@ def event_of(executor):
 
 def submit_and_mark(executor, *args, **kwargs):
     future = submit(executor, *args, **kwargs)
-    future.is_shut_down = event_of(executor)
+    # In a graph within a node LangGraph waits for the callbacks itself: there the order can't be this one.
+    if threading.current_thread() is threading.main_thread():
+        future.is_shut_down = event_of(executor)
     return future
 
 def add_late_callback(future, callback):
     def late(_):
-        # In a graph within another one LangGraph may wait for the callback: then the order can't be this one.
-        if not future.cancelled() and future.exception() and future.is_shut_down.wait(0.5):
+        if not future.cancelled() and future.exception() and future.is_shut_down.wait(30):
             came_late.append(future)
         callback(future)
     add_callback(future, late if hasattr(future, "is_shut_down") else callback)
