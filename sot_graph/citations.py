@@ -226,8 +226,10 @@ class Numbering:
             source = find(key, page[0] if page else "")
             if source is not None:
                 numbers.append(str(self.number_of(source)))
+            elif _PAGE.fullmatch(key) and self.style == "footnotes":
+                pages.append(key)
             elif _PAGE.fullmatch(key):
-                (numbers if self.style == "brackets" else pages).append(key)
+                numbers = [*numbers[:-1], ", ".join([*numbers[-1:], key])]  # of the source before it
             else:
                 self.unsupported += 1
                 numbers.append("?")

@@ -4,7 +4,7 @@
     ├── SotConfigError (also a ValueError)   what the caller can fix: an argument, an option, a key, an input
     │   └── MissingExtraError                a package of an extra isn't installed (also an ImportError)
     └── ModelOutputError                     what a model did
-        ├── SkeletonError                    no skeleton, and no direct answer either
+        ├── SkeletonError                    no skeleton, or no answer
         ├── RoutingError                     the router failed and the caller asked to be told
         └── ExpansionError                   points that could not be written
 
@@ -79,7 +79,7 @@ PHRASES: Mapping[Phrase, re.Pattern[str]] = {
 """What is looked for in errors' messages to decide how to go on. Before one is hidden, what was found is noted."""
 _NOTED_PHRASES = "sot_phrases"
 """The attribute of an error whose message is hidden: the phrases that stood in it."""
-_STATUS_IN_MESSAGE = re.compile(r"\((?:(?:code|status(?: code)?): ?|HTTP )(\d{3})\)")
+STATUS_IN_MESSAGE = re.compile(r" ?\((?:(?:code|status(?: code)?): ?|HTTP )(\d{3})\)")
 _LONGEST_MESSAGE_READ = 4000
 _LONGEST_VALUE = 80
 
@@ -191,7 +191,7 @@ def error_status(error: BaseException) -> int | None:
     """The HTTP status that an error carries as data, or else that it or its cause names in its message."""
     code = carried_status(error)
     if code is None:
-        found = (_STATUS_IN_MESSAGE.search(message_of(link)) for link in causes_of(error))
+        found = (STATUS_IN_MESSAGE.search(message_of(link)) for link in causes_of(error))
         code = next((int(match[1]) for match in found if match is not None), None)
     return code
 

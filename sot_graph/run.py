@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
 
@@ -370,6 +370,8 @@ def open_run(
         control = runtime.control or control
         if is_heard := somebody_listens(runtime):
             writer = runtime.stream_writer
+    if graph is not None and graph.prompts.skeleton_format:  # prompts may be written for one format alone
+        options = replace(options, skeleton_format=graph.prompts.skeleton_format)
     begins = key is None
     key = key or uuid4().hex
     invocation = _invocations.enter(key, control)

@@ -167,7 +167,7 @@ class UsageMeter:
     def add(self, usage: Usage) -> None:
         """Count what another execution has used."""
         both = add_usage(cast("Usage", self._stages), usage)
-        self._stages.update({stage: both[stage] for stage in _STAGES})
+        self._stages.update({stage: both[stage] for stage in _STAGES if any(both[stage].values())})
         self._cost = _sum_costs(self._cost, usage.get("cost", {}))
 
     def move(self, stage: Stage, to: Stage) -> None:

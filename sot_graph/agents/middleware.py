@@ -25,12 +25,13 @@ from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel, innermost_model
 from sot_graph.nodes.question_input import last_human, length_of, turns_of
 from sot_graph.options import SotOptions, apply_context
-from sot_graph.prompts.messages import draft_or_answer
+from sot_graph.prompts.messages import draft_or_answer, point_limits
 from sot_graph.prompts.templates import prompts_for
 from sot_graph.routing.learned_router import LearnedRouter
 from sot_graph.routing.model_router import DraftRouter
 from sot_graph.routing.protocol import FailedDecision, Router, RunRouter, decide_in_time
 from sot_graph.run import open_run
+from sot_graph.skeleton.answering_drafter import SkeletonForm
 
 if TYPE_CHECKING:
     from sot_graph.concurrency.call_limiter import CallLimiter
@@ -208,14 +209,13 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         _, graph = _kept(self._graphs, key, lambda: (request.model, self._make_graph(model)), _MOST_MODELS)
         inner = innermost_model(request.model)
         loop_model = _kept(self._draft_models, id(inner), partial(LoopModel, inner, keeps_client=True), _MOST_MODELS)
-        instruction = draft_or_answer(
-            self._prompts or prompts_for(request.model), turn.options, may_call_tools=bool(request.tools)
-        )
+        prompts, options = self._prompts or prompts_for(request.model), turn.options
         stand_in = StandInModel(
             agent_model=request.model,
             loop_model=loop_model,
             graph=graph,
-            instruction=instruction,
+            instruction=draft_or_answer(prompts, options, may_call_tools=bool(request.tools)),
+            form=SkeletonForm(*point_limits(prompts, options)),
             turn=turn,
             name="skeleton of thought",
         )

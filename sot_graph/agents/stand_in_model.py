@@ -121,6 +121,8 @@ class StandInModel(PartwiseChatModel):
     """The same model without its tools, on whatever event loop it is called."""
     instruction: str = Field(repr=False)
     """The message by which the model may write a skeleton in place of its answer."""
+    form: Any = Field(repr=False)
+    """How many points that skeleton may have (`SkeletonForm`)."""
     turn: Any = Field(repr=False)
     """The call, with its time and its cost."""
     run: Any = Field(default_factory=_OwnRun, repr=False)
@@ -180,7 +182,7 @@ class _ModelReply(RunnablePart):
         """Whether the skeleton was cut off: its last title may be half of one."""
         self.reply: Any = None
         """Once it is whole, the message of a reply that may be a skeleton."""
-        self._form = SkeletonForm(model.turn.options.min_points, model.turn.options.max_points)
+        self._form: SkeletonForm = model.form
         self._may_be_skeleton = may_draft
         """As long as that isn't known, the reply is held back."""
         self._held: list[Any] = []

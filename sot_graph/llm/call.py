@@ -135,7 +135,9 @@ class ModelCall:
                     if on_text is None:
                         return await self._whole(runnable.ainvoke(prompt, config, **settings))
                     chunks: Any = runnable.astream(prompt, config, **settings)
-                    return await self._streamed(chunks, on_text, prompt, with_tools=bool(settings.get("tools")))
+                    # Who prepares the call may offer a tool for the reply. Tools that the caller bound are none.
+                    with_tools = prepare is not None and bool(settings.get("tools"))
+                    return await self._streamed(chunks, on_text, prompt, with_tools=with_tools)
             except BrokenStreamError as error:
                 redactor().redact_failure(error.__cause__ or error)
                 raise

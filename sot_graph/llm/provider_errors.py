@@ -21,6 +21,7 @@ from langchain_core.exceptions import (
 
 from sot_graph.errors import (
     ERROR_CODES,
+    STATUS_IN_MESSAGE,
     ErrorMeaning,
     SotConfigError,
     SotError,
@@ -62,7 +63,6 @@ _TIMEOUTS = frozenset(
 _NO_CREDENTIALS = frozenset(
     {"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "DefaultCredentialsError", "TokenRetrievalError"}
 )
-_TOLD_BY_CLIENT = re.compile(r"\((?:code|status(?: code)?): ?\d{3}\)")
 _FAILS_ON_FORMS = frozenset({500, 501})
 _REFUSES_FORMS = frozenset({400, 403, 404, 405, 415, 422})
 
@@ -177,7 +177,8 @@ def explain(error: BaseException) -> str:
         return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"
     if isinstance(error, IndexError):
         return "there is nothing in the reply"  # its list of choices is empty
-    text = _one_line(_provider_message(error) or _TOLD_BY_CLIENT.sub("", _shown_message(error))) or type(error).__name__
+    said = _provider_message(error) or STATUS_IN_MESSAGE.sub("", _shown_message(error))
+    text = _one_line(said) or type(error).__name__
     return f"{text} (HTTP {code})" if code is not None and code >= _CLIENT_ERROR else text
 
 

@@ -19,7 +19,10 @@ from sot_graph.usage import merged_usage
 
 Ending: TypeAlias = Literal["stop", "length", "filtered", "refused", "broken"]
 """How a reply ends: as it should, at a token limit, at a provider's filter, by the model's refusal, or too soon."""
-WITHHELD: frozenset[Ending | None] = frozenset({"filtered", "refused"})
+WHY_WITHHELD: Mapping[Ending | None, str] = {
+    "filtered": "the provider's filter withheld it",
+    "refused": "the model declined",
+}
 """By a filter, or because the model declined to answer: asking again would not help."""
 WHOLE: frozenset[Ending | None] = frozenset({"stop", None})
 """Of any other ending, what stands last in the reply may be half of something. `None`: the provider does not say."""
@@ -105,7 +108,7 @@ class Reply:
     @property
     def was_withheld(self) -> bool:
         """Whether a filter ended the reply, or the model declined to answer."""
-        return self.ending in WITHHELD
+        return self.ending in WHY_WITHHELD
 
     @property
     def is_half(self) -> bool:

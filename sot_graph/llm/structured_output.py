@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from sot_graph.errors import error_status
 from sot_graph.llm.loop_bound_model import StructuredMode, innermost_model, rebound
 from sot_graph.llm.provider_errors import explain, refuses_form
-from sot_graph.llm.reply import WITHHELD, Ending
+from sot_graph.llm.reply import WHY_WITHHELD, Ending
 from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ class _Exchange:
     ) -> ChatCompletion:
         """What instructor takes for OpenAI's `chat.completions.create`."""
         if self.replies:
-            if len(self.replies) > self.max_reasks or self.ending in WITHHELD:
+            if len(self.replies) > self.max_reasks or self.ending in WHY_WITHHELD:
                 raise _ExchangeEndedError
             self.call.trace.reject(_INVALID)
             logger.warning("%s: %s; asking again.", self.call.stage, _INVALID)

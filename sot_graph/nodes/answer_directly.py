@@ -89,10 +89,10 @@ async def write_directly(
         opening="" if opening is None else opening["text"],
     )
     source = ModelSource(call, messages)
-    nothing, end = None, ""
+    why, end = None, ""
     try:
         async with asyncio.timeout(run.seconds_left(None)) as timer:
-            nothing = await write_or_explain(source, growing, call)
+            why = await write_or_explain(source, growing, call)
     except Exception as error:
         if is_callers_to_fix(error):
             message = f"The model refused the call: {explain(error)}.{advice(error)}"
@@ -103,8 +103,8 @@ async def write_directly(
             message = f"There is no answer: {reason}.{'' if is_late else advice(error)}"
             raise SkeletonError(message) from error
         end = BREAKS_OFF
-    if nothing:
-        message = f"There is no skeleton, and no direct answer either: {nothing}."
+    if why:
+        message = f"There is no answer: {why}."
         raise SkeletonError(message)
     return answer.finish(end)
 

@@ -31,7 +31,7 @@ from sot_graph.retrieval.retriever import query_for, retrieve_ahead
 from sot_graph.run import QUESTION_ID
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, DraftFacts, RunFacts, SotState
-from sot_graph.usage import empty_usage
+from sot_graph.usage import add_usage, empty_usage
 
 if TYPE_CHECKING:
     from sot_graph.nodes.graph_node import Update
@@ -73,14 +73,15 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     update, answer = await draft(inquiry, run, route_reason=route_reason, start=start)
     if run.graph.router is not None:
         return update
+    usage = add_usage(None, update["usage"])
     if answer is not None:
-        update = drafted_answer_update(begun, answer, update["usage"], run)
+        update = drafted_answer_update(begun, answer, usage, run)
     return {
         **begun,
         **update,
         "expansions": Overwrite(update["expansions"]),
         "frame": Overwrite(update.get("frame", {})),
-        "usage": Overwrite(update["usage"]),
+        "usage": Overwrite(usage),
         "timings": Overwrite(update["timings"]),
     }
 
@@ -96,7 +97,7 @@ async def _draft_whole(
     if answering is not None and answer is None and not answering.has_begun:
         announce_route("skeleton" if draft.points else "direct", reason, run.emit)
     update = await settled_update(draft, reason, run, route_reason=route_reason, start=start)
-    return {**update, "expansions": [], "usage": run.meter.usage}, answer
+    return {**update, "expansions": [], "usage": run.meter.as_update}, answer
 
 
 async def settle_skeleton(
@@ -134,7 +135,7 @@ def reset_update(given: QuestionInput, run: RunContext, material: Material | Non
             wanted_frame=run.options.frame,
             sends_all=state_reader(run.config) is None,
             answer_id=run.answer_id,
-            question_id="" if given.is_in_history else f"{QUESTION_ID}{run.key}",
+            question_id="" if given.is_in_messages else f"{QUESTION_ID}{run.key}",
         ),
         "draft_facts": DraftFacts(skeleton_text="", skeleton_format="", is_written=False),
         "material": material,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -117,10 +116,8 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
         prefill, first_words = expansion_start(prompts, point)
         expander_input = None
         if run.graph.expander is not None:
-            # Copies: what an expander does to them is its own affair.
-            skeleton, own_point = deepcopy((basis.skeleton, point))
             question = basis.inquiry.question
-            expander_input = ExpanderInput(question=question, skeleton=skeleton, point=own_point, messages=[])
+            expander_input = ExpanderInput(question=question, skeleton=basis.skeleton, point=point, messages=[])
         section = Section(
             label=f"Point {index}",
             stage="expansion",

@@ -82,7 +82,7 @@ class GraphNode(Runnable[Any, Update]):
     ) -> Update:
         """Run the node. `threaded`: for a synchronous caller."""
         key = None
-        facts = input.get("run_facts", input)  # a `Send` carries its own
+        facts = input.get("run_facts", input)  # a lean `Send` has key and version, and no others
         # A rejected skeleton leads back to the first node, which then goes on with the same run.
         if not self.begins or input.get("review_comment"):
             schema = facts.get("schema_version", f"below {SCHEMA_VERSION}")

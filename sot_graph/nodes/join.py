@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -57,12 +58,14 @@ async def join(state: SotState, run: RunContext) -> Update:
     if late := [expansion for expansion in failed if expansion["status"] == "timed_out"]:
         which = ", ".join(str(expansion["index"]) for expansion in late)
         logger.warning("Points that are not whole: %s. The first: %s.", which, late[0]["error"])
-    cut = [f"point {expansion['index']}" for expansion in expansions if expansion.get("truncated")]
-    cut += [f"the {name}" for name in parts if frame.get(name, {}).get("truncated")]
-    if cut:
+    cut = {
+        "expansion_settings": [f"point {expansion['index']}" for expansion in expansions if expansion.get("truncated")],
+        "frame_settings": [f"the {name}" for name in parts if frame.get(name, {}).get("truncated")],
+    }
+    if any(cut.values()):
         _log_cuts(cut, run)
     joined = make_answer()
-    finish_reason: FinishReason = "length" if cut else "stop"
+    finish_reason: FinishReason = "length" if any(cut.values()) else "stop"
     update = finish_run(state, run, joined, finish_reason, state["usage"], {"join": run.timing(start)})
     if len(expansions) < len(state["expansions"]):
         update["expansions"] = Overwrite(expansions)
@@ -88,16 +91,17 @@ def _failure_of(
     return None
 
 
-def _log_cuts(cut: Sequence[str], run: RunContext) -> None:
-    """Log which texts ran into a token limit, in one line."""
+def _log_cuts(cut: Mapping[str, Sequence[str]], run: RunContext) -> None:
+    """Log which texts ran into a token limit, by the settings that may hold it, in one line."""
+    texts = ", ".join(chain.from_iterable(cut.values()))
     if run.graph.prompts.trim_to_sentence:  # its limits are tight on purpose, and nothing ends in half a sentence
-        logger.info("Cut back to the last whole sentence before a token limit: %s.", ", ".join(cut))
+        logger.info("Cut back to the last whole sentence before a token limit: %s.", texts)
         return
     logger.warning(
         "Cut off at a token limit: %s. Raise the model's max_tokens (or that in SotPrompts.%s), or ask for less with "
         "SotOptions.point_length.",
-        ", ".join(cut),
-        "frame_settings" if cut[0].startswith("the") else "expansion_settings",
+        texts,
+        " and ".join(name for name, cut_texts in cut.items() if cut_texts),
     )
 
 

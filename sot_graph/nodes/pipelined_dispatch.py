@@ -62,7 +62,7 @@ class _Step(TypedDict, total=False):
     usage: Usage
     end: float
     answer: tuple[list[Any], StageTiming, FinishReason] | None
-    """Text and sources, time, and ending of an answer in the skeleton's place."""
+    """An answer in the skeleton's place: a `DirectAnswer`, its `JoinedAnswer` as a list, for the checkpoint."""
 
 
 async def draft_and_expand(

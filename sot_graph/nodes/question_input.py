@@ -49,8 +49,8 @@ class QuestionInput:
 
     question: str
     history: list[ChatTurn]
-    is_in_history: bool
-    """Whether the conversation ends with the question. Otherwise a human message of it goes before the answer."""
+    is_in_messages: bool
+    """Whether a human message of the caller's is the question. Else the run adds one before its answer."""
     documents: list[Any] | None
     """What the answer is to rest on: what was given, and what tools have found since the question was asked."""
     has_skeleton: bool
@@ -89,8 +89,8 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
         raise SotConfigError(message)
-    is_in_history = last is not None and _last_human_asks(given, messages, last, run.answer_id)
-    place = last if is_in_history else None
+    is_in_messages = last is not None and _last_human_asks(given, messages, last, run.answer_id)
+    place = last if is_in_messages else None
     question, attached = clean_text(given or ""), []
     if place is not None:
         question, attached = clean_text(_text(messages[place])), attachments_of(messages[place])
@@ -117,7 +117,7 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
     return QuestionInput(
         question if question.strip() else _QUESTION_IS_ATTACHED,
         history,
-        is_in_history,
+        is_in_messages,
         documents,
         has_skeleton=bool(state.get("given_skeleton") or state.get("given_expansions")),
     )

@@ -132,7 +132,7 @@ class _Speculation:
             self._send(text)
         written = await self._direct
         timings["direct"] = written.timing
-        await self.cancel()  # its usage is in the answer's message
+        await self.cancel()  # what the draft that isn't wanted has cost is part of the answer's usage
         usage = self._run.meter.usage
         known = {**begun, "timings": timings}
         update = finish_run(known, self._run, written.joined, written.finish_reason, usage, {})

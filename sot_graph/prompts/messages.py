@@ -95,11 +95,17 @@ def skeleton_messages(
     return messages
 
 
+def point_limits(prompts: SotPrompts, options: SotOptions) -> tuple[int, int]:
+    """How many points a skeleton may have: the fewest and the most."""
+    most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
+    return min(options.min_points, most), most
+
+
 def _skeleton_placeholders(prompts: SotPrompts, options: SotOptions, *, may_depend: bool = False) -> dict[str, Any]:
     """What the templates that ask for a skeleton say of it."""
-    most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
+    fewest, most = point_limits(prompts, options)
     return {
-        "min_points": min(options.min_points, most),
+        "min_points": fewest,
         "max_points": most,
         "title_length": options.title_length,
         "relation": (prompts.dependent if may_depend else prompts.independent).format(),

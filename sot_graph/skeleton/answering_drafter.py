@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall, go_on
 from sot_graph.llm.provider_errors import explain
+from sot_graph.llm.reply import WHY_WITHHELD
 from sot_graph.skeleton.drafter import Draft, Drafter, ParsedReply
 from sot_graph.skeleton.parser import item_title, parse_skeleton
 from sot_graph.skeleton.points import clean_titles
@@ -30,7 +31,6 @@ DRAFT = "draft"
 ANSWERED = "the model answered in the skeleton's place"
 DRAFTED = "the model drafted a skeleton"
 """Reasons of the route."""
-_WITHHELD = {"filtered": "the provider's filter withheld it", "refused": "the model declined"}
 
 _LONGEST_TITLE = 100
 _AROUND = 120
@@ -78,13 +78,13 @@ class AnsweringDrafter(Drafter):
         super().__init__(*given, **settings)
         self.answer_end: AnswerEnd | None = None
         self._on_answer = on_answer
-        self._reading: DraftReader | None = None
+        self._linesing: DraftReader | None = None
         self._first_format = DRAFT
         self._formats.insert(0, DRAFT)  # and then as a `Drafter`, which takes no answers
 
     @property
     def _is_answer(self) -> bool:
-        return self._reading is not None and self._reading.is_answer
+        return self._linesing is not None and self._linesing.is_answer
 
     async def settle(self) -> tuple[Draft, str]:
         """As a `Drafter`. An answer leaves the skeleton empty; `answer_end` says how it ends.
@@ -101,7 +101,7 @@ class AnsweringDrafter(Drafter):
                 raise
             self.answer_end = AnswerEnd("stop", breaks_off=True)
             return Draft([], "", DRAFT), ANSWERED
-        return draft, DRAFTED if draft.points and self._reading is not None else reason
+        return draft, DRAFTED if draft.points and self._linesing is not None else reason
 
     async def _ask_in_format(self, skeleton_format: str) -> Draft:
         if skeleton_format != DRAFT:
@@ -145,7 +145,7 @@ class AnsweringDrafter(Drafter):
         self._run.invocation.shared_content = self._request(DRAFT).shared_content if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
         on_titles, on_glimpse = (None, on_text) if self._early is None else (on_text, None)
-        reading = self._reading = DraftReader(form, self._pass_on, on_titles, on_glimpse)
+        reading = self._linesing = DraftReader(form, self._pass_on, on_titles, on_glimpse)
         is_streamed = self._run.stream or on_text is not None
         try:
             reply = await call.ask(messages, on_text=reading.feed if is_streamed else None)
@@ -160,7 +160,7 @@ class AnsweringDrafter(Drafter):
             self.answer_end = AnswerEnd(reply.ending, breaks_off=reply.was_withheld)
             return ParsedReply([], text)
         if reply.was_withheld:
-            message = f"There is no skeleton, and no answer either: {_WITHHELD[reply.ending or 'refused']}."
+            message = f"There is no skeleton, and no answer either: {WHY_WITHHELD[reply.ending]}."
             raise SkeletonError(message)
         if not text.strip():
             reason = "the tokens ran out before the first word" if reply.was_cut_off else "the model wrote nothing"
@@ -211,30 +211,30 @@ class SkeletonForm:
     fewest: int
     most: int
 
-    def may_become(self, piece: str, read: DraftLines | None = None) -> bool:
+    def may_become(self, piece: str, lines: DraftLines | None = None) -> bool:
         """Whether what there is of a reply may yet become a skeleton. Until then nothing of it can be shown.
 
         Args:
             piece: The reply so far, or its next piece.
-            read: What has been read of it before, which is carried on; `None`: nothing.
+            lines: What has been read of it before. The piece is added to it, so ask once a piece. `None`: nothing.
         """
-        read = read or DraftLines()
-        piece = piece if read.chars else piece.lstrip()
-        read.chars += len(piece)
-        read.start = f"{read.start}{piece[:_LONGEST_LEAD_IN]}"[:_LONGEST_LEAD_IN]
-        if read.chars > self.most * (_LONGEST_TITLE + _NUMBERING) + _AROUND:
+        lines = lines or DraftLines()
+        piece = piece if lines.chars else piece.lstrip()
+        lines.chars += len(piece)
+        lines.start = f"{lines.start}{piece[:_LONGEST_LEAD_IN]}"[:_LONGEST_LEAD_IN]
+        if lines.chars > self.most * (_LONGEST_TITLE + _NUMBERING) + _AROUND:
             return False
-        if read.is_json or _FENCE.match(read.start):
-            return read.is_json and _may_be_json(read.start)
-        *lines, read.last = (read.last + piece).split("\n")
-        for place, line in enumerate([*lines, read.last]):
-            if not read.items and item_title(line) is None and line.lstrip()[:1] in _JSON:
-                read.is_json, read.start = True, "\n".join([*lines[place:], read.last])[:_LONGEST_LEAD_IN]
-                return _may_be_json(read.start)
-            if not read.take(line, is_whole=place < len(lines)):
+        if lines.is_json or _FENCE.match(lines.start):
+            return lines.is_json and _may_be_json(lines.start)
+        *whole, lines.last = (lines.last + piece).split("\n")
+        for place, line in enumerate([*whole, lines.last]):
+            if not lines.items and item_title(line) is None and line.lstrip()[:1] in _JSON:
+                lines.is_json, lines.start = True, "\n".join([*whole[place:], lines.last])[:_LONGEST_LEAD_IN]
+                return _may_be_json(lines.start)
+            if not lines.take(line, is_whole=place < len(whole)):
                 return False
         # The numbers and marks of the titles that are still to come are allowed for.
-        return read.around_last <= _AROUND + self.most * _NUMBERING
+        return lines.around_last <= _AROUND + self.most * _NUMBERING
 
     def titles_in(self, text: str, *, is_half: bool = False) -> list[str] | None:
         """The raw titles of a reply that is a skeleton; none of them where it was cut off too soon to be of use.
@@ -296,7 +296,7 @@ class DraftReader:
     """Gets each piece as it comes, as long as it may be a skeleton."""
     is_answer: bool = False
     _held: list[str] = field(default_factory=list)
-    _read: DraftLines = field(default_factory=DraftLines)
+    _lines: DraftLines = field(default_factory=DraftLines)
     _is_skeleton: bool = False
 
     def feed(self, piece: str) -> None:
@@ -308,12 +308,12 @@ class DraftReader:
             self.on_titles(piece)
             return
         self._held.append(piece)
-        if not self.form.may_become(piece, self._read):
+        if not self.form.may_become(piece, self._lines):
             self._answer()
         elif self.on_titles is None:
             if self.on_glimpse is not None:
                 self.on_glimpse(piece)
-        elif "\n" in piece and (self._read.is_json or self._read.items >= self.form.fewest):
+        elif "\n" in piece and (self._lines.is_json or self._lines.items >= self.form.fewest):
             # The points of a skeleton that is not whole yet stay: as soon as there are enough for one, it is one.
             held = "".join(self._held)
             self._is_skeleton = len(self.form.titles_in(held.rpartition("\n")[0]) or ()) >= self.form.fewest

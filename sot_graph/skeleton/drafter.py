@@ -22,13 +22,14 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.prompt_cache import tokens_of
 from sot_graph.llm.provider_errors import advice, explain, is_callers_to_fix, is_retryable
-from sot_graph.llm.reply import WHOLE, WITHHELD, UnfinishedReplyError
+from sot_graph.llm.reply import WHOLE, WHY_WITHHELD, UnfinishedReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.prompts.messages import (
     longer_list_messages,
     missing_points_messages,
     numbered_list,
+    point_limits,
     rejected_skeleton_messages,
     skeleton_as_written,
     skeleton_messages,
@@ -50,9 +51,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sot_graph")
 
-_DECLINED = "the model declined"
 _End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "final"]
-"""Complete; by a lost connection; at a token limit; as no JSON; as the next one would, too: a refusal, a wrong key."""
+"""How a reply ended. `broken`: the connection was lost; `cut`: at a token limit; `invalid`: not as the JSON that was
+asked for; `final`: as it would again, as after a refusal or with a wrong key."""
 
 
 class SkeletonRequest(NamedTuple):
@@ -72,7 +73,7 @@ class Draft:
 
     points: list[SkeletonPoint]
     text: str
-    """As the model wrote it where that is the same skeleton; else as numbered lines."""
+    """As the model wrote it, where that is the same skeleton, or would have; given or edited, as numbered lines."""
     skeleton_format: str
     """The format that it was asked for in."""
 
@@ -137,8 +138,7 @@ class Drafter:
         self._inquiry = inquiry
         self._revision = revision
         prompts, options = run.graph.prompts, run.options
-        self._most = options.max_points if prompts.max_points is None else min(options.max_points, prompts.max_points)
-        self._fewest = min(options.min_points, self._most)
+        self._fewest, self._most = point_limits(prompts, options)
         self._cleaning: dict[str, Any] = {
             "max_words": prompts.max_title_words,
             "drop_similar": prompts.drop_similar_titles,
@@ -152,7 +152,7 @@ class Drafter:
         self._refused_mode: str | None = None
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
         proves that the schema was to blame."""
-        self._first_format: str = options.skeleton_format
+        self._first_format: str = run.options.skeleton_format
         self._requests: dict[str, SkeletonRequest] = {}
         self._mode, model = options.structured_mode, run.graph.skeleton_model
         """How JSON is asked for: in words alone where that lets a cache serve the points, or no schema is taken."""
@@ -196,7 +196,8 @@ class Drafter:
         graph, options = self._run.graph, self._run.options
         settings = {
             **graph.prompts.skeleton_settings,
-            "format": options.skeleton_format,
+            "draft": graph.draft_decides and sorted(graph.prompts.direct_settings.items()),
+            "format": self._first_format,
             "mode": options.structured_mode,
             "points": [options.min_points, options.max_points, graph.prompts.max_points],
             "titles": list(self._cleaning.values()),
@@ -335,7 +336,7 @@ class Drafter:
             text = whole_list(reply.text, prefill, is_half=reply.is_half)
             titles = parse_skeleton(text)
             if reply.was_withheld:
-                return ParsedReply(titles, text, "final", _DECLINED)
+                return ParsedReply(titles, text, "final", WHY_WITHHELD[reply.ending])
             if not reply.was_cut_off:
                 return ParsedReply(titles, text)
             reason = "" if text.strip() else "the tokens ran out before the list, in thoughts perhaps"
@@ -374,8 +375,8 @@ class Drafter:
             titles = TitleScanner().feed(last)
             if self._early is None and self._usable(titles) >= self._most:
                 return ParsedReply(titles, last)
-            if error.ending in WITHHELD:
-                return ParsedReply([], last, end="final", reason=_DECLINED)
+            if error.ending in WHY_WITHHELD:
+                return ParsedReply([], last, end="final", reason=WHY_WITHHELD[error.ending])
             return ParsedReply([], last, end="cut", reason="the model's reply was cut off")
         has_points = any(self._usable(titles) for titles, _ in lists)
         reason = "" if has_points else "the model's reply was not the JSON that was asked for"
@@ -426,7 +427,7 @@ class Drafter:
         self, points: list[SkeletonPoint], skeleton_format: str, parsed: ParsedReply | None = None, *, reason: str = ""
     ) -> Draft:
         """Make a draft of as many of the points as there may be. `reason`: what is wrong with it, if anything."""
-        self._is_whole = not reason
+        self._is_whole = not reason and (parsed is None or parsed.end == "whole")
         if self._refused_mode is not None:
             self._run.graph.skeleton_model.refused_modes.add(self._refused_mode)
         if reason:

@@ -179,7 +179,7 @@ class PointSieve:
         """From a place in the model's list to the index of the point that stands there."""
         self._place = self._known_count = len(known)
         for point in known:
-            self.new_title(point["title"], point["index"])
+            self.take_title(point["title"], point["index"])
 
     def take(self, raw: str) -> SkeletonPoint | None:
         """The point of the next raw title; `None`: there is nothing in it, or nothing new."""
@@ -190,7 +190,7 @@ class PointSieve:
         # place in this reply is taken as numbered so: "1" also fits "12.", which does no harm.
         place_in_reply = self._place - self._known_count
         counts_again = text.lstrip(_MARKS_BEFORE_NUMBER).startswith(str(place_in_reply))
-        title = self.new_title(text, place_in_reply if counts_again else self._place)
+        title = self.take_title(text, place_in_reply if counts_again else self._place)
         if title is None:
             return None
         index = len(self.points) + 1
@@ -210,8 +210,8 @@ class PointSieve:
         self.points.append(point)
         return point
 
-    def new_title(self, raw: str, place: int | None = None) -> str | None:
-        """The clean title; `None`: there is nothing in it, or nothing new."""
+    def take_title(self, raw: str, place: int | None = None) -> str | None:
+        """Clean a title, and remember it; `None`: there is nothing in it, or nothing new."""
         title = clean_title(raw, max_words=self.max_words, place=place)
         folded = unicodedata.normalize("NFKC", title).casefold()
         words = _SILENT.sub(" ", folded).split()
@@ -243,7 +243,7 @@ def clean_titles(raw: Iterable[str], *, max_words: int | None = None, drop_simil
     """Clean titles, without empty ones and without repetitions."""
     sieve = PointSieve(max_words=max_words, drop_similar=drop_similar)
     numbered = enumerate(islice(raw, MOST_ITEMS), start=1)
-    return [title for place, item in numbered if (title := sieve.new_title(item, place)) is not None]
+    return [title for place, item in numbered if (title := sieve.take_title(item, place)) is not None]
 
 
 def _similar(left: frozenset[str], right: frozenset[str]) -> bool:

@@ -20,7 +20,7 @@ _POINT = re.compile(r"<point>(?:(?P<number>\d+)\. )?(?P<title>[^<]*)</point>|^Po
 _SKELETON = re.compile(
     r"\bnumbered (?:list|lines)\b|\b(?:skeleton|outline)\b.*\b(?:list|JSON)\b", re.IGNORECASE | re.DOTALL
 )
-_ROUTE = 'Which letter? Reply with JSON only: {"kind":"A"}'
+_ROUTE = '</question>\n\nWhich letter? Reply with JSON only: {"kind":"A"}'
 _NEEDS = re.compile(r"\s*\(needs? [^()]*\)\s*\Z", re.IGNORECASE)
 
 # No two titles have a word in common: the graph may drop a title that says what another one says.
@@ -130,7 +130,7 @@ class SkeletonResponder:
             return Reply(tool_calls=[ToolCall(name, self._fill(functions[name].get("parameters") or {}, ask, request))])
         if form.get("type") == "json_schema":
             return Reply(compact_json(self._fill(form["json_schema"].get("schema") or {}, ask, request)))
-        if request.last_user.endswith(_ROUTE):  # a `ModelRouter` asks
+        if _ROUTE in request.last_user:  # a `ModelRouter` asks
             return Reply('{"kind":"A"}')
         if form.get("type") == "json_object" or (ask.stage == "skeleton" and "json" in request.last_user.lower()):
             return Reply(compact_json({"points": self.titles}))

@@ -11,8 +11,9 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, nullcontext, suppress
+from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
@@ -35,8 +36,7 @@ from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
 from sot_graph.run import PLACES, RETRIEVER
-from sot_graph.types import SkeletonPoint, Source
-from sot_graph.usage import empty_usage
+from sot_graph.types import SkeletonPoint, Source, Usage
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -287,10 +287,14 @@ class ExpanderSource:
             growing.restart()
 
     async def _try(self, growing: GrowingText) -> None:
+        # Copies: what an expander does to them is its own affair, and another try gets them as they were.
+        skeleton, point = deepcopy((self._given["skeleton"], self._given["point"]))
+        messages = [*self._given["messages"]]
+        given = ExpanderInput(question=self._given["question"], skeleton=skeleton, point=point, messages=messages)
         if streams_text(self._expander):
-            await self._isolated(self._read_stream(growing))
+            await self._isolated(self._read_stream(given, growing))
         else:
-            output = await self._isolated(call_own_code(self._expander, self._given, self._config))
+            output = await self._isolated(call_own_code(self._expander, given, self._config))
             _add_output(read_output(output), growing, ThoughtFilter(unopened=True), is_whole=True)
         growing.end()
 
@@ -301,8 +305,8 @@ class ExpanderSource:
             self._watcher.is_left = True
             raise
 
-    async def _read_stream(self, growing: GrowingText) -> None:
-        pieces: Any = stream_expander(self._expander, self._given, self._config)
+    async def _read_stream(self, given: ExpanderInput, growing: GrowingText) -> None:
+        pieces: Any = stream_expander(self._expander, given, self._config)
         thoughts = ThoughtFilter(unopened=None)
         async with aclosing(pieces):
             async for piece in pieces:
@@ -311,7 +315,7 @@ class ExpanderSource:
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
                     _add_output(read_output({"text": "", **piece}), growing, thoughts)
                 elif self._is_sot_graph and isinstance(piece, Mapping) and set(piece) == {"cost"}:
-                    self._run.meter.add({**empty_usage(), "cost": piece["cost"]})
+                    self._run.meter.add(cast("Usage", {"cost": piece["cost"]}))
                 elif isinstance(piece, (str, BaseMessage)):
                     growing.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))
                 else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, go_on
 from sot_graph.llm.provider_errors import explain
-from sot_graph.llm.reply import WithheldReplyError
+from sot_graph.llm.reply import WHY_WITHHELD, WithheldReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.state import marks_of
 from sot_graph.writing.expander import ExpanderError, ExpanderSource
@@ -39,8 +39,7 @@ _LEAST_SHARE = 1 / 500
 """A piece is at least this part of what was sent before it: so 200,000 characters are 3,500 pieces at most."""
 _WHY_NOTHING = {
     "length": ": its tokens ran out before the first word (thinking takes some, too)",
-    "filtered": ": the provider's filter withheld it",
-    "refused": ": the model declined",
+    **{ending: f": {why}" for ending, why in WHY_WITHHELD.items()},
 }
 _ONLY_THOUGHTS = ": its tokens went into thoughts, or its server takes its text for thoughts (turn its thinking off)"
 

@@ -414,6 +414,24 @@ async def test_a_dataclass_with_slots_is_an_output(endpoint):
     assert [source["title"] for source in result["sources"]] == ["Sun"]
 
 
+async def test_an_expander_that_is_asked_again_gets_what_it_got_first():
+    seen = []
+
+    def write(given):
+        seen.append((len(given["messages"]), len(given["skeleton"]), given["point"]["title"]))
+        given["messages"].append("mine")
+        given["skeleton"].clear()
+        given["point"]["title"] = "mine"
+        if len(seen) == 1:
+            raise ConnectionError
+        return "A text."
+
+    given = {**ASK, "given_skeleton": ["Seed"]}
+    result = await graph_of(write, options=SotOptions(min_points=1)).ainvoke(given)
+    assert result["expansions"][0]["text"] == "A text."
+    assert seen[0] == seen[1]
+
+
 # --- Agents ---
 
 

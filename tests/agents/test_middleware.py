@@ -22,6 +22,7 @@ from sot_graph import (
     SkeletonOfThoughtMiddleware,
     SotConfigError,
     SotOptions,
+    SotPrompts,
     astream_answer,
     join_markdown,
     stream_answer,
@@ -105,6 +106,14 @@ async def test_the_turns_of_the_tools_are_the_agents_and_the_long_answer_is_writ
     assert [message.text for message in results] == ["12 degrees in Oslo", "clay in Oslo"]
     assert [f"**{number}. {title}**" in answer.text for number, title in enumerate(TITLES, 1)] == [True] * 3
     assert [message.type for message in result["messages"]] == ["human", "ai", "tool", "tool", "ai"]
+
+
+async def test_the_prompts_own_most_points_hold_for_the_agents_draft_too(run, model, endpoint):
+    endpoint.responder = lambda request: (
+        Reply("About it.") if one_point(request) else Reply("1. Choosing a spot\n2. Preparing the soil")
+    )
+    result = await run(agent_of(model, tools=(), prompts=SotPrompts(max_points=2)), LONG)
+    assert result["messages"][-1].text.startswith("**1. Choosing a spot**")
 
 
 async def test_nothing_is_asked_for_twice(run, model, endpoint):

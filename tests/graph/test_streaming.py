@@ -26,10 +26,12 @@ from sot_graph import (
 from sot_graph.testing import (
     Fault,
     HangUp,
+    Reply,
     ScriptedChatModel,
     SkeletonResponder,
     Stall,
     Status,
+    ToolCall,
     answer_skeleton_of_thought,
 )
 from tests.support.chat_requests import one_point, point_number
@@ -93,6 +95,20 @@ async def test_the_chunks_joined_are_the_answer(chunks_of, endpoint):
     chunks = await chunks_of(graph)
     assert "".join(chunks) == (await graph.ainvoke(ASK))["answer"]
     assert len(chunks) > 8
+
+
+async def test_a_model_with_tools_of_the_callers_streams_its_text_and_no_calls_arguments(endpoint):
+    def respond(request):
+        calls = [ToolCall("look_up", {"what": "sky"})] if point_number(2)(request) else []
+        return Reply("" if calls else "word " * 60, tool_calls=calls)
+
+    endpoint.responder = respond
+    tool = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+    graph = create_sot_graph(endpoint.chat_model().bind(tools=[tool]), options=SotOptions(stream_max_delay=0.0))
+    events = await events_of(graph, {**ASK, "given_skeleton": ["Sun", "Soil"]})
+    deltas = [event["index"] for event in events if event["type"] == "sot.point.delta"]
+    assert deltas.count(1) > 1
+    assert deltas.count(2) == 0
 
 
 async def test_the_first_title_is_out_before_any_point_is_written(endpoint):

@@ -206,7 +206,7 @@ async def test_a_direct_answer_that_says_nothing_is_asked_for_once_more_and_then
     assert result["answer"]
     assert result["usage"]["direct"]["calls"] == 2
     endpoint.faults = [Fault(kind, answers_directly)]
-    with pytest.raises(SkeletonError, match="no direct answer either: the model wrote nothing for it, twice"):
+    with pytest.raises(SkeletonError, match="There is no answer: the model wrote nothing for it, twice"):
         await run(graph, ASK)
 
 
@@ -245,6 +245,14 @@ async def test_all_texts_that_a_token_limit_cuts_off_are_told_in_one_warning(run
     await run(create_sot_graph(endpoint.chat_model()), ASK)
     (warning,) = warnings_of()
     assert warning.startswith("Cut off at a token limit: point 2, point 3. Raise the model's max_tokens")
+
+
+async def test_cut_texts_of_both_kinds_name_the_settings_of_both(run, endpoint, warnings_of):
+    endpoint.faults = [Fault(CutOff(5), lambda request: one_point(request) or "conclusion" in request.last_user)]
+    await run(create_sot_graph(endpoint.chat_model(), options=SotOptions(frame="intro+conclusion")), ASK)
+    (warning,) = [each for each in warnings_of() if each.startswith("Cut off")]
+    assert "the conclusion" in warning
+    assert "SotPrompts.expansion_settings and frame_settings" in warning
 
 
 async def test_a_direct_answer_that_a_token_limit_cuts_off_is_told(run, endpoint, warnings_of):

@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
@@ -12,8 +13,8 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from sot_graph import SotOptions, SotPrompts, astream_answer, create_sot_graph
-from sot_graph.testing import Fault, Stall, Status
-from tests.support.chat_requests import point_number
+from sot_graph.testing import CutOff, Fault, Stall, Status
+from tests.support.chat_requests import one_point, point_number
 
 ASK = {"question": "How do plants grow?"}
 
@@ -71,6 +72,33 @@ async def test_only_what_is_good_is_kept(run, endpoint, cache):
     assert {e["status"] for e in second["expansions"]} == {"ok"}
     assert len(endpoint.requests) == 2
     assert second["usage"]["total"]["cache_hits"] == 7
+
+
+async def test_a_prompt_that_is_written_for_lists_has_a_key_of_its_own(run, endpoint, cache):
+    first = SotPrompts(skeleton_format="list")
+    other = replace(first, skeleton_list=f"{first.skeleton_list} Be brief.")
+    await run(create_sot_graph(endpoint.chat_model(), cache=cache, prompts=first), ASK)
+    result = await run(create_sot_graph(endpoint.chat_model(), cache=cache, prompts=other), ASK)
+    assert result["usage"]["skeleton"]["cache_hits"] == 0
+
+
+async def test_a_draft_that_may_answer_has_a_key_with_an_answers_settings(run, endpoint, cache):
+    for settings in ({"temperature": 0.1}, {"temperature": 0.2}):
+        prompts = SotPrompts(direct_settings=settings)
+        graph = create_sot_graph(endpoint.chat_model(), cache=cache, router="draft", prompts=prompts)
+        result = await run(graph, ASK)
+    assert result["usage"]["skeleton"]["cache_hits"] == 0
+
+
+async def test_a_skeleton_that_a_token_limit_cut_is_not_kept(run, endpoint, cache):
+    graph = create_sot_graph(endpoint.chat_model(), cache=cache, options=SotOptions(skeleton_format="list"))
+    endpoint.faults = [Fault(CutOff(30), lambda request: not one_point(request))]
+    cut = await run(graph, ASK)
+    assert cut["usage"]["skeleton"]["calls"] == 1
+    endpoint.faults = []
+    again = await run(graph, ASK)
+    assert again["usage"]["skeleton"]["cache_hits"] == 0
+    assert len(again["skeleton"]) > len(cut["skeleton"]) > 0
 
 
 async def test_a_direct_answer_for_want_of_a_skeleton_is_not_kept_as_one(run, endpoint, cache):

@@ -6,6 +6,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from pypdf.errors import DependencyError
 
 from sot_graph import SkeletonOfThoughtMiddleware, SotConfigError, create_sot_graph, create_sot_tool, load_documents
 from sot_graph.cli.app import app
@@ -101,6 +102,17 @@ def test_files_and_folders_are_documents(tmp_path):
     for wrong in (tmp_path / "none.md", tmp_path / "picture.png", tmp_path / "empty.md"):
         with pytest.raises(SotConfigError, match=wrong.name):
             load_documents(wrong)
+
+
+def test_a_pdf_that_takes_another_package_to_decrypt_is_told_as_any_that_can_not_be_read(tmp_path, monkeypatch):
+    def read(path):
+        message = "cryptography>=3.1 is required for AES algorithm"
+        raise DependencyError(message)
+
+    monkeypatch.setattr("pypdf.PdfReader", read)
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4")
+    with pytest.raises(SotConfigError, match=r"a\.pdf can't be read as PDF: cryptography"):
+        load_documents(tmp_path / "a.pdf")
 
 
 def test_a_pdf_is_a_document_a_page(tmp_path):

@@ -229,13 +229,19 @@ async def test_a_refusal_in_both_formats_leads_to_a_direct_answer(endpoint: Simu
     assert formats(endpoint) == ["structured", "list"]
 
 
-@pytest.mark.parametrize("withheld", [Reply("I can't", finish_reason="content_filter"), Reply(refusal="No.")])
+@pytest.mark.parametrize(
+    ("withheld", "why"),
+    [
+        (Reply("I can't", finish_reason="content_filter"), "the provider's filter withheld it"),
+        (Reply(refusal="No."), "the model declined"),
+    ],
+)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_skeleton_that_is_withheld_is_not_asked_for_again_and_not_called_cut_off(
-    withheld: Reply, stream: bool, endpoint: SimulatedEndpoint, make_run: MakeRun
+    withheld: Reply, why: str, stream: bool, endpoint: SimulatedEndpoint, make_run: MakeRun
 ):
     endpoint.responder = lambda request: withheld if request.response_format else PROSE
-    with pytest.raises(NoSkeletonError, match=r"^the model declined; 0 usable points of at least 3$"):
+    with pytest.raises(NoSkeletonError, match=rf"^{why}; 0 usable points of at least 3$"):
         await draft(make_run(stream=stream), endpoint.chat_model())
     assert formats(endpoint) == ["structured", "list", "list"]
 

@@ -224,6 +224,11 @@ def test_a_join_that_calls_another_lists_sources_in_the_answers_style(style, lis
     assert answer == f"**1. T1**\n\nA {mark}.\n\n{listed}\n\n(end)"
 
 
+def test_two_sources_that_are_cited_at_the_same_page_keep_it_both():
+    assert Numbering().take("X [1, p. 3; 2, p. 3].", [SUN, SOIL]) == "X [1, p. 3, 2, p. 3]."
+    assert Numbering().take("X [1, p. 3; 1, p. 3; 2].", [SUN, SOIL]) == "X [1, p. 3, 2]."
+
+
 def test_a_point_that_is_left_out_brings_no_sources():
     points = [point(1, "", SUN, status="failed"), point(2, "B [1].", SOIL)]
     answer, sources, _ = join_answer(join_markdown, "?", [], points, "skip")
