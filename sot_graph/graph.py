@@ -18,6 +18,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph._seams import in_class, state_reader, with_parents_messages
 from sot_graph.cache import ResultCache
+from sot_graph.citations import fields_of
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.isolation import cancelled_once, ending_run_tasks
 from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
@@ -361,7 +362,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         `checkpointer=True` the graph's thread is its own, and outlives the parent's node.
         """
         read = None if config is None or self.checkpointer is True else state_reader(config)
-        messages = _field(given, "messages")
+        messages: Any = fields_of(given).get("messages")
         place = last_human(messages) if isinstance(messages, list) else None
         if config is None or read is None or not place or not _has(read, "messages"):
             return given, config
@@ -371,14 +372,6 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         if not all(isinstance(message, BaseMessage) and known.get(message.id or "") == message for message in history):
             return given, config
         return _with_field(given, "messages", messages[place:]), with_parents_messages(config, history)
-
-
-def _field(state: Any, name: str) -> Any:
-    """A field of a node's input: a mapping, or an object of the parent's own class; `None`: it has none."""
-    if isinstance(state, Mapping):
-        return state.get(name)
-    fields = getattr(type(state), "__dataclass_fields__", None) or getattr(type(state), "model_fields", {})
-    return getattr(state, name, None) if name in fields else None
 
 
 def _with_field(state: Any, name: str, value: Any) -> Any:

@@ -158,10 +158,7 @@ class ModelCall:
     def _adapt_to(self, error: Exception, *, needs_threads: bool, takes_system: bool) -> bool:
         """Ask the model in another way from now on, if the error tells of one. Returns whether it does.
 
-        Args:
-            error: Of the last try.
-            needs_threads: Whether it is the first of this call that comes of the client's event loop.
-            takes_system: Whether that try had system messages. Calls beside this one may have been refused for theirs.
+        `takes_system`: whether that try had system messages. Calls beside this one may have been refused for theirs.
         """
         if needs_threads:
             self.model.use_threads_from_now_on()

@@ -35,8 +35,6 @@ from sot_graph.errors import (
 from sot_graph.observability.redaction import is_hidden, without_keys
 from sot_graph.prompts.messages import clean_text
 
-_CLIENT_ERROR = 400
-_SERVER_ERROR = 500
 _LONGEST_MESSAGE = 300
 _STATUSES: Mapping[ErrorMeaning, frozenset[int]] = {
     "busy": frozenset({429, 498, 503, 529}),  # 498: Groq's "flex tier capacity exceeded"
@@ -97,7 +95,7 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
         return named
     if code is not None:
         fitting = (meaning for meaning, statuses in _STATUSES.items() if code in statuses)
-        return next(fitting, "transient" if code >= _SERVER_ERROR else "final")
+        return next(fitting, "transient" if code >= HTTPStatus.INTERNAL_SERVER_ERROR else "final")
     for meaning, classes in _CLASSES.items():
         if any(isinstance(link, classes) for link in causes_of(error)):
             return meaning
@@ -179,7 +177,7 @@ def explain(error: BaseException) -> str:
         return "there is nothing in the reply"  # its list of choices is empty
     said = _provider_message(error) or STATUS_IN_MESSAGE.sub("", _shown_message(error))
     text = _one_line(said) or type(error).__name__
-    return f"{text} (HTTP {code})" if code is not None and code >= _CLIENT_ERROR else text
+    return f"{text} (HTTP {code})" if code is not None and code >= HTTPStatus.BAD_REQUEST else text
 
 
 def _shown_message(error: BaseException) -> str:

@@ -34,10 +34,8 @@ async def join(state: SotState, run: RunContext) -> Update:
     expansions, frame = current_expansions(state), state.get("frame", {})
     if len(expansions) < len(state["skeleton"]):
         return {}
-    on_point_failure, about = (
-        run.options.on_point_failure,
-        (run.graph.join, state["run_facts"]["question_text"], state["skeleton"]),
-    )
+    on_point_failure = run.options.on_point_failure
+    about = (run.graph.join, state["run_facts"]["question_text"], state["skeleton"])
     make_answer = partial(join_answer, *about, expansions, on_point_failure, frame=frame, numbering=numbering_of(run))
     failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
     if failed and (error := _failure_of(failed, expansions, on_point_failure)) is not None:
