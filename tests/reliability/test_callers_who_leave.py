@@ -372,7 +372,7 @@ def test_a_closed_synchronous_stream_closes_every_call(stalling):
 
 
 LATE_CALLBACKS = """
-import asyncio, json
+import asyncio, json, time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from sot_graph.concurrency import background_loop
@@ -412,7 +412,12 @@ def in_function(state):
         return {"messages": [("ai", "Sorry.")]}
 
 def tasks_left():
-    return [task for each in background_loop._loops if each.running for task in asyncio.all_tasks(each.running)]
+    until = time.monotonic() + 20  # those that are cancelled may be cleaning up
+    while tasks := [task for one in background_loop._loops if one.running for task in asyncio.all_tasks(one.running)]:
+        if time.monotonic() > until:
+            break
+        time.sleep(0.01)
+    return tasks
 
 def left_when_closed(**kwargs):
     with closing(stream_answer(app, chat, thread, **kwargs)) as chunks:
