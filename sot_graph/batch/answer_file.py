@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sot_graph.batch.line_file import LineFile
 from sot_graph.batch.question_file import parquet_module
-from sot_graph.batch.row import is_whole
-from sot_graph.errors import SotConfigError
+from sot_graph.batch.row import Row, is_whole
 
 _PARQUET_ROWS = 1000
 
@@ -73,6 +72,11 @@ class AnswerFile(LineFile):
         """Whether a question has its answer, and none of its texts failed."""
         return question_id in self._whole
 
+    def left(self, rows: Iterable[Row], *, retries: bool) -> Iterator[Row]:
+        """Those of the rows that are still to be asked: with `retries` also those that failed, or lack a text."""
+        is_done = self.is_whole if retries else self.__contains__
+        return (row for row in rows if not is_done(row["id"]))
+
     def unfinished(self, question_id: str) -> dict[str, Any] | None:
         """The last record of a question that isn't whole; `None`: it is, or there is none."""
         place = self._unfinished.get(question_id)
@@ -107,9 +111,6 @@ class AnswerFile(LineFile):
             writer.write_table(pyarrow.Table.from_pylist(rows, schema))
 
     def _note(self, record: Mapping[str, Any], place: int) -> None:
-        if "id" not in record:
-            message = f"{self.path}: a line of it has no id, so it isn't the answers of a batch: give another file."
-            raise SotConfigError(message)
         question_id = str(record["id"])
         if (before := self.unfinished(question_id)) is not None:
             self.tally.add(before, -1)

@@ -1,6 +1,6 @@
 """`CallJournal`: what questions in flight have been given so far, so that a kill loses no text that was finished.
 
-A study's questions have the same (`PieceCache`).
+`evaluation/study.py` uses `PieceCache` with its own journal for the same purpose.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class PieceCache(BaseCache[Any]):
         self._keep = keep
 
     @staticmethod
-    def begin(*question: str) -> None:
-        """The calling task answers this question from now on."""
-        _question.set(question)
+    def begin(*question_key: str) -> None:
+        """The calling task answers the question of this key from now on."""
+        _question.set(question_key)
 
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
         """What is kept of the calling task's question."""
@@ -69,14 +69,14 @@ class PieceCache(BaseCache[Any]):
 
 
 class CallJournal(PieceCache):
-    """Skeletons and texts of questions that have no line in the answers yet, in a file.
+    """Skeletons and texts of questions that are still to be answered, in a file.
 
     As a graph's cache it gives each question what was written for this question. Memory and file hold the questions in
     flight, however many there were before.
 
     Args:
         path: Made where it isn't there, and removed at the end where nothing is left in it.
-        is_done: Whether nothing of a question is left to do.
+        is_done: Whether nothing of a question is left to do, so that what is kept of it can be dropped.
 
     Raises:
         SotConfigError: It can't be written, another process writes to it, or it is something else.
@@ -99,7 +99,7 @@ class CallJournal(PieceCache):
             self._path.unlink()
 
     def end(self, question_id: str) -> None:
-        """The question has its line in the answers."""
+        """The question has its line in the answers, with what was written if a text of it failed."""
         self._dead_lines += len(self._kept.pop(question_id, ()))
         if self._dead_lines >= _MOST_DEAD_LINES:
             self._shrink()

@@ -26,20 +26,22 @@ class LineFile:
 
     Args:
         path: Made where it isn't there.
-        note: Called with each line, and where it begins: first with those that are there, then with each new one.
+        on_line: Called with each line, and where it begins: first, while `__init__` runs, with those that are there,
+            then with each new one. What it can't read a key or a value of is no line of this file.
 
     Raises:
         SotConfigError: It can't be written, another batch writes to it, or a line of it isn't of its kind.
     """
 
+    # A subclass may set these.
     owner, advice = "batch", "Give each its own file, such as one for each --shard."
     kind: type = dict
     """Of each line."""
     opener: Callable[[str, int], int] | None = None
 
-    def __init__(self, path: Path, note: Callable[[Any, int], None] | None = None) -> None:
+    def __init__(self, path: Path, on_line: Callable[[Any, int], None] | None = None) -> None:
         self.path = path
-        self._noted_by = note
+        self._on_line = on_line
         try:
             self._file = open(path, "ab", buffering=0, opener=self.opener)  # noqa: SIM115 - closed by `close`
         except OSError as error:
@@ -48,9 +50,12 @@ class LineFile:
         try:
             self._lock()
             self._cut_half_line()
-            if note is not None:
-                for place, line in self.lines():
-                    note(line, place)
+            if on_line is not None:
+                for number, (place, line) in enumerate(self.lines(), start=1):
+                    try:
+                        on_line(line, place)
+                    except (LookupError, TypeError, ValueError, AttributeError) as error:
+                        raise self._no_record(number) from error
         except BaseException:
             self.close()
             raise
@@ -76,8 +81,8 @@ class LineFile:
         place = self._size()
         while line:
             line = line[self._file.write(line) :]
-        if self._noted_by is not None:
-            self._noted_by(values, place)
+        if self._on_line is not None:
+            self._on_line(values, place)
 
     def lines(self) -> Iterator[tuple[int, Any]]:
         """Each line, and where it begins.
@@ -93,9 +98,7 @@ class LineFile:
                 except ValueError:
                     values = None
                 if not isinstance(values, self.kind):
-                    what = f"{self.path}, line {number} is no record of a {self.owner}"
-                    message = f"{what}: give another file, or mend it."
-                    raise SotConfigError(message)
+                    raise self._no_record(number)
                 yield place, values
                 place += len(line)
 
@@ -105,6 +108,10 @@ class LineFile:
             lines.seek(place)
             found: dict[str, Any] = json.loads(lines.readline())
             return found
+
+    def _no_record(self, number: int) -> SotConfigError:
+        what = f"{self.path}, line {number} is no record of a {self.owner}"
+        return SotConfigError(f"{what}: give another file, or mend it.")
 
     def _reading(self) -> IO[bytes]:
         return open(self.path, "rb", opener=self.opener)

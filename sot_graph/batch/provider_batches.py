@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from sot_graph.errors import SotConfigError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sot_graph.batch.submission import SentBatch
 
 _SKEW_SECONDS = 300.0
-_SUCCESS = 200
+SUCCESS = 200
 _OVER = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
@@ -106,9 +106,7 @@ class _OpenAIBatches(ProviderBatches):
 
     def results(self, batch_id: str) -> Iterator[tuple[str, int, Any]]:
         found = self._client.batches.retrieve(batch_id)
-        for file in (found.output_file_id, found.error_file_id):
-            if file is None:
-                continue
+        for file in filter(None, (found.output_file_id, found.error_file_id)):
             with self._client.files.with_streaming_response.content(file) as content:
                 for text in content.iter_lines():
                     if text.strip():
@@ -171,7 +169,7 @@ class _AnthropicBatches(ProviderBatches):
     def results(self, batch_id: str) -> Iterator[tuple[str, int, Any]]:
         for each in self._client.messages.batches.results(batch_id):
             if each.result.type == "succeeded":
-                yield each.custom_id, _SUCCESS, each.result.message.model_dump(mode="json", exclude_unset=True)
+                yield each.custom_id, SUCCESS, each.result.message.model_dump(mode="json", exclude_unset=True)
             else:
                 error = each.result.error.model_dump(mode="json") if each.result.type == "errored" else each.result.type
                 yield each.custom_id, 0, {"type": "error", "error": {"type": "batch", "message": str(error)}}
@@ -181,8 +179,6 @@ def _size(counts: Any) -> int:
     return int(counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired)
 
 
-PROVIDERS: Mapping[str, Callable[[str | None], ProviderBatches]] = {
-    "openai": _OpenAIBatches,
-    "anthropic": _AnthropicBatches,
-}
+_Opener: TypeAlias = Callable[[str | None], ProviderBatches]
+PROVIDERS: Mapping[str, _Opener] = {"openai": _OpenAIBatches, "anthropic": _AnthropicBatches}
 """By the provider's name: its batches at a base URL."""

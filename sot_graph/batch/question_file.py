@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,11 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    number = 0
     with path.open("rb") as file:
-        for rows in parquet_module().ParquetFile(file).iter_batches(batch_size=1000):
-            for values in rows.to_pylist():
-                number += 1
-                yield f"row {number}", values
+        tables = parquet_module().ParquetFile(file).iter_batches(batch_size=1000)
+        rows = chain.from_iterable(table.to_pylist() for table in tables)
+        for number, values in enumerate(rows, start=1):
+            yield f"row {number}", values
 
 
 def parquet_module() -> Any:

@@ -39,7 +39,7 @@ class QuestionPool:
             same bound, and what waits there for long would run into a point's time limit.
         tokens_per_minute: The same for tokens.
         retries: Whether questions that have no answer, or points that failed, are tried again.
-        reason_to_stop: Called after each question. Says why no more are to be begun; empty: they are.
+        reason_to_stop: Called before and after each question. Says why no more are to be begun; empty: they are.
         on_change: Called after each question.
     """
 
@@ -59,23 +59,17 @@ class QuestionPool:
 
     def __post_init__(self) -> None:
         rates = (self.calls_per_minute, self.tokens_per_minute)
-        self._paces = [(at, Pace(rate)) for at, rate in enumerate(rates) if rate is not None]
-        """Of calls and of tokens, each with its place in `_expected`."""
+        self._paces = [(unit, Pace(rate)) for unit, rate in enumerate(rates) if rate is not None]
+        """Each with what it counts: calls are unit 0, tokens unit 1, as in `_expected`."""
         self._stop = asyncio.Event()
         self._failures: list[str] = []
         self._refused: list[dict[str, Any]] = []
 
     def stop(self, reason: str) -> None:
-        """Begin no more questions. Those in flight are finished."""
+        """Begin no more questions, if there is a reason. Those in flight are finished."""
         self.stopped = self.stopped or reason
-        self._stop.set()
-
-    def left(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Those of the rows that are still to be asked."""
-        for row in rows:
-            question_id = row["id"]
-            if question_id not in self.answers or (self.retries and self.answers.unfinished(question_id) is not None):
-                yield row
+        if self.stopped:
+            self._stop.set()
 
     async def run(self, rows: Iterable[Row]) -> None:
         """Answer them all, or as many as it takes until something stops it.
@@ -84,7 +78,7 @@ class QuestionPool:
             OSError: An answer can't be written.
             SotConfigError: A row can't be read.
         """
-        left = self.left(rows)
+        left = self.answers.left(rows, retries=self.retries)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.workers):
@@ -96,6 +90,7 @@ class QuestionPool:
 
     async def _work(self, left: Iterator[Row]) -> None:
         for row in left:
+            self.stop(self.reason_to_stop())
             reserved = self._expected()
             if await self._stops_before(reserved):
                 return
@@ -109,12 +104,11 @@ class QuestionPool:
             self._correct(reserved, record)
             self._keep(record, failure)
             self.on_change()
-            if reason := self.reason_to_stop():
-                self.stop(reason)
+            self.stop(self.reason_to_stop())
 
     async def _stops_before(self, expected: tuple[float, float]) -> bool:
         """Wait until another question may begin; whether none may any more."""
-        wait = max((pace.take(expected[at]) for at, pace in self._paces), default=0.0)
+        wait = max((pace.take(expected[unit]) for unit, pace in self._paces), default=0.0)
         if wait and not self._stop.is_set():
             try:
                 await asyncio.wait_for(self._stop.wait(), wait)
@@ -132,26 +126,24 @@ class QuestionPool:
     def _correct(self, reserved: tuple[float, float], record: Mapping[str, Any]) -> None:
         total = (record.get("usage") or {}).get("total") or {}
         used = (total.get("calls", 0), total.get("input_tokens", 0) + total.get("output_tokens", 0))
-        for at, pace in self._paces:
-            pace.correct(used[at] - reserved[at])
+        for unit, pace in self._paces:
+            pace.correct(used[unit] - reserved[unit])
 
     def _keep(self, record: dict[str, Any], failure: Exception | None) -> None:
         if failure is None:
             self._failures.clear()
-            self._write_refused()
-            self._add(record)
-            return
-        self._failures.append(explain(failure))
-        if is_callers_to_fix(failure):
-            # Held back: if so many are refused in a row, the fault is the key's or the model's, and none of these
-            # questions is marked as failed. If another one gets through, each was refused for itself.
-            self._refused.append(record)
-            if len(self._refused) == _MOST_REFUSALS:
-                self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {self._failures[-1]}")
-            return
+        else:
+            self._failures.append(explain(failure))
+            if is_callers_to_fix(failure):
+                # Held back: if so many are refused in a row, the fault is the key's or the model's, and none of these
+                # questions is marked as failed. If another one gets through, each was refused for itself.
+                self._refused.append(record)
+                if len(self._refused) == _MOST_REFUSALS:
+                    self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {self._failures[-1]}")
+                return
         self._write_refused()
         self._add(record)
-        if len(self._failures) == max(_MOST_FAILURES, 2 * self.workers):
+        if len(self._failures) >= max(_MOST_FAILURES, 2 * self.workers):
             self.stop(f"{len(self._failures)} questions in a row had no answer: {self._failures[-1]}")
 
     def _write_refused(self) -> None:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from uuid import uuid4
 from langsmith import tracing_context
 
 from sot_graph.batch.line_file import LineFile
+from sot_graph.batch.provider_batches import SUCCESS
 from sot_graph.batch.row import Row, try_row
 from sot_graph.errors import ExpansionError, SotError
 
@@ -38,6 +39,7 @@ _MOST_TRIES = 3
 _GIVEN_UP = 422
 """The status of the reply to a request that has failed so often: a graph doesn't repeat it."""
 _NOT_YET = "this request waits for the provider's batch"
+"""Looked for in the record: a sentence that no model writes, and that `explain` doesn't shorten."""
 _LARGEST_BODY = 64 * 1024 * 1024
 _REFUSED = 401
 """The status of a request that has no reply yet. A graph takes it for a wrong key, so it neither repeats the call nor
@@ -49,7 +51,6 @@ class Submission:
     """Answers questions by a provider's batches.
 
     Each step may be killed and made again. What the provider was sent is never sent twice.
-
     """
 
     provider: ProviderBatches
@@ -108,7 +109,7 @@ class Submission:
         return self.submit()
 
     async def replay(self) -> int:
-        """Answer those rows whose requests have replies, and note what the others ask. Returns how many of these."""
+        """Answer those rows whose requests have replies, and note what the others ask. Returns how many rows wait."""
         rows, waiting = self.rows(), 0
 
         async def work(graph: Runnable[Any, Any]) -> None:
@@ -211,7 +212,8 @@ class RequestLedger(LineFile):
         self._requests: dict[str, int] = {}
         """Where the line of each request begins."""
         self._replies: dict[str, int] = {}
-        self._failures: Counter[str] = Counter()
+        self._failures: dict[str, set[object]] = defaultdict(set)
+        """The batches in which each request failed, so that one that is collected again counts once."""
         self.batches: dict[str, SentBatch] = {}
         """Those that aren't collected, by their tokens."""
         super().__init__(path, self._note)
@@ -259,10 +261,10 @@ class RequestLedger(LineFile):
         for key, status, body in results:
             if key not in self._requests:  # of somebody else's batch that looked like ours
                 continue
-            if status == 200:  # noqa: PLR2004
+            if status == SUCCESS:
                 self.append({"reply": key, "status": status, "body": body})
-            elif self._failures[key] + 1 < _MOST_TRIES:
-                self.append({"failed": key})
+            elif len(self._failures[key] | {batch.token}) < _MOST_TRIES:
+                self.append({"failed": key, "batch": batch.token})
             else:
                 self.append({"reply": key, "status": _GIVEN_UP, "body": body})
         self.drop(batch)
@@ -277,10 +279,12 @@ class RequestLedger(LineFile):
         elif "reply" in line:
             self._replies[line["reply"]] = place
         elif "failed" in line:
-            self._failures[line["failed"]] += 1
+            self._failures[line["failed"]].add(line.get("batch", place))
         elif "sending" in line:
             self.batches[line["sending"]] = SentBatch(line["sending"], line["keys"], line["at"])
         elif "sent" in line:
             self.batches[line["sent"]].id = line["batch"]
         elif "over" in line:
             self.batches.pop(line["over"], None)
+        else:
+            raise KeyError

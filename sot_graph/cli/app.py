@@ -102,7 +102,10 @@ class _GroupedHelp(TyperCommand):
             error.message = error.message.removeprefix("Value error, ")  # Pydantic's word, by which typer reads values
             raise
         if ctx.args and not ctx.resilient_parsing:
-            ctx.fail(f"After the question there is more: {' '.join(ctx.args)!r:.200}. Put the question in quotes.")
+            more = f"{' '.join(ctx.args)!r:.200}"
+            if any(parameter.name == "question" for parameter in self.params):
+                ctx.fail(f"After the question there is more: {more}. Put the question in quotes.")
+            ctx.fail(f"There is more than the command takes: {more}.")
         return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -119,7 +122,7 @@ class _GroupedHelp(TyperCommand):
 
 
 class _CommandGroup(TyperGroup):
-    """Typer ends with 1 where nobody reads a help to its end (`sot-graph --help | true`), and with 130 at SIGTERM."""
+    """Ends with 0 where a help's reader leaves (`--help | true`), with 143 at SIGTERM; Typer would with 1 and 130."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and " " in args[0] and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
@@ -197,9 +200,7 @@ def ask(
         "Points that build on each other. graph: each is written once those that it needs are. direct (if not "
         "given): a --router that sees them has the answer written in one go.",
     ),
-    review: bool = _option(
-        "Answer", "Show the skeleton first, to be approved, edited or rejected.", "--review", default=False
-    ),
+    review: bool = _option("Answer", "Show the skeleton first, to approve, edit or reject.", "--review", default=False),
     dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
     skeleton_format: _SkeletonFormat | None = _SKELETON_FORMAT_OPTION,
     deadline: float | None = _option(
@@ -215,9 +216,7 @@ def ask(
     max_concurrency: int | None = _option(
         "Speed and limits", "Model calls at once. If not given: as many as there are points.", metavar="N"
     ),
-    as_json: bool = _option(
-        "Output", "Print one JSON object with everything known about the run.", "--json", default=False
-    ),
+    as_json: bool = _option("Output", "Print everything known of the run as one JSON object.", "--json", default=False),
     stream: bool = _option(
         "Output", "Show the points while they are written.", "--stream/--no-stream", default=True, show_default=True
     ),
@@ -283,8 +282,8 @@ def evaluate(
         metavar="ARM ARM",
         callback=_two_arms,
     ),
-    limit: int = _option("Study", "The most, evenly from each category.", default=250, show_default=True, metavar="N"),
-    workers: int | None = _option("Study", "Questions at once. If not given: 4, embedded model: 1.", metavar="N"),
+    limit: int = _option("Study", "The most, evenly by category.", default=250, show_default=True, metavar="N", min=1),
+    workers: int | None = _option("Study", "Questions at once. If not given: 4, embedded: 1.", metavar="N", min=1),
     langsmith: str | None = _option(
         "Study",
         "Run it as an experiment over this dataset of LangSmith, with the scores as feedback. Needs LANGSMITH_API_KEY.",
@@ -382,7 +381,7 @@ def batch(
         "Speed and limits", "Questions at once. If not given: 64, and 1 of the embedded model's.", metavar="N", min=1
     ),
     rpm: float | None = _option(
-        "Speed and limits", "Model calls a minute, repeated ones included.", metavar="N", min=0.001
+        "Speed and limits", "Model calls a minute, also repeated ones.", metavar="N", min=0.001
     ),
     tpm: float | None = _option("Speed and limits", "Tokens a minute, in and out.", metavar="N", min=0.001),
     budget: float | None = _option(

@@ -36,8 +36,8 @@ _WORKERS = 64
 _SAMPLE = 20
 _SECONDS_BETWEEN_LINES = 60.0
 _SECONDS_BETWEEN_LOOKS = 60.0
-_PATIENCE: dict[str, Any] = {"rate_limit_patience": 600.0, "point_timeout": 900.0, "skeleton_timeout": 900.0}
-"""Nobody waits for a single answer."""
+_LONG_LIMITS: dict[str, Any] = {"rate_limit_patience": 600.0, "point_timeout": 900.0, "skeleton_timeout": 900.0}
+"""Limits of a batch are longer than a graph's own, since nobody waits for a single answer."""
 
 
 def answer_questions(
@@ -62,7 +62,8 @@ def answer_questions(
     """Answer the questions of a file. The arguments are those of the command; the others go to `ask_options`."""
     errors = error_console()
     source = QuestionFile(questions, Shard() if shard is None else Shard.parse(shard))
-    options = ask_options(stream=False, **_PATIENCE, **given)
+    # Nobody reads along, and a provider's batch takes no request that streams.
+    options = replace(ask_options(**_LONG_LIMITS, **given), stream=False)
     if parquet is not None:
         _check_parquet(parquet)
     _check_provider_batch(provider_batch, step, own=dry_run or rpm or tpm or budget is not None)
@@ -70,49 +71,51 @@ def answer_questions(
         message = "--budget needs the models' prices: pip install 'sot-graph[cost]'"
         raise SotConfigError(message)
     with AnswerFile(out) as answers:
-        pool = QuestionPool(
-            graph=None,  # type: ignore[arg-type]  # until the model is there
-            answers=answers,
-            calls_per_minute=rpm,
-            tokens_per_minute=tpm,
-            retries=retry_errors,
-        )
-        if budget is not None:
-            pool.reason_to_stop = partial(_over_budget, pool, budget)
+        left, stopped = partial(answers.left, source, retries=retry_errors), ""
         if provider_batch is not None:
-            if not _take_steps(pool, source, provider_batch, step, model, base_url, router=router, options=options):
+            if not _take_steps(answers, left, provider_batch, step, model, base_url, router=router, options=options):
                 return
-        elif left := sum(1 for _ in pool.left(source)):
-            step_of_sample = max(1, left // _SAMPLE)  # from all over the file
-            sample = islice(pool.left(source), 0, _SAMPLE * step_of_sample, step_of_sample)
+        elif count := sum(1 for _ in left()):
+            step_of_sample = max(1, count // _SAMPLE)  # from all over the file
+            sample = islice(left(), 0, _SAMPLE * step_of_sample, step_of_sample)
             from sot_graph.batch.call_journal import CallJournal
 
-            journal = CallJournal(Path(f"{out}.calls"), answers.is_whole)
-            with journal, opened_model(model, base_url) as (chat, choice):
+            is_done = answers.is_whole if retry_errors else answers.__contains__
+            with CallJournal(Path(f"{out}.calls"), is_done) as journal, opened_model(model, base_url) as (chat, choice):
                 from sot_graph.concurrency.call_limiter import CallLimiter
                 from sot_graph.graph import create_sot_graph
 
                 limiter = CallLimiter(calls_per_minute=rpm, tokens_per_minute=tpm) if rpm or tpm else None
-                pool.graph = create_sot_graph(
+                graph = create_sot_graph(
                     chat, options=options, router=make_router(router, chat), limiter=limiter, cache=journal
                 )
-                pool.journal = journal
-                pool.workers = workers or (1 if choice.is_embedded else _WORKERS)
+                pool = QuestionPool(
+                    graph=graph,
+                    answers=answers,
+                    journal=journal,
+                    workers=workers or (1 if choice.is_embedded else _WORKERS),
+                    calls_per_minute=rpm,
+                    tokens_per_minute=tpm,
+                    retries=retry_errors,
+                )
+                if budget is not None:
+                    pool.reason_to_stop = partial(_over_budget, pool, budget)
                 if dry_run:
-                    _answer(pool, sample, min(left, _SAMPLE), errors, stands_for=left)
+                    _answer(pool, sample, min(count, _SAMPLE), errors, stands_for=count)
                 else:
-                    _answer(pool, source, left, errors)
+                    _answer(pool, source, count, errors)
+                stopped = pool.stopped
         elif not answers.tally.failed:
             errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
         if parquet is not None:
             answers.write_parquet(parquet)
             errors.print(f"Wrote {parquet}.", style="dim", markup=False)
-        _end(pool, out)
+        _end(answers, stopped)
 
 
 def _take_steps(
-    pool: QuestionPool,
-    questions: QuestionFile,
+    answers: AnswerFile,
+    left: Callable[[], Iterator[Row]],
     provider: str,
     step: str | None,
     model: str | None,
@@ -143,14 +146,9 @@ def _take_steps(
         raising = replace(options, on_router_failure="raise")
         return create_sot_graph(chat, options=raising, router=make_router(router, chat))
 
-    with RequestLedger(Path(f"{pool.answers.path}.requests")) as ledger:
+    with RequestLedger(Path(f"{answers.path}.requests")) as ledger:
         submission = Submission(
-            provider=batches,
-            ledger=ledger,
-            answers=pool.answers,
-            rows=lambda: pool.left(questions),
-            make_graph=make_graph,
-            say=say,
+            provider=batches, ledger=ledger, answers=answers, rows=left, make_graph=make_graph, say=say
         )
         if step == "status":
             submission.status()
@@ -195,13 +193,13 @@ def _over_budget(pool: QuestionPool, budget: float) -> str:
     return f"The budget of {budget:g} dollars is used up." if expected >= budget else ""
 
 
-def _end(pool: QuestionPool, out: Path) -> None:
-    tally = pool.answers.tally
-    if pool.stopped:
-        message = f"{pool.stopped.rstrip('.')}. What is answered is in {out}; the same command goes on from there."
+def _end(answers: AnswerFile, stopped: str) -> None:
+    tally, out = answers.tally, answers.path
+    if stopped:
+        message = f"{stopped.rstrip('.')}. What is answered is in {out}; the same command goes on from there."
         raise SotError(message)
     if tally.failed:
-        first = f"The first: {pool.answers.first_error().rstrip('.')}."
+        first = f"The first: {answers.first_error().rstrip('.')}."
         message = f"{tally.failed:,} questions have no answer. {first} {out} says why, and --retry-errors asks again."
         raise SotError(message)
     if tally.unfinished:

@@ -58,6 +58,7 @@ def compare_ways(
     questions = asked_questions(question, file)
     if report is not None:
         check_report(report)
+    ask_options(max_points=max_points)  # names the option where its value is wrong, and no arm
     arms = (Arm.parse("direct"), Arm.parse("skeleton" if max_points is None else f"skeleton,max_points={max_points}"))
     output, errors = output_console(), error_console()
     compared: list[ComparedQuestion] = []
@@ -117,6 +118,7 @@ def _side_by_side(contents: Sequence[Any]) -> Table:
 
 def _rows(direct: ArmAnswer, skeleton: ArmAnswer) -> list[tuple[str, str, str, str]]:
     """A name, both figures, and how many times the first is the second."""
+    both: list[dict[str, Any]] = [{**direct}, {**skeleton}]
 
     def row(name: str, key: str, form: str) -> tuple[str, str, str, str]:
         left, right = (each.get(key) for each in both)
@@ -124,7 +126,6 @@ def _rows(direct: ArmAnswer, skeleton: ArmAnswer) -> list[tuple[str, str, str, s
         shown = [form.format(value) if value is not None else "-" for value in (left, right)]
         return name, shown[0], shown[1], ratio
 
-    both: list[dict[str, Any]] = [{**direct}, {**skeleton}]
     for each in both:  # a shorter answer gains nothing by this one
         seconds, tokens = each.get("seconds"), each.get("output_tokens")
         each["seconds_a_token"] = seconds / tokens if seconds is not None and tokens else None
@@ -143,10 +144,8 @@ def _rows(direct: ArmAnswer, skeleton: ArmAnswer) -> list[tuple[str, str, str, s
 
 def figures(direct: ArmAnswer, skeleton: ArmAnswer) -> Table:
     """The figures of both ways, and the ratio between them."""
-    table = Table(title=None, box=None, pad_edge=False)
-    table.add_column("")
-    for heading in (*_WAYS, "first / second"):
-        table.add_column(heading, justify="right")
+    headings = (Column(heading, justify="right") for heading in (*_WAYS, "first / second"))
+    table = Table("", *headings, box=None, pad_edge=False)
     for row in _rows(direct, skeleton):
         table.add_row(*row)
     return table

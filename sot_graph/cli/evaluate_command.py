@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from sot_graph.cli.process import error_console, one_plain_line, opened_model, output_console
+from sot_graph.default_model import choose_model
 from sot_graph.errors import SotConfigError, SotError
 
 if TYPE_CHECKING:
@@ -44,25 +45,25 @@ def evaluate_model(
     from sot_graph.evaluation.arms import Arm
     from sot_graph.evaluation.question_sets import LANGSMITH, read_questions
     from sot_graph.evaluation.study import Study, StudyPlan, evaluate_on_langsmith
+    from sot_graph.llm.resolve import resolve_model
 
     source = questions or f"{LANGSMITH}{langsmith}"
     chosen = (Arm.parse(arms[0]), Arm.parse(arms[1]))
     listed = read_questions(source, limit)
-    with opened_model(model, base_url) as (chat, choice):
-        from sot_graph.llm.resolve import resolve_model
-
-        plan = StudyPlan(out=out, questions=listed, arms=chosen, model=choice.label, judge=judge, source=source)
-        judge_model = None if judge is None else resolve_model(judge, base_url=judge_base_url, argument="--judge")
+    label = choose_model(model, base_url).label
+    plan = StudyPlan(out=out, questions=listed, arms=chosen, model=label, judge=judge, source=source)
+    plan.check_folder()
+    judge_model = None if judge is None else resolve_model(judge, base_url=judge_base_url, argument="--judge")
+    with opened_model(model, base_url) as (chat, choice), closing(Study(plan, chat, judge_model)) as study:
         at_once = workers or (1 if choice.is_embedded else _WORKERS)
-        with closing(Study(plan, chat, judge_model)) as study:
-            try:
-                if langsmith is None:
-                    rows = _run_in_inspect(study, at_once)
-                else:
-                    rows = asyncio.run(evaluate_on_langsmith(study, langsmith, workers=at_once))
-            except KeyboardInterrupt:
-                error_console().print("The same command goes on from here.", style="dim")
-                raise
+        try:
+            if langsmith is None:
+                rows = _run_in_inspect(study, at_once)
+            else:
+                rows = asyncio.run(evaluate_on_langsmith(study, langsmith, workers=at_once))
+        except KeyboardInterrupt:
+            error_console().print("The same command goes on from here.", style="dim")
+            raise
     _write_report(study, rows)
 
 
@@ -107,9 +108,8 @@ def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
     page = study_page(found, study.plan)
     write_anew(out / "report.html", render_html(page))
     write_anew(out / "report.md", render_markdown(page))
-    output = output_console()
-    for line in [*headline(found), *page.notices]:
-        output.print(one_plain_line(line), markup=False, soft_wrap=True)
+    said = "\n".join(map(one_plain_line, [*headline(found), *page.notices]))
+    output_console().print(said, markup=False, soft_wrap=True)
     error_console().print(f"Wrote {out}/report.html, report.md, rows.jsonl.", style="dim", markup=False)
     if all(failed == len(rows) for failed in found.failed):
         message = "no question has an answer. The same command asks them again."

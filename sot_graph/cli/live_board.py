@@ -55,7 +55,7 @@ class _Section:
         elif step == "delta":
             self.state = "writing"
             self.text += plain_text(event["text"])
-        else:
+        elif step == "end":
             self.state = "cut off" if event.get("truncated") else _ENDS[event["status"]]
 
     @property
@@ -202,7 +202,7 @@ def tail_of_text(text: str, width: int, lines: int) -> Text:
     """The last lines of a text as a terminal of this width breaks it."""
     console = Console(width=max(width, 8), color_system=None)
     wrapped = Text(text).wrap(console, max(width, 8))
-    return Text("\n").join(wrapped[-lines:]) if lines else Text()
+    return Text("\n").join(wrapped[-lines:])
 
 
 def screen_for(console: Console, *, stream: bool, silent: bool, show_skeleton: bool | None = None) -> Screen:

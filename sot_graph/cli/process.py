@@ -49,8 +49,8 @@ _ERRORS_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.E
 _ARGUMENT = re.compile(rf"(?:\bSotOptions\.|(?<=\()(?=\w+\)))({'|'.join(LIBRARY_OPTIONS)})\b(=?)")
 _VARIABLE = re.compile(r"\bSOT_GRAPH_(MODEL|BASE_URL)\b")
 
-_PATIENCE_SECONDS = 2.0
-_PATIENCE = "SOT_GRAPH_TRACE_PATIENCE"
+_TRACE_WAIT_SECONDS = 2.0
+_TRACE_WAIT_VARIABLE = "SOT_GRAPH_TRACE_PATIENCE"
 """Seconds that the command waits for its traces, where two are too few."""
 _TURNING = "\u202a-\u202e\u2066-\u2069"
 """Characters that turn the text around them. The marks that right-to-left text is spelled with are not among them."""
@@ -59,7 +59,7 @@ _LINE_ENDS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
 _ESCAPED_IN_JSON = re.compile(f"[\x7f-\x9f\u2028\u2029{_TURNING}]")
 
 _owns_process: ContextVar[bool] = ContextVar("sot_graph_owns_process", default=False)
-"""Whether this process is the command's, to be ended by it. Not where a test calls the command."""
+"""Whether this process is the command's, to be ended by it: not a test's. Other threads read False, and end nothing."""
 
 
 class _RunFailedError(SotError):
@@ -391,7 +391,7 @@ class CommandTracing:
 def trace_patience() -> float:
     """How many seconds the command waits for its traces to be sent."""
     try:
-        seconds = float(os.environ.get(_PATIENCE) or _PATIENCE_SECONDS)
+        seconds = float(os.environ.get(_TRACE_WAIT_VARIABLE) or _TRACE_WAIT_SECONDS)
     except ValueError:
-        return _PATIENCE_SECONDS
-    return min(seconds, threading.TIMEOUT_MAX) if seconds >= 0 else _PATIENCE_SECONDS
+        return _TRACE_WAIT_SECONDS
+    return min(seconds, threading.TIMEOUT_MAX) if seconds >= 0 else _TRACE_WAIT_SECONDS

@@ -19,14 +19,7 @@ from sot_graph.routing.protocol import RouteDecision
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-_LABELS = {
-    "1": "skeleton",
-    "0": "direct",
-    "true": "skeleton",
-    "false": "direct",
-    "skeleton": "skeleton",
-    "direct": "direct",
-}
+_LABELS = dict.fromkeys(("skeleton", "1", "true"), "skeleton") | dict.fromkeys(("direct", "0", "false"), "direct")
 
 
 def route_or_train(
@@ -34,6 +27,10 @@ def route_or_train(
 ) -> None:
     """Train the learned router, or say what a router makes of questions. The arguments are those of the command."""
     if train is not None:
+        # A --model may be of the environment: it is no mistake.
+        if asked["router"] != "learned" or any(asked[name] for name in ("question", "file", "weights", "as_json")):
+            message = "A question, --file, --router, --weights and --json don't belong to --train."
+            raise SotConfigError(message)
         _train(train, label_with, base_url, save)
         return
     if save is not None or label_with is not None:

@@ -96,8 +96,7 @@ class Arm:
         except SotConfigError as error:  # which option of which arm it is, not which option of the command
             message = f"the arm {text!r}: {str(error).replace('SotOptions.', '')}"
             raise SotConfigError(message) from error
-        models = {key: settings[key] for key in settings if key in _MODELS}
-        return cls(text, way, options, router, models)
+        return cls(text, way, options, router, {key: settings[key] for key in settings if key in _MODELS})
 
 
 def _options_of(options: Mapping[str, Any]) -> SotOptions:
@@ -112,17 +111,12 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
         SotConfigError: A model that there is not.
     """
     from sot_graph.graph import create_sot_graph
-    from sot_graph.llm.resolve import resolve_model
     from sot_graph.routing.protocol import always_direct
 
-    writer = resolve_model(arm.models["model"]) if "model" in arm.models else model
     router = make_router(arm.router) or (always_direct if arm.way == "direct" else None)
+    options, drafting = _options_of(arm.options), arm.models.get("skeleton_model")
     return create_sot_graph(
-        writer,
-        skeleton_model=arm.models.get("skeleton_model"),
-        options=_options_of(arm.options),
-        router=router,
-        cache=cache,
+        arm.models.get("model", model), skeleton_model=drafting, options=options, router=router, cache=cache
     )
 
 

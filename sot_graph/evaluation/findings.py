@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sot_graph.evaluation.judge import ASPECTS
@@ -63,21 +63,21 @@ class Findings:
     resumed: int
     """Answers whose times don't count, since they were begun before a kill and finished after it."""
     judged: int
-    aspects: Mapping[str, AspectFindings] = field(default_factory=dict)
-    length_controlled: Estimate | None = None
+    aspects: Mapping[str, AspectFindings]
+    length_controlled: Estimate | None
     """The net win rate of the first aspect, had the answers been of equal length."""
-    needed: int | None = None
+    needed: int | None
     """How many questions would bring the first aspect's interval to +-5 points; `None`: all pairs came to the same,
     and how far they might differ can't be told."""
-    speed_up: Mapping[str, Estimate] = field(default_factory=dict)
+    speed_up: Mapping[str, Estimate]
     """Of the whole answer: the median of the first arm's seconds over the second's, for all and by category."""
-    first_words: Mapping[str, Estimate] = field(default_factory=dict)
+    first_words: Mapping[str, Estimate]
     """The same for the first word of the answer."""
-    ratios: Mapping[str, Estimate] = field(default_factory=dict)
+    ratios: Mapping[str, Estimate]
     """The second arm's tokens and cost over the first arm's."""
-    routes: Mapping[str, RouteFindings] = field(default_factory=dict)
+    routes: Mapping[str, RouteFindings]
     """By arm; of those that have something to decide."""
-    checks: tuple[Mapping[str, float | None], Mapping[str, float | None]] = ({}, {})
+    checks: tuple[Mapping[str, float | None], Mapping[str, float | None]]
 
 
 ALL = "all"

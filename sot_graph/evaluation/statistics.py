@@ -110,9 +110,9 @@ def length_controlled_net(outcomes: Sequence[int], lengths: Sequence[tuple[int, 
     return _interval(_net_at_equal_length(wins, longer, each_once)[0], nets, len(wins))
 
 
-def questions_needed(estimate: Estimate, half_width: float = _WANTED_HALF_WIDTH) -> int:
-    """How many questions bring the interval down to +- `half_width`: it shrinks with the root of their number."""
-    return max(1, math.ceil(estimate.n * (estimate.half_width / half_width) ** 2))
+def questions_needed(estimate: Estimate) -> int:
+    """How many questions bring the interval down to +- 0.05: it shrinks with the root of their number."""
+    return max(1, math.ceil(estimate.n * (estimate.half_width / _WANTED_HALF_WIDTH) ** 2))
 
 
 def _resamples(n: int) -> Any:

@@ -35,7 +35,7 @@ Key: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyPlan:
-    """What a study asks, of whom, and where it keeps what comes of it."""
+    """What a study asks, of whom, and where it keeps what comes of it. Two arms that are the same are refused."""
 
     out: Path
     questions: Sequence[Question]
@@ -47,6 +47,17 @@ class StudyPlan:
     """The judge's name."""
     source: str = ""
     """Where the questions are from."""
+
+    def __post_init__(self) -> None:
+        first, second = self.arms
+        if first.name == second.name:
+            message = f"both arms are {first.name!r}: there is nothing to compare."
+            raise SotConfigError(message)
+
+    def check_folder(self) -> None:
+        """Raise `SotConfigError` if the folder is of another study. Nothing is made there."""
+        if (self.out / _JOURNAL).exists():
+            Journal(self.out / _JOURNAL, {"model": self.model}).close()
 
 
 def _not_by_link(path: str, flags: int) -> int:
@@ -121,10 +132,7 @@ class Study:
         self.plan = plan
         self.failure: SotConfigError | None = None
         """What ended the study, and would end it again: a wrong key, a model that there is not."""
-        first, second = plan.arms
-        if first.name == second.name:
-            message = f"both arms are {first.name!r}: there is nothing to compare."
-            raise SotConfigError(message)
+        self._places = {question.id: place for place, question in enumerate(plan.questions)}
         try:
             plan.out.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(plan.out / _JOURNAL, {"model": plan.model})
@@ -150,7 +158,7 @@ class Study:
         with the second arm: what is warm by then helps both alike.
         """
         by_arm: dict[str, ArmAnswer] = {}
-        is_even = int(_hash([question.id]), 16) % 2 == 0
+        is_even = self._places[question.id] % 2 == 0
         try:
             for arm in self.plan.arms if is_even else self.plan.arms[::-1]:
                 by_arm[arm.name] = await self._answer(arm, question)
@@ -210,8 +218,7 @@ class Study:
 
     def save(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write `rows.jsonl`, in the order of the questions."""
-        order = {question.id: number for number, question in enumerate(self.plan.questions)}
-        lines = [json.dumps(row, ensure_ascii=False) for row in sorted(rows, key=lambda row: order[row["id"]])]
+        lines = [json.dumps(row, ensure_ascii=False) for row in sorted(rows, key=lambda row: self._places[row["id"]])]
         write_anew(self.plan.out / _ROWS, "\n".join([*lines, ""]))
 
     def close(self) -> None:
@@ -267,13 +274,12 @@ async def evaluate_on_langsmith(
         return {"results": list(_feedback(outputs.get("row") or {}))}
 
     plan = study.plan
-    about = {"model": plan.model, "judge": plan.judge, "arms": [arm.name for arm in plan.arms]}
     results = await aevaluate(
         both_arms,
         data=examples,
         evaluators=[scores],
         experiment_prefix=f"sot_graph {plan.model}",
-        metadata=about,
+        metadata={"model": plan.model, "judge": plan.judge, "arms": [arm.name for arm in plan.arms]},
         max_concurrency=workers,
         client=client,
     )

@@ -18,7 +18,7 @@ class TableRow:
     name: str
     cells: Sequence[str]
     interval: tuple[float, float, float] | None = None
-    """The figure between the ends of its interval, on a line from 0 to 1 with "no difference" in its middle."""
+    """The figure between the ends of its interval, where 0.5 is "no difference". `cells[1]` is that in words."""
 
 
 @dataclass(frozen=True, kw_only=True)

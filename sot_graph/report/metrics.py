@@ -379,7 +379,8 @@ def _read_span(source: Mapping[Any, Any], key: SectionId | str) -> Span | None:
 def _read(source: Mapping[Any, Any], key: SectionId | str, kind: type) -> Any:
     """The value under `key`; what is empty where it isn't of this kind, or is a number that is no measurement."""
     value = source.get(key)
-    if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+    is_odd = isinstance(value, bool) or (kind is Sequence and isinstance(value, str | bytes))
+    if is_odd or not isinstance(value, (int, float) if kind is float else kind):
         return _EMPTY.get(kind)
     if isinstance(value, (int, float)):
         return value if 0 <= value < _LARGEST_MEASUREMENT else None

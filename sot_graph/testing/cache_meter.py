@@ -109,20 +109,20 @@ def _prompt_ends(request: ChatRequest, step: int | None) -> tuple[list[_PrefixEn
     """Where a prefix of the prompt may end, and which of these places are marked."""
     ends: list[_PrefixEnd] = []
     marks: list[int] = []
-    length, known, rest = 0, 0, ""
+    characters, digest, rest = 0, 0, ""
     for text, is_marked in _blocks(request):
         rest += text
         # With steps, text is held until a step is full; without, each block is one piece.
-        size = (len(rest) if step is None else step * TOKEN_CHARACTERS) or 1
-        whole = len(rest) - len(rest) % size
-        for start in range(0, whole, size):
-            length, known = length + size, hash((known, rest[start : start + size]))
-            ends.append(_PrefixEnd(length // TOKEN_CHARACTERS, known))
+        piece_size = (len(rest) if step is None else step * TOKEN_CHARACTERS) or 1  # 1: the block is empty
+        whole = len(rest) - len(rest) % piece_size
+        for start in range(0, whole, piece_size):
+            characters, digest = characters + piece_size, hash((digest, rest[start : start + piece_size]))
+            ends.append(_PrefixEnd(characters // TOKEN_CHARACTERS, digest))
         rest = rest[whole:]
         if is_marked:
             marks.append(len(ends) - 1)
     if rest or not ends:
-        ends.append(_PrefixEnd((length + len(rest)) // TOKEN_CHARACTERS, hash((known, rest))))
+        ends.append(_PrefixEnd((characters + len(rest)) // TOKEN_CHARACTERS, hash((digest, rest))))
     return ends, marks
 
 

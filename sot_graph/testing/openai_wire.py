@@ -198,6 +198,7 @@ class Generation:
         model = request.model or "simulated"
         self._head = {"id": f"chatcmpl-sim-{number}", "created": int(time.time()), "model": model}
         self._event_head = b"data: " + _wire_json({**self._head, "object": "chat.completion.chunk"})[:-1].encode()
+        self._has_own_usage = bool(reply.usage)
         self._usage = reply.usage or {
             "prompt_tokens": request.prompt_tokens,
             "completion_tokens": len(self.tokens),
@@ -207,12 +208,12 @@ class Generation:
         }
 
     def count_prompt(self, prompt: PromptBill) -> None:
-        """Count the prompt as a provider with a cache does."""
-        usage = dict(self._usage)
-        usage["prompt_tokens"] = prompt.tokens
-        usage["total_tokens"] = prompt.tokens + usage.get("completion_tokens", 0)
-        usage["prompt_tokens_details"] = {"cached_tokens": prompt.cached, "cache_write_tokens": prompt.written}
-        self._usage = usage
+        """Count the prompt as a provider with a cache does, where the reply doesn't say what is counted."""
+        if self._has_own_usage:
+            return
+        details = {"cached_tokens": prompt.cached, "cache_write_tokens": prompt.written}
+        counted = {"prompt_tokens": prompt.tokens, "total_tokens": prompt.tokens + len(self.tokens)}
+        self._usage = {**self._usage, **counted, "prompt_tokens_details": details}
 
     def body(self) -> bytes:
         """The whole answer as JSON."""

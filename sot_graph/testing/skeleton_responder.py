@@ -6,7 +6,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sot_graph.errors import SotConfigError
 from sot_graph.testing.openai_wire import TOKEN_CHARACTERS, ChatRequest, Reply, ToolCall, compact_json
@@ -61,7 +61,7 @@ class Ask:
         """
         text = request.last_user
         if frame := _FRAME.search(text):
-            return cls(next(part for part in FRAME_PART_NAMES if part == (frame[1] or frame[2]).lower()))
+            return cls(cast("FramePartName", (frame[1] or frame[2]).lower()))
         titles = [_NEEDS.sub("", title) for title in titles]
         if points := list(_POINT.finditer(text)):
             title = points[-1]["title"] or points[-1]["small"] or ""

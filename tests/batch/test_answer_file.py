@@ -83,6 +83,15 @@ def test_a_file_of_something_else_is_refused_and_left_alone(path):
     assert path.read_text() == "Dear diary,\n"
 
 
+@pytest.mark.parametrize("line", ['{"answer": "x"}', '{"id": "a", "usage": "much"}'])
+def test_lines_of_something_else_are_refused_and_left_alone(path, line):
+    path.write_text(f"{json.dumps(WHOLE)}\n{line}\n")
+    before = path.read_bytes()
+    with pytest.raises(SotConfigError, match="line 2 is no record of a batch"):
+        AnswerFile(path)
+    assert path.read_bytes() == before
+
+
 def test_half_a_surrogate_pair_is_written_and_read(path):
     written(path, {**WHOLE, "id": "\ud800"})
     with AnswerFile(path) as again:

@@ -148,3 +148,39 @@ def test_a_budget_for_a_model_without_a_price_ends_it_at_once(batch, tmp_path):
     assert ran.exit_code == 1
     assert "doesn't know what this model costs" in ran.stderr
     assert len(ids_in(tmp_path / "a.jsonl")) == 1
+
+
+def test_a_budget_that_is_used_up_begins_nothing(batch, endpoint, tmp_path):
+    pytest.importorskip("genai_prices")
+    assert batch(3, "-m", "gpt-4o-mini").exit_code == 0
+    spent = sum(json.loads(line)["usage"]["cost"]["total"] for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    endpoint.reset()
+    for budget in (spent, 0):
+        ran = batch(100, "-m", "gpt-4o-mini", "--budget", str(budget))
+        assert ran.exit_code == 1
+        assert "The budget of" in ran.stderr
+        assert endpoint.requests == []
+
+
+def test_a_budget_that_is_all_but_used_up_begins_no_more_than_it_pays_for(batch, endpoint, tmp_path):
+    pytest.importorskip("genai_prices")
+    batch(3, "-m", "gpt-4o-mini")
+    spent = sum(json.loads(line)["usage"]["cost"]["total"] for line in (tmp_path / "a.jsonl").read_text().splitlines())
+    batch(100, "-m", "gpt-4o-mini", "--budget", str(spent * 2))
+    assert len(ids_in(tmp_path / "a.jsonl")) == pytest.approx(6, abs=1)
+
+
+def test_what_is_kept_of_a_failed_question_is_dropped_unless_it_is_tried_again(batch, tmp_path):
+    kept = tmp_path / "a.jsonl.calls"
+    (tmp_path / "a.jsonl").write_text('{"id": "1", "error": "It failed."}\n')
+    kept.write_text('{"id": "1", "key": "k", "value": "v"}\n')
+    assert batch(3).exit_code == 1
+    assert not kept.exists()
+
+
+def test_a_file_of_something_else_in_place_of_what_is_kept_is_bad_usage(batch, endpoint, tmp_path):
+    (tmp_path / "a.jsonl.calls").write_text('{"a": 1}\n')
+    ran = batch(3)
+    assert ran.exit_code == 2
+    assert "a.jsonl.calls, line 1 is no record of a batch" in " ".join(ran.stderr.split())
+    assert endpoint.requests == []

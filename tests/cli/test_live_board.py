@@ -175,6 +175,12 @@ def test_a_direct_answer_is_shown_as_it_is_written(clock):
     assert "I just talk." in drawn(board, 80)
 
 
+def test_an_event_of_a_points_tool_changes_nothing(board):
+    before = board.points[1].state
+    board.feed({"type": "sot.point.tool", "index": 1, "title": "A", "name": "search"})
+    assert board.points[1].state == before
+
+
 def test_a_point_that_a_token_limit_cut_off_is_done_and_says_so(board):
     board.feed({"type": "sot.point.end", "index": 2, "status": "ok", "truncated": True, "shown": True, "tail": ""})
     assert "cut off" in drawn(board, 80)

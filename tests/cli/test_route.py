@@ -196,6 +196,17 @@ def test_what_belongs_to_training_is_refused_without_it():
     assert "belong to --train" in command("route", SUM, "--save", "x.json").stderr.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    "arguments", [[SUM], ["--file", "q.txt"], ["--weights", "w.json"], ["--router", "model"], ["--json"]]
+)
+def test_what_belongs_to_asking_is_refused_with_training(tmp_path, arguments):
+    path = tmp_path / "labelled.csv"
+    path.write_text("question,label\n" + "\n".join(f'"{text}",{label}' for text, label in OWN), encoding="utf-8")
+    done = command("route", "--train", str(path), *arguments)
+    assert done.exit_code == 2
+    assert "don't belong to --train" in " ".join(done.stderr.split())
+
+
 def test_a_line_separator_of_unicode_within_a_question_ends_no_line(tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"question": "Why\u2028indeed?\x85"}\r\n\n{"question": "How?"}\n', encoding="utf-8")

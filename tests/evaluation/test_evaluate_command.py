@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from sot_graph.cli.app import app
 from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.question_sets import questions_of_examples
-from sot_graph.evaluation.study import Study, StudyPlan, evaluate_on_langsmith
+from sot_graph.evaluation.study import Journal, Study, StudyPlan, evaluate_on_langsmith
 from sot_graph.testing import Fault, Physics, ScriptedChatModel, SkeletonResponder, Status
 from tests.support.trace_recorder import TraceRecorder
 from tests.support.watched_endpoint import WatchedEndpoint
@@ -151,12 +151,24 @@ def test_the_embedded_model_of_inspects_own_command_runs_until_the_process_ends(
         (["q.jsonl", "--arms", "direct", "direct"], "nothing to compare"),
         (["q.jsonl", "--arms", "direct", "--out", "runs/x"], "'--arms': it takes two ways, such as"),
         (["q.jsonl", "--arms", "direct", "skeleton,dispatch=fast"], "skeleton,dispatch=fast': dispatch='fast'"),
+        (["q.jsonl", "--judge", "openai:"], "--judge is 'openai:', which names no model"),
+        (["q.jsonl", "--limit", "0"], "'--limit': Input should be greater than or equal to 1"),
+        (["q.jsonl", "--workers", "-1"], "'--workers': Input should be greater than or equal to 1"),
+        (["own", "more"], "There is more than the command takes: 'more'"),
     ],
 )
 def test_bad_usage_is_told_before_anything_is_asked(command, endpoint, arguments, said):
     done = command(*arguments)
-    assert done.exit_code in {1, 2}
+    assert done.exit_code == 2
     assert said in " ".join(done.stderr.split())
+    assert endpoint.requests == []
+
+
+def test_the_folder_of_another_study_is_bad_usage_and_no_model_is_loaded(command, endpoint):
+    Journal(Path("journal.jsonl"), {"model": "other"}).close()
+    done = command("q.jsonl", "--out", ".")
+    assert done.exit_code == 2
+    assert "holds a study with model 'other', not 'm'" in " ".join(done.stderr.split())
     assert endpoint.requests == []
 
 

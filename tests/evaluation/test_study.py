@@ -72,6 +72,17 @@ async def test_every_question_is_answered_both_ways_and_nothing_is_asked_twice(s
     assert len(endpoint.requests) == len(QUESTIONS) * CALLS_OF_A_QUESTION
 
 
+async def test_half_of_the_questions_begin_with_each_arm(study_of, endpoint):
+    questions = [Question(f"q{number}", f"How do plants grow in year {number}?") for number in range(8)]
+    study = study_of(questions)
+    began = []
+    for question in questions:
+        endpoint.reset()
+        await study.row(question)
+        began.append("direct" if one_point(endpoint.requests[-1].request) else "skeleton")
+    assert began == ["direct", "skeleton"] * 4
+
+
 async def test_kept_answers_can_be_judged_later_in_both_orders(study_of, endpoint):
     before = await rows_of(study_of())
     assert {row["preferences"] for row in before} == {None}

@@ -623,6 +623,11 @@ def test_the_axis_never_has_more_than_seven_labels(end):
     assert 2 <= len(list(Scale(end).ticks())) <= 7
 
 
+def test_a_text_in_place_of_a_list_counts_as_not_known():
+    figures = measure_run({"usage": {"cost": {"unpriced": "gpt-4"}}, "messages": "Why?", "expansions": "Text."})
+    assert (figures.unpriced, figures.question, figures.sections) == ((), "", ())
+
+
 @pytest.mark.parametrize("odd", [[], {}, 10**400, 1e308, float("nan"), object(), None])
 def test_an_odd_value_anywhere_counts_as_not_known(odd):
     result = {

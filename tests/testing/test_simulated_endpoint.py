@@ -111,6 +111,13 @@ def test_usage_can_be_overridden(endpoint: SimulatedEndpoint, client: openai.Ope
     assert complete(client).usage.total_tokens == 15
 
 
+def test_usage_that_is_overridden_is_sent_as_it_is_with_a_cache_too():
+    usage = {"prompt_tokens": 7, "completion_tokens": 8, "total_tokens": 15}
+    with SimulatedEndpoint(lambda _: Reply("x", usage=usage), physics=Physics.instant(), cache="openai") as running:
+        said = running.chat_model().invoke("Why?").response_metadata["token_usage"]
+    assert {name: said[name] for name in usage} == usage
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_tool_calls_come_whole_and_streamed(endpoint: SimulatedEndpoint, client: openai.OpenAI, stream: bool):
     endpoint.responder = lambda _: Reply(tool_calls=[ToolCall("plan", {"points": ["a"]}), ToolCall("note", "{}")])
