@@ -250,7 +250,7 @@ BAD_INPUTS = {
     "a blank question": ({"question": " \n\t "}, "empty"),
     "a question that is no string": ({"question": 5}, "string"),
     "no question at all": ({"messages": []}, "no question"),
-    "messages without a human one": ({"messages": [AIMessage("Hello")]}, "none of them human"),
+    "messages without a human one": ({"messages": [AIMessage("Hello")]}, "none is human"),
     "a skeleton that is no list": ({"question": "?a", "given_skeleton": "a"}, "list"),
     "a skeleton of numbers": ({"question": "?a", "given_skeleton": [1]}, "entry 1"),
     "expansions that are none": ({"question": "?a", "given_expansions": [{"text": "x"}]}, "entry 1"),

@@ -1,6 +1,7 @@
 """A web client goes away: the server cancels the request again and again, and nothing of the run goes on."""
 
 import asyncio
+import signal
 import threading
 from contextlib import aclosing, asynccontextmanager, closing
 
@@ -12,6 +13,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from sse_starlette import EventSourceResponse
+from sse_starlette.sse import AppStatus
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
@@ -109,6 +111,15 @@ class Server(uvicorn.Server):
     async def __aexit__(self, *_):
         self.should_exit = True
         await asyncio.to_thread(self._thread.join, 20)
+
+
+@pytest.fixture(autouse=True)
+def runs_on(monkeypatch):
+    """sse-starlette ends each stream of a process in which a server was told to exit, be it one of an earlier test."""
+    monkeypatch.setattr(AppStatus, "should_exit", False)
+    handler = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, signal.SIG_DFL if handler is None else handler)
 
 
 @pytest.mark.parametrize("kind", [StreamingResponse, EventSourceResponse])
