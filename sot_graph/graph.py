@@ -95,12 +95,13 @@ def build_sot_graph(
     draft_decides = router == "draft" or isinstance(router, DraftRouter)
     own_router = None if draft_decides else cast("Router | None", router)
     loop_model = LoopModel(resolved)
+    prompts, options = prompts or prompts_for(resolved), options or SotOptions()
     graph = _with_levels(
         GraphParts(
             model=loop_model,
             skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
-            prompts=prompts or prompts_for(resolved),
-            options=options or SotOptions(),
+            prompts=prompts,
+            options=replace(options, skeleton_format=prompts.skeleton_format or options.skeleton_format),
             join=join,
             cache=None if cache is None else ResultCache(cache),
             limiter=limiter,
@@ -447,8 +448,8 @@ async def _aeach_for_parent(chunks: AsyncGenerator[Any], config: RunnableConfig 
 
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
     """Warn of lengths that the prompts have no placeholder for. Those of the small profile show lengths by examples."""
-    is_list = (prompts.skeleton_format or options.skeleton_format) == "list"
-    places = {"title_length": "skeleton_list" if is_list else "skeleton", "point_length": "expansion"}
+    skeleton = "skeleton_list" if options.skeleton_format == "list" else "skeleton"
+    places = {"title_length": skeleton, "point_length": "expansion"}
     defaults = SotOptions()
     for option, template in places.items():
         value = getattr(options, option)

@@ -370,7 +370,7 @@ def open_run(
         control = runtime.control or control
         if is_heard := somebody_listens(runtime):
             writer = runtime.stream_writer
-    if graph is not None and graph.prompts.skeleton_format:  # prompts may be written for one format alone
+    if graph is not None and graph.prompts.skeleton_format not in {None, options.skeleton_format}:  # by the context
         options = replace(options, skeleton_format=graph.prompts.skeleton_format)
     begins = key is None
     key = key or uuid4().hex

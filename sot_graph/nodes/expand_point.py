@@ -195,9 +195,8 @@ class NestedGraph:
             ExpanderError: A point of the nested answer is missing: this one isn't whole.
         """
         reader, result, rest, has_text = AnswerReader(), {}, "", False
-        run: Any = self.graph.astream(
-            {"messages": given["messages"]}, context=_context_below(), stream_mode=["custom", "values"]
-        )
+        asked = {"messages": given["messages"]}
+        run: Any = self.graph.astream(asked, context=_context_below(), stream_mode=["custom", "values"])
         async with aclosing(cancelled_once(run)) as parts:
             async for mode, part in parts:
                 if mode == "values":
