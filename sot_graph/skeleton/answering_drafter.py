@@ -39,6 +39,8 @@ _LONGEST_LEAD_IN = 80
 """Of these, how many may stand on the line before the first title."""
 _NUMBERING = 8
 """Characters of a number, marks and a line's end."""
+_GROWTH_TO_LOOK_AGAIN = 1.1
+"""How much longer a reply is before it is parsed again as a whole: so that all the times together stay linear."""
 
 _PROSE = re.compile(r"(?:\S+\s+){3,}\S*[.!?][\"')\]]*\s+\S|\S{6,}[。！？]\s*\S")  # noqa: RUF001
 """A sentence of four words and the beginning of another. Titles and what leads in to them have none."""
@@ -296,6 +298,8 @@ class DraftReader:
     """Gets each piece as it comes, as long as it may be a skeleton."""
     is_answer: bool = False
     _held: list[str] = field(default_factory=list)
+    _looked_at: int = 0
+    """Characters that the reply had when it was last parsed."""
     _lines: DraftLines = field(default_factory=DraftLines)
     _is_skeleton: bool = False
 
@@ -313,9 +317,10 @@ class DraftReader:
         elif self.on_titles is None:
             if self.on_glimpse is not None:
                 self.on_glimpse(piece)
-        elif "\n" in piece and (self._lines.is_json or self._lines.items >= self.form.fewest):
+        elif "\n" in piece and self._may_have_enough():
             # The points of a skeleton that is not whole yet stay: as soon as there are enough for one, it is one.
             held = "".join(self._held)
+            self._looked_at = len(held)
             self._is_skeleton = len(self.form.titles_in(held.rpartition("\n")[0]) or ()) >= self.form.fewest
             if self._is_skeleton:
                 self.on_titles(held)
@@ -331,6 +336,11 @@ class DraftReader:
             self._held = [text]
             self._answer()
         return titles or []
+
+    def _may_have_enough(self) -> bool:
+        lines = self._lines
+        is_long_enough = lines.is_json or lines.items >= self.form.fewest
+        return is_long_enough and lines.chars >= _GROWTH_TO_LOOK_AGAIN * self._looked_at
 
     def _answer(self) -> None:
         self.is_answer = True

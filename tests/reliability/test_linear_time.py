@@ -1,7 +1,7 @@
 """Whatever meets text from outside takes time in proportion to it: nobody's text stops the program.
 
-Each reader is given 200,000 characters and twice that, of kinds that patterns and loops stumble over. What is measured
-is this thread's CPU time, the least of several, so that a busy machine changes nothing.
+Each reader is given 100,000 characters and four times that, of kinds that patterns and loops stumble over. What is
+measured is this thread's CPU time, the least of several, so that a busy machine changes nothing.
 """
 
 import gc
@@ -39,8 +39,9 @@ from sot_graph.skeleton.parser import TitleScanner, numbered_item, parse_skeleto
 from sot_graph.skeleton.points import EarlyPoints, EnoughError, PointSieve, clean_titles, split_needs
 from sot_graph.writing.cleaner import TextCleaner
 
-LENGTH = 200_000
-MOST_GROWTH = 2.5
+LENGTH = 100_000
+MOST_GROWTH = 6
+"""Of the time, where the text is four times as long. What is quadratic takes 16 times as long."""
 NOT_WORTH_MEASURING = 0.25
 """Seconds for 400,000 characters: what is quadratic takes more, were each of its steps a nanosecond."""
 TRIES = 25
@@ -118,7 +119,7 @@ WORDS = [
     *("(needs ", "**a** ", "why "),
 ]
 READ_AS_LISTS = (
-    *("a skeleton", "a skeleton's stream", "a draft's stream"),
+    *("a skeleton", "a skeleton's stream", "a draft's stream", "a draft whose points begin early"),
     *("a point's stream", "a cited text", "a question"),
 )
 
@@ -183,9 +184,9 @@ def read_stream(text):
                 early.feed(piece)
 
 
-def read_draft(text):
+def read_draft(text, on_titles=None):
     for size in (16, 4_096):
-        reading = DraftReader(SkeletonForm(3, 4_000), lambda _: None)
+        reading = DraftReader(SkeletonForm(3, 4_000), lambda _: None, on_titles)
         for piece in pieces(text, size):
             reading.feed(piece)
 
@@ -217,7 +218,7 @@ def read_cited(text):
 
 def read_call(text):
     context = copy_context()
-    context.run(most_chars.set, 2 * LENGTH)
+    context.run(most_chars.set, 4 * LENGTH)
     for start in ("", '{"a": "', '{"'):
         bounded, chunks = context.run(partial(BoundedToolCall, is_offered=True)), []
         for piece in pieces(start + text, 4_096):
@@ -263,6 +264,7 @@ READERS = {
     "a skeleton": read_titles,
     "a skeleton's stream": read_stream,
     "a draft's stream": read_draft,
+    "a draft whose points begin early": lambda text: read_draft(text, lambda _: None),
     "a point's stream": read_point,
     "a cited text": read_cited,
     "a call": read_call,
@@ -285,21 +287,21 @@ def seconds(read, text):
 
 
 def grows_too_much(read, word, start):
-    once, twice = ((start + word * length)[:length] for length in (LENGTH, 2 * LENGTH))
-    least_once = least_twice = float("inf")
+    short, long = ((start + word * length)[:length] for length in (LENGTH, 4 * LENGTH))
+    least_short = least_long = float("inf")
     for _ in range(TRIES):
-        least_twice = min(least_twice, seconds(read, twice))
-        if least_twice < NOT_WORTH_MEASURING:
+        least_long = min(least_long, seconds(read, long))
+        if least_long < NOT_WORTH_MEASURING:
             return None
-        least_once = min(least_once, seconds(read, once))
-        if least_twice <= MOST_GROWTH * least_once:
+        least_short = min(least_short, seconds(read, short))
+        if least_long <= MOST_GROWTH * least_short:
             return None
-    return f"{start!r} and {word!r}: {least_once:.2f} s, {least_twice:.2f} s"
+    return f"{start!r} and {word!r}: {least_short:.2f} s, {least_long:.2f} s"
 
 
 @pytest.mark.parametrize(
     ("reader", "start"), [*((reader, "") for reader in READERS), *((reader, "1. ") for reader in READ_AS_LISTS)]
 )
-def test_twice_the_text_takes_twice_the_time(reader, start):
+def test_four_times_the_text_takes_four_times_the_time(reader, start):
     found = [growth for word in WORDS if (growth := grows_too_much(READERS[reader], word, start))]
     assert found == []
