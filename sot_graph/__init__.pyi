@@ -12,7 +12,7 @@ from .agents.tool import (
 from .concurrency.call_limiter import (
     CallLimiter as CallLimiter,
 )
-from .concurrency.isolation import (
+from .concurrency.cancellation import (
     cancelled_once as cancelled_once,
 )
 from .errors import (

@@ -185,9 +185,9 @@ class Numbering:
 
     Examples:
         >>> numbering = Numbering()
-        >>> numbering.take("Loosen it [2].", [{"title": "Sun"}, {"title": "Soil"}])
+        >>> numbering.renumber("Loosen it [2].", [{"title": "Sun"}, {"title": "Soil"}])
         'Loosen it [1].'
-        >>> numbering.take("Dig [1] deep [soil.md].", [{"title": "Spade"}, {"title": "Soil", "id": "soil.md"}])
+        >>> numbering.renumber("Dig [1] deep [soil.md].", [{"title": "Spade"}, {"title": "Soil", "id": "soil.md"}])
         'Dig [2] deep [1].'
     """
 
@@ -202,7 +202,7 @@ class Numbering:
     """How many citations name a source that there isn't."""
     _numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
 
-    def take(self, text: str, sources: Sequence[Source] | None) -> str:
+    def renumber(self, text: str, sources: Sequence[Source] | None) -> str:
         """A text with the numbers of the whole answer. A number that none of its sources has becomes `[?]`.
 
         Args:
@@ -421,7 +421,7 @@ def without_its_citations(expansion: Expansion) -> Expansion:
 def cited_sources(text: str, sources: Sequence[Source]) -> list[Source]:
     """Those of its sources that a text cites."""
     numbering = Numbering()
-    numbering.take(text, sources)
+    numbering.renumber(text, sources)
     return [source for source in sources if numbering.knows(source)]
 
 
@@ -433,7 +433,7 @@ def number_sources(expansions: Iterable[Expansion], numbering: Numbering) -> lis
         if sources is None:
             result.append(expansion)
             continue
-        text = numbering.take(expansion["text"], sources)
+        text = numbering.renumber(expansion["text"], sources)
         numbered: Any = {**expansion, "text": text, "sources": numbering.numbered(sources)}
         result.append(numbered)
     return result

@@ -20,8 +20,7 @@ from sot_graph._seams import in_class, state_reader, with_parents_messages
 from sot_graph.cache import ResultCache
 from sot_graph.citations import fields_of
 from sot_graph.concurrency.call_limiter import CallLimiter
-from sot_graph.concurrency.isolation import cancelled_once, ending_run_tasks
-from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
+from sot_graph.concurrency.cancellation import cancelled_once, closing_calls, closing_once, ending_run_tasks
 from sot_graph.errors import SotConfigError, check_call, check_kind, check_returns_at_once, kind_of
 from sot_graph.joiners import Join, PointwiseJoin, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
@@ -372,16 +371,12 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         known = {message.id: message for message in own if isinstance(message, BaseMessage) and message.id}
         if not all(isinstance(message, BaseMessage) and known.get(message.id or "") == message for message in history):
             return given, config
-        return _with_field(given, "messages", messages[place:]), with_parents_messages(config, history)
-
-
-def _with_field(state: Any, name: str, value: Any) -> Any:
-    """The same input with another value of a field."""
-    if isinstance(state, Mapping):
-        return {**state, name: value}
-    changed = copy(state)
-    object.__setattr__(changed, name, value)  # a dataclass may be frozen
-    return changed
+        if isinstance(given, Mapping):
+            changed: Any = {**given, "messages": messages[place:]}
+        else:
+            changed = copy(given)
+            object.__setattr__(changed, "messages", messages[place:])  # a dataclass may be frozen
+        return changed, with_parents_messages(config, history)
 
 
 def _call_settings(given: object, config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:

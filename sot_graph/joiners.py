@@ -184,4 +184,4 @@ def frame_tail(join: Join, part: FramePart) -> str:
 
 def frame_text(join: Join, part: FramePart, numbering: Numbering) -> str:
     """A text around the points as it stands in the answer."""
-    return numbering.take(part["text"], part.get("sources")) + frame_tail(join, part)
+    return numbering.renumber(part["text"], part.get("sources")) + frame_tail(join, part)

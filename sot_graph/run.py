@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 ANSWER_ID = "sot_answer_id"
 """In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as their own."""
 
-OWN_ANSWER = "sot-answer-"
+ANSWER_ID_PREFIX = "sot-answer-"
 """The beginning of the id that the graph itself gives to an answer's message."""
 
 QUESTION_ID = "sot-question-"
@@ -389,7 +389,7 @@ def open_run(
         options=options,
         write=write or writer,
         invocation=invocation,
-        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"{OWN_ANSWER}{key}",
+        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"{ANSWER_ID_PREFIX}{key}",
         stream=stream,
         listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
         in_graph=runtime is not None,

@@ -24,7 +24,7 @@ from sot_graph.streaming import AnswerReader, is_sot_event
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
 
-OF_A_RUN = "lc_run--"
+RUN_ID_PREFIX = "lc_run--"
 """The beginning of the id that LangChain gives to the message of a model's run."""
 _IN_METADATA = ("skeleton", "usage", "timings")
 
@@ -241,6 +241,6 @@ class SotChatModel(PartwiseChatModel):
                 inheritable_tags=run_manager.inheritable_tags,
                 inheritable_metadata=run_manager.inheritable_metadata,
             )
-        message_id = f"{OF_A_RUN}{uuid4() if run_manager is None else run_manager.run_id}"
+        message_id = f"{RUN_ID_PREFIX}{uuid4() if run_manager is None else run_manager.run_id}"
         given = {"messages": messages}
         yield GraphAnswer(self.graph, given, message_id, config, context=self.context, streamed=streamed)

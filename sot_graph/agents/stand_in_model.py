@@ -27,7 +27,7 @@ from langgraph.constants import TAG_NOSTREAM
 from pydantic import Field
 
 from sot_graph._seams import streaming_handlers
-from sot_graph.agents.chat_model import OF_A_RUN, GraphAnswer, PartwiseChatModel, RunnablePart
+from sot_graph.agents.chat_model import RUN_ID_PREFIX, GraphAnswer, PartwiseChatModel, RunnablePart
 from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import ExpansionError, SkeletonError
 from sot_graph.events import BREAKS_OFF
@@ -97,7 +97,7 @@ class _OwnRun(BaseCallbackHandler):
     @property
     def message_id(self) -> str | None:
         """The id that LangChain gives to the run's message."""
-        return None if self.id is None else f"{OF_A_RUN}{self.id}"
+        return None if self.id is None else f"{RUN_ID_PREFIX}{self.id}"
 
     def callbacks_below(self) -> BaseCallbackManager | None:
         """The agent's callbacks for a run below this one. LangChain makes none: models have no runs below them."""

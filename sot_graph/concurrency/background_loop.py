@@ -176,6 +176,23 @@ async def end_tasks(*tasks: asyncio.Task[Any] | None) -> None:
     await asyncio.gather(*begun, return_exceptions=True)
 
 
+_held_tasks: set[asyncio.Task[Any]] = set()
+"""Tasks that may outlive whoever began them. They are held here, since loops hold their tasks weakly."""
+
+
+def hold_task(task: asyncio.Task[Any]) -> None:
+    """Keep a task alive until it has ended, and let nobody be warned of how it does."""
+    _held_tasks.add(task)
+    task.add_done_callback(take_outcome)
+
+
+def take_outcome(task: asyncio.Task[Any]) -> None:
+    """Read the exception of a task that nobody waits for: asyncio logs one that nobody has read."""
+    _held_tasks.discard(task)
+    if not task.cancelled():
+        task.exception()
+
+
 def run_sync_from_worker(coroutine: Coroutine[Any, Any, T]) -> T:
     """`run_sync` for a worker thread. No loop of the library waits for such a thread, so it may use the first one."""
     _depth.set(0)

@@ -25,6 +25,7 @@ _NEWTON_STEPS = 25
 _RIDGE = 1e-3
 """Holds base and slope near 0: so small that it changes nothing, and where all lengths or outcomes are equal there
 still is a fit."""
+_LONGEST_STEP = 2.0
 _CONVERGED = 1e-4
 _BATCH = 250
 """Resamples at once: their weights are a matrix of so many rows."""
@@ -130,23 +131,19 @@ def _weights(drawn: Any, n: int) -> Any:
 
 
 def _net_at_equal_length(wins: Any, longer: Any, weights: Any) -> Any:
-    """The logistic regression of every row of weights, by Newton's method, and what it predicts at equal length."""
-    base, slope = np.zeros(len(weights)), np.zeros(len(weights))
-    powers = np.stack([np.ones_like(longer), longer, longer**2], axis=1)
+    """What the logistic regression of every row of weights, by Newton's method, predicts at equal length."""
+    features = np.stack([np.ones_like(longer), longer], axis=1)
+    products = (features[:, :, None] * features[:, None, :]).reshape(-1, 4)
+    coefficients = np.zeros((len(weights), 2))
     for _ in range(_NEWTON_STEPS):
-        expected = expit(np.stack([base, slope], axis=1) @ powers[:, :2].T)
-        error = (weights * (wins - expected)) @ powers[:, :2]
-        gradient = (error[:, 0] - _RIDGE * base, error[:, 1] - _RIDGE * slope)
-        aa, ab, bb = ((weights * expected * (1 - expected)) @ powers + (_RIDGE, 0, _RIDGE)).T
-        determinant = aa * bb - ab**2
-        step = (
-            (bb * gradient[0] - ab * gradient[1]) / determinant,
-            (aa * gradient[1] - ab * gradient[0]) / determinant,
-        )
-        base, slope = base + np.clip(step[0], -2, 2), slope + np.clip(step[1], -2, 2)
-        if max(np.abs(step[0]).max(), np.abs(step[1]).max()) < _CONVERGED:
+        expected = expit(coefficients @ features.T)
+        gradient = (weights * (wins - expected)) @ features - _RIDGE * coefficients
+        curvature = ((weights * expected * (1 - expected)) @ products).reshape(-1, 2, 2) + _RIDGE * np.eye(2)
+        step = np.clip(np.linalg.solve(curvature, gradient[:, :, None])[:, :, 0], -_LONGEST_STEP, _LONGEST_STEP)
+        coefficients += step
+        if np.abs(step).max() < _CONVERGED:
             break
-    return 2 * expit(base) - 1
+    return 2 * expit(coefficients[:, 0]) - 1
 
 
 def _interval(value: Any, batches: Any, n: int) -> Estimate:

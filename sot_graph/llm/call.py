@@ -17,9 +17,9 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.runnables.config import merge_configs
 from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 
-from sot_graph.concurrency.isolation import closing_chain
+from sot_graph.concurrency.cancellation import closing_chain
 from sot_graph.llm.loop_bound_model import LoopModel, is_of_another_loop
-from sot_graph.llm.openai_client import most_chars
+from sot_graph.llm.openai_client import reply_char_limit
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, reply_held_by, text_of
@@ -110,7 +110,7 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         retry_policy = RetryPolicy(self.run.options)
-        most_chars.set(self.run.options.max_reply_chars)
+        reply_char_limit.set(self.run.options.max_reply_chars)
         redactor = partial(self.run.trace.redactor, self.model.secrets)
         was_of_another_loop = takes_system = False
         while True:
@@ -199,7 +199,7 @@ class ModelCall:
     ) -> Reply:
         # After a prefill there are no thoughts.
         unopened = False if isinstance(prompt[-1], AIMessage) else self.model.thinks_unopened
-        thoughts = ThoughtFilter(unopened=unopened, expects_form=self.stage == "skeleton" or self.model.may_think)
+        thoughts = ThoughtFilter(unopened=unopened, expects_structure=self.stage == "skeleton" or self.model.may_think)
         gathered = StreamedReply(thoughts, with_tools=with_tools, most_chars=self.run.options.max_reply_chars)
         is_whole = False
         try:

@@ -84,7 +84,7 @@ class LoopModel:
         """Whether its name says that it thinks."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
         """Whether this model tells a finish reason. A reply without one is then taken for one that broke off."""
-        self.can_be_brief: bool | None = None
+        self.needs_few_tokens: bool | None = None
         """Whether its shortest replies take few tokens: not where it thinks first. `None`: not known yet."""
         self.fitting_mode = _fitting_mode(innermost)
         """How it is best asked for JSON."""
@@ -250,8 +250,8 @@ def _for_openai(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
     return shaped
 
 
-class _CallSites:
-    """Where models are called: on one event loop by their class's asynchronous client, and else in threads."""
+class _ClientOwners:
+    """Which event loop may use a class's asynchronous clients. Calls from any other are made in the threads here."""
 
     def __init__(self) -> None:
         self._loop_of: dict[type, weakref.ref[asyncio.AbstractEventLoop]] = {}
@@ -272,7 +272,7 @@ class _CallSites:
         return self._threads.submit(copy_context().run, call, *args, **kwargs)
 
 
-_call_sites = _CallSites()
+_client_owners = _ClientOwners()
 
 
 def _async_or_in_threads(model: Any, loop: asyncio.AbstractEventLoop, *, threads_only: bool) -> Any:
@@ -294,7 +294,7 @@ def _async_or_in_threads(model: Any, loop: asyncio.AbstractEventLoop, *, threads
     if not threads_only:
         if not _has_async_calls(kind) or not (overrides_sync_only(kind) or _is_loop_bound(model)):
             return model
-        if not overrides_sync_only(kind) and not is_library_loop(loop) and _call_sites.claim(kind, loop):
+        if not overrides_sync_only(kind) and not is_library_loop(loop) and _client_owners.claim(kind, loop):
             return model
     return in_threads(model)
 
@@ -355,7 +355,7 @@ async def _generate_in_thread(
     self: Any, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any
 ) -> ChatResult:
     sync_manager = run_manager.get_sync() if run_manager else None
-    call = _call_sites.submit(self._generate, messages, stop, sync_manager, **kwargs)
+    call = _client_owners.submit(self._generate, messages, stop, sync_manager, **kwargs)
     result: ChatResult = await asyncio.wrap_future(call)
     return result
 
@@ -368,7 +368,7 @@ async def _stream_in_thread(
     reading: Future[Any] | None = None
     try:
         while True:
-            reading = _call_sites.submit(next, pieces, None)
+            reading = _client_owners.submit(next, pieces, None)
             # Shielded: a thread can't be cancelled, and what it still reads is closed when it is there.
             piece = await asyncio.shield(asyncio.wrap_future(reading))
             if piece is None:

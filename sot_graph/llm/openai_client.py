@@ -37,7 +37,7 @@ openai_httpx: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__modu
 
 It is httpx with version 2 of the client, httpx2 with version 3. What is used of it here is alike in both."""
 
-most_chars: ContextVar[int | None] = ContextVar("most_chars", default=None)
+reply_char_limit: ContextVar[int | None] = ContextVar("reply_char_limit", default=None)
 """The longest text that the running call may get; `None`: no bound."""
 ENCODING = "gzip"
 """The only one that is asked for: it is unpacked here, piece by piece."""
@@ -297,7 +297,7 @@ class _Pieces:
 async def bound_body(response: Any) -> None:
     """An event hook of httpx: the response's body is read up to its bound, and unpacked in small pieces."""
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    most = most_chars.get()
+    most = reply_char_limit.get()
     if most is None:
         return
     if encoding not in {"identity", "gzip", "x-gzip"}:
@@ -333,7 +333,7 @@ class BoundedToolCall:
 
     def __init__(self, *, is_offered: bool) -> None:
         self._is_open = is_offered
-        self._is_bound = most_chars.get() is not None
+        self._is_bound = reply_char_limit.get() is not None
         self._arguments = ""
 
     def pieces(self, piece: Any) -> Iterator[Any]:

@@ -51,7 +51,7 @@ class ThoughtFilter:
 
     Args:
         unopened: Whether the model's last reply had a thought without an opening tag; `None`: not known yet.
-        expects_form: Whether words at the start may well be a thought: JSON or a list is wanted, or the model thinks.
+        expects_structure: Whether words at the start may well be a thought, as where JSON or a list is wanted.
 
     Examples:
         >>> thoughts = ThoughtFilter()
@@ -59,13 +59,13 @@ class ThoughtFilter:
         ['', '', 'Because.']
     """
 
-    def __init__(self, *, unopened: bool | None = False, expects_form: bool = False) -> None:
+    def __init__(self, *, unopened: bool | None = False, expects_structure: bool = False) -> None:
         self.is_open = False
         """Whether the whole reply ends within a thought."""
         self.found_unopened = False
         """Whether a thought without an opening tag was taken out."""
         self._unopened = unopened
-        self._expects_form = expects_form
+        self._expects_structure = expects_structure
         self._state: Literal["start", "thought", "suspected", "text", "final", "over"] = "start"
         """`start`: what begins isn't told yet; `thought`: within an opened one; `suspected`: perhaps within one that
         nothing opened, until its closing tag or the end; `final`: gpt-oss's last channel; `over`: behind that."""
@@ -146,7 +146,7 @@ class ThoughtFilter:
         may_begin_mark = any(len(lower) < len(mark) and mark.startswith(lower) for mark in marks)
         if len(self._buffer) < _MOST_SPACE and (may_begin_mark or _BARE.startswith(start)):
             return False
-        sounds_like_thought = lower.startswith(_TELLTALES) or (self._expects_form and start[:1].isalpha())
+        sounds_like_thought = lower.startswith(_TELLTALES) or (self._expects_structure and start[:1].isalpha())
         if self._is_first and (self._unopened or (is_unknown and sounds_like_thought)):
             self._state, self._closing = "suspected", _UNOPENED
         else:

@@ -14,7 +14,7 @@ from sot_graph.nodes import REVIEW_SKELETON
 from sot_graph.nodes.announcements import announce_route, announce_skeleton
 from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer, drafted_answer_update
 from sot_graph.nodes.expand_point import after_no_skeleton
-from sot_graph.nodes.frame_parts import Opening
+from sot_graph.nodes.frame_parts import begin_opening
 from sot_graph.nodes.pipelined_dispatch import draft_and_expand
 from sot_graph.nodes.question_input import (
     QuestionInput,
@@ -52,9 +52,9 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         check_review_is_possible(run)
     if state.get("review_comment"):
         return await _draft_again(state, run)
-    begun: Mapping[str, Any]
+    known: Mapping[str, Any]
     if run.graph.router is not None:
-        start, begun, history = run.elapsed(), state, history_of(state)
+        start, known, history = run.elapsed(), state, history_of(state)
         route_reason = state["route_reason"]
     else:
         given = read_question(state, run)
@@ -62,22 +62,22 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
         material = None if rests_on_none else await find_material(given.documents, given.question, run)
         if given.has_skeleton:
             return given_skeleton_update(state, given, run, material)
-        start, begun, history = 0.0, reset_update(given, run, material), given.history
+        start, known, history = 0.0, reset_update(given, run, material), given.history
         route_reason = None
-    inquiry = inquiry_of(begun, history, run)
+    inquiry = inquiry_of(known, history, run)
     # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
     # time: theirs would wait for the place that this node holds.
     can_pipeline = not run.graph.options.review_skeleton and run.config.get("max_concurrency") != 1
-    pipelined: Any = partial(draft_and_expand, begun["run_facts"])
+    pipelined: Any = partial(draft_and_expand, known["run_facts"])
     draft = pipelined if run.options.dispatch == "pipelined" and can_pipeline else _draft_whole
     update, answer = await draft(inquiry, run, route_reason=route_reason, start=start)
     if run.graph.router is not None:
         return update
     usage = add_usage(None, update["usage"])
     if answer is not None:
-        update = drafted_answer_update(begun, answer, usage, run)
+        update = drafted_answer_update(known, answer, usage, run)
     return {
-        **begun,
+        **known,
         **update,
         "expansions": Overwrite(update["expansions"]),
         "frame": Overwrite(update.get("frame", {})),
@@ -106,7 +106,7 @@ async def settle_skeleton(
     """The skeleton and why there is one. The opening, and the points' documents, are begun meanwhile."""
     # Not before a review, which nobody may come back from.
     if "opening" in run.frame_parts and not run.graph.options.review_skeleton:
-        Opening(inquiry, run, is_decided=is_decided)
+        begin_opening(inquiry, run, is_decided=is_decided)
     on_glimpse = None if inquiry.material is None else retrieve_ahead(inquiry.question, run)
     draft, reason = await new_drafter(on_glimpse=on_glimpse).settle()
     if run.invocation.retrievals:  # those that were begun for other titles end

@@ -16,7 +16,7 @@ from langgraph.runtime import get_runtime
 from langgraph.types import Send
 
 from sot_graph.citations import without_its_citations
-from sot_graph.concurrency.isolation import cancelled_once
+from sot_graph.concurrency.cancellation import cancelled_once
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
 from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part

@@ -48,7 +48,7 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
     basis = section_basis(payload, run)
     if name == "opening":
         # Where none was begun with the skeleton, as on a resumed run, it is written now.
-        update = await (run.invocation.opening or Opening(basis.inquiry, run)).finished()
+        update = await (run.invocation.opening or begin_opening(basis.inquiry, run)).finished()
         if update is None:
             return {"frame": {}, "usage": run.meter.as_update, "timings": {}}
     else:
@@ -60,7 +60,7 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
             elif not about["expansions"]:
                 written = WrittenText("", "failed", "no point has a text that it could conclude")
         messages = partial(frame_messages, run.graph.prompts, name, **about)
-        update = await _write(name, messages, run, basis.inquiry.material, written)
+        update = await _write_text(name, messages, run, basis.inquiry.material, written)
     if part := update["frame"].get(name):
         cache_hit = True if update["usage"].get("frame", {}).get("cache_hits") else None
         run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
@@ -84,7 +84,7 @@ def _concluded(payload: Mapping[str, Any], basis: SectionBasis, run: RunContext)
     return [expansion for expansion in shown if expansion["text"]]
 
 
-async def _write(
+async def _write_text(
     name: FramePartName,
     messages: Callable[[], list[BaseMessage]],
     run: RunContext,
@@ -125,8 +125,14 @@ async def _write(
     return {"frame": {name: part}, "usage": run.meter.as_update, "timings": {name: timing}}
 
 
+def begin_opening(inquiry: Inquiry, run: RunContext, *, is_decided: bool = True) -> Opening:
+    """Begin the run's opening, as `Opening` says: the nodes after this one find it in `run.invocation`."""
+    run.invocation.opening = Opening(inquiry, run, is_decided=is_decided)
+    return run.invocation.opening
+
+
 class Opening:
-    """An opening: made, it begins to be written at once, as the run's. Nothing of it that was told is taken back.
+    """An opening. It begins to be written as it is made, by a task of the run. What was told of it is never taken back.
 
     Args:
         inquiry: What the run is to answer. An opening that didn't rest on the same documents would contradict the rest.
@@ -143,10 +149,9 @@ class Opening:
         self._is_told = self._is_late = self._is_dropped = False
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
-        run.invocation.opening = self
         about = inquiry.question, inquiry.history, inquiry.documents
         messages = partial(opening_messages, run.graph.prompts, *about)
-        self._task = create_run_task(self._write(messages, inquiry.material))
+        self._task = create_run_task(self._write_unless_late(messages, inquiry.material))
 
     def lets_through(self, event: SotEvent) -> bool:
         """Whether an event of the run, of whichever text, is sent now. `False`: it is held back, or dropped.
@@ -198,12 +203,12 @@ class Opening:
             self._begun_by.meter.add(self._own_run.meter.usage)
             self._own_run.meter = self._begun_by.meter
 
-    async def _write(self, messages: Any, material: Material | None) -> Update:
+    async def _write_unless_late(self, messages: Any, material: Material | None) -> Update:
         run = self._begun_by
         settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
         with open_run(run.config, run.graph.options, **settings) as self._own_run:
-            write = partial(_write, "opening", messages, self._own_run, material)
-            writing = asyncio.create_task(write())
+            write_opening = partial(_write_text, "opening", messages, self._own_run, material)
+            writing = asyncio.create_task(write_opening())
             given_up = asyncio.create_task(self._gives_up.wait())
             try:
                 await asyncio.wait({writing, given_up}, return_when=asyncio.FIRST_COMPLETED)
@@ -211,4 +216,4 @@ class Opening:
                     return await writing
             finally:
                 await end_tasks(writing, given_up)
-            return await write(WrittenText("", "timed_out", _LATE))
+            return await write_opening(WrittenText("", "timed_out", _LATE))

@@ -75,7 +75,7 @@ class GraphNode(Runnable[Any, Update]):
         try:
             return run_sync(self.ainvoke(input, config, threaded=True))
         except CallerLeft as left:
-            raise GraphBubbleUp from left  # the only error that LangGraph doesn't store: see `sync_cancellation`
+            raise GraphBubbleUp from left  # the only error that LangGraph doesn't store: see `cancellation`
 
     async def ainvoke(
         self, input: Any, config: RunnableConfig | None = None, *, threaded: bool = False, **_: Any

@@ -28,7 +28,7 @@ from sot_graph.nodes import EXPAND_POINT
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_route, announce_skeleton
 from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer
 from sot_graph.nodes.expand_point import expand_point
-from sot_graph.nodes.frame_parts import Opening
+from sot_graph.nodes.frame_parts import begin_opening
 from sot_graph.prompts.messages import skeleton_as_written
 from sot_graph.run import open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
@@ -163,7 +163,7 @@ class _Pipeline:
             if not self._points and "opening" in self._run.frame_parts:
                 # If the draft decides, the opening waits to be sent until there are points.
                 is_decided = not self._run.graph.draft_decides
-                self._in_node(Opening, self._inquiry, self._run, is_decided=is_decided)
+                self._in_node(begin_opening, self._inquiry, self._run, is_decided=is_decided)
             drafter = self._answer.drafter(on_point=self._titled.put_nowait, known=self._points)
             self._drafting = asyncio.create_task(drafter.settle())
             self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))

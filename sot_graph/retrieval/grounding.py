@@ -17,7 +17,7 @@ from weakref import finalize
 from langchain_core.documents import Document
 
 from sot_graph.citations import cited_sources
-from sot_graph.concurrency.isolation import call_in_own_thread, in_own_thread, run_isolated
+from sot_graph.concurrency.isolation import call_in_new_thread, in_new_thread, run_isolated
 from sot_graph.errors import SotConfigError
 from sot_graph.retrieval.documents import (
     as_passages,
@@ -180,7 +180,7 @@ async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunConte
     if run.invocation.index is None:
         texts = [document["page_content"] for document in documents]
         # Half a million characters take a tenth of a second: not on the loop that all runs share, and once for all.
-        run.invocation.index = in_own_thread(lambda: TextIndex(texts))
+        run.invocation.index = in_new_thread(lambda: TextIndex(texts))
     index = await asyncio.shield(run.invocation.index)
     return [documents[place] for place in index.search(query)] or list(documents)
 
@@ -189,7 +189,7 @@ async def _places_by(ranker: Any, query: str, documents: Sequence[SourceDocument
     """Where the documents stood that a caller's ranker gives back."""
     shown = [Document(each["page_content"], metadata=each["metadata"], id=each.get("id")) for each in documents]
     places = {id(document): place for place, document in enumerate(shown)}
-    ranked = await run_isolated(call_in_own_thread(ranker, query, list(shown)), "The ranker")
+    ranked = await run_isolated(call_in_new_thread(ranker, query, list(shown)), "The ranker")
     found = [places.get(id(document), -1) for document in ranked]
     if -1 in found:
         message = "it returned what is none of the documents that it was given; it must return these objects"

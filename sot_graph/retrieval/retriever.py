@@ -16,7 +16,7 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from sot_graph.concurrency.background_loop import create_run_task
-from sot_graph.concurrency.isolation import call_own_code, in_own_thread, run_isolated
+from sot_graph.concurrency.isolation import call_user_code, in_new_thread, run_isolated
 from sot_graph.errors import check_call
 from sot_graph.retrieval.documents import read_documents
 
@@ -114,5 +114,5 @@ async def _ask(retriever: Retriever, query: str, config: RunnableConfig) -> Any:
     inherited = BaseRetriever._aget_relevant_documents  # a retriever's own is documented to take its place
     if isinstance(retriever, BaseRetriever) and type(retriever)._aget_relevant_documents is inherited:
         # It has no asynchronous method. LangChain would have it wait for one of the event loop's few threads.
-        return await in_own_thread(lambda: retriever.invoke(query, config))
-    return await call_own_code(retriever, query, config)
+        return await in_new_thread(lambda: retriever.invoke(query, config))
+    return await call_user_code(retriever, query, config)

@@ -143,7 +143,7 @@ class ModelRouter(BaseRouter):
         context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
         shown = _ASK.format(question=escape_delimiters(question))
         config = run.child_config(run_name="choose a route", stage="route")
-        settings = {} if chosen.can_be_brief is False else {"max_tokens": _MAX_TOKENS}
+        settings = {} if chosen.needs_few_tokens is False else {"max_tokens": _MAX_TOKENS}
         call = ModelCall(chosen, "route", run, config, settings)
         messages = [SystemMessage(_SYSTEM), HumanMessage(context + shown)]
         try:
@@ -163,7 +163,7 @@ async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
     try:
         return (await ask(call))[0]
     except Exception as error:
-        if model.can_be_brief is not None or not _may_lack_room(error):
+        if model.needs_few_tokens is not None or not _may_lack_room(error):
             raise
         call.trace.reject(f"{_MAX_TOKENS} tokens may be too few for it")
         is_refused = isinstance(error, SchemaRefusedError)
@@ -171,9 +171,9 @@ async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
         kind, _ = await ask(replace(call, settings={}))
     except InvalidOutputError as error:
         if error.ending in WHOLE:
-            model.can_be_brief = True  # it doesn't think, it talks
+            model.needs_few_tokens = True  # it doesn't think, it talks
         raise
-    model.can_be_brief = None if is_refused else False  # a refusal may have been of the schema
+    model.needs_few_tokens = None if is_refused else False  # a refusal may have been of the schema
     return kind
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
-from sot_graph.concurrency.isolation import call_in_own_thread, run_isolated
+from sot_graph.concurrency.isolation import call_in_new_thread, run_isolated
 from sot_graph.errors import RoutingError, SotConfigError, brief, check_call
 from sot_graph.types import ChatTurn, RouteName
 
@@ -194,7 +194,7 @@ async def ask_router(
     try:
         if getattr(router, "is_instant", False):
             return _as_decision(router(question, history))
-        return _as_decision(await run_isolated(_ask_own_router(router, question, history, run), "The router"))
+        return _as_decision(await run_isolated(_ask_user_router(router, question, history, run), "The router"))
     except RoutingError:
         if run.trace.shows_content:
             raise
@@ -212,7 +212,7 @@ def _as_decision(answer: Any) -> RouteDecision:
     raise RoutingError(message)
 
 
-async def _ask_own_router(
+async def _ask_user_router(
     router: Callable[..., Any], question: str, history: Sequence[ChatTurn], run: RunContext
 ) -> Any:
     """Ask a caller's own router, whether it is asynchronous, synchronous, or returns an awaitable."""
@@ -224,4 +224,4 @@ async def _ask_own_router(
     if inspect.iscoroutinefunction(router) or inspect.iscoroutinefunction(type(router).__call__):
         return await router(question, history)
     # A synchronous one may block: it may read a file, make a request, or wait for a lock.
-    return await call_in_own_thread(router, question, history)
+    return await call_in_new_thread(router, question, history)

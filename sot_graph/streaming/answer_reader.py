@@ -59,7 +59,7 @@ class _Text:
         else:
             # They come at its end: until then, what stands before the first citation can be shown.
             self.uncited += came
-            ready = numbering.take(self.uncited, self.sources) if self.ended else self.uncited.partition("[")[0]
+            ready = numbering.renumber(self.uncited, self.sources) if self.ended else self.uncited.partition("[")[0]
             yield ready[self.uncited_shown :]
             self.uncited_shown = len(ready)
         if self.ended:

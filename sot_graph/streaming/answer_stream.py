@@ -15,11 +15,10 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.constants import END
 from langgraph.stream import StreamChannel, StreamTransformer
 
-from sot_graph.concurrency.isolation import cancelled_once, run_to_end
-from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
+from sot_graph.concurrency.cancellation import cancelled_once, closing_calls, closing_once, run_to_end
 from sot_graph.errors import SotConfigError
 from sot_graph.events import BREAKS_OFF
-from sot_graph.run import OWN_ANSWER
+from sot_graph.run import ANSWER_ID_PREFIX
 from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
@@ -285,7 +284,7 @@ class _ParentsMessage:
     @property
     def is_ours(self) -> bool:
         """Whether a graph of ours wrote it, and nobody heard its events."""
-        return bool(self._after) and str(self._after[-1].id).startswith(OWN_ANSWER)
+        return bool(self._after) and str(self._after[-1].id).startswith(ANSWER_ID_PREFIX)
 
     def take_state(self, state: Any) -> None:
         """Take the root's state, after a step or before the first one."""

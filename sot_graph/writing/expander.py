@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 
 from sot_graph._seams import without_checkpointer
 from sot_graph.citations import fields_of, read_sources
-from sot_graph.concurrency.isolation import IsolatedCallError, call_own_code, in_own_thread, run_isolated
+from sot_graph.concurrency.isolation import IsolatedCallError, call_user_code, in_new_thread, run_isolated
 from sot_graph.errors import SotConfigError, carried_status, check_call
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -157,7 +157,7 @@ async def _from_thread(pieces: Iterator[Any]) -> AsyncGenerator[Any, None]:
                     return
                 loop.call_soon_threadsafe(given.put_nowait, piece)
 
-    reading = asyncio.ensure_future(in_own_thread(read))
+    reading = asyncio.ensure_future(in_new_thread(read))
     reading.add_done_callback(lambda _: given.put_nowait(end))
     try:
         while (piece := await given.get()) is not end:
@@ -294,7 +294,7 @@ class ExpanderSource:
         if streams_text(self._expander):
             await self._isolated(self._read_stream(given, growing))
         else:
-            output = await self._isolated(call_own_code(self._expander, given, self._config))
+            output = await self._isolated(call_user_code(self._expander, given, self._config))
             _add_output(read_output(output), growing, ThoughtFilter(unopened=True), is_whole=True)
         growing.end()
 

@@ -6,7 +6,8 @@ from collections.abc import Coroutine
 
 import pytest
 
-from sot_graph.concurrency.isolation import call_in_own_thread, closing_chain
+from sot_graph.concurrency.cancellation import closing_chain
+from sot_graph.concurrency.isolation import call_in_new_thread
 
 
 class Pieces:
@@ -95,7 +96,7 @@ async def test_a_coroutine_that_comes_after_nobody_waits_for_it_is_closed():
         released.wait(30)
         return Late(closed)
 
-    task = asyncio.create_task(call_in_own_thread(call))
+    task = asyncio.create_task(call_in_new_thread(call))
     await entered.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.openai_client import most_chars
+from sot_graph.llm.openai_client import reply_char_limit
 from sot_graph.testing import Physics, Reply, SimulatedEndpoint, SkeletonResponder, ToolCall
 from tests.support.http_errors import openai_http
 
@@ -174,7 +174,7 @@ async def test_a_streamed_call_of_a_tool_is_bounded(endpoint, headers):
     loop_model = LoopModel(endpoint.chat_model(include_response_headers=headers))
     here = (await loop_model.for_running_loop()).bind(tools=[TOOL])
     context = copy_context()
-    context.run(most_chars.set, 10_000)
+    context.run(reply_char_limit.set, 10_000)
     message = await asyncio.create_task(streamed(here), context=context)
     assert sum(len(call["args"]) for call in message.invalid_tool_calls) <= 600
 

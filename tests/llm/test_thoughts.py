@@ -69,10 +69,12 @@ def test_a_thought_is_taken_out_whatever_the_pieces(reply: str, unopened: bool |
 @given(cuts=st.lists(st.integers(0, 400), max_size=40))
 def test_a_text_without_thoughts_stays_as_it_is(text: str, unopened: bool | None, cuts: list[int]):
     assert filtered(pieces(text, cuts), unopened=unopened) == text
-    assert filtered(pieces(text, cuts), unopened=unopened, expects_form=True) == text
+    assert filtered(pieces(text, cuts), unopened=unopened, expects_structure=True) == text
 
 
-@pytest.mark.parametrize("kwargs", [{"unopened": True}, {"unopened": None}, {"unopened": None, "expects_form": True}])
+@pytest.mark.parametrize(
+    "kwargs", [{"unopened": True}, {"unopened": None}, {"unopened": None, "expects_structure": True}]
+)
 @settings(max_examples=25)
 @given(cuts=st.lists(st.integers(0, 400), max_size=40))
 def test_one_whose_opening_tag_stood_in_the_prompt_is_held_back_until_it_is_known(kwargs, cuts: list[int]):

@@ -15,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph import astream_answer, create_sot_graph, stream_answer
 from sot_graph.concurrency.background_loop import CallerLeft
-from sot_graph.concurrency.sync_cancellation import closing_calls, closing_once
+from sot_graph.concurrency.cancellation import closing_calls, closing_once
 from sot_graph.events import BREAKS_OFF
 from sot_graph.testing import Fault, Stall
 from tests.support.chat_requests import one_point

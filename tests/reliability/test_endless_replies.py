@@ -12,7 +12,7 @@ from aiohttp import web
 from langchain_core.messages import AIMessageChunk
 
 from sot_graph import ExpansionError, SotOptions, create_sot_graph
-from sot_graph.llm.openai_client import BoundedToolCall, beginning_of, most_chars
+from sot_graph.llm.openai_client import BoundedToolCall, beginning_of, reply_char_limit
 from sot_graph.llm.reply import StreamedReply
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.testing import (
@@ -196,7 +196,7 @@ def test_what_is_no_json_gives_nothing():
 def told_of(arguments, size, *, is_offered=True, most=MOST):
     """What LangChain is told of a call that comes in pieces of this size."""
     context = copy_context()
-    context.run(most_chars.set, most)
+    context.run(reply_char_limit.set, most)
     call, told = context.run(partial(BoundedToolCall, is_offered=is_offered)), []
     for start in range(0, len(arguments), size):
         named = {"id": "1", "name": "skeleton"} if start == 0 else {}

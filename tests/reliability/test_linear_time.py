@@ -21,7 +21,7 @@ from langchain_core.messages.tool import tool_call_chunk
 
 from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_citations
 from sot_graph.cli.process import with_flag_names
-from sot_graph.llm.openai_client import BoundedToolCall, most_chars
+from sot_graph.llm.openai_client import BoundedToolCall, reply_char_limit
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import StreamedReply
 from sot_graph.llm.retry_policy import retry_after_seconds
@@ -218,7 +218,7 @@ def read_cited(text):
 
 def read_call(text):
     context = copy_context()
-    context.run(most_chars.set, 4 * LENGTH)
+    context.run(reply_char_limit.set, 4 * LENGTH)
     for start in ("", '{"a": "', '{"'):
         bounded, chunks = context.run(partial(BoundedToolCall, is_offered=True)), []
         for piece in pieces(start + text, 4_096):

@@ -111,8 +111,8 @@ def test_each_points_numbers_become_those_of_the_whole_answer():
 )
 def test_what_is_a_citation_and_what_is_not(text, becomes):
     numbering = Numbering(lists_all=True)
-    numbering.take("", [{"title": f"Earlier {number}"} for number in range(5)])
-    assert numbering.take(text, [SUN, SOIL]) == becomes
+    numbering.renumber("", [{"title": f"Earlier {number}"} for number in range(5)])
+    assert numbering.renumber(text, [SUN, SOIL]) == becomes
 
 
 UNUSUAL_IDS = [
@@ -139,8 +139,8 @@ def test_any_id_can_be_cited(name):
     no_citation = f"[{name}](https://a.org), ```[{name}]```"
     text = f"A [{name}], b [o, {name}], c [{name}; o]. And {no_citation}."
     numbering = Numbering(lists_all=True)
-    numbering.take("", [SUN])
-    assert numbering.take(text, sources) == f"A [3], b [2, 3], c [3, 2]. And {no_citation}."
+    numbering.renumber("", [SUN])
+    assert numbering.renumber(text, sources) == f"A [3], b [2, 3], c [3, 2]. And {no_citation}."
     assert without_citations("A [" + name + "].", sources) == "A."
     assert cited_sources(f"A [{name}].", sources) == [sources[1]]
 
@@ -148,7 +148,7 @@ def test_any_id_can_be_cited(name):
 def test_of_ids_that_begin_alike_the_longest_is_meant():
     sources = read_sources([{"title": title, "id": title} for title in ("Smith", "Smith, 2020", "2020")])
     numbering = Numbering(lists_all=True)
-    assert numbering.take("A [Smith, 2020] b [Smith] c [2020, Smith].", sources) == "A [2] b [1] c [3, 1]."
+    assert numbering.renumber("A [Smith, 2020] b [Smith] c [2020, Smith].", sources) == "A [2] b [1] c [3, 1]."
 
 
 def test_a_long_row_of_spaces_or_brackets_takes_no_time():
@@ -159,23 +159,23 @@ def test_a_long_row_of_spaces_or_brackets_takes_no_time():
 
 def test_the_numbers_that_a_database_gives_its_rows_are_ids():
     rows = read_sources([{"id": 41, "title": "Sun"}, {"id": 42, "title": "Soil"}, {"id": 1, "title": "Water"}])
-    assert Numbering().take("A [42] b [41-42] c [1] d [2].", rows) == "A [1] b [2, 1] c [3] d [1]."
+    assert Numbering().renumber("A [42] b [41-42] c [1] d [2].", rows) == "A [1] b [2, 1] c [3] d [1]."
 
 
 def test_a_point_without_sources_is_left_as_it_is():
-    assert Numbering().take("See [1].", None) == "See [1]."
+    assert Numbering().renumber("See [1].", None) == "See [1]."
 
 
 def test_where_there_are_no_documents_every_citation_is_marked_and_counted():
     numbering = Numbering()
-    assert numbering.take("See [1], [2-3] and [x].", []) == "See [?], [?] and [x]."
+    assert numbering.renumber("See [1], [2-3] and [x].", []) == "See [?], [?] and [x]."
     assert numbering.unsupported == 3
 
 
 def test_the_same_address_is_the_same_source():
     numbering = Numbering(lists_all=True)
-    numbering.take("", [{"title": "One name", "url": "https://a.org"}])
-    assert numbering.take("[1]", [{"title": "Another name", "url": "https://a.org"}]) == "[1]"
+    numbering.renumber("", [{"title": "One name", "url": "https://a.org"}])
+    assert numbering.renumber("[1]", [{"title": "Another name", "url": "https://a.org"}]) == "[1]"
     assert len(numbering.sources) == 1
 
 
@@ -225,8 +225,8 @@ def test_a_join_that_calls_another_lists_sources_in_the_answers_style(style, lis
 
 
 def test_two_sources_that_are_cited_at_the_same_page_keep_it_both():
-    assert Numbering().take("X [1, p. 3; 2, p. 3].", [SUN, SOIL]) == "X [1, p. 3, 2, p. 3]."
-    assert Numbering().take("X [1, p. 3; 1, p. 3; 2].", [SUN, SOIL]) == "X [1, p. 3, 2]."
+    assert Numbering().renumber("X [1, p. 3; 2, p. 3].", [SUN, SOIL]) == "X [1, p. 3, 2, p. 3]."
+    assert Numbering().renumber("X [1, p. 3; 1, p. 3; 2].", [SUN, SOIL]) == "X [1, p. 3, 2]."
 
 
 def test_a_point_that_is_left_out_brings_no_sources():
