@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -110,12 +109,13 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         retry_policy = RetryPolicy(self.run.options)
-        reply_char_limit.set(self.run.options.max_reply_chars)
-        redactor = partial(self.run.trace.redactor, self.model.secrets)
+        redactor = self.run.trace.redactor(self.model.secrets)
         was_of_another_loop = takes_system = False
         while True:
             if on_attempt is not None:
                 on_attempt()
+            # Whoever makes this call may call models of their own afterwards, in the same task.
+            limit_before = reply_char_limit.set(self.run.options.max_reply_chars)
             try:
                 async with self.run.slot(), self.model.connections:
                     takes_system = self.model.takes_system
@@ -139,13 +139,13 @@ class ModelCall:
                     with_tools = prepare is not None and bool(settings.get("tools"))
                     return await self._streamed(chunks, on_text, prompt, with_tools=with_tools)
             except BrokenStreamError as error:
-                redactor().redact_failure(error.__cause__ or error)
+                redactor.redact_failure(error.__cause__ or error)
                 raise
             except asyncio.CancelledError:
                 await self.trace.end(asyncio.CancelledError(GIVEN_UP))
                 raise
             except Exception as error:
-                redactor().redact_failure(error)
+                redactor.redact_failure(error)
                 needs_threads = is_of_another_loop(error) and not was_of_another_loop
                 was_of_another_loop |= needs_threads
                 adapts = self._adapt_to(error, needs_threads=needs_threads, takes_system=takes_system)
@@ -153,6 +153,8 @@ class ModelCall:
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
+            finally:
+                reply_char_limit.reset(limit_before)
             await asyncio.sleep(wait)
 
     def _adapt_to(self, error: Exception, *, needs_threads: bool, takes_system: bool) -> bool:
