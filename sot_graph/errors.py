@@ -181,7 +181,7 @@ def carried_status(error: BaseException) -> int | None:
                 codes += [field_of(link, name) for name in ("code", "status", "http_status")]
         codes += [body.get(name) for body in error_bodies(link) for name in ("code", "status")]
         for told in codes:
-            code = int(told) if isinstance(told, str) and told.isdecimal() else told
+            code = int(told) if isinstance(told, str) and told.isdecimal() and len(told) < 5 else told
             if isinstance(code, int) and code in _ERROR_STATUS:
                 return code
     return None

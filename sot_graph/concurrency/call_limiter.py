@@ -114,7 +114,7 @@ class CallLimiter:
             self._tokens.correct(tokens - self._reserved.pop(own, 0.0))
 
     async def __aenter__(self) -> None:
-        held, place, turn = _places.get(), object(), None
+        held, place, turn, wait = _places.get(), object(), None, 0.0
         _places.set((*held, place))
         with self._lock:
             if self.limit is None or (self._in_flight < self.limit and not self._waiting):
@@ -140,6 +140,11 @@ class CallLimiter:
                     self._waiting.remove(turn)
                     _places.set(held)
                     raise
+                if wait:  # it was counted, and is no call now
+                    if self._calls is not None:
+                        self._calls.correct(-1)
+                    if self._tokens is not None:
+                        self._tokens.correct(-self._reserved.pop(place, 0.0))
             await self.__aexit__()  # the place was already ours
             raise
 

@@ -133,7 +133,7 @@ class ModelCall:
                     config = self.trace.begin(config, redactor)
                     self.run.meter.begin_call(self.stage)
                     if on_text is None:
-                        return await self._whole(runnable.ainvoke(prompt, config, **settings))
+                        return await self._whole(runnable.ainvoke(prompt, config, **settings), prompt)
                     chunks: Any = runnable.astream(prompt, config, **settings)
                     # Who prepares the call may offer a tool for the reply. Tools that the caller bound are none.
                     with_tools = prepare is not None and bool(settings.get("tools"))
@@ -171,24 +171,25 @@ class ModelCall:
             return True
         return False
 
-    async def _whole(self, reply: Awaitable[Any]) -> Reply:
+    async def _whole(self, reply: Awaitable[Any], prompt: Sequence[BaseMessage]) -> Reply:
         try:
             message = await reply
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
             message = reply_held_by(error)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
-        self.run.meter.add_tokens(self.stage, message.usage_metadata, price=self.model.price)
-        most = self.run.options.max_reply_chars
-        if len(written := text_of(message)) > most:
+        written, most = text_of(message), self.run.options.max_reply_chars
+        self._count(message.usage_metadata, prompt, written=-(-len(written) // CHARS_PER_TOKEN))
+        if is_cut := len(written) > most:
             self._log_cut()
             cut = {"finish_reason": "length"}
             message = AIMessage(written[:most], response_metadata=cut, usage_metadata=message.usage_metadata)
         thoughts = ThoughtFilter(unopened=True)
         whole = Reply.of(message, thoughts)
-        self.model.learn(whole.ending, thinks_unopened=thoughts.found_unopened)
+        if not is_cut:
+            self._learn(whole, prompt, thinks_unopened=thoughts.found_unopened)
         if whole.ending == "broken":
-            raise UnfinishedReplyError(ending_of(message)[1])
+            raise UnfinishedReplyError(whole.reason)
         return whole
 
     async def _streamed(
@@ -200,7 +201,7 @@ class ModelCall:
         with_tools: bool,
     ) -> Reply:
         # After a prefill there are no thoughts.
-        unopened = False if isinstance(prompt[-1], AIMessage) else self.model.thinks_unopened
+        unopened = False if isinstance(prompt[-1], AIMessage) else self.model.thinks_unopened(self.stage)
         thoughts = ThoughtFilter(unopened=unopened, expects_structure=self.stage == "skeleton" or self.model.may_think)
         gathered = StreamedReply(thoughts, with_tools=with_tools, most_chars=self.run.options.max_reply_chars)
         is_whole = False
@@ -211,7 +212,7 @@ class ModelCall:
                 on_text(piece)
             reply = gathered.reply()
             if reply.ending == "broken" or (reply.ending is None and self.model.tells_endings):
-                raise UnfinishedReplyError(ending_of(reply.message)[1])
+                raise UnfinishedReplyError(reply.reason)
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
             gathered.add_metadata(reply_held_by(error))
             reply = gathered.reply()
@@ -220,8 +221,12 @@ class ModelCall:
                 raise BrokenStreamError(gathered.text) from error
             raise
         finally:
-            self._count(gathered, prompt, is_whole=is_whole)
-        self.model.learn(reply.ending, thinks_unopened=gathered.found_unopened)
+            if gathered.chunks:
+                # The text has no thoughts that the provider keeps apart: a chunk of these counts as a token.
+                written = -(-gathered.chars // CHARS_PER_TOKEN) or gathered.chunks
+                self._count(gathered.usage, prompt, written=written, is_whole=is_whole)
+        if not gathered.is_full:
+            self._learn(reply, prompt, thinks_unopened=gathered.found_unopened)
         return reply
 
     async def _read(self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply) -> None:
@@ -242,13 +247,19 @@ class ModelCall:
                     self._log_cut()
                     return
 
-    def _count(self, gathered: StreamedReply, prompt: Sequence[BaseMessage], *, is_whole: bool) -> None:
-        """Count a streamed reply's tokens. Where none are told, or too few of one that breaks off, estimate them."""
-        if (is_whole and gathered.usage) or not gathered.chars:
-            self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price)
+    def _learn(self, reply: Reply, prompt: Sequence[BaseMessage], *, thinks_unopened: bool) -> None:
+        is_prefilled = isinstance(prompt[-1], AIMessage)  # it had no room to think
+        self.model.learn(self.stage, reply.reason, thinks_unopened=None if is_prefilled else thinks_unopened)
+
+    def _count(self, told: Any, prompt: Sequence[BaseMessage], *, written: int, is_whole: bool = True) -> None:
+        """Count a reply's tokens. Where none are told, or too few of one that breaks off, they are estimated.
+
+        `written`: an estimate of those of the reply.
+        """
+        if is_whole and told:
+            self.run.meter.add_tokens(self.stage, told, price=self.model.price)
             return
-        known = clean_counts(gathered.usage or {})
-        written = -(-gathered.chars // CHARS_PER_TOKEN)
+        known = clean_counts(told or {})
         estimate = {
             **known,
             "input_tokens": known["input_tokens"] or tokens_of(prompt),

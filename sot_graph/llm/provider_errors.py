@@ -212,7 +212,7 @@ def _data_in(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text[start:].strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     return None
 

@@ -28,6 +28,7 @@ def test_the_status_is_found_on_other_providers_errors_too():
     assert carried_status(OtherError()) == 418
     assert carried_status(WithResponseError()) == 503
     assert carried_status(ValueError()) is None
+    assert carried_status(http_error(503, {"code": "9" * 5000})) == 503
 
 
 class UnspeakableError(Exception):
@@ -68,6 +69,7 @@ def test_a_circle_of_causes_ends():
         (http_error(500, {"detail": "x"}), "x (HTTP 500)"),
         (ValueError("several\nlines\n\there"), "several lines here"),
         (ValueError(), "ValueError"),
+        (ValueError("unexpected end of template near {{}}"), "unexpected end of template near {{}}"),
         (ValueError("a\x00b \ud800 c"), "ab ? c"),
         (openai.APITimeoutError(request=REQUEST), "the model did not answer in time"),
         (httpx2.ReadTimeout("x"), "the model did not answer in time"),
