@@ -291,8 +291,10 @@ async def go_on(
             raise cause
         await asyncio.sleep(wait)
     logger.info("A streamed reply broke off after %d characters; going on from there", len(written))
-    messages = [*(prompt() if callable(prompt) else prompt), AIMessage(written), HumanMessage(_GO_ON)]
-    reply = await call.ask(messages, on_attempt=on_attempt)
+    messages, so_far = [*(prompt() if callable(prompt) else prompt)], written
+    if isinstance(messages[-1], AIMessage):  # many chat templates refuse two turns of the model's in a row
+        so_far = f"{messages.pop().text} {written.lstrip()}"
+    reply = await call.ask([*messages, AIMessage(so_far), HumanMessage(_GO_ON)], on_attempt=on_attempt)
     return _continuation(written, reply.text), reply
 
 

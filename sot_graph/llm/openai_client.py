@@ -38,7 +38,7 @@ openai_httpx: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__modu
 It is httpx with version 2 of the client, httpx2 with version 3. What is used of it here is alike in both."""
 
 reply_char_limit: ContextVar[int | None] = ContextVar("reply_char_limit", default=None)
-"""The longest text that the running call may get; `None`: no bound."""
+"""The longest text that the running call may get; `None`: no bound. httpx gives an event hook the response alone."""
 ENCODING = "gzip"
 """The only one that is asked for: it is unpacked here, piece by piece."""
 _BYTES_A_CHAR = 12
@@ -49,8 +49,8 @@ _PIECE = 1 << 16
 _GZIP = zlib.MAX_WBITS | 16
 _LONGEST_ESCAPE = 12
 _IS_CUT = "sot_graph_is_cut"
-_MOST_ARGUMENTS = 20_000
-"""Characters of a streamed call's arguments: three hundred titles."""
+_MOST_ARGUMENTS = 100_000
+"""Characters of a streamed call's arguments: a thousand titles, the most that a skeleton has."""
 _SLICE = 200
 _MOST_CONNECTIONS = 1000
 """As many as the OpenAI client's own pool: one process has no CPU for more calls at once."""
@@ -333,12 +333,13 @@ class BoundedToolCall:
 
     def __init__(self, *, is_offered: bool) -> None:
         self._is_open = is_offered
-        self._is_bound = reply_char_limit.get() is not None
+        self._has_limit = reply_char_limit.get() is not None
         self._arguments = ""
+        self._length_read = -_SLICE
 
     def pieces(self, piece: Any) -> Iterator[Any]:
         """A piece of the reply, or several in its place."""
-        choices = piece.get("choices") if self._is_bound and isinstance(piece, dict) else None
+        choices = piece.get("choices") if self._has_limit and isinstance(piece, dict) else None
         choice = choices[0] if isinstance(choices, list) and choices else None
         delta = choice.get("delta") if isinstance(choice, dict) else None
         if isinstance(delta, dict) and delta.keys() & {"tool_calls", "function_call"}:
@@ -367,8 +368,11 @@ class BoundedToolCall:
 
     def _takes(self, part: str) -> bool:
         self._arguments += part
+        if len(self._arguments) - self._length_read < _SLICE:  # some pieces are of one character
+            return True
+        self._length_read = len(self._arguments)
         known = arguments_of(self._arguments) if self._arguments.strip() else {}
-        # Of an unfinished key, nothing can be read: it must not be most of what there is.
+        # Of a key without an end, nothing can be read. If that is most of what has come, the rest is one endless key.
         is_read = isinstance(known, Mapping) and 2 * len(json.dumps(known)) + _SLICE >= len(self._arguments)
         self._is_open = is_read and len(self._arguments) <= _MOST_ARGUMENTS
         return self._is_open
