@@ -21,7 +21,7 @@ from sot_graph.llm.loop_bound_model import LoopModel, is_of_another_loop
 from sot_graph.llm.openai_client import reply_char_limit
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
-from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, reply_held_by, text_of
+from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, reply_held_by, text_of
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import GIVEN_UP
@@ -160,7 +160,7 @@ class ModelCall:
     def _adapt_to(self, error: Exception, *, needs_threads: bool, takes_system: bool) -> bool:
         """Ask the model in another way from now on, if the error tells of one. Returns whether it does.
 
-        `takes_system`: whether that try had system messages. Calls beside this one may have been refused for theirs.
+        `takes_system`: whether that try had system messages. A call beside this one may have changed the model's since.
         """
         if needs_threads:
             self.model.use_threads_from_now_on()

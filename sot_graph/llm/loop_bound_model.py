@@ -80,8 +80,7 @@ class LoopModel:
         self.takes_system = True
         """Whether it takes system messages."""
         self._thinks_unopened: dict[Stage, bool] = {}
-        """By stage, since thinking may be on in some only: whether its last reply there began with a thought that only a
-        closing tag ends."""
+        """By stage, as it may think in some only: whether its last reply began with a thought without opening tag."""
         self.may_think = is_named_as_thinker(innermost)
         """Whether its name says that it thinks."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
@@ -109,12 +108,12 @@ class LoopModel:
         self._copies.pop(asyncio.get_running_loop(), None)
 
     def thinks_unopened(self, stage: Stage) -> bool | None:
-        """Whether it is to be expected to think so in a stage: as it did last there, or in any; `None`: not known yet."""
+        """Whether it is expected to think so in a stage: as it did last there, or in any other; `None`: not known."""
         known = self._thinks_unopened
         return known.get(stage, True in known.values() if known else None)
 
     def learn(self, stage: Stage, reason: str, *, thinks_unopened: bool | None) -> None:
-        """Learn the model's ways from a reply, and the provider's own word for its end. `None`: it had no room to think."""
+        """Learn the model's ways from a reply and the provider's word for its end. `None`: it had no room to think."""
         if thinks_unopened and True not in self._thinks_unopened.values():
             logger.info("The model writes thoughts that only a closing tag ends: its replies are read when these have.")
         if thinks_unopened is not None:

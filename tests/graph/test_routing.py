@@ -128,7 +128,7 @@ BAD_ROUTERS = {
     "an empty label": (lambda question, history: "", "returned ''"),
     "an exception": (raises, "the router failed: RuntimeError: no luck"),
     "a lost connection": (loses_its_database, "the router failed: ConnectionError: redis:6379 refused"),
-    "nothing in a list": (lambda _question, _history: [][0], "the router failed: IndexError: list index"),
+    "nothing in a list": (lambda _question, history: history[5], "the router failed: IndexError: list index"),
     "the end of an iterator": (lambda _question, _history: next(iter(())), "StopIteration"),
     "a decision that is none": (lambda question, history: RouteDecision("maybe", "hm"), "route must be"),
     "no end": (never, "did not decide within 0.05 s"),

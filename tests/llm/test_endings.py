@@ -142,7 +142,9 @@ async def test_a_stream_that_just_ends_is_broken_where_the_model_says_how_its_re
 
 
 @pytest.mark.parametrize(
-    ("cut", "on_text"), [("<think>On and on", lambda _: None), ("x" * 2000, lambda _: None), ("x" * 2000, None)], ids=["thought", "streamed", "whole"]
+    ("cut", "on_text"),
+    [("<think>On and on", lambda _: None), ("x" * 2000, lambda _: None), ("x" * 2000, None)],
+    ids=["thought", "streamed", "whole"],
 )
 async def test_what_the_graph_cuts_says_nothing_of_how_the_model_ends_its_replies(make_run, cut: str, on_text: Any):
     model = LoopModel(JustEnds(lambda messages: str(messages[-1].text)))
