@@ -152,7 +152,10 @@ class LoopModel:
         used = fast_client(root) if takes_dictionaries else root
         # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
         # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-        completions = used.chat.completions if takes_dictionaries else TypedCompletions(root.chat.completions)
+        completions = used.chat.completions
+        if not takes_dictionaries:
+            raw = TypedCompletions(completions.with_raw_response)
+            completions = TypedCompletions(completions, with_raw_response=raw)
         changes = {"root_async_client": used, "async_client": completions}
         if not keeps_client:
             changes["stream_chunk_timeout"] = None

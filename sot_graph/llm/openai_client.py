@@ -221,21 +221,15 @@ def _drop_odd_counts(data: Any) -> None:
 
 
 class TypedCompletions(_Proxy):
-    """The client's own `chat.completions`. Odd counts of tokens are dropped from what it streams."""
-
-    def __init__(self, completions: Any) -> None:
-        super().__init__(completions, with_raw_response=_TypedRawResponse(completions.with_raw_response))
+    """The client's own `chat.completions`, raw or not. Odd counts of tokens are dropped from what it streams."""
 
     async def create(self, **request: Any) -> Any:
         """Ask for a completion."""
         reply = await self._below.create(**request)
-        return _TypedPieces(reply) if request.get("stream") else reply
-
-
-class _TypedRawResponse(_Proxy):
-    async def create(self, **request: Any) -> Any:
-        response = await self._below.create(**request)
-        return _Proxy(response, parse=lambda: _TypedPieces(response.parse())) if request.get("stream") else response
+        if not request.get("stream"):
+            return reply
+        is_raw = hasattr(reply, "parse")
+        return _Proxy(reply, parse=lambda: _TypedPieces(reply.parse())) if is_raw else _TypedPieces(reply)
 
 
 class _TypedPieces(_Proxy):
