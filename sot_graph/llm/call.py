@@ -252,10 +252,7 @@ class ModelCall:
         self.model.learn(self.stage, reply.reason, thinks_unopened=None if is_prefilled else thinks_unopened)
 
     def _count(self, told: Any, prompt: Sequence[BaseMessage], *, written: int, is_whole: bool = True) -> None:
-        """Count a reply's tokens. Where none are told, or too few of one that breaks off, they are estimated.
-
-        `written`: an estimate of those of the reply.
-        """
+        """Count a reply's tokens. If none are told, or too few of one that broke off, the estimate `written` counts."""
         if is_whole and told:
             self.run.meter.add_tokens(self.stage, told, price=self.model.price)
             return

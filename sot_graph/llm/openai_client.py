@@ -245,10 +245,9 @@ class _TypedPieces(_Proxy):
             if usage is not None:
                 told = {"usage": usage.model_dump(warnings=False)}
                 _drop_odd_counts(told)
-                if told["usage"] != usage.model_dump(warnings=False):
-                    counts = {name: value for name, value in told["usage"].items() if value is not None}
-                    counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **counts}
-                    piece.usage = type(usage).construct(**counts)
+                counts = {name: value for name, value in told["usage"].items() if value is not None}
+                counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **counts}
+                piece.usage = type(usage).construct(**counts)
             yield piece
 
 
