@@ -184,10 +184,13 @@ class UsageMeter:
         self._stages[stage]["cache_hits"] += 1
 
     def add_tokens(
-        self, stage: Stage, metadata: Any, *, price: ModelPrice | None = None, estimated: bool = False
+        self, stage: Stage, metadata: Any, *, price: ModelPrice | None = None, estimate: tuple[int, int] | None = None
     ) -> None:
-        """Add a reply's tokens, from LangChain's `usage_metadata` (may be `None`), or an estimate of them."""
-        if not metadata:
+        """Add a reply's tokens, from LangChain's `usage_metadata` (may be `None`).
+
+        `estimate`: tokens in and out, for what isn't told. Of a reply that breaks off, too few may be told.
+        """
+        if not (metadata or estimate):
             return
         counts, used = clean_counts(metadata), self._stages[stage]
         if isinstance(metadata, Mapping) and metadata.get("total_cost") == 0:
@@ -195,8 +198,12 @@ class UsageMeter:
             used["calls"] -= 1
             used["cache_hits"] += 1
             return
-        if estimated:
-            used["estimated"] = True
+        if estimate is not None:
+            told_in, told_out = counts["input_tokens"], counts["output_tokens"]
+            read, written = told_in or estimate[0], told_out if 2 * told_out >= estimate[1] else estimate[1]
+            if (read, written) != (told_in, told_out):
+                used["estimated"] = True
+            counts |= {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
         used["input_tokens"] += counts["input_tokens"]
         used["output_tokens"] += counts["output_tokens"]
         used["cached_tokens"] += counts["input_token_details"]["cache_read"]

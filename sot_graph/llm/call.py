@@ -24,10 +24,9 @@ from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, reply_held_by, text_of
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
-from sot_graph.observability.redaction import GIVEN_UP
+from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace
 from sot_graph.prompts.messages import without_system
-from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -109,7 +108,7 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         retry_policy = RetryPolicy(self.run.options)
-        redactor = self.run.trace.redactor(self.model.secrets)
+        redactor = Redactor(self.model.secrets, hides_content=not self.run.trace.shows_content)
         was_of_another_loop = takes_system = False
         while True:
             if on_attempt is not None:
@@ -179,15 +178,18 @@ class ModelCall:
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
         written, most = text_of(message), self.run.options.max_reply_chars
-        self._count(message.usage_metadata, prompt, written=-(-len(written) // CHARS_PER_TOKEN))
+        usage = message.usage_metadata
+        estimate = None if usage else (tokens_of(prompt), -(-len(written) // CHARS_PER_TOKEN))
+        self.run.meter.add_tokens(self.stage, usage, price=self.model.price, estimate=estimate)
         if is_cut := len(written) > most:
             self._log_cut()
             cut = {"finish_reason": "length"}
-            message = AIMessage(written[:most], response_metadata=cut, usage_metadata=message.usage_metadata)
+            message = AIMessage(written[:most], response_metadata=cut, usage_metadata=usage)
         thoughts = ThoughtFilter(unopened=True)
         whole = Reply.of(message, thoughts)
         if not is_cut:
-            self._learn(whole, prompt, thinks_unopened=thoughts.found_unopened)
+            found = None if isinstance(prompt[-1], AIMessage) else thoughts.found_unopened
+            self.model.learn(self.stage, whole.reason, thinks_unopened=found)
         if whole.ending == "broken":
             raise UnfinishedReplyError(whole.reason)
         return whole
@@ -200,8 +202,8 @@ class ModelCall:
         *,
         with_tools: bool,
     ) -> Reply:
-        # After a prefill there are no thoughts.
-        unopened = False if isinstance(prompt[-1], AIMessage) else self.model.thinks_unopened(self.stage)
+        is_prefilled = isinstance(prompt[-1], AIMessage)  # then there are no thoughts
+        unopened = False if is_prefilled else self.model.thinks_unopened(self.stage)
         thoughts = ThoughtFilter(unopened=unopened, expects_structure=self.stage == "skeleton" or self.model.may_think)
         gathered = StreamedReply(thoughts, with_tools=with_tools, most_chars=self.run.options.max_reply_chars)
         is_whole = False
@@ -224,9 +226,11 @@ class ModelCall:
             if gathered.chunks:
                 # The text has no thoughts that the provider keeps apart: a chunk of these counts as a token.
                 written = -(-gathered.chars // CHARS_PER_TOKEN) or gathered.chunks
-                self._count(gathered.usage, prompt, written=written, is_whole=is_whole)
+                estimate = None if is_whole and gathered.usage else (tokens_of(prompt), written)
+                self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price, estimate=estimate)
         if not gathered.is_full:
-            self._learn(reply, prompt, thinks_unopened=gathered.found_unopened)
+            found = None if is_prefilled else gathered.found_unopened
+            self.model.learn(self.stage, reply.reason, thinks_unopened=found)
         return reply
 
     async def _read(self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply) -> None:
@@ -246,24 +250,6 @@ class ModelCall:
                 if gathered.is_full:
                     self._log_cut()
                     return
-
-    def _learn(self, reply: Reply, prompt: Sequence[BaseMessage], *, thinks_unopened: bool) -> None:
-        is_prefilled = isinstance(prompt[-1], AIMessage)  # it had no room to think
-        self.model.learn(self.stage, reply.reason, thinks_unopened=None if is_prefilled else thinks_unopened)
-
-    def _count(self, told: Any, prompt: Sequence[BaseMessage], *, written: int, is_whole: bool = True) -> None:
-        """Count a reply's tokens. If none are told, or too few of one that broke off, the estimate `written` counts."""
-        if is_whole and told:
-            self.run.meter.add_tokens(self.stage, told, price=self.model.price)
-            return
-        known = clean_counts(told or {})
-        estimate = {
-            **known,
-            "input_tokens": known["input_tokens"] or tokens_of(prompt),
-            "output_tokens": known["output_tokens"] if 2 * known["output_tokens"] >= written else written,
-        }
-        is_told = known["input_tokens"] and 2 * known["output_tokens"] >= written
-        self.run.meter.add_tokens(self.stage, estimate, price=self.model.price, estimated=not is_told)
 
     def _log_cut(self) -> None:
         most = f"{self.run.options.max_reply_chars:,}"

@@ -156,7 +156,7 @@ def test_what_another_execution_has_used_is_counted_with_its_estimates_and_its_c
     price = ModelPrice("gpt-4o", "openai")
     for each in (meter, other):
         each.begin_call("frame")
-    other.add_tokens("frame", counts(), price=price, estimated=True)
+    other.add_tokens("frame", None, price=price, estimate=(1_000_000, 0))
     meter.add(other.usage)
     used = meter.usage
     assert (used["frame"]["calls"], used["frame"]["estimated"], used["total"]["estimated"]) == (2, True, True)
