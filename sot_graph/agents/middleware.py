@@ -24,7 +24,7 @@ from sot_graph.graph import check_parts, create_sot_graph
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel, innermost_model
 from sot_graph.nodes.question_input import last_human, length_of, turns_of
-from sot_graph.options import SotOptions, apply_context
+from sot_graph.options import SotOptions, context_changes, with_changes
 from sot_graph.prompts.messages import draft_or_answer, point_limits
 from sot_graph.prompts.templates import prompts_for
 from sot_graph.routing.learned_router import LearnedRouter
@@ -158,7 +158,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         messages, position = request.messages, last_human(request.messages)
         if position is None or not (question := str(messages[position].text).strip()):
             return None
-        options = apply_context(self.options, request.runtime.context, embedded=True)
+        options = with_changes(self.options, context_changes(request.runtime.context, embedded=True))
         length = length_of(question, turns_of([*messages[:position], *messages[position + 1 :]]))
         if length > options.max_question_chars:
             logger.warning(

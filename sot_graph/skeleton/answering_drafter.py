@@ -80,13 +80,14 @@ class AnsweringDrafter(Drafter):
         super().__init__(*given, **settings)
         self.answer_end: AnswerEnd | None = None
         self._on_answer = on_answer
-        self._linesing: DraftReader | None = None
+        self._reader: DraftReader | None = None
+        """Reads the reply that may be an answer; `None`: no such reply has been asked for yet."""
         self._first_format = DRAFT
         self._formats.insert(0, DRAFT)  # and then as a `Drafter`, which takes no answers
 
     @property
     def _is_answer(self) -> bool:
-        return self._linesing is not None and self._linesing.is_answer
+        return self._reader is not None and self._reader.is_answer
 
     async def settle(self) -> tuple[Draft, str]:
         """As a `Drafter`. An answer leaves the skeleton empty; `answer_end` says how it ends.
@@ -103,7 +104,7 @@ class AnsweringDrafter(Drafter):
                 raise
             self.answer_end = AnswerEnd("stop", breaks_off=True)
             return Draft([], "", DRAFT), ANSWERED
-        return draft, DRAFTED if draft.points and self._linesing is not None else reason
+        return draft, DRAFTED if draft.points and self._reader is not None else reason
 
     async def _ask_in_format(self, skeleton_format: str) -> Draft:
         if skeleton_format != DRAFT:
@@ -147,7 +148,7 @@ class AnsweringDrafter(Drafter):
         self._run.invocation.shared_content = self._request(DRAFT).shared_content if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
         on_titles, on_glimpse = (None, on_text) if self._early is None else (on_text, None)
-        reading = self._linesing = DraftReader(form, self._pass_on, on_titles, on_glimpse)
+        reading = self._reader = DraftReader(form, self._pass_on, on_titles, on_glimpse)
         is_streamed = self._run.stream or on_text is not None
         try:
             reply = await call.ask(messages, on_text=reading.feed if is_streamed else None)
@@ -244,7 +245,7 @@ class SkeletonForm:
         `None`: it is an answer. What stands last in half a reply may be half a title.
         """
         raw = parse_skeleton(text)
-        if not (raw and self.may_become(text) and _is_all(raw, text)):
+        if not (raw and self.may_become(text) and _are_nearly_all(raw, text)):
             return None
         if is_half:
             raw = parse_skeleton(text.rpartition("\n")[0])
@@ -276,7 +277,7 @@ def _may_be_json(text: str) -> bool:
     return any(start.startswith(known) or known.startswith(start) for known in _JSON_STARTS)
 
 
-def _is_all(raw: Sequence[str], text: str) -> bool:
+def _are_nearly_all(raw: Sequence[str], text: str) -> bool:
     """Whether these, the items of a text, are short enough for titles, and nearly all that it holds."""
     around = len(text.strip()) - sum(len(item) + _NUMBERING for item in raw)
     return around <= _AROUND and all(len(item) <= _LONGEST_TITLE for item in raw)
