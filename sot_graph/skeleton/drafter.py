@@ -73,8 +73,7 @@ class Draft:
 
     points: list[SkeletonPoint]
     text: str
-    """The skeleton as the points' prompts quote it: the model's own reply where it holds these titles and nothing else,
-    else these titles in the format's form. A given or edited one: numbered lines."""
+    """As the points' prompts quote it: the model's own reply if it holds these titles and nothing else, else a list."""
     skeleton_format: str
     """The format that it was asked for in."""
 
@@ -333,8 +332,7 @@ class Drafter:
     ) -> ParsedReply:
         has_schema = skeleton_format == "structured" and self._mode != "prompt"
         is_marked = self._run.options.prompt_cache == "auto" and not has_schema
-        # The points' prompts will begin with this format's request: all further calls of the run mark its end for the
-        # provider's cache.
+        # The points' prompts begin with this request: the run's further calls mark its end for the provider's cache.
         self._run.invocation.shared_content = self._request(skeleton_format).shared_content if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)

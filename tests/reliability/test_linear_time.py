@@ -186,7 +186,7 @@ def read_stream(text):
 
 def read_draft(text, on_titles=None):
     for size in (16, 4_096):
-        reading = DraftReader(SkeletonForm(3, 4_000), lambda _: None, on_titles)
+        reading = DraftReader(SkeletonForm(3, 4_000), lambda _: None, on_titles, begins_early=on_titles is not None)
         for piece in pieces(text, size):
             reading.feed(piece)
 
