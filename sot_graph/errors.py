@@ -10,6 +10,9 @@
 
 `SotConfigError` is a `ValueError`, which LangGraph's default `retry_on` skips: trying again can't help. The
 others are retried by LangGraph's own `RetryPolicy`, if a parent graph puts one on the node.
+
+What providers call their errors stands here, and not in `llm/provider_errors.py`: redaction, a lower layer, has to know
+which of an error's words decide about retries before it hides them.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["ExpansionError", "ModelOutputError", "RoutingError", "SkeletonError", "SotConfigError", "SotError"]
 
 ErrorMeaning: TypeAlias = Literal["busy", "transient", "callers", "final"]
-"""Asking later is what the provider wants; the same call may well succeed a moment later; the caller can fix it (a key,
-a right, a name); nothing helps."""
+"""`busy`: the provider asks us to come back later. `transient`: the same call may well succeed in a moment. `callers`:
+the caller can fix it (a key, a right, a name). `final`: nothing helps."""
 ERROR_CODES: Mapping[ErrorMeaning, tuple[str, ...]] = {
     "final": ("insufficient_quota", "context_length_exceeded"),
     "callers": (
@@ -181,7 +184,7 @@ def carried_status(error: BaseException) -> int | None:
                 codes += [field_of(link, name) for name in ("code", "status", "http_status")]
         codes += [body.get(name) for body in error_bodies(link) for name in ("code", "status")]
         for told in codes:
-            code = int(told) if isinstance(told, str) and told.isdecimal() else told
+            code = int(told[:4]) if isinstance(told, str) and told.isdecimal() else told
             if isinstance(code, int) and code in _ERROR_STATUS:
                 return code
     return None
@@ -207,8 +210,10 @@ def message_of(error: BaseException) -> str:
 def phrases_in(error: BaseException) -> frozenset[Phrase]:
     """Which of `PHRASES` stand in an error's message, or stood there before it was hidden."""
     noted: frozenset[Phrase] | None = field_of(error, _NOTED_PHRASES)
-    message = message_of(error) if noted is None else ""
-    return frozenset(name for name, each in PHRASES.items() if each.search(message)) if noted is None else noted
+    if noted is not None:
+        return noted
+    message = message_of(error)
+    return frozenset(name for name, each in PHRASES.items() if each.search(message))
 
 
 def mentions(error: BaseException, phrase: Phrase) -> bool:

@@ -47,7 +47,7 @@ _PROVIDERS: Mapping[str, str] = {
 }
 """As genai-prices calls them, by the classes that ask them."""
 _SOLD_BY_ITS_MAKER = re.compile(r"gpt-\d|o\d|claude|gemini")
-"""Models that nobody can serve by themselves: behind a gateway they cost what they cost."""
+"""Models with closed weights: whichever gateway serves them, their maker's list price is taken."""
 
 logger = logging.getLogger("sot_graph")
 

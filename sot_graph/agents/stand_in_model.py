@@ -201,7 +201,7 @@ class _ModelReply(RunnablePart):
         self._redactor = trace.redactor(secrets_of(model.agent_model))
         config["callbacks"] = trace.callbacks_below(config["callbacks"], unheard=streaming_handlers(config))
         runnable, config, settings = unbound(model.agent_model, config, settings)
-        config = self._trace.begin(config, lambda: self._redactor)
+        config = self._trace.begin(config, self._redactor)
         super().__init__(model.run.message_id, runnable, prompt, config, settings, streamed)
 
     def pieces(self) -> Iterator[AIMessage]:

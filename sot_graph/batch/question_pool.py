@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.batch.row import Row, try_row
 from sot_graph.concurrency.call_limiter import Pace
 from sot_graph.errors import SotConfigError
-from sot_graph.llm.provider_errors import explain, is_callers_to_fix
+from sot_graph.llm.provider_errors import explain, meaning_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -134,7 +134,7 @@ class QuestionPool:
             self._failures.clear()
         else:
             self._failures.append(explain(failure))
-            if is_callers_to_fix(failure):
+            if meaning_of(failure) == "callers":
                 # Held back: if so many are refused in a row, the fault is the key's or the model's, and none of these
                 # questions is marked as failed. If another one gets through, each was refused for itself.
                 self._refused.append(record)

@@ -15,9 +15,9 @@ from sot_graph.errors import SotConfigError
 
 _FIRST_GUESS = 500.0
 """Tokens of a call, as long as none has been counted."""
-_places: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_limiter_places", default=())
-"""The places that the running code holds, the innermost last: who holds one may make a call. An expander's tasks and
-threads inherit them."""
+_running_calls: ContextVar[tuple[object, ...]] = ContextVar("sot_graph_limited_calls", default=())
+"""The calls that the running code is in, the innermost last: `add_tokens` finds by them whose estimate it corrects. An
+expander's tasks and threads inherit them."""
 
 
 class Pace:
@@ -110,12 +110,12 @@ class CallLimiter:
         with self._lock:
             self._counted += tokens
             self._counted_calls += 1
-            own = next((place for place in reversed(_places.get()) if place in self._reserved), None)
+            own = next((place for place in reversed(_running_calls.get()) if place in self._reserved), None)
             self._tokens.correct(tokens - self._reserved.pop(own, 0.0))
 
     async def __aenter__(self) -> None:
-        held, place, turn = _places.get(), object(), None
-        _places.set((*held, place))
+        held, place, turn, wait = _running_calls.get(), object(), None, 0.0
+        _running_calls.set((*held, place))
         with self._lock:
             if self.limit is None or (self._in_flight < self.limit and not self._waiting):
                 self._in_flight += 1
@@ -138,15 +138,20 @@ class CallLimiter:
             with self._lock:
                 if turn is not None and turn in self._waiting:
                     self._waiting.remove(turn)
-                    _places.set(held)
+                    _running_calls.set(held)
                     raise
+                if wait:  # it was counted, and is no call now
+                    if self._calls is not None:
+                        self._calls.correct(-1)
+                    if self._tokens is not None:
+                        self._tokens.correct(-self._reserved.pop(place, 0.0))
             await self.__aexit__()  # the place was already ours
             raise
 
     async def __aexit__(self, *_: object) -> None:
         """Hand the place to whoever has waited longest; a waiter whose loop is closed is passed over."""
-        places = _places.get()
-        _places.set(places[:-1])
+        places = _running_calls.get()
+        _running_calls.set(places[:-1])
         with self._lock:
             self._reserved.pop(places[-1] if places else None, None)  # of a call that failed: what it took isn't known
             while self._waiting:

@@ -227,8 +227,9 @@ async def _read_in_own_task(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
 async def closing_chain(pieces: AsyncGenerator[Any]) -> AsyncIterator[None]:
     """Close somebody's generator at the block's end, and those that it reads from.
 
-    A generator that is closed where it stands leaves those below it to the garbage collector, which closes one after
-    the other in tasks of their own: at the loop's end they may be closed a second time.
+    A hack, as long as LangChain's `astream` doesn't close what it reads from: `aclose()` ends the outermost generator
+    only. The others, and with them the HTTP response, are left to the garbage collector, which closes each in a task of
+    its own: at the loop's end they may be closed a second time. A cancellation is all that reaches each of them.
     """
     task: Any = asyncio.current_task()
     call_soon = asyncio.get_running_loop().call_soon

@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.messages import AIMessage, HumanMessage
@@ -22,7 +21,7 @@ from sot_graph.llm.loop_bound_model import LoopModel, is_of_another_loop
 from sot_graph.llm.openai_client import reply_char_limit
 from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
-from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, ending_of, reply_held_by, text_of
+from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, reply_held_by, text_of
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import GIVEN_UP
@@ -110,12 +109,13 @@ class ModelCall:
             Exception: The provider's own, when the attempts are used up or can't help.
         """
         retry_policy = RetryPolicy(self.run.options)
-        reply_char_limit.set(self.run.options.max_reply_chars)
-        redactor = partial(self.run.trace.redactor, self.model.secrets)
+        redactor = self.run.trace.redactor(self.model.secrets)
         was_of_another_loop = takes_system = False
         while True:
             if on_attempt is not None:
                 on_attempt()
+            # Whoever makes this call may call models of their own afterwards, in the same task.
+            limit_before = reply_char_limit.set(self.run.options.max_reply_chars)
             try:
                 async with self.run.slot(), self.model.connections:
                     takes_system = self.model.takes_system
@@ -133,19 +133,19 @@ class ModelCall:
                     config = self.trace.begin(config, redactor)
                     self.run.meter.begin_call(self.stage)
                     if on_text is None:
-                        return await self._whole(runnable.ainvoke(prompt, config, **settings))
+                        return await self._whole(runnable.ainvoke(prompt, config, **settings), prompt)
                     chunks: Any = runnable.astream(prompt, config, **settings)
                     # Who prepares the call may offer a tool for the reply. Tools that the caller bound are none.
                     with_tools = prepare is not None and bool(settings.get("tools"))
                     return await self._streamed(chunks, on_text, prompt, with_tools=with_tools)
             except BrokenStreamError as error:
-                redactor().redact_failure(error.__cause__ or error)
+                redactor.redact_failure(error.__cause__ or error)
                 raise
             except asyncio.CancelledError:
                 await self.trace.end(asyncio.CancelledError(GIVEN_UP))
                 raise
             except Exception as error:
-                redactor().redact_failure(error)
+                redactor.redact_failure(error)
                 needs_threads = is_of_another_loop(error) and not was_of_another_loop
                 was_of_another_loop |= needs_threads
                 adapts = self._adapt_to(error, needs_threads=needs_threads, takes_system=takes_system)
@@ -153,12 +153,14 @@ class ModelCall:
                 if wait is None:
                     raise
                 logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
+            finally:
+                reply_char_limit.reset(limit_before)
             await asyncio.sleep(wait)
 
     def _adapt_to(self, error: Exception, *, needs_threads: bool, takes_system: bool) -> bool:
         """Ask the model in another way from now on, if the error tells of one. Returns whether it does.
 
-        `takes_system`: whether that try had system messages. Calls beside this one may have been refused for theirs.
+        `takes_system`: whether that try had system messages. A call beside this one may have changed the model's since.
         """
         if needs_threads:
             self.model.use_threads_from_now_on()
@@ -169,24 +171,25 @@ class ModelCall:
             return True
         return False
 
-    async def _whole(self, reply: Awaitable[Any]) -> Reply:
+    async def _whole(self, reply: Awaitable[Any], prompt: Sequence[BaseMessage]) -> Reply:
         try:
             message = await reply
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
             message = reply_held_by(error)
         if not isinstance(message, AIMessage):
             message = AIMessage(content=text_of(message))
-        self.run.meter.add_tokens(self.stage, message.usage_metadata, price=self.model.price)
-        most = self.run.options.max_reply_chars
-        if len(written := text_of(message)) > most:
+        written, most = text_of(message), self.run.options.max_reply_chars
+        self._count(message.usage_metadata, prompt, written=-(-len(written) // CHARS_PER_TOKEN))
+        if is_cut := len(written) > most:
             self._log_cut()
             cut = {"finish_reason": "length"}
             message = AIMessage(written[:most], response_metadata=cut, usage_metadata=message.usage_metadata)
         thoughts = ThoughtFilter(unopened=True)
         whole = Reply.of(message, thoughts)
-        self.model.learn(whole.ending, thinks_unopened=thoughts.found_unopened)
+        if not is_cut:
+            self._learn(whole, prompt, thinks_unopened=thoughts.found_unopened)
         if whole.ending == "broken":
-            raise UnfinishedReplyError(ending_of(message)[1])
+            raise UnfinishedReplyError(whole.reason)
         return whole
 
     async def _streamed(
@@ -198,7 +201,7 @@ class ModelCall:
         with_tools: bool,
     ) -> Reply:
         # After a prefill there are no thoughts.
-        unopened = False if isinstance(prompt[-1], AIMessage) else self.model.thinks_unopened
+        unopened = False if isinstance(prompt[-1], AIMessage) else self.model.thinks_unopened(self.stage)
         thoughts = ThoughtFilter(unopened=unopened, expects_structure=self.stage == "skeleton" or self.model.may_think)
         gathered = StreamedReply(thoughts, with_tools=with_tools, most_chars=self.run.options.max_reply_chars)
         is_whole = False
@@ -209,7 +212,7 @@ class ModelCall:
                 on_text(piece)
             reply = gathered.reply()
             if reply.ending == "broken" or (reply.ending is None and self.model.tells_endings):
-                raise UnfinishedReplyError(ending_of(reply.message)[1])
+                raise UnfinishedReplyError(reply.reason)
         except (LengthFinishReasonError, ContentFilterFinishReasonError) as error:
             gathered.add_metadata(reply_held_by(error))
             reply = gathered.reply()
@@ -218,8 +221,12 @@ class ModelCall:
                 raise BrokenStreamError(gathered.text) from error
             raise
         finally:
-            self._count(gathered, prompt, is_whole=is_whole)
-        self.model.learn(reply.ending, thinks_unopened=gathered.found_unopened)
+            if gathered.chunks:
+                # The text has no thoughts that the provider keeps apart: a chunk of these counts as a token.
+                written = -(-gathered.chars // CHARS_PER_TOKEN) or gathered.chunks
+                self._count(gathered.usage, prompt, written=written, is_whole=is_whole)
+        if not gathered.is_full:
+            self._learn(reply, prompt, thinks_unopened=gathered.found_unopened)
         return reply
 
     async def _read(self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply) -> None:
@@ -240,13 +247,16 @@ class ModelCall:
                     self._log_cut()
                     return
 
-    def _count(self, gathered: StreamedReply, prompt: Sequence[BaseMessage], *, is_whole: bool) -> None:
-        """Count a streamed reply's tokens. Where none are told, or too few of one that breaks off, estimate them."""
-        if (is_whole and gathered.usage) or not gathered.chars:
-            self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price)
+    def _learn(self, reply: Reply, prompt: Sequence[BaseMessage], *, thinks_unopened: bool) -> None:
+        is_prefilled = isinstance(prompt[-1], AIMessage)  # it had no room to think
+        self.model.learn(self.stage, reply.reason, thinks_unopened=None if is_prefilled else thinks_unopened)
+
+    def _count(self, told: Any, prompt: Sequence[BaseMessage], *, written: int, is_whole: bool = True) -> None:
+        """Count a reply's tokens. If none are told, or too few of one that broke off, the estimate `written` counts."""
+        if is_whole and told:
+            self.run.meter.add_tokens(self.stage, told, price=self.model.price)
             return
-        known = clean_counts(gathered.usage or {})
-        written = -(-gathered.chars // CHARS_PER_TOKEN)
+        known = clean_counts(told or {})
         estimate = {
             **known,
             "input_tokens": known["input_tokens"] or tokens_of(prompt),
@@ -278,8 +288,10 @@ async def go_on(
             raise cause
         await asyncio.sleep(wait)
     logger.info("A streamed reply broke off after %d characters; going on from there", len(written))
-    messages = [*(prompt() if callable(prompt) else prompt), AIMessage(written), HumanMessage(_GO_ON)]
-    reply = await call.ask(messages, on_attempt=on_attempt)
+    messages, so_far = [*(prompt() if callable(prompt) else prompt)], written
+    if isinstance(messages[-1], AIMessage):  # many chat templates refuse two turns of the model's in a row
+        so_far = f"{messages.pop().text} {written.lstrip()}"
+    reply = await call.ask([*messages, AIMessage(so_far), HumanMessage(_GO_ON)], on_attempt=on_attempt)
     return _continuation(written, reply.text), reply
 
 

@@ -37,6 +37,7 @@ from sot_graph.llm.openai_client import TypedCompletions, connection_limit, fast
 from sot_graph.llm.prompt_cache import PromptCache
 from sot_graph.llm.thoughts import is_named_as_thinker
 from sot_graph.observability.redaction import secrets_of
+from sot_graph.types import Stage
 from sot_graph.usage import ModelPrice
 
 logger = logging.getLogger("sot_graph")
@@ -78,8 +79,8 @@ class LoopModel:
         """Puts a prompt's messages into the form that costs this model's class least."""
         self.takes_system = True
         """Whether it takes system messages."""
-        self.thinks_unopened: bool | None = None
-        """Whether its last reply began with a thought that only a closing tag ends; `None`: there was no reply yet."""
+        self._thinks_unopened: dict[Stage, bool] = {}
+        """By stage, as it may think in some only: whether its last reply began with a thought without opening tag."""
         self.may_think = is_named_as_thinker(innermost)
         """Whether its name says that it thinks."""
         self.tells_endings = isinstance(innermost, BaseChatOpenAI)
@@ -106,12 +107,18 @@ class LoopModel:
         self._threads_only = True
         self._copies.pop(asyncio.get_running_loop(), None)
 
-    def learn(self, ending: str | None, *, thinks_unopened: bool) -> None:
-        """Learn the model's ways from a reply."""
-        if thinks_unopened and not self.thinks_unopened:
+    def thinks_unopened(self, stage: Stage) -> bool | None:
+        """Whether it is expected to think so in a stage: as it did last there, or in any other; `None`: not known."""
+        known = self._thinks_unopened
+        return known.get(stage, True in known.values() if known else None)
+
+    def learn(self, stage: Stage, reason: str, *, thinks_unopened: bool | None) -> None:
+        """Learn the model's ways from a reply and the provider's word for its end. `None`: it had no room to think."""
+        if thinks_unopened and True not in self._thinks_unopened.values():
             logger.info("The model writes thoughts that only a closing tag ends: its replies are read when these have.")
-        self.thinks_unopened = thinks_unopened
-        self.tells_endings = ending is not None
+        if thinks_unopened is not None:
+            self._thinks_unopened[stage] = thinks_unopened
+        self.tells_endings = bool(reason)
 
     async def for_running_loop(self) -> Runnable[Any, Any]:
         """The model whose client belongs to the running event loop."""
@@ -145,7 +152,10 @@ class LoopModel:
         used = fast_client(root) if takes_dictionaries else root
         # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
         # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
-        completions = used.chat.completions if takes_dictionaries else TypedCompletions(root.chat.completions)
+        completions = used.chat.completions
+        if not takes_dictionaries:
+            raw = TypedCompletions(completions.with_raw_response)
+            completions = TypedCompletions(completions, with_raw_response=raw)
         changes = {"root_async_client": used, "async_client": completions}
         if not keeps_client:
             changes["stream_chunk_timeout"] = None

@@ -38,7 +38,7 @@ openai_httpx: Any = sys.modules[openai.DefaultAsyncHttpxClient.__mro__[1].__modu
 It is httpx with version 2 of the client, httpx2 with version 3. What is used of it here is alike in both."""
 
 reply_char_limit: ContextVar[int | None] = ContextVar("reply_char_limit", default=None)
-"""The longest text that the running call may get; `None`: no bound."""
+"""The longest text that the running call may get; `None`: no bound. httpx gives an event hook the response alone."""
 ENCODING = "gzip"
 """The only one that is asked for: it is unpacked here, piece by piece."""
 _BYTES_A_CHAR = 12
@@ -49,8 +49,8 @@ _PIECE = 1 << 16
 _GZIP = zlib.MAX_WBITS | 16
 _LONGEST_ESCAPE = 12
 _IS_CUT = "sot_graph_is_cut"
-_MOST_ARGUMENTS = 20_000
-"""Characters of a streamed call's arguments: three hundred titles."""
+_MOST_ARGUMENTS = 100_000
+"""Characters of a streamed call's arguments: a thousand titles, the most that a skeleton has."""
 _SLICE = 200
 _MOST_CONNECTIONS = 1000
 """As many as the OpenAI client's own pool: one process has no CPU for more calls at once."""
@@ -221,21 +221,15 @@ def _drop_odd_counts(data: Any) -> None:
 
 
 class TypedCompletions(_Proxy):
-    """The client's own `chat.completions`. Odd counts of tokens are dropped from what it streams."""
-
-    def __init__(self, completions: Any) -> None:
-        super().__init__(completions, with_raw_response=_TypedRawResponse(completions.with_raw_response))
+    """The client's own `chat.completions`, raw or not. Odd counts of tokens are dropped from what it streams."""
 
     async def create(self, **request: Any) -> Any:
         """Ask for a completion."""
         reply = await self._below.create(**request)
-        return _TypedPieces(reply) if request.get("stream") else reply
-
-
-class _TypedRawResponse(_Proxy):
-    async def create(self, **request: Any) -> Any:
-        response = await self._below.create(**request)
-        return _Proxy(response, parse=lambda: _TypedPieces(response.parse())) if request.get("stream") else response
+        if not request.get("stream"):
+            return reply
+        is_raw = hasattr(reply, "parse")
+        return _Proxy(reply, parse=lambda: _TypedPieces(reply.parse())) if is_raw else _TypedPieces(reply)
 
 
 class _TypedPieces(_Proxy):
@@ -251,10 +245,9 @@ class _TypedPieces(_Proxy):
             if usage is not None:
                 told = {"usage": usage.model_dump(warnings=False)}
                 _drop_odd_counts(told)
-                if told["usage"] != usage.model_dump(warnings=False):
-                    counts = {name: value for name, value in told["usage"].items() if value is not None}
-                    counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **counts}
-                    piece.usage = type(usage).construct(**counts)
+                counts = {name: value for name, value in told["usage"].items() if value is not None}
+                counts = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, **counts}
+                piece.usage = type(usage).construct(**counts)
             yield piece
 
 
@@ -333,12 +326,13 @@ class BoundedToolCall:
 
     def __init__(self, *, is_offered: bool) -> None:
         self._is_open = is_offered
-        self._is_bound = reply_char_limit.get() is not None
+        self._has_limit = reply_char_limit.get() is not None
         self._arguments = ""
+        self._length_read = -_SLICE
 
     def pieces(self, piece: Any) -> Iterator[Any]:
         """A piece of the reply, or several in its place."""
-        choices = piece.get("choices") if self._is_bound and isinstance(piece, dict) else None
+        choices = piece.get("choices") if self._has_limit and isinstance(piece, dict) else None
         choice = choices[0] if isinstance(choices, list) and choices else None
         delta = choice.get("delta") if isinstance(choice, dict) else None
         if isinstance(delta, dict) and delta.keys() & {"tool_calls", "function_call"}:
@@ -367,8 +361,11 @@ class BoundedToolCall:
 
     def _takes(self, part: str) -> bool:
         self._arguments += part
+        if len(self._arguments) - self._length_read < _SLICE:  # some pieces are of one character
+            return True
+        self._length_read = len(self._arguments)
         known = arguments_of(self._arguments) if self._arguments.strip() else {}
-        # Of an unfinished key, nothing can be read: it must not be most of what there is.
+        # Of a key without an end, nothing can be read. If that is most of what has come, the rest is one endless key.
         is_read = isinstance(known, Mapping) and 2 * len(json.dumps(known)) + _SLICE >= len(self._arguments)
         self._is_open = is_read and len(self._arguments) <= _MOST_ARGUMENTS
         return self._is_open

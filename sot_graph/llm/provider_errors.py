@@ -12,11 +12,9 @@ from typing import Any, Literal
 from langchain_core.exceptions import (
     ModelAPIError,
     ModelAuthenticationError,
-    ModelConnectionError,
     ModelNotFoundError,
     ModelPermissionDeniedError,
     ModelRateLimitError,
-    ModelTimeoutError,
 )
 
 from sot_graph.errors import (
@@ -45,9 +43,10 @@ _STATUSES: Mapping[ErrorMeaning, frozenset[int]] = {
 _CLASSES: Mapping[ErrorMeaning, tuple[type[BaseException], ...]] = {
     "callers": (ModelAuthenticationError, ModelPermissionDeniedError, ModelNotFoundError),
     "busy": (ModelRateLimitError,),
-    "transient": (ModelAPIError, ModelConnectionError, ModelTimeoutError),
+    "transient": (ModelAPIError,),
 }
-"""LangChain's own, which its packages raise."""
+"""LangChain's own, which its packages raise. Lost connections and time limits are known by name."""
+RETRYABLE: frozenset[ErrorMeaning] = frozenset({"busy", "transient"})
 # By name, for errors of clients that need not be installed.
 _LOST_CONNECTIONS = frozenset(
     {
@@ -107,22 +106,13 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
     return "transient" if connection_trouble(error) is not None or is_empty or is_unsent else "final"
 
 
-def is_callers_to_fix(error: BaseException) -> bool:
-    """Whether the provider refused the key, the rights, or the model's name."""
-    return meaning_of(error) == "callers"
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether the same call may well succeed later."""
-    return meaning_of(error) in {"busy", "transient"}
-
-
 def advice(error: BaseException) -> str:
     """What to look at, as the end of a message; empty where nothing is known to help."""
-    if is_callers_to_fix(error):
+    meaning = meaning_of(error)
+    if meaning == "callers":
         is_unnamed = error_status(error) == HTTPStatus.NOT_FOUND and "model" not in explain(error)
         return f" Check the key, the model's name and the base URL{', which mostly ends in /v1' if is_unnamed else ''}."
-    return " Check that the endpoint is up and that the base URL is right." if is_retryable(error) else ""
+    return " Check that the endpoint is up and that the base URL is right." if meaning in RETRYABLE else ""
 
 
 def refuses_form(error: BaseException) -> bool:
@@ -212,7 +202,7 @@ def _data_in(text: str) -> Any:
     for read in (json.loads, ast.literal_eval):
         try:
             return read(text[start:].strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     return None
 

@@ -92,13 +92,15 @@ class Reply:
     message: AIMessage
     ending: Ending | None
     """`None`: the provider does not say."""
+    reason: str
+    """The provider's own word for that; empty: it says none."""
 
     @classmethod
     def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None) -> Reply:
         """A whole message as a reply."""
         thoughts = thoughts or ThoughtFilter(unopened=True)
         text = thoughts.feed(clean_text(text_of(message))) + thoughts.finish()
-        return cls(text, message, ending_of(message, thoughts)[0])
+        return cls(text, message, *ending_of(message, thoughts))
 
     @property
     def was_cut_off(self) -> bool:
@@ -183,6 +185,7 @@ class StreamedReply:
         self.usage: Any = None
         self.chars = 0
         """Characters that have come, whatever they are."""
+        self.chunks = 0
         self.is_full = False
         """Whether no more of it is taken. Each chunk counts as one character at least: LangChain keeps empty ones."""
         self._most_chars = most_chars
@@ -194,16 +197,15 @@ class StreamedReply:
         self._response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
         self._calls: dict[object, _StreamedToolCall] = {}
-        self._chunks = 0
         self._half = ""
         """The first half of a surrogate pair whose other half is still to come."""
 
     def add(self, chunk: Any) -> str:
         """Take a chunk; give back what it adds to the text, or to a tool call's arguments."""
         new = text_of(chunk)
-        self._chunks += 1
+        self.chunks += 1
         self.chars += len(new)
-        self.is_full = max(self.chars, self._chunks) > self._most_chars
+        self.is_full = max(self.chars, self.chunks) > self._most_chars
         if self.is_full:  # what is too much is cut off
             self._response_metadata["finish_reason"] = "length"
             new = new[: max(0, len(new) - (self.chars - self._most_chars))]
@@ -274,4 +276,4 @@ class StreamedReply:
             additional_kwargs=self._additional_kwargs,
             usage_metadata=self.usage,
         )
-        return Reply(self.text, message, ending_of(message, self._thoughts)[0])
+        return Reply(self.text, message, *ending_of(message, self._thoughts))

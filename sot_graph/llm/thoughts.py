@@ -51,7 +51,7 @@ class ThoughtFilter:
 
     Args:
         unopened: Whether the model's last reply had a thought without an opening tag; `None`: not known yet.
-        expects_structure: Whether words at the start may well be a thought, as where JSON or a list is wanted.
+        expects_structure: Whether a reply that begins with a word is held back, as where JSON or a list is wanted.
 
     Examples:
         >>> thoughts = ThoughtFilter()
@@ -69,7 +69,7 @@ class ThoughtFilter:
         self._state: Literal["start", "thought", "suspected", "text", "final", "over"] = "start"
         """`start`: what begins isn't told yet; `thought`: within an opened one; `suspected`: perhaps within one that
         nothing opened, until its closing tag or the end; `final`: gpt-oss's last channel; `over`: behind that."""
-        self._is_first = True
+        self._took_nothing_yet = True
         self._closing = _UNOPENED
         self._buffer = ""
         self._suspected: list[str] = []
@@ -122,14 +122,14 @@ class ThoughtFilter:
             self._buffer = self._buffer[cut:]
             return False
         self._suspected.clear()
-        self._buffer, self._is_first = self._buffer[end.end() :], False
+        self._buffer, self._took_nothing_yet = self._buffer[end.end() :], False
         self._state = "final" if self._closing is _FINAL else "start"
         return True
 
     def _settle_start(self) -> bool:
         """Find out whether a thought or the text begins here. Returns whether that can be told yet."""
         if (closings := _CLOSINGS_AT_START.match(self._buffer)) is not None:
-            self._is_first, self.found_unopened, self._buffer = False, True, self._buffer[closings.end() :]
+            self._took_nothing_yet, self.found_unopened, self._buffer = False, True, self._buffer[closings.end() :]
         start = self._buffer.lstrip()
         lower = start[:_LONGEST_MARK].casefold()
         for opening, closing in _CLOSING_OF.items():
@@ -141,16 +141,16 @@ class ThoughtFilter:
         if _BARE_OPENING.match(start):
             self._state, self._closing, self._buffer = "thought", _BARE_CLOSING, start
             return True
-        is_unknown = self._is_first and self._unopened is None
+        is_unknown = self._took_nothing_yet and self._unopened is None
         marks = (*_CLOSING_OF, *_CLOSINGS, *(_TELLTALES if is_unknown else ()))
         may_begin_mark = any(len(lower) < len(mark) and mark.startswith(lower) for mark in marks)
         if len(self._buffer) < _MOST_SPACE and (may_begin_mark or _BARE.startswith(start)):
             return False
         sounds_like_thought = lower.startswith(_TELLTALES) or (self._expects_structure and start[:1].isalpha())
-        if self._is_first and (self._unopened or (is_unknown and sounds_like_thought)):
+        if self._took_nothing_yet and (self._unopened or (is_unknown and sounds_like_thought)):
             self._state, self._closing = "suspected", _UNOPENED
         else:
-            self._state, self._buffer = "text", self._buffer if self._is_first else start
+            self._state, self._buffer = "text", self._buffer if self._took_nothing_yet else start
         return True
 
 

@@ -13,7 +13,7 @@ from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF, FRAME_SEPARATOR
 from sot_graph.joiners import JoinedAnswer, frame_text, is_pointwise, join_markdown
 from sot_graph.llm.call import ModelCall
-from sot_graph.llm.provider_errors import advice, explain, is_callers_to_fix
+from sot_graph.llm.provider_errors import advice, explain, meaning_of
 from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.nodes.announcements import announce_route
 from sot_graph.nodes.join import finish_run, numbering_of
@@ -94,7 +94,7 @@ async def write_directly(
         async with asyncio.timeout(run.seconds_left(None)) as timer:
             why = await write_or_explain(source, growing, call)
     except Exception as error:
-        if is_callers_to_fix(error):
+        if meaning_of(error) == "callers":
             message = f"The model refused the call: {explain(error)}.{advice(error)}"
             raise SotConfigError(message) from error
         is_late = isinstance(error, TimeoutError) and timer.expired()

@@ -6,7 +6,7 @@ that keeps LangChain's tree of runs, and a model call's name, tags and metadata 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseCallbackHandler, BaseCallbackManager
@@ -129,15 +129,12 @@ class CallTrace(BaseCallbackHandler):
     def __init__(self) -> None:
         self._tries = 0
         self._handlers: list[BaseCallbackHandler] = []
-        self._redactor: Callable[[], Redactor] = Redactor
+        self._redactor = Redactor()
         self._open: set[UUID] = set()
         self._answered: list[Run] = []
 
-    def begin(self, config: RunnableConfig, redactor: Callable[[], Redactor]) -> RunnableConfig:
-        """The config of the next try, made from that of the first.
-
-        The redactor is made for an error. It gets that, and what had come of the reply, before any tracer does.
-        """
+    def begin(self, config: RunnableConfig, redactor: Redactor) -> RunnableConfig:
+        """The config of the next try, made from that of the first. Its errors are redacted before a tracer is told."""
         self._tries += 1
         if self._tries > 1:
             name = f"{config.get('run_name') or 'call'}, try {self._tries}"
@@ -181,7 +178,7 @@ class CallTrace(BaseCallbackHandler):
         """A try has failed."""
         self._open.discard(run_id)
         response: LLMResult | None = kwargs.get("response")
-        self._redactor().redact_failure(error, response)
+        self._redactor.redact_failure(error, response)
         usage = usage_of_failure(error, response)
         if usage is not None:
             for run in self._runs(run_id):

@@ -23,7 +23,7 @@ _DELIMITER = re.compile(
     # One gap before the name that holds the slashes too: two side by side would try every split of a long run.
     # A quotation mark or a bracket of another kind around a name is ordinary, unless there is a slash.
     r"(?:<[ /]*|‹ *(?=/)[ /]*)"
-    rf"(?:{'|'.join(' *'.join(map(_ONE_STROKE.get, name, name)) for name in _NAMES)})(?![a-z0-9_])"
+    rf"(?:{'|'.join(' *'.join(_ONE_STROKE.get(letter, letter) for letter in name) for name in _NAMES)})(?![a-z0-9_])"
 )
 _LEFT_ANGLE = re.compile(r"\bLEFT\b.*\b(?:ANGLE|ARROWHEAD|TRIANGLE)\b|\bNORMAL SUBGROUP OF$")
 _LATIN = re.compile(r"\bLETTER (?:SMALL CAPITAL |[A-Z]{2,} )*([A-Z])(?: WITH\b|$)")

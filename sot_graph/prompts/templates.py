@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, brief
 
 Example: TypeAlias = tuple[str, str]
 """A worked example, shown as two chat turns: what the user says, what the assistant answers."""
@@ -24,31 +24,26 @@ _SKELETON_REQUEST = (
 )
 _SKELETON = ("question", "min_points", "max_points", "title_length", "relation")
 _PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    # template: (those that it must hold, those that it may hold)
-    "system": ((), ()),
+    # template: (those that it must hold, those that it may hold); any other holds none
     "skeleton": (("question",), _SKELETON),
     "skeleton_list": (("question",), _SKELETON),
     "draft_or_answer": ((), ("min_points", "max_points", "title_length", "relation")),
-    "independent": ((), ()),
-    "dependent": ((), ()),
-    "skeleton_prefill": ((), ()),
     "expansion": (("title",), ("question", "skeleton", "index", "title", "point_length")),
     "needed": (("needed",), ("needed",)),
-    "recall": ((), ()),
     "note": (("note",), ("note",)),
     "documents": (("documents",), ("documents",)),
-    "citing": ((), ()),
     "expansion_prefill": ((), ("index", "title")),
-    "expansion_system": ((), ()),
     "opening": (("question",), ("question",)),
-    "opening_system": ((), ()),
-    "opened": ((), ()),
-    "after_opening": ((), ()),
     "introduction": ((), ("question", "skeleton")),
     "conclusion": (("points",), ("question", "skeleton", "points")),
-    "frame_system": ((), ()),
     "direct": (("question",), ("question",)),
-    "direct_system": ((), ()),
+}
+_TUPLES: Mapping[Any, tuple[Callable[[Any], bool], str]] = {
+    "tuple[str, ...]": (lambda one: isinstance(one, str), "strings"),
+    "tuple[Example, ...]": (
+        lambda one: isinstance(one, tuple | list) and [*map(type, one)] == [str, str],
+        "(question, answer) pairs",
+    ),
 }
 
 
@@ -231,9 +226,17 @@ class SotPrompts:
         standalone = {"expansion"} if self.expansion_layout == "standalone" else set()
         if self.frame_layout == "standalone":
             standalone |= {"introduction", "conclusion"}
-        for name, (required, allowed) in _PLACEHOLDERS.items():
-            must_hold = {*required, "question"} if name in standalone else set(required)
-            _check_template(name, getattr(self, name), must_hold, allowed)
+        for each in fields(self):
+            name, value = each.name, getattr(self, each.name)
+            if each.type == "str":
+                required, allowed = _PLACEHOLDERS.get(name, ((), ()))
+                must_hold = {*required, "question"} if name in standalone else set(required)
+                _check_template(name, value, must_hold, allowed)
+            elif str(each.type).startswith("tuple"):
+                is_right, wanted = _TUPLES[each.type]
+                if not (isinstance(value, tuple | list) and all(map(is_right, value))):
+                    message = f"SotPrompts.{name} is a tuple of {wanted}, not {brief(value)}."
+                    raise SotConfigError(message)
         for name, choices in (
             ("expansion_layout", ("shared", "standalone")),
             ("frame_layout", ("shared", "standalone")),
@@ -253,6 +256,7 @@ class SotPrompts:
     def small(cls) -> SotPrompts:
         """The profile for models of a few hundred million parameters, such as the embedded one."""
         profile = tomllib.loads(Path(__file__).with_name("small_model.toml").read_text(encoding="utf-8"))
+        profile["frame_settings"] = profile["expansion_settings"]
         for name, value in profile.items():  # all callers get the same object, so nothing in it can be changed
             if isinstance(value, list):
                 profile[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)

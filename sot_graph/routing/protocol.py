@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, get_args, runtime_checkable
 
-from sot_graph.concurrency.isolation import call_in_new_thread, run_isolated
-from sot_graph.errors import RoutingError, SotConfigError, brief, check_call
+from sot_graph.concurrency.isolation import IsolatedCallError, call_in_new_thread, run_isolated
+from sot_graph.errors import RoutingError, SotConfigError, brief, carried_status, check_call, message_of
 from sot_graph.types import ChatTurn, RouteName
 
 if TYPE_CHECKING:
@@ -172,13 +172,18 @@ async def decide_in_time(
 
         if isinstance(error, GraphBubbleUp):  # an interrupt: somebody is asked, and the router goes on with the answer
             raise
-        run.trace.redactor(() if model is None else model.secrets).redact_error(error)
+        redactor = run.trace.redactor(() if model is None else model.secrets)
+        redactor.redact_error(error)
         if isinstance(error, TimeoutError) and timer.expired():
             reason = f"the router did not decide within {limit:.3g} s"
         elif isinstance(error, RoutingError):
             reason = str(error)
         else:
-            reason = f"the router failed: {explain(error)}"
+            told: Exception = error
+            if not (isinstance(router, RunRouter) or isinstance(error, IsolatedCallError) or carried_status(error)):
+                # `explain` would take what a caller's own code has raised for a model's error: it gets the words alone.
+                told = RuntimeError(f"{type(error).__name__}: {redactor.text(message_of(error))}")
+            reason = f"the router failed: {explain(told)}"
         if run.options.on_router_failure == "raise":
             raise RoutingError(reason) from error
     logger.warning("Answering directly: %s.", reason)

@@ -21,7 +21,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.prompt_cache import tokens_of
-from sot_graph.llm.provider_errors import advice, explain, is_callers_to_fix, is_retryable
+from sot_graph.llm.provider_errors import RETRYABLE, advice, explain, meaning_of
 from sot_graph.llm.reply import WHOLE, WHY_WITHHELD, UnfinishedReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
 from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
@@ -471,10 +471,10 @@ def _skeleton_failure(error: Exception, *, has_other_format: bool) -> Exception:
     said = explain(error)
     if isinstance(error, SchemaRefusedError):
         return NoSkeletonError(str(error))
-    if is_callers_to_fix(error):
+    if meaning_of(error) == "callers":
         return SotConfigError(f"The model refused the call: {said}.{advice(error)}")
     if isinstance(error, UnfinishedReplyError):
         return SkeletonError(f"No skeleton: {said}.")
-    if is_retryable(error):
+    if meaning_of(error) in RETRYABLE:
         return SkeletonError(f"No skeleton: {said}.{advice(error)}")
     return NoSkeletonError(said) if has_other_format else SkeletonError(f"No skeleton: {said}.")

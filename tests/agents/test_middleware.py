@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from sot_graph import (
     ExpansionError,
+    ModelRouter,
     RoutingError,
     SkeletonOfThoughtMiddleware,
     SotConfigError,
@@ -191,6 +192,12 @@ async def test_the_answer_is_read_through_the_agent(model):
     assert text == (await agent.aget_state(THREAD)).values["messages"][-1].text
     other = {"configurable": {"thread_id": "2"}}
     assert "".join(await asyncio.to_thread(lambda: list(stream_answer(agent, LONG, other)))) == text
+
+
+async def test_a_model_that_routes_leaves_an_agent_that_streams_all_its_tool_calls(model):
+    agent = agent_of(model, ModelRouter(ScriptedChatModel(lambda _: '{"kind":"A"}')))
+    told = [message async for message, _ in agent.astream(LONG, stream_mode="messages")]
+    assert {message.text for message in told if message.type == "tool"} == {"12 degrees in Oslo", "clay in Oslo"}
 
 
 async def test_a_short_answer_is_read_through_the_agent_too(model):

@@ -57,7 +57,7 @@ async def test_a_router_that_failed_once_is_asked_again(answer, caplog):
 
     middleware = SkeletonOfThoughtMiddleware(router)
     assert not await answer(middleware, ASK)
-    assert [record.message for record in caplog.records] == ["Answering directly: the router failed: busy."]
+    assert caplog.messages == ["Answering directly: the router failed: RuntimeError: busy."]
     assert await answer(middleware, ASK)
     assert await answer(middleware, ASK)  # as decided: the router has no third outcome
 

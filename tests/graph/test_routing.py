@@ -105,6 +105,10 @@ def raises(question, history):
     raise RuntimeError(message)
 
 
+def loses_its_database(question, history):
+    raise ConnectionError("redis:6379 refused")
+
+
 async def never(question, history):
     await asyncio.Event().wait()
 
@@ -122,7 +126,9 @@ BAD_ROUTERS = {
     "an exit in a thread": (exits_in_a_thread, "it raised SystemExit(2)"),
     "nonsense": (lambda question, history: 42, "returned 42"),
     "an empty label": (lambda question, history: "", "returned ''"),
-    "an exception": (raises, "no luck"),
+    "an exception": (raises, "the router failed: RuntimeError: no luck"),
+    "a lost connection": (loses_its_database, "the router failed: ConnectionError: redis:6379 refused"),
+    "nothing in a list": (lambda _question, history: history[5], "the router failed: IndexError: list index"),
     "the end of an iterator": (lambda _question, _history: next(iter(())), "StopIteration"),
     "a decision that is none": (lambda question, history: RouteDecision("maybe", "hm"), "route must be"),
     "no end": (never, "did not decide within 0.05 s"),

@@ -214,6 +214,16 @@ async def test_a_reply_of_one_that_keeps_its_thoughts_apart_is_live_from_the_sec
     assert [len(each) > 1 for each in chunks] == [False, True]
 
 
+async def test_a_model_that_thinks_for_the_skeleton_alone_shows_no_thought_whatever_its_points_did():
+    answer = answer_skeleton_of_thought(TITLES)
+    model = ByCharacter(
+        lambda messages: ("" if "<point>" in str(messages[-1].content) else THOUGHTS["closing tag"]) + answer(messages)
+    )
+    graph = create_sot_graph(model, options=FORMS["pipelined list"])
+    told_titles = [[point["title"] for point in (await graph.ainvoke(ASK))["skeleton"]] for _ in range(2)]
+    assert told_titles == [TITLES] * 2
+
+
 async def test_a_model_that_closes_what_it_never_opened_is_known_from_its_skeleton(endpoint):
     thought = "First I look at the roots.\n</think>\n"  # none of the words by which a thought is known
     endpoint.responder = thinking(thought)

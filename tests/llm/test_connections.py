@@ -14,7 +14,7 @@ from langchain_openai import ChatOpenAI
 
 from sot_graph.llm import openai_client
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.provider_errors import explain, is_retryable
+from sot_graph.llm.provider_errors import RETRYABLE, explain, meaning_of
 from tests.support.http_errors import openai_http
 
 ASK = [HumanMessage("Why is the sky blue?")]
@@ -230,7 +230,7 @@ async def test_a_broken_answer_is_worth_another_try_and_explained(parts, told, t
         for _ in range(4):  # the place is not lost
             with pytest.raises(Exception) as caught:  # noqa: PT011  (of the OpenAI client's, or httpx2's)
                 await ask(model)
-            assert is_retryable(caught.value)
+            assert meaning_of(caught.value) in RETRYABLE
             assert told in explain(caught.value)
 
 
@@ -238,7 +238,7 @@ async def test_a_server_that_is_silent_for_too_long_did_not_answer_in_time(serve
     server.hold(1)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         await ask(LoopModel(chat(server.address, timeout=0.05)))
-    assert is_retryable(caught.value)
+    assert meaning_of(caught.value) in RETRYABLE
     assert explain(caught.value) == "the model did not answer in time"
 
 
@@ -247,7 +247,7 @@ async def test_nobody_there_is_told_as_such_and_takes_no_place(unused_tcp_port, 
     for _ in range(4):
         with pytest.raises(Exception) as caught:  # noqa: PT011
             await ask(model)
-        assert is_retryable(caught.value)
+        assert meaning_of(caught.value) in RETRYABLE
         assert explain(caught.value).startswith("the model could not be reached (")
 
 

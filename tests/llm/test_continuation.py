@@ -2,8 +2,11 @@
 
 import pytest
 from hypothesis import given, strategies as st
+from langchain_core.messages import AIMessage, HumanMessage
 
-from sot_graph.llm.call import _continuation, _overlap
+from sot_graph.llm.call import BrokenStreamError, ModelCall, _continuation, _overlap, go_on
+from sot_graph.llm.loop_bound_model import LoopModel
+from sot_graph.testing import ScriptedChatModel
 
 
 @pytest.mark.parametrize(
@@ -37,6 +40,14 @@ def test_the_longest_repetition_is_found(written: str, continued: str, overlap: 
 )
 def test_a_space_is_put_between_words_only_where_a_script_has_them(written: str, continued: str, space: str):
     assert _continuation(written, continued) == space + continued
+
+
+async def test_what_was_put_into_the_models_mouth_and_what_it_wrote_are_one_turn(make_run):
+    model = ScriptedChatModel(lambda _: "and water.")
+    call = ModelCall(LoopModel(model), "expansion", make_run(), {}, {})
+    added, _ = await go_on(call, [HumanMessage("Why?"), AIMessage("1. When")], BrokenStreamError(" light comes"))
+    assert added == " and water."
+    assert [message.text for message in model.calls[0].messages][:2] == ["Why?", "1. When light comes"]
 
 
 def test_no_more_than_a_paragraph_is_compared():

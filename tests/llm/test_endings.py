@@ -1,10 +1,12 @@
 """How a reply ends, whichever provider's word it is, and what becomes of one that is half."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.outputs import ChatGenerationChunk
 
@@ -132,11 +134,48 @@ async def test_a_stream_that_just_ends_is_broken_where_the_model_says_how_its_re
     model = LoopModel(JustEnds(lambda _: "Plants grow by"))
     call = ModelCall(model, "direct", make_run(), {}, {})
     assert (await call.ask([HumanMessage("x")], on_text=lambda _: None)).text == "Plants grow by"
-    model.learn("stop", thinks_unopened=False)
+    model.learn("direct", "stop", thinks_unopened=False)
     with pytest.raises(BrokenStreamError) as caught:
         await call.ask([HumanMessage("x")], on_text=lambda _: None)
     assert caught.value.text == "Plants grow by"
     assert isinstance(caught.value.__cause__, UnfinishedReplyError)
+
+
+@pytest.mark.parametrize(
+    ("cut", "on_text"),
+    [("<think>On and on", lambda _: None), ("x" * 2000, lambda _: None), ("x" * 2000, None)],
+    ids=["thought", "streamed", "whole"],
+)
+async def test_what_the_graph_cuts_says_nothing_of_how_the_model_ends_its_replies(make_run, cut: str, on_text: Any):
+    model = LoopModel(JustEnds(lambda messages: str(messages[-1].text)))
+    call = ModelCall(model, "direct", make_run(max_reply_chars=1000), {}, {})
+    assert (await call.ask([HumanMessage(cut)], on_text=on_text)).was_cut_off
+    assert (await call.ask([HumanMessage("Plants grow by")], on_text=lambda _: None)).text == "Plants grow by"
+
+
+class ThinksApart(ScriptedChatModel):
+    """Streams two pieces of a thought that are no text; then its connection breaks."""
+
+    def _chunks_of(self, message):
+        for _ in range(2):
+            yield ChatGenerationChunk(message=AIMessageChunk("", additional_kwargs={"reasoning_content": "Hm."}))
+        raise ConnectionError
+
+
+@pytest.mark.parametrize(
+    ("model", "on_text", "tokens"),
+    [
+        (GenericFakeChatModel(messages=iter([AIMessage("By the light.")])), None, 4),
+        (GenericFakeChatModel(messages=iter([AIMessage("By the light.")])), lambda _: None, 4),
+        (ThinksApart(lambda _: ""), lambda _: None, 2),
+    ],
+)
+async def test_tokens_that_nobody_tells_are_estimated_streamed_or_not(make_run, model: Any, on_text: Any, tokens: int):
+    run = make_run(max_retries=0)
+    with suppress(ConnectionError):
+        await ModelCall(LoopModel(model), "direct", run, {}, {}).ask([HumanMessage("Say why.")], on_text=on_text)
+    used = run.meter.usage["direct"]
+    assert (used["input_tokens"], used["output_tokens"], used["estimated"]) == (2, tokens, True)
 
 
 async def test_a_reply_that_the_provider_calls_an_error_is_asked_for_again(endpoint):
@@ -242,7 +281,7 @@ class SaysNothing(ScriptedChatModel):
 
 async def test_an_empty_stream_that_just_ends_may_be_asked_for_again(make_run):
     model = LoopModel(SaysNothing(lambda _: ""))
-    model.learn("stop", thinks_unopened=False)
+    model.learn("direct", "stop", thinks_unopened=False)
     call = ModelCall(model, "direct", make_run(max_retries=0), {}, {})
     with pytest.raises(UnfinishedReplyError):
         await call.ask([HumanMessage("x")], on_text=lambda _: None)

@@ -7,15 +7,15 @@ from hypothesis import given, strategies as st
 from langchain_core.exceptions import ModelRateLimitError, ModelTimeoutError
 
 from sot_graph.errors import carried_status
-from sot_graph.llm.provider_errors import explain, is_callers_to_fix, is_retryable, meaning_of
+from sot_graph.llm.provider_errors import RETRYABLE, explain, meaning_of
 from sot_graph.llm.retry_policy import retry_after_seconds
 from tests.support.http_errors import REQUEST, http_error, wrapped
 
 
 @pytest.mark.parametrize(("code", "callers"), [(400, False), (401, True), (403, True), (404, True), (429, False)])
 def test_a_refused_key_or_name_is_the_callers_to_fix(code: int, callers: bool):
-    assert is_callers_to_fix(http_error(code)) is callers
-    assert is_callers_to_fix(wrapped(http_error(code))) is callers
+    assert (meaning_of(http_error(code)) == "callers") is callers
+    assert (meaning_of(wrapped(http_error(code))) == "callers") is callers
 
 
 def test_the_status_is_found_on_other_providers_errors_too():
@@ -28,6 +28,7 @@ def test_the_status_is_found_on_other_providers_errors_too():
     assert carried_status(OtherError()) == 418
     assert carried_status(WithResponseError()) == 503
     assert carried_status(ValueError()) is None
+    assert carried_status(http_error(503, {"code": "9" * 5000})) == 503
 
 
 class UnspeakableError(Exception):
@@ -49,7 +50,7 @@ def test_an_error_whose_own_parts_fail_is_still_explained():
     assert explain(error) == "UnspeakableError"
     assert carried_status(error) is None
     assert retry_after_seconds(error) is None
-    assert not is_retryable(error)
+    assert meaning_of(error) not in RETRYABLE
 
 
 def test_a_circle_of_causes_ends():
@@ -68,6 +69,7 @@ def test_a_circle_of_causes_ends():
         (http_error(500, {"detail": "x"}), "x (HTTP 500)"),
         (ValueError("several\nlines\n\there"), "several lines here"),
         (ValueError(), "ValueError"),
+        (ValueError("unexpected end of template near {{}}"), "unexpected end of template near {{}}"),
         (ValueError("a\x00b \ud800 c"), "ab ? c"),
         (openai.APITimeoutError(request=REQUEST), "the model did not answer in time"),
         (httpx2.ReadTimeout("x"), "the model did not answer in time"),

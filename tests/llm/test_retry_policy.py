@@ -9,28 +9,28 @@ import pytest
 
 from sot_graph import SotOptions
 from sot_graph.errors import SkeletonError, SotConfigError, carried_status
-from sot_graph.llm.provider_errors import is_retryable
+from sot_graph.llm.provider_errors import RETRYABLE, meaning_of
 from sot_graph.llm.retry_policy import RetryPolicy, backoff_seconds, retry_after_seconds
 from tests.support.http_errors import REQUEST, http_error, wrapped
 
 
 @pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503, 504, 520, 524, 529])
 def test_a_passing_status_is_worth_another_try(code: int):
-    assert is_retryable(http_error(code))
-    assert is_retryable(wrapped(http_error(code)))
+    assert meaning_of(http_error(code)) in RETRYABLE
+    assert meaning_of(wrapped(http_error(code))) in RETRYABLE
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 413, 422])
 def test_a_lasting_status_is_not(code: int):
-    assert not is_retryable(http_error(code))
-    assert not is_retryable(wrapped(http_error(code)))
+    assert meaning_of(http_error(code)) not in RETRYABLE
+    assert meaning_of(wrapped(http_error(code))) not in RETRYABLE
 
 
 def test_a_used_up_quota_is_no_rate_limit():
     error = http_error(429, {"code": "insufficient_quota", "message": "You exceeded your current quota."})
     assert error.code == "insufficient_quota"
-    assert not is_retryable(error)
-    assert not is_retryable(wrapped(error))
+    assert meaning_of(error) not in RETRYABLE
+    assert meaning_of(wrapped(error)) not in RETRYABLE
 
 
 @pytest.mark.parametrize(
@@ -46,20 +46,20 @@ def test_a_used_up_quota_is_no_rate_limit():
     ],
 )
 def test_a_lost_connection_is_worth_another_try(error: Exception):
-    assert is_retryable(error)
-    assert is_retryable(wrapped(error))
+    assert meaning_of(error) in RETRYABLE
+    assert meaning_of(wrapped(error)) in RETRYABLE
     assert carried_status(error) is None
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), SkeletonError("x"), SotConfigError("x")])
 def test_any_other_error_is_not(error: Exception):
-    assert not is_retryable(error)
+    assert meaning_of(error) not in RETRYABLE
 
 
 def test_our_own_errors_are_never_retried_whatever_caused_them():
     error = SkeletonError("no skeleton")
     error.__cause__ = http_error(503)
-    assert not is_retryable(error)
+    assert meaning_of(error) not in RETRYABLE
 
 
 @pytest.mark.parametrize(

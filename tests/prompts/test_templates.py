@@ -75,6 +75,8 @@ def test_a_placeholder_with_a_format_is_refused(template: str):
         ("max_points", 0),
         ("max_points", True),
         ("max_points", "6"),
+        ("expansion_openings", "When"),
+        ("skeleton_examples", ["Why?"]),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: Any):

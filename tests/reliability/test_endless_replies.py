@@ -208,7 +208,7 @@ def told_of(arguments, size, *, is_offered=True, most=MOST):
 
 @pytest.mark.parametrize("size", [1, 30, 5_000])
 def test_of_a_call_what_is_json_is_told_in_small_pieces_and_the_rest_is_dropped(size):
-    arguments = json.dumps({"points": [{"title": f"Title {number}"} for number in range(200)]})
+    arguments = json.dumps({"points": [{"title": f"Title {number}"} for number in range(1000)]})
     told = told_of(arguments, size)
     assert "".join(one["function"]["arguments"] for one in told) == arguments
     assert [one for one in told if "id" in one] == told[:1]
