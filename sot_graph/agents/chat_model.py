@@ -192,8 +192,8 @@ class SotChatModel(PartwiseChatModel):
     tokens to the same callbacks, and would be counted twice.
 
     Raises:
-        SotConfigError: Not such a graph, or one with a checkpointer. In `bind_tools`: the graph calls no tools. In a run:
-            `stop` and other settings of a call.
+        SotConfigError: Not such a graph, or one with a checkpointer. In `bind_tools`: the graph calls no tools. In a
+            run: `stop` and other settings of a call.
 
     Examples:
         >>> from sot_graph import create_sot_graph

@@ -10,14 +10,8 @@ from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from langchain_core.messages import (
-    AIMessage,
-    AIMessageChunk,
-    BaseMessage,
-    HumanMessage,
-    ToolMessage,
-    convert_to_messages,
-)
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.utils import convert_to_messages
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.constants import END
 from langgraph.stream import StreamChannel, StreamTransformer
@@ -195,8 +189,6 @@ class _Reading:
         self._answers = _Answers()
         self._namespace: tuple[str, ...] = ()
         """The namespace of the graph that is read."""
-        self._steps: list[str] = []
-        """The same, without the numbers of calls."""
         self._path = ""
         """The nodes that lead to it; empty at the root, and as long as none has spoken."""
         self._seen: set[str] = set()
@@ -211,28 +203,28 @@ class _Reading:
         if mode != "custom" or not is_sot_event(event):
             return ""
         namespace = tuple(namespace)
-        # A function's second call of a graph has a number behind the function's own namespace.
-        steps = [step for step in namespace if not step.isdigit()]
-        nodes = [step.split(":", 1)[0] for step in steps]
+        nodes = [step.split(":", 1)[0] for step in namespace if not step.isdigit()]
         path = "/".join(nodes)
         self._seen.add(path)
         if self._node is not None and self._node not in (path, *nodes):
             return ""
-        # A function whose first call has failed, which no event tells, goes on with another one.
-        goes_on = steps == self._steps and not self._answers.has_begun(event)
-        if self._answers.is_open and namespace != self._namespace and not goes_on:
-            if steps != self._steps and namespace[: len(self._namespace)] == self._namespace:
+        if self._answers.is_open and namespace != self._namespace:
+            place = len(self._namespace)
+            # A function's second call of a graph is no part of the first: it has a number behind the same namespace.
+            if namespace[:place] == self._namespace and not namespace[place].isdigit():
                 return ""  # a part of the answer that is read, such as a point that has a graph of its own
-            names = sorted({path, self._path})
-            message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
-            if path == self._path:
-                message = (
-                    f"The node {path!r} answers several times at once (a Send of the parent, perhaps): stream_answer "
-                    "reads one answer. Stream the parent with stream_mode='custom', subgraphs=True instead, and give "
-                    "each namespace an AnswerReader of its own."
-                )
-            raise SotConfigError(message)
-        self._namespace, self._steps, self._path = namespace, steps, path
+            # Another answer may follow one that has failed, which no event tells. Then the failed one says no more.
+            if self._answers.has_begun(event):
+                names = sorted({path, self._path})
+                message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
+                if path == self._path:
+                    message = (
+                        f"The node {path!r} answers several times at once (a Send of the parent, perhaps): "
+                        "stream_answer reads one answer. Stream the parent with stream_mode='custom', subgraphs=True "
+                        "instead, and give each namespace an AnswerReader of its own."
+                    )
+                raise SotConfigError(message)
+        self._namespace, self._path = namespace, path
         return self._answers.feed(event)
 
     @property
@@ -265,7 +257,7 @@ class _Reading:
         is_answered = self._answers.reader is not None and self._answers.reader.finished
         text = "" if is_answered or not self.others_may_answer else self._message.rest()
         self._message.was_shown |= bool(text)
-        return _BETWEEN_ANSWERS + text if text and self._answers.any_shown else text
+        return _BETWEEN_ANSWERS + text if text and any(self._answers.texts.values()) else text
 
     def check_node_answered(self) -> None:
         """Raise `SotConfigError` where the node that was asked for never answered, while others did."""
@@ -283,13 +275,11 @@ class _Answers:
     """The texts of answers that come one after the other, with a blank line between them."""
 
     def __init__(self) -> None:
-        self.any_shown = False
-        self.shown = ""
-        """Of the latest answer: the text that was given out."""
+        self.texts: dict[str, str] = {}
+        """What was given out of each, by its id. A node that LangGraph tries again answers anew, by another id."""
         self.reader: AnswerReader | None = None
         """Of the latest answer; `None`: none has begun."""
-        self._ids: list[str] = []
-        """Of the answers that have begun. A node that LangGraph tries again answers anew, by another id."""
+        self._answer_id = ""
         self._separator = ""
         """What goes before the next text, where an answer follows another."""
 
@@ -298,23 +288,26 @@ class _Answers:
         """Whether an answer has begun, and isn't whole."""
         return self.reader is not None and not self.reader.finished
 
+    @property
+    def shown(self) -> str:
+        """What was given out of the latest answer."""
+        return self.texts[self._answer_id]
+
     def has_begun(self, event: Any) -> bool:
         """Whether the event is of an answer that has begun."""
-        return _answer_id(event) in self._ids
+        return _answer_id(event) in self.texts
 
     def feed(self, event: Any) -> str:
         """Take the next event; give back the text that can be shown now."""
         answer_id = _answer_id(event)
-        if self.reader is None or self.reader.finished or answer_id != self._ids[-1]:
-            self._separator, self.shown = _BETWEEN_ANSWERS if self.any_shown else "", ""
-            self.reader = AnswerReader()
-            self._ids.append(answer_id)
+        if self.reader is None or self.reader.finished or answer_id != self._answer_id:
+            self._separator = _BETWEEN_ANSWERS if any(self.texts.values()) else ""
+            self.reader, self._answer_id = AnswerReader(), answer_id
+            self.texts[answer_id] = ""
         text = self.reader.feed(event)
-        if not text:
-            return ""
-        self.any_shown = True
-        self.shown += text
-        text, self._separator = self._separator + text, ""
+        if text:
+            self.texts[answer_id] += text
+            text, self._separator = self._separator + text, ""
         return text
 
 

@@ -247,11 +247,7 @@ async def test_a_parent_that_goes_on_after_a_failed_answer_is_heard(chunks_of, e
     assert text.endswith("\n\nSorry.")
 
 
-async def test_the_call_that_a_function_makes_after_a_failed_one_is_read_as_it_is_written(chunks_of, endpoint):
-    endpoint.faults = [Fault(Status(400), point_number(2), times=1)]
-    options = SotOptions(on_point_failure="raise", max_retries=0)
-    inner = create_sot_graph(endpoint.chat_model(), options=options)
-
+def in_one_function(inner):
     async def answer(state):
         try:
             result = await inner.ainvoke(state)
@@ -269,7 +265,34 @@ async def test_the_call_that_a_function_makes_after_a_failed_one_is_read_as_it_i
     builder = StateGraph(Kept)
     builder.add_node("answer", RunnableLambda(answer_in_thread, afunc=answer))
     builder.add_edge(START, "answer")
-    graph = builder.compile(checkpointer=InMemorySaver())
+    return builder
+
+
+def in_another_node(inner):
+    async def answer(state):
+        try:
+            return {"route": (await inner.ainvoke(state))["answer"]}
+        except ExpansionError:
+            return {"route": ""}
+
+    def answer_in_thread(state):
+        try:
+            return {"route": inner.invoke(state)["answer"]}
+        except ExpansionError:
+            return {"route": ""}
+
+    node = RunnableLambda(answer_in_thread, afunc=answer)
+    builder = StateGraph(Kept)
+    builder.add_sequence([("answer", node), ("again", node)])
+    builder.add_edge(START, "answer")
+    return builder
+
+
+@pytest.mark.parametrize("build", [in_one_function, in_another_node])
+async def test_the_call_that_follows_a_failed_one_is_read_as_it_is_written(chunks_of, endpoint, build):
+    endpoint.faults = [Fault(Status(400), point_number(2), times=1)]
+    options = SotOptions(on_point_failure="raise", max_retries=0)
+    graph = build(create_sot_graph(endpoint.chat_model(), options=options)).compile(checkpointer=InMemorySaver())
     chunks = await chunks_of(graph, {"question": "Why?"}, THREAD)
     failed, _, whole = "".join(chunks).partition("\n\n**1. ")
     assert "is missing" in failed
