@@ -58,7 +58,7 @@ async def astream_answer(
 
     Args:
         graph: A graph of `create_sot_graph`, a parent that has one as a subgraph, in a function or in a tool, or a
-            `RemoteGraph` of any of these.
+            `RemoteGraph` of any of these: there the answers of other nodes aren't read.
         input: As for `graph.astream`.
         config: As for `graph.astream`.
         context: As for `graph.astream`.
