@@ -69,10 +69,9 @@ def _pages_of(path: Path) -> list[str]:
     except ModuleNotFoundError as missing:
         message = f"{path}: PDF is read by pypdf, which is not installed: pip install 'sot-graph[pdf]'"
         raise MissingExtraError(message) from missing
-    try:
-        return [page.extract_text() for page in PdfReader(path).pages]
-    except OSError:
-        raise
-    except Exception as error:  # of a broken file, pypdf raises an AttributeError as well as errors of its own
-        message = f"{path} can't be read as PDF: {error}."
-        raise SotConfigError(message) from error
+    with path.open("rb") as file:
+        try:
+            return [page.extract_text() for page in PdfReader(file).pages]
+        except Exception as error:  # of a broken file, pypdf raises an AttributeError as well as errors of its own
+            message = f"{path} can't be read as PDF: {error}."
+            raise SotConfigError(message) from error

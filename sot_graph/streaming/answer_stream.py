@@ -89,9 +89,8 @@ async def astream_answer(
         if keep_cut and reading.cut:
             await run_to_end(_akeep_cut(graph, input, config or {}, reading))
         raise
-    if text := reading.last_message():
+    if text := reading.finish():
         yield text
-    reading.check_node_answered()
     if not reading.heard_nothing:
         _needs_no_warning.add(graph)
     elif graph not in _needs_no_warning and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
@@ -124,9 +123,8 @@ def stream_answer(
                 update = reading.cut_answer(input, graph.get_state(config or {}).values)
                 graph.update_state(config or {}, **update)
         raise
-    if text := reading.last_message():
+    if text := reading.finish():
         yield text
-    reading.check_node_answered()
     if not reading.heard_nothing:
         _needs_no_warning.add(graph)
     elif graph not in _needs_no_warning and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
@@ -252,18 +250,19 @@ class _Reading:
         asked = [HumanMessage(question)] if question and not _is_asked(question, before) else []
         return {"values": {"messages": [*_results_of_calls(before), *asked, answer]}, "as_node": node}
 
-    def last_message(self) -> str:
-        """What hasn't been given out of the answer, where no SoT graph gave one."""
+    def finish(self) -> str:
+        """The run has ended: what hasn't been given out of the answer, where no SoT graph gave one.
+
+        Raises:
+            SotConfigError: The node that was asked for never answered, while others did.
+        """
+        if self._node is not None and self._answers.reader is None and self._seen:
+            message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
+            raise SotConfigError(message)
         is_answered = self._answers.reader is not None and self._answers.reader.finished
         text = "" if is_answered or not self.others_may_answer else self._message.rest()
         self._message.was_shown |= bool(text)
         return _BETWEEN_ANSWERS + text if text and any(self._answers.texts.values()) else text
-
-    def check_node_answered(self) -> None:
-        """Raise `SotConfigError` where the node that was asked for never answered, while others did."""
-        if self._node is not None and self._answers.reader is None and self._seen:
-            message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
-            raise SotConfigError(message)
 
     @property
     def heard_nothing(self) -> bool:
