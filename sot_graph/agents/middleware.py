@@ -123,11 +123,13 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
         self._routes: dict[str, RouteName] = {}
         """The router's decisions, by the question with its history."""
-        # For a router that asks the agent's model, for the call that decides, and for the points. By their model's
-        # identity, which isn't given to another as long as they hold theirs.
+        # By the identity of the agent's model, which isn't given to another as long as they hold theirs.
         self._models: dict[int, LoopModel] = {}
+        """What a `ModelRouter` without a model asks."""
         self._draft_models: dict[int, LoopModel] = {}
+        """What makes the call that decides."""
         self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
+        """What writes the points, each behind the model that it is of."""
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -223,7 +225,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
 
 def _finished(response: ModelResponse[Any], request: ModelRequest[Any], turn: AgentTurn) -> ModelResponse[Any]:
-    """The response with what it cost in its message. Those who listen are told a final answer of the agent's own."""
+    """The response with what it cost in its message. For an agent's own answer, `astream_answer` gets `sot.answer`."""
     *before, last = response.result
     if not isinstance(last, AIMessage):
         return response

@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import tool_call_chunk
 
-from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_citations
+from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_its_citations
 from sot_graph.cli.process import with_flag_names
 from sot_graph.llm.openai_client import BoundedToolCall, reply_char_limit
 from sot_graph.llm.provider_errors import explain
@@ -205,7 +205,7 @@ def read_cited(text):
         [{"id": "soil.md", "title": text, "url": "http://127.0.0.1/"}, {"id": "a, b", "title": "Sun"}]
     )
     list_sources([{**source, "number": 1} for source in sources])
-    without_citations(text, sources)
+    without_its_citations({"text": text, "sources": sources})
     for size in (16, 4_096):
         cited = CitedText(Numbering(), sources)
         for piece in pieces(text, size):
