@@ -20,7 +20,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
-from sot_graph.llm.prompt_cache import tokens_of
 from sot_graph.llm.provider_errors import RETRYABLE, advice, explain, meaning_of
 from sot_graph.llm.reply import WHOLE, WHY_WITHHELD, UnfinishedReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -44,6 +43,7 @@ from sot_graph.skeleton.points import (
     skeleton_schema,
 )
 from sot_graph.types import SkeletonPoint
+from sot_graph.usage import tokens_of
 
 if TYPE_CHECKING:
     from sot_graph.cache import ResultCache
