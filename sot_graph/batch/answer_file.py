@@ -37,19 +37,20 @@ class Tally:
         """Questions, whatever came of them."""
         return self.answered + self.failed
 
-    def __sub__(self, before: Tally) -> Tally:
-        return Tally(**{name: getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__})
-
     def add(self, record: Mapping[str, Any], sign: int = 1) -> None:
         """Count a record; with -1, count it out again."""
         self.failed += sign * ("error" in record)
         self.answered += sign * ("error" not in record)
         self.unfinished += sign * ("error" not in record and not is_whole(record))
+        self.add_work(record, sign)
+
+    def add_work(self, record: Mapping[str, Any], sign: int = 1) -> None:
+        """Count what a record took, and its points: those of earlier tries are among them."""
         self.points += sign * sum(status == "ok" for status in record.get("statuses") or ())
         usage = record.get("usage") or {}
         total, cost = usage.get("total") or {}, usage.get("cost") or {}
         self.dollars += sign * cost.get("total", 0.0)
-        self.unpriced += sign * (total.get("calls", 0) > 0 and ("total" not in cost or "unpriced" in cost))
+        self.unpriced += sign * (total.get("input_tokens", 0) > 0 and ("total" not in cost or "unpriced" in cost))
         self.calls += sign * total.get("calls", 0)
         self.input_tokens += sign * total.get("input_tokens", 0)
         self.output_tokens += sign * total.get("output_tokens", 0)
@@ -88,8 +89,8 @@ class AnswerFile(LineFile):
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The record of each question, in the order of their lines."""
-        last = {str(record["id"]): place for place, record in self.lines()}
-        for place, record in self.lines():
+        last = {str(record["id"]): place for place, _, record in self.lines()}
+        for place, _, record in self.lines():
             if last[str(record["id"])] == place:
                 yield record
 
@@ -112,6 +113,8 @@ class AnswerFile(LineFile):
 
     def _note(self, record: Mapping[str, Any], place: int) -> None:
         question_id = str(record["id"])
+        if not record.keys() & {"answer", "error"}:  # such as a file of questions
+            raise LookupError
         if (before := self.unfinished(question_id)) is not None:
             self.tally.add(before, -1)
         self.tally.add(record)

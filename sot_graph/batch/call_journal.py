@@ -39,7 +39,7 @@ class PieceCache(BaseCache[Any]):
 
     @staticmethod
     def begin(*question_key: str) -> None:
-        """The calling task answers the question of this key from now on."""
+        """The calling task answers the question of this key from now on: `get` and `set` are about it."""
         _question.set(question_key)
 
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sot_graph.batch.answer_file import AnswerFile, Tally
 from sot_graph.batch.row import Row, try_row
 from sot_graph.concurrency.call_limiter import Pace
 from sot_graph.errors import SotConfigError
@@ -15,7 +16,6 @@ from sot_graph.llm.provider_errors import explain, is_callers_to_fix
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-    from sot_graph.batch.answer_file import AnswerFile
     from sot_graph.batch.call_journal import CallJournal
 
 _MOST_REFUSALS = 5
@@ -24,6 +24,16 @@ _MOST_FAILURES = 100
 """So many failures in a row, or twice as many as there are workers, stop the batch: something is down for long."""
 _FIRST_GUESS = (9.0, 5000.0)
 """Calls and tokens of a question, as long as none has been answered."""
+
+
+async def run_workers(count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run so many of them. The first `OSError` or `SotConfigError` ends them all, and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(work())
+    except* (OSError, SotConfigError) as errors:
+        raise errors.exceptions[0] from None
 
 
 @dataclass(kw_only=True)
@@ -54,6 +64,8 @@ class QuestionPool:
     on_change: Callable[[], None] = lambda: None
 
     in_flight: int = field(default=0, init=False)
+    done: Tally = field(default_factory=Tally, init=False)
+    """What this run has answered, and what that took: of a retry, what is new."""
     stopped: str = field(default="", init=False)
     """Why no more questions were begun; empty: there were none left."""
 
@@ -79,12 +91,7 @@ class QuestionPool:
             SotConfigError: A row can't be read.
         """
         left = self.answers.left(rows, retries=self.retries)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self.workers):
-                    group.create_task(self._work(left))
-        except* (OSError, SotConfigError) as errors:
-            raise errors.exceptions[0] from None
+        await run_workers(self.workers, lambda: self._work(left))
         if len(self._refused) < _MOST_REFUSALS:
             self._write_refused()
 
@@ -152,6 +159,9 @@ class QuestionPool:
         self._refused.clear()
 
     def _add(self, record: Mapping[str, Any]) -> None:
+        before = self.answers.unfinished(record["id"]) or {}
         self.answers.append(record)
+        self.done.add(record)
+        self.done.add_work(before, -1)
         if self.journal is not None:
             self.journal.end(record["id"])

@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from sot_graph.cli.ask_command import ask_options, check_report, write_report
+from sot_graph.cli.ask_command import ask_options, check_output, write_report
 from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow
 from sot_graph.cli.process import (
     asked_questions,
@@ -57,7 +57,7 @@ def compare_ways(
     """Answer each question both ways and print what each way took. The arguments are those of the command."""
     questions = asked_questions(question, file)
     if report is not None:
-        check_report(report)
+        check_output(report, "--report")
     ask_options(max_points=max_points)  # names the option where its value is wrong, and no arm
     arms = (Arm.parse("direct"), Arm.parse("skeleton" if max_points is None else f"skeleton,max_points={max_points}"))
     output, errors = output_console(), error_console()

@@ -76,11 +76,37 @@ def test_a_second_batch_on_the_same_file_is_refused(path):
     written(path, WHOLE)
 
 
-def test_a_file_of_something_else_is_refused_and_left_alone(path):
-    path.write_text("Dear diary,\n")
+ASKED = '{"id": "a", "question": "Why?"}'
+
+
+@pytest.mark.parametrize("text", ["Dear diary,\n", "Dear diary,", f"{ASKED}\n{ASKED}", ASKED, "question\nWhy?\nHow?"])
+def test_a_file_of_something_else_is_refused_and_left_alone(path, text):
+    path.write_text(text)
     with pytest.raises(SotConfigError, match="line 1 is no record"):
         AnswerFile(path)
-    assert path.read_text() == "Dear diary,\n"
+    assert path.read_text() == text
+
+
+def test_a_line_that_lacks_but_its_end_is_kept(path):
+    path.write_text(f"{json.dumps(WHOLE)}\n{json.dumps(FAILED)}")
+    written(path, {**WHOLE, "id": "b"})
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["a", "c", "b"]
+
+
+def test_a_line_that_has_no_room_leaves_no_half_of_itself(path):
+    resource = pytest.importorskip("resource")
+    with AnswerFile(path) as answers:
+        answers.append(WHOLE)
+        before = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                answers.append(UNFINISHED)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before
+        assert "b" not in answers
 
 
 @pytest.mark.parametrize("line", ['{"answer": "x"}', '{"id": "a", "usage": "much"}'])
@@ -90,6 +116,12 @@ def test_lines_of_something_else_are_refused_and_left_alone(path, line):
     with pytest.raises(SotConfigError, match="line 2 is no record of a batch"):
         AnswerFile(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("tokens", "unpriced"), [(10, 1), (0, 0)])
+def test_what_was_not_asked_has_no_price_and_needs_none(path, tokens, unpriced):
+    usage = {"total": {"input_tokens": tokens, "output_tokens": 0, "calls": 4, "cache_hits": 1}}
+    assert written(path, {**FAILED, "usage": usage}).unpriced == unpriced
 
 
 def test_half_a_surrogate_pair_is_written_and_read(path):

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
 from sot_graph import SotConfigError, SotOptions, create_sot_graph
 from sot_graph.batch import answer_row
@@ -154,6 +155,17 @@ async def test_the_row_function_never_raises_for_a_row(endpoint, graph):
     record = await answer_row(graph, {"question": "Why?"})
     assert record.keys() == {"id", "error", "seconds"}
     assert (await answer_row(graph, {"id": "x", "question": " "}))["error"].startswith("question is empty")
+
+
+async def test_good_points_stay_whatever_a_later_try_comes_to():
+    def fail(_input, **_):
+        raise ConnectionError("It is down.")
+
+    kept = {"statuses": ["ok", "failed"], "expansions": [{"title": "A"}, {"title": "B"}], "skeleton": ["A", "B"]}
+    record = await answer_row(RunnableLambda(fail), {"id": "1", "question": "Why?"}, earlier={"answer": "A.", **kept})
+    assert {key: record.get(key) for key in kept} == kept
+    assert "It is down." in record["error"]
+    assert not record.keys() & {"answer", "usage"}
 
 
 async def test_a_conversation_is_a_row_too(endpoint, graph):
