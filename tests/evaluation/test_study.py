@@ -151,7 +151,7 @@ async def test_after_kill_9_only_the_calls_in_flight_are_made_again(study_of, en
     assert all(len(each["expansions"]) == len(TITLES) for each in skeletons)
     found = findings_of(rows)
     assert found.resumed == len(QUESTIONS)
-    assert found.speed_up == {}  # half of those times are of another process
+    assert found.speed_up == found.ratios == {}  # half of those times and tokens are of another process
 
 
 def wait_for_lines(path, count, timeout=60):
