@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -98,18 +99,13 @@ class AnswerFile(LineFile):
         """Write a table of the records: what is nested as JSON, all else as it is."""
         import pyarrow
 
-        text, nested = pyarrow.string(), ("statuses", "sources", "usage")
-        names = ("id", "answer", "error", "route", "finish_reason", *nested)
-        schema = pyarrow.schema([*((name, text) for name in names), ("seconds", pyarrow.float64())])
+        names = ("id", "answer", "error", "route", "finish_reason", "statuses", "sources", "usage")
+        schema = pyarrow.schema([*((name, pyarrow.string()) for name in names), ("seconds", pyarrow.float64())])
+        records = self.records()
         with parquet_module().ParquetWriter(path, schema) as writer:
-            rows: list[dict[str, Any]] = []
-            for record in self.records():
-                plain = {name: record.get(name) for name in schema.names}
-                rows.append({**plain, **{name: json.dumps(record[name]) for name in nested if name in record}})
-                if len(rows) == _PARQUET_ROWS:
-                    writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-                    rows.clear()
-            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+            while some := list(islice(records, _PARQUET_ROWS)):
+                rows = [{name: _as_cell(record.get(name)) for name in schema.names} for record in some]
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema))
 
     def _note(self, record: Mapping[str, Any], place: int) -> None:
         question_id = str(record["id"])
@@ -123,3 +119,9 @@ class AnswerFile(LineFile):
             self._whole.add(question_id)
         else:
             self._unfinished[question_id] = place
+
+
+def _as_cell(value: Any) -> Any:
+    if isinstance(value, str):  # half a surrogate pair is no text for Parquet
+        return value.encode("utf-8", "backslashreplace").decode()
+    return json.dumps(value) if isinstance(value, list | dict) else value

@@ -43,7 +43,7 @@ class ArmAnswer(TypedDict, total=False):
     cost: float | None
     """In US dollars, where the prices of all its models are known."""
     resumed: bool
-    """Whether some of it is kept from before a kill: then its times and tokens are of no one answer, and don't count."""
+    """Whether some of it is kept from before a kill: then its times and tokens don't count."""
 
 
 @dataclass(frozen=True, slots=True)

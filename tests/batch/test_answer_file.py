@@ -133,12 +133,15 @@ def test_half_a_surrogate_pair_is_written_and_read(path):
 def test_parquet_has_a_row_a_question(path, tmp_path):
     reading = pytest.importorskip("pyarrow.parquet")
     with AnswerFile(path) as answers:
-        for record in (FAILED, WHOLE, {**WHOLE, "id": "c"}):
+        answers.write_parquet(tmp_path / "answers.parquet")
+        assert reading.read_table(tmp_path / "answers.parquet").num_rows == 0
+        for record in (FAILED, WHOLE, {**WHOLE, "id": "c"}, {**WHOLE, "id": "\ud800"}):
             answers.append(record)
         answers.write_parquet(tmp_path / "answers.parquet")
     rows = reading.read_table(tmp_path / "answers.parquet").to_pylist()
     assert [(row["id"], row["answer"], row["error"]) for row in rows] == [
         ("a", "Light 😀.", None),
         ("c", "Light 😀.", None),
+        ("\\ud800", "Light 😀.", None),
     ]
     assert json.loads(rows[0]["usage"]) == USAGE

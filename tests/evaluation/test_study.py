@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -184,6 +185,15 @@ def test_a_folder_of_another_model_is_refused(study_of):
     study_of(model="one")
     with pytest.raises(SotConfigError, match="holds a study with model 'one', not 'two'"):
         study_of(model="two")
+
+
+async def test_another_judge_is_asked_anew_also_one_of_the_same_name(study_of, endpoint):
+    await rows_of(study_of(judged=True))
+    endpoint.reset()
+    study = study_of(judged=True)
+    study.plan = replace(study.plan, base_urls=(None, "http://other/v1"))
+    await rows_of(study)
+    assert len(endpoint.requests) == JUDGED * len(QUESTIONS)
 
 
 def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):
