@@ -23,7 +23,7 @@ class Tally:
     answered: int = 0
     failed: int = 0
     """Questions without an answer."""
-    unfinished: int = 0
+    incomplete: int = 0
     """Answers of which a text failed."""
     points: int = 0
     calls: int = 0
@@ -42,7 +42,7 @@ class Tally:
         """Count a record; with -1, count it out again."""
         self.failed += sign * ("error" in record)
         self.answered += sign * ("error" not in record)
-        self.unfinished += sign * ("error" not in record and not is_whole(record))
+        self.incomplete += sign * ("error" not in record and not is_whole(record))
         self.add_work(record, sign)
 
     def add_work(self, record: Mapping[str, Any], sign: int = 1) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -116,11 +117,9 @@ class QuestionPool:
     async def _stops_before(self, expected: tuple[float, float]) -> bool:
         """Wait until another question may begin; whether none may any more."""
         wait = max((pace.take(expected[unit]) for unit, pace in self._paces), default=0.0)
-        if wait and not self._stop.is_set():
-            try:
+        if wait:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait)
-            except TimeoutError:
-                return False
         return self._stop.is_set()
 
     def _expected(self) -> tuple[float, float]:

@@ -71,11 +71,11 @@ class Submission:
         Returns:
             How many questions wait for replies.
         """
-        self._settle()
+        self._find_unconfirmed()
         waiting = asyncio.run(self.replay())
         keys = self.ledger.open_keys()
-        for start in range(0, len(keys), self.provider.most):
-            chunk = keys[start : start + self.provider.most]
+        for start in range(0, len(keys), self.provider.max_requests):
+            chunk = keys[start : start + self.provider.max_requests]
             batch = self.ledger.begin_batch(chunk)
             batch_id = self.provider.send(batch, self.ledger.bodies(chunk))
             self.ledger.sent(batch, batch_id)
@@ -84,7 +84,7 @@ class Submission:
 
     def status(self) -> bool:
         """Say how far each batch is; whether one is over, or none is left, so that there is something to do."""
-        self._settle()
+        self._find_unconfirmed()
         found = [(batch, self.provider.state(batch.id)) for batch in self.ledger.batches.values()]
         for batch, state in found:
             self.say(f"{batch.id}: {state.said}.")
@@ -99,7 +99,7 @@ class Submission:
         Raises:
             SotError: The provider did nothing of a batch. What was in it is sent again by the next `submit`.
         """
-        self._settle()
+        self._find_unconfirmed()
         for batch in list(self.ledger.batches.values()):
             state = self.provider.state(batch.id)
             if state.problem:
@@ -121,7 +121,9 @@ class Submission:
                 earlier = self.answers.unfinished(row["id"])
                 # As long as points wait, nothing is to be made of the others, such as a conclusion.
                 record, failure = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "raise"})
-                if isinstance(failure, ExpansionError) and not _waits(record):
+                if isinstance(failure, ExpansionError) and not _waits(
+                    record
+                ):  # every reply is there: it failed for good
                     record, _ = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "mark"})
                 if _waits(record):
                     waiting += 1
@@ -141,7 +143,7 @@ class Submission:
             logger.setLevel(level)
         return waiting
 
-    def _settle(self) -> None:
+    def _find_unconfirmed(self) -> None:
         """Find out which batches of a process that was killed in between have reached the provider."""
         known = {batch.id for batch in self.ledger.batches.values()}
         for batch in list(self.ledger.batches.values()):
@@ -162,8 +164,9 @@ def _waits(record: Mapping[str, Any]) -> bool:
 def _halve_cost(record: dict[str, Any], earlier: Mapping[str, Any]) -> None:
     """Batches are sold at half the price. The record holds what an earlier try cost, too, which was halved then."""
     cost = record.get("usage", {}).get("cost", {})
-    before = earlier.get("usage", {}).get("cost", {})
-    cost |= {stage: (paid + before.get(stage, 0.0)) / 2 for stage, paid in cost.items() if isinstance(paid, float)}
+    before = defaultdict(float, earlier.get("usage", {}).get("cost", {}))
+    new = {stage: paid - before[stage] for stage, paid in cost.items() if isinstance(paid, float)}
+    cost |= {stage: before[stage] + paid / 2 for stage, paid in new.items()}
 
 
 @asynccontextmanager
@@ -198,6 +201,7 @@ class SentBatch:
     """Requests that went to the provider together."""
 
     token: str
+    """Our own name for it."""
     keys: list[str]
     sent_at: float
     """By this machine's clock, in seconds since 1970."""

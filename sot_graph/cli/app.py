@@ -11,7 +11,14 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sot_graph.cli.process import CommandTracing, LastingOutput, discard_output, end_process, exit_status, interrupted
+from sot_graph.cli.process import (
+    CommandTracing,
+    LastingOutput,
+    discard_output,
+    end_interrupted,
+    end_process,
+    exit_status,
+)
 from sot_graph.errors import SotConfigError
 
 # Its first character has Click keep the line breaks.
@@ -93,7 +100,7 @@ _UNGROUPED = "Options"
 class _GroupedHelp(TyperCommand):
     """Its help has options in groups, by their `rich_help_panel`. Typer itself groups them only with Rich's boxes."""
 
-    allow_extra_args = True
+    allow_extra_args = True  # so that `parse_args` says itself what is too much
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -146,7 +153,7 @@ def _own_exit_statuses() -> Iterator[None]:
         discard_output()
         raise typer.Exit from None
     except KeyboardInterrupt:
-        raise typer.Exit(interrupted()) from None
+        raise typer.Exit(end_interrupted()) from None
 
 
 app = typer.Typer(
@@ -317,7 +324,7 @@ def play(
     frame: _Frame = _FRAME_OPTION,
     dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
     port: int = _option(
-        "Page", "Where it is served on 127.0.0.1; 0: any free port.", default=8300, show_default=True, metavar="PORT"
+        "Page", "On 127.0.0.1; 0: any free one.", default=8300, show_default=True, metavar="PORT", min=0, max=65_535
     ),
 ) -> None:
     """Serve a page on which a question is answered directly and with a skeleton, side by side. Ctrl-C ends it.

@@ -208,8 +208,8 @@ def _raise_if_incomplete(answers: AnswerFile, stopped: str) -> None:
         first = f"The first: {answers.first_error().rstrip('.')}."
         message = f"{tally.failed:,} questions have no answer. {first} {out} says why, and --retry-errors asks again."
         raise SotError(message)
-    if tally.unfinished:
-        said = f"{tally.unfinished:,} answers lack a text that failed: --retry-errors writes it."
+    if tally.incomplete:
+        said = f"{tally.incomplete:,} answers lack a text that failed: --retry-errors writes it."
         error_console().print(said, style="yellow")
 
 

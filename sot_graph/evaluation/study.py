@@ -17,7 +17,7 @@ from langchain_core.runnables import RunnableLambda
 from sot_graph.batch.call_journal import PieceCache
 from sot_graph.batch.line_file import LineFile
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_with, make_graph
+from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_of, make_graph
 from sot_graph.evaluation.judge import ASPECTS, PROMPT_VERSION, Judge
 from sot_graph.evaluation.statistics import settle
 from sot_graph.evaluation.text_checks import check_answer
@@ -201,7 +201,7 @@ class Study:
         if kept is not None:
             return kept
         self._pieces.begin(arm.name, *_key_of(question))
-        answer = await answer_with(self._graphs[arm.name], question.text)
+        answer = await answer_of(self._graphs[arm.name].ainvoke({"question": question.text}))
         if not answer["error"]:  # else it is asked for again when the study goes on
             self._journal.put(key, answer)
         return answer

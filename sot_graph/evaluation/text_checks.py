@@ -29,7 +29,7 @@ CHECKS: Mapping[str, str] = {
 
 _GRAM = 4
 _OPENING_WORDS = 3
-_STEM = 5
+_STEM = 5  # letters that stand for a word, whatever its ending
 _SHORTEST_SENTENCE = 25
 """In characters: below, "It is free." is alike by chance."""
 _LONGEST_SENTENCE, _MOST_SENTENCES = 500, 500

@@ -34,7 +34,7 @@ def written(path, *records):
 
 def test_what_was_written_is_known_to_the_next_process(path):
     tally = written(path, WHOLE, UNFINISHED, FAILED)
-    assert (tally.answered, tally.failed, tally.unfinished, tally.points, tally.calls) == (2, 1, 1, 3, 8)
+    assert (tally.answered, tally.failed, tally.incomplete, tally.points, tally.calls) == (2, 1, 1, 3, 8)
     with AnswerFile(path) as again:
         assert again.tally == tally
         assert [name in again for name in "abcd"] == [True, True, True, False]
@@ -43,7 +43,7 @@ def test_what_was_written_is_known_to_the_next_process(path):
 
 def test_the_last_line_of_a_question_counts(path):
     tally = written(path, FAILED, UNFINISHED, {**WHOLE, "id": "c"}, {**WHOLE, "id": "b"})
-    assert (tally.answered, tally.failed, tally.unfinished, tally.points) == (2, 0, 0, 4)
+    assert (tally.answered, tally.failed, tally.incomplete, tally.points) == (2, 0, 0, 4)
     with AnswerFile(path) as again:
         assert again.tally == tally
         assert [record["id"] for record in again.records()] == ["c", "b"]
