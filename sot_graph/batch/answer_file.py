@@ -62,17 +62,16 @@ class AnswerFile(LineFile):
 
     def __init__(self, path: Path) -> None:
         self.tally = Tally()
-        self._whole: set[str] = set()
-        self._unfinished: dict[str, int] = {}
-        """Where the last line begins of each question that isn't whole."""
+        self._places: dict[str, int | None] = {}
+        """Where the last line of each question begins; `None`: it is whole, so that nobody reads that again."""
         super().__init__(path, self._note)
 
     def __contains__(self, question_id: str) -> bool:
-        return question_id in self._whole or question_id in self._unfinished
+        return question_id in self._places
 
     def is_whole(self, question_id: str) -> bool:
         """Whether a question has its answer, and none of its texts failed."""
-        return question_id in self._whole
+        return question_id in self and self._places[question_id] is None
 
     def left(self, rows: Iterable[Row], *, retries: bool) -> Iterator[Row]:
         """Those of the rows that are still to be asked: with `retries` also those that failed, or lack a text."""
@@ -81,12 +80,13 @@ class AnswerFile(LineFile):
 
     def unfinished(self, question_id: str) -> dict[str, Any] | None:
         """The last record of a question that isn't whole; `None`: it is, or there is none."""
-        place = self._unfinished.get(question_id)
+        place = self._places.get(question_id)
         return None if place is None else self.line_at(place)
 
     def first_error(self) -> str:
         """Why the first question without an answer has none; empty: there is no such question."""
-        return next((error for place in self._unfinished.values() if (error := self.line_at(place).get("error"))), "")
+        places = (place for place in self._places.values() if place is not None)
+        return next((error for place in places if (error := self.line_at(place).get("error"))), "")
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The record of each question, in the order of their lines."""
@@ -114,11 +114,7 @@ class AnswerFile(LineFile):
         if (before := self.unfinished(question_id)) is not None:
             self.tally.add(before, -1)
         self.tally.add(record)
-        if is_whole(record):
-            self._unfinished.pop(question_id, None)
-            self._whole.add(question_id)
-        else:
-            self._unfinished[question_id] = place
+        self._places[question_id] = None if is_whole(record) else place
 
 
 def _as_cell(value: Any) -> Any:

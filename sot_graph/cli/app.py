@@ -11,14 +11,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sot_graph.cli.process import (
-    CommandTracing,
-    LastingOutput,
-    discard_output,
-    end_interrupted,
-    end_process,
-    exit_status,
-)
+from sot_graph.cli.process import CommandTracing, LastingOutput, discard_output, end_process, exit_status, interrupted
 from sot_graph.errors import SotConfigError
 
 # Its first character has Click keep the line breaks.
@@ -153,7 +146,7 @@ def _own_exit_statuses() -> Iterator[None]:
         discard_output()
         raise typer.Exit from None
     except KeyboardInterrupt:
-        raise typer.Exit(end_interrupted()) from None
+        raise typer.Exit(interrupted()) from None
 
 
 app = typer.Typer(

@@ -6,7 +6,6 @@ It prints one line of JSON, `{"base_url": "..."}`.
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import math
 import random
@@ -18,8 +17,6 @@ from collections.abc import Sequence
 from sot_graph.testing.conditions import Physics
 from sot_graph.testing.simulated_endpoint import SimulatedEndpoint
 from sot_graph.testing.skeleton_responder import SkeletonResponder
-
-_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
 class _Unread(SimulatedEndpoint):
@@ -40,8 +37,6 @@ def main(endpoint_class: type[SimulatedEndpoint] = _Unread) -> None:
             print(json.dumps({"base_url": endpoint.base_url}), flush=True)  # noqa: T201 - the command's output
             over.wait()
     except (OSError, OverflowError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno not in _TAKEN:
-            raise
         print(f"python -m sot_graph.testing: {error}", file=sys.stderr)  # noqa: T201 - the command's message
         sys.exit(2)
 
