@@ -105,11 +105,12 @@ class QuestionPool:
             self.in_flight += 1
             if self.journal is not None:
                 self.journal.begin(row["id"])
+            earlier = self.answers.unfinished(row["id"]) or {}
             try:
-                record, failure = await try_row(self.graph, row, earlier=self.answers.unfinished(row["id"]))
+                record, failure = await try_row(self.graph, row, earlier=earlier)
             finally:
                 self.in_flight -= 1
-            self._correct(reserved, record)
+            self._correct(reserved, record, earlier)
             self._keep(record, failure)
             self.on_change()
             self.stop(self.reason_to_stop())
@@ -129,9 +130,11 @@ class QuestionPool:
             return _FIRST_GUESS
         return tally.calls / count, (tally.input_tokens + tally.output_tokens) / count
 
-    def _correct(self, reserved: tuple[float, float], record: Mapping[str, Any]) -> None:
-        total = (record.get("usage") or {}).get("total") or {}
-        used = (total.get("calls", 0), total.get("input_tokens", 0) + total.get("output_tokens", 0))
+    def _correct(self, reserved: tuple[float, float], record: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+        work = Tally()
+        work.add_work(record)
+        work.add_work(earlier, -1)
+        used = (work.calls, work.input_tokens + work.output_tokens)
         for unit, pace in self._paces:
             pace.correct(used[unit] - reserved[unit])
 

@@ -7,7 +7,7 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 
 from sot_graph import SotConfigError, SotOptions, create_sot_graph
-from sot_graph.batch import answer_row
+from sot_graph.batch import answer_row, question_pool
 from sot_graph.batch.answer_file import AnswerFile
 from sot_graph.batch.question_pool import QuestionPool
 from sot_graph.testing import Fault, Status
@@ -72,6 +72,22 @@ async def test_a_retry_writes_the_points_that_failed_and_no_others(endpoint, gra
     assert "expansions" not in last
     assert "**2. Beta two**\n\nAbout Beta two." in last["answer"]
     assert last["usage"]["total"]["calls"] == CALLS + 1
+
+
+async def test_a_retry_takes_of_its_rate_what_it_asks(endpoint, graph, answers, monkeypatch):
+    class Counting(question_pool.Pace):
+        def take(self, amount):
+            taken.append(amount)
+            return 0.0
+
+        correct = take
+
+    monkeypatch.setattr(question_pool, "Pace", Counting)
+    endpoint.faults = [Fault(Status(400), lambda request: one_point(request) and number_of(request) == 2)]
+    for retries, calls in ((False, CALLS), (True, 1)):
+        taken = []
+        await QuestionPool(graph=graph, answers=answers, calls_per_minute=1.0, retries=retries).run(rows_of(1))
+        assert sum(taken) == calls
 
 
 async def test_a_question_whose_points_all_failed_keeps_its_skeleton_for_the_retry(endpoint, graph, answers):
