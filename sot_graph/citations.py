@@ -346,6 +346,7 @@ class _Citations:
         self._part = re.compile(rf"\s*((?:{exact})(?=\s*(?:[,;]|\Z))|[^,;]+)")
         self._has_brackets = any(re.search(r"[\[\]]", key) for key in unusual)
         inside = r"[^\[\]]" if any(" " in key for key in unusual) else r"[^\[\]\n]"
+        # What may open something at a text's end. Two backticks are the first half of a fence.
         self._opened = re.compile(r"``\Z"), re.compile(r"`[^`\n]*\Z"), re.compile(rf"\[{inside}*\Z")
 
     def decided_length(self, text: str) -> int:
@@ -353,7 +354,7 @@ class _Citations:
 
         The rest begins with what may yet become a citation, a range of them, a link, or code.
         """
-        if self._has_brackets:
+        if self._has_brackets:  # of an id: then a bracket inside one can't be told from one that ends it
             return len(text.partition("[")[0].partition("`")[0])
         end, opened = 0, [found.start() for pattern in self._opened if (found := pattern.search(text))]
         for match in self._pattern.finditer(text):
@@ -399,22 +400,17 @@ def _places_of_range(first: str, last: str) -> list[str]:
     return [str(place) for place in range(int(first), int(last) + 1)] if int(first) else []
 
 
-def without_citations(text: str, sources: Sequence[Source]) -> str:
-    """A point's text for the prompt of another point, whose own sources have the same numbers.
+def without_its_citations(expansion: Expansion) -> Expansion:
+    """A point as the prompts of other texts show it, whose own sources have the same numbers.
 
     Examples:
-        >>> without_citations("Loosen it [1].", [{"title": "Soil"}])
+        >>> without_its_citations({"text": "Loosen it [1].", "sources": [{"title": "Soil"}]})["text"]
         'Loosen it.'
     """
-    if not sources:
-        return text
+    if not (sources := expansion.get("sources")):
+        return expansion
     ids = {name for source in sources for name in names_of(source)}
-    return _Citations(ids, before=r"(?<![ \t])[ \t]*").replaced(text, lambda _: "")
-
-
-def without_its_citations(expansion: Expansion) -> Expansion:
-    """A point as the prompts of other texts show it."""
-    text = without_citations(expansion["text"], expansion.get("sources") or [])
+    text = _Citations(ids, before=r"(?<![ \t])[ \t]*").replaced(expansion["text"], lambda _: "")
     return Expansion(**{**expansion, "text": text})
 
 

@@ -25,7 +25,7 @@ from sot_graph.errors import SotConfigError, check_call, check_kind, check_retur
 from sot_graph.joiners import Join, PointwiseJoin, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model
-from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
+from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE, is_sot_graph
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
 from sot_graph.nodes.expand_point import NestedGraph, expand_point, fan_out_points, fan_out_rest
@@ -160,17 +160,17 @@ def _with_levels(graph: GraphParts) -> GraphParts:
     expander, options = graph.expander, graph.options
     if expander is None and options.depth > 1:
         join = graph.join if isinstance(graph.join, PointwiseJoin) else join_markdown
-        # Its calls wait for places of this graph's runs, and are within its points' times.
-        own: dict[str, Any] = {"frame": "none", "review_skeleton": False, "deadline": None, "max_concurrency": None}
+        # The frame and the review belong to the whole answer. Time and places are those of the point that it writes.
+        off: dict[str, Any] = {"frame": "none", "review_skeleton": False, "deadline": None, "max_concurrency": None}
         expander = create_sot_graph(
             graph.model.model,
             skeleton_model=graph.skeleton_model.model,
             router="draft",
             join=join.below(),
             prompts=graph.prompts,
-            options=replace(options, depth=options.depth - 1, **own),
+            options=replace(options, depth=options.depth - 1, **off),
         )
-    return replace(graph, expander=NestedGraph(expander) if isinstance(expander, _SotGraph) else expander)
+    return replace(graph, expander=NestedGraph(expander) if is_sot_graph(expander) else expander)
 
 
 def check_parts(

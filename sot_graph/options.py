@@ -226,23 +226,6 @@ def _adapters() -> Mapping[str, TypeAdapter[Any]]:
     return {name: TypeAdapter(hint) for name, hint in get_type_hints(SotOptions, include_extras=True).items()}
 
 
-def apply_context(
-    options: SotOptions, context: object, *, embedded: bool, repeated: Collection[str] = ()
-) -> SotOptions:
-    """Lay a run's context over the graph's options.
-
-    Args:
-        options: The graph's own.
-        context: What LangGraph hands over: a dict, an object with attributes, or `None`.
-        embedded: Whether the graph runs inside a parent. Only what the parent's context has as `sot` is meant for it.
-        repeated: Keys that are no mistake at the root: some servers repeat a run's `configurable` as its context.
-
-    Raises:
-        SotConfigError: An unknown key, or a value out of its bounds.
-    """
-    return with_changes(options, context_changes(context, embedded=embedded, repeated=repeated))
-
-
 def with_changes(options: SotOptions, changes: Mapping[str, Any]) -> SotOptions:
     """The options with some of them changed. Fewer points than `min_points` lower that, too.
 
@@ -257,7 +240,16 @@ def with_changes(options: SotOptions, changes: Mapping[str, Any]) -> SotOptions:
 
 
 def context_changes(context: object, *, embedded: bool, repeated: Collection[str] = ()) -> dict[str, Any]:
-    """What a run's context sets, as `apply_context` reads it."""
+    """What a run's context sets.
+
+    Args:
+        context: What LangGraph hands over: a dict, an object with attributes, or `None`.
+        embedded: Whether the graph runs inside a parent. Only what the parent's context has as `sot` is meant for it.
+        repeated: Keys that are no mistake at the root: some servers repeat a run's `configurable` as its context.
+
+    Raises:
+        SotConfigError: An unknown key.
+    """
     known = SotContext.__annotations__
     own = context.get("sot") if isinstance(context, Mapping) else getattr(context, "sot", None)
     if own is None and not embedded:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from langgraph.graph import START
+from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Overwrite
 
-from sot_graph.errors import SotConfigError
-from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON, ROUTE
-from sot_graph.options import context_changes
+from sot_graph.citations import fields_of
+from sot_graph.errors import ExpansionError, SotConfigError
+from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, JOIN, REVIEW_SKELETON, ROUTE, is_sot_graph
+from sot_graph.options import SotContext, context_changes
 from sot_graph.state import merge_timings
 from sot_graph.usage import add_usage, usage_metadata
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 AnyGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 
-_SOT_NODES = {DRAFT_SKELETON, EXPAND_POINT, JOIN}
 _OTHERWISE = (
     'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
     '"given_expansions": result["expansions"]}) writes the same points and no others.'
@@ -59,13 +59,20 @@ def retry_failed_points(
     child = _child(graph, config, node)
     if child is None:
         healed = graph.update_state(*_update_without_failures(graph, graph.get_state(config)))
-        return dict(graph.invoke(None, _with_callbacks(config, healed), context=context))
+        return dict(graph.invoke(None, _on_thread(config, healed), context=context))
     name, subgraph, childs_config = child
     kept = _finished_run(graph.get_state(childs_config), name)
-    retry = subgraph.invoke(_retry_input(kept), _with_callbacks(config), context=_context(kept, context))
+    is_over = not graph.get_state(config).next
+    try:
+        retry = subgraph.invoke(_retry_input(kept), _for_childs_run(config), context=_context(kept, context))
+    except ExpansionError as error:
+        graph.update_state(childs_config, _written_before(error), as_node=JOIN)
+        raise
     result, childs_update, parents_update = _merge_retry(kept, retry, graph)
     graph.update_state(childs_config, childs_update, as_node=JOIN)
-    graph.update_state(config, parents_update, as_node=name.partition("|")[0])
+    healed = graph.update_state(config, parents_update, as_node=name.partition("|")[0])
+    if is_over:  # the nodes after this one have run: they don't run again
+        graph.update_state(healed, None, as_node=END)
     return result
 
 
@@ -76,20 +83,38 @@ async def aretry_failed_points(
     child = _child(graph, config, node)
     if child is None:
         healed = await graph.aupdate_state(*_update_without_failures(graph, await graph.aget_state(config)))
-        return dict(await graph.ainvoke(None, _with_callbacks(config, healed), context=context))
+        return dict(await graph.ainvoke(None, _on_thread(config, healed), context=context))
     name, subgraph, childs_config = child
     kept = _finished_run(await graph.aget_state(childs_config), name)
-    retry = await subgraph.ainvoke(_retry_input(kept), _with_callbacks(config), context=_context(kept, context))
+    is_over = not (await graph.aget_state(config)).next
+    try:
+        retry = await subgraph.ainvoke(_retry_input(kept), _for_childs_run(config), context=_context(kept, context))
+    except ExpansionError as error:
+        await graph.aupdate_state(childs_config, _written_before(error), as_node=JOIN)
+        raise
     result, childs_update, parents_update = _merge_retry(kept, retry, graph)
     await graph.aupdate_state(childs_config, childs_update, as_node=JOIN)
-    await graph.aupdate_state(config, parents_update, as_node=name.partition("|")[0])
+    healed = await graph.aupdate_state(config, parents_update, as_node=name.partition("|")[0])
+    if is_over:
+        await graph.aupdate_state(healed, None, as_node=END)
     return result
 
 
-def _with_callbacks(config: RunnableConfig, thread: RunnableConfig | None = None) -> RunnableConfig:
-    """A thread's config with the callbacks, tags and metadata that the caller gave; without a thread, only these."""
-    own = {key: value for key, value in config.items() if key != "configurable"}
-    return {**own, **(thread or {})}  # type: ignore[typeddict-item]
+def _on_thread(config: RunnableConfig, thread: RunnableConfig) -> RunnableConfig:
+    """The caller's config, on the thread as it is now."""
+    return {**config, **thread, "configurable": {**config["configurable"], **thread["configurable"]}}
+
+
+def _for_childs_run(config: RunnableConfig) -> RunnableConfig:
+    """The caller's config without their thread: the child's retry is a run of its own."""
+    of_thread = {"thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map"}
+    kept = {key: value for key, value in config["configurable"].items() if key not in of_thread}
+    return {**config, "configurable": kept}
+
+
+def _written_before(error: ExpansionError) -> dict[str, Any]:
+    """For a child's state: what a retry has written that ended in an error. The next one asks for the rest alone."""
+    return {"expansions": error.expansions, "usage": error.usage}
 
 
 def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, RunnableConfig] | None:
@@ -97,7 +122,7 @@ def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, Runnabl
     if not isinstance(graph, CompiledStateGraph):
         message = f"retry_failed_points takes a graph of create_sot_graph, or its parent, not {type(graph).__name__}."
         raise SotConfigError(message)
-    name, child = (None, graph) if graph.nodes.keys() >= _SOT_NODES else _subgraph(graph, node)
+    name, child = (None, graph) if is_sot_graph(graph) else _subgraph(graph, node)
     if not graph.checkpointer or graph.checkpointer is True:
         message = f"retry_failed_points needs a thread of a graph with a checkpointer; this one has none. {_OTHERWISE}"
         raise SotConfigError(message)
@@ -114,7 +139,7 @@ def _subgraph(graph: AnyGraph, node: str | None) -> tuple[str, Any]:
     """The SoT subgraph that is meant, after its node."""
     children: Any = graph.get_subgraphs(recurse=True)
     # A remote graph is a child, too, and tells no nodes.
-    known = {name: child for name, child in children if {*getattr(child, "nodes", ())} >= _SOT_NODES}
+    known = {name: child for name, child in children if is_sot_graph(child)}
     wanted = [name for name in known if node in (None, name, name.rpartition("|")[2])]
     if len(wanted) != 1:
         which = f"no SoT node {node!r}" if node else "which SoT node is meant?"
@@ -159,7 +184,7 @@ def _update_without_failures(graph: AnyGraph, snapshot: StateSnapshot) -> tuple[
         frame.pop("conclusion", None)
     facts = {**kept["draft_facts"], "is_written": False}
     update = {"draft_facts": facts, "expansions": Overwrite(good), "frame": Overwrite(frame)}
-    # Written by the node after which points are fanned out.
+    # LangGraph goes on as if this node had written the update: its edge fans out the points that are missing.
     return snapshot.config, update, REVIEW_SKELETON if REVIEW_SKELETON in graph.nodes else DRAFT_SKELETON
 
 
@@ -179,8 +204,11 @@ def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _context(kept: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """The retry's context: what stands around the points is decided already."""
-    return {"sot": {**context_changes(context, embedded=False), "frame": kept["run_facts"]["wanted_frame"]}}
+    """The retry's context: what stands around the points is decided already. Options may stand in it without `sot`."""
+    given = fields_of(context)
+    of_parent = "sot" in given or not given.keys() & SotContext.__annotations__.keys()
+    changes = context_changes(context, embedded=of_parent)
+    return {**(given if of_parent else {}), "sot": {**changes, "frame": kept["run_facts"]["wanted_frame"]}}
 
 
 def _merge_retry(

@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
@@ -23,7 +23,7 @@ from sot_graph._seams import somebody_listens, streaming_handlers
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.observability.run_trace import NodeTrace
-from sot_graph.options import FRAME_PARTS, SotOptions, apply_context
+from sot_graph.options import FRAME_PARTS, SotOptions, context_changes, with_changes
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ PLACES = "sot_places"
 
 _IDLE_SECONDS = 60.0
 """A run that no node has touched for so long counts as over: only milliseconds lie between two nodes."""
+_SWEEP_SECONDS = 10.0
+"""Between two looks for such runs among all that there are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,15 +165,18 @@ class _Invocations:
     def reset_in_child(self) -> None:
         self._lock = threading.Lock()
         self._by_key: dict[str, Invocation] = {}
+        self._swept = 0.0
 
     def enter(self, key: str, control: object) -> Invocation:
         with self._lock:
             now = time.monotonic()
             found = self._by_key.get(key)
             if found is None or found.control is not control:
-                for other, idle in list(self._by_key.items()):
-                    if not idle.active and now - idle.touched > _IDLE_SECONDS:
-                        del self._by_key[other]
+                if now > self._swept + _SWEEP_SECONDS:  # each time looks at all of them
+                    self._swept = now
+                    for other, idle in list(self._by_key.items()):
+                        if not idle.active and now - idle.touched > _IDLE_SECONDS:
+                            del self._by_key[other]
                 # An invocation that resumes a run doesn't repeat its warnings.
                 logged = set() if found is None else found.logged
                 found = self._by_key[key] = Invocation(control, logged=logged)
@@ -303,24 +308,16 @@ class RunContext:
         left = max(0.0, deadline - self.elapsed())
         return left if timeout is None else min(left, timeout)
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
         limit = self.options.max_concurrency
         if limit is not None and self.invocation.limiter is None:
             self.invocation.limiter = CallLimiter(limit)
-        outer_slot = self.config.get("configurable", {}).get(PLACES)
-        is_unbounded = self.invocation.limiter is None and self.limiter is None and outer_slot is None
-        return _UNBOUNDED if is_unbounded else self._places(outer_slot)
-
-    @asynccontextmanager
-    async def _places(self, outer_slot: Callable[[], AbstractAsyncContextManager[None]] | None) -> AsyncIterator[None]:
+        outer_slot = self.config.get("configurable", {}).get(PLACES, nullcontext)
         # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-        own = self.invocation.limiter
-        async with own or nullcontext(), self.limiter or nullcontext(), (outer_slot or nullcontext)():
+        async with self.invocation.limiter or nullcontext(), self.limiter or nullcontext(), outer_slot():
             yield
-
-
-_UNBOUNDED = nullcontext()
 
 
 def _write_nothing(_event: SotEvent) -> None:
@@ -366,7 +363,8 @@ def open_run(
         is_transient = ":" in parent_step
         if reads_context and runtime.context is not None:
             repeated = config.get("configurable", {})
-            options = apply_context(options, runtime.context, embedded="|" in namespace, repeated=repeated)
+            changes = context_changes(runtime.context, embedded="|" in namespace, repeated=repeated)
+            options = with_changes(options, changes)
         control = runtime.control or control
         if is_heard := somebody_listens(runtime):
             writer = runtime.stream_writer

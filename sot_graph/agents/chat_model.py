@@ -14,6 +14,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import ensure_config
 from langgraph.constants import TAG_NOSTREAM
+from langgraph.pregel import Pregel
 from pydantic import Field
 
 from sot_graph.errors import SotConfigError
@@ -85,6 +86,8 @@ class GraphAnswer(RunnablePart):
     ) -> None:
         self._reader = AnswerReader()
         self.result: Any = None
+        self.about: Mapping[str, Any] = {}
+        """What else its `response_metadata` says."""
         config = {
             **config,
             "tags": [*(config.get("tags") or ()), TAG_NOSTREAM],
@@ -106,14 +109,11 @@ class GraphAnswer(RunnablePart):
     def end(self) -> list[AIMessage]:
         """The graph has ended: give back what is left of the message."""
         known = {key: self.result[key] for key in _IN_METADATA if key in self.result}
-        metadata = {"finish_reason": self.result["finish_reason"], "sot": known}
-        return self.closing_messages(self.result["answer"], metadata)
-
-    def closing_messages(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
-        """The message of this answer, or what hasn't been given out of it."""
+        answer = self.result["answer"]
+        metadata = {**self.about, "finish_reason": self.result["finish_reason"], "sot": known}
         if not self.streamed:
-            return [AIMessage(answer, id=self.message_id, response_metadata={**metadata})]
-        last = AIMessageChunk(content="", id=self.message_id, response_metadata={**metadata}, chunk_position="last")
+            return [AIMessage(answer, id=self.message_id, response_metadata=metadata)]
+        last = AIMessageChunk(content="", id=self.message_id, response_metadata=metadata, chunk_position="last")
         return [*self._read({"type": "sot.answer", "answer": answer}), last]
 
     def _read(self, event: Mapping[str, Any]) -> list[AIMessage]:
@@ -192,7 +192,8 @@ class SotChatModel(PartwiseChatModel):
     tokens to the same callbacks, and would be counted twice.
 
     Raises:
-        SotConfigError: In `bind_tools`: the graph calls no tools. In a run: `stop` and other settings of a call.
+        SotConfigError: Not such a graph, or one with a checkpointer. In `bind_tools`: the graph calls no tools. In a
+            run: `stop` and other settings of a call.
 
     Examples:
         >>> from sot_graph import create_sot_graph
@@ -206,6 +207,15 @@ class SotChatModel(PartwiseChatModel):
     """The graph."""
     context: Any = Field(default=None, repr=False)
     """What each run may set, as in `graph.invoke(..., context=...)`."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        if not (isinstance(self.graph, Pregel) and {"messages", "answer", "finish_reason"} <= set(self.graph.channels)):
+            message = f"SotChatModel takes a compiled graph of create_sot_graph, not {type(self.graph).__name__}."
+            raise SotConfigError(message)
+        if self.graph.checkpointer:
+            message = "SotChatModel's graph has a checkpointer, but a model's call has no thread: leave it out."
+            raise SotConfigError(message)
 
     @property
     def _llm_type(self) -> str:

@@ -24,7 +24,7 @@ from sot_graph.graph import check_parts, create_sot_graph
 from sot_graph.joiners import Join, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel, innermost_model
 from sot_graph.nodes.question_input import last_human, length_of, turns_of
-from sot_graph.options import SotOptions, apply_context
+from sot_graph.options import SotOptions, context_changes, with_changes
 from sot_graph.prompts.messages import draft_or_answer, point_limits
 from sot_graph.prompts.templates import prompts_for
 from sot_graph.routing.learned_router import LearnedRouter
@@ -123,11 +123,13 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         self._make_graph = partial(create_sot_graph, options=self.options, prompts=prompts, join=join, limiter=limiter)
         self._routes: dict[str, RouteName] = {}
         """The router's decisions, by the question with its history."""
-        # For a router that asks the agent's model, for the call that decides, and for the points. By their model's
-        # identity, which isn't given to another as long as they hold theirs.
+        # By the identity of the agent's model, which isn't given to another as long as they hold theirs.
         self._models: dict[int, LoopModel] = {}
+        """What a `ModelRouter` without a model asks."""
         self._draft_models: dict[int, LoopModel] = {}
+        """What makes the call that decides."""
         self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
+        """What writes the points, each behind the model that it is of."""
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -158,7 +160,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         messages, position = request.messages, last_human(request.messages)
         if position is None or not (question := str(messages[position].text).strip()):
             return None
-        options = apply_context(self.options, request.runtime.context, embedded=True)
+        options = with_changes(self.options, context_changes(request.runtime.context, embedded=True))
         length = length_of(question, turns_of([*messages[:position], *messages[position + 1 :]]))
         if length > options.max_question_chars:
             logger.warning(
@@ -223,7 +225,7 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
 
 
 def _finished(response: ModelResponse[Any], request: ModelRequest[Any], turn: AgentTurn) -> ModelResponse[Any]:
-    """The response with what it cost in its message. Those who listen are told a final answer of the agent's own."""
+    """The response with what it cost in its message. For an agent's own answer, `astream_answer` gets `sot.answer`."""
     *before, last = response.result
     if not isinstance(last, AIMessage):
         return response

@@ -307,7 +307,6 @@ class _WrittenAnswer(GraphAnswer):
 
     def __init__(self, model: StandInModel, messages: list[BaseMessage], draft: _ModelReply) -> None:
         self._turn = draft.turn
-        self._written_by = draft.reply.response_metadata
         self._error: ExpansionError | None = None
         left = draft.turn.seconds_left()
         context = {name: getattr(draft.turn.options, name) for name in SotContext.__annotations__}
@@ -316,6 +315,8 @@ class _WrittenAnswer(GraphAnswer):
         # Its callbacks are the agent's, by themselves. A tracer that it is given beside them would trace it twice.
         config: RunnableConfig = {"run_name": "write the answer"}
         super().__init__(model.graph, given, draft.message_id, config, context=context, streamed=draft.streamed)
+        written_by = draft.reply.response_metadata
+        self.about = {key: written_by[key] for key in _ABOUT_MODEL if key in written_by}
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -342,8 +343,3 @@ class _WrittenAnswer(GraphAnswer):
             raise error
         self._turn.by_skeleton = True
         return super().end()
-
-    def closing_messages(self, answer: str, metadata: Mapping[str, Any]) -> list[AIMessage]:
-        """As in `GraphAnswer`, with the name of the model that drafted."""
-        written_by = {key: self._written_by[key] for key in _ABOUT_MODEL if key in self._written_by}
-        return super().closing_messages(answer, {**written_by, **metadata})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ class Tally:
     answered: int = 0
     failed: int = 0
     """Questions without an answer."""
-    unfinished: int = 0
+    incomplete: int = 0
     """Answers of which a text failed."""
     points: int = 0
     calls: int = 0
@@ -37,19 +38,20 @@ class Tally:
         """Questions, whatever came of them."""
         return self.answered + self.failed
 
-    def __sub__(self, before: Tally) -> Tally:
-        return Tally(**{name: getattr(self, name) - getattr(before, name) for name in self.__dataclass_fields__})
-
     def add(self, record: Mapping[str, Any], sign: int = 1) -> None:
         """Count a record; with -1, count it out again."""
         self.failed += sign * ("error" in record)
         self.answered += sign * ("error" not in record)
-        self.unfinished += sign * ("error" not in record and not is_whole(record))
+        self.incomplete += sign * ("error" not in record and not is_whole(record))
+        self.add_work(record, sign)
+
+    def add_work(self, record: Mapping[str, Any], sign: int = 1) -> None:
+        """Count what a record took, and its points: those of earlier tries are among them."""
         self.points += sign * sum(status == "ok" for status in record.get("statuses") or ())
         usage = record.get("usage") or {}
         total, cost = usage.get("total") or {}, usage.get("cost") or {}
         self.dollars += sign * cost.get("total", 0.0)
-        self.unpriced += sign * (total.get("calls", 0) > 0 and ("total" not in cost or "unpriced" in cost))
+        self.unpriced += sign * (total.get("input_tokens", 0) > 0 and ("total" not in cost or "unpriced" in cost))
         self.calls += sign * total.get("calls", 0)
         self.input_tokens += sign * total.get("input_tokens", 0)
         self.output_tokens += sign * total.get("output_tokens", 0)
@@ -60,17 +62,16 @@ class AnswerFile(LineFile):
 
     def __init__(self, path: Path) -> None:
         self.tally = Tally()
-        self._whole: set[str] = set()
-        self._unfinished: dict[str, int] = {}
-        """Where the last line begins of each question that isn't whole."""
+        self._places: dict[str, int | None] = {}
+        """Where the last line of each question begins; `None`: it is whole, so that nobody reads that again."""
         super().__init__(path, self._note)
 
     def __contains__(self, question_id: str) -> bool:
-        return question_id in self._whole or question_id in self._unfinished
+        return question_id in self._places
 
     def is_whole(self, question_id: str) -> bool:
         """Whether a question has its answer, and none of its texts failed."""
-        return question_id in self._whole
+        return question_id in self and self._places[question_id] is None
 
     def left(self, rows: Iterable[Row], *, retries: bool) -> Iterator[Row]:
         """Those of the rows that are still to be asked: with `retries` also those that failed, or lack a text."""
@@ -79,17 +80,18 @@ class AnswerFile(LineFile):
 
     def unfinished(self, question_id: str) -> dict[str, Any] | None:
         """The last record of a question that isn't whole; `None`: it is, or there is none."""
-        place = self._unfinished.get(question_id)
+        place = self._places.get(question_id)
         return None if place is None else self.line_at(place)
 
     def first_error(self) -> str:
         """Why the first question without an answer has none; empty: there is no such question."""
-        return next((error for place in self._unfinished.values() if (error := self.line_at(place).get("error"))), "")
+        places = (place for place in self._places.values() if place is not None)
+        return next((error for place in places if (error := self.line_at(place).get("error"))), "")
 
     def records(self) -> Iterator[dict[str, Any]]:
         """The record of each question, in the order of their lines."""
-        last = {str(record["id"]): place for place, record in self.lines()}
-        for place, record in self.lines():
+        last = {str(record["id"]): place for place, _, record in self.lines()}
+        for place, _, record in self.lines():
             if last[str(record["id"])] == place:
                 yield record
 
@@ -97,26 +99,25 @@ class AnswerFile(LineFile):
         """Write a table of the records: what is nested as JSON, all else as it is."""
         import pyarrow
 
-        text, nested = pyarrow.string(), ("statuses", "sources", "usage")
-        names = ("id", "answer", "error", "route", "finish_reason", *nested)
-        schema = pyarrow.schema([*((name, text) for name in names), ("seconds", pyarrow.float64())])
+        names = ("id", "answer", "error", "route", "finish_reason", "statuses", "sources", "usage")
+        schema = pyarrow.schema([*((name, pyarrow.string()) for name in names), ("seconds", pyarrow.float64())])
+        records = self.records()
         with parquet_module().ParquetWriter(path, schema) as writer:
-            rows: list[dict[str, Any]] = []
-            for record in self.records():
-                plain = {name: record.get(name) for name in schema.names}
-                rows.append({**plain, **{name: json.dumps(record[name]) for name in nested if name in record}})
-                if len(rows) == _PARQUET_ROWS:
-                    writer.write_table(pyarrow.Table.from_pylist(rows, schema))
-                    rows.clear()
-            writer.write_table(pyarrow.Table.from_pylist(rows, schema))
+            while some := list(islice(records, _PARQUET_ROWS)):
+                rows = [{name: _as_cell(record.get(name)) for name in schema.names} for record in some]
+                writer.write_table(pyarrow.Table.from_pylist(rows, schema))
 
     def _note(self, record: Mapping[str, Any], place: int) -> None:
         question_id = str(record["id"])
+        if not record.keys() & {"answer", "error"}:  # such as a file of questions
+            raise LookupError
         if (before := self.unfinished(question_id)) is not None:
             self.tally.add(before, -1)
         self.tally.add(record)
-        if is_whole(record):
-            self._unfinished.pop(question_id, None)
-            self._whole.add(question_id)
-        else:
-            self._unfinished[question_id] = place
+        self._places[question_id] = None if is_whole(record) else place
+
+
+def _as_cell(value: Any) -> Any:
+    if isinstance(value, str):  # half a surrogate pair is no text for Parquet
+        return value.encode("utf-8", "backslashreplace").decode()
+    return json.dumps(value) if isinstance(value, list | dict) else value

@@ -39,7 +39,7 @@ class PieceCache(BaseCache[Any]):
 
     @staticmethod
     def begin(*question_key: str) -> None:
-        """The calling task answers the question of this key from now on."""
+        """The calling task answers the question of this key from now on: `get` and `set` are about it."""
         _question.set(question_key)
 
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:
@@ -71,8 +71,7 @@ class PieceCache(BaseCache[Any]):
 class CallJournal(PieceCache):
     """Skeletons and texts of questions that are still to be answered, in a file.
 
-    As a graph's cache it gives each question what was written for this question. Memory and file hold the questions in
-    flight, however many there were before.
+    Memory and file hold the questions in flight, however many there were before.
 
     Args:
         path: Made where it isn't there, and removed at the end where nothing is left in it.

@@ -15,19 +15,19 @@ try:
 except ImportError:  # Windows, where a file that two batches write to is not noticed
     fcntl = None  # type: ignore[assignment]
 
-_CHUNK = 1 << 16
-
 
 class LineFile:
     """Append-only lines of JSON.
 
-    A process that is killed leaves at most half a line, which is cut off when the file is opened again. Each line is
-    handed to the operating system at once: what a kill can't undo, a power failure can.
+    A process that is killed leaves at most half a line, which is cut off when the file is opened again, once all others
+    are known to be of the file's kind. Each line is handed to the operating system at once: what a kill can't undo, a
+    power failure can.
 
     Args:
         path: Made where it isn't there.
         on_line: Called with each line, and where it begins: first, while `__init__` runs, with those that are there,
-            then with each new one. What it can't read a key or a value of is no line of this file.
+            then with each new one. If it raises a LookupError, TypeError, ValueError or AttributeError, the file is
+            refused, with that line's number.
 
     Raises:
         SotConfigError: It can't be written, another batch writes to it, or a line of it isn't of its kind.
@@ -49,13 +49,18 @@ class LineFile:
             raise SotConfigError(message) from error
         try:
             self._lock()
-            self._cut_half_line()
-            if on_line is not None:
-                for number, (place, line) in enumerate(self.lines(), start=1):
-                    try:
+            end, text = 0, b"\n"
+            for number, (place, text, line) in enumerate(self.lines(), start=1):
+                try:
+                    if on_line is not None:
                         on_line(line, place)
-                    except (LookupError, TypeError, ValueError, AttributeError) as error:
-                        raise self._no_record(number) from error
+                except (LookupError, TypeError, ValueError, AttributeError) as error:
+                    raise self._no_record(number) from error
+                end = place + len(text)
+            if end < self._size():
+                self._file.truncate(end)
+            if not text.endswith(b"\n"):  # an editor may have saved the file without its last line's end
+                self._file.write(b"\n")
         except BaseException:
             self.close()
             raise
@@ -71,7 +76,7 @@ class LineFile:
         self._file.close()
 
     def append(self, values: Mapping[str, Any] | Sequence[Any]) -> None:
-        """Append a line.
+        """Append a line, and hand it to `on_line`: memory holds only what the lines say.
 
         Raises:
             OSError: The disk is full, or gone.
@@ -79,28 +84,34 @@ class LineFile:
         # Half a surrogate pair is written as JSON escapes it.
         line = json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         place = self._size()
-        while line:
-            line = line[self._file.write(line) :]
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError:  # there may be room again for the next line, which mustn't follow half a line
+            self._file.truncate(place)
+            raise
         if self._on_line is not None:
             self._on_line(values, place)
 
-    def lines(self) -> Iterator[tuple[int, Any]]:
-        """Each line, and where it begins.
+    def lines(self) -> Iterator[tuple[int, bytes, Any]]:
+        """Where each line begins, its text, and what it says. Half a line at the end is left out.
 
         Raises:
             SotConfigError: One isn't of the file's kind.
         """
-        place = 0
+        place, opening = 0, b"{" if self.kind is dict else b"["
         with self._reading() as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, text in enumerate(lines, start=1):
                 try:
-                    values = json.loads(line)
+                    values = json.loads(text)
                 except ValueError:
+                    if text.startswith(opening) and not text.endswith(b"\n"):
+                        return
                     values = None
                 if not isinstance(values, self.kind):
                     raise self._no_record(number)
-                yield place, values
-                place += len(line)
+                yield place, text, values
+                place += len(text)
 
     def line_at(self, place: int) -> dict[str, Any]:
         """The line that begins there."""
@@ -127,16 +138,3 @@ class LineFile:
         except OSError as error:
             message = f"{self.path}: another {self.owner} writes to it. {self.advice}"
             raise SotConfigError(message) from error
-
-    def _cut_half_line(self) -> None:
-        size = end = self._size()
-        with self._reading() as lines:
-            while end > 0:
-                begin = max(0, end - _CHUNK)
-                lines.seek(begin)
-                if (newline := lines.read(end - begin).rfind(b"\n")) >= 0:
-                    end = begin + newline + 1
-                    break
-                end = begin
-        if end < size:
-            self._file.truncate(end)

@@ -33,7 +33,7 @@ class BatchState:
 class ProviderBatches(Protocol):
     """One provider's batches."""
 
-    most: int
+    max_requests: int
     """Requests in one of them."""
 
     def model(self, name: str, address: str) -> Runnable[Any, Any]:
@@ -58,7 +58,7 @@ class ProviderBatches(Protocol):
 class _OpenAIBatches(ProviderBatches):
     """OpenAI's, and those of servers that have them too."""
 
-    most = 50_000
+    max_requests = 50_000
 
     def __init__(self, base_url: str | None) -> None:
         import openai
@@ -120,7 +120,7 @@ class _OpenAIBatches(ProviderBatches):
 class _AnthropicBatches(ProviderBatches):
     """Anthropic's."""
 
-    most = 10_000
+    max_requests = 10_000
     """They may have ten times as many, but go in one request that is held in memory."""
 
     def __init__(self, base_url: str | None) -> None:

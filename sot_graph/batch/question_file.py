@@ -46,7 +46,7 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class QuestionFile:
-    """Questions in a file. Each iteration reads it anew, and holds no more than a row at a time.
+    """Questions in a file. Each iteration reads it anew, and holds one row at a time, and the ids of those before it.
 
     Args:
         path: `.jsonl` (or `.ndjson`), `.csv` or `.parquet`.
@@ -124,7 +124,7 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    csv.field_size_limit(_LONGEST_CELL)
+    csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))  # it is the whole process's
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines)
         for values in reader:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sot_graph.batch.answer_file import AnswerFile, Tally
 from sot_graph.batch.row import Row, try_row
 from sot_graph.concurrency.call_limiter import Pace
 from sot_graph.errors import SotConfigError
@@ -15,7 +17,6 @@ from sot_graph.llm.provider_errors import explain, meaning_of
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
-    from sot_graph.batch.answer_file import AnswerFile
     from sot_graph.batch.call_journal import CallJournal
 
 _MOST_REFUSALS = 5
@@ -24,6 +25,16 @@ _MOST_FAILURES = 100
 """So many failures in a row, or twice as many as there are workers, stop the batch: something is down for long."""
 _FIRST_GUESS = (9.0, 5000.0)
 """Calls and tokens of a question, as long as none has been answered."""
+
+
+async def run_workers(count: int, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run so many of them. The first `OSError` or `SotConfigError` ends them all, and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(count):
+                group.create_task(work())
+    except* (OSError, SotConfigError) as errors:
+        raise errors.exceptions[0] from None
 
 
 @dataclass(kw_only=True)
@@ -54,6 +65,8 @@ class QuestionPool:
     on_change: Callable[[], None] = lambda: None
 
     in_flight: int = field(default=0, init=False)
+    done: Tally = field(default_factory=Tally, init=False)
+    """What this run has answered, and what that took: of a retry, what is new."""
     stopped: str = field(default="", init=False)
     """Why no more questions were begun; empty: there were none left."""
 
@@ -79,12 +92,7 @@ class QuestionPool:
             SotConfigError: A row can't be read.
         """
         left = self.answers.left(rows, retries=self.retries)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self.workers):
-                    group.create_task(self._work(left))
-        except* (OSError, SotConfigError) as errors:
-            raise errors.exceptions[0] from None
+        await run_workers(self.workers, lambda: self._work(left))
         if len(self._refused) < _MOST_REFUSALS:
             self._write_refused()
 
@@ -97,11 +105,12 @@ class QuestionPool:
             self.in_flight += 1
             if self.journal is not None:
                 self.journal.begin(row["id"])
+            earlier = self.answers.unfinished(row["id"]) or {}
             try:
-                record, failure = await try_row(self.graph, row, earlier=self.answers.unfinished(row["id"]))
+                record, failure = await try_row(self.graph, row, earlier=earlier)
             finally:
                 self.in_flight -= 1
-            self._correct(reserved, record)
+            self._correct(reserved, record, earlier)
             self._keep(record, failure)
             self.on_change()
             self.stop(self.reason_to_stop())
@@ -109,11 +118,9 @@ class QuestionPool:
     async def _stops_before(self, expected: tuple[float, float]) -> bool:
         """Wait until another question may begin; whether none may any more."""
         wait = max((pace.take(expected[unit]) for unit, pace in self._paces), default=0.0)
-        if wait and not self._stop.is_set():
-            try:
+        if wait:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait)
-            except TimeoutError:
-                return False
         return self._stop.is_set()
 
     def _expected(self) -> tuple[float, float]:
@@ -123,9 +130,11 @@ class QuestionPool:
             return _FIRST_GUESS
         return tally.calls / count, (tally.input_tokens + tally.output_tokens) / count
 
-    def _correct(self, reserved: tuple[float, float], record: Mapping[str, Any]) -> None:
-        total = (record.get("usage") or {}).get("total") or {}
-        used = (total.get("calls", 0), total.get("input_tokens", 0) + total.get("output_tokens", 0))
+    def _correct(self, reserved: tuple[float, float], record: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+        work = Tally()
+        work.add_work(record)
+        work.add_work(earlier, -1)
+        used = (work.calls, work.input_tokens + work.output_tokens)
         for unit, pace in self._paces:
             pace.correct(used[unit] - reserved[unit])
 
@@ -152,6 +161,9 @@ class QuestionPool:
         self._refused.clear()
 
     def _add(self, record: Mapping[str, Any]) -> None:
+        before = self.answers.unfinished(record["id"]) or {}
         self.answers.append(record)
+        self.done.add(record)
+        self.done.add_work(before, -1)
         if self.journal is not None:
             self.journal.end(record["id"])

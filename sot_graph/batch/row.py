@@ -97,7 +97,8 @@ async def try_row(
         found: Mapping[str, Any] = await graph.ainvoke(given, context=context)
         record = _record_of(found)
     except Exception as error:  # noqa: BLE001 - one row's failure is never another's
-        failure, record = error, {"error": explain(error)}
+        failure, kept = error, (*_KEPT_OF_UNFINISHED, "statuses")
+        record = {"error": explain(error), **{key: before[key] for key in kept if key in before}}
         if isinstance(error, ExpansionError):
             record |= {"statuses": [one["status"] for one in error.expansions], "expansions": error.expansions}
             if error.usage is not None:

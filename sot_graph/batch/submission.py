@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from langsmith import tracing_context
 
 from sot_graph.batch.line_file import LineFile
 from sot_graph.batch.provider_batches import SUCCESS
+from sot_graph.batch.question_pool import run_workers
 from sot_graph.batch.row import Row, try_row
 from sot_graph.errors import ExpansionError, SotError
 
@@ -69,11 +71,11 @@ class Submission:
         Returns:
             How many questions wait for replies.
         """
-        self._settle()
+        self._find_unconfirmed()
         waiting = asyncio.run(self.replay())
         keys = self.ledger.open_keys()
-        for start in range(0, len(keys), self.provider.most):
-            chunk = keys[start : start + self.provider.most]
+        for start in range(0, len(keys), self.provider.max_requests):
+            chunk = keys[start : start + self.provider.max_requests]
             batch = self.ledger.begin_batch(chunk)
             batch_id = self.provider.send(batch, self.ledger.bodies(chunk))
             self.ledger.sent(batch, batch_id)
@@ -81,12 +83,12 @@ class Submission:
         return waiting
 
     def status(self) -> bool:
-        """Say how far each batch is; whether one is over, so that there is something to collect."""
-        self._settle()
+        """Say how far each batch is; whether one is over, or none is left, so that there is something to do."""
+        self._find_unconfirmed()
         found = [(batch, self.provider.state(batch.id)) for batch in self.ledger.batches.values()]
         for batch, state in found:
             self.say(f"{batch.id}: {state.said}.")
-        return any(state.is_over for _, state in found)
+        return not found or any(state.is_over for _, state in found)
 
     def collect(self) -> int:
         """Take over the replies of the batches that are over, and send what is to be asked next.
@@ -97,7 +99,7 @@ class Submission:
         Raises:
             SotError: The provider did nothing of a batch. What was in it is sent again by the next `submit`.
         """
-        self._settle()
+        self._find_unconfirmed()
         for batch in list(self.ledger.batches.values()):
             state = self.provider.state(batch.id)
             if state.problem:
@@ -111,6 +113,7 @@ class Submission:
     async def replay(self) -> int:
         """Answer those rows whose requests have replies, and note what the others ask. Returns how many rows wait."""
         rows, waiting = self.rows(), 0
+        self.ledger.wanted.clear()
 
         async def work(graph: Runnable[Any, Any]) -> None:
             nonlocal waiting
@@ -118,7 +121,9 @@ class Submission:
                 earlier = self.answers.unfinished(row["id"])
                 # As long as points wait, nothing is to be made of the others, such as a conclusion.
                 record, failure = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "raise"})
-                if isinstance(failure, ExpansionError) and not _waits(record):
+                if isinstance(failure, ExpansionError) and not _waits(
+                    record
+                ):  # every reply is there: it failed for good
                     record, _ = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "mark"})
                 if _waits(record):
                     waiting += 1
@@ -131,15 +136,14 @@ class Submission:
         logger.setLevel(logging.ERROR)  # what waits is no point that failed
         try:
             with tracing_context(enabled=False):
-                async with _endpoint(self.ledger) as address, asyncio.TaskGroup() as group:
+                async with _endpoint(self.ledger) as address:
                     graph = self.make_graph(address)
-                    for _ in range(_WORKERS):
-                        group.create_task(work(graph))
+                    await run_workers(_WORKERS, lambda: work(graph))
         finally:
             logger.setLevel(level)
         return waiting
 
-    def _settle(self) -> None:
+    def _find_unconfirmed(self) -> None:
         """Find out which batches of a process that was killed in between have reached the provider."""
         known = {batch.id for batch in self.ledger.batches.values()}
         for batch in list(self.ledger.batches.values()):
@@ -160,8 +164,9 @@ def _waits(record: Mapping[str, Any]) -> bool:
 def _halve_cost(record: dict[str, Any], earlier: Mapping[str, Any]) -> None:
     """Batches are sold at half the price. The record holds what an earlier try cost, too, which was halved then."""
     cost = record.get("usage", {}).get("cost", {})
-    before = earlier.get("usage", {}).get("cost", {})
-    cost |= {stage: (paid + before.get(stage, 0.0)) / 2 for stage, paid in cost.items() if isinstance(paid, float)}
+    before = defaultdict(float, earlier.get("usage", {}).get("cost", {}))
+    new = {stage: paid - before[stage] for stage, paid in cost.items() if isinstance(paid, float)}
+    cost |= {stage: before[stage] + paid / 2 for stage, paid in new.items()}
 
 
 @asynccontextmanager
@@ -179,12 +184,14 @@ async def _endpoint(ledger: RequestLedger) -> AsyncIterator[str]:
         return web.json_response({"type": "error", "error": error}, status=_REFUSED)
 
     app = web.Application(client_max_size=_LARGEST_BODY)
-    app.router.add_post("/{path:.*}", answer)
+    # Other users of this machine, and web pages in a browser on it, reach the port: they could have requests sent.
+    key = secrets.token_urlsafe(24)
+    app.router.add_post(f"/{key}/{{path:.*}}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/{key}"
     finally:
         await runner.cleanup()
 
@@ -194,6 +201,7 @@ class SentBatch:
     """Requests that went to the provider together."""
 
     token: str
+    """Our own name for it."""
     keys: list[str]
     sent_at: float
     """By this machine's clock, in seconds since 1970."""
@@ -211,6 +219,8 @@ class RequestLedger(LineFile):
     def __init__(self, path: Path) -> None:
         self._requests: dict[str, int] = {}
         """Where the line of each request begins."""
+        self.wanted: set[str] = set()
+        """The requests that the last pass had no reply to: others of the file may be of other settings."""
         self._replies: dict[str, int] = {}
         self._failures: dict[str, set[object]] = defaultdict(set)
         """The batches in which each request failed, so that one that is collected again counts once."""
@@ -233,13 +243,14 @@ class RequestLedger(LineFile):
 
     def ask(self, key: str, body: Mapping[str, Any]) -> None:
         """Note a request that has no reply."""
+        self.wanted.add(key)
         if key not in self._requests:
             self.append({"asked": key, "body": body})
 
     def open_keys(self) -> list[str]:
         """The requests that are to be sent."""
         under_way = {key for batch in self.batches.values() for key in batch.keys}
-        return [key for key in self._requests if key not in self._replies and key not in under_way]
+        return [key for key in self._requests if key in self.wanted and key not in under_way]
 
     def bodies(self, keys: list[str]) -> Iterator[tuple[str, Any]]:
         """Requests, one by one."""

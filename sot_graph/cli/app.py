@@ -93,7 +93,7 @@ _UNGROUPED = "Options"
 class _GroupedHelp(TyperCommand):
     """Its help has options in groups, by their `rich_help_panel`. Typer itself groups them only with Rich's boxes."""
 
-    allow_extra_args = True
+    allow_extra_args = True  # so that `parse_args` says itself what is too much
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
@@ -317,7 +317,7 @@ def play(
     frame: _Frame = _FRAME_OPTION,
     dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
     port: int = _option(
-        "Page", "Where it is served on 127.0.0.1; 0: any free port.", default=8300, show_default=True, metavar="PORT"
+        "Page", "On 127.0.0.1; 0: any free one.", default=8300, show_default=True, metavar="PORT", min=0, max=65_535
     ),
 ) -> None:
     """Serve a page on which a question is answered directly and with a skeleton, side by side. Ctrl-C ends it.

@@ -66,7 +66,7 @@ def answer_question(
     question = read_question(question, reviewed=review)
     options = ask_options(review=review, stream=stream, **given)
     if report is not None:
-        check_report(report)
+        check_output(report, "--report")
     graph_input: dict[str, Any] = {"question": question}
     if docs:
         from sot_graph.retrieval.files import load_documents
@@ -117,14 +117,14 @@ def bill_of(usage: Mapping[str, Any]) -> str:
     return " ".join(told)
 
 
-def check_report(path: Path) -> None:
-    """Find out whether a report can be written there, before the run is paid for. Leaves no file behind."""
+def check_output(path: Path, option: str) -> None:
+    """Find out whether an option's file can be written, before the run is paid for. Leaves no file behind."""
     try:
         if path.is_dir():
-            message = f"--report {path}: that is a folder. Name a file, such as {path / 'run.html'}."
+            message = f"{option} {path}: that is a folder. Name a file."
             raise SotConfigError(message)
         if not path.absolute().parent.is_dir():
-            message = f"--report {path}: there is no folder {path.parent}."
+            message = f"{option} {path}: there is no folder {path.parent}."
             raise SotConfigError(message)
         if not path.exists():
             file = os.path.realpath(path)
@@ -133,7 +133,7 @@ def check_report(path: Path) -> None:
         elif path.is_file():  # a pipe or a device would take the trial for the report
             os.close(os.open(path, os.O_WRONLY))
     except OSError as error:
-        message = f"--report {path}: can't be written: {error.strerror}."
+        message = f"{option} {path}: can't be written: {error.strerror}."
         raise SotConfigError(message) from error
 
 

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sot_graph.batch.answer_file import AnswerFile, Tally
 from sot_graph.batch.question_file import QuestionFile, Shard, parquet_module
 from sot_graph.batch.question_pool import QuestionPool
-from sot_graph.cli.ask_command import ask_options
+from sot_graph.cli.ask_command import ask_options, check_output
 from sot_graph.cli.process import error_console, opened_model
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.evaluation.arms import make_router
@@ -65,17 +65,18 @@ def answer_questions(
     # Nobody reads along, and a provider's batch takes no request that streams.
     options = replace(ask_options(**_LONG_LIMITS, **given), stream=False)
     if parquet is not None:
-        _check_parquet(parquet)
-    _check_provider_batch(provider_batch, step, own=dry_run or rpm or tpm or budget is not None)
+        _check_parquet(parquet, out)
+    _check_provider_batch(provider_batch, step, has_limits=dry_run or workers or rpm or tpm or budget is not None)
     if budget is not None and find_spec("genai_prices") is None:
         message = "--budget needs the models' prices: pip install 'sot-graph[cost]'"
         raise SotConfigError(message)
     with AnswerFile(out) as answers:
         left, stopped = partial(answers.left, source, retries=retry_errors), ""
+        count = sum(1 for _ in left())  # a row that can't be read is found before anything is paid for
         if provider_batch is not None:
             if not _take_steps(answers, left, provider_batch, step, model, base_url, router=router, options=options):
                 return
-        elif count := sum(1 for _ in left()):
+        elif count:
             step_of_sample = max(1, count // _SAMPLE)  # from all over the file
             sample = islice(left(), 0, _SAMPLE * step_of_sample, step_of_sample)
             from sot_graph.batch.call_journal import CallJournal
@@ -110,7 +111,7 @@ def answer_questions(
         if parquet is not None:
             answers.write_parquet(parquet)
             errors.print(f"Wrote {parquet}.", style="dim", markup=False)
-        _end(answers, stopped)
+        _raise_if_incomplete(answers, stopped)
 
 
 def _take_steps(
@@ -124,7 +125,7 @@ def _take_steps(
     router: str | None,
     options: SotOptions,
 ) -> bool:
-    """Make a step, or all of them.
+    """Make a step of `--provider-batch`, or all of them.
 
     Returns:
         Whether every question has been answered, or has failed.
@@ -134,6 +135,7 @@ def _take_steps(
         raise SotConfigError(message)
     from sot_graph.batch.provider_batches import PROVIDERS
     from sot_graph.batch.submission import RequestLedger, Submission
+    from sot_graph.llm.provider_errors import explain, meaning_of
 
     batches = PROVIDERS[provider](base_url)
     say = partial(error_console().print, style="dim", markup=False)
@@ -156,8 +158,13 @@ def _take_steps(
         waiting = submission.submit() if step in (None, "submit") else submission.collect()
         while waiting and step is None:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
-            if submission.status():
-                waiting = submission.collect()
+            try:
+                if submission.status():
+                    waiting = submission.collect()
+            except Exception as error:
+                if meaning_of(error) not in {"busy", "transient"}:
+                    raise
+                say(f"{explain(error)}; it is tried again in a minute.")
         if waiting:
             say(f"{waiting:,} questions wait for the provider: sot-graph batch ... collect")
         return not waiting
@@ -165,11 +172,10 @@ def _take_steps(
 
 def _answer(pool: QuestionPool, rows: Iterable[Row], count: int, errors: Console, *, stands_for: int = 0) -> None:
     """Answer so many rows, and say on standard error how it goes. A sample stands for more of them."""
-    before, started = replace(pool.answers.tally), time.monotonic()
-    with _shown_progress(pool.answers.tally, count, errors) as pool.on_change:
+    done, started = pool.done, time.monotonic()
+    with _shown_progress(done, count, errors) as pool.on_change:
         interrupted = asyncio.run(_until_interrupted(pool, rows, errors))
     seconds = round(time.monotonic() - started)
-    done = pool.answers.tally - before
     errors.print(f"{_said(done)} in {timedelta(seconds=seconds)}.", markup=False)
     if stands_for and done.tried:
         scale = stands_for / done.tried
@@ -193,7 +199,7 @@ def _over_budget(pool: QuestionPool, budget: float) -> str:
     return f"The budget of {budget:g} dollars is used up." if expected >= budget else ""
 
 
-def _end(answers: AnswerFile, stopped: str) -> None:
+def _raise_if_incomplete(answers: AnswerFile, stopped: str) -> None:
     tally, out = answers.tally, answers.path
     if stopped:
         message = f"{stopped.rstrip('.')}. What is answered is in {out}; the same command goes on from there."
@@ -202,8 +208,8 @@ def _end(answers: AnswerFile, stopped: str) -> None:
         first = f"The first: {answers.first_error().rstrip('.')}."
         message = f"{tally.failed:,} questions have no answer. {first} {out} says why, and --retry-errors asks again."
         raise SotError(message)
-    if tally.unfinished:
-        said = f"{tally.unfinished:,} answers lack a text that failed: --retry-errors writes it."
+    if tally.incomplete:
+        said = f"{tally.incomplete:,} answers lack a text that failed: --retry-errors writes it."
         error_console().print(said, style="yellow")
 
 
@@ -238,19 +244,13 @@ async def _until_interrupted(pool: QuestionPool, rows: Iterable[Row], errors: Co
 
 
 @contextmanager
-def _shown_progress(tally: Tally, count: int, errors: Console) -> Iterator[Callable[[], None]]:
+def _shown_progress(done: Tally, count: int, errors: Console) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, elsewhere a line a minute. Yields what is called after each question."""
-    before = replace(tally)
     if errors.is_terminal:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         with Progress(*columns, console=errors, transient=True, redirect_stdout=False) as progress:
-            task = progress.add_task(_said(Tally()), total=count)
-
-            def show() -> None:
-                done = tally - before
-                progress.update(task, completed=done.tried, description=_said(done))
-
-            yield show
+            task = progress.add_task(_said(done), total=count)
+            yield lambda: progress.update(task, completed=done.tried, description=_said(done))
         return
     last = time.monotonic()
 
@@ -258,7 +258,6 @@ def _shown_progress(tally: Tally, count: int, errors: Console) -> Iterator[Calla
         nonlocal last
         if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
             last = time.monotonic()
-            done = tally - before
             errors.print(f"{done.tried:,} of {count:,}: {_said(done)}", style="dim", markup=False)
 
     yield print_line
@@ -274,17 +273,18 @@ def _priced(tally: Tally, scale: float = 1.0) -> str:
     return f", {scale * tally.dollars:,.4g} dollars" if tally.dollars and not tally.unpriced else ""
 
 
-def _check_provider_batch(provider: str | None, step: str | None, *, own: object) -> None:
+def _check_provider_batch(provider: str | None, step: str | None, *, has_limits: object) -> None:
     if step is not None and provider is None:
         message = f"{step} is a step of --provider-batch: give that, too."
         raise SotConfigError(message)
-    if provider is not None and own:
-        message = "--provider-batch has no dry run, no rates and no budget: the provider's batches keep their own."
+    if provider is not None and has_limits:
+        message = "--provider-batch has no dry run, workers, rates or budget: the provider's batches keep their own."
         raise SotConfigError(message)
 
 
-def _check_parquet(path: Path) -> None:
+def _check_parquet(path: Path, out: Path) -> None:
     parquet_module()
-    if not path.absolute().parent.is_dir():
-        message = f"--parquet {path}: there is no folder {path.parent}."
+    check_output(path, "--parquet")
+    if path.resolve() == out.resolve():
+        message = f"--parquet {path} is the file of --out, too: name another one."
         raise SotConfigError(message)

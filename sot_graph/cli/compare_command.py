@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from sot_graph.cli.ask_command import ask_options, check_report, write_report
+from sot_graph.cli.ask_command import ask_options, check_output, write_report
 from sot_graph.cli.live_board import FRAMES_PER_SECOND, Board, follow
 from sot_graph.cli.process import (
     asked_questions,
@@ -27,7 +27,7 @@ from sot_graph.cli.process import (
     print_json,
     read_question,
 )
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, SotError
 from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_of, make_graph
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def compare_ways(
     """Answer each question both ways and print what each way took. The arguments are those of the command."""
     questions = asked_questions(question, file)
     if report is not None:
-        check_report(report)
+        check_output(report, "--report")
     ask_options(max_points=max_points)  # names the option where its value is wrong, and no arm
     arms = (Arm.parse("direct"), Arm.parse("skeleton" if max_points is None else f"skeleton,max_points={max_points}"))
     output, errors = output_console(), error_console()
@@ -72,10 +72,10 @@ def compare_ways(
             if len(questions) > 1:
                 output.print(f"\n{plain_text(each)}", style="bold", markup=False)
             if output.is_terminal:
-                output.print(_side_by_side([Text(plain_text(answer["answer"])) for answer in (direct, skeleton)]))
+                output.print(_side_by_side([Text(_text_of(answer)) for answer in (direct, skeleton)]))
             else:
                 for name, answer in zip(_WAYS, (direct, skeleton), strict=True):
-                    output.print(f"Answered {name}\n\n{plain_text(answer['answer'])}\n", markup=False, soft_wrap=True)
+                    output.print(f"Answered {name}\n\n{_text_of(answer)}\n", markup=False, soft_wrap=True)
             output.print(figures(direct, skeleton))
         if len(questions) > 1 and not as_json:
             output.print(f"\nThe median of {len(questions)} questions", style="bold")
@@ -84,6 +84,17 @@ def compare_ways(
         errors.print(_SHARED_CPU, style="dim")
     if report is not None:
         write_report(report, _page(compared, is_embedded=choice.is_embedded))
+    _raise_if_incomplete(compared)
+
+
+def _raise_if_incomplete(compared: Sequence[ComparedQuestion]) -> None:
+    if failed := [error for each in compared for answer in each.answers if (error := answer["error"])]:
+        message = f"{len(failed)} of {2 * len(compared)} answers are missing. The first: {failed[0].rstrip('.')}."
+        raise SotError(message)
+
+
+def _text_of(answer: ArmAnswer) -> str:
+    return plain_text(answer["answer"] or f"There is no answer: {answer['error']}.")
 
 
 async def _answer_both_ways(
@@ -105,7 +116,7 @@ async def _answer_both_ways(
                 errors.print(f"Answering {name} ...", style="dim")
             graph = make_graph(arm, chat)
             boards.append(Board())
-            answers.append(answer_of(await follow(graph, {"question": question}, None, boards[-1].feed)))
+            answers.append(await answer_of(follow(graph, {"question": question}, None, boards[-1].feed)))
     return ComparedQuestion(question, (answers[0], answers[1]))
 
 
@@ -153,7 +164,8 @@ def figures(direct: ArmAnswer, skeleton: ArmAnswer) -> Table:
 
 def _medians(compared: Sequence[ComparedQuestion]) -> tuple[ArmAnswer, ArmAnswer]:
     def of(way: int) -> Any:
-        answers: list[Mapping[str, Any]] = [each.answers[way] for each in compared]
+        whole = [each.answers for each in compared if not any(answer["error"] for answer in each.answers)]
+        answers: list[Mapping[str, Any]] = [both[way] for both in whole]
         keys = ("first_word", "seconds", "input_tokens", "output_tokens", "cost", "calls")
         known = {key: [answer[key] for answer in answers if answer.get(key) is not None] for key in keys}
         return {key: median(values) for key, values in known.items() if values}
@@ -179,7 +191,7 @@ def _page(compared: Sequence[ComparedQuestion], *, is_embedded: bool) -> str:
             *(table(each.question if several else "What each way took", each.answers) for each in compared),
         ],
         texts=[
-            (f"{each.question} – answered {name}", answer["answer"])  # noqa: RUF001 - a dash
+            (f"{each.question} – answered {name}", _text_of(answer))  # noqa: RUF001 - a dash
             for each in compared
             for name, answer in zip(_WAYS, each.answers, strict=True)
         ],

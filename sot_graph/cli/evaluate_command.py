@@ -50,11 +50,19 @@ def evaluate_model(
     source = questions or f"{LANGSMITH}{langsmith}"
     chosen = (Arm.parse(arms[0]), Arm.parse(arms[1]))
     listed = read_questions(source, limit)
-    label = choose_model(model, base_url).label
-    plan = StudyPlan(out=out, questions=listed, arms=chosen, model=label, judge=judge, source=source)
-    plan.check_folder()
+    choice = choose_model(model, base_url)
+    plan = StudyPlan(
+        out=out,
+        questions=listed,
+        arms=chosen,
+        model=choice.label,
+        judge=judge,
+        base_urls=(choice.base_url, judge_base_url),
+        source=source,
+    )
+    plan.check()
     judge_model = None if judge is None else resolve_model(judge, base_url=judge_base_url, argument="--judge")
-    with opened_model(model, base_url) as (chat, choice), closing(Study(plan, chat, judge_model)) as study:
+    with opened_model(model, base_url) as (chat, _), closing(Study(plan, chat, judge_model)) as study:
         at_once = workers or (1 if choice.is_embedded else _WORKERS)
         try:
             if langsmith is None:

@@ -134,7 +134,8 @@ class Board:
     def _sections(self) -> list[_Section]:
         """The sections in the order of the answer."""
         opening, introduction, conclusion = map(self.frame.get, FRAME_PART_NAMES)
-        return [text for text in (opening, introduction, *self.points.values(), conclusion) if text]
+        points = list(self.points.values())  # in one step: events add to them while another thread draws
+        return [text for text in (opening, introduction, *points, conclusion) if text]
 
     @property
     def summary(self) -> str:
@@ -142,7 +143,7 @@ class Board:
         now = self.clock() if self._ended_at is None else self._ended_at
         parts = [f"{now - self._started:5.1f} s"]
         if self.points:
-            done = sum(point.state not in ("waiting", "writing") for point in self.points.values())
+            done = sum(point.state not in ("waiting", "writing") for point in list(self.points.values()))
             parts.append(f"{done} of {len(self.points)} points")
         elif self.direct is None:
             parts.append("drafting the skeleton")

@@ -183,6 +183,6 @@ def _both_ways(row: Mapping[str, Any]) -> tuple[float | None, float | None, int]
     """The seconds of both ways, direct first, and what a judge made of the skeleton: 1 better, 0 a tie, -1 worse."""
     arms = row.get("arms") or [{"arm": way, **row[way]} for way in ("direct", "skeleton")]
     ways = [arm["arm"].partition(",")[0] for arm in arms]
-    seconds = {way: None if arm.get("resumed") else arm["seconds"] for way, arm in zip(ways, arms, strict=True)}
+    seconds = {way: None if arm.get("resumed") else arm.get("seconds") for way, arm in zip(ways, arms, strict=True)}
     outcome = row["preferences"]["general"]["outcome"] if row.get("preferences") else 0
     return seconds["direct"], seconds["skeleton"], outcome if ways[1] == "skeleton" else -outcome

@@ -194,8 +194,11 @@ def take_outcome(task: asyncio.Task[Any]) -> None:
 
 
 def run_sync_from_worker(coroutine: Coroutine[Any, Any, T]) -> T:
-    """`run_sync` for a worker thread. No loop of the library waits for such a thread, so it may use the first one."""
-    _depth.set(0)
+    """`run_sync` for a worker thread, whose context is that of code on a loop: on this loop, which doesn't wait for it.
+
+    A loop above it may, as where a join there invokes another graph.
+    """
+    _depth.set(max(0, _depth.get() - 1))
     return run_sync(coroutine)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class ArmAnswer(TypedDict, total=False):
     cost: float | None
     """In US dollars, where the prices of all its models are known."""
     resumed: bool
-    """Whether some of it is kept from before a kill: then its times are of no one answer, and don't count."""
+    """Whether some of it is kept from before a kill: then its times and tokens don't count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,37 +133,31 @@ def make_router(name: str | None, model: Runnable[Any, Any] | None = None) -> An
     return ModelRouter(model) if name == "model" else name
 
 
-async def answer_with(graph: Any, question: str) -> ArmAnswer:
-    """Answer a question by an arm's graph. A run that fails is an answer with an error: the study goes on."""
+async def answer_of(run: Awaitable[Mapping[str, Any]]) -> ArmAnswer:
+    """What a run of an arm's graph says of its answer. If it fails, that is an answer with an error: others go on."""
     from sot_graph.llm.provider_errors import explain
+    from sot_graph.report.metrics import measure_run
 
     try:
-        result = await graph.ainvoke({"question": question})
+        result = await run
     except SotConfigError:  # a wrong key or model: every other question would fail, too
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it is this answer's
         return {"answer": "", "error": explain(error), "expansions": []}
-    return answer_of(result)
-
-
-def answer_of(result: Mapping[str, Any]) -> ArmAnswer:
-    """What a graph's result says of an answer."""
-    from sot_graph.report.metrics import measure_run
-
-    run = measure_run(result)
+    found = measure_run(result)
     keys = ("title", "text", "status", "truncated")
     return {
-        "answer": run.answer,
-        "error": None if run.answer.strip() else "the answer is empty",
-        "route": run.route,
+        "answer": found.answer,
+        "error": None if found.answer.strip() else "the answer is empty",
+        "route": found.route,
         "expansions": [{key: each.get(key) for key in keys} for each in result.get("expansions") or []],
-        "seconds": run.total,
-        "first_word": run.time_to_first_word,
+        "seconds": found.total,
+        "first_word": found.time_to_first_word,
         # A provider that reports no tokens reports none at all: an answer has some.
-        "input_tokens": run.input_tokens or None,
-        "output_tokens": run.output_tokens or None,
-        "calls": run.calls,
-        "estimated": run.estimated,
-        "cost": None if run.unpriced else run.cost,
-        "resumed": bool(run.cache_hits),
+        "input_tokens": found.input_tokens or None,
+        "output_tokens": found.output_tokens or None,
+        "calls": found.calls,
+        "estimated": found.estimated,
+        "cost": None if found.unpriced else found.cost,
+        "resumed": bool(found.cache_hits),
     }

@@ -61,7 +61,7 @@ class Findings:
     reason: str
     """Why the first of these has none."""
     resumed: int
-    """Answers whose times don't count, since they were begun before a kill and finished after it."""
+    """Answers whose times and tokens don't count, since they were begun before a kill and finished after it."""
     judged: int
     aspects: Mapping[str, AspectFindings]
     length_controlled: Estimate | None
@@ -110,7 +110,7 @@ def findings_of(rows: Sequence[Row]) -> Findings:
         ratios={
             what: ratio
             for what, key in (("tokens out", "output_tokens"), ("tokens in", "input_tokens"), ("cost", "cost"))
-            if (ratio := _ratio(whole, key)) is not None
+            if (ratio := _ratio(timed, key)) is not None
         },
         routes={name: found for at, name in enumerate(names) if (found := _route(whole, at)) is not None},
         checks=(average(row["arms"][0]["checks"] for row in whole), average(row["arms"][1]["checks"] for row in whole)),

@@ -64,9 +64,14 @@ def read_questions(source: str, limit: int | None = None) -> list[Question]:
         questions = _mt_bench()
     elif source.startswith(LANGSMITH):
         from langsmith import Client
+        from langsmith.utils import LangSmithError
 
         dataset = source.removeprefix(LANGSMITH)
-        questions = questions_of_examples(Client().list_examples(dataset_name=dataset), dataset)
+        try:
+            questions = questions_of_examples(Client().list_examples(dataset_name=dataset), dataset)
+        except LangSmithError as error:
+            message = f"LangSmith doesn't give the dataset {dataset!r}: {error}"
+            raise SotConfigError(message) from error
     else:
         questions = _from_file(Path(source))
     unique = {question.id: question for question in questions}
@@ -158,8 +163,8 @@ def _mt_bench() -> list[Question]:
 def questions_of_examples(examples: Iterable[Any], dataset: str) -> list[Question]:
     """The questions of a LangSmith dataset's examples: their `inputs`, and a category in their metadata."""
     return [
-        question_of(example.inputs, f"an example of {dataset}", {**(example.metadata or {}), "id": str(example.id)})
-        for example in examples
+        question_of({**(each.inputs or {}), "id": str(each.id)}, f"an example of {dataset}", each.metadata)
+        for each in examples
     ]
 
 

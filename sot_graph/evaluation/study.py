@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from langchain_core.runnables import RunnableLambda
+
 from sot_graph.batch.call_journal import PieceCache
 from sot_graph.batch.line_file import LineFile
 from sot_graph.errors import SotConfigError, SotError
-from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_with, make_graph
+from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_of, make_graph
 from sot_graph.evaluation.judge import ASPECTS, PROMPT_VERSION, Judge
 from sot_graph.evaluation.statistics import settle
 from sot_graph.evaluation.text_checks import check_answer
@@ -45,6 +47,8 @@ class StudyPlan:
     """The model's name, as a reader of the report knows it."""
     judge: str | None = None
     """The judge's name."""
+    base_urls: tuple[str | None, str | None] = (None, None)
+    """Where the model is, and where the judge is: answers and verdicts of another server are others."""
     source: str = ""
     """Where the questions are from."""
 
@@ -54,10 +58,16 @@ class StudyPlan:
             message = f"both arms are {first.name!r}: there is nothing to compare."
             raise SotConfigError(message)
 
-    def check_folder(self) -> None:
-        """Raise `SotConfigError` if the folder is of another study. Nothing is made there."""
+    def check(self) -> None:
+        """Raise `SotConfigError` if the folder is of another study, or an arm can't be made. Nothing is made there."""
+        for arm in self.arms:
+            make_graph(arm, RunnableLambda(str))
         if (self.out / _JOURNAL).exists():
-            Journal(self.out / _JOURNAL, {"model": self.model}).close()
+            self.open_journal().close()
+
+    def open_journal(self) -> Journal:
+        """The folder's journal. It raises `SotConfigError` if it is of another study."""
+        return Journal(self.out / _JOURNAL, {"model": self.model, "base_url": self.base_urls[0]})
 
 
 def _not_by_link(path: str, flags: int) -> int:
@@ -92,7 +102,7 @@ class Journal(LineFile):
         before = self.get(("settings",))
         if before is None:
             self.put(("settings",), dict(settings))
-        elif changed := [name for name in settings if before.get(name) != settings[name]]:
+        elif changed := [name for name in settings if before.get(name, settings[name]) != settings[name]]:
             self.close()
             name = changed[0]
             message = (
@@ -135,7 +145,7 @@ class Study:
         self._places = {question.id: place for place, question in enumerate(plan.questions)}
         try:
             plan.out.mkdir(parents=True, exist_ok=True)
-            self._journal = Journal(plan.out / _JOURNAL, {"model": plan.model})
+            self._journal = plan.open_journal()
         except OSError as error:
             message = f"{plan.out} can't be written to: {error.strerror}."
             raise SotConfigError(message) from error
@@ -191,7 +201,7 @@ class Study:
         if kept is not None:
             return kept
         self._pieces.begin(arm.name, *_key_of(question))
-        answer = await answer_with(self._graphs[arm.name], question.text)
+        answer = await answer_of(self._graphs[arm.name].ainvoke({"question": question.text}))
         if not answer["error"]:  # else it is asked for again when the study goes on
             self._journal.put(key, answer)
         return answer
@@ -207,7 +217,7 @@ class Study:
 
     async def _verdict(self, question: Question, order: str, texts: Sequence[str]) -> dict[str, str] | None:
         # Of these very texts: an answer that was written again is judged again.
-        judged = _hash([self.plan.judge, PROMPT_VERSION, *texts])
+        judged = _hash([self.plan.judge, *filter(None, self.plan.base_urls[1:]), PROMPT_VERSION, *texts])
         key = ("verdict", order, judged, *_key_of(question))
         verdict: dict[str, str] | None = self._journal.get(key)
         if verdict is None and self._judge is not None:
@@ -244,29 +254,21 @@ async def evaluate_on_langsmith(
     already is not asked for again: the experiment is then made of what is kept.
 
     Raises:
-        SotConfigError: LangSmith refuses the key, or has no such dataset.
+        SotConfigError: As what ends a study.
+        SotError: Questions could not be answered.
     """
     from langsmith import Client, aevaluate, get_current_run_tree
 
-    from sot_graph.evaluation.question_sets import questions_of_examples
-
     client = client or Client()
-    try:
-        examples = list(client.list_examples(dataset_name=dataset))
-    except Exception as error:
-        message = f"LangSmith doesn't give the dataset {dataset!r}: {error}"
-        raise SotConfigError(message) from error
-    wanted = {question.id for question in study.plan.questions}
-    asked = zip(examples, questions_of_examples(examples, dataset), strict=True)
-    questions = {example.id: question for example, question in asked if question.id in wanted}
-    examples = [example for example in examples if example.id in questions]
+    questions = {question.id: question for question in study.plan.questions}
+    examples = [each for each in client.list_examples(dataset_name=dataset) if str(each.id) in questions]
     rows: list[dict[str, Any]] = []
 
     async def both_arms(inputs: dict[str, Any]) -> dict[str, Any]:
         traced = get_current_run_tree()  # only it says of which example the inputs are
         assert traced is not None
         assert traced.reference_example_id is not None
-        row = await study.row(questions[traced.reference_example_id])
+        row = await study.row(questions[str(traced.reference_example_id)])
         rows.append(row)
         return {"answers": {each["arm"]: each["answer"] for each in row["arms"]}, "row": row}
 

@@ -72,7 +72,8 @@ def _notices(found: Findings, plan: StudyPlan) -> list[str]:
         reason = " ".join(found.reason.split()).rstrip(".")
         notices.append(f"Without an answer: {failed}. These questions are in no other figure. The first: {reason}.")
     if found.resumed:
-        notices.append(f"{found.resumed} answers were begun before a kill and ended after it: their times don't count.")
+        what = "were begun before a kill and ended after it: their times and tokens don't count"
+        notices.append(f"{found.resumed} answers {what}.")
     return notices
 
 

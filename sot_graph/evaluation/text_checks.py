@@ -1,4 +1,4 @@
-"""What is wrong with an answer's form, found without a judge: in under a millisecond, by rules that anybody can read.
+"""What is wrong with an answer's form, found without a judge: in milliseconds, by rules that anybody can read.
 
 Each figure is a share from 0 to 1 where less is better, but for `language_match`. The sections of an answer by its
 skeleton are its points; those of a direct answer are its paragraphs.
@@ -29,15 +29,17 @@ CHECKS: Mapping[str, str] = {
 
 _GRAM = 4
 _OPENING_WORDS = 3
-_STEM = 5
+_STEM = 5  # letters that stand for a word, whatever its ending
 _SHORTEST_SENTENCE = 25
 """In characters: below, "It is free." is alike by chance."""
+_LONGEST_SENTENCE, _MOST_SENTENCES = 500, 500
+"""What is compared, each with each: a model that loops writes more of them."""
 _ALMOST_EQUAL = 90
 """Of 100: rapidfuzz's ratio of two sentences."""
 _SHORTEST_FOR_LANGUAGE = 20
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？])[\s\"'”)]*(?=\S)")
-_HEADING = re.compile(r"^\s*(?:#{1,6} |\*\*[^*\n]+\*\*:?\s*$|\d+[.)] +\*\*)", re.MULTILINE)
+_HEADING = re.compile(r"^[^\S\n]*(?:#{1,6} |\*\*[^*\n]+\*\*:?[^\S\n]*$|\d+[.)] +\*\*)", re.MULTILINE)
 _ARTICLES = frozenset({"a", "an", "the"})
 _INTRODUCTION = re.compile(
     r"^\W*(?:(?:sure|certainly|of course)\b|(?:here are|here's|the following|below are|below is|in this "
@@ -104,11 +106,11 @@ def repeated_4grams(texts: Sequence[str]) -> float:
 def near_double_sentences(texts: Sequence[str]) -> float:
     """The share of all sentences that another text has, too, up to a few letters."""
     owned = [
-        (owner, sentence.casefold())
+        (owner, sentence.casefold()[:_LONGEST_SENTENCE])
         for owner, text in enumerate(texts)
         for sentence in _sentences(text)
         if len(sentence) >= _SHORTEST_SENTENCE
-    ]
+    ][:_MOST_SENTENCES]
     if not owned:
         return 0.0
     sentences = [sentence for _, sentence in owned]

@@ -19,7 +19,6 @@ from openai import ContentFilterFinishReasonError, LengthFinishReasonError
 from sot_graph.concurrency.cancellation import closing_chain
 from sot_graph.llm.loop_bound_model import LoopModel, is_of_another_loop
 from sot_graph.llm.openai_client import reply_char_limit
-from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN, tokens_of
 from sot_graph.llm.provider_errors import explain, meaning_of, refuses_system
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError, reply_held_by, text_of
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -27,6 +26,7 @@ from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace
 from sot_graph.prompts.messages import without_system
+from sot_graph.usage import CHARS_PER_TOKEN, tokens_of
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage

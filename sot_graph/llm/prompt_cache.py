@@ -16,7 +16,6 @@ from langchain_core.runnables import Runnable, RunnableBinding
 
 from sot_graph.usage import name_of
 
-CHARS_PER_TOKEN = 4
 _MOST_MARKS = 4
 """The most marks of a request, at Anthropic as at OpenAI. The caller's own are among them."""
 CACHE_MARKS = ("cache_control", "prompt_cache_breakpoint", "cachePoint")
@@ -87,7 +86,8 @@ class PromptCache:
         marked = list(messages)
         users = (at for at, each in enumerate(marked) if isinstance(each, HumanMessage))
         place = next((at for at in users if marked[at].content == shared_content), None)
-        marks = sum(_is_marked(block) for message in marked for block in _blocks_of(message))
+        in_blocks = [message.content for message in marked if not isinstance(message.content, str)]
+        marks = sum(_is_marked(block) for blocks in in_blocks for block in blocks)
         if place is None or marks >= _MOST_MARKS:
             return marked
         content = marked[place].content
@@ -99,23 +99,11 @@ class PromptCache:
         return marked
 
 
-def tokens_of(messages: Sequence[BaseMessage]) -> int:
-    """About how many tokens a prompt has: one for four bytes. A character of Chinese is about one."""
-    blocks = (block for message in messages for block in _blocks_of(message))
-    texts = (block if isinstance(block, str) else str(block.get("text") or "") for block in blocks)
-    sizes = (len(text) if text.isascii() else len(text.encode("utf-8", "replace")) for text in texts)
-    return sum(sizes) // CHARS_PER_TOKEN
-
-
 def _is_openais_own(model: Any) -> bool:
     """Whether it is asked at OpenAI's own address: other servers refuse fields that they don't know."""
     address = getattr(getattr(model, "root_async_client", None), "base_url", None)
     host = urlsplit(str(address or "")).hostname or ""
     return host == "openai.com" or host.endswith(".openai.com")
-
-
-def _blocks_of(message: BaseMessage) -> Sequence[str | dict[Any, Any]]:
-    return [message.content] if isinstance(message.content, str) else message.content
 
 
 def _is_marked(block: str | dict[Any, Any]) -> bool:

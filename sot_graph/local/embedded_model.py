@@ -75,6 +75,7 @@ def local_model(
         # server closes one that was idle for 5 s even if a request has just been sent on it, and an async one can't be
         # used by another event loop than the one that opened it.
         connections: dict[str, Any] = {"trust_env": False, "headers": {"Connection": "close"}}
+        own_client = DefaultHttpxClient(**connections)
         settings: dict[str, Any] = {
             "model": server.weights.name,
             "base_url": server.base_url,
@@ -85,15 +86,12 @@ def local_model(
             "stream_usage": True,
             "use_responses_api": False,
             "openai_proxy": None,
-            "http_client": DefaultHttpxClient(**connections),
+            "http_client": own_client,
             "http_async_client": DefaultAsyncHttpxClient(**connections),
             "metadata": {"sot_prompts": "small"} if server.weights.small else None,
         }
-        chat = ChatOpenAI(**{**settings, **chat_settings})
-        try:
-            yield chat
-        finally:
-            chat.http_client.close()  # type: ignore[union-attr]
+        with own_client:  # one of the caller's is the caller's to close
+            yield ChatOpenAI(**{**settings, **chat_settings})
 
 
 class LocalServer:
@@ -136,29 +134,16 @@ class LocalServer:
         self.threads = threads or spare_threads()
         self.api_key = secrets.token_urlsafe(32)
         """The key that it asks for, made anew for each server."""
+        self.base_url = ""
+        """Where OpenAI clients find it, once it has been started."""
         self._stop: weakref.finalize[..., LocalServer] | None = None
-        self._address = ""
-
-    @property
-    def running(self) -> bool:
-        """Whether it is listening."""
-        return self._stop is not None and self._stop.alive
-
-    @property
-    def base_url(self) -> str:
-        """Where OpenAI clients find it, as long as it is running."""
-        if not self.running:
-            message = "The local server is not running: call start(), or use it in a `with` block."
-            raise SotConfigError(message)
-        return f"{self._address}/v1"
 
     def start(self) -> Self:
-        """Load the weights and listen. Does nothing if it is running."""
-        if not self.running:
-            # A server of xllamacpp that is dropped before it works hangs for ever. Ctrl-C reaches only the main
-            # thread, so the start in another one is always finished, and this block waits for that.
-            with ThreadPoolExecutor(max_workers=1) as starter:
-                starter.submit(self._start).result()
+        """Load the weights and listen."""
+        # A server of xllamacpp that is dropped before it works hangs for ever. Ctrl-C reaches only the main thread, so
+        # the start in another one is always finished, and this block waits for that.
+        with ThreadPoolExecutor(max_workers=1) as starter:
+            starter.submit(self._start).result()
         return self
 
     def close(self) -> None:
@@ -183,8 +168,8 @@ class LocalServer:
                 f"{self.parallel} x {self.context_tokens} tokens. Try another file, or fewer tokens."
             )
             raise SotConfigError(message) from error
-        self._address = str(server.listening_address)
-        address = urlsplit(self._address)
+        self.base_url = f"{server.listening_address}/v1"
+        address = urlsplit(self.base_url)
         # `finalize` also stops it at exit, and when nobody holds this object any more.
         self._stop = weakref.finalize(self, _stop_server, [server], (_HOST, address.port or 0))
         del server
@@ -197,7 +182,7 @@ class LocalServer:
             connection.getresponse().read()
         except (OSError, http.client.HTTPException) as error:
             message = (
-                f"The local server at {self._address} was started but doesn't answer ({error!r}): is something "
+                f"The local server at {self.base_url} was started but doesn't answer ({error!r}): is something "
                 f"between this process and {_HOST}, such as a sandbox or a firewall?"
             )
             raise SotConfigError(message) from error

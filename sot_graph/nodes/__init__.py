@@ -3,9 +3,18 @@
 The names are constants, since people stream and interrupt by them.
 """
 
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
 ROUTE = "route"
 DRAFT_SKELETON = "draft_skeleton"
 REVIEW_SKELETON = "review_skeleton"
 EXPAND_POINT = "expand_point"
 JOIN = "join"
 ANSWER_DIRECTLY = "answer_directly"
+
+
+def is_sot_graph(graph: object) -> TypeGuard[Any]:
+    """Whether something is a graph with these nodes, by whomever it was compiled."""
+    return {DRAFT_SKELETON, EXPAND_POINT, JOIN} <= {*getattr(graph, "nodes", ())}

@@ -113,9 +113,11 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     material = basis.inquiry.material
     grounds = None if material is None else Grounds(material, run)
     if written is None:
-        prefill, first_words = expansion_start(prompts, point)
+        prefill, first_words = "", ""
         expander_input = None
-        if run.graph.expander is not None:
+        if run.graph.expander is None:
+            prefill, first_words = expansion_start(prompts, point)
+        else:
             question = basis.inquiry.question
             expander_input = ExpanderInput(question=question, skeleton=basis.skeleton, point=point, messages=[])
         section = Section(

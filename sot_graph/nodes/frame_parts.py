@@ -55,9 +55,7 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
         written, about = None, prompt_arguments(basis, run)
         if name == "conclusion":
             about["expansions"] = _concluded(payload, basis, run)
-            if run.seconds_left(None) == 0:
-                written = WrittenText("", "timed_out", "there was no time left for it (deadline)")
-            elif not about["expansions"]:
+            if not about["expansions"]:
                 written = WrittenText("", "failed", "no point has a text that it could conclude")
         messages = partial(frame_messages, run.graph.prompts, name, **about)
         update = await _write_text(name, messages, run, basis.inquiry.material, written)
@@ -146,7 +144,9 @@ class Opening:
         # Points that are written in threads of their own speak at the same time.
         self._lock = threading.Lock()
         self._held: list[SotEvent] | None = None if is_decided else []
-        self._is_told = self._is_late = self._is_dropped = False
+        self._is_told = self._is_late = False
+        self.is_dropped = False
+        """Whether the answer goes without it: it was ended unheard."""
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
         about = inquiry.question, inquiry.history, inquiry.documents
@@ -162,7 +162,7 @@ class Opening:
         kind = event["type"]
         with self._lock:
             if event.get("part") == "opening":
-                if self._is_dropped or (self._is_late and kind != "sot.frame.end"):
+                if self.is_dropped or (self._is_late and kind != "sot.frame.end"):
                     return False
                 self._is_told |= kind != "sot.frame.start"  # also of held events: they will be sent first
                 if self._held is not None:
@@ -182,7 +182,7 @@ class Opening:
 
     async def finished(self) -> Update | None:
         """The node's update, once it is written; `None` where it was dropped."""
-        if self._is_dropped:
+        if self.is_dropped:
             await end_tasks(self._task)
             return None
         return await self._task
@@ -195,7 +195,7 @@ class Opening:
                 self._own_run.emit(event)
 
     def _drop(self) -> None:
-        self._is_dropped = True
+        self.is_dropped = True
         self._loop.call_soon_threadsafe(self._task.cancel)
         # Nobody will take over the opening's task, so its usage counts in the node that began it: what it has used so
         # far, and, by the shared meter, what its cancelled call still reports.

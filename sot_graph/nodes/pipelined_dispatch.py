@@ -158,7 +158,10 @@ class _Pipeline:
         return step
 
     async def _step(self, _index: int) -> _Step:
-        """Draft up to the next point. On a resume LangGraph returns the stored points without calling this."""
+        """Draft up to the next point. On a resume LangGraph returns the stored points without calling this.
+
+        The index is the task's input for traces alone.
+        """
         if self._drafting is None:
             if not self._points and "opening" in self._run.frame_parts:
                 # If the draft decides, the opening waits to be sent until there are points.

@@ -91,7 +91,8 @@ class _Speculation:
         self._finding = finding
         self._held: list[str] | None = []
         self.route_told: RouteName | None = None
-        """The route, once it is told: what waits for documents may begin only then."""
+        """The decision, once it has fallen. A draft whose documents are found later begins only if it is wanted, and
+        its opening is held back no more."""
         self._draft: asyncio.Task[tuple[Draft, str]] | None = None
         self._direct: asyncio.Task[DirectAnswer] | None = None
         if run.options.speculative:
@@ -148,6 +149,9 @@ class _Speculation:
     async def cancel(self) -> None:
         """End what isn't wanted."""
         await end_tasks(self._finding, self._draft, self._direct)
+        opening = self._run.invocation.opening
+        if opening is not None and opening.is_dropped:
+            await opening.finished()  # what its call has cost is told as it ends
 
 
 def after_route(state: SotState) -> list[Send] | str:

@@ -98,7 +98,7 @@ def serve(application: Starlette, *, port: int, ready: Callable[[int], None]) ->
     """
     try:
         listening = socket.create_server((_HOST, port))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         message = f"port {port} can't be had: {error}. Choose another one: --port {port + 1}, or 0 for any."
         raise SotConfigError(message) from error
     with listening:

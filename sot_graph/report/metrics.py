@@ -216,6 +216,8 @@ def measure_run(result: Mapping[str, Any], *, question: str | None = None, local
             counted_until = max(counted_until, span.end)
 
     first_token = direct.first_token if direct and not sections else _first_readable_token(sections)
+    if not any(span.first_token is not None for span in (direct, *spans) if span):
+        first_token = None  # nothing was streamed, be there kept texts that could have been read at once
     if first_token is not None and routing:
         # What was begun while the router decided is held back until it has.
         first_token = max(first_token, routing.end)

@@ -66,12 +66,12 @@ def _from_file(path: Path, *, source: str) -> Iterator[Document]:
 def _pages_of(path: Path) -> list[str]:
     try:
         from pypdf import PdfReader
-        from pypdf.errors import DependencyError, PyPdfError
     except ModuleNotFoundError as missing:
         message = f"{path}: PDF is read by pypdf, which is not installed: pip install 'sot-graph[pdf]'"
         raise MissingExtraError(message) from missing
-    try:
-        return [page.extract_text() for page in PdfReader(path).pages]
-    except (PyPdfError, DependencyError) as error:  # the latter: encrypted, by a method that takes another package
-        message = f"{path} can't be read as PDF: {error}."
-        raise SotConfigError(message) from error
+    with path.open("rb") as file:
+        try:
+            return [page.extract_text() for page in PdfReader(file).pages]
+        except Exception as error:  # of a broken file, pypdf raises an AttributeError as well as errors of its own
+            message = f"{path} can't be read as PDF: {error}."
+            raise SotConfigError(message) from error

@@ -165,7 +165,7 @@ def _fitting(ranked: Iterable[SourceDocument], room: int) -> list[SourceDocument
 
 
 async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunContext) -> list[SourceDocument]:
-    """Those of the documents that concern a query, best first; by BM25, where none does, all in their order."""
+    """The documents that concern a query, best first: by BM25, if no ranker says. If none does: all, in their order."""
     ranker = run.graph.ranker
     if ranker is not None:
         limit = run.seconds_left(run.options.retrieval_timeout)

@@ -26,7 +26,7 @@ from sot_graph.types import ChatTurn
 
 DEFAULT_THRESHOLD = 0.45
 """On the flat top of the curve that cross-validation on the project's own questions gives. See docs/router.md."""
-MAX_BYTES = 500_000
+MAX_BYTES = 5_000_000
 SHIPPED = Path(__file__).with_name("learned_weights.json")
 
 _LARGEST_WEIGHT = 1e6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,7 +74,7 @@ def fit_weights(
     return {name: round(every[name], _DIGITS) + 0.0 for name in sorted(every) if round(every[name], _DIGITS)}
 
 
-def _fit_logistic(rows: Sequence[Row], labels: Sequence[bool], scores: Sequence[float], size: int) -> Vector:
+def _fit_logistic(rows: Sequence[Row], labels: Sequence[bool], offsets: Sequence[float], size: int) -> Vector:
     """Logistic regression with a squared penalty on all weights but the bias, in plain Python.
 
     `sum()` is avoided on purpose: Python 3.12 changed how it rounds.
@@ -81,15 +82,15 @@ def _fit_logistic(rows: Sequence[Row], labels: Sequence[bool], scores: Sequence[
     Args:
         rows: The features of each question.
         labels: Whether each wants a skeleton.
-        scores: What the weights of before say of each: the new ones are what is added to it.
+        offsets: What the weights of before say of each: the new ones are what is added to it.
         size: How many weights there are, the bias at 0 included.
     """
 
     def evaluate(weights: Vector) -> tuple[float, Vector]:
         total = 0.0
         gradient = [0.0] * size
-        for row, label, said in zip(rows, labels, scores, strict=True):
-            score = weights[0] + said
+        for row, label, offset in zip(rows, labels, offsets, strict=True):
+            score = weights[0] + offset
             for index, amount in row:
                 score += amount * weights[index]
             value, slope = _logistic_loss(score, label)
@@ -184,8 +185,6 @@ class RouterFigures:
     questions: int
     skeletons: int
     accuracy: float
-    precision: float
-    recall: float
     f1: float
     auc: float
     """How likely a skeleton question has a higher probability than a direct one."""
@@ -197,15 +196,12 @@ class RouterFigures:
         """Measure."""
         routed = [probability >= threshold for probability in probabilities]
         right = sum(one and label for one, label in zip(routed, labels, strict=True))
-        precision, recall = right / max(1, sum(routed)), right / max(1, sum(labels))
         bins = reliability(probabilities, labels, threshold)
         return cls(
             len(labels),
             sum(labels),
             sum(one == label for one, label in zip(routed, labels, strict=True)) / max(1, len(labels)),
-            precision,
-            recall,
-            2 * precision * recall / max(precision + recall, 1e-9),
+            2 * right / max(1, sum(routed) + sum(labels)),
             _auc(probabilities, labels),
             sum(count * abs(said - true) for count, said, true in bins) / max(1, len(labels)),
         )
@@ -228,8 +224,8 @@ def reliability(
 
 def _auc(probabilities: Sequence[float], labels: Sequence[bool]) -> float:
     lists = [one for one, label in zip(probabilities, labels, strict=True) if label]
-    others = [one for one, label in zip(probabilities, labels, strict=True) if not label]
-    wins = sum((one > other) + (one == other) / 2 for one in lists for other in others)
+    others = sorted(one for one, label in zip(probabilities, labels, strict=True) if not label)
+    wins = sum((bisect_left(others, one) + bisect_right(others, one)) / 2 for one in lists)
     return wins / max(1, len(lists) * len(others))
 
 

@@ -122,7 +122,7 @@ class ModelRouter(BaseRouter):
 
     async def __call__(self, question: str, history: Sequence[ChatTurn] = ()) -> RouteDecision:
         """Decide outside of a graph. It raises as `decide` does."""
-        with open_run({}, SotOptions()) as run:
+        with open_run({}, SotOptions(), reads_context=False) as run:
             return await self.decide(question, history, run=run, model=None)
 
     async def decide(
@@ -138,7 +138,8 @@ class ModelRouter(BaseRouter):
             message = "a ModelRouter without a model uses its graph's; to call it alone or as an edge, give it one"
             raise RoutingError(message)
         before = "\n".join(
-            f"{turn['role']}: {turn['content']!s:.{_HISTORY_CHARS}}" for turn in history[-_HISTORY_TURNS:]
+            f"{turn['role']}: {HumanMessage(turn['content']).text!s:.{_HISTORY_CHARS}}"
+            for turn in history[-_HISTORY_TURNS:]
         )
         context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""
         shown = _ASK.format(question=escape_delimiters(question))

@@ -114,24 +114,32 @@ class BaseRouter:
         async def choose(state: Any, config: RunnableConfig) -> str:
             router: Any = self
             with open_run(config, SotOptions(), reads_context=False) as run:
-                decision = await decide_in_time(router, _question_in(state), (), run=run, model=None)
+                decision = await decide_in_time(router, *_asked_in(state), run=run, model=None)
             return targets[decision.route]
 
         return RunnableLambda(lambda state, config: run_sync(choose(state, config)), choose, name="route")
 
 
-def _question_in(state: Any) -> str:
-    from langchain_core.messages import HumanMessage
+def _asked_in(state: Any) -> tuple[str, list[ChatTurn]]:
+    """The question in a parent's state, and the conversation before it."""
+    from langchain_core.messages import AIMessage, HumanMessage
 
-    values = state if isinstance(state, Mapping) else vars(state)
+    from sot_graph.citations import fields_of
+
+    values = fields_of(state)
+    turns = [
+        ChatTurn(role="user" if isinstance(each, HumanMessage) else "assistant", content=str(each.text))
+        for each in values.get("messages") or ()
+        if isinstance(each, (HumanMessage, AIMessage))
+    ]
+    asked = {turn["content"]: place for place, turn in enumerate(turns) if turn["role"] == "user"}
     question = values.get("question")
-    if isinstance(question, str) and question.strip():
-        return question
-    for message in reversed(values.get("messages") or []):
-        if isinstance(message, HumanMessage):
-            return str(message.text)
-    message = "The state has neither a question nor a human message to route by."
-    raise SotConfigError(message)
+    if not (isinstance(question, str) and question.strip()):
+        question = max(asked, key=asked.__getitem__, default=None)
+    if question is None:
+        message = "The state has neither a question nor a human message to route by."
+        raise SotConfigError(message)
+    return question, turns[: asked.get(question)]
 
 
 async def always_direct(_question: str, _history: object) -> RouteName:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SkeletonError, SotConfigError
@@ -80,13 +80,14 @@ class AnsweringDrafter(Drafter):
         super().__init__(*given, **settings)
         self.answer_end: AnswerEnd | None = None
         self._on_answer = on_answer
-        self._linesing: DraftReader | None = None
+        self._reader: DraftReader | None = None
+        """Reads the reply that may be an answer; `None`: no such reply has been asked for yet."""
         self._first_format = DRAFT
         self._formats.insert(0, DRAFT)  # and then as a `Drafter`, which takes no answers
 
     @property
     def _is_answer(self) -> bool:
-        return self._linesing is not None and self._linesing.is_answer
+        return self._reader is not None and self._reader.is_answer
 
     async def settle(self) -> tuple[Draft, str]:
         """As a `Drafter`. An answer leaves the skeleton empty; `answer_end` says how it ends.
@@ -103,7 +104,7 @@ class AnsweringDrafter(Drafter):
                 raise
             self.answer_end = AnswerEnd("stop", breaks_off=True)
             return Draft([], "", DRAFT), ANSWERED
-        return draft, DRAFTED if draft.points and self._linesing is not None else reason
+        return draft, DRAFTED if draft.points and self._reader is not None else reason
 
     async def _ask_in_format(self, skeleton_format: str) -> Draft:
         if skeleton_format != DRAFT:
@@ -146,8 +147,7 @@ class AnsweringDrafter(Drafter):
         is_marked = self._run.options.prompt_cache == "auto"
         self._run.invocation.shared_content = self._request(DRAFT).shared_content if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
-        on_titles, on_glimpse = (None, on_text) if self._early is None else (on_text, None)
-        reading = self._linesing = DraftReader(form, self._pass_on, on_titles, on_glimpse)
+        reading = self._reader = DraftReader(form, self._pass_on, on_text, begins_early=self._early is not None)
         is_streamed = self._run.stream or on_text is not None
         try:
             reply = await call.ask(messages, on_text=reading.feed if is_streamed else None)
@@ -244,7 +244,7 @@ class SkeletonForm:
         `None`: it is an answer. What stands last in half a reply may be half a title.
         """
         raw = parse_skeleton(text)
-        if not (raw and self.may_become(text) and _is_all(raw, text)):
+        if not (raw and self.may_become(text) and _are_nearly_all(raw, text)):
             return None
         if is_half:
             raw = parse_skeleton(text.rpartition("\n")[0])
@@ -276,7 +276,7 @@ def _may_be_json(text: str) -> bool:
     return any(start.startswith(known) or known.startswith(start) for known in _JSON_STARTS)
 
 
-def _is_all(raw: Sequence[str], text: str) -> bool:
+def _are_nearly_all(raw: Sequence[str], text: str) -> bool:
     """Whether these, the items of a text, are short enough for titles, and nearly all that it holds."""
     around = len(text.strip()) - sum(len(item) + _NUMBERING for item in raw)
     return around <= _AROUND and all(len(item) <= _LONGEST_TITLE for item in raw)
@@ -286,16 +286,17 @@ def _is_all(raw: Sequence[str], text: str) -> bool:
 class DraftReader:
     """Reads a reply piece by piece: holds it back as long as it may be a skeleton, and hands it on.
 
-    With `on_titles` points are begun early; with `on_glimpse` they are only looked at. At most one of the two is given.
+    Where points are begun early, `on_text` gets nothing before they count. Else it gets each piece as it comes.
     """
 
     form: SkeletonForm
     on_answer: Callable[[str], None]
     """Gets the text once it is an answer: what was held back, then each piece."""
-    on_titles: Callable[[str], None] | None = None
-    """Gets the text once it is a skeleton for certain, in the same way; `None`: only the whole one counts."""
-    on_glimpse: Callable[[str], None] | None = None
-    """Gets each piece as it comes, as long as it may be a skeleton."""
+    on_text: Callable[[str], None] | None = None
+    """Gets the text as long as it may be a skeleton."""
+    _: KW_ONLY
+    begins_early: bool = False
+    """Whether `on_text` begins points, which stay: it gets the text once that is a skeleton for certain."""
     is_answer: bool = False
     _held: list[str] = field(default_factory=list)
     _looked_at: int = 0
@@ -308,22 +309,23 @@ class DraftReader:
         if self.is_answer:
             self.on_answer(piece)
             return
-        if self._is_skeleton and self.on_titles is not None:
-            self.on_titles(piece)
+        if self._is_skeleton and self.on_text is not None:
+            self.on_text(piece)
             return
         self._held.append(piece)
         if not self.form.may_become(piece, self._lines):
             self._answer()
-        elif self.on_titles is None:
-            if self.on_glimpse is not None:
-                self.on_glimpse(piece)
+        elif self.on_text is None:
+            return
+        elif not self.begins_early:
+            self.on_text(piece)
         elif "\n" in piece and self._may_have_enough():
             # The points of a skeleton that is not whole yet stay: as soon as there are enough for one, it is one.
             held = "".join(self._held)
             self._looked_at = len(held)
             self._is_skeleton = len(self.form.titles_in(held.rpartition("\n")[0]) or ()) >= self.form.fewest
             if self._is_skeleton:
-                self.on_titles(held)
+                self.on_text(held)
 
     def end(self, text: str, *, is_half: bool) -> list[str]:
         """The reply is whole: the raw titles of a skeleton, few where it was cut off. Of an answer, none."""

@@ -20,7 +20,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BrokenStreamError, ModelCall
-from sot_graph.llm.prompt_cache import tokens_of
 from sot_graph.llm.provider_errors import RETRYABLE, advice, explain, meaning_of
 from sot_graph.llm.reply import WHOLE, WHY_WITHHELD, UnfinishedReplyError
 from sot_graph.llm.retry_policy import RetryPolicy
@@ -44,6 +43,7 @@ from sot_graph.skeleton.points import (
     skeleton_schema,
 )
 from sot_graph.types import SkeletonPoint
+from sot_graph.usage import tokens_of
 
 if TYPE_CHECKING:
     from sot_graph.cache import ResultCache
@@ -53,7 +53,7 @@ logger = logging.getLogger("sot_graph")
 
 _End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "final"]
 """How a reply ended. `broken`: the connection was lost; `cut`: at a token limit; `invalid`: not as the JSON that was
-asked for; `final`: as it would again, as after a refusal or with a wrong key."""
+asked for; `final`: asking again would end the same way, as after a refusal or with a wrong key."""
 
 
 class SkeletonRequest(NamedTuple):
@@ -73,7 +73,7 @@ class Draft:
 
     points: list[SkeletonPoint]
     text: str
-    """As the model wrote it, where that is the same skeleton, or would have; given or edited, as numbered lines."""
+    """As the points' prompts quote it: the model's own reply if it holds these titles and nothing else, else a list."""
     skeleton_format: str
     """The format that it was asked for in."""
 
@@ -149,12 +149,14 @@ class Drafter:
         self._early = None if on_point is None else EarlyPoints(self._new_sieve, self._most, on_point, list(known))
         """Gives points out early; `None`: only the whole skeleton counts."""
         self._glimpses = None if on_glimpse is None else EarlyPoints(self._new_sieve, self._most, on_glimpse, [])
+        """Reads along only to begin the points' retrievals early; `None`: nothing is retrieved for points."""
         self._refused_mode: str | None = None
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
         proves that the schema was to blame."""
         self._first_format: str = run.options.skeleton_format
         self._requests: dict[str, SkeletonRequest] = {}
-        self._mode, model = options.structured_mode, run.graph.skeleton_model
+        model = run.graph.skeleton_model
+        self._mode = options.structured_mode
         """How JSON is asked for: in words alone where that lets a cache serve the points, or no schema is taken."""
         if self._mode == "auto":
             self._mode = model.fitting_mode
@@ -330,6 +332,7 @@ class Drafter:
     ) -> ParsedReply:
         has_schema = skeleton_format == "structured" and self._mode != "prompt"
         is_marked = self._run.options.prompt_cache == "auto" and not has_schema
+        # The points' prompts begin with this request: the run's further calls mark its end for the provider's cache.
         self._run.invocation.shared_content = self._request(skeleton_format).shared_content if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)

@@ -6,7 +6,6 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import InitVar, dataclass
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
@@ -116,9 +115,10 @@ def _unquoted(title: str) -> str:
 
 _NEEDS = re.compile(
     r"\s*[(\[]\s*(?:needs?|depends?\s+on|requires?|after)\b[:\s]*(?:points?\s+)?"
-    r"(?P<list>(?:#?\d{1,4}|and|&|none|nothing|[,;/\s])*)[)\]][\s.]*$",
+    r"(?P<list>(?:#?\d{1,4}|and|&|none|nothing|[,;/\s])*+)[)\]][\s.]*$",
     re.IGNORECASE,
 )
+"""Its list is possessive: there are 2^n ways to read n digits, and none need be tried but the first."""
 _POINT_NUMBER = re.compile(r"\d{1,4}")
 
 
@@ -135,7 +135,8 @@ def split_needs(raw: str) -> tuple[str, list[int]]:
     return raw[: len(raw) - len(match[0])], [int(number) for number in _POINT_NUMBER.findall(match["list"])]
 
 
-_RECALL = re.compile(r"\(recall: *(?P<note>[^()]{1,300})\)[\s.]{0,8}$", re.IGNORECASE)
+_LONGEST_NOTE = 300
+_RECALL = re.compile(rf"\(recall: *(?P<note>[^()]{{1,{_LONGEST_NOTE}}})\)[\s.]{{0,8}}$", re.IGNORECASE)
 
 
 def split_note(raw: str) -> tuple[str, str]:
@@ -148,8 +149,11 @@ def split_note(raw: str) -> tuple[str, str]:
     match = _RECALL.search(raw[-400:])
     if match is None:
         return raw, ""
-    note = " ".join(without_hidden_text(_INVISIBLE.sub(" ", match["note"])).split())
-    return raw[: len(raw) - len(match[0])].rstrip(), note
+    return raw[: len(raw) - len(match[0])].rstrip(), _clean_note(match["note"])
+
+
+def _clean_note(note: str) -> str:
+    return " ".join(without_hidden_text(_INVISIBLE.sub(" ", note[:_LONGEST_NOTE])).split())
 
 
 @dataclass(kw_only=True)
@@ -287,6 +291,7 @@ class EarlyPoints:
         self._prefill = prefill
         self._start = ""
         self._repeats = 0
+        self._has_enough = False
 
     def feed(self, piece: str) -> None:
         """Take the next piece of the reply; raise `EnoughError` if no more of it is wanted."""
@@ -300,14 +305,17 @@ class EarlyPoints:
         self._titles += titles
         for title in titles:
             self._take(title)
-        is_full = len(self.points) == self.most
+        is_full = len(self.points) >= self.most
         if self.has_too_many or (is_full and self._scanner.unread > _LONGEST_END) or self._repeats > _MOST_REPEATS:
             raise EnoughError
 
     def glimpse(self, piece: str) -> None:
         """The same of a reply that only counts once it is whole."""
-        with suppress(EnoughError):
-            self.feed(piece)
+        if not self._has_enough:
+            try:
+                self.feed(piece)
+            except EnoughError:
+                self._has_enough = True
 
     def finish_reply(self, titles: Sequence[str]) -> None:
         """Take the titles of the whole reply: those that weren't seen yet are new."""
@@ -324,7 +332,7 @@ class EarlyPoints:
         return True
 
     def _take(self, title: str) -> None:
-        if len(self.points) == self.most:
+        if len(self.points) >= self.most:
             self.has_too_many = True
             return
         point = self._sieve.take(title)
@@ -356,8 +364,8 @@ def given_points(given: object) -> list[SkeletonPoint]:
             )
             raise SotConfigError(message)
         point = SkeletonPoint(index=index, title=title, depends_on=[])
-        if isinstance(item, Mapping) and isinstance(item.get("note"), str) and item["note"]:
-            point["note"] = item["note"]
+        if isinstance(item, Mapping) and isinstance(item.get("note"), str) and (note := _clean_note(item["note"])):
+            point["note"] = note
         points.append(point)
     if any(isinstance(item, Mapping) and item.get("depends_on") for item in given):
         _set_needs(points, given)

@@ -102,8 +102,8 @@ class AnswerReader:
         """Whether a point's head may be given out before its text is there."""
         self._any_begun = False
         """Whether a point's head has been given out."""
-        self._part: str | None = None
-        """The part of the answer to which the text belongs that was given out last."""
+        self._section: str | None = None
+        """To which the text belongs that was given out last; the points count as one."""
         self._given: list[str] = []
         self._numbering: Numbering | None = None
         self._frame_cites = False
@@ -128,7 +128,7 @@ class AnswerReader:
                 raise SotError(message)
             text = event["answer"][len(given) :]
         elif kind == "sot.answer.delta":
-            text = "".join(self._part_of_answer("points", [event["text"]]))
+            text = "".join(self._separated("points", [event["text"]]))
         else:
             if kind in ("sot.skeleton", "sot.skeleton.delta"):
                 self._settle(event)
@@ -185,18 +185,18 @@ class AnswerReader:
         """What can be read by now: of what stands first, then of the points, then of the conclusion."""
         numbering = self._numbering if self._frame_cites else None
         if self._first is not None:
-            yield from self._part_of_answer(self._first, self._frame[self._first].flow(numbering))
+            yield from self._separated(self._first, self._frame[self._first].flow(numbering))
             if not self._frame[self._first].ended:
                 return
-        yield from self._part_of_answer("points", self._readable_points())
+        yield from self._separated("points", self._readable_points())
         if self._count is not None and self._current > self._count:  # what is cited is listed by the closing event
-            yield from self._part_of_answer("conclusion", self._frame["conclusion"].flow(numbering))
+            yield from self._separated("conclusion", self._frame["conclusion"].flow(numbering))
 
-    def _part_of_answer(self, part: str, pieces: Iterable[str]) -> Iterator[str]:
+    def _separated(self, section: str, pieces: Iterable[str]) -> Iterator[str]:
         for piece in filter(None, pieces):
-            if self._part not in (None, part):
+            if self._section not in (None, section):
                 yield FRAME_SEPARATOR
-            self._part = part
+            self._section = section
             yield piece
 
     def _readable_points(self) -> Iterator[str]:

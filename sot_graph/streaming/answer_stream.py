@@ -6,11 +6,12 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakSet
 
-from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.messages.utils import convert_to_messages
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.constants import END
 from langgraph.stream import StreamChannel, StreamTransformer
@@ -29,6 +30,8 @@ logger = logging.getLogger("sot_graph")
 
 _BETWEEN_ANSWERS = "\n\n"
 _SOT_NODE, _LAST_SOT_NODE = "expand_point", "answer_directly"
+"""Of a graph of `create_sot_graph`, whose nodes this layer must not import: one that tells such a graph, and one after
+which it ends. What is kept on a thread is kept as that one's, so that nothing runs next."""
 _needs_no_warning: WeakSet[object] = WeakSet()
 """Graphs that have streamed an answer, and those that were warned about for streaming none: no more warnings."""
 
@@ -55,7 +58,7 @@ async def astream_answer(
 
     Args:
         graph: A graph of `create_sot_graph`, a parent that has one as a subgraph, in a function or in a tool, or a
-            `RemoteGraph` of any of these.
+            `RemoteGraph` of any of these: there the answers of other nodes aren't read.
         input: As for `graph.astream`.
         config: As for `graph.astream`.
         context: As for `graph.astream`.
@@ -64,8 +67,8 @@ async def astream_answer(
             Else it holds a question without an answer. Needs a checkpointer.
 
     Raises:
-        SotConfigError: Two SoT subgraphs answer at once and `node` says of neither that it is wanted, or there is no
-            node of that name.
+        SotConfigError: Two SoT subgraphs answer at once and `node` says of neither that it is wanted, there is no node
+            of that name, or `keep_cut` without a checkpointer.
         Exception: What the run raises, after the last chunk.
 
     Examples:
@@ -74,7 +77,7 @@ async def astream_answer(
         ...         async for text in chunks:
         ...             print(text, end="", flush=True)
     """
-    reading = _Reading(node, graph)
+    reading = _Reading(node, graph, keep_cut=keep_cut)
     settings = _settings(graph, config, context, reading)
     parts: AsyncGenerator[Any] = cancelled_once(graph.astream(input, **settings))  # type: ignore[arg-type]
     try:
@@ -83,12 +86,11 @@ async def astream_answer(
                 if text := reading.take(part):
                     yield text
     except (GeneratorExit, asyncio.CancelledError):
-        if keep_cut and (update := reading.cut_answer(input)):
-            await run_to_end(graph.aupdate_state(config or {}, **update))
+        if keep_cut and reading.cut:
+            await run_to_end(_akeep_cut(graph, input, config or {}, reading))
         raise
-    if text := reading.last_message():
+    if text := reading.finish():
         yield text
-    reading.check_node_answered()
     if not reading.heard_nothing:
         _needs_no_warning.add(graph)
     elif graph not in _needs_no_warning and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
@@ -108,7 +110,7 @@ def stream_answer(
 
     Closing the iterator (`contextlib.closing`), forgetting it, or Ctrl-C cancels the model calls.
     """
-    reading = _Reading(node, graph)
+    reading = _Reading(node, graph, keep_cut=keep_cut)
     settings = _settings(graph, config, context, reading)
     try:
         with closing_once(closing_calls(graph.stream(input, **settings))) as parts:
@@ -116,16 +118,32 @@ def stream_answer(
                 if text := reading.take(part):
                     yield text
     except (GeneratorExit, KeyboardInterrupt):
-        if keep_cut and (update := reading.cut_answer(input)):
-            graph.update_state(config or {}, **update)
+        if keep_cut and reading.cut:
+            with _logged_failure():
+                update = reading.cut_answer(input, graph.get_state(config or {}).values)
+                graph.update_state(config or {}, **update)
         raise
-    if text := reading.last_message():
+    if text := reading.finish():
         yield text
-    reading.check_node_answered()
     if not reading.heard_nothing:
         _needs_no_warning.add(graph)
     elif graph not in _needs_no_warning and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
         _warn_of_silence(graph)
+
+
+async def _akeep_cut(graph: Any, given: Any, config: RunnableConfig, reading: _Reading) -> None:
+    with _logged_failure():
+        update = reading.cut_answer(given, (await graph.aget_state(config)).values)
+        await graph.aupdate_state(config, **update)
+
+
+@contextmanager
+def _logged_failure() -> Iterator[None]:
+    """Whoever leaves a stream hears no errors any more: they go into the log."""
+    try:
+        yield
+    except Exception:
+        logger.warning("The answer that was cut could not be kept on its thread.", exc_info=True)
 
 
 def _keeps_threads(graph: object) -> bool:
@@ -156,7 +174,10 @@ def _settings(graph: object, config: RunnableConfig | None, context: Any, readin
 class _Reading:
     """Picks one SoT graph's events out of a stream, and reads them."""
 
-    def __init__(self, node: str | None, graph: object) -> None:
+    def __init__(self, node: str | None, graph: object, *, keep_cut: bool) -> None:
+        if keep_cut and getattr(graph, "checkpointer", True) in (None, False):
+            message = "keep_cut=True keeps an answer on its thread: compile the graph with a checkpointer."
+            raise SotConfigError(message)
         self._node = node
         builder: Any = getattr(graph, "builder", None)
         self.others_may_answer = node is None and builder is not None and _SOT_NODE not in builder.nodes
@@ -176,52 +197,72 @@ class _Reading:
         if mode == "values" and not namespace:
             self._message.take_state(event)
         if mode == "messages" and not (namespace or self._seen) and event[1].get("langgraph_node") in self._last_nodes:
-            return self._message.take_chunk(event[0])
+            return self._message.take_chunk(*event)
         if mode != "custom" or not is_sot_event(event):
             return ""
         namespace = tuple(namespace)
-        nodes = [step.split(":", 1)[0] for step in namespace]
+        nodes = [step.split(":", 1)[0] for step in namespace if not step.isdigit()]
         path = "/".join(nodes)
         self._seen.add(path)
         if self._node is not None and self._node not in (path, *nodes):
             return ""
         if self._answers.is_open and namespace != self._namespace:
-            if namespace[: len(self._namespace)] == self._namespace:
+            place = len(self._namespace)
+            # A function's second call of a graph is no part of the first: it has a number behind the same namespace.
+            if namespace[:place] == self._namespace and not namespace[place].isdigit():
                 return ""  # a part of the answer that is read, such as a point that has a graph of its own
-            names = sorted({path, self._path})
-            message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
-            if path == self._path:
-                message = (
-                    f"The node {path!r} answers several times at once (a Send of the parent, perhaps): stream_answer "
-                    "reads one answer. Stream the parent with stream_mode='custom', subgraphs=True instead, and give "
-                    "each namespace an AnswerReader of its own."
-                )
-            raise SotConfigError(message)
+            # Another answer may follow one that has failed, which no event tells. Then the failed one says no more.
+            if self._answers.has_begun(event):
+                names = sorted({path, self._path})
+                message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
+                if path == self._path:
+                    message = (
+                        f"The node {path!r} answers several times at once (a Send of the parent, perhaps): "
+                        "stream_answer reads one answer. Stream the parent with stream_mode='custom', subgraphs=True "
+                        "instead, and give each namespace an AnswerReader of its own."
+                    )
+                raise SotConfigError(message)
         self._namespace, self._path = namespace, path
         return self._answers.feed(event)
 
-    def cut_answer(self, given: Any) -> dict[str, Any] | None:
-        """For `update_state`: what was read of an answer, marked as cut; `None`: nothing was, or all of it."""
-        if not (self._answers.is_open and self._answers.shown):
-            return None
-        question = given.get("question") if isinstance(given, Mapping) else None
-        metadata = {"finish_reason": "cancelled"}
-        answer = AIMessage("".join(self._answers.shown).rstrip() + BREAKS_OFF, response_metadata=metadata)
-        messages = [*([HumanMessage(question)] if question and not given.get("messages") else []), answer]
-        return {"values": {"messages": messages}, "as_node": self._path.partition("/")[0] or _LAST_SOT_NODE}
+    @property
+    def cut(self) -> str:
+        """What was read of an answer that isn't whole."""
+        if self._answers.reader is None:
+            return self._message.shown
+        return self._answers.shown if self._answers.is_open else ""
 
-    def last_message(self) -> str:
-        """What hasn't been given out of the answer, where no SoT graph gave one."""
-        is_answered = self._answers.reader is not None and self._answers.reader.finished
-        text = "" if is_answered or not self.others_may_answer else self._message.rest()
-        self._message.was_shown |= bool(text)
-        return _BETWEEN_ANSWERS + text if text and self._answers.shown else text
+    def cut_answer(self, given: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+        """For `update_state`: what was read of an answer, marked as cut.
 
-    def check_node_answered(self) -> None:
-        """Raise `SotConfigError` where the node that was asked for never answered, while others did."""
+        Args:
+            given: The run's input.
+            state: Of its thread, where that has the messages of the input, too.
+        """
+        before = convert_to_messages(state.get("messages") or [])
+        node, question = self._message.node, None
+        if self._answers.reader is not None:
+            node = self._path.partition("/")[0] or _LAST_SOT_NODE
+            facts = state.get("run_facts", {})  # of a run that is resumed; else perhaps of the thread's last one
+            of_resumed = facts.get("question_text") if facts.get("question_id") else None
+            question = given.get("question") if isinstance(given, Mapping) else of_resumed
+        answer = AIMessage(self.cut.rstrip() + BREAKS_OFF, response_metadata={"finish_reason": "cancelled"})
+        asked = [HumanMessage(question)] if question and not _is_asked(question, before) else []
+        return {"values": {"messages": [*_results_of_calls(before), *asked, answer]}, "as_node": node}
+
+    def finish(self) -> str:
+        """The run has ended: what hasn't been given out of the answer, where no SoT graph gave one.
+
+        Raises:
+            SotConfigError: The node that was asked for never answered, while others did.
+        """
         if self._node is not None and self._answers.reader is None and self._seen:
             message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
             raise SotConfigError(message)
+        is_answered = self._answers.reader is not None and self._answers.reader.finished
+        text = "" if is_answered or not self.others_may_answer else self._message.rest()
+        self._message.was_shown |= bool(text)
+        return _BETWEEN_ANSWERS + text if text and any(self._answers.texts.values()) else text
 
     @property
     def heard_nothing(self) -> bool:
@@ -233,11 +274,11 @@ class _Answers:
     """The texts of answers that come one after the other, with a blank line between them."""
 
     def __init__(self) -> None:
-        self.shown: list[str] = []
+        self.texts: dict[str, str] = {}
+        """What was given out of each, by its id. A node that LangGraph tries again answers anew, by another id."""
         self.reader: AnswerReader | None = None
         """Of the latest answer; `None`: none has begun."""
         self._answer_id = ""
-        """A node that LangGraph tries again answers anew, by another id."""
         self._separator = ""
         """What goes before the next text, where an answer follows another."""
 
@@ -246,17 +287,31 @@ class _Answers:
         """Whether an answer has begun, and isn't whole."""
         return self.reader is not None and not self.reader.finished
 
+    @property
+    def shown(self) -> str:
+        """What was given out of the latest answer."""
+        return self.texts[self._answer_id]
+
+    def has_begun(self, event: Any) -> bool:
+        """Whether the event is of an answer that has begun."""
+        return _answer_id(event) in self.texts
+
     def feed(self, event: Any) -> str:
         """Take the next event; give back the text that can be shown now."""
-        answer_id = str(event.get("id", "")).rpartition(":")[0]
+        answer_id = _answer_id(event)
         if self.reader is None or self.reader.finished or answer_id != self._answer_id:
-            self._separator = _BETWEEN_ANSWERS if self.shown else ""
+            self._separator = _BETWEEN_ANSWERS if any(self.texts.values()) else ""
             self.reader, self._answer_id = AnswerReader(), answer_id
+            self.texts[answer_id] = ""
         text = self.reader.feed(event)
         if text:
+            self.texts[answer_id] += text
             text, self._separator = self._separator + text, ""
-            self.shown.append(text)
         return text
+
+
+def _answer_id(event: Mapping[str, Any]) -> str:
+    return str(event.get("id", "")).rpartition(":")[0]
 
 
 def _last_nodes(builder: Any) -> set[str]:
@@ -269,6 +324,7 @@ def _last_nodes(builder: Any) -> set[str]:
         return set()
     goes_on = {start for start, end in builder.edges if end != END} | set(builder.branches)
     goes_on.update(start for starts, _ in builder.waiting_edges for start in starts)
+    goes_on.update(name for name, node in builder.nodes.items() if set(node.ends or ()) - {END})  # by a `Command`
     return set(builder.nodes) - goes_on
 
 
@@ -279,12 +335,20 @@ class _ParentsMessage:
         self._before: list[Any] | None = None
         self._after: list[Any] = []
         self._given: dict[str | None, str] = {}
+        """The texts that models have streamed, by their messages' ids."""
+        self.node = ""
+        """Where the latest of them was written."""
         self.was_shown = False
 
     @property
     def is_ours(self) -> bool:
-        """Whether a graph of ours wrote it, and nobody heard its events."""
+        """Whether a graph of ours wrote it."""
         return bool(self._after) and str(self._after[-1].id).startswith(ANSWER_ID_PREFIX)
+
+    @property
+    def shown(self) -> str:
+        """What was given out of the latest message that a model has streamed."""
+        return next(reversed(self._given.values()), "")
 
     def take_state(self, state: Any) -> None:
         """Take the root's state, after a step or before the first one."""
@@ -292,22 +356,45 @@ class _ParentsMessage:
         self._after = list(messages or ())
         self._before = self._after if self._before is None else self._before
 
-    def take_chunk(self, message: Any) -> str:
+    def take_chunk(self, message: Any, metadata: Mapping[str, Any]) -> str:
         """Take a piece of a message; give back its text."""
         text = str(message.text) if isinstance(message, AIMessageChunk) else ""
+        if not text:
+            return ""
+        between = _BETWEEN_ANSWERS if self._given and message.id not in self._given else ""
         self._given[message.id] = self._given.get(message.id, "") + text
-        self.was_shown |= bool(text)
-        return text
+        self.node, self.was_shown = metadata["langgraph_node"], True
+        return between + text
 
     def rest(self) -> str:
         """What hasn't been given out of the state's last message, if that is a model's and this run's."""
         last = self._after[-1] if self._after else None
         if not isinstance(last, AIMessage) or last.tool_calls or last in (self._before or ()):
             return ""
-        text, given = str(last.text), self._given.get(last.id, "")
-        if given:
-            return text.removeprefix(given) if text.startswith(given) else ""
-        return (_BETWEEN_ANSWERS if self.was_shown else "") + text
+        text, is_given = str(last.text), last.id in self._given
+        # A node may put what its model has said into a message of its own, without the spaces around it.
+        given = self._given[last.id] if is_given else self.shown
+        for beginning in filter(None, (given, given.strip())):
+            if text.startswith(beginning):
+                return text.removeprefix(beginning)
+        return "" if is_given else (_BETWEEN_ANSWERS if self.was_shown else "") + text
+
+
+def _is_asked(question: str, messages: list[BaseMessage]) -> bool:
+    """Whether a question stands in a conversation that waits for an answer. The graph adds it to others."""
+    place = max((place for place, each in enumerate(messages) if isinstance(each, HumanMessage)), default=0)
+    is_answered = any(isinstance(each, AIMessage) and not each.tool_calls for each in messages[place:])
+    asked = [str(each.text).strip() for each in messages if isinstance(each, HumanMessage)]
+    return question.strip() in asked and not is_answered
+
+
+def _results_of_calls(messages: list[BaseMessage]) -> list[ToolMessage]:
+    """A result for each call of a tool at a conversation's end: providers refuse one that goes on without."""
+    last = next((message for message in reversed(messages) if isinstance(message, AIMessage)), None)
+    results = {message.tool_call_id: message for message in messages if isinstance(message, ToolMessage)}
+    ids = [] if last is None else [str(call["id"]) for call in last.tool_calls]
+    # Those that are there are given again: of a step that is cut, LangGraph would drop them.
+    return [results.get(each) or ToolMessage("It was cut off.", tool_call_id=each) for each in ids]
 
 
 class AnswerTransformer(StreamTransformer):

@@ -100,18 +100,18 @@ class LiveMessage:
             "tags": list(config.get("tags") or ()),
             "metadata": self._metadata,
         }
-        told_later: list[BaseCallbackHandler] = [each for each in listeners if isinstance(each, AsyncCallbackHandler)]
-        told_at_once = [each for each in listeners if not isinstance(each, AsyncCallbackHandler)]
-        self._at_once = CallbackManager(told_at_once, **around)
-        self._later = AsyncCallbackManager(told_later, **around)
+        sync_listeners = [each for each in listeners if not isinstance(each, AsyncCallbackHandler)]
+        async_listeners = [each for each in listeners if each not in sync_listeners]
+        self._sync_manager = CallbackManager(sync_listeners, **around)
+        self._async_manager = AsyncCallbackManager(async_listeners, **around)
         run = {**around, "run_id": uuid4(), "inheritable_handlers": []}
-        self._run_at_once = CallbackManagerForLLMRun(handlers=told_at_once, **run)
-        self._run_later = AsyncCallbackManagerForLLMRun(handlers=told_later, **run)
+        self._sync_run = CallbackManagerForLLMRun(handlers=sync_listeners, **run)
+        self._async_run = AsyncCallbackManagerForLLMRun(handlers=async_listeners, **run)
         default = {BaseCallbackHandler.on_stream_event, AsyncCallbackHandler.on_stream_event}
-        self._tells_blocks = any(type(each).on_stream_event not in default for each in listeners)
+        self._wants_blocks = any(type(each).on_stream_event not in default for each in listeners)
         """Whether anybody hears version 3 of event streams."""
         self._loop = asyncio.get_running_loop()
-        self._last_told: asyncio.Task[None] | None = None
+        self._last_notified: asyncio.Task[None] | None = None
 
     def hear(self, event: SotEvent) -> None:
         """Take one of the run's events, and say what can be read now."""
@@ -122,7 +122,7 @@ class LiveMessage:
                 # in place of what was said. So the first title is said as the next one begins, some milliseconds later.
                 self._held = text
             elif text:
-                self._say_text(text)
+                self._send_text(text)
 
     def remind(self, config: RunnableConfig) -> None:
         """A superstep begins. Clients that draw the state have dropped the message: an empty piece brings it back."""
@@ -132,11 +132,11 @@ class LiveMessage:
                 return
             self._step = step
             if self._held:
-                self._say_text(self._held)
+                self._send_text(self._held)
                 self._held = ""
             elif self._has_begun:
                 chunk = ChatGenerationChunk(message=AIMessageChunk(content="", id=self._id))
-                self._run_at_once.on_llm_new_token("", chunk=chunk)
+                self._sync_run.on_llm_new_token("", chunk=chunk)
 
     def end(self, message: AIMessage) -> None:
         """The answer is whole: this is its message."""
@@ -145,62 +145,64 @@ class LiveMessage:
             last = AIMessageChunk(
                 content="", id=self._id, usage_metadata=usage, response_metadata=metadata, chunk_position="last"
             )
-            self._say(last)
+            self._send_chunk(last)
             whole = {"type": "text", "text": "".join(self._text)}
-            self._tell("on_stream_event", {"event": "content-block-finish", "index": 0, "content": whole})
-            self._tell("on_stream_event", {"event": "message-finish", "usage": usage, "metadata": {**metadata}})
-            self._tell("on_llm_end", LLMResult(generations=[[ChatGeneration(message=message)]]))
+            self._notify("on_stream_event", {"event": "content-block-finish", "index": 0, "content": whole})
+            self._notify("on_stream_event", {"event": "message-finish", "usage": usage, "metadata": {**metadata}})
+            self._notify("on_llm_end", LLMResult(generations=[[ChatGeneration(message=message)]]))
 
     def fail(self, error: BaseException) -> None:
         """The run fails: no more of the answer follows."""
         with self._lock:
             if self._has_begun:
-                self._tell("on_llm_error", error)
+                self._notify("on_llm_error", error)
 
     async def all_told(self) -> None:
         """Wait until everybody has heard what was said."""
-        if self._last_told is not None and asyncio.get_running_loop() is self._loop:
-            await self._last_told
+        if self._last_notified is not None and asyncio.get_running_loop() is self._loop:
+            await self._last_notified
 
     def _begin(self) -> None:
         self._has_begun = True
-        start: Any = {"run_id": self._run_at_once.run_id, "name": _NAME}
-        self._at_once.on_chat_model_start({"name": _NAME}, [[]], **start)
-        self._tell_later(lambda: self._later.on_chat_model_start({"name": _NAME}, [[]], **start))
-        self._tell("on_stream_event", {"event": "message-start", "role": "ai", "id": self._id, "message_id": self._id})
+        start: Any = {"run_id": self._sync_run.run_id, "name": _NAME}
+        self._sync_manager.on_chat_model_start({"name": _NAME}, [[]], **start)
+        self._notify_async(lambda: self._async_manager.on_chat_model_start({"name": _NAME}, [[]], **start))
+        self._notify(
+            "on_stream_event", {"event": "message-start", "role": "ai", "id": self._id, "message_id": self._id}
+        )
         block = {"event": "content-block-start", "index": 0, "content": {"type": "text", "text": ""}}
-        self._tell("on_stream_event", block)
+        self._notify("on_stream_event", block)
 
-    def _say_text(self, text: str) -> None:
+    def _send_text(self, text: str) -> None:
         self._text.append(text)
-        self._say(AIMessageChunk(content=text, id=self._id))
+        self._send_chunk(AIMessageChunk(content=text, id=self._id))
 
-    def _say(self, chunk: AIMessageChunk) -> None:
+    def _send_chunk(self, chunk: AIMessageChunk) -> None:
         if not self._has_begun:
             self._begin()
         text = str(chunk.content)
-        self._tell("on_llm_new_token", text, chunk=ChatGenerationChunk(message=chunk))
-        if text and self._tells_blocks:
+        self._notify("on_llm_new_token", text, chunk=ChatGenerationChunk(message=chunk))
+        if text and self._wants_blocks:
             delta = {"type": "text-delta", "text": text}
-            self._tell("on_stream_event", {"event": "content-block-delta", "index": 0, "delta": delta})
+            self._notify("on_stream_event", {"event": "content-block-delta", "index": 0, "delta": delta})
 
-    def _tell(self, what: str, *args: Any, **kwargs: Any) -> None:
-        if self._at_once.handlers:
-            getattr(self._run_at_once, what)(*args, **kwargs)
-        self._tell_later(lambda: getattr(self._run_later, what)(*args, **kwargs))
+    def _notify(self, what: str, *args: Any, **kwargs: Any) -> None:
+        if self._sync_manager.handlers:
+            getattr(self._sync_run, what)(*args, **kwargs)
+        self._notify_async(lambda: getattr(self._async_run, what)(*args, **kwargs))
 
-    def _tell_later(self, tell: Callable[[], Awaitable[Any]]) -> None:
+    def _notify_async(self, notify: Callable[[], Awaitable[Any]]) -> None:
         """Tell those whose methods are coroutines: one thing after the other, on the loop where they listen."""
-        if not self._later.handlers:
+        if not self._async_manager.handlers:
             return
 
         async def after(before: asyncio.Task[None] | None) -> None:
             if before is not None:
                 await before
-            await tell()
+            await notify()
 
         def begin() -> None:
-            self._last_told = self._loop.create_task(after(self._last_told))
+            self._last_notified = self._loop.create_task(after(self._last_notified))
 
         try:
             is_here = asyncio.get_running_loop() is self._loop
@@ -216,6 +218,8 @@ def _as_parent_shows(config: RunnableConfig) -> dict[str, Any]:
     """A node's metadata, lifted to where LangGraph shows a model that a node of the parent calls.
 
     So a client that doesn't ask for subgraphs hears the answer of a graph that is a node. At the root nothing changes.
+    A node whose namespace is `answer:1|join:2` is shown as `answer:1`, and as `team:1|write:2` that of
+    `team:1|write:2|1|join:3`: below a parent that is a node itself, in a function's second call.
     """
     metadata = dict(config.get("metadata") or {})
     own, _, _ = str(metadata.get("langgraph_checkpoint_ns", "")).rpartition("|")

@@ -6,6 +6,7 @@ Takes the options of `langgraph dev`. Without that look, a missing key would be 
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.util
 import os
 import secrets
@@ -75,20 +76,23 @@ def _free_port(host: str, text: str) -> int:
     """The server's port; 0: the server chooses one, and tells it.
 
     Raises:
-        SotConfigError: The port is taken. The server alone would take another, where Studio doesn't look for it.
+        SotConfigError: It can't be had. If it is taken, the server alone would take another, where Studio doesn't look
+            for it.
     """
     if not text.isdecimal():  # for the server to answer
         return 0
     port = int(text)
-    with socket.socket() as listening:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
         except (OSError, OverflowError) as error:
-            message = (
-                f"port {port} is taken, by another program or by a server that was started earlier. End that one, or "
-                f"choose another port: make studio PORT={port + 1}, or --port {port + 1}."
-            )
+            message = f"{host} and port {port} can't be had: {error}."
+            if getattr(error, "errno", None) == errno.EADDRINUSE:
+                message = (
+                    f"port {port} is taken, by another program or by a server that was started earlier. End that one, "
+                    f"or choose another port: make studio PORT={port + 1}, or --port {port + 1}."
+                )
             raise SotConfigError(message) from error
     return port
 

@@ -3,8 +3,8 @@
     with SimulatedEndpoint(physics=Physics.instant()) as endpoint:
         graph = create_sot_graph(endpoint.chat_model())
 
-The endpoint needs the extra `testing` (`pip install 'sot-graph[testing]'`); the scripted model does not. The public
-names stand in `__init__.pyi`. Each is loaded when it is first used: aiohttp and LangChain take their time to import.
+The public names stand in `__init__.pyi`. Each is loaded when it is first used: aiohttp and LangChain take their time to
+import.
 """
 
 import lazy_loader as _lazy_loader

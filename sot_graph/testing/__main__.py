@@ -6,10 +6,8 @@ It prints one line of JSON, `{"base_url": "..."}`.
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import math
-import os
 import random
 import signal
 import sys
@@ -19,8 +17,6 @@ from collections.abc import Sequence
 from sot_graph.testing.conditions import Physics
 from sot_graph.testing.simulated_endpoint import SimulatedEndpoint
 from sot_graph.testing.skeleton_responder import SkeletonResponder
-
-_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 
 class _Unread(SimulatedEndpoint):
@@ -32,6 +28,20 @@ class _Unread(SimulatedEndpoint):
 def main(endpoint_class: type[SimulatedEndpoint] = _Unread) -> None:
     """Serve until SIGINT or SIGTERM."""
     arguments = parse_arguments(sys.argv[1:])
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    try:
+        physics = Physics(arguments.ttft, arguments.tps or math.inf)
+        with endpoint_class(_responder(arguments), physics=physics, port=arguments.port) as endpoint:
+            print(json.dumps({"base_url": endpoint.base_url}), flush=True)  # noqa: T201 - the command's output
+            over.wait()
+    except (OSError, OverflowError, ValueError) as error:
+        print(f"python -m sot_graph.testing: {error}", file=sys.stderr)  # noqa: T201 - the command's message
+        sys.exit(2)
+
+
+def _responder(arguments: argparse.Namespace) -> SkeletonResponder:
     points: int = arguments.points
     low, _, high = (arguments.tokens or arguments.words).partition("-")
     reach = int(high or low) - int(low)
@@ -41,24 +51,7 @@ def main(endpoint_class: type[SimulatedEndpoint] = _Unread) -> None:
     def length(number: int) -> int:
         return lengths[(number - 1) % points]
 
-    responder = SkeletonResponder(points, length, tokens_per_point=length if arguments.tokens else None)
-    physics = Physics(arguments.ttft, arguments.tps or math.inf)
-    over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
-    try:
-        with endpoint_class(responder, physics=physics, port=arguments.port) as endpoint:
-            print(json.dumps({"base_url": endpoint.base_url}), flush=True)  # noqa: T201 - the command's output
-            over.wait()
-    except OSError as error:
-        if error.errno not in _TAKEN:
-            raise
-        print(  # noqa: T201 - the command's message
-            f"python -m sot_graph.testing: port {arguments.port} can't be had ({os.strerror(error.errno)}). "
-            "Name another by --port, or none, and a free one is chosen.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+    return SkeletonResponder(points, length, tokens_per_point=length if arguments.tokens else None)
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:

@@ -90,7 +90,7 @@ class CacheMeter:
         self._kept |= bill.keeps
 
     def _places(self, request: ChatRequest, ends: list[_PrefixEnd], marks: list[int]) -> tuple[set[int], set[int]]:
-        """Where a request looks for what is kept, and where it keeps something."""
+        """Where a request looks for what is kept, and where it keeps something: indices of `ends`, as `marks` are."""
         everywhere, last, step = set(range(len(ends))), len(ends) - 1, self._rules.step
         if step is not None:
             whole = {at for at in everywhere if ends[at].tokens % step == 0}
@@ -127,7 +127,7 @@ def _prompt_ends(request: ChatRequest, step: int | None) -> tuple[list[_PrefixEn
 
 
 def _blocks(request: ChatRequest) -> Iterator[tuple[str, bool]]:
-    """The prompt's parts, and which of them are marked."""
+    """The prompt's parts, and which of them are marked: by `cache_control` or `prompt_cache_breakpoint`."""
     before: list[Any] = [each for each in (request.tools, request.response_format) if each]
     if before:
         yield json.dumps(before), False

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from sot_graph.errors import MissingExtraError
+from aiohttp import web
+
 from sot_graph.testing.cache_meter import CacheMeter, CacheName, PromptBill
 from sot_graph.testing.conditions import (
     CutOff,
@@ -38,13 +39,6 @@ from sot_graph.testing.skeleton_responder import SkeletonResponder
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
-
-
-try:
-    from aiohttp import web
-except ModuleNotFoundError as missing:
-    _message = "The simulated endpoint needs aiohttp, which is not installed: pip install 'sot-graph[testing]'"
-    raise MissingExtraError(_message) from missing
 
 _HOST = "127.0.0.1"
 _BACKLOG = 4096  # a thousand clients may connect at once; a full queue costs each a second
@@ -305,7 +299,11 @@ class _Response:
             body = error_body(f"The responder raised {error!r}.", status=500)
             return self._send_now(500, body, outcome="responder_error")
         limit = self.kind.max_tokens if isinstance(self.kind, CutOff) else None
-        generation = Generation(reply, request, number=self.entry.id, limit=limit)
+        try:
+            generation = Generation(reply, request, number=self.entry.id, limit=limit)
+        except (TypeError, ValueError, AttributeError) as error:  # such as a limit that is no number
+            body = error_body(f"This request, or its reply, can't be read: {error!r}.", status=400)
+            return self._send_now(400, body, outcome="rejected")
         if self.entry.prompt is not None:
             generation.count_prompt(self.entry.prompt)
         return await (self._send_stream(generation) if request.stream else self._send_whole(generation))

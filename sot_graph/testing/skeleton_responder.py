@@ -12,7 +12,7 @@ from sot_graph.errors import SotConfigError
 from sot_graph.testing.openai_wire import TOKEN_CHARACTERS, ChatRequest, Reply, ToolCall, compact_json
 from sot_graph.types import FRAME_PART_NAMES, FramePartName
 
-_FRAME = re.compile(
+_FRAME = re.compile(  # the second half, and `small` below: as `SotPrompts.small()` asks
     r"write the (opening|introduction|conclusion) of the answer|^(opening|introduction|conclusion)[^\n]{,20}:\s*\Z",
     re.IGNORECASE | re.MULTILINE,
 )

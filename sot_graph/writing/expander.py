@@ -20,7 +20,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, LLMResult
-from langchain_core.runnables import Runnable, RunnableBinding, RunnableConfig, RunnableGenerator, RunnableSequence
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableGenerator, RunnableSequence
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.types import Command
 from typing_extensions import TypedDict
@@ -114,13 +114,6 @@ def _is_generator(function: Any) -> bool:
         for kind in (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         for candidate in (function, called)
     )
-
-
-def stream_expander(expander: Expander, given: ExpanderInput, config: RunnableConfig) -> AsyncIterator[Any]:
-    """The pieces of an expander that `streams_text`."""
-    if isinstance(expander, Runnable):
-        return expander.astream(given, config)
-    return RunnableGenerator(_as_stream(expander)).astream(given, config)
 
 
 def _as_stream(generator: Callable[[Any], Any]) -> Callable[[AsyncIterator[Any]], AsyncIterator[Any]]:
@@ -306,7 +299,9 @@ class ExpanderSource:
             raise
 
     async def _read_stream(self, given: ExpanderInput, growing: GrowingText) -> None:
-        pieces: Any = stream_expander(self._expander, given, self._config)
+        expander = self._expander
+        runnable = expander if isinstance(expander, Runnable) else RunnableGenerator(_as_stream(expander))
+        pieces: Any = runnable.astream(given, self._config)
         thoughts = ThoughtFilter(unopened=None)
         async with aclosing(pieces):
             async for piece in pieces:

@@ -171,6 +171,8 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     source: TextSource
     try:
         async with asyncio.timeout(limit) as timer:
+            if limit == 0:
+                await asyncio.sleep(0)  # which ends it, before it counts a call
             if section.prepare is not None:
                 await section.prepare()
             if cache is not None:

@@ -9,10 +9,11 @@ from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tracers.base import BaseTracer
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 
 from sot_graph import ExpansionError, SotChatModel, SotConfigError, SotOptions, create_sot_graph
-from sot_graph.testing import Fault, Status
+from sot_graph.testing import Fault, ScriptedChatModel, Status
 from tests.support.chat_requests import one_point
 
 ASK = "How do plants grow?"
@@ -91,6 +92,19 @@ async def test_a_context_is_laid_over_the_graphs_options(run, endpoint):
     model = SotChatModel(graph=create_sot_graph(endpoint.chat_model()), context={"min_points": 1, "max_points": 2})
     message = await run(model, ASK)
     assert len(message.response_metadata["sot"]["skeleton"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("graph", "said"),
+    [
+        ("nonsense", "takes a compiled graph of create_sot_graph, not str"),
+        (StateGraph(MessagesState).add_node("a", print).add_edge(START, "a").compile(), "not CompiledStateGraph"),
+        (create_sot_graph(ScriptedChatModel(print), checkpointer=InMemorySaver()), "has a checkpointer"),
+    ],
+)
+def test_what_is_no_graph_for_a_model_is_refused_when_it_is_made(graph, said):
+    with pytest.raises(SotConfigError, match=said):
+        SotChatModel(graph=graph)
 
 
 def test_tools_are_refused_with_what_to_do_instead(model):

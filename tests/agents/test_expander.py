@@ -23,6 +23,7 @@ from sot_graph import (
     ExpansionError,
     SotConfigError,
     SotOptions,
+    SotPrompts,
     astream_answer,
     build_sot_graph,
     create_sot_graph,
@@ -158,6 +159,12 @@ async def test_the_model_writes_the_skeleton_and_no_point():
     model = ScriptedChatModel(answer_skeleton_of_thought(TITLES))
     await create_sot_graph(model, expander=about).ainvoke(ASK)
     assert len(model.calls) == 1
+
+
+async def test_the_words_that_begin_a_small_models_points_are_for_models_alone():
+    model = ScriptedChatModel(answer_skeleton_of_thought(TITLES))
+    graph = create_sot_graph(model, expander=lambda given: "Plants need light.", prompts=SotPrompts.small())
+    assert {one["text"] for one in (await graph.ainvoke(ASK))["expansions"]} == {"Plants need light."}
 
 
 async def test_synchronous_expanders_run_all_together_however_many_points():

@@ -34,7 +34,7 @@ def written(path, *records):
 
 def test_what_was_written_is_known_to_the_next_process(path):
     tally = written(path, WHOLE, UNFINISHED, FAILED)
-    assert (tally.answered, tally.failed, tally.unfinished, tally.points, tally.calls) == (2, 1, 1, 3, 8)
+    assert (tally.answered, tally.failed, tally.incomplete, tally.points, tally.calls) == (2, 1, 1, 3, 8)
     with AnswerFile(path) as again:
         assert again.tally == tally
         assert [name in again for name in "abcd"] == [True, True, True, False]
@@ -43,7 +43,7 @@ def test_what_was_written_is_known_to_the_next_process(path):
 
 def test_the_last_line_of_a_question_counts(path):
     tally = written(path, FAILED, UNFINISHED, {**WHOLE, "id": "c"}, {**WHOLE, "id": "b"})
-    assert (tally.answered, tally.failed, tally.unfinished, tally.points) == (2, 0, 0, 4)
+    assert (tally.answered, tally.failed, tally.incomplete, tally.points) == (2, 0, 0, 4)
     with AnswerFile(path) as again:
         assert again.tally == tally
         assert [record["id"] for record in again.records()] == ["c", "b"]
@@ -76,11 +76,37 @@ def test_a_second_batch_on_the_same_file_is_refused(path):
     written(path, WHOLE)
 
 
-def test_a_file_of_something_else_is_refused_and_left_alone(path):
-    path.write_text("Dear diary,\n")
+ASKED = '{"id": "a", "question": "Why?"}'
+
+
+@pytest.mark.parametrize("text", ["Dear diary,\n", "Dear diary,", f"{ASKED}\n{ASKED}", ASKED, "question\nWhy?\nHow?"])
+def test_a_file_of_something_else_is_refused_and_left_alone(path, text):
+    path.write_text(text)
     with pytest.raises(SotConfigError, match="line 1 is no record"):
         AnswerFile(path)
-    assert path.read_text() == "Dear diary,\n"
+    assert path.read_text() == text
+
+
+def test_a_line_that_lacks_but_its_end_is_kept(path):
+    path.write_text(f"{json.dumps(WHOLE)}\n{json.dumps(FAILED)}")
+    written(path, {**WHOLE, "id": "b"})
+    assert [json.loads(line)["id"] for line in path.read_text().splitlines()] == ["a", "c", "b"]
+
+
+def test_a_line_that_has_no_room_leaves_no_half_of_itself(path):
+    resource = pytest.importorskip("resource")
+    with AnswerFile(path) as answers:
+        answers.append(WHOLE)
+        before = path.read_bytes()
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, limits[1]))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                answers.append(UNFINISHED)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before
+        assert "b" not in answers
 
 
 @pytest.mark.parametrize("line", ['{"answer": "x"}', '{"id": "a", "usage": "much"}'])
@@ -92,6 +118,12 @@ def test_lines_of_something_else_are_refused_and_left_alone(path, line):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(("tokens", "unpriced"), [(10, 1), (0, 0)])
+def test_what_was_not_asked_has_no_price_and_needs_none(path, tokens, unpriced):
+    usage = {"total": {"input_tokens": tokens, "output_tokens": 0, "calls": 4, "cache_hits": 1}}
+    assert written(path, {**FAILED, "usage": usage}).unpriced == unpriced
+
+
 def test_half_a_surrogate_pair_is_written_and_read(path):
     written(path, {**WHOLE, "id": "\ud800"})
     with AnswerFile(path) as again:
@@ -101,12 +133,15 @@ def test_half_a_surrogate_pair_is_written_and_read(path):
 def test_parquet_has_a_row_a_question(path, tmp_path):
     reading = pytest.importorskip("pyarrow.parquet")
     with AnswerFile(path) as answers:
-        for record in (FAILED, WHOLE, {**WHOLE, "id": "c"}):
+        answers.write_parquet(tmp_path / "answers.parquet")
+        assert reading.read_table(tmp_path / "answers.parquet").num_rows == 0
+        for record in (FAILED, WHOLE, {**WHOLE, "id": "c"}, {**WHOLE, "id": "\ud800"}):
             answers.append(record)
         answers.write_parquet(tmp_path / "answers.parquet")
     rows = reading.read_table(tmp_path / "answers.parquet").to_pylist()
     assert [(row["id"], row["answer"], row["error"]) for row in rows] == [
         ("a", "Light 😀.", None),
         ("c", "Light 😀.", None),
+        ("\\ud800", "Light 😀.", None),
     ]
     assert json.loads(rows[0]["usage"]) == USAGE

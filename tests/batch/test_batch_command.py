@@ -70,7 +70,15 @@ def test_failures_are_said_and_retried(batch, endpoint, tmp_path):
     ran = batch(3, "--retry-errors")
     assert ran.exit_code == 0, ran.output
     assert len(endpoint.requests) == CALLS + 2
+    assert "3 questions answered, 5 points" in ran.stderr  # of the points that are new
     assert batch(3, "--retry-errors").exit_code == 0
+
+
+def test_a_dry_run_of_what_failed_estimates_it(batch, endpoint, tmp_path):
+    (tmp_path / "a.jsonl").write_text("".join(f'{{"id": "{number}", "error": "It failed."}}\n' for number in range(40)))
+    ran = batch(40, "--dry-run", "--retry-errors")
+    assert "20 questions answered, 60 points" in ran.stderr
+    assert "All 40 questions would take about 160 calls" in ran.stderr
 
 
 def test_a_wrong_key_ends_it_with_the_providers_words(batch, endpoint, tmp_path):
@@ -121,7 +129,10 @@ def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path):
     [
         (["--shard", "0/3"], "3/16"),
         (["--parquet", "none/a.parquet"], "there is no folder none"),
+        (["--parquet", "."], "--parquet .: that is a folder"),
+        (["--parquet", "a.jsonl"], "is the file of --out, too"),
         (["--out", "none/a.jsonl"], "can't be written"),
+        (["--provider-batch", "openai", "--workers", "2"], "has no dry run, workers"),
     ],
 )
 def test_a_mistake_is_found_before_the_model_is_asked(batch, endpoint, arguments, said):

@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 
+import httpx
 import pytest
 from langchain_core.runnables import RunnableLambda
 from typer.testing import CliRunner
@@ -11,7 +12,8 @@ from typer.testing import CliRunner
 from sot_graph import SotConfigError, SotError, SotOptions, create_sot_graph
 from sot_graph.batch.answer_file import AnswerFile
 from sot_graph.batch.provider_batches import PROVIDERS
-from sot_graph.batch.submission import RequestLedger, Submission
+from sot_graph.batch.submission import RequestLedger, Submission, _endpoint
+from sot_graph.cli import batch_command
 from sot_graph.cli.app import app
 from sot_graph.testing import SkeletonResponder
 from tests.batch.conftest import CALLS, TITLES, rows_of
@@ -137,10 +139,35 @@ def test_a_request_that_failed_once_counts_once_however_often_collecting_is_kill
     with RequestLedger(path) as ledger:
         ledger.collect(next(iter(ledger.batches.values())), iter([(key, 500, {})]))
         assert ledger.reply(key) is None
+        ledger.ask(key, {})
         for _ in range(2):
             assert ledger.open_keys() == [key]
             ledger.collect(ledger.begin_batch([key]), iter([(key, 500, {})]))
         assert ledger.reply(key) == (422, {})
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+def test_what_only_an_earlier_try_asked_is_not_sent(kind, api, tmp_path):
+    with Opened(kind, api.url, tmp_path, model="tpyo") as submission:
+        submission.submit()
+        next(iter(api.batches.values()))["problem"] = "There is no model `tpyo`."
+        with pytest.raises(SotError, match="There is no model"):
+            submission.collect()
+    with Opened(kind, api.url, tmp_path, model="m") as submission:
+        submission.submit()
+    assert {body["model"] for name, body in api.paid if name == "batch-1"} == {"m"}
+
+
+async def test_nobody_else_on_the_machine_can_have_a_request_sent(tmp_path):
+    async def ask(url, asked):
+        async with httpx.AsyncClient() as client:
+            return (await client.post(f"{url}/v1/chat/completions", json=asked)).status_code
+
+    with RequestLedger(tmp_path / "requests") as ledger:
+        async with _endpoint(ledger) as url:
+            assert await ask(url.rpartition("/")[0], {"model": "theirs"}) == 404
+            assert await ask(url, {"model": "ours"}) == 401
+        assert [body["model"] for _, body in ledger.bodies(ledger.open_keys())] == ["ours"]
 
 
 def test_a_file_of_something_else_is_no_ledger(tmp_path):
@@ -272,6 +299,57 @@ def test_the_command_takes_the_steps(kind, api, tmp_path, monkeypatch):
     assert "2 questions wait" in run("collect")
     assert "wait" not in run("collect")
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+def test_the_command_waits_through_an_outage_of_the_provider(kind, api, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows_of(2))))
+    outages = ["GET"] * 6 + ["POST"] * 3  # a call, and its client's own two retries: looking twice, sending once
+    handle, looks = api.handle, []
+
+    def break_down(method, path, body):
+        if looks and outages[:1] == [method]:
+            outages.pop(0)
+            return 500, {"error": {"message": "It is down."}}
+        return handle(method, path, body)
+
+    monkeypatch.setattr(api, "handle", break_down)
+    monkeypatch.setattr(batch_command.time, "sleep", looks.append)
+    words = ["batch", "q.jsonl", "--out", "a.jsonl", "-m", "m", "--base-url", f"{api.url}/v1", "--provider-batch", kind]
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code == 0, ran.output
+    assert ran.stderr.count("It is down. (HTTP 500); it is tried again in a minute.") == 3
+    assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+    assert set(bodies_of(api).values()) == {1}
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+@pytest.mark.parametrize("text", [None, '{"question": "Why?"}\n{"id": 1}'])
+def test_a_file_that_can_not_be_read_is_bad_usage_and_nothing_is_sent(kind, api, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / "q.jsonl").write_text(text)
+    words = ["batch", "q.jsonl", "--out", "a.jsonl", "-m", "m", "--base-url", f"{api.url}/v1", "--provider-batch", kind]
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code == 2
+    assert "q.jsonl" in ran.stderr
+    assert api.calls == []
+
+
+@pytest.mark.parametrize("kind", ["openai"])
+def test_an_answer_that_can_not_be_written_is_said_by_itself(kind, api, tmp_path):
+    opened = Opened(kind, api.url, tmp_path)
+
+    def fail(_record):
+        raise OSError(28, "No space left on device")
+
+    with opened as submission:
+        submission.submit()
+        submission.collect()
+        opened.answers.append = fail
+        with pytest.raises(OSError, match="No space left"):
+            submission.collect()
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])

@@ -4,9 +4,10 @@ import asyncio
 import json
 
 import pytest
+from langchain_core.runnables import RunnableLambda
 
 from sot_graph import SotConfigError, SotOptions, create_sot_graph
-from sot_graph.batch import answer_row
+from sot_graph.batch import answer_row, question_pool
 from sot_graph.batch.answer_file import AnswerFile
 from sot_graph.batch.question_pool import QuestionPool
 from sot_graph.testing import Fault, Status
@@ -71,6 +72,22 @@ async def test_a_retry_writes_the_points_that_failed_and_no_others(endpoint, gra
     assert "expansions" not in last
     assert "**2. Beta two**\n\nAbout Beta two." in last["answer"]
     assert last["usage"]["total"]["calls"] == CALLS + 1
+
+
+async def test_a_retry_takes_of_its_rate_what_it_asks(endpoint, graph, answers, monkeypatch):
+    class Counting(question_pool.Pace):
+        def take(self, amount):
+            taken.append(amount)
+            return 0.0
+
+        correct = take
+
+    monkeypatch.setattr(question_pool, "Pace", Counting)
+    endpoint.faults = [Fault(Status(400), lambda request: one_point(request) and number_of(request) == 2)]
+    for retries, calls in ((False, CALLS), (True, 1)):
+        taken = []
+        await QuestionPool(graph=graph, answers=answers, calls_per_minute=1.0, retries=retries).run(rows_of(1))
+        assert sum(taken) == calls
 
 
 async def test_a_question_whose_points_all_failed_keeps_its_skeleton_for_the_retry(endpoint, graph, answers):
@@ -154,6 +171,17 @@ async def test_the_row_function_never_raises_for_a_row(endpoint, graph):
     record = await answer_row(graph, {"question": "Why?"})
     assert record.keys() == {"id", "error", "seconds"}
     assert (await answer_row(graph, {"id": "x", "question": " "}))["error"].startswith("question is empty")
+
+
+async def test_good_points_stay_whatever_a_later_try_comes_to():
+    def fail(_input, **_):
+        raise ConnectionError("It is down.")
+
+    kept = {"statuses": ["ok", "failed"], "expansions": [{"title": "A"}, {"title": "B"}], "skeleton": ["A", "B"]}
+    record = await answer_row(RunnableLambda(fail), {"id": "1", "question": "Why?"}, earlier={"answer": "A.", **kept})
+    assert {key: record.get(key) for key in kept} == kept
+    assert "It is down." in record["error"]
+    assert not record.keys() & {"answer", "usage"}
 
 
 async def test_a_conversation_is_a_row_too(endpoint, graph):

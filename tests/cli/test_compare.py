@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sot_graph.cli.app import app
-from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
+from sot_graph.testing import Fault, Physics, SimulatedEndpoint, SkeletonResponder, Status
 
 TITLES = ["Alpha one", "Beta two", "Gamma three"]
 
@@ -52,6 +52,18 @@ def test_a_report_holds_both_answers_and_the_medians(endpoint, tmp_path):
     assert "The median of 2 questions" in html
     assert "About &lt;all&gt;." in html
     assert "<script" not in html
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_a_question_without_an_answer_takes_nothing_from_the_others(endpoint, tmp_path, arguments):
+    endpoint.faults = [Fault(Status(400, message="No such luck"), lambda request: "Why?" in request.text)]
+    file, page = tmp_path / "questions.txt", tmp_path / "page.html"
+    file.write_text("How?\nWhy?\nWhen?\n")
+    done = compare(endpoint, "--file", str(file), "--report", str(page), *arguments)
+    assert done.exit_code == 1
+    assert done.stdout.count("About <all>.") == page.read_text().count("About &lt;all&gt;.") == 2
+    assert "No such luck" in page.read_text()
+    assert "2 of 6 answers are missing. The first: No such luck" in " ".join(done.stderr.split())
 
 
 def test_a_report_that_can_not_be_written_is_told_before_anything_is_asked(endpoint, tmp_path):

@@ -156,7 +156,7 @@ def measured(text, label, way):
 @pytest.mark.parametrize("way", ["judged", "timed", "compared"])
 def test_what_was_measured_labels_the_questions(tmp_path, way):
     rows, saved = tmp_path / "rows.jsonl", tmp_path / "my-router.json"
-    failed = {"question": "x", "direct": {"seconds": None}, "skeleton": {"seconds": 1.0}}
+    failed = {"question": "x", "direct": {"error": "It broke."}, "skeleton": {"seconds": 1.0}}
     lines = [json.dumps(row) for row in [*(measured(text, label, way) for text, label in OWN), failed]]
     rows.write_text("\n".join(lines), encoding="utf-8")
     done = command("route", "--train", str(rows), "--save", str(saved))

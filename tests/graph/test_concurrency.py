@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.testing import SkeletonResponder
@@ -52,6 +53,18 @@ def test_the_same_graph_works_on_one_event_loop_after_another_and_without_one(en
     for tag in range(3):
         check(asyncio.run(graph.ainvoke({"question": f"tag-{tag} Why?"})), tag)
         check(graph.invoke({"question": f"tag-{tag} Why?"}), tag)
+
+
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+def test_a_join_may_invoke_another_graph(endpoint, dispatch):
+    options = SotOptions(dispatch=dispatch)
+    inner = create_sot_graph(endpoint.chat_model(), options=options, checkpointer=InMemorySaver())
+
+    def join(_question, _skeleton, _expansions):
+        return inner.invoke({"question": "Inner?"}, {"configurable": {"thread_id": "1"}})["answer"]
+
+    outer = create_sot_graph(endpoint.chat_model(), join=join, options=options)
+    assert outer.invoke({"question": "Outer?"})["answer"]
 
 
 @pytest.mark.parametrize("mode", ["invoke", "ainvoke"])

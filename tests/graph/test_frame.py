@@ -214,7 +214,7 @@ async def test_a_part_that_breaks_off_keeps_what_was_sent_and_says_so(endpoint, 
     assert result["answer"].startswith(cut) if part == "introduction" else result["answer"].endswith(cut)
 
 
-@pytest.mark.parametrize("limit", [{"point_timeout": 1.0}, {"deadline": 2.0}])
+@pytest.mark.parametrize("limit", [{"point_timeout": 2.0}, {"deadline": 2.5}])
 @pytest.mark.parametrize("part", TEXTS)
 async def test_a_part_that_is_late_is_left_out(run, endpoint, dispatch, part, limit):
     endpoint.faults = [Fault(Stall(), is_stage(part))]
@@ -229,7 +229,7 @@ async def test_at_the_deadline_no_conclusion_is_asked_for(run, endpoint, dispatc
     endpoint.faults = [Fault(Stall(), is_point("Soil"))]
     result = await run(graph_of(endpoint, dispatch, options={"deadline": 1.5}))
     assert "conclusion" not in stages(endpoint)
-    assert result["frame"]["conclusion"]["error"] == "there was no time left for it (deadline)"
+    assert result["frame"]["conclusion"]["error"] == "not finished 1.5 s after the run's start (deadline)"
     assert result["timings"]["total"] < 1.5 + 0.3
     assert "The conclusion is left out" in caplog.text
 

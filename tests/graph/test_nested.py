@@ -11,6 +11,7 @@ from sot_graph import (
     PointwiseJoin,
     SotConfigError,
     SotOptions,
+    build_sot_graph,
     create_sot_graph,
     create_sot_tool,
     join_headings,
@@ -167,6 +168,19 @@ async def test_a_graph_as_an_expander_has_points_heads_and_sources_of_its_own(en
     assert soil["text"].startswith("Clay: About Clay [1]. Sand: About Sand [1].")
     assert result["answer"].count("**Sources**") == 1
     assert "".join(await chunks_of(graph)) == result["answer"]
+
+
+def test_a_graph_that_was_compiled_by_hand_writes_points_as_any(endpoint):
+    endpoint.responder, options = respond, SotOptions(min_points=2)
+    prompts = []
+    for section in (
+        create_sot_graph(endpoint.chat_model(), options=options),
+        build_sot_graph(endpoint.chat_model(), options=options).compile(),
+    ):
+        endpoint.reset()
+        create_sot_graph(endpoint.chat_model(), expander=section, options=options).invoke(ASK)
+        prompts.append(sorted(logged.request.text for logged in endpoint.requests))
+    assert prompts[0] == prompts[1]
 
 
 def test_a_tools_retriever_is_asked_for_the_first_level_alone(endpoint):

@@ -315,6 +315,34 @@ async def test_a_router_that_decides_for_a_direct_answer_drops_the_opening_unhea
     assert result["usage"]["frame"]["calls"] == 1  # which is what it costs
 
 
+class SlowlyClosedModel(PacedModel):
+    """Takes a moment until a call that is cancelled has ended, as a connection does."""
+
+    async def _astream(self, *args, **kwargs):
+        try:
+            async for chunk in super()._astream(*args, **kwargs):
+                yield chunk
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)
+            raise
+
+
+def test_the_usage_counts_the_tokens_of_an_opening_that_a_router_ended():
+    responder = SkeletonResponder(titles=TITLES, text=lambda ask: "Some words. " * 50)
+    model = SlowlyClosedModel(
+        lambda messages: responder(ChatRequest({"messages": convert_to_openai_messages(messages)})).text
+    )
+
+    async def router(_question, _history):
+        await asyncio.sleep(1.0)
+        return "direct"
+
+    options = SotOptions(speculative=True, frame="opening", stream=True)
+    usage = run_in_virtual_time(create_sot_graph(model, router=router, options=options).ainvoke(ASK))["usage"]
+    assert usage["frame"]["input_tokens"] > 0
+    assert usage["frame"]["output_tokens"] > 0
+
+
 async def test_a_router_that_decides_for_the_skeleton_has_the_opening_shown(run, endpoint):
     graph = graph_of(endpoint, options={"speculative": True}, router=decides("skeleton", endpoint))
     events = await events_of(graph)

@@ -21,7 +21,13 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from sot_graph import SotConfigError, SotOptions, build_sot_graph, create_sot_graph
-from sot_graph.testing import ScriptedChatModel, SimulatedEndpoint, SkeletonResponder, answer_skeleton_of_thought
+from sot_graph.testing import (
+    Physics,
+    ScriptedChatModel,
+    SimulatedEndpoint,
+    SkeletonResponder,
+    answer_skeleton_of_thought,
+)
 
 CONFIG = {"configurable": {"thread_id": "1"}}
 RESPONDER = SkeletonResponder(titles=["Light", "Water", "Soil"])
@@ -53,7 +59,7 @@ async def test_a_thread_in_sqlite_works_asynchronously(tmp_path):
 STRICT = """
 from langgraph.checkpoint.sqlite import SqliteSaver
 from sot_graph import create_sot_graph
-from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
+from sot_graph.testing import Physics, ScriptedChatModel, answer_skeleton_of_thought
 
 config = {"configurable": {"thread_id": "1"}}
 with SqliteSaver.from_conn_string("threads.sqlite") as saver:
@@ -144,7 +150,7 @@ def test_as_a_node_the_graph_stores_no_earlier_message(tmp_path, kept_as, dispat
     """The parent's checkpoints hold the conversation already. Prompts have it all the same."""
     with (
         SqliteSaver.from_conn_string(str(tmp_path / "threads.sqlite")) as saver,
-        SimulatedEndpoint(RESPONDER) as endpoint,
+        SimulatedEndpoint(RESPONDER, physics=Physics.instant()) as endpoint,
     ):
         node = create_sot_graph(endpoint.chat_model(), options=SotOptions(dispatch=dispatch))
         graph = StateGraph(kept_as).add_node("answer", node).add_edge(START, "answer").compile(checkpointer=saver)
@@ -165,7 +171,7 @@ def test_as_a_node_the_graph_stores_no_earlier_message(tmp_path, kept_as, dispat
 async def test_a_node_that_is_resumed_in_another_process_knows_the_conversation(mode):
     """The parent gives it the same input again."""
     saver = InMemorySaver()
-    with SimulatedEndpoint(RESPONDER) as endpoint:
+    with SimulatedEndpoint(RESPONDER, physics=Physics.instant()) as endpoint:
 
         def made():
             """What another process would make."""
@@ -198,7 +204,7 @@ ASKED = {"messages": [*EARLIER, HumanMessage("And of MOSSES?", id="3")]}
 
 @pytest.fixture
 def endpoint():
-    with SimulatedEndpoint(RESPONDER) as started:
+    with SimulatedEndpoint(RESPONDER, physics=Physics.instant()) as started:
         yield started
 
 

@@ -83,6 +83,19 @@ async def test_a_note_is_kept_where_points_are_written_again(endpoint):
     assert "the balcony faces" in endpoint.requests[0].request.last_user
 
 
+async def test_a_given_note_is_cleaned_and_cut_as_a_models_is(endpoint):
+    note = f"its \ud800 balcony\0 {'faces north ' * 100}"
+    given = [{"title": "Light", "note": note}, {"title": "Soil", "note": " \u200b"}]
+    result = await create_sot_graph(endpoint.chat_model(), options=ALONE).ainvoke(
+        {"messages": [*HISTORY, ASKED], "given_skeleton": given}
+    )
+    assert [one["status"] for one in result["expansions"]] == ["ok"] * 2
+    cleaned = result["skeleton"][0]["note"]
+    assert cleaned.startswith("its balcony faces north")
+    assert len(cleaned) <= 300
+    assert "note" not in result["skeleton"][1]
+
+
 async def test_a_prompt_of_ones_own_may_ask_for_no_notes(endpoint):
     graph = create_sot_graph(endpoint.chat_model(), options=ALONE, prompts=SotPrompts(recall=""))
     await graph.ainvoke({"messages": [*HISTORY, ASKED]})

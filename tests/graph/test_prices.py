@@ -5,11 +5,10 @@ import pytest
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.cli.ask_command import bill_of
 from sot_graph.cli.compare_command import figures
-from sot_graph.llm.prompt_cache import CHARS_PER_TOKEN
 from sot_graph.report import result_timeline
 from sot_graph.report.metrics import measure_run
 from sot_graph.testing import Fault, HangUp, Physics, SimulatedEndpoint, SkeletonResponder, Stall
-from sot_graph.usage import ModelPrice, UsageMeter, add_usage, clean_counts
+from sot_graph.usage import CHARS_PER_TOKEN, ModelPrice, UsageMeter, add_usage, clean_counts
 
 pytest.importorskip("genai_prices", reason="the extra cost is not installed")
 

@@ -3,7 +3,9 @@
 import pytest
 from langchain_core.messages import HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.config import get_config
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.runtime import get_runtime
 from langgraph.types import Command
 
 from sot_graph import (
@@ -111,6 +113,52 @@ async def test_a_childs_failed_points_are_retried_through_its_parent(retry, brok
     again = await retry(parent)
     assert (again["answer"], again["usage"]) == (result["answer"], result["usage"])
     assert requested_points(broken) == [2, 5]
+
+
+@pytest.mark.parametrize("is_child", [False, True])
+async def test_a_retry_asks_for_the_rest_alone_and_its_expander_sees_what_a_run_sees(retry, endpoint, is_child):
+    """And the parent's thread, whose run was over, stays so: the nodes after this one don't run again."""
+    failing, asked, ran = {2, 5}, [], []
+
+    def write(given):
+        index = given["point"]["index"]
+        seen = get_config()["configurable"]["user_id"], (get_runtime().context or {}).get("user", "ada")
+        asked.append((index, *seen))
+        if index in failing:
+            raise ValueError
+        return "A text."
+
+    thread = {"configurable": {"thread_id": "1", "user_id": "ada"}}
+    memory = InMemorySaver()
+    options = SotOptions(on_point_failure="raise")
+    graph = create_sot_graph(
+        endpoint.chat_model(), expander=write, options=options, checkpointer=True if is_child else memory
+    )
+    about = {}
+    if is_child:
+        builder = StateGraph(MessagesState, context_schema=dict)
+        builder.add_node("answer", graph)
+        builder.add_node("after", lambda state: ran.append(state["messages"][-1].text) or {})
+        builder.add_edge(START, "answer")
+        builder.add_edge("answer", "after")
+        graph, about = builder.compile(checkpointer=memory), {"context": {"user": "ada"}}
+    with pytest.raises(ExpansionError):
+        await graph.ainvoke({"messages": [HumanMessage("How do plants grow?")]}, thread, **about)
+    for still_failing, expected in (({5}, {2, 5}), (set(), {5})):
+        failing = still_failing
+        asked.clear()
+        try:
+            result = await retry(graph, thread, **about)
+        except ExpansionError:
+            assert still_failing
+        assert set(asked) == {(index, "ada", "ada") for index in expected}
+    assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
+    if is_child:  # its run had ended within the node
+        assert (await graph.aget_state(thread)).next == ("after",)
+        await graph.ainvoke(None, thread, **about)
+    await retry(graph, thread, **about)
+    assert (await graph.aget_state(thread)).next == ()
+    assert ran == [result["answer"]] * is_child
 
 
 async def test_two_levels_deep_the_failed_points_are_retried_too(retry, broken):

@@ -1,6 +1,8 @@
 """A stream in which nothing came: told where it may be a mistake, and not where somebody is waited for."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
@@ -8,10 +10,11 @@ from langchain_core.runnables import RunnableConfig, RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, RetryPolicy, interrupt
+from typing_extensions import TypedDict
 
-from sot_graph import AnswerTransformer, ExpansionError, SotOptions, create_sot_graph
+from sot_graph import AnswerTransformer, ExpansionError, SotConfigError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import Fault, ScriptedChatModel, Status, answer_skeleton_of_thought
-from tests.support.chat_requests import point_number
+from tests.support.chat_requests import one_point, point_number
 
 SILENCE = "Nothing was streamed"
 
@@ -26,6 +29,13 @@ def parent_of(node, **settings):
     builder.add_node("answer", node)
     builder.add_edge(START, "answer")
     return builder.compile(**settings)
+
+
+class Kept(TypedDict, total=False):
+    """A parent that has no messages."""
+
+    question: str
+    route: str
 
 
 CHAT = {"messages": [("user", "How do plants grow?")]}
@@ -119,6 +129,46 @@ async def test_one_loop_serves_a_branch_that_a_model_of_the_parents_answers(chun
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [("Because.", "Because."), (" Because.\n", "Because."), ("Because.", "Because.\n\nAsk me more.")],
+)
+async def test_what_a_node_puts_into_a_message_of_its_own_comes_once(chunks_of, said, message):
+    model = ScriptedChatModel(lambda messages: said)
+    chunks = await chunks_of(parent_of(lambda _: {"messages": [AIMessage(message)]} if model.invoke("?") else {}), CHAT)
+    assert "".join(chunks).strip() == message
+    assert len(chunks) > 1
+
+
+async def test_two_replies_of_one_node_come_with_a_blank_line_between_them(chunks_of):
+    model = ScriptedChatModel(lambda messages: messages[-1].text)
+
+    def answer(state):
+        model.invoke("Rewritten")
+        return {"messages": [model.invoke("Because.")]}
+
+    assert "".join(await chunks_of(parent_of(answer), CHAT)) == "Rewritten\n\nBecause."
+
+
+async def test_what_is_said_in_a_node_that_goes_on_by_a_command_is_no_answer(chunks_of):
+    model = ScriptedChatModel(lambda messages: messages[-1].text)
+
+    def decide(state) -> Command[Literal["chat"]]:
+        model.invoke("To the chat!")
+        return Command(goto="chat")
+
+    def chat(state) -> Command[Literal["__end__"]]:
+        return Command(goto=END, update={"messages": [model.invoke("Because.")]})
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("decide", decide)
+    builder.add_node("chat", chat)
+    builder.add_edge(START, "decide")
+    chunks = await chunks_of(builder.compile(), CHAT)
+    assert "".join(chunks) == "Because."
+    assert len(chunks) > 1
+
+
 async def test_a_message_that_no_model_streams_comes_at_the_end(chunks_of, endpoint, caplog):
     graph = chat_with(endpoint, lambda state: {"messages": [AIMessage("Because.")]}, route="short")
     assert await chunks_of(graph, {"messages": [HumanMessage("Why?")]}) == ["Because."]
@@ -195,6 +245,70 @@ async def test_a_parent_that_goes_on_after_a_failed_answer_is_heard(chunks_of, e
     text = "".join(await chunks_of(graph, {"messages": [HumanMessage("Why?")]}))
     assert text.startswith("**1. ")
     assert text.endswith("\n\nSorry.")
+
+
+def in_one_function(inner):
+    async def answer(state):
+        try:
+            result = await inner.ainvoke(state)
+        except ExpansionError:
+            result = await inner.ainvoke(state)
+        return {"route": result["answer"]}
+
+    def answer_in_thread(state):
+        try:
+            result = inner.invoke(state)
+        except ExpansionError:
+            result = inner.invoke(state)
+        return {"route": result["answer"]}
+
+    builder = StateGraph(Kept)
+    builder.add_node("answer", RunnableLambda(answer_in_thread, afunc=answer))
+    builder.add_edge(START, "answer")
+    return builder
+
+
+def in_another_node(inner):
+    async def answer(state):
+        try:
+            return {"route": (await inner.ainvoke(state))["answer"]}
+        except ExpansionError:
+            return {"route": ""}
+
+    def answer_in_thread(state):
+        try:
+            return {"route": inner.invoke(state)["answer"]}
+        except ExpansionError:
+            return {"route": ""}
+
+    node = RunnableLambda(answer_in_thread, afunc=answer)
+    builder = StateGraph(Kept)
+    builder.add_sequence([("answer", node), ("again", node)])
+    builder.add_edge(START, "answer")
+    return builder
+
+
+@pytest.mark.parametrize("build", [in_one_function, in_another_node])
+async def test_the_call_that_follows_a_failed_one_is_read_as_it_is_written(chunks_of, endpoint, build):
+    endpoint.faults = [Fault(Status(400), point_number(2), times=1)]
+    options = SotOptions(on_point_failure="raise", max_retries=0)
+    graph = build(create_sot_graph(endpoint.chat_model(), options=options)).compile(checkpointer=InMemorySaver())
+    chunks = await chunks_of(graph, {"question": "Why?"}, THREAD)
+    failed, _, whole = "".join(chunks).partition("\n\n**1. ")
+    assert "is missing" in failed
+    assert "**1. " + whole == graph.get_state(THREAD).values["route"]
+    assert len([chunk for chunk in chunks if chunk in "**1. " + whole]) > 1
+
+
+async def test_calls_that_a_function_makes_at_once_are_refused(endpoint):
+    inner = create_sot_graph(endpoint.chat_model())
+
+    async def answer(state):
+        await asyncio.gather(inner.ainvoke(state), inner.ainvoke(state))
+
+    with endpoint.hold(16, one_point), pytest.raises(SotConfigError, match="'answer' answers several times at once"):
+        async for _ in astream_answer(parent_of(answer), CHAT):
+            pass
 
 
 def test_a_runs_answer_goes_on_with_that_of_a_node_that_is_tried_again():

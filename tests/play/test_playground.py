@@ -12,8 +12,10 @@ import httpx
 import pytest
 from playwright.async_api import expect
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from sot_graph import SotOptions
+from sot_graph.cli.app import app
 from sot_graph.play.playground import playground, server_of
 from sot_graph.testing import (
     Physics,
@@ -227,6 +229,12 @@ def test_the_command_serves_the_page_until_it_is_ended(endpoint):
         serving.terminate()
         serving.communicate()
     assert serving.returncode == 143
+
+
+def test_a_port_that_there_is_not_is_bad_usage():
+    done = CliRunner().invoke(app, ["play", "--port", "70000"])
+    assert done.exit_code == 2
+    assert "less than or equal to 65535" in " ".join(done.stderr.split())
 
 
 def test_headers_without_end_are_refused():

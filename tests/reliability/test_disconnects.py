@@ -9,17 +9,28 @@ import anyio
 import httpx
 import pytest
 import uvicorn
-from langchain_core.messages import HumanMessage
+from langchain.agents import create_agent
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command
 from sse_starlette import EventSourceResponse
 from sse_starlette.sse import AppStatus
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-from sot_graph import astream_answer, cancelled_once, create_sot_graph, stream_answer
-from sot_graph.testing import SkeletonResponder
+from sot_graph import (
+    SotConfigError,
+    SotOptions,
+    astream_answer,
+    cancelled_once,
+    create_sot_graph,
+    create_sot_tool,
+    stream_answer,
+)
+from sot_graph.events import BREAKS_OFF
+from sot_graph.testing import Reply, ScriptedChatModel, SkeletonResponder, ToolCall
 from tests.support.chat_requests import one_point
 
 ASK = {"messages": [HumanMessage("How do plants grow?")]}
@@ -184,3 +195,109 @@ async def test_what_a_reader_has_read_who_left_is_kept_if_it_is_wanted(endpoint,
     assert all("breaks off here" in request.text for request in asked)
     messages = (await threads.aget_state(THREAD)).values["messages"]
     assert [message.type for message in messages] == ["human", "ai"] * 2
+
+
+def cut_after(graph, given, pieces, config=THREAD):
+    """What was read of an answer by a reader who leaves, and the thread's messages then."""
+    with closing(stream_answer(graph, given, config, keep_cut=True)) as chunks:
+        read = "".join(next(chunks) for _ in range(pieces))
+    return read, graph.get_state(config).values["messages"]
+
+
+def described(messages):
+    return [(message.type, message.text.removesuffix(BREAKS_OFF)) for message in messages]
+
+
+@pytest.mark.parametrize("before", [["Why?", "Because."], ["Hello!", "Hi!", "Why?"]])
+async def test_with_what_was_read_the_question_is_kept_once(endpoint, before):
+    graph = threaded(None, endpoint, "graph")
+    history = [(AIMessage if place % 2 else HumanMessage)(text) for place, text in enumerate(before)]
+    read, messages = cut_after(graph, {"question": "Why?", "messages": history}, 3)
+    asked = before if before[-1] == "Why?" else [*before, "Why?"]
+    assert [text for _, text in described(messages)] == [*asked, read]
+
+
+async def test_of_a_resumed_run_the_question_is_kept_too(endpoint):
+    options = SotOptions(review_skeleton=True)
+    graph = create_sot_graph(endpoint.chat_model(), options=options, checkpointer=InMemorySaver())
+    await graph.ainvoke({"question": "Why?"}, THREAD)
+    read, messages = cut_after(graph, Command(resume=True), 2)
+    assert described(messages) == [("human", "Why?"), ("ai", read)]
+
+
+async def test_of_two_answers_the_one_that_was_being_read_is_kept(endpoint):
+    builder = StateGraph(MessagesState)
+    builder.add_sequence([(name, create_sot_graph(endpoint.chat_model())) for name in ("essay", "summary")])
+    builder.add_edge(START, "essay")
+    graph = builder.compile(checkpointer=InMemorySaver())
+    with closing(stream_answer(graph, ASK, THREAD, keep_cut=True)) as chunks:
+        read = ""
+        while not read.partition("\n\n**1. ")[2].count("**2. "):
+            read += next(chunks)
+    essay, summary = graph.get_state(THREAD).values["messages"][1:]
+    assert essay.text + "\n\n" + summary.text == read.rstrip() + BREAKS_OFF
+
+
+async def test_what_was_read_of_another_nodes_answer_is_kept(endpoint):
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(endpoint.chat_model()))
+    model = ScriptedChatModel(lambda _: "Because it is so.")
+    builder.add_node("chat", lambda state: {"messages": [model.invoke(state["messages"])]})
+    builder.add_conditional_edges(START, lambda state: "chat", ["answer", "chat"])
+    graph = builder.compile(checkpointer=InMemorySaver())
+    read, messages = cut_after(graph, ASK, 2)
+    assert described(messages) == [("human", ASK["messages"][0].text), ("ai", read.rstrip())]
+    assert graph.get_state(THREAD).next == ()
+
+
+async def test_what_was_read_of_a_tools_answer_leaves_no_call_open(endpoint):
+    write = endpoint.responder
+    calls = [ToolCall("look_up", {"word": "Why"}), ToolCall("write_long_answer", {"question": "Why?"})]
+    endpoint.responder = lambda request: Reply(tool_calls=calls) if request.tools else write(request)
+
+    def look_up(word: str) -> str:
+        """Look a word up."""
+        return "A question."
+
+    tools = [look_up, create_sot_tool(create_sot_graph(endpoint.chat_model()))]
+    agent = create_agent(endpoint.chat_model(), tools, checkpointer=InMemorySaver())
+    read, messages = cut_after(agent, ASK, 3)
+    assert [message.type for message in messages] == ["human", "ai", "tool", "tool", "ai"]
+    assert [each.tool_call_id for each in messages[2:4]] == [call["id"] for call in messages[1].tool_calls]
+    assert described(messages)[2:] == [("tool", "A question."), ("tool", "It was cut off."), ("ai", read.rstrip())]
+    endpoint.responder = write
+    result = await agent.ainvoke({"messages": [HumanMessage("Go on.")]}, THREAD)
+    assert result["messages"][5].text == "Go on."
+    assert result["messages"][-1].type == "ai"
+
+
+@pytest.mark.parametrize("way", ["async", "sync"])
+async def test_without_a_checkpointer_nothing_can_be_kept(graph, way):
+    async def chunks():
+        for chunk in stream_answer(graph, ASK, keep_cut=True):
+            yield chunk
+
+    with pytest.raises(SotConfigError, match="compile the graph with a checkpointer"):
+        await anext(astream_answer(graph, ASK, keep_cut=True) if way == "async" else chunks())
+
+
+class Broken(InMemorySaver):
+    """Keeps a run, and nothing that is written from outside."""
+
+    def put(self, config, checkpoint, metadata, new_versions):
+        if metadata["source"] == "update":
+            message = "The disk is full."
+            raise OSError(message)
+        return super().put(config, checkpoint, metadata, new_versions)
+
+
+@pytest.mark.parametrize("way", ["async", "sync"])
+async def test_that_an_answer_could_not_be_kept_is_logged(endpoint, warnings_of, way):
+    graph = create_sot_graph(endpoint.chat_model(), checkpointer=Broken())
+    if way == "async":
+        async with aclosing(astream_answer(graph, ASK, THREAD, keep_cut=True)) as pieces:
+            await anext(pieces)
+    else:
+        with closing(stream_answer(graph, ASK, THREAD, keep_cut=True)) as pieces:
+            next(pieces)
+    assert warnings_of() == ["The answer that was cut could not be kept on its thread."]

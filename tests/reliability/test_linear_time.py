@@ -19,8 +19,9 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import tool_call_chunk
 
-from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_citations
+from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_its_citations
 from sot_graph.cli.process import with_flag_names
+from sot_graph.evaluation.text_checks import check_answer
 from sot_graph.llm.openai_client import BoundedToolCall, reply_char_limit
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import StreamedReply
@@ -186,7 +187,7 @@ def read_stream(text):
 
 def read_draft(text, on_titles=None):
     for size in (16, 4_096):
-        reading = DraftReader(SkeletonForm(3, 4_000), lambda _: None, on_titles)
+        reading = DraftReader(SkeletonForm(3, 4_000), lambda _: None, on_titles, begins_early=on_titles is not None)
         for piece in pieces(text, size):
             reading.feed(piece)
 
@@ -205,7 +206,7 @@ def read_cited(text):
         [{"id": "soil.md", "title": text, "url": "http://127.0.0.1/"}, {"id": "a, b", "title": "Sun"}]
     )
     list_sources([{**source, "number": 1} for source in sources])
-    without_citations(text, sources)
+    without_its_citations({"text": text, "sources": sources})
     for size in (16, 4_096):
         cited = CitedText(Numbering(), sources)
         for piece in pieces(text, size):
@@ -246,6 +247,12 @@ def read_question(text):
     extract(text)
 
 
+def read_study_answer(text):
+    text = f"A{text}B"  # what stands at an end is cut off
+    check_answer("Why is that?", text, [{"title": text[:2_000], "text": text, "status": "ok"}] * 2)
+    check_answer("Why is that?", text)
+
+
 def read_picture(text):
     shorten(clean(text), 160)
 
@@ -270,6 +277,7 @@ READERS = {
     "a call": read_call,
     "documents": read_given,
     "a question": read_question,
+    "an answer of a study": read_study_answer,
     "a report": read_picture,
     "a message of the command's": with_flag_names,
 }

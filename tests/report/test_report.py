@@ -266,6 +266,14 @@ def test_points_kept_from_an_earlier_run_have_no_times_and_leave_the_speed_up_op
     assert [point.tokens_estimate for point in run.points] == [17, None, None, 33]
 
 
+@pytest.mark.parametrize(("streamed", "first_word"), [(True, 0.0), (False, 3.75)])
+def test_a_text_that_was_kept_is_read_at_once_where_the_rest_is_streamed(streamed, first_word):
+    result = a_result(streamed=streamed)
+    del result["timings"]["skeleton"], result["timings"]["points"][0]
+    run = measure_run(result)
+    assert (run.time_to_first_word, run.streamed) == (first_word, streamed)
+
+
 @pytest.mark.parametrize("timing", [{"start": 0.0, "end": 0.7}, {"start": 1.0, "end": 99.0}], ids=["early", "late"])
 def test_times_of_two_clocks_are_noticed(timing):
     run = measure_run(with_point(a_result(), 3, timing=timing))

@@ -104,10 +104,11 @@ def test_files_and_folders_are_documents(tmp_path):
             load_documents(wrong)
 
 
-def test_a_pdf_that_takes_another_package_to_decrypt_is_told_as_any_that_can_not_be_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [DependencyError, AttributeError])
+def test_a_pdf_that_pypdf_fails_at_in_any_way_is_told_as_one_that_can_not_be_read(tmp_path, monkeypatch, error):
     def read(path):
         message = "cryptography>=3.1 is required for AES algorithm"
-        raise DependencyError(message)
+        raise error(message)
 
     monkeypatch.setattr("pypdf.PdfReader", read)
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.4")

@@ -300,6 +300,13 @@ def test_a_hostile_or_broken_weights_file_is_refused(tmp_path, content):
         LearnedRouter(weights=file)
 
 
+def test_weights_of_many_questions_are_read_again(tmp_path):
+    router = LearnedRouter()
+    router._weights = {f"n:some phrase {number}": 0.125 for number in range(50_000)}
+    router.save(tmp_path / "weights.json")
+    assert LearnedRouter(weights=tmp_path / "weights.json")._weights.items() >= router._weights.items()
+
+
 def test_what_is_said_of_a_broken_weights_file_is_what_its_owner_can_do(tmp_path, monkeypatch):
     file = tmp_path / "weights.json"
     file.write_text("{}")

@@ -153,6 +153,7 @@ def test_a_numbered_list_is_read_like_the_whole_reply(titles, size):
         ("Compare them", ("Compare them", [])),
         ("What a plant (needs light)", ("What a plant (needs light)", [])),
         ("Costs (about 10)", ("Costs (about 10)", [])),
+        (f"Costs (needs {'1' * 90}x", (f"Costs (needs {'1' * 90}x", [])),
     ],
 )
 def test_a_title_says_what_it_needs_behind_it(raw, expected):

@@ -9,6 +9,8 @@ import sys
 import pytest
 from langgraph_sdk import get_sync_client
 
+from sot_graph import SotConfigError
+from sot_graph.studio.__main__ import _free_port
 from sot_graph.testing import SkeletonResponder
 
 
@@ -69,6 +71,12 @@ def test_on_a_port_that_is_taken_it_says_so_in_one_line_and_does_not_start_elsew
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.splitlines()[-1].startswith(f"sot_graph.studio: port {port} is taken")
     assert f"--port {port + 1}" in ran.stderr
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", "70000"), ("192.0.2.1", "2024"), ("::g", "2024")])
+def test_an_address_that_can_not_be_had_is_not_called_taken(host, port):
+    with pytest.raises(SotConfigError, match=rf"^{host} and port {port} can't be had: .+"):
+        _free_port(host, port)
 
 
 def test_it_says_where_it_is_and_little_else_and_ctrl_c_leaves_nothing_running(endpoint, start_server_as_make_does):

@@ -1,12 +1,14 @@
 """The endpoint as a command, and what the package is as a whole."""
 
 import json
+import signal
 import subprocess
 import sys
 
 import pytest
 
 import sot_graph.testing
+from sot_graph.testing.__main__ import main
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -34,13 +36,19 @@ def test_the_package_lists_what_it_has_and_imports_no_provider():
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
-def test_a_missing_aiohttp_says_what_to_install():
-    script = (
-        "import sys; sys.modules['aiohttp'] = None\n"
-        "import sot_graph.testing as t; t.ScriptedChatModel; t.SkeletonResponder\n"
-        "try: t.SimulatedEndpoint\n"
-        "except ImportError as error: assert isinstance(error, ValueError); print(error)"
-    )
-    run = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
-
-    assert "pip install 'sot-graph[testing]'" in run.stdout
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--points", "0"], "at least one point"),
+        (["--tps", "-1"], "tokens_per_second must be above 0"),
+        (["--words", "x"], "'x'"),
+        (["--port", "70000"], "port must be 0-65535"),
+    ],
+)
+def test_wrong_arguments_of_the_process_are_bad_usage(monkeypatch, capsys, arguments, said):
+    monkeypatch.setattr(sys, "argv", ["sot_graph.testing", *arguments])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

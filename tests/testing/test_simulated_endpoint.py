@@ -158,6 +158,14 @@ def test_a_responder_that_raises_is_a_500_that_says_so(endpoint: SimulatedEndpoi
     assert endpoint.requests[0].outcome == "responder_error"
 
 
+@pytest.mark.parametrize("wrong", [{"max_tokens": "100"}, {"stop": 5}, {"stream_options": "usage"}])
+def test_a_request_of_wrong_kinds_is_rejected(endpoint, client, wrong):
+    with pytest.raises(openai.BadRequestError, match="This request, or its reply, can"):
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Why?"}], extra_body=wrong)
+    assert [request.outcome for request in endpoint.requests] == ["rejected"]
+    assert endpoint.in_flight == 0
+
+
 def test_max_tokens_cuts_with_the_reason_length(client: openai.OpenAI):
     for limit in ({"max_tokens": 2}, {"max_completion_tokens": 2}):
         answer = complete(client, **limit)
@@ -575,4 +583,5 @@ def test_the_endpoints_command_says_that_its_port_is_taken():
         )
     assert ran.returncode == 2
     assert ran.stderr.count("\n") == 1
-    assert f"port {port}" in ran.stderr
+    assert "Address already in use" in ran.stderr
+    assert str(port) in ran.stderr

@@ -10,7 +10,7 @@ from langchain_core.tracers import LangChainTracer
 from langchain_openai import ChatOpenAI
 
 from sot_graph import RoutingError, SkeletonOfThoughtMiddleware, SotOptions
-from sot_graph.testing import Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, Status
+from sot_graph.testing import Fault, Physics, Reply, ScriptedChatModel, SkeletonResponder, Stall, Status
 from tests.support.strict_endpoint import StrictEndpoint
 
 KEY = "canary-key-of-the-model"
@@ -27,7 +27,7 @@ def decides(request):
 
 @pytest.fixture
 def endpoint():
-    with StrictEndpoint(lambda request: Reply("About it."), api_keys=[KEY]) as running:
+    with StrictEndpoint(lambda request: Reply("About it."), api_keys=[KEY], physics=Physics.instant()) as running:
         yield running
 
 

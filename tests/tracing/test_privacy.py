@@ -24,6 +24,7 @@ from sot_graph import ModelRouter, RoutingError, SotConfigError, SotOptions, cre
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.testing import (
     Fault,
+    Physics,
     ScriptedChatModel,
     SkeletonResponder,
     Status,
@@ -54,7 +55,7 @@ def quoting(request):
 @pytest.fixture
 def endpoint():
     responder = SkeletonResponder(titles=TITLES, text=lambda ask: "A canarytext of some words.")
-    with StrictEndpoint(responder, api_keys=[KEY]) as running:
+    with StrictEndpoint(responder, api_keys=[KEY], physics=Physics.instant()) as running:
         yield running
 
 

@@ -10,7 +10,14 @@ from langchain_core.documents import Document
 from pydantic import HttpUrl
 
 from sot_graph import AnswerReader, join_headings, join_markdown, join_plain
-from sot_graph.citations import Numbering, cited_sources, list_sources, number_sources, read_sources, without_citations
+from sot_graph.citations import (
+    Numbering,
+    cited_sources,
+    list_sources,
+    number_sources,
+    read_sources,
+    without_its_citations,
+)
 from sot_graph.joiners import join_answer
 
 SUN, SOIL, WATER = {"title": "Sun"}, {"title": "Soil", "id": "soil.md"}, {"title": "Water", "url": "https://w.org/a"}
@@ -141,7 +148,7 @@ def test_any_id_can_be_cited(name):
     numbering = Numbering(lists_all=True)
     numbering.renumber("", [SUN])
     assert numbering.renumber(text, sources) == f"A [3], b [2, 3], c [3, 2]. And {no_citation}."
-    assert without_citations("A [" + name + "].", sources) == "A."
+    assert without_its_citations({"text": "A [" + name + "].", "sources": sources})["text"] == "A."
     assert cited_sources(f"A [{name}].", sources) == [sources[1]]
 
 
@@ -154,7 +161,8 @@ def test_of_ids_that_begin_alike_the_longest_is_meant():
 def test_a_long_row_of_spaces_or_brackets_takes_no_time():
     name = "a, b " * 50
     for text in (" " * 50_000, "[" * 50_000, f"[{name}" * 500, "[ " * 20_000 + name):
-        assert without_citations(text, read_sources([{"title": "T", "id": name}])) == text
+        sources = read_sources([{"title": "T", "id": name}])
+        assert without_its_citations({"text": text, "sources": sources})["text"] == text
 
 
 def test_the_numbers_that_a_database_gives_its_rows_are_ids():

@@ -10,9 +10,13 @@ import pytest
 from pydantic import TypeAdapter
 
 from sot_graph.errors import SotConfigError
-from sot_graph.options import SotContext, SotOptions, apply_context
+from sot_graph.options import SotContext, SotOptions, context_changes, with_changes
 
 FIELDS = {field.name: field for field in fields(SotOptions)}
+
+
+def apply_context(options, context, **settings):
+    return with_changes(options, context_changes(context, **settings))
 
 
 @pytest.mark.parametrize(
