@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from langgraph.graph import END, START
@@ -205,10 +206,10 @@ def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 def _context(kept: Mapping[str, Any], context: Any) -> dict[str, Any]:
     """The retry's context: what stands around the points is decided already. Options may stand in it without `sot`."""
-    given = fields_of(context)
-    of_parent = "sot" in given or not given.keys() & SotContext.__annotations__.keys()
+    has = context.__contains__ if isinstance(context, Mapping) else partial(hasattr, context)
+    of_parent = has("sot") or not any(map(has, SotContext.__annotations__))
     changes = context_changes(context, embedded=of_parent)
-    return {**(given if of_parent else {}), "sot": {**changes, "frame": kept["run_facts"]["wanted_frame"]}}
+    return {**(fields_of(context) if of_parent else {}), "sot": {**changes, "frame": kept["run_facts"]["wanted_frame"]}}
 
 
 def _merge_retry(

@@ -210,10 +210,13 @@ class SotChatModel(PartwiseChatModel):
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
-        if not (isinstance(self.graph, Pregel) and {"messages", "answer", "finish_reason"} <= set(self.graph.channels)):
+        graph = self.graph
+        while hasattr(graph, "bound"):  # by `with_retry`, for one
+            graph = graph.bound
+        if not (isinstance(graph, Pregel) and {"messages", "answer", "finish_reason"} <= set(graph.channels)):
             message = f"SotChatModel takes a compiled graph of create_sot_graph, not {type(self.graph).__name__}."
             raise SotConfigError(message)
-        if self.graph.checkpointer:
+        if graph.checkpointer:
             message = "SotChatModel's graph has a checkpointer, but a model's call has no thread: leave it out."
             raise SotConfigError(message)
 

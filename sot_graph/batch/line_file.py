@@ -96,6 +96,8 @@ class LineFile:
     def lines(self) -> Iterator[tuple[int, bytes, Any]]:
         """Where each line begins, its text, and what it says. Half a line at the end is left out.
 
+        After a line of the file's kind that may be anything, such as what a power failure leaves.
+
         Raises:
             SotConfigError: One isn't of the file's kind.
         """
@@ -105,7 +107,7 @@ class LineFile:
                 try:
                     values = json.loads(text)
                 except ValueError:
-                    if text.startswith(opening) and not text.endswith(b"\n"):
+                    if not text.endswith(b"\n") and (number > 1 or text.startswith(opening)):
                         return
                     values = None
                 if not isinstance(values, self.kind):

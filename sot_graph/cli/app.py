@@ -317,7 +317,13 @@ def play(
     frame: _Frame = _FRAME_OPTION,
     dispatch: Literal["send", "pipelined"] | None = _DISPATCH_OPTION,
     port: int = _option(
-        "Page", "On 127.0.0.1; 0: any free one.", default=8300, show_default=True, metavar="PORT", min=0, max=65_535
+        "Page",
+        "Port on 127.0.0.1; 0: any free one.",
+        default=8300,
+        show_default=True,
+        metavar="PORT",
+        min=0,
+        max=65_535,
     ),
 ) -> None:
     """Serve a page on which a question is answered directly and with a skeleton, side by side. Ctrl-C ends it.

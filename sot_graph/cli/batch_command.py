@@ -72,7 +72,8 @@ def answer_questions(
         raise SotConfigError(message)
     with AnswerFile(out) as answers:
         left, stopped = partial(answers.left, source, retries=retry_errors), ""
-        count = sum(1 for _ in left())  # a row that can't be read is found before anything is paid for
+        # A row that can't be read is found before anything is paid for.
+        count = 0 if step == "status" else sum(1 for _ in left())
         if provider_batch is not None:
             if not _take_steps(answers, left, provider_batch, step, model, base_url, router=router, options=options):
                 return
@@ -162,7 +163,7 @@ def _take_steps(
                 if submission.status():
                     waiting = submission.collect()
             except Exception as error:
-                if meaning_of(error) not in {"busy", "transient"}:
+                if isinstance(error, LookupError) or meaning_of(error) not in {"busy", "transient"}:
                     raise
                 say(f"{explain(error)}; it is tried again in a minute.")
         if waiting:

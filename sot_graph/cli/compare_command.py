@@ -32,6 +32,7 @@ from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_of, make_graph
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
+    from rich.console import Console
 
 _SHARED_CPU = "On one CPU the points share the cores: what is gained with a hosted model does not show here."
 _WAYS = ("directly", "by its skeleton")
@@ -68,15 +69,10 @@ def compare_ways(
             direct, skeleton = compared[-1].answers
             if as_json:
                 print_json({"question": each, "direct": direct, "skeleton": skeleton})
-                continue
-            if len(questions) > 1:
-                output.print(f"\n{plain_text(each)}", style="bold", markup=False)
-            if output.is_terminal:
-                output.print(_side_by_side([Text(_text_of(answer)) for answer in (direct, skeleton)]))
             else:
-                for name, answer in zip(_WAYS, (direct, skeleton), strict=True):
-                    output.print(f"Answered {name}\n\n{_text_of(answer)}\n", markup=False, soft_wrap=True)
-            output.print(figures(direct, skeleton))
+                _print_answers(compared[-1], output, is_alone=len(questions) == 1)
+            if len(compared) == 1 and direct["error"] and skeleton["error"]:
+                break  # it isn't the question's fault
         if len(questions) > 1 and not as_json:
             output.print(f"\nThe median of {len(questions)} questions", style="bold")
             output.print(figures(*_medians(compared)))
@@ -85,6 +81,17 @@ def compare_ways(
     if report is not None:
         write_report(report, _page(compared, is_embedded=choice.is_embedded))
     _raise_if_incomplete(compared)
+
+
+def _print_answers(compared: ComparedQuestion, output: Console, *, is_alone: bool) -> None:
+    if not is_alone:
+        output.print(f"\n{plain_text(compared.question)}", style="bold", markup=False)
+    if output.is_terminal:
+        output.print(_side_by_side([Text(_text_of(answer)) for answer in compared.answers]))
+    else:
+        for name, answer in zip(_WAYS, compared.answers, strict=True):
+            output.print(f"Answered {name}\n\n{_text_of(answer)}\n", markup=False, soft_wrap=True)
+    output.print(figures(*compared.answers))
 
 
 def _raise_if_incomplete(compared: Sequence[ComparedQuestion]) -> None:

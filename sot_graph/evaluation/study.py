@@ -100,13 +100,14 @@ class Journal(LineFile):
         self._kept: dict[Key, Any] = {}
         super().__init__(path, self._note)
         before = self.get(("settings",))
-        if before is None:
-            self.put(("settings",), dict(settings))
-        elif changed := [name for name in settings if before.get(name, settings[name]) != settings[name]]:
+        if before is None or not settings.keys() <= before.keys():  # an earlier version wrote fewer down
+            before = {**settings, **(before or {})}
+            self.put(("settings",), before)
+        if changed := [name for name in settings if before[name] != settings[name]]:
             self.close()
             name = changed[0]
             message = (
-                f"{path.parent} holds a study with {name} {before.get(name)!r}, not {settings[name]!r}: "
+                f"{path.parent} holds a study with {name} {before[name]!r}, not {settings[name]!r}: "
                 "name another folder, or the same settings."
             )
             raise SotConfigError(message)

@@ -139,7 +139,9 @@ class LocalServer:
         self._stop: weakref.finalize[..., LocalServer] | None = None
 
     def start(self) -> Self:
-        """Load the weights and listen."""
+        """Load the weights and listen. Does nothing if it does already."""
+        if self._stop is not None and self._stop.alive:
+            return self
         # A server of xllamacpp that is dropped before it works hangs for ever. Ctrl-C reaches only the main thread, so
         # the start in another one is always finished, and this block waits for that.
         with ThreadPoolExecutor(max_workers=1) as starter:

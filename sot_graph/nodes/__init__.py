@@ -5,6 +5,7 @@ The names are constants, since people stream and interrupt by them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 ROUTE = "route"
@@ -17,4 +18,5 @@ ANSWER_DIRECTLY = "answer_directly"
 
 def is_sot_graph(graph: object) -> TypeGuard[Any]:
     """Whether something is a graph with these nodes, by whomever it was compiled."""
-    return {DRAFT_SKELETON, EXPAND_POINT, JOIN} <= {*getattr(graph, "nodes", ())}
+    nodes = getattr(graph, "nodes", None)
+    return isinstance(nodes, Mapping) and nodes.keys() >= {DRAFT_SKELETON, EXPAND_POINT, JOIN}

@@ -41,7 +41,7 @@ _PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 _TUPLES: Mapping[Any, tuple[Callable[[Any], bool], str]] = {
     "tuple[str, ...]": (lambda one: isinstance(one, str), "strings"),
     "tuple[Example, ...]": (
-        lambda one: isinstance(one, tuple | list) and [*map(type, one)] == [str, str],
+        lambda one: isinstance(one, tuple | list) and [isinstance(each, str) for each in one] == [True, True],
         "(question, answer) pairs",
     ),
 }
@@ -119,8 +119,8 @@ class SotPrompts:
         trim_to_sentence: Cut a text that ran into a token limit back to its last whole sentence.
 
     Raises:
-        SotConfigError: A template lacks a required placeholder, holds an unknown one, or is malformed; a layout,
-            format or limit that there is not.
+        SotConfigError: A template lacks a required placeholder, holds an unknown one, or is malformed; openings or
+            examples of the wrong form; a layout, format or limit that there is not.
 
     Examples:
         >>> prompts = SotPrompts(direct="Answer in French: <question>{question}</question>")
@@ -226,7 +226,7 @@ class SotPrompts:
         standalone = {"expansion"} if self.expansion_layout == "standalone" else set()
         if self.frame_layout == "standalone":
             standalone |= {"introduction", "conclusion"}
-        for each in fields(self):
+        for each in fields(SotPrompts):
             name, value = each.name, getattr(self, each.name)
             if each.type == "str":
                 required, allowed = _PLACEHOLDERS.get(name, ((), ()))

@@ -138,7 +138,7 @@ class ModelRouter(BaseRouter):
             message = "a ModelRouter without a model uses its graph's; to call it alone or as an edge, give it one"
             raise RoutingError(message)
         before = "\n".join(
-            f"{turn['role']}: {HumanMessage(turn['content']).text!s:.{_HISTORY_CHARS}}"
+            f"{turn['role']}: {HumanMessage(turn['content'] or '').text!s:.{_HISTORY_CHARS}}"
             for turn in history[-_HISTORY_TURNS:]
         )
         context = f"<history>\n{escape_delimiters(before)}\n</history>\n\n" if before else ""

@@ -190,7 +190,8 @@ async def decide_in_time(
             told: Exception = error
             if not (isinstance(router, RunRouter) or isinstance(error, IsolatedCallError) or carried_status(error)):
                 # `explain` would take what a caller's own code has raised for a model's error: it gets the words alone.
-                told = RuntimeError(f"{type(error).__name__}: {redactor.text(message_of(error))}")
+                words = type(error).__name__, redactor.text(message_of(error))
+                told = RuntimeError(": ".join(filter(None, words)))
             reason = f"the router failed: {explain(told)}"
         if run.options.on_router_failure == "raise":
             raise RoutingError(reason) from error

@@ -206,22 +206,22 @@ class _Reading:
         self._seen.add(path)
         if self._node is not None and self._node not in (path, *nodes):
             return ""
-        if self._answers.is_open and namespace != self._namespace:
-            place = len(self._namespace)
-            # A function's second call of a graph is no part of the first: it has a number behind the same namespace.
-            if namespace[:place] == self._namespace and not namespace[place].isdigit():
-                return ""  # a part of the answer that is read, such as a point that has a graph of its own
-            # Another answer may follow one that has failed, which no event tells. Then the failed one says no more.
-            if self._answers.has_begun(event):
-                names = sorted({path, self._path})
-                message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
-                if path == self._path:
-                    message = (
-                        f"The node {path!r} answers several times at once (a Send of the parent, perhaps): "
-                        "stream_answer reads one answer. Stream the parent with stream_mode='custom', subgraphs=True "
-                        "instead, and give each namespace an AnswerReader of its own."
-                    )
-                raise SotConfigError(message)
+        place = len(self._namespace)
+        is_below = namespace != self._namespace and namespace[:place] == self._namespace
+        # A function's second call of a graph is no part of the first: it has a number behind the same namespace.
+        if self._answers.is_open and is_below and not namespace[place].isdigit():
+            return ""  # a part of the answer that is read, such as a point that has a graph of its own
+        # Another answer may follow one that has failed, which no event tells. Then the failed one says no more.
+        if namespace != self._namespace and self._answers.has_begun(event):
+            names = sorted({path, self._path})
+            message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
+            if path == self._path:
+                message = (
+                    f"The node {path!r} answers several times at once (a Send of the parent, perhaps): "
+                    "stream_answer reads one answer. Stream the parent with stream_mode='custom', subgraphs=True "
+                    "instead, and give each namespace an AnswerReader of its own."
+                )
+            raise SotConfigError(message)
         self._namespace, self._path = namespace, path
         return self._answers.feed(event)
 
@@ -324,7 +324,7 @@ def _last_nodes(builder: Any) -> set[str]:
         return set()
     goes_on = {start for start, end in builder.edges if end != END} | set(builder.branches)
     goes_on.update(start for starts, _ in builder.waiting_edges for start in starts)
-    goes_on.update(name for name, node in builder.nodes.items() if set(node.ends or ()) - {END})  # by a `Command`
+    goes_on.update(name for name, node in builder.nodes.items() if node.ends and END not in node.ends)  # by a `Command`
     return set(builder.nodes) - goes_on
 
 

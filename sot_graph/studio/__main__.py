@@ -82,18 +82,18 @@ def _free_port(host: str, text: str) -> int:
     if not text.isdecimal():  # for the server to answer
         return 0
     port = int(text)
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((host, port))
-        except (OSError, OverflowError) as error:
-            message = f"{host} and port {port} can't be had: {error}."
-            if getattr(error, "errno", None) == errno.EADDRINUSE:
-                message = (
-                    f"port {port} is taken, by another program or by a server that was started earlier. End that one, "
-                    f"or choose another port: make studio PORT={port + 1}, or --port {port + 1}."
-                )
-            raise SotConfigError(message) from error
+    except (OSError, OverflowError) as error:
+        message = f"{host} and port {port} can't be had: {error}."
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            message = (
+                f"port {port} is taken, by another program or by a server that was started earlier. End that one, "
+                f"or choose another port: make studio PORT={port + 1}, or --port {port + 1}."
+            )
+        raise SotConfigError(message) from error
     return port
 
 

@@ -50,12 +50,15 @@ def test_the_last_line_of_a_question_counts(path):
         assert again.unfinished("b") is None
 
 
-@pytest.mark.parametrize("half", [1, 20, 200_000])
+LONG_LINE = json.dumps({**WHOLE, "id": "b", "answer": "x" * 200_000}).encode()
+
+
+@pytest.mark.parametrize("half", [LONG_LINE[:1], LONG_LINE[:20], LONG_LINE[:200_000], bytes(40), b"  "])
 def test_half_a_line_is_cut_off(path, half):
+    """Also what a power failure leaves of one: a file that is longer than what was written."""
     written(path, WHOLE)
     before = path.read_bytes()
-    line = json.dumps({**WHOLE, "id": "b", "answer": "x" * 200_000}).encode()
-    path.write_bytes(before + line[:half])
+    path.write_bytes(before + half)
     with AnswerFile(path) as again:
         assert "b" not in again
         again.append({**WHOLE, "id": "c"})

@@ -295,7 +295,9 @@ def test_the_command_takes_the_steps(kind, api, tmp_path, monkeypatch):
         return ran.stderr
 
     assert "Sent 2 requests" in run("submit")
+    (tmp_path / "q.jsonl").rename(tmp_path / "moved.jsonl")
     assert "2 of 2" in run("status")
+    (tmp_path / "moved.jsonl").rename(tmp_path / "q.jsonl")
     assert "2 questions wait" in run("collect")
     assert "wait" not in run("collect")
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2

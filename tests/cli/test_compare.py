@@ -66,6 +66,14 @@ def test_a_question_without_an_answer_takes_nothing_from_the_others(endpoint, tm
     assert "2 of 6 answers are missing. The first: No such luck" in " ".join(done.stderr.split())
 
 
+def test_where_the_first_question_has_no_answer_at_all_no_other_is_asked(endpoint, tmp_path):
+    (tmp_path / "questions.txt").write_text("One?\nTwo?\n")
+    endpoint.faults = [Fault(Status(400), lambda request: "One?" in request.text)]
+    ran = compare(endpoint, "--file", str(tmp_path / "questions.txt"))
+    assert ran.exit_code == 1
+    assert not any("Two?" in one.request.text for one in endpoint.requests)
+
+
 def test_a_report_that_can_not_be_written_is_told_before_anything_is_asked(endpoint, tmp_path):
     done = compare(endpoint, "How?", "--report", str(tmp_path))
     assert done.exit_code == 2

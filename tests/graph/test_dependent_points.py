@@ -126,13 +126,12 @@ async def test_a_need_that_is_late_makes_those_that_wait_late_too(run, endpoint,
     assert "was not finished in time" in result["expansions"][1]["error"]
 
 
-async def test_at_the_deadline_no_call_begins_for_a_point_that_waited(run, endpoint, dispatch):
+async def test_at_the_deadline_no_call_begins_for_a_point_that_waited(run, endpoint):
     endpoint.faults = [Fault(Stall(), lambda request: one_point(request) and number_of(request) == 1)]
-    graph = graph_of(endpoint, dispatch, ["A one", "B two", "C three (needs 2)"], options={"deadline": 1.5})
-    if dispatch == "send":  # its waves are barriers
-        result = await run(graph)
-        assert [expansion["status"] for expansion in result["expansions"]] == ["timed_out", "ok", "timed_out"]
-        assert result["usage"]["expansion"]["calls"] == 2
+    titles = ["A one", "B two", "C three (needs 2)"]
+    result = await run(graph_of(endpoint, "send", titles, options={"deadline": 1.5}))  # its waves are barriers
+    assert [expansion["status"] for expansion in result["expansions"]] == ["timed_out", "ok", "timed_out"]
+    assert result["usage"]["expansion"]["calls"] == 2
 
 
 class TellingSaver(InMemorySaver):

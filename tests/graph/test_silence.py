@@ -157,7 +157,7 @@ async def test_what_is_said_in_a_node_that_goes_on_by_a_command_is_no_answer(chu
         model.invoke("To the chat!")
         return Command(goto="chat")
 
-    def chat(state) -> Command[Literal["__end__"]]:
+    def chat(state) -> Command[Literal["decide", "__end__"]]:
         return Command(goto=END, update={"messages": [model.invoke("Because.")]})
 
     builder = StateGraph(MessagesState)
@@ -308,6 +308,26 @@ async def test_calls_that_a_function_makes_at_once_are_refused(endpoint):
 
     with endpoint.hold(16, one_point), pytest.raises(SotConfigError, match="'answer' answers several times at once"):
         async for _ in astream_answer(parent_of(answer), CHAT):
+            pass
+
+
+async def test_an_answer_that_goes_on_after_another_nodes_is_refused():
+    is_answered = asyncio.Event()
+
+    async def write(given):
+        await is_answered.wait() if given["point"]["index"] > 1 else None
+        return "A text."
+
+    quick = create_sot_graph(ScriptedChatModel(lambda messages: "Yes."), router=lambda *_: "direct")
+
+    async def answer_quickly(state):
+        await quick.ainvoke({"question": "Short?"})
+        is_answered.set()
+
+    builder = StateGraph(MessagesState).add_node("slow", sot(expander=write)).add_node("quick", answer_quickly)
+    graph = builder.add_edge(START, "slow").add_edge(START, "quick").compile()
+    with pytest.raises(SotConfigError, match="answer at once"):
+        async for _ in astream_answer(graph, CHAT):
             pass
 
 
