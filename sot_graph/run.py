@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
@@ -308,13 +308,17 @@ class RunContext:
         left = max(0.0, deadline - self.elapsed())
         return left if timeout is None else min(left, timeout)
 
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    def slot(self) -> AbstractAsyncContextManager[None]:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
         limit = self.options.max_concurrency
         if limit is not None and self.invocation.limiter is None:
             self.invocation.limiter = CallLimiter(limit)
-        outer_slot = self.config.get("configurable", {}).get(PLACES, nullcontext)
+        outer_slot = self.config.get("configurable", {}).get(PLACES)
+        is_unbounded = self.invocation.limiter is None and self.limiter is None and outer_slot is None
+        return nullcontext() if is_unbounded else self._places(outer_slot or nullcontext)
+
+    @asynccontextmanager
+    async def _places(self, outer_slot: Callable[[], AbstractAsyncContextManager[None]]) -> AsyncIterator[None]:
         # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
         async with self.invocation.limiter or nullcontext(), self.limiter or nullcontext(), outer_slot():
             yield
