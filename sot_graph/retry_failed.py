@@ -137,7 +137,7 @@ def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, Runnabl
 
 
 def _subgraph(graph: AnyGraph, node: str | None) -> tuple[str, Any]:
-    """The SoT subgraph that is meant, after its node."""
+    """The node of the SoT subgraph that is meant, and the subgraph."""
     children: Any = graph.get_subgraphs(recurse=True)
     # A remote graph is a child, too, and tells no nodes.
     known = {name: child for name, child in children if is_sot_graph(child)}
@@ -157,7 +157,7 @@ def _subgraph(graph: AnyGraph, node: str | None) -> tuple[str, Any]:
 
 
 def _finished_run(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
-    """What is kept of the run that is to be mended. One that is before its points has nothing of its own there."""
+    """The kept values of the run that is to be mended. Before its skeleton is there, they may be an older run's."""
     waiting = set(snapshot.next)
     if REVIEW_SKELETON in waiting:
         first = "Resume it first: graph.invoke(Command(resume=True), config)."
@@ -191,7 +191,7 @@ def _update_without_failures(graph: AnyGraph, snapshot: StateSnapshot) -> tuple[
 
 def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
     """A child's kept state as the input of a run that writes only what is missing."""
-    # The messages are those from before the answer: the same question after them has the same ids.
+    # Without the old answer the retry finds its question unanswered among the messages, and adds no second one.
     messages = [message for message in kept.get("messages", []) if message.id != kept["run_facts"]["answer_id"]]
     material = kept.get("material")
     return {
@@ -205,7 +205,7 @@ def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _context(kept: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """The retry's context: what stands around the points is decided already. Options may stand in it without `sot`."""
+    """The caller's context, with the frame that the run began with. It may hold options themselves, without `sot`."""
     has = context.__contains__ if isinstance(context, Mapping) else partial(hasattr, context)
     of_parent = has("sot") or not any(map(has, SotContext.__annotations__))
     changes = context_changes(context, embedded=of_parent)
@@ -220,7 +220,7 @@ def _merge_retry(
     The result as the child would have given it, with all that its question has cost; what changes in the child's kept
     state; and what changes in the parent's.
     """
-    # Nothing was drafted: when the skeleton was is kept.
+    # The retry drafted nothing: the first run's timing of the skeleton stays.
     timings: Any = {key: value for key, value in retry["timings"].items() if key != "skeleton"}
     usage = add_usage(kept.get("usage"), retry["usage"])
     # Its id is that of the answer in the parent: the message is to be replaced.

@@ -60,7 +60,7 @@ RETRIEVER = "sot_retriever"
 """In a config's `configurable`: the retriever of this run, in place of the graph's."""
 
 PLACES = "sot_places"
-"""In a config's `configurable`: the `slot` of the run that this one writes a point of. Its calls take a place there."""
+"""In a config's `configurable`: `RunContext.slot` of the run above, if this run writes one of its points."""
 
 _IDLE_SECONDS = 60.0
 """A run that no node has touched for so long counts as over: only milliseconds lie between two nodes."""
@@ -366,7 +366,7 @@ def open_run(
         _, _, parent_step = namespace.rpartition("|")[0].rpartition("|")
         is_transient = ":" in parent_step
         if reads_context and runtime.context is not None:
-            repeated = config.get("configurable", {})
+            repeated = config.get("configurable", {})  # some servers repeat it as the run's context
             changes = context_changes(runtime.context, embedded="|" in namespace, repeated=repeated)
             options = with_changes(options, changes)
         control = runtime.control or control

@@ -84,7 +84,7 @@ class AgentTurn:
 
 
 class _OwnRun(BaseCallbackHandler):
-    """Knows the run of the model that it is put on: LangChain doesn't tell a model that it streams by itself."""
+    """Knows the model's run: where LangChain streams inside `invoke`, it gives `_stream` no run manager."""
 
     run_inline = True
 
@@ -312,7 +312,7 @@ class _WrittenAnswer(GraphAnswer):
         context = {name: getattr(draft.turn.options, name) for name in SotContext.__annotations__}
         context["deadline"] = left if left is None else max(left, _LEAST_SECONDS)
         given = {"messages": messages, "given_skeleton": draft.titles}
-        # Its callbacks are the agent's, by themselves. A tracer that it is given beside them would trace it twice.
+        # It inherits the agent's callbacks from the context. With these in its config, it would be traced twice.
         config: RunnableConfig = {"run_name": "write the answer"}
         super().__init__(model.graph, given, draft.message_id, config, context=context, streamed=draft.streamed)
         written_by = draft.reply.response_metadata

@@ -121,9 +121,7 @@ class Submission:
                 earlier = self.answers.unfinished(row["id"])
                 # As long as points wait, nothing is to be made of the others, such as a conclusion.
                 record, failure = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "raise"})
-                if isinstance(failure, ExpansionError) and not _waits(
-                    record
-                ):  # every reply is there: it failed for good
+                if isinstance(failure, ExpansionError) and not _waits(record):  # no reply is missing: it has failed
                     record, _ = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "mark"})
                 if _waits(record):
                     waiting += 1

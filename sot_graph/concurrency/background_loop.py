@@ -194,9 +194,9 @@ def take_outcome(task: asyncio.Task[Any]) -> None:
 
 
 def run_sync_from_worker(coroutine: Coroutine[Any, Any, T]) -> T:
-    """`run_sync` for a worker thread, whose context is that of code on a loop: on this loop, which doesn't wait for it.
+    """`run_sync` for a thread that code on a loop has started: it uses that same loop, which goes on meanwhile.
 
-    A loop above it may, as where a join there invokes another graph.
+    It doesn't use the first loop. That one may be blocked, as by a join that invokes another graph.
     """
     _depth.set(max(0, _depth.get() - 1))
     return run_sync(coroutine)

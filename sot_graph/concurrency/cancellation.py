@@ -51,7 +51,7 @@ def _is_worth_logging(record: logging.LogRecord) -> bool:
 
     LangGraph stores a node's error by an executor, in a callback of the node's future. It shuts the executor down when
     the futures are done, before their callbacks have run, and so does the interpreter's end. The library's own nodes
-    raise what isn't stored. A parent's nodes can't: it is an `Exception`, and a function may answer it by another call.
+    raise `GraphBubbleUp`, which isn't stored. A parent's nodes can't: a function there may catch it, and go on.
     """
     error = record.exc_info[1] if record.exc_info else None
     if not (isinstance(error, RuntimeError) and "cannot schedule new futures" in str(error)):

@@ -48,7 +48,8 @@ async def run_isolated(call: Awaitable[T], whose: str) -> T:
     `whose` names it in the warning about that.
 
     Raises:
-        IsolatedCallError: It was cancelled from within, or raised what is meant to end a task or the process.
+        IsolatedCallError: It was cancelled from within, or raised what is meant to end a task or the process, but
+            for Ctrl-C.
         Exception: The call's own.
     """
     context, mark = copy_context(), object()

@@ -113,7 +113,7 @@ class ModelCall:
         while True:
             if on_attempt is not None:
                 on_attempt()
-            # Whoever makes this call may call models of their own afterwards, in the same task.
+            # The HTTP client's event hook reads it. It is reset: the same task may call models of its own afterwards.
             limit_before = reply_char_limit.set(self.run.options.max_reply_chars)
             try:
                 async with self.run.slot(), self.model.connections:
@@ -224,7 +224,7 @@ class ModelCall:
             raise
         finally:
             if gathered.chunks:
-                # The text has no thoughts that the provider keeps apart: a chunk of these counts as a token.
+                # `chars` has no thoughts that the provider keeps apart. If nothing else came, each chunk is a token.
                 written = -(-gathered.chars // CHARS_PER_TOKEN) or gathered.chunks
                 estimate = None if is_whole and gathered.usage else (tokens_of(prompt), written)
                 self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price, estimate=estimate)
@@ -262,7 +262,7 @@ async def go_on(
     """Have the model go on from what it has written: at once, or when a busy provider may be asked again.
 
     Returns:
-        What is to be put behind it, and the whole reply that this is of.
+        What to append to the broken text, and the whole reply that it was taken from.
 
     Raises:
         Exception: The provider's own.

@@ -108,12 +108,15 @@ class LoopModel:
         self._copies.pop(asyncio.get_running_loop(), None)
 
     def thinks_unopened(self, stage: Stage) -> bool | None:
-        """Whether it is expected to think so in a stage: as it did last there, or in any other; `None`: not known."""
+        """Whether a stage's reply may begin with a thought without opening tag, as the last one there, or in any other.
+
+        `None`: not known.
+        """
         known = self._thinks_unopened
         return known.get(stage, True in known.values() if known else None)
 
     def learn(self, stage: Stage, reason: str, *, thinks_unopened: bool | None) -> None:
-        """Learn the model's ways from a reply and the provider's word for its end. `None`: it had no room to think."""
+        """Learn the model's ways from a reply and the provider's word for its end. `None`: it began with a prefill."""
         if thinks_unopened and True not in self._thinks_unopened.values():
             logger.info("The model writes thoughts that only a closing tag ends: its replies are read when these have.")
         if thinks_unopened is not None:
@@ -150,14 +153,14 @@ class LoopModel:
         root = model.root_async_client.copy(max_retries=retries, http_client=own_client)
         takes_dictionaries = type(model) in _READ_DICTIONARIES
         used = fast_client(root) if takes_dictionaries else root
-        # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that comes
-        # together with one, be it that of a timeout: `ModelCall` keeps this limit in its place.
         completions = used.chat.completions
         if not takes_dictionaries:
             raw = TypedCompletions(completions.with_raw_response)
             completions = TypedCompletions(completions, with_raw_response=raw)
         changes = {"root_async_client": used, "async_client": completions}
         if not keeps_client:
+            # Python 3.11's `wait_for`, by which LangChain awaits each piece of a reply, forgets a cancellation that
+            # comes with one, be it that of a timeout. So LangChain's limit is off, and `ModelCall` keeps it.
             changes["stream_chunk_timeout"] = None
         return model.model_copy(update=changes), None if own_client is None else root
 
@@ -304,6 +307,7 @@ def _async_or_in_threads(model: Any, loop: asyncio.AbstractEventLoop, *, threads
     if not threads_only:
         if not _has_async_calls(kind) or not (overrides_sync_only(kind) or _is_loop_bound(model)):
             return model
+        # The library's own loop claims no class: the caller's loop, which may come later, still can.
         if not overrides_sync_only(kind) and not is_library_loop(loop) and _client_owners.claim(kind, loop):
             return model
     return in_threads(model)

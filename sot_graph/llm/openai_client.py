@@ -172,7 +172,7 @@ class _WithRawResponse(_Proxy):
 
 async def _post(client: openai.AsyncOpenAI, request: Mapping[str, Any], *, stream: bool = False) -> Any:
     """The HTTP response, or an `openai.AsyncStream` of what comes."""
-    options: Any = {"security": {"bearer_auth": True}}  # not the key of an administrator
+    options: Any = {"security": {"bearer_auth": True}}  # with `api_key`, and not with `admin_api_key`
     body = {**request, "stream": True} if stream else dict(request)
     for name, option in _NOT_IN_THE_BODY.items():
         value = body.pop(name, None)
@@ -199,7 +199,7 @@ def _parsed(response: Any) -> Any:
         is_refused = bool(data["choices"][0]["message"]["refusal"])
     except (KeyError, IndexError, TypeError):  # servers send all sorts of things, and LangChain tells what is wrong
         is_refused = False
-    # Only of an object does LangChain tell that the model declines.
+    # LangChain reads a refusal from a typed reply only, not from a dictionary.
     return ChatCompletion.construct(**data) if is_refused else data
 
 

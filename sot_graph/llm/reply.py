@@ -23,7 +23,7 @@ WHY_WITHHELD: Mapping[Ending | None, str] = {
     "filtered": "the provider's filter withheld it",
     "refused": "the model declined",
 }
-"""By a filter, or because the model declined to answer: asking again would not help."""
+"""Why there is no reply, by its ending. After one of these endings, asking again would not help."""
 WHOLE: frozenset[Ending | None] = frozenset({"stop", None})
 """Of any other ending, what stands last in the reply may be half of something. `None`: the provider does not say."""
 

@@ -37,7 +37,8 @@ class RetryPolicy:
     def wait_after(self, error: BaseException, *, broke_off: bool = False) -> float | None:
         """Seconds to wait before the next attempt; `None`: give up.
 
-        Whatever ends a reply that `broke_off` halfway may pass. Unless the provider is busy, the first wait is none.
+        `broke_off`: a reply broke off halfway. Then any error counts as transient, and the first wait is 0, unless the
+        provider is busy.
         """
         meaning, told = meaning_of(error), retry_after_seconds(error)
         if broke_off and meaning != "busy":
@@ -47,7 +48,7 @@ class RetryPolicy:
         elif meaning == "transient" and self._failures < self.options.max_retries:
             self._failures += 1
             backoff = 0.0 if broke_off and self._failures == 1 else backoff_seconds(self._failures)
-            if told is None:  # `max_retries` bounds these waits; those that providers ask for take patience
+            if told is None:  # only waits that a provider asks for count against `rate_limit_patience`
                 return backoff
             wait = max(told, backoff)
         else:

@@ -50,7 +50,8 @@ class ThoughtFilter:
     tag can be told only once its closing tag is there, so such a beginning is held back where it may be one.
 
     Args:
-        unopened: Whether the model's last reply had a thought without an opening tag; `None`: not known yet.
+        unopened: Whether a thought without opening tag is expected: all is held back until its closing tag, or the end.
+            `None`: not known yet.
         expects_structure: Whether a reply that begins with a word is held back, as where JSON or a list is wanted.
 
     Examples:

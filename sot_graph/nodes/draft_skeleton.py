@@ -104,7 +104,7 @@ async def settle_skeleton(
     inquiry: Inquiry, run: RunContext, new_drafter: Callable[..., Drafter], *, is_decided: bool = True
 ) -> tuple[Draft, str]:
     """The skeleton and why there is one. The opening, and the points' documents, are begun meanwhile."""
-    # Not before a review, which nobody may come back from.
+    # Not before a review: if nobody ever answers it, the opening is wasted.
     if "opening" in run.frame_parts and not run.graph.options.review_skeleton:
         begin_opening(inquiry, run, is_decided=is_decided)
     on_glimpse = None if inquiry.material is None else retrieve_ahead(inquiry.question, run)

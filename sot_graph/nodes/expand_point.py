@@ -186,7 +186,7 @@ class NestedGraph:
     """
 
     graph: PregelProtocol[Any, Any, Any, Any]
-    is_sot_graph: ClassVar[bool] = True
+    is_nested_graph: ClassVar[bool] = True
     """`ExpanderSource` reads it. The graph's own model calls take places of the run. The point takes none: with
     `max_concurrency=1` its calls would wait for it."""
 

@@ -79,7 +79,7 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
 
     What tools have found since the question was asked belongs to the history, too: that is what an agent answers from.
 
-    The message that this run writes has its `answer_id`. One that is there already is written again.
+    An answer with this run's `answer_id` doesn't count as one: the run writes it again.
 
     Raises:
         SotConfigError: There is no question, it is blank or no string, or it is too long.
@@ -166,7 +166,7 @@ def section_basis(payload: Mapping[str, Any], run: RunContext) -> SectionBasis:
     if not is_carried and run.invocation.basis is not None:
         return run.invocation.basis
     read = state_reader(run.config)
-    assert is_carried or read is not None, "the first node has said that the state can be read"
+    assert is_carried or read is not None, "sends_all is false: so the state can be read here"
     state = payload if is_carried or read is None else with_history(read([*BASIS_KEYS, "messages"]), run.config)
     basis = SectionBasis(
         inquiry=inquiry_of(state, payload["history"] if is_carried else history_of(state), run),
@@ -401,7 +401,7 @@ def kept_frame(given: Any, frame: FrameChoice, *, whole: bool) -> Frame:
     Args:
         given: What the caller brought along.
         frame: What the graph wants.
-        whole: Whether every point is kept. A conclusion is of the points as they were: it goes with any of them.
+        whole: Whether every point is kept. If any point is written again, so is the conclusion.
 
     Raises:
         SotConfigError: It isn't what an earlier run gave.

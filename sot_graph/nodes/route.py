@@ -66,7 +66,7 @@ async def route(state: SotState, run: RunContext) -> Update:
         if route_name == "skeleton":
             speculated = await speculation.skeleton(timings, reason)
             if speculated:
-                begun["run_facts"]["may_depend"] = allows_needs  # as it was asked for
+                begun["run_facts"]["may_depend"] = allows_needs  # the draft's prompt was made before the decision
         else:
             speculated = await speculation.answer(begun, timings)
     finally:

@@ -87,6 +87,7 @@ def _folded(char: str) -> str:
     plain = unicodedata.normalize("NFKC", char).casefold()
     # A capital may fold into a letter and its dot.
     plain = "".join(_base(each) for each in plain if plain == each or not unicodedata.combining(each))
+    # Of several characters none opens: `escape_delimiters` counts one opener for each character that is one.
     return plain if len(plain) == 1 else re.sub("[<‹]", "", plain)
 
 

@@ -47,7 +47,7 @@ _PROSE = re.compile(r"(?:\S+\s+){3,}\S*[.!?][\"')\]]*\s+\S|\S{6,}[。！？]\s*\
 _LEADS_IN = re.compile(r".*[:：]\W*$|\W*\w+(?:\s+\w+){0,2}[^\w,;]*$|#|```|\W*$")  # noqa: RUF001
 """A line before the titles: with a colon, of three words at most, a heading, a fence."""
 _FENCE = re.compile(r"```(?!$|\s|js?o?n?$|json|te?x?t?$|text|ma?r?k?d?o?w?n?$|markdown|md|plain)", re.IGNORECASE)
-"""The fence of code in some language: a skeleton has none."""
+"""The fence of code in some language: a skeleton has none. `js` at the end may still become `json`."""
 _MARKUP = r"[\s#>*_`~(\[]*"
 _NUMBER = re.compile(rf"{_MARKUP}(?:(?:point|step)\s+)?(\d+)\s*[.)\]:]\s", re.IGNORECASE)
 _JSON = ("{", "[")
@@ -208,7 +208,7 @@ class DraftLines:
 
 @dataclass(frozen=True, slots=True)
 class SkeletonForm:
-    """How many points the skeleton may have that a reply is read for."""
+    """Tells whether a reply is, or may become, a skeleton of `fewest` to `most` points."""
 
     fewest: int
     most: int

@@ -57,7 +57,7 @@ asked for; `final`: asking again would end the same way, as after a refusal or w
 
 
 class SkeletonRequest(NamedTuple):
-    """A prompt for a skeleton, and what the user says last in it where a cache is to keep that for the points."""
+    """A prompt for a skeleton. `shared_content`: its last user message, if a cache is to keep it for the points."""
 
     messages: list[BaseMessage]
     shared_content: Any
@@ -119,8 +119,8 @@ class Drafter:
         run: The node's execution.
         inquiry: What the run is to answer.
         revision: The skeleton that this one replaces, and what was wrong with it.
-        on_point: Gets each point as soon as its title is whole; it stays. `None`: only the whole skeleton counts.
-        on_glimpse: Gets each point as soon as its title is whole. Only the whole skeleton counts: it may leave it out.
+        on_point: Gets each point as soon as its title is whole. It stays. `None`: only the whole skeleton counts.
+        on_glimpse: Gets each point as soon as its title is whole. The whole skeleton, which counts, may lack it.
         known: Points that were given out before, by a process that is gone.
     """
 

@@ -218,8 +218,8 @@ def _as_parent_shows(config: RunnableConfig) -> dict[str, Any]:
     """A node's metadata, lifted to where LangGraph shows a model that a node of the parent calls.
 
     So a client that doesn't ask for subgraphs hears the answer of a graph that is a node. At the root nothing changes.
-    A node whose namespace is `answer:1|join:2` is shown as `answer:1`, and as `team:1|write:2` that of
-    `team:1|write:2|1|join:3`: below a parent that is a node itself, in a function's second call.
+    A node whose namespace is `answer:1|join:2` is shown as `answer:1`. One of `team:1|write:2|1|join:3`,
+    where `1` is a function's second call, is shown as `team:1|write:2`.
     """
     metadata = dict(config.get("metadata") or {})
     own, _, _ = str(metadata.get("langgraph_checkpoint_ns", "")).rpartition("|")

@@ -241,8 +241,8 @@ class ExpanderSource:
         # checkpointer, an agent in a synchronous run would need an asynchronous checkpointer.
         callbacks = with_first(call.config.get("callbacks"), self._watcher)
         self._config: Any = {**without_checkpointer(call.config), "callbacks": callbacks}
-        self._is_sot_graph = getattr(expander, "is_sot_graph", False)
-        if self._is_sot_graph:
+        self._is_nested_graph = getattr(expander, "is_nested_graph", False)
+        if self._is_nested_graph:
             # The run's retriever has been asked for the point already.
             self._config["configurable"] |= {PLACES: call.run.slot, RETRIEVER: None}
 
@@ -256,7 +256,7 @@ class ExpanderSource:
         while True:
             growing.begin_attempt()
             try:
-                async with nullcontext() if self._is_sot_graph else self._run.slot():
+                async with nullcontext() if self._is_nested_graph else self._run.slot():
                     return await self._try(growing)
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
@@ -309,7 +309,7 @@ class ExpanderSource:
                     return
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
                     _add_output(read_output({"text": "", **piece}), growing, thoughts)
-                elif self._is_sot_graph and isinstance(piece, Mapping) and set(piece) == {"cost"}:
+                elif self._is_nested_graph and isinstance(piece, Mapping) and set(piece) == {"cost"}:
                     self._run.meter.add(cast("Usage", {"cost": piece["cost"]}))
                 elif isinstance(piece, (str, BaseMessage)):
                     growing.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))
@@ -347,8 +347,7 @@ class _ExpanderWatcher(BaseCallbackHandler):
         self._clean = clean
         self._tools: dict[UUID, tuple[str, str]] = {}
         self.is_left = False
-        """Set when the point is done. What its expander still does then, in a thread or against its cancellation, isn't
-        told."""
+        """Set when the expander's call is cancelled. What its code still does then, in a thread perhaps, isn't told."""
 
     def on_chat_model_start(self, *_: Any, **__: Any) -> None:
         """Count a call."""

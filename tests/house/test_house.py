@@ -21,11 +21,11 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_666
+MOST_LINES = 19_673
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_343, 9),
+    "batch": (1_341, 9),
     "cli/batch_command.py": (291, 1),
     "cli/route_command.py": (188, 1),
     "cli/evaluate_command.py": (124, 1),
