@@ -136,7 +136,7 @@ def _take_steps(
         raise SotConfigError(message)
     from sot_graph.batch.provider_batches import PROVIDERS
     from sot_graph.batch.submission import RequestLedger, Submission
-    from sot_graph.llm.provider_errors import explain, meaning_of
+    from sot_graph.llm.provider_errors import RETRYABLE, explain, meaning_of
 
     batches = PROVIDERS[provider](base_url)
     say = partial(error_console().print, style="dim", markup=False)
@@ -163,7 +163,7 @@ def _take_steps(
                 if submission.status():
                     waiting = submission.collect()
             except Exception as error:
-                if isinstance(error, LookupError) or meaning_of(error) not in {"busy", "transient"}:
+                if isinstance(error, LookupError) or meaning_of(error) not in RETRYABLE:
                     raise
                 say(f"{explain(error)}; it is tried again in a minute.")
         if waiting:
