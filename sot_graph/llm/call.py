@@ -42,8 +42,8 @@ Prompt: TypeAlias = "Sequence[BaseMessage] | Callable[[], Sequence[BaseMessage]]
 Binder: TypeAlias = "Callable[[Runnable[Any, Any]], Runnable[Any, Any]]"
 
 _GO_ON = (
-    "Your reply broke off. Go on exactly where it ends, with the very next word. Repeat nothing of it, and add no "
-    "remark."
+    "Your reply broke off. Go on exactly where it ends, with the very next word, or with the whole of a word that it "
+    "ends in. Repeat nothing else of it, and add no remark."
 )
 _LONGEST_OVERLAP = 200
 
