@@ -236,6 +236,7 @@ def test_two_studies_do_not_write_to_one_folder(tmp_path):
         ("skeleton,max_points=abc", "max_points='abc'"),
         ("skeleton,max_points=null", "max_points=None"),
         ("skeleton,dispatch=fast", "dispatch"),
+        ("direct,router=learned", "may answer by a skeleton; write skeleton,router=learned"),
         ("skeleton,router=coin", "draft, learned, model, cascade; not 'coin'"),
     ],
 )
