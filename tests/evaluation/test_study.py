@@ -206,8 +206,7 @@ def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):
     again.close()
 
 
-def test_a_setting_that_an_earlier_version_kept_none_of_is_kept_from_now_on(tmp_path):
-    (tmp_path / "j.jsonl").write_text('[["settings"], {"model": "m"}]\n')
+def test_a_journal_of_other_settings_is_refused(tmp_path):
     Journal(tmp_path / "j.jsonl", {"model": "m", "base_url": "http://a/v1"}).close()
     with pytest.raises(SotConfigError, match="base_url 'http://a/v1', not 'http://b/v1'"):
         Journal(tmp_path / "j.jsonl", {"model": "m", "base_url": "http://b/v1"})
