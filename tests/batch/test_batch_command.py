@@ -1,5 +1,6 @@
 """`sot-graph batch`, from the command line to the exit status."""
 
+import gc
 import json
 import os
 import signal
@@ -62,6 +63,17 @@ def test_a_dry_run_of_less_than_twice_twenty_reaches_the_end_of_the_file(batch, 
     assert batch(39, "--dry-run").exit_code == 0
     asked = sorted(map(int, ids_in(tmp_path / "a.jsonl")))
     assert (len(asked), asked[0], asked[-1]) == (20, 0, 37)
+
+
+def test_garbage_is_collected_seldom_while_the_command_answers_and_as_ever_afterwards(batch, endpoint, monkeypatch):
+    respond, before = endpoint.responder, gc.get_threshold()
+    seen = set()
+    endpoint.responder = lambda request: (
+        seen.add((gc.get_threshold(), gc.get_freeze_count() > 100_000)) or respond(request)
+    )
+    assert batch(1).exit_code == 0
+    assert seen == {((50_000, 20, 100), True)}
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 def test_failures_are_said_and_retried(batch, endpoint, tmp_path):
