@@ -199,7 +199,7 @@ class Numbering:
     sources: list[Source] = field(default_factory=list)
     """All that have a number, each with its `number`."""
     unsupported: int = 0
-    """How many citations name a source that there isn't."""
+    """How many citations name a source that there isn't: each number of a range counts."""
     _numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def renumber(self, text: str, sources: Sequence[Source] | None) -> str:

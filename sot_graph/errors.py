@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sot_graph.types import Expansion, Usage
+    from sot_graph.types import Expansion, Frame, Usage
 
 __all__ = ["ExpansionError", "ModelOutputError", "RoutingError", "SkeletonError", "SotConfigError", "SotError"]
 
@@ -129,6 +129,7 @@ class ExpansionError(ModelOutputError):
 
     Attributes:
         expansions: All expansions of the run, sorted by index, finished ones included.
+        frame: Its introduction and the like, as far as they are written.
         answer: With `on_point_failure="mark"`, where no point could be written: the answer that says so in each
             one's place.
         usage: What the run has cost.
@@ -137,6 +138,7 @@ class ExpansionError(ModelOutputError):
     def __init__(self, message: str, expansions: Sequence[Expansion]) -> None:
         super().__init__(message)
         self.expansions = list(expansions)
+        self.frame: Frame = {}
         self.answer = ""
         self.usage: Usage | None = None
 

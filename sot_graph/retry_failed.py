@@ -115,7 +115,7 @@ def _for_childs_run(config: RunnableConfig) -> RunnableConfig:
 
 def _written_before(error: ExpansionError) -> dict[str, Any]:
     """For a child's state: what a retry has written that ended in an error. The next one asks for the rest alone."""
-    return {"expansions": error.expansions, "usage": error.usage}
+    return {"expansions": error.expansions, "frame": error.frame, "usage": error.usage}
 
 
 def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, RunnableConfig] | None:

@@ -82,7 +82,7 @@ class GraphAnswer(RunnablePart):
         message_id: str | None,
         config: RunnableConfig,
         *,
-        context: Mapping[str, Any] | None = None,
+        context: Any = None,
         streamed: bool,
     ) -> None:
         self._reader = AnswerReader()
@@ -98,7 +98,9 @@ class GraphAnswer(RunnablePart):
         }
         settings: dict[str, Any] = {"stream_mode": ["custom", "values"]} if streamed else {}
         if context is not None:
-            settings["context"] = {"sot": context}
+            # Within a parent's run, a graph reads what stands under `sot` alone.
+            has_sot = "sot" in context if isinstance(context, Mapping) else hasattr(context, "sot")
+            settings["context"] = context if has_sot else {"sot": context}
         super().__init__(message_id, graph, given, config, settings, streamed)
 
     def take(self, piece: Any) -> list[AIMessage]:
@@ -217,7 +219,7 @@ class SotChatModel(PartwiseChatModel):
     graph: Any = Field(repr=False)
     """The graph."""
     context: Any = Field(default=None, repr=False)
-    """What each run may set, as in `graph.invoke(..., context=...)`."""
+    """What each run may set, as in `graph.invoke(..., context=...)`: options, or what has them as `sot`."""
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)

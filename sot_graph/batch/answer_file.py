@@ -62,8 +62,9 @@ class AnswerFile(LineFile):
 
     def __init__(self, path: Path) -> None:
         self.tally = Tally()
-        self._places: dict[str, int | None] = {}
-        """Where the last line of each question begins; `None`: it is whole, so that nobody reads that again."""
+        self._places: dict[str, int] = {}
+        """Where the last line of each question begins."""
+        self._unfinished: set[str] = set()
         super().__init__(path, self._note)
 
     def __contains__(self, question_id: str) -> bool:
@@ -71,7 +72,7 @@ class AnswerFile(LineFile):
 
     def is_whole(self, question_id: str) -> bool:
         """Whether a question has its answer, and none of its texts failed."""
-        return question_id in self and self._places[question_id] is None
+        return question_id in self and question_id not in self._unfinished
 
     def left(self, rows: Iterable[Row], *, retries: bool) -> Iterator[Row]:
         """Those of the rows that are still to be asked: with `retries` also those that failed, or lack a text."""
@@ -80,12 +81,11 @@ class AnswerFile(LineFile):
 
     def unfinished(self, question_id: str) -> dict[str, Any] | None:
         """The last record of a question that isn't whole; `None`: it is, or there is none."""
-        place = self._places.get(question_id)
-        return None if place is None else self.line_at(place)
+        return self.line_at(self._places[question_id]) if question_id in self._unfinished else None
 
     def first_error(self) -> str:
         """Why the first question without an answer has none; empty: there is no such question."""
-        places = (place for place in self._places.values() if place is not None)
+        places = (place for question_id, place in self._places.items() if question_id in self._unfinished)
         return next((error for place in places if (error := self.line_at(place).get("error"))), "")
 
     def records(self) -> Iterator[dict[str, Any]]:
@@ -111,10 +111,11 @@ class AnswerFile(LineFile):
         question_id = str(record["id"])
         if not record.keys() & {"answer", "error"}:  # such as a file of questions
             raise LookupError
-        if (before := self.unfinished(question_id)) is not None:
-            self.tally.add(before, -1)
+        if question_id in self:
+            self.tally.add(self.line_at(self._places[question_id]), -1)
         self.tally.add(record)
-        self._places[question_id] = None if is_whole(record) else place
+        self._places[question_id] = place
+        (self._unfinished.discard if is_whole(record) else self._unfinished.add)(question_id)
 
 
 def _as_cell(value: Any) -> Any:

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sot_graph.errors import SotConfigError
 
@@ -179,6 +179,8 @@ def _size(counts: Any) -> int:
     return int(counts.processing + counts.succeeded + counts.errored + counts.canceled + counts.expired)
 
 
-_Opener: TypeAlias = Callable[[str | None], ProviderBatches]
-PROVIDERS: Mapping[str, _Opener] = {"openai": _OpenAIBatches, "anthropic": _AnthropicBatches}
+PROVIDERS: Mapping[str, Callable[[str | None], ProviderBatches]] = {
+    "openai": _OpenAIBatches,
+    "anthropic": _AnthropicBatches,
+}
 """By the provider's name: its batches at a base URL."""

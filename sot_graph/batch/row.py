@@ -101,6 +101,8 @@ async def try_row(
         record = {"error": explain(error), **{key: before[key] for key in kept if key in before}}
         if isinstance(error, ExpansionError):
             record |= {"statuses": [one["status"] for one in error.expansions], "expansions": error.expansions}
+            if error.frame:
+                record["frame"] = error.frame
             if error.usage is not None:
                 record["usage"] = error.usage
     if before.get("usage"):

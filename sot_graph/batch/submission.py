@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -26,7 +27,7 @@ from langsmith import tracing_context
 from sot_graph.batch.line_file import LineFile
 from sot_graph.batch.provider_batches import SUCCESS
 from sot_graph.batch.question_pool import run_workers
-from sot_graph.batch.row import Row, try_row
+from sot_graph.batch.row import Row, is_whole, try_row
 from sot_graph.errors import ExpansionError, SotError
 
 if TYPE_CHECKING:
@@ -66,11 +67,15 @@ class Submission:
     """Takes what happens, a line each."""
 
     def submit(self) -> int:
-        """Find out what is to be asked now, and send it.
+        """Find out what is to be asked now, and send it: for a row that is tried again, what it has failed by, too.
 
         Returns:
             How many questions wait for replies.
         """
+        self.ledger.forget_spent()
+        return self._send_what_is_asked()
+
+    def _send_what_is_asked(self) -> int:
         self._find_unconfirmed()
         waiting = asyncio.run(self.replay())
         keys = self.ledger.open_keys()
@@ -108,16 +113,20 @@ class Submission:
                 raise SotError(message)
             if state.is_over:
                 self.ledger.collect(batch, self.provider.results(batch.id))
-        return self.submit()
+        return self._send_what_is_asked()
 
     async def replay(self) -> int:
         """Answer those rows whose requests have replies, and note what the others ask. Returns how many rows wait."""
         rows, waiting = self.rows(), 0
         self.ledger.wanted.clear()
+        asked_by: defaultdict[str, set[str]] = defaultdict(set)
 
-        async def work(graph: Runnable[Any, Any]) -> None:
+        async def work(worker: str, address: str) -> None:
             nonlocal waiting
+            # A graph of its own: by its address the endpoint knows whose requests they are.
+            graph, asked = self.make_graph(f"{address}/{worker}"), asked_by[worker]
             for row in rows:
+                asked.clear()
                 earlier = self.answers.unfinished(row["id"])
                 # As long as points wait, nothing is to be made of the others, such as a conclusion.
                 record, failure = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "raise"})
@@ -126,17 +135,21 @@ class Submission:
                 if _waits(record):
                     waiting += 1
                     continue
+                if asked and asked <= self.ledger.spent:  # nothing is new: it has failed so before
+                    continue
                 _halve_cost(record, earlier or {})
                 self.answers.append(record)
+                if not is_whole(record):
+                    self.ledger.spend(asked)
 
         logger = logging.getLogger("sot_graph")
         level = logger.level
         logger.setLevel(logging.ERROR)  # what waits is no point that failed
         try:
             with tracing_context(enabled=False):
-                async with _endpoint(self.ledger) as address:
-                    graph = self.make_graph(address)
-                    await run_workers(_WORKERS, lambda: work(graph))
+                async with _endpoint(self.ledger, asked_by) as address:
+                    names = map(str, count())
+                    await run_workers(_WORKERS, lambda: work(next(names), address))
         finally:
             logger.setLevel(level)
         return waiting
@@ -168,12 +181,17 @@ def _halve_cost(record: dict[str, Any], earlier: Mapping[str, Any]) -> None:
 
 
 @asynccontextmanager
-async def _endpoint(ledger: RequestLedger) -> AsyncIterator[str]:
+async def _endpoint(ledger: RequestLedger, asked_by: Mapping[str, set[str]]) -> AsyncIterator[str]:
+    """Serve the replies at the address that it yields, and note in `asked_by` what each worker asks at its own.
+
+    A worker's address is that one, and `/` and its name.
+    """
     from aiohttp import web
 
     async def answer(request: web.Request) -> web.Response:
         body = await request.json()
         key = ledger.key(body)
+        asked_by[request.match_info["worker"]].add(key)
         if (known := ledger.reply(key)) is not None:
             status, reply = known
             return web.json_response(reply, status=status)
@@ -184,7 +202,7 @@ async def _endpoint(ledger: RequestLedger) -> AsyncIterator[str]:
     app = web.Application(client_max_size=_LARGEST_BODY)
     # Other users of this machine, and web pages in a browser on it, reach the port: they could have requests sent.
     key = secrets.token_urlsafe(24)
-    app.router.add_post(f"/{key}/{{path:.*}}", answer)
+    app.router.add_post(f"/{key}/{{worker}}/{{path:.*}}", answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -220,8 +238,10 @@ class RequestLedger(LineFile):
         self.wanted: set[str] = set()
         """The requests that the last pass had no reply to: others of the file may be of other settings."""
         self._replies: dict[str, int] = {}
-        self._failures: dict[str, set[object]] = defaultdict(set)
+        self._failures: dict[str, set[str]] = defaultdict(set)
         """The batches in which each request failed, so that one that is collected again counts once."""
+        self.spent: set[str] = set()
+        """The requests of rows that failed, or lack a text. A later try of such a row asks them for new replies."""
         self.batches: dict[str, SentBatch] = {}
         """Those that aren't collected, by their tokens."""
         super().__init__(path, self._note)
@@ -282,13 +302,29 @@ class RequestLedger(LineFile):
         """The batch is over, or never was: what has no reply may be sent again."""
         self.append({"over": batch.token})
 
+    def spend(self, keys: set[str]) -> None:
+        """A row whose requests these are has failed, or lacks a text, and has its record."""
+        self.append({"spent": sorted(keys)})
+
+    def forget_spent(self) -> None:
+        """Have the requests of such rows sent again, where a row still asks them."""
+        if self.spent:
+            self.append({"forgotten": sorted(self.spent)})
+
     def _note(self, line: Mapping[str, Any], place: int) -> None:
         if "asked" in line:
             self._requests[line["asked"]] = place
         elif "reply" in line:
             self._replies[line["reply"]] = place
         elif "failed" in line:
-            self._failures[line["failed"]].add(line.get("batch", place))
+            self._failures[line["failed"]].add(line["batch"])
+        elif "spent" in line:
+            self.spent.update(line["spent"])
+        elif "forgotten" in line:
+            self.spent.clear()
+            for key in line["forgotten"]:
+                self._replies.pop(key, None)
+                self._failures.pop(key, None)
         elif "sending" in line:
             self.batches[line["sending"]] = SentBatch(line["sending"], line["keys"], line["at"])
         elif "sent" in line:

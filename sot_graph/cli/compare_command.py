@@ -73,9 +73,10 @@ def compare_ways(
                 _print_answers(compared[-1], output, is_alone=len(questions) == 1)
             if len(compared) == 1 and direct["error"] and skeleton["error"]:
                 break  # it isn't the question's fault
-        if len(questions) > 1 and not as_json:
-            output.print(f"\nThe median of {len(questions)} questions", style="bold")
-            output.print(figures(*_medians(compared)))
+        whole = _whole(compared)
+        if len(whole) > 1 and not as_json:
+            output.print(f"\nThe median of {len(whole)} questions", style="bold")
+            output.print(figures(*_medians(whole)))
     if choice.is_embedded:
         errors.print(_SHARED_CPU, style="dim")
     if report is not None:
@@ -169,10 +170,14 @@ def figures(direct: ArmAnswer, skeleton: ArmAnswer) -> Table:
     return table
 
 
-def _medians(compared: Sequence[ComparedQuestion]) -> tuple[ArmAnswer, ArmAnswer]:
+def _whole(compared: Sequence[ComparedQuestion]) -> list[ComparedQuestion]:
+    """The questions that both ways have answered."""
+    return [each for each in compared if not any(answer["error"] for answer in each.answers)]
+
+
+def _medians(whole: Sequence[ComparedQuestion]) -> tuple[ArmAnswer, ArmAnswer]:
     def of(way: int) -> Any:
-        whole = [each.answers for each in compared if not any(answer["error"] for answer in each.answers)]
-        answers: list[Mapping[str, Any]] = [both[way] for both in whole]
+        answers: list[Mapping[str, Any]] = [each.answers[way] for each in whole]
         keys = ("first_word", "seconds", "input_tokens", "output_tokens", "cost", "calls")
         known = {key: [answer[key] for answer in answers if answer.get(key) is not None] for key in keys}
         return {key: median(values) for key, values in known.items() if values}
@@ -187,14 +192,14 @@ def _page(compared: Sequence[ComparedQuestion], *, is_embedded: bool) -> str:
         rows = [tables.TableRow(name=name, cells=cells) for name, *cells in _rows(*answers)]
         return tables.Table(title=title, headings=(*_WAYS, "first / second"), rows=rows)
 
-    several = len(compared) > 1
+    several, whole = len(compared) > 1, _whole(compared)
     page = tables.Page(
         kicker="Skeleton-of-Thought, compared",
         title=f"{len(compared)} questions, both ways" if several else compared[0].question,
         lede="Each question answered directly first, then by its skeleton.",
         notices=[_SHARED_CPU] if is_embedded else [],
         tables=[
-            *([table(f"The median of {len(compared)} questions", _medians(compared))] if several else []),
+            *([table(f"The median of {len(whole)} questions", _medians(whole))] if len(whole) > 1 else []),
             *(table(each.question if several else "What each way took", each.answers) for each in compared),
         ],
         texts=[

@@ -109,8 +109,8 @@ class Board:
             for part in ("opening", "introduction"):
                 if event.get(part):
                     self.frame.setdefault(part, _Section(part.capitalize()))
-        elif kind == "sot.answer.delta":
-            self.direct = (self.direct or "") + plain_text(event["text"])
+        elif kind == "sot.answer.delta" or (kind == "sot.route" and event["route"] == "direct"):
+            self.direct = (self.direct or "") + plain_text(event.get("text", ""))
         elif kind == "sot.answer":
             self._ended_at = self.clock()
         elif kind.startswith("sot.point."):

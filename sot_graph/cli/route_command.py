@@ -136,7 +136,7 @@ def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
         return _measured(file, lines)
     separator = ";" if lines[0].count(";") > lines[0].count(",") else ","
     with file.open(encoding="utf-8-sig", newline="") as opened:  # a question may have several lines
-        rows = list(csv.DictReader(opened, delimiter=separator))
+        rows = list(csv.DictReader(opened, delimiter=separator, restval=""))
     columns = set(rows[0]) if rows else set()
     if not needs_labels and "question" not in columns:
         return lines, []
@@ -152,7 +152,11 @@ def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
     if unknown:
         message = f"--train {file}: a label is skeleton or direct, not {unknown[0]!r}."
         raise SotConfigError(message)
-    return [str(row["question"]) for row in rows], [_LABELS[label] for label in labels]
+    questions = [str(row["question"]) for row in rows]
+    if not all(map(str.strip, questions)):
+        message = f"--train {file}: a row has no question."
+        raise SotConfigError(message)
+    return questions, [_LABELS[label] for label in labels]
 
 
 def _measured(file: Path, lines: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -90,6 +90,9 @@ class Arm:
         if (router := settings.get("router")) not in {None, *_ROUTERS}:
             message = f"the arm {text!r}: router is one of {', '.join(_ROUTERS)}; not {router!r}."
             raise SotConfigError(message)
+        if router is not None and way == "direct":
+            message = f"the arm {text!r}: a router may answer by a skeleton; write skeleton,router={router}."
+            raise SotConfigError(message)
         options = {key: settings[key] for key in settings if key in _OPTIONS}
         try:
             _options_of(options)

@@ -85,7 +85,7 @@ def read_questions(source: str, limit: int | None = None) -> list[Question]:
     return questions if limit is None else _spread(questions, limit)
 
 
-def question_of(row: object, where: str, defaults: Mapping[str, str] | None = None) -> Question:
+def question_of(row: object, where: str) -> Question:
     """A question from a row of a file, or from an example's inputs.
 
     Raises:
@@ -96,7 +96,6 @@ def question_of(row: object, where: str, defaults: Mapping[str, str] | None = No
     if not isinstance(row, Mapping):
         message = f"{where} is no object with a question, but a {type(row).__name__}."
         raise SotConfigError(message)
-    row = {**(defaults or {}), **row}
     text = _first(row, _QUESTION_KEYS) or _last_human(row.get("messages")) or _first_turn(row.get("turns"))
     if not text:
         message = f"{where} holds no question: it has the keys {', '.join(map(str, row))}; wanted is question."
@@ -161,11 +160,13 @@ def _mt_bench() -> list[Question]:
 
 
 def questions_of_examples(examples: Iterable[Any], dataset: str) -> list[Question]:
-    """The questions of a LangSmith dataset's examples: their `inputs`, and a category in their metadata."""
-    return [
-        question_of({**(each.inputs or {}), "id": str(each.id)}, f"an example of {dataset}", each.metadata)
-        for each in examples
-    ]
+    """The questions of a LangSmith dataset's examples: their `inputs`. The metadata may name a category and a route."""
+    questions = []
+    for each in examples:
+        about = {key: value for key, value in (each.metadata or {}).items() if key in (*_CATEGORY_KEYS, "route")}
+        row = {**about, **(each.inputs or {}), "id": str(each.id)}
+        questions.append(question_of(row, f"an example of {dataset}"))
+    return questions
 
 
 def _from_file(path: Path) -> list[Question]:

@@ -66,7 +66,7 @@ class StudyPlan:
             self.open_journal().close()
 
     def open_journal(self) -> Journal:
-        """The folder's journal. It raises `SotConfigError` if it is of another study."""
+        """The folder's journal; a new one gets its settings. It raises `SotConfigError` if it is of another study."""
         return Journal(self.out / _JOURNAL, {"model": self.model, "base_url": self.base_urls[0]})
 
 
@@ -100,14 +100,14 @@ class Journal(LineFile):
         self._kept: dict[Key, Any] = {}
         super().__init__(path, self._note)
         before = self.get(("settings",))
-        if before is None or not settings.keys() <= before.keys():  # an earlier version wrote fewer down
-            before = {**settings, **(before or {})}
+        if before is None:
+            before = settings
             self.put(("settings",), before)
-        if changed := [name for name in settings if before[name] != settings[name]]:
+        if changed := [name for name in settings if before.get(name) != settings[name]]:
             self.close()
             name = changed[0]
             message = (
-                f"{path.parent} holds a study with {name} {before[name]!r}, not {settings[name]!r}: "
+                f"{path.parent} holds a study with {name} {before.get(name)!r}, not {settings[name]!r}: "
                 "name another folder, or the same settings."
             )
             raise SotConfigError(message)

@@ -45,7 +45,7 @@ async def join(state: SotState, run: RunContext) -> Update:
             return {"expansions": Overwrite([each for each in expansions if each["index"] not in again])}
         if run.trace.is_watched:
             describe_result(state, run, has_answer=False)
-        error.usage = state["usage"]
+        error.frame, error.usage = frame, state["usage"]
         if on_point_failure == "mark":
             error.answer = make_answer().text
             run.emit({"type": "sot.answer", "answer": error.answer})

@@ -129,8 +129,12 @@ def quiet_langsmith(client: Client | None = None) -> OutageFilter:
 
 
 def is_switched_on() -> bool:
-    """Whether the environment asks for traces."""
-    return any(os.environ.get(name, "").lower() in {"true", "1"} for name in _SWITCHES)
+    """Whether runs are traced."""
+    if not any(os.environ.get(name) for name in _SWITCHES):  # then an import is spared
+        return False
+    from langsmith.utils import tracing_is_enabled
+
+    return bool(tracing_is_enabled())
 
 
 def _address_in(text: str) -> str:

@@ -1,7 +1,7 @@
 """How a run looks in a trace: names that read like the answer, figures to filter by, nothing that is to be hidden.
 
-Nothing here sends anything. LangChain's tracers do, LangSmith's first of all. What is said here reaches every tracer
-that keeps LangChain's tree of runs, and a model call's name, tags and metadata reach every callback.
+LangChain's tracers send it, LangSmith's first of all; here, `CallTrace.reject` alone does. What is said here reaches
+every tracer that keeps LangChain's tree of runs, and a model call's name, tags and metadata reach every callback.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ class CallTrace(BaseCallbackHandler):
     def reject(self, reason: str) -> None:
         """Mark the latest try as failed, though the model answered: its reply was of no use."""
         runs, self._answered = self._answered, []
+        # `patch` sends by itself, whatever the context says.
         if get_tracing_context().get("enabled") is False:
             return
         for run in runs:

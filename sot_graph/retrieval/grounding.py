@@ -141,10 +141,12 @@ class Grounds:
         if run.retriever is not None:
             query, about = query_for(question, point), run.shown_point(point)
             found, self.detail = await retrieve(query, run, about=about, stage="expansion")
-            if length_of_documents(found) > room:
-                found = as_passages(found, longest=room)
-            known = {identity(document) for document in self.documents}
-            found = [document for document in found if identity(document) not in known]
+            # The run's documents may be cut into passages, and these not, or the other way round.
+            known = {identity(passage) for passage in as_passages(self.documents, longest=room)}
+            passages = as_passages(found, longest=room)
+            new = [passage for passage in passages if identity(passage) not in known]
+            if length_of_documents(found) > room or len(new) < len(passages):
+                found = new
             for number, document in enumerate(found, start=len(documents) + 1):
                 document["number"] = number
             # What the retriever found for this very point goes before what a ranking thinks of the rest.

@@ -159,7 +159,7 @@ def _is_english(question: str) -> bool:
     letters = "".join(_LETTERS.findall(beginning))
     latin = len([letter for letter in letters if letter <= _LAST_LATIN_LETTER])
     words = _split_words(beginning)[:_BEGINNING_WORDS]
-    known = len([word for word in words if word in vocabulary.function_words or word in vocabulary.word_classes])
+    known = len([word for word in words if word in vocabulary.known_words])
     if latin * 2 < len(letters):
         return known >= _FEW
     lower_words = _LETTERS.findall(beginning.lower())[:_BEGINNING_WORDS]

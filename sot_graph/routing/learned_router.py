@@ -47,7 +47,7 @@ class LearnedRouter(BaseRouter):
     The trained router of the paper (Ning et al. 2024, section 4.2), as a linear model over phrases that ships
     with the package. It reads English, German, French, Spanish, Portuguese, Italian, Russian, Hindi, Arabic, Chinese
     and Japanese; a question in another language goes `"direct"` without a confidence. A follow-up that leans on the
-    history, such as "And in winter?", is judged by the question before it.
+    history, such as "And in winter?", is judged by itself or by a question before it, whichever wants a skeleton more.
 
     An instance keeps nothing between calls, so threads can share it.
 

@@ -182,8 +182,6 @@ def weights_text(weights: Weights) -> str:
 class RouterFigures:
     """How well probabilities tell labelled questions apart, at a threshold."""
 
-    questions: int
-    skeletons: int
     accuracy: float
     f1: float
     auc: float
@@ -198,8 +196,6 @@ class RouterFigures:
         right = sum(one and label for one, label in zip(routed, labels, strict=True))
         bins = reliability(probabilities, labels, threshold)
         return cls(
-            len(labels),
-            sum(labels),
             sum(one == label for one, label in zip(routed, labels, strict=True)) / max(1, len(labels)),
             2 * right / max(1, sum(routed) + sum(labels)),
             _auc(probabilities, labels),

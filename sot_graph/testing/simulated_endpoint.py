@@ -80,8 +80,9 @@ class LoggedRequest:
 class SimulatedEndpoint:
     """A simulated OpenAI-compatible HTTP endpoint on 127.0.0.1, with the latency of a hosted model.
 
-    It serves `POST /v1/chat/completions`, streamed or not, from a thread with an event loop of its own. All of its
-    arguments are attributes that may be changed while it runs.
+    It serves `POST /v1/chat/completions`, streamed or not, from a thread with an event loop of its own. Its
+    arguments are attributes that may be changed while it runs, but for `port`. Another `cache` counts from the next
+    `reset()` on.
 
     Args:
         responder: What it answers; by default `SkeletonResponder()`. It runs in the endpoint's event loop, so it may

@@ -2,6 +2,7 @@
 
 import asyncio
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from langchain_core.callbacks import UsageMetadataCallbackHandler
@@ -89,9 +90,10 @@ async def test_each_call_is_counted_once_and_hangs_below_the_models_run(run, mod
 
 
 async def test_a_context_is_laid_over_the_graphs_options(run, endpoint):
-    model = SotChatModel(graph=create_sot_graph(endpoint.chat_model()), context={"min_points": 1, "max_points": 2})
-    message = await run(model, ASK)
-    assert len(message.response_metadata["sot"]["skeleton"]) == 2
+    changes = {"min_points": 1, "max_points": 2}
+    for context in (changes, {"sot": changes}, SimpleNamespace(**changes), SimpleNamespace(sot=changes, user="ada")):
+        message = await run(SotChatModel(graph=create_sot_graph(endpoint.chat_model()), context=context), ASK)
+        assert len(message.response_metadata["sot"]["skeleton"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,12 @@ def test_the_last_line_of_a_question_counts(path):
         assert again.unfinished("b") is None
 
 
+def test_an_answer_that_was_there_already_counts_once_however_often_it_is_replaced(path):
+    assert written(path, WHOLE, WHOLE, WHOLE) == written(path.with_name("once.jsonl"), WHOLE)
+    with AnswerFile(path) as again:
+        assert (again.tally.answered, again.is_whole(WHOLE["id"])) == (1, True)
+
+
 LONG_LINE = json.dumps({**WHOLE, "id": "b", "answer": "x" * 200_000}).encode()
 
 

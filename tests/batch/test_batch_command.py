@@ -1,13 +1,16 @@
 """`sot-graph batch`, from the command line to the exit status."""
 
+import gc
 import json
 import os
 import signal
 import threading
+from contextvars import ContextVar
 
 import pytest
 from typer.testing import CliRunner
 
+from sot_graph.cli import process
 from sot_graph.cli.app import app
 from sot_graph.testing import Fault, Status
 from tests.batch.conftest import CALLS, row_asked_about, rows_of
@@ -54,6 +57,23 @@ def test_a_dry_run_answers_twenty_from_all_over_the_file_and_keeps_them(batch, e
     assert ran.exit_code == 0, ran.output
     assert "All 100 questions would take about 400 calls" in ran.stderr
     assert sorted(map(int, ids_in(tmp_path / "a.jsonl"))) == list(range(0, 100, 5))
+
+
+def test_a_dry_run_of_less_than_twice_twenty_reaches_the_end_of_the_file(batch, endpoint, tmp_path):
+    assert batch(39, "--dry-run").exit_code == 0
+    asked = sorted(map(int, ids_in(tmp_path / "a.jsonl")))
+    assert (len(asked), asked[0], asked[-1]) == (20, 0, 37)
+
+
+def test_garbage_is_collected_seldom_while_the_command_answers_and_as_ever_afterwards(batch, endpoint, monkeypatch):
+    respond, before = endpoint.responder, gc.get_threshold()
+    seen = set()
+    endpoint.responder = lambda request: (
+        seen.add((gc.get_threshold(), gc.get_freeze_count() > 100_000)) or respond(request)
+    )
+    assert batch(1).exit_code == 0
+    assert seen == {((50_000, 20, 100), True)}
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 def test_failures_are_said_and_retried(batch, endpoint, tmp_path):
@@ -105,7 +125,15 @@ def test_of_a_short_file_too_the_reason_is_said_and_nothing_contradicts_it(batch
     assert "Nothing is left to do" in batch(3).stderr
 
 
-def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path):
+def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path, monkeypatch):
+    ended = []
+
+    def end_process(status):
+        ended.append((status, (tmp_path / "a.parquet").exists(), (tmp_path / "a.jsonl.calls").exists()))
+        raise SystemExit(status)
+
+    monkeypatch.setattr(process, "_owns_process", ContextVar("owns", default=True))
+    monkeypatch.setattr(process, "end_process", end_process)
     with endpoint.hold(3, timeout=60) as hold:
 
         def interrupt():
@@ -115,8 +143,9 @@ def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path):
 
         thread = threading.Thread(target=interrupt)
         thread.start()
-        ran = batch(100, "--workers", "2")
+        ran = batch(100, "--workers", "2", "--parquet", "a.parquet")
         thread.join()
+    assert ended == [(130, True, False)]
     assert ran.exit_code == 130
     assert "Finishing 2 questions" in ran.stderr
     assert "The same command goes on from here." in ran.stderr

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 
 import httpx
 import pytest
@@ -164,9 +164,9 @@ async def test_nobody_else_on_the_machine_can_have_a_request_sent(tmp_path):
             return (await client.post(f"{url}/v1/chat/completions", json=asked)).status_code
 
     with RequestLedger(tmp_path / "requests") as ledger:
-        async with _endpoint(ledger) as url:
+        async with _endpoint(ledger, defaultdict(set)) as url:
             assert await ask(url.rpartition("/")[0], {"model": "theirs"}) == 404
-            assert await ask(url, {"model": "ours"}) == 401
+            assert await ask(f"{url}/worker", {"model": "ours"}) == 401
         assert [body["model"] for _, body in ledger.bodies(ledger.open_keys())] == ["ours"]
 
 
@@ -301,6 +301,36 @@ def test_the_command_takes_the_steps(kind, api, tmp_path, monkeypatch):
     assert "2 questions wait" in run("collect")
     assert "wait" not in run("collect")
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
+
+
+def test_what_failed_is_asked_again_once_a_retry_and_nothing_else_is(kind, api, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(batch_command.time, "sleep", lambda _seconds: None)
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows_of(2))))
+    failing = {"<point>2. ": "Question 1:"}
+    api.fails = lambda body: any(each in str(body) and row in str(body) for each, row in failing.items())
+    url, empty = address(kind, api.url), {"Beta two"}
+    api.responder = SkeletonResponder(
+        titles=TITLES, text=lambda ask: "" if ask.title in empty else f"About {ask.title}."
+    )
+
+    def run(*more):
+        words = ["batch", "q.jsonl", *more, "--out", "a.jsonl", "-m", "m", "--base-url", url, "--provider-batch", kind]
+        assert CliRunner().invoke(app, words).exit_code == 0
+        lines = (tmp_path / "a.jsonl").read_text().splitlines()
+        last = {record["id"]: record["statuses"][1] for record in map(json.loads, lines)}
+        return last["0"], last["1"], sum(bodies_of(api).values()), len(lines)
+
+    calls = 2 * CALLS + 2
+    assert run() == ("failed", "failed", calls, 2)
+    assert run() == ("failed", "failed", calls, 2)
+    assert run("--retry-errors") == ("failed", "failed", calls + 1 + 3, 4)
+    empty.clear()
+    assert run("submit", "--retry-errors")[2:] == (calls + 4 + 2, 4)
+    assert run("submit", "--retry-errors")[2:] == (calls + 4 + 2, 4)
+    assert run("collect", "--retry-errors")[0] == "ok"
+    failing.clear()
+    assert run("--retry-errors")[:2] == ("ok", "ok")
 
 
 @pytest.mark.parametrize("kind", ["openai"])

@@ -90,6 +90,18 @@ async def test_a_retry_takes_of_its_rate_what_it_asks(endpoint, graph, answers, 
         assert sum(taken) == calls
 
 
+async def test_a_retry_after_a_run_that_raised_writes_no_introduction_again(endpoint):
+    options = SotOptions(stream=False, max_retries=0, on_point_failure="raise", frame="intro")
+    graph, row = create_sot_graph(endpoint.chat_model(), options=options), rows_of(1)[0]
+    endpoint.faults = [Fault(Status(400), lambda request: one_point(request) and number_of(request) == 2)]
+    earlier = await answer_row(graph, row)
+    endpoint.faults = []
+    endpoint.reset()
+    record = await answer_row(graph, row, earlier=earlier)
+    assert [number_of(one.request) for one in endpoint.requests] == [2]
+    assert record["answer"].startswith(earlier["frame"]["introduction"]["text"])
+
+
 async def test_a_question_whose_points_all_failed_keeps_its_skeleton_for_the_retry(endpoint, graph, answers):
     endpoint.faults = [Fault(Status(400), one_point)]
     await QuestionPool(graph=graph, answers=answers).run(rows_of(1))

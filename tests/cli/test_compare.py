@@ -63,6 +63,8 @@ def test_a_question_without_an_answer_takes_nothing_from_the_others(endpoint, tm
     assert done.exit_code == 1
     assert done.stdout.count("About <all>.") == page.read_text().count("About &lt;all&gt;.") == 2
     assert "No such luck" in page.read_text()
+    assert "The median of 2 questions" in page.read_text()
+    assert ("The median of 2 questions" in done.stdout) == (not arguments)
     assert "2 of 6 answers are missing. The first: No such luck" in " ".join(done.stderr.split())
 
 
@@ -72,6 +74,7 @@ def test_where_the_first_question_has_no_answer_at_all_no_other_is_asked(endpoin
     ran = compare(endpoint, "--file", str(tmp_path / "questions.txt"))
     assert ran.exit_code == 1
     assert not any("Two?" in one.request.text for one in endpoint.requests)
+    assert "median" not in ran.stdout
 
 
 def test_a_report_that_can_not_be_written_is_told_before_anything_is_asked(endpoint, tmp_path):

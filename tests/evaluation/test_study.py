@@ -206,8 +206,7 @@ def test_a_journal_keeps_the_last_value_of_a_key(tmp_path):
     again.close()
 
 
-def test_a_setting_that_an_earlier_version_kept_none_of_is_kept_from_now_on(tmp_path):
-    (tmp_path / "j.jsonl").write_text('[["settings"], {"model": "m"}]\n')
+def test_a_journal_of_other_settings_is_refused(tmp_path):
     Journal(tmp_path / "j.jsonl", {"model": "m", "base_url": "http://a/v1"}).close()
     with pytest.raises(SotConfigError, match="base_url 'http://a/v1', not 'http://b/v1'"):
         Journal(tmp_path / "j.jsonl", {"model": "m", "base_url": "http://b/v1"})
@@ -236,6 +235,7 @@ def test_two_studies_do_not_write_to_one_folder(tmp_path):
         ("skeleton,max_points=abc", "max_points='abc'"),
         ("skeleton,max_points=null", "max_points=None"),
         ("skeleton,dispatch=fast", "dispatch"),
+        ("direct,router=learned", "may answer by a skeleton; write skeleton,router=learned"),
         ("skeleton,router=coin", "draft, learned, model, cascade; not 'coin'"),
     ],
 )

@@ -161,6 +161,26 @@ async def test_a_retry_asks_for_the_rest_alone_and_its_expander_sees_what_a_run_
     assert ran == [result["answer"]] * is_child
 
 
+async def test_an_introduction_is_written_once_however_often_a_childs_points_fail_again(retry, broken):
+    options = SotOptions(on_point_failure="raise", frame="intro")
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(broken.chat_model(), options=options, checkpointer=True))
+    builder.add_edge(START, "answer")
+    parent = builder.compile(checkpointer=InMemorySaver())
+    with pytest.raises(ExpansionError) as caught:
+        await parent.ainvoke({"messages": [HumanMessage("How do plants grow?")]}, THREAD)
+    assert caught.value.frame["introduction"]["status"] == "ok"
+    for faults in (broken.faults, []):
+        broken.faults = faults
+        broken.reset()
+        try:
+            result = await retry(parent)
+        except ExpansionError:
+            assert faults
+        assert requested_points(broken) == [2, 5]
+    assert result["answer"].startswith(caught.value.frame["introduction"]["text"])
+
+
 async def test_two_levels_deep_the_failed_points_are_retried_too(retry, broken):
     graph = create_sot_graph(broken.chat_model(), checkpointer=True)
     for name in ("team", "company"):

@@ -5,15 +5,20 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import RunnableLambda
 from langgraph.cache.base import BaseCache
 from langgraph.cache.memory import InMemoryCache
 from langgraph.cache.sqlite import SqliteCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
+from pydantic import Field, SecretStr
 
-from sot_graph import SotOptions, SotPrompts, astream_answer, create_sot_graph
-from sot_graph.testing import CutOff, Fault, Stall, Status
+from sot_graph import SotChatModel, SotOptions, SotPrompts, astream_answer, create_sot_graph
+from sot_graph.cache import model_fingerprint
+from sot_graph.testing import CutOff, Fault, ScriptedChatModel, Stall, Status, answer_skeleton_of_thought
 from tests.support.chat_requests import one_point, point_number
 
 ASK = {"question": "How do plants grow?"}
@@ -244,3 +249,62 @@ async def test_what_is_no_result_of_ours_counts_as_nothing(run, endpoint, value)
     result = await run(create_sot_graph(endpoint.chat_model(), cache=OddCache(value)), ASK)
     assert [expansion["status"] for expansion in result["expansions"]] == ["ok"] * 8
     assert result["usage"]["total"]["cache_hits"] == 0
+
+
+class OwnModel(BaseChatModel):
+    """A class that LangChain can't serialise, with a setting, a client and a secret that its `repr` doesn't show."""
+
+    words: str = Field(repr=False)
+    key: SecretStr = SecretStr("a")
+    client: object = Field(default_factory=object, exclude=True, repr=False)
+    _llm_type = "own"
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        text = answer_skeleton_of_thought(titles=["Seed", "Soil", "Sun"], text=self.words)(messages)
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(text))])
+
+
+def saying(words):
+    return ScriptedChatModel(answer_skeleton_of_thought(titles=["Seed", "Soil", "Sun"], text=words))
+
+
+def function_saying(words):
+    model = saying(words)
+
+    def ask(messages):
+        return model.invoke(messages)
+
+    return RunnableLambda(ask)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        function_saying,
+        lambda words: SotChatModel(graph=create_sot_graph(saying(words))),
+        lambda words: OwnModel(words=words),
+        lambda words: OwnModel(words=words).with_config(tags=["own"]),
+    ],
+    ids=["closures", "graphs", "hidden settings", "hidden settings of a wrapped model"],
+)
+async def test_models_that_look_alike_never_get_each_others_texts(make):
+    cache = InMemoryCache()
+    models = [make(words) for words in ("It is red.", "It is blue.")]
+    fingerprints = [model_fingerprint(model) for model in models]
+    assert len(set(fingerprints)) == 2
+    assert [model_fingerprint(model) for model in models] == fingerprints
+    given = {**ASK, "given_skeleton": ["Seed", "Soil"]}
+    answers = [(await create_sot_graph(model, cache=cache).ainvoke(given))["answer"] for model in models]
+    assert ["red" in answer for answer in answers] == [True, False]
+    again = await create_sot_graph(models[1], cache=cache).ainvoke(given)
+    assert again["usage"]["total"]["calls"] == 0
+
+
+def test_a_models_client_and_its_key_make_no_difference():
+    one, other = (OwnModel(words="It is red.", key=SecretStr(key)) for key in "ab")
+    assert model_fingerprint(one.bind(stop=["."])) == model_fingerprint(other.bind(stop=["."]))
+    assert model_fingerprint(one) != model_fingerprint(one.bind(stop=["."]))
+
+
+def test_no_two_objects_have_one_mark_though_one_may_get_the_others_address():
+    assert len({model_fingerprint(RunnableLambda(lambda given, n=n: n)) for n in range(20)}) == 20

@@ -129,6 +129,27 @@ def test_documents_and_a_retriever_go_together(make_graph):
     assert [source["title"] for source in result["sources"]] == ["Given.", f"Found for {ASK['question']}."]
 
 
+def guide_to(topic, words):
+    return Document(" ".join(f"{topic}{number}" for number in range(words)), metadata={"source": f"{topic}.md"})
+
+
+@pytest.mark.parametrize(
+    ("for_question", "for_point"),
+    [({"soil": 300, "water": 300}, {"soil": 300}), ({"soil": 300}, {"soil": 300, "water": 300})],
+    ids=["cut for all prompts", "cut for a point"],
+)
+def test_what_is_cut_in_one_place_and_whole_in_the_other_is_shown_once(make_graph, for_question, for_point):
+    def retriever(query):
+        wanted = for_question if query == ASK["question"] else for_point
+        return [guide_to(*each) for each in wanted.items()]
+
+    graph, model = make_graph(retriever=retriever, options=SotOptions(max_document_chars=6000))
+    graph.invoke(ASK)
+    prompt = " ".join(str(message.text) for message in point_calls(model)["Soil"])
+    assert prompt.count("soil1 ") == 1
+    assert "soil299" in prompt
+
+
 @pytest.mark.parametrize("wrong", [7, "index", lambda: [], Notes], ids=["a number", "a text", "no query", "a class"])
 def test_what_can_not_be_asked_is_refused_when_the_graph_is_made(make_graph, wrong):
     with pytest.raises(SotConfigError, match="retriever"):

@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 from langchain_core.tracers import LangChainTracer
 from langsmith import Client
+from langsmith.utils import get_env_var
 
 from sot_graph import create_sot_graph
-from sot_graph.observability.langsmith_log_filter import OutageFilter, quiet_langsmith
+from sot_graph.observability.langsmith_log_filter import OutageFilter, is_switched_on, quiet_langsmith
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 
 HERE = "Failed to get info from http://langsmith.here:1984: LangSmithAuthError('Authentication failed')"
@@ -118,12 +119,24 @@ def without_key(monkeypatch):
     monkeypatch.setenv("LANGSMITH_TRACING", "true")
     for name in ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY"):
         monkeypatch.delenv(name, raising=False)
+    get_env_var.cache_clear()
+    yield
+    get_env_var.cache_clear()
 
 
 def test_that_a_key_is_missing_has_been_said_as_the_client_was_made(logger, log, without_key):
     for message in (HOSTED, FOLLOWS):
         logger.warning(message)
     assert log.lines == []
+
+
+@pytest.mark.parametrize("value", ["1", "True", "false", ""])
+def test_what_langsmith_takes_for_no_tracing_is_none_here_either(monkeypatch, without_key, value):
+    monkeypatch.setenv("LANGSMITH_TRACING", value)
+    assert not is_switched_on()
+    monkeypatch.setenv("LANGSMITH_TRACING", "true")
+    get_env_var.cache_clear()
+    assert is_switched_on()
 
 
 def test_a_client_that_was_given_its_key_is_warned_of(logger, log, without_key):

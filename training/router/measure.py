@@ -59,9 +59,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[st
         yield "| " + " | ".join(str(cell) for cell in row) + " |"
 
 
-def _row(name: str, found: RouterFigures) -> tuple[object, ...]:
+def _row(name: str, found: RouterFigures, labels: Sequence[bool]) -> tuple[object, ...]:
     shares = (found.accuracy, found.f1, found.auc, found.calibration_error)
-    return (name, found.questions, found.skeletons, *(f"{share:.3f}" for share in shares))
+    return (name, len(labels), sum(labels), *(f"{share:.3f}" for share in shares))
 
 
 def _judged(
@@ -75,13 +75,14 @@ def _judged(
 def _sets(router: LearnedRouter, questions: Sequence[Question], files: dict[str, Path]) -> Iterator[tuple[object, ...]]:
     for name, file in files.items():
         if file.is_file():
-            yield _row(name, figures(router, read_labelled(file)))
+            labelled = read_labelled(file)
+            yield _row(name, figures(router, labelled), [label for label, _ in labelled])
     held_out = [one for one in questions if one.held_out]
-    yield _row("held out", figures(router, _labelled(held_out)))
+    yield _row("held out", figures(router, _labelled(held_out)), [one.skeleton for one in held_out])
     kept = trained_on(questions)
     texts, labels = [one.text for one in kept], [one.skeleton for one in kept]
     features = features_of(texts)
-    yield _row(f"trained on, {5}-fold", _judged(features, cross_validate(texts, labels), kept))
+    yield _row(f"trained on, {5}-fold", _judged(features, cross_validate(texts, labels), kept), labels)
     languages = sorted({one.kind for one in kept if one.kind.startswith(_LANGUAGE)})
     english = [at for at, one in enumerate(kept) if one.kind not in languages]
     foreign = [at for at, one in enumerate(kept) if one.kind in languages]
@@ -89,6 +90,7 @@ def _sets(router: LearnedRouter, questions: Sequence[Question], files: dict[str,
     yield _row(
         "other languages, by a router trained on English",
         _judged([features[at] for at in foreign], weights, [kept[at] for at in foreign]),
+        [labels[at] for at in foreign],
     )
     # How much questions of other styles help with one that is not trained on.
     style = [at for at in english if kept[at].kind == _OTHER_STYLE]
@@ -97,7 +99,8 @@ def _sets(router: LearnedRouter, questions: Sequence[Question], files: dict[str,
         part = others[::share]
         weights = fit_weights([features[at] for at in part], [labels[at] for at in part])
         found = _judged([features[at] for at in style], weights, [kept[at] for at in style])
-        yield _row(f"`{_OTHER_STYLE}.txt`, by a router trained on {len(part):,} questions of other files", found)
+        name = f"`{_OTHER_STYLE}.txt`, by a router trained on {len(part):,} questions of other files"
+        yield _row(name, found, [labels[at] for at in style])
 
 
 def _kinds(router: LearnedRouter, questions: Sequence[Question]) -> Iterator[tuple[object, ...]]:
