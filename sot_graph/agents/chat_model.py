@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 RUN_ID_PREFIX = "lc_run--"
 """The beginning of the id that LangChain gives to the message of a model's run."""
-_IN_METADATA = ("skeleton", "usage", "timings")
+_IN_METADATA = ("skeleton", "usage", "timings", "sources")
+_OF_A_POINT = ("index", "status", "error")
 
 
 @dataclass
@@ -116,6 +117,7 @@ class GraphAnswer(RunnablePart):
     def end(self) -> list[AIMessage]:
         """The graph has ended: give back what is left of the message."""
         known = {key: self.result[key] for key in _IN_METADATA if key in self.result}
+        known["points"] = [{key: each[key] for key in _OF_A_POINT} for each in self.result["expansions"]]
         answer = self.result["answer"]
         metadata = {**self.about, "finish_reason": self.result["finish_reason"], "sot": known}
         if not self.streamed:
@@ -200,9 +202,9 @@ def _settings(settings: dict[str, Any], stop: list[str] | None) -> dict[str, Any
 class SotChatModel(PartwiseChatModel):
     """A graph of `create_sot_graph` as a chat model: for chains, evaluators, and agents that take models only.
 
-    `invoke` gives the answer as an `AIMessage`, `stream` its pieces in reading order. Skeleton, usage and timings are
-    in `response_metadata["sot"]`. The model's own `usage_metadata` is empty: each call that the graph makes tells its
-    tokens to the same callbacks, and would be counted twice.
+    `invoke` gives the answer as an `AIMessage`, `stream` its pieces in reading order. `response_metadata["sot"]` has
+    the skeleton, each point's status, sources, usage and timings. The model's own `usage_metadata` is empty: each call
+    that the graph makes tells its tokens to the same callbacks, and would be counted twice.
 
     Raises:
         SotConfigError: Not such a graph, or one with a checkpointer. In `bind_tools`: the graph calls no tools. In a

@@ -218,9 +218,9 @@ class _Reading:
             message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
             if path == self._path:
                 message = (
-                    f"The node {path!r} answers several times at once (a Send of the parent, perhaps): "
-                    "stream_answer reads one answer. Stream the parent with stream_mode='custom', subgraphs=True "
-                    "instead, and give each namespace an AnswerReader of its own."
+                    f"The node {path!r} answers several times at once (a Send of the parent, or two calls of "
+                    "a tool in one turn): stream_answer reads one answer. Stream the parent with stream_mode='custom', "
+                    "subgraphs=True instead, and give each namespace an AnswerReader of its own."
                 )
             raise SotConfigError(message)
         self._namespace, self._path = namespace, path
