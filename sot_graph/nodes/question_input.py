@@ -89,14 +89,15 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
         raise SotConfigError(message)
+    given = clean_text(given or "")
     is_in_messages = last is not None and _last_human_asks(given, messages, last, run.answer_id)
     place = last if is_in_messages else None
-    question, attached = clean_text(given or ""), []
+    question, attached = given, []
     if place is not None:
         question, attached = clean_text(_text(messages[place])), attachments_of(messages[place])
     if not question.strip() and not attached:
-        message = "question is empty" if given is not None else "the last human message is empty"
-        if given is None and last is None:
+        message = "the last human message is empty" if is_in_messages else "question is empty"
+        if state.get("question") is None and last is None:
             none = f"there is no question, and of {len(messages)} messages none is human"
             message = f"{none} (a parent's state needs one of the keys question and messages)"
         message = f'{message}: pass {{"question": "..."}}, or messages with a human message that says something.'
@@ -123,16 +124,21 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
     )
 
 
-def _last_human_asks(given: str | None, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
-    """Whether the last human message is the question: `question` is blank, or repeats what a person has said there."""
-    if given is None:
+def _last_human_asks(given: str, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
+    """Whether the last human message is the question.
+
+    - `question` is missing or blank: it is.
+    - The last human message has its answer already: `question` is a new turn, also where it says the same again.
+    - `question` repeats what a person has said: it is. A parent may have kept the question of an earlier turn, while a
+      newer human message waits for its answer.
+    - `question` says something new: it isn't.
+    """
+    if not given.strip():
         return True
     later = (each for each in messages[last + 1 :] if isinstance(each, AIMessage) and not each.tool_calls)
     if any(each.id != answer_id for each in later):
-        return False  # a question that has its answer is asked anew
-    # A parent may have kept the question of an earlier turn, while a newer human message waits for its answer.
-    said = [clean_text(_text(each)) for each in messages[: last + 1] if isinstance(each, HumanMessage)]
-    return not given.strip() or clean_text(given) in said
+        return False
+    return given in [clean_text(_text(each)) for each in messages[: last + 1] if isinstance(each, HumanMessage)]
 
 
 def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
