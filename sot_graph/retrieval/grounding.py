@@ -56,12 +56,11 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     Raises:
         SotConfigError: What was given is no list of documents.
     """
-    retriever = run.retriever
-    if given is None and retriever is None:
+    retriever, documents = run.retriever, read_documents(given or [])
+    if not documents and retriever is None:
         return None
     run.invocation.is_grounded = True
     run.invocation.index = None  # of an earlier try of this node
-    documents = read_documents(given or [])
     found: list[SourceDocument] = []
     if retriever is not None:
         found, _ = await retrieve(question, run, about="for the question", stage="skeleton")
