@@ -46,6 +46,8 @@ _GO_ON = (
     "remark."
 )
 _LONGEST_OVERLAP = 200
+BROKE_OFF = "The answer broke off, and the model could not go on with it"
+"""Why an answer ends in an error of which text was shown."""
 
 
 class BrokenStreamError(Exception):

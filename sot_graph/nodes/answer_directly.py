@@ -12,7 +12,7 @@ from sot_graph.citations import CitedText
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF, FRAME_SEPARATOR
 from sot_graph.joiners import JoinedAnswer, frame_text, is_pointwise, join_markdown
-from sot_graph.llm.call import ModelCall
+from sot_graph.llm.call import BROKE_OFF, ModelCall
 from sot_graph.llm.provider_errors import advice, explain, meaning_of
 from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.nodes.announcements import announce_route
@@ -100,7 +100,8 @@ async def write_directly(
         is_late = isinstance(error, TimeoutError) and timer.expired()
         if not (growing.cleaner.text and (is_late or isinstance(error, WithheldReplyError))):
             reason = f"it was not there at the deadline ({run.options.deadline:.3g} s)" if is_late else explain(error)
-            message = f"There is no answer: {reason}.{'' if is_late else advice(error)}"
+            what = BROKE_OFF if growing.cleaner.text else "There is no answer"
+            message = f"{what}: {reason}.{'' if is_late else advice(error)}"
             raise SkeletonError(message) from error
         end = BREAKS_OFF
     if why:

@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.llm.call import BrokenStreamError, ModelCall, go_on
+from sot_graph.llm.call import BROKE_OFF, BrokenStreamError, ModelCall, go_on
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import WHY_WITHHELD
 from sot_graph.skeleton.drafter import Draft, Drafter, ParsedReply
@@ -125,9 +125,7 @@ class AnsweringDrafter(Drafter):
         except Exception as error:
             if not self._is_answer or isinstance(error, (SotConfigError, TimeoutError)):
                 raise
-            message = (
-                f"The answer broke off, and the model could not go on with it: {explain(error.__cause__ or error)}."
-            )
+            message = f"{BROKE_OFF}: {explain(error.__cause__ or error)}."
             raise SkeletonError(message) from error
         if self.answer_end is not None:
             raise _AnsweredError

@@ -274,7 +274,9 @@ class ExpanderSource:
                 self._redactor.redact_error(error)
                 wait = None if growing.cleaner.text else retries.wait_after(error)
                 if wait is None:
-                    raise self._named(error) from error
+                    if (named := self._named(error)) is error:
+                        raise
+                    raise named from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
             await asyncio.sleep(wait)
             growing.restart()

@@ -37,6 +37,8 @@ logger = logging.getLogger("sot_graph")
 _TRIES_FOR_A_TEXT = 2
 _LEAST_SHARE = 1 / 500
 """A piece is at least this part of what was sent before it: so 200,000 characters are 3,500 pieces at most."""
+_STALLED_AFTER = 1.0
+"""Seconds that a smaller piece waits at most, for no more of it may come."""
 _WHY_NOTHING = {
     "length": ": its tokens ran out before the first word (thinking takes some, too)",
     **{ending: f": {why}" for ending, why in WHY_WITHHELD.items()},
@@ -46,7 +48,7 @@ _ONLY_THOUGHTS = ": its tokens went into thoughts, or its server takes its text 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """Whatever is written in one go: a point, the introduction, the conclusion. They differ in this data only."""
+    """Whatever is written in one go: a point, the opening, introduction or conclusion. They differ in this data only."""
 
     label: str
     """For the log, such as `"Point 3"`."""
@@ -193,7 +195,8 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
         logger.warning("%s %s: %s", section.label, "failed" if section.stage == "expansion" else left_out, why)
     elif status == "ok" and cache is not None and not growing.truncated:
         await cache.put(key, text)
-    return WrittenText(text, status, why, growing.truncated, list(growing.sources), growing.first_text_at)
+    is_cut = growing.truncated and bool(text)  # where there is no text, the error says what used up the tokens
+    return WrittenText(text, status, why, is_cut, list(growing.sources), growing.first_text_at)
 
 
 def _failure(error: Exception, options: SotOptions, limit: float | None) -> tuple[ExpansionStatus, str]:
@@ -287,7 +290,7 @@ class GrowingText:
     def restart(self) -> None:
         """The text is begun anew. Nothing of the last one was sent."""
         self.cleaner = self.make_cleaner()
-        self.sources = ()
+        self.sources, self.ending, self.truncated = (), None, False
 
     def begin_attempt(self) -> None:
         """A model call for this text begins. A text that broke off is gone on with by another one."""
@@ -312,11 +315,19 @@ class GrowingText:
         self._waiting.append(text)
         self._waiting_chars += len(text)
         if self._waiting_chars < self._sent_chars * _LEAST_SHARE:
-            return
-        if not self._sent_chars or not self.longest_delay:
+            self._flush_within(max(self.longest_delay, _STALLED_AFTER))
+        elif not self._sent_chars or not self.longest_delay:
             self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self.longest_delay, self.flush)
+        else:
+            self._flush_within(self.longest_delay)
+
+    def _flush_within(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + seconds:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(seconds, self.flush)
 
     def flush(self) -> None:
         """Send what waits."""
