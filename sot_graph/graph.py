@@ -95,30 +95,32 @@ def build_sot_graph(
     own_router = None if draft_decides else cast("Router | None", router)
     loop_model = LoopModel(resolved)
     prompts, options = prompts or prompts_for(resolved), options or SotOptions()
-    graph = _with_levels(
-        GraphParts(
-            model=loop_model,
-            skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
-            prompts=prompts,
-            options=replace(options, skeleton_format=prompts.skeleton_format or options.skeleton_format),
-            join=join,
-            cache=None if cache is None else ResultCache(cache),
-            limiter=limiter,
-            router=own_router,
-            draft_decides=draft_decides,
-            expander=expander,
-            retriever=retriever,
-            ranker=ranker,
-            # Providers take nothing else in a message's name.
-            name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
-        )
+    parts = GraphParts(
+        model=loop_model,
+        skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
+        prompts=prompts,
+        options=replace(options, skeleton_format=prompts.skeleton_format or options.skeleton_format),
+        join=join,
+        cache=None if cache is None else ResultCache(cache),
+        limiter=limiter,
+        router=own_router,
+        draft_decides=draft_decides,
+        expander=expander,
+        retriever=retriever,
+        ranker=ranker,
+        # Providers take nothing else in a message's name.
+        name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
     )
-    _warn_of_ignored_lengths(graph.prompts, graph.options)
-    if draft_decides and graph.prompts.max_title_words is not None:
+    _warn_of_ignored_lengths(prompts, parts.options)
+    if draft_decides and prompts.max_title_words is not None:
         logger.warning(
             'router="draft" leaves the decision to a model whose prompts are for small ones (SotPrompts.small()), '
             "which may be too small for it: LearnedRouter() decides without a model."
         )
+    return _wired(_with_levels(parts))
+
+
+def _wired(graph: GraphParts) -> StateGraph[SotState, SotContext, SotInput, SotOutput]:
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
         SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
     )
@@ -128,12 +130,12 @@ def build_sot_graph(
         builder.add_node(name, node, input_schema=schema, trace_policy=trace_policy(name, begins=begins))
 
     reviews = graph.options.review_skeleton
-    add(DRAFT_SKELETON, draft_skeleton, begins=own_router is None)
+    add(DRAFT_SKELETON, draft_skeleton, begins=graph.router is None)
     add(EXPAND_POINT, expand_point, schema=ExpandPointInput)
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
     before_join = [EXPAND_POINT, JOIN]
-    if own_router is None:
+    if graph.router is None:
         builder.add_edge(START, DRAFT_SKELETON)
     else:
         add(ROUTE, route, begins=True)
@@ -141,7 +143,7 @@ def build_sot_graph(
         after = GraphEdge(after_route_to_review if reviews else after_route)
         ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else before_join)]
         builder.add_conditional_edges(ROUTE, after, ways)
-    without_skeleton = [ANSWER_DIRECTLY, END] if draft_decides else [ANSWER_DIRECTLY]
+    without_skeleton = [ANSWER_DIRECTLY, END] if graph.draft_decides else [ANSWER_DIRECTLY]
     fan_out = GraphEdge(fan_out_points)
     if reviews:
         add(REVIEW_SKELETON, review_skeleton)
@@ -162,14 +164,16 @@ def _with_levels(graph: GraphParts) -> GraphParts:
         join = graph.join if isinstance(graph.join, PointwiseJoin) else join_markdown
         # The frame and the review belong to the whole answer. The point's own time and call slots bound it.
         off: dict[str, Any] = {"frame": "none", "review_skeleton": False, "deadline": None, "max_concurrency": None}
-        expander = create_sot_graph(
-            graph.model.model,
-            skeleton_model=graph.skeleton_model.model,
-            router="draft",
-            join=join.below(),
+        below = GraphParts(
+            model=graph.model,
+            skeleton_model=graph.skeleton_model,
             prompts=graph.prompts,
             options=replace(options, depth=options.depth - 1, **off),
+            join=join.below(),
+            cache=None,
+            draft_decides=True,
         )
+        expander = _compiled(_wired(_with_levels(below)))
     return replace(graph, expander=NestedGraph(expander) if is_sot_graph(expander) else expander)
 
 
@@ -219,7 +223,7 @@ def create_sot_graph(
 
     Args:
         model: A LangChain chat model, or a name: `"gpt-4o-mini"`, `"openai:..."`, or `"provider:..."` where
-            LangChain's `init_chat_model` is installed.
+            LangChain's `init_chat_model` is installed. Another Runnable, such as a chain, is asked as it is.
         skeleton_model: Drafts the skeleton in `model`'s place.
         router: Says which questions take the skeleton. `"draft"`, or `DraftRouter()`: the call that would draft it may
             answer instead. Others decide before it: `LearnedRouter()`, `ModelRouter(model)`, `CascadeRouter(...)`,
@@ -249,7 +253,8 @@ def create_sot_graph(
         `parent.add_node("answer", graph)` makes it a subgraph.
 
     Raises:
-        SotConfigError: Not a chat model, an unknown provider, a missing package or key.
+        SotConfigError: A prompt template, a graph, or nothing that can be asked in `model`'s place; an unknown
+            provider, a missing package or key.
 
     Examples:
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
@@ -272,9 +277,13 @@ def create_sot_graph(
         limiter=limiter,
         name=name,
     )
-    graph: CompiledStateGraph[SotState, SotContext, SotInput, SotOutput] = builder.compile(
-        checkpointer=checkpointer, cache=cache, store=store, name=name, transformers=[AnswerTransformer]
-    )
+    return _compiled(builder, checkpointer=checkpointer, cache=cache, store=store, name=name)
+
+
+def _compiled(
+    builder: StateGraph[SotState, SotContext, SotInput, SotOutput], *, name: str = "sot_graph", **kept_by: Any
+) -> CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]:
+    graph = builder.compile(name=name, transformers=[AnswerTransformer], **kept_by)
     return in_class(graph, _SotGraph).with_config(max_concurrency=_SYNC_WIDTH)
 
 
@@ -394,6 +403,7 @@ def _call_settings(given: object, config: RunnableConfig | None, settings: dict[
     context = settings.get("context")
     if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
         return settings
+    # A function in a node may hand on its parent's whole context, whose other keys are no mistakes.
     own = {key: value for key, value in context.items() if key in SotContext.__annotations__}
     return {**settings, "context": {**context, "sot": own}}
 
