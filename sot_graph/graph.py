@@ -99,7 +99,7 @@ def build_sot_graph(
         model=loop_model,
         skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
         prompts=prompts,
-        options=replace(options, skeleton_format=prompts.skeleton_format or options.skeleton_format),
+        options=options,
         join=join,
         cache=None if cache is None else ResultCache(cache),
         limiter=limiter,
@@ -111,7 +111,7 @@ def build_sot_graph(
         # Providers take nothing else in a message's name.
         name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
     )
-    _warn_of_ignored_lengths(prompts, parts.options)
+    _warn_of_ignored_lengths(prompts, options)
     if draft_decides and prompts.max_title_words is not None:
         logger.warning(
             'router="draft" leaves the decision to a model whose prompts are for small ones (SotPrompts.small()), '
@@ -162,7 +162,7 @@ def _with_levels(graph: GraphParts) -> GraphParts:
     expander, options = graph.expander, graph.options
     if expander is None and options.depth > 1:
         join = graph.join if isinstance(graph.join, PointwiseJoin) else join_markdown
-        # The frame and the review belong to the whole answer. The point's own time and call slots bound it.
+        # The frame and the review belong to the whole answer. The point's own time and places bound it.
         off: dict[str, Any] = {"frame": "none", "review_skeleton": False, "deadline": None, "max_concurrency": None}
         below = GraphParts(
             model=graph.model,
@@ -453,7 +453,7 @@ async def _aeach_for_parent(chunks: AsyncGenerator[Any], config: RunnableConfig 
 
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
     """Warn of lengths that the prompts have no placeholder for. Those of the small profile show lengths by examples."""
-    skeleton = "skeleton_list" if options.skeleton_format == "list" else "skeleton"
+    skeleton = "skeleton_list" if (prompts.skeleton_format or options.skeleton_format) == "list" else "skeleton"
     places = {"title_length": skeleton, "point_length": "expansion"}
     defaults = SotOptions()
     for option, template in places.items():

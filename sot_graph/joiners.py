@@ -124,6 +124,11 @@ def is_pointwise(join: Join) -> TypeGuard[PointwiseJoin]:
     return (type(join).__call__, type(join).join_points) == own
 
 
+def pointwise_or_default(join: Join) -> PointwiseJoin:
+    """What says how marks and sources look: the join, or the default beside one that joins in another way."""
+    return join if is_pointwise(join) else join_markdown
+
+
 class JoinedAnswer(NamedTuple):
     """A whole answer, and what it cites."""
 
@@ -179,7 +184,7 @@ def frame_tail(join: Join, part: FramePart) -> str:
     """What stands after a text around the points: a mark if it breaks off."""
     if part["status"] == "ok" or not part["text"]:
         return ""
-    return join.frame_cut if is_pointwise(join) else join_markdown.frame_cut
+    return pointwise_or_default(join).frame_cut
 
 
 def frame_text(join: Join, part: FramePart, numbering: Numbering) -> str:

@@ -59,8 +59,8 @@ QUESTION_ID = "sot-question-"
 RETRIEVER = "sot_retriever"
 """In a config's `configurable`: the retriever of this run, in place of the graph's."""
 
-PLACES = "sot_places"
-"""In a config's `configurable`: `RunContext.slot` of the run above, if this run writes one of its points."""
+PLACE_ABOVE = "sot_place_above"
+"""In a config's `configurable`: `RunContext.place` of the run above, if this run writes one of its points."""
 
 _IDLE_SECONDS = 60.0
 """A run that no node has touched for so long counts as over: only milliseconds lie between two nodes."""
@@ -132,8 +132,6 @@ class Invocation:
     shared_content: Any = None
     """All prompts of a run begin alike, up to this user message: each call sets the provider's cache mark at its end.
     `None`: caching is off, the prompt is too short, or this invocation drafted nothing."""
-    is_grounded: bool = False
-    """Whether the answer is to rest on documents, even if none was found."""
     shared_text: tuple[Material, str] | None = None
     """The documents that every prompt shows, as it shows them, made once."""
     index: asyncio.Future[TextIndex] | None = None
@@ -231,7 +229,6 @@ class RunContext:
     in_graph: bool = True
     threaded: bool = False
     is_transient: bool = False
-    limiter: CallLimiter | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
     ended: bool = False
     trace: NodeTrace = field(kw_only=True)
@@ -308,20 +305,23 @@ class RunContext:
         left = max(0.0, deadline - self.elapsed())
         return left if timeout is None else min(left, timeout)
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
+    def place(self) -> AbstractAsyncContextManager[None]:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
-        limit = self.options.max_concurrency
-        if limit is not None and self.invocation.limiter is None:
-            self.invocation.limiter = CallLimiter(limit)
-        outer_slot = self.config.get("configurable", {}).get(PLACES)
-        is_unbounded = self.invocation.limiter is None and self.limiter is None and outer_slot is None
-        return nullcontext() if is_unbounded else self._places(outer_slot or nullcontext)
+        own, limit = self.invocation.limiter, self.options.max_concurrency
+        if limit is not None and own is None:
+            own = self.invocation.limiter = CallLimiter(limit)
+        shared: CallLimiter | None = getattr(self.graph, "limiter", None)  # outside a graph there is none
+        above = self.config.get("configurable", {}).get(PLACE_ABOVE)
+        return nullcontext() if own is None and shared is None and above is None else _places(own, shared, above)
 
-    @asynccontextmanager
-    async def _places(self, outer_slot: Callable[[], AbstractAsyncContextManager[None]]) -> AsyncIterator[None]:
-        # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-        async with self.invocation.limiter or nullcontext(), self.limiter or nullcontext(), outer_slot():
-            yield
+
+@asynccontextmanager
+async def _places(
+    own: CallLimiter | None, shared: CallLimiter | None, above: Callable[[], AbstractAsyncContextManager[None]] | None
+) -> AsyncIterator[None]:
+    # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
+    async with own or nullcontext(), shared or nullcontext(), nullcontext() if above is None else above():
+        yield
 
 
 def _write_nothing(_event: SotEvent) -> None:
@@ -397,7 +397,6 @@ def open_run(
         in_graph=runtime is not None,
         threaded=threaded,
         is_transient=is_transient,
-        limiter=limiter,
         meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
         trace=NodeTrace(config),
         ended=graph is None,

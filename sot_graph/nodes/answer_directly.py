@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.citations import CitedText
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF, FRAME_SEPARATOR
-from sot_graph.joiners import JoinedAnswer, frame_text, is_pointwise, join_markdown
+from sot_graph.joiners import JoinedAnswer, frame_text, pointwise_or_default
 from sot_graph.llm.call import BROKE_OFF, ModelCall
 from sot_graph.llm.provider_errors import advice, explain, meaning_of
 from sot_graph.llm.reply import WithheldReplyError
@@ -49,9 +49,10 @@ async def answer_directly(state: SotState, run: RunContext) -> Update:
         send=lambda text: run.emit({"type": "sot.answer.delta", "text": text}),
         opening=state.get("frame", {}).get("opening"),
     )
-    usage = add_usage(state["usage"], run.meter.usage)
+    used = run.meter.as_update
+    usage = add_usage(state["usage"], used)
     update = finish_run(state, run, written.joined, written.finish_reason, usage, {"direct": written.timing})
-    return {**update, "usage": run.meter.usage}
+    return {**update, "usage": used}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,7 @@ class _GrowingAnswer:
             )
         rest = "" if self._cited is None else self._cited.finish()
         text = FRAME_SEPARATOR.join(filter(None, (self._opening, self._text + rest + end)))
-        join = run.graph.join if is_pointwise(run.graph.join) else join_markdown
-        text += self._numbering.listed(join.sources)
+        text += self._numbering.listed(pointwise_or_default(run.graph.join).sources)
         joined = JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
         timing = run.timing(self._start, growing.first_text_at)
         return DirectAnswer(joined, timing, "length" if growing.truncated else "stop")
@@ -174,6 +174,10 @@ class AnswerInDraft:
             return Drafter(self._run, self._inquiry, **settings)
         self._drafter = AnsweringDrafter(self._run, self._inquiry, on_answer=self._write, **settings)
         return self._drafter
+
+    def flush(self) -> None:
+        """Send what waits: before a failure is told, for a timer would send it afterwards."""
+        self._answer.growing.flush()
 
     def finish(self) -> DirectAnswer | None:
         """The answer, once the drafter has settled. `None`: there is a skeleton, or nothing."""

@@ -92,11 +92,15 @@ async def _draft_whole(
     """Draft the skeleton, of which only the whole one counts; or the answer that the model gives in its place."""
     answering = AnswerInDraft(inquiry, run) if run.graph.draft_decides else None
     new_drafter = partial(Drafter, run, inquiry) if answering is None else answering.drafter
-    draft, reason = await settle_skeleton(inquiry, run, new_drafter, is_decided=answering is None)
+    try:
+        draft, reason = await settle_skeleton(inquiry, run, new_drafter, is_decided=answering is None)
+    finally:
+        if answering is not None:
+            answering.flush()
     answer = None if answering is None else answering.finish()
     if answering is not None and answer is None and not answering.has_begun:
         announce_route("skeleton" if draft.points else "direct", reason, run.emit)
-    update = await settled_update(draft, reason, run, route_reason=route_reason, start=start)
+    update = await settled_update(draft, reason, run, inquiry.material, route_reason=route_reason, start=start)
     return {**update, "expansions": [], "usage": run.meter.as_update}, answer
 
 
@@ -154,7 +158,7 @@ def given_skeleton_update(state: SotState, given: QuestionInput, run: RunContext
     kept = kept_expansions(points, expansions)
     frame = kept_frame(state.get("given_frame"), run.options.frame, whole=len(kept) == len(points))
     if not run.graph.options.review_skeleton:
-        announce_skeleton(points, kept, run, frame=frame)
+        announce_skeleton(points, kept, run, material=material, frame=frame)
     draft = Draft(points, numbered_list(points), run.options.skeleton_format)
     return {
         **reset_update(given, run, material),
@@ -167,14 +171,14 @@ def given_skeleton_update(state: SotState, given: QuestionInput, run: RunContext
 
 
 async def settled_update(
-    draft: Draft, reason: str, run: RunContext, *, route_reason: str | None, start: float
+    draft: Draft, reason: str, run: RunContext, material: Material | None, *, route_reason: str | None, start: float
 ) -> Update:
     """The update of a drafted skeleton, or of an opening without one, which a direct answer goes on after.
 
     Those who listen are told of the skeleton, unless it is reviewed first.
     """
     if draft.points and not run.graph.options.review_skeleton:
-        announce_skeleton(draft.points, [], run)
+        announce_skeleton(draft.points, [], run, material=material)
     update = {**draft.as_update(reason, route_reason), "timings": {"skeleton": run.timing(start)}}
     if not draft.points:
         update["frame"] = {}
@@ -192,7 +196,7 @@ async def _draft_again(state: SotState, run: RunContext) -> Update:
         **draft.as_update(reason),
         "expansions": Overwrite(kept_expansions(draft.points, state["expansions"])),
         "frame": Overwrite({}),
-        "usage": run.meter.usage,
+        "usage": run.meter.as_update,
         "timings": {"skeleton": run.timing(start)},
     }
 

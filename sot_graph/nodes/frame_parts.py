@@ -110,7 +110,7 @@ async def _write_text(
                 "type": "sot.frame.start",
                 "part": name,
                 "attempt": attempt,
-                **(citing(run) if name == "opening" and run.invocation.is_grounded else {}),
+                **(citing(run) if name == "opening" and material is not None else {}),
             },
             delta_event=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
             cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),

@@ -101,9 +101,6 @@ class GraphNode(Runnable[Any, Update]):
         with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
             if key is not None and facts.get("wanted_frame", run.options.frame) != run.options.frame:
                 run.options = replace(run.options, frame=facts["wanted_frame"])
-            if key is not None and input.get("material") is not None:
-                # Another invocation has read the question: before a review, or before a process died.
-                run.invocation.is_grounded = True
             describe_run(run, input)
             if run.listeners:
                 follow_live(run, input.get("messages", ()) if self.begins else ())

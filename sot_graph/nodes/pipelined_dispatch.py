@@ -124,12 +124,12 @@ class _Pipeline:
                     announce_route("skeleton", DRAFTED, self._run.emit)
                 self._begin_part("opening")
             self._points.append(point)
-            announce_point(point, self._run)
+            announce_point(point, self._run, self._inquiry.material)
             self._writing.append(
                 self._begin({**self._payload(), "point": point, "needed": []}, shown=point, titled=step["titled"])
             )
         if self._points:
-            announce_skeleton(self._points, [], self._run, grown=True)
+            announce_skeleton(self._points, [], self._run, material=self._inquiry.material, grown=True)
             self._begin_part("introduction")
         elif not draft_decides:
             self._begin_part("opening")  # a direct answer goes on after it
@@ -148,6 +148,7 @@ class _Pipeline:
     async def close(self) -> None:
         """End what is still under way."""
         await end_tasks(*self._writing, *self._writing_frame, self._drafting)
+        self._answer.flush()
 
     async def _next_step(self) -> _Step:
         if not has_checkpointer(self._run.config):
@@ -181,7 +182,7 @@ class _Pipeline:
             text=draft.text,
             skeleton_format=draft.skeleton_format,
             reason=reason,
-            usage=self._run.meter.usage,
+            usage=self._run.meter.as_update,
             end=self._run.elapsed(),
             answer=None if answer is None else (list(answer.joined), answer.timing, answer.finish_reason),
         )

@@ -118,7 +118,8 @@ class _Speculation:
         if self._draft is None:
             return {}
         draft, reason = await self._draft
-        update = await settled_update(draft, reason, self._run, route_reason=route_reason, start=0.0)
+        material = await self._finding
+        update = await settled_update(draft, reason, self._run, material, route_reason=route_reason, start=0.0)
         timings |= update.pop("timings")
         if "frame" in update:
             update["frame"] = Overwrite(update["frame"])

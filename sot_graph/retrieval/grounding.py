@@ -49,7 +49,7 @@ _UNSPACED = re.compile(
 
 
 async def find_material(given: object, question: str, run: RunContext) -> Material | None:
-    """The documents of a run, and which of them all its prompts show; `None`: the answer rests on none.
+    """The documents of a run, and which of them all its prompts show; `None`: the answer is to rest on none.
 
     They are those that the caller gave, if any, and those that the retriever finds for the question.
 
@@ -59,7 +59,6 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     retriever, documents = run.retriever, read_documents(given or [])
     if not documents and retriever is None:
         return None
-    run.invocation.is_grounded = True
     run.invocation.index = None  # of an earlier try of this node
     found: list[SourceDocument] = []
     if retriever is not None:

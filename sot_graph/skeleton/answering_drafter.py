@@ -164,8 +164,8 @@ class AnsweringDrafter(Drafter):
             raise SkeletonError(message)
         if not text.strip():
             reason = "the tokens ran out before the first word" if reply.was_cut_off else "the model wrote nothing"
-            return ParsedReply([], text, "invalid", reason)
-        return ParsedReply(titles, text, "cut" if reply.is_half else "whole")
+            return ParsedReply([], text, "spoilt", reason)
+        return ParsedReply(titles, text, "spoilt" if reply.is_half else "whole")
 
     def _pass_on(self, text: str) -> None:
         """Hand the answer on. The skeleton's own limit of time doesn't hold for an answer, but the deadline does."""

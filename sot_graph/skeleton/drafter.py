@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sot_graph")
 
-_End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "final"]
-"""How a reply ended. `broken`: the connection was lost; `cut`: at a token limit; `invalid`: not as the JSON that was
-asked for; `final`: asking again would end the same way, as after a refusal or with a wrong key."""
+_End: TypeAlias = Literal["whole", "spoilt", "final"]
+"""How a reply ended. `spoilt`: it broke off, was cut, or isn't what was asked for; `final`: asking again would end the
+same way, as after a refusal or with a wrong key."""
 
 
 class SkeletonRequest(NamedTuple):
@@ -163,12 +163,12 @@ class Drafter:
             is_refused = self._mode in model.refused_modes
             if "JSON" in prompts.skeleton and (is_refused or self._request("structured").shared_content is not None):
                 self._mode = "prompt"
-        self._formats: list[str] = [prompts.skeleton_format] if prompts.skeleton_format else ["structured", "list"]
+        self._formats: list[str] = [options.skeleton_format]
         """Those in which the skeleton is asked for, one after the other."""
-        if options.skeleton_format == "list":
-            self._formats.reverse()
-        elif len(self._formats) > 1 and self._mode in model.refused_modes:
-            self._formats = ["list"]
+        if prompts.skeleton_format is None:  # else they are written for this one alone
+            self._formats.append("structured" if options.skeleton_format == "list" else "list")
+            if options.skeleton_format == "structured" and self._mode in model.refused_modes:
+                self._formats = ["list"]
         self._timer: asyncio.Timeout | None = None
         """The limit of the whole drafting, while it runs."""
         self._is_whole = False
@@ -307,7 +307,7 @@ class Drafter:
             if isinstance(error.__cause__, EnoughError):
                 return ParsedReply([])
             cause = error.__cause__ or error
-            return ParsedReply([], end="broken", reason=f"the reply broke off ({explain(cause)})", cause=cause)
+            return ParsedReply([], end="spoilt", reason=f"the reply broke off ({explain(cause)})", cause=cause)
         except Exception as error:
             if early is not None and early.points:
                 return ParsedReply([], end="final", reason=explain(error))
@@ -343,7 +343,7 @@ class Drafter:
             if not reply.was_cut_off:
                 return ParsedReply(titles, text)
             reason = "" if text.strip() else "the tokens ran out before the list, in thoughts perhaps"
-            return ParsedReply(titles, text, "cut", reason)
+            return ParsedReply(titles, text, "spoilt", reason)
         schema, reasks = SkeletonSchema, 0  # points that were given out early can't be asked for again
         if self._early is None:
             schema, reasks = skeleton_schema(self._fewest, **self._cleaning), self._run.options.max_reasks
@@ -380,10 +380,10 @@ class Drafter:
                 return ParsedReply(titles, last)
             if error.ending in WHY_WITHHELD:
                 return ParsedReply([], last, end="final", reason=WHY_WITHHELD[error.ending])
-            return ParsedReply([], last, end="cut", reason="the model's reply was cut off")
+            return ParsedReply([], last, end="spoilt", reason="the model's reply was cut off")
         has_points = any(self._usable(titles) for titles, _ in lists)
         reason = "" if has_points else "the model's reply was not the JSON that was asked for"
-        return ParsedReply(lists[-1][0], last, end="invalid", reason=reason)
+        return ParsedReply(lists[-1][0], last, end="spoilt", reason=reason)
 
     def _usable(self, titles: Sequence[str]) -> int:
         """How many points these titles would make."""

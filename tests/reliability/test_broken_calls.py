@@ -330,17 +330,19 @@ async def test_a_direct_answer_that_fails_speaks_of_no_skeleton_and_says_where_t
         await run(graph, ASK)
 
 
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
 @pytest.mark.parametrize("router", ["draft", lambda *_: "direct"], ids=["draft", "direct"])
-async def test_an_answer_that_breaks_off_and_cannot_be_continued_says_so_whoever_began_it(endpoint, router):
+async def test_an_answer_that_breaks_off_and_cannot_be_continued_says_so_whoever_began_it(endpoint, router, dispatch):
     endpoint.responder = lambda request: Reply("It is so because of this. And it is also so because of that, too.")
     goes_on = lambda request: "broke off" in request.last_user  # noqa: E731
     endpoint.faults = [Fault(Status(500), goes_on), Fault(HangUp(12))]
-    graph = create_sot_graph(endpoint.chat_model(), router=router, options=SotOptions(max_retries=0))
+    options = SotOptions(max_retries=0, dispatch=dispatch, stream_max_delay=3600.0)
+    graph = create_sot_graph(endpoint.chat_model(), router=router, options=options)
     shown = ""
     with pytest.raises(SkeletonError, match="^The answer broke off, and the model could not go on with it: .*500"):
         async for text in astream_answer(graph, ASK):
             shown += text
-    assert shown.startswith("It is so because")
+    assert shown.startswith("It is so because of this. And")
 
 
 @pytest.mark.parametrize("on_point_failure", ["mark", "skip"])
