@@ -48,7 +48,7 @@ _ONLY_THOUGHTS = ": its tokens went into thoughts, or its server takes its text 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """Whatever is written in one go: a point, the opening, introduction or conclusion. They differ in this data only."""
+    """Whatever is written in one go: a point, opening, introduction or conclusion. They differ in this data only."""
 
     label: str
     """For the log, such as `"Point 3"`."""

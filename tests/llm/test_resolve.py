@@ -40,7 +40,10 @@ def test_a_model_object_is_taken_as_it_is():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (ChatPromptTemplate.from_messages(["Be brief."]), "model is a ChatPromptTemplate, not a chat model. .*prompts="),
+        (
+            ChatPromptTemplate.from_messages(["Be brief."]),
+            "model is a ChatPromptTemplate, not a chat model. .*prompts=",
+        ),
         (create_sot_graph(ScriptedChatModel(lambda _: "x")), "not a chat model. .*expander=graph.*SotChatModel"),
     ],
     ids=["prompt", "graph"],

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing import writer
+from sot_graph.writing.cleaner import TextCleaner
 from sot_graph.writing.writer import GrowingText
 
 MOST_PIECES = 3_500  # docs/streaming.md says so
