@@ -40,7 +40,7 @@ from sot_graph.retrieval.grounding import Ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.model_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
-from sot_graph.run import QUESTION_ID, GraphParts
+from sot_graph.run import QUESTION_ID_PREFIX, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
 from sot_graph.streaming import AnswerTransformer
 from sot_graph.writing.expander import Expander, check_expander
@@ -303,7 +303,7 @@ class EmbeddedResult(dict[str, Any]):
 
     def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
         messages = result.get("messages") or []
-        is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID)
+        is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID_PREFIX)
         new = messages[-2:] if is_asked_here else messages[-1:]
         super().__init__({**result, "messages": new if result.get("answer") else []})
         self._is_lost = is_lost
@@ -350,6 +350,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
             input, config = self._without_history(input, config)
         chunks = super().stream(input, config, **kwargs)
         is_for_parent = is_embedded and _wants_values(kwargs, default=_stream_mode(config))
+        # Without it, the model calls of a reader who leaves would go on.
         return closing_calls(_each_for_parent(chunks, config) if is_for_parent else chunks)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
@@ -358,8 +359,11 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         is_embedded = _is_embedded(config)
         if is_embedded:
             input, config = self._without_history(input, config)
+        # Without it, an opening would be written on after a run that ends early.
         chunks = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
-        if not is_embedded:  # as a node, it is cancelled by LangGraph, which does that once
+        # Without it, a web server's second cancellation would end LangGraph's clean-up, and calls would go on. A node
+        # is cancelled by LangGraph, which does that once.
+        if not is_embedded:
             return cancelled_once(chunks)
         return _aeach_for_parent(chunks, config) if _wants_values(kwargs, default=_stream_mode(config)) else chunks
 
@@ -440,7 +444,7 @@ def _has(read: Callable[[list[str]], Any], key: str) -> bool:
 
 
 def _each_for_parent(chunks: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
-    with closing_once(chunks):
+    with closing_once(chunks):  # else a reader who leaves would close this generator, and not the one below
         for chunk in chunks:
             yield _for_parent(chunk, config)
 

@@ -77,7 +77,11 @@ class PointwiseJoin:
         return self.late if expansion["status"] == "timed_out" else self.missing
 
     def __call__(self, question: str, skeleton: Sequence[SkeletonPoint], expansions: Sequence[Expansion]) -> str:
-        """Join the expansions, in their order."""
+        """Join the expansions, in their order.
+
+        Code of the caller's calls it with a result's expansions, whose sources have no numbers yet or the answer's own.
+        So does a custom join, whose expansions have the answer's numbers: their list must not count anew.
+        """
         if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
             expansions = number_sources(expansions, Numbering())
         points = self.join_points(expansions)

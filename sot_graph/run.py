@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from sot_graph.types import ChatTurn, FramePartName, Material, SkeletonPoint, SourceDocument, Stage, StageTiming
     from sot_graph.writing.expander import Expander
 
-ANSWER_ID = "sot_answer_id"
+ANSWER_ID_KEY = "sot_answer_id"
 """In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as their own."""
 
 ANSWER_ID_PREFIX = "sot-answer-"
 """The beginning of the id that the graph itself gives to an answer's message."""
 
-QUESTION_ID = "sot-question-"
+QUESTION_ID_PREFIX = "sot-question-"
 """The beginning of the id of a question's message, where the graph writes that message before its answer."""
 
 RETRIEVER = "sot_retriever"
@@ -102,7 +102,7 @@ class Inquiry:
     """The conversation before the question."""
     material: Material | None = None
     """The documents that the answer rests on; `None`: it rests on none."""
-    documents: str = ""
+    shown_documents: str = ""
     """Those of them that every prompt shows, as it shows them."""
     may_depend: bool = False
     """Whether points may say which others they need."""
@@ -126,13 +126,13 @@ class Invocation:
     """The points that this invocation has tried to write."""
     basis: SectionBasis | None = None
     """What every text is written from, once it has been read from the state."""
-    skeleton_request: tuple[object, list[BaseMessage]] | None = None
+    prefix_messages: tuple[object, list[BaseMessage]] | None = None
     """`(made_from, messages)`: the messages that every point's prompt begins with, made once, after what they were made
     from."""
-    shared_content: Any = None
+    prefix_end: Any = None
     """All prompts of a run begin alike, up to this user message: each call sets the provider's cache mark at its end.
     `None`: caching is off, the prompt is too short, or this invocation drafted nothing."""
-    shared_text: tuple[Material, str] | None = None
+    shown_documents: tuple[Material, str] | None = None
     """The documents that every prompt shows, as it shows them, made once."""
     index: asyncio.Future[TextIndex] | None = None
     """Ranks the run's documents."""
@@ -196,6 +196,8 @@ _invocations = _Invocations()
 @dataclass(slots=True)
 class RunContext:
     """What one node's execution works with, beside its input.
+
+    `config`, `write`, `meter`, `ended` and `trace` are the node's. The others are the same in all nodes of a run.
 
     Attributes:
         graph: What the graph was made with. Code that runs without a graph, such as a router that is called alone,
@@ -362,7 +364,8 @@ def open_run(
     is_transient = is_heard = False
     if runtime is not None:
         namespace = runtime.execution_info.checkpoint_ns if runtime.execution_info is not None else ""
-        # "team:<id>|writer:<id>|draft_skeleton:<id>"; a graph that keeps a thread of its own has no id in its step.
+        # "team:<id>|writer:<id>|draft_skeleton:<id>". Where the graph keeps a thread of its own, its step has no id:
+        # "team:<id>|writer|draft_skeleton:<id>".
         _, _, parent_step = namespace.rpartition("|")[0].rpartition("|")
         is_transient = ":" in parent_step
         if reads_context and runtime.context is not None:
@@ -391,7 +394,7 @@ def open_run(
         options=options,
         write=write or writer,
         invocation=invocation,
-        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"{ANSWER_ID_PREFIX}{key}",
+        answer_id=config.get("configurable", {}).get(ANSWER_ID_KEY) or f"{ANSWER_ID_PREFIX}{key}",
         stream=stream,
         listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
         in_graph=runtime is not None,

@@ -86,7 +86,7 @@ async def write_directly(
         graph.prompts,
         question=inquiry.question,
         history=inquiry.history,
-        documents=inquiry.documents,
+        documents=inquiry.shown_documents,
         opening="" if opening is None else opening["text"],
     )
     source = ModelSource(call, messages)

@@ -28,7 +28,7 @@ from sot_graph.nodes.question_input import (
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.retrieval.grounding import find_material
 from sot_graph.retrieval.retriever import query_for, retrieve_ahead
-from sot_graph.run import QUESTION_ID
+from sot_graph.run import QUESTION_ID_PREFIX
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, DraftFacts, RunFacts, SotState
 from sot_graph.usage import add_usage, empty_usage
@@ -139,7 +139,7 @@ def reset_update(given: QuestionInput, run: RunContext, material: Material | Non
             wanted_frame=run.options.frame,
             sends_all=state_reader(run.config) is None,
             answer_id=run.answer_id,
-            question_id="" if given.is_in_messages else f"{QUESTION_ID}{run.key}",
+            question_id="" if given.is_in_messages else f"{QUESTION_ID_PREFIX}{run.key}",
         ),
         "draft_facts": DraftFacts(skeleton_text="", skeleton_format="", is_written=False),
         "material": material,

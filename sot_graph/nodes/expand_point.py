@@ -78,7 +78,9 @@ def fan_out_rest(state: SotState) -> list[Send] | str:
 def _sends(state: SotState, settled: Mapping[int, Expansion], parts: Sequence[FramePartName] = ()) -> list[Send]:
     """A `Send` for each of these parts, and for each point that isn't settled while all that it needs are.
 
-    It carries little, or, where the state can't be read, all that its text is written from.
+    Before the points these are the `ok` ones: another is written again. After `join` they are all that were written.
+
+    A `Send` carries little, or, where the state can't be read, all that its text is written from.
     """
     facts = state["run_facts"]
     base: dict[str, Any] = {"run_key": facts["run_key"], "schema_version": facts["schema_version"]}
@@ -170,7 +172,7 @@ def _point_messages(
         point_length=point_length,
         is_opened="opening" in FRAME_PARTS[basis.wanted_frame],
         needed=[without_its_citations(other) for other in payload.get("needed", ())],
-        shared_documents=basis.inquiry.documents,
+        shared_documents=basis.inquiry.shown_documents,
         own_documents="" if grounds is None else grounds.own_text,
         **prompt_arguments(basis, run),
     )

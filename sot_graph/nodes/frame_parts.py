@@ -58,7 +58,7 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
             if not about["expansions"]:
                 written = WrittenText("", "failed", "no point has a text that it could conclude")
         messages = partial(frame_messages, run.graph.prompts, name, **about)
-        update = await _write_text(name, messages, run, basis.inquiry.material, written)
+        update = await _part_update(name, messages, run, basis.inquiry.material, written)
     if part := update["frame"].get(name):
         cache_hit = True if update["usage"].get("frame", {}).get("cache_hits") else None
         run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
@@ -82,14 +82,14 @@ def _concluded(payload: Mapping[str, Any], basis: SectionBasis, run: RunContext)
     return [expansion for expansion in shown if expansion["text"]]
 
 
-async def _write_text(
+async def _part_update(
     name: FramePartName,
     messages: Callable[[], list[BaseMessage]],
     run: RunContext,
     material: Material | None,
     written: WrittenText | None = None,
 ) -> Update:
-    """Write a part; or, where `written` says already what has become of it, only tell that."""
+    """The update of a part: it is written now, unless `written` says already what has become of it."""
     start = run.elapsed()
     prompts = run.graph.prompts
     grounds = None if material is None else Grounds(material, run)
@@ -149,7 +149,7 @@ class Opening:
         """Whether the answer goes without it: it was ended unheard."""
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
-        about = inquiry.question, inquiry.history, inquiry.documents
+        about = inquiry.question, inquiry.history, inquiry.shown_documents
         messages = partial(opening_messages, run.graph.prompts, *about)
         self._task = create_run_task(self._write_unless_late(messages, inquiry.material))
 
@@ -207,7 +207,7 @@ class Opening:
         run = self._begun_by
         settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
         with open_run(run.config, run.graph.options, **settings) as self._own_run:
-            write_opening = partial(_write_text, "opening", messages, self._own_run, material)
+            write_opening = partial(_part_update, "opening", messages, self._own_run, material)
             writing = asyncio.create_task(write_opening())
             given_up = asyncio.create_task(self._gives_up.wait())
             try:

@@ -34,7 +34,7 @@ from sot_graph.run import open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
 from sot_graph.skeleton.drafter import Draft
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, RunFacts, merge_timings
-from sot_graph.types import FinishReason, FrameChoice, FramePartName, StageTiming, Timings
+from sot_graph.types import FinishReason, FrameChoice, FramePartName, SkeletonFormat, StageTiming, Timings
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
@@ -76,21 +76,21 @@ async def draft_and_expand(
     pipeline = _Pipeline(run_facts, inquiry, run)
     try:
         end = await pipeline.draft()
-        updates = await pipeline.written()
+        sections = await pipeline.written()
     finally:
         await pipeline.close()
     draft = Draft(end["skeleton"], end["text"], end["skeleton_format"])
     answer = end.get("answer")
     usage = end["usage"]
     timings: Timings = {"skeleton": StageTiming(start=start, end=end["end"])}
-    for update in updates:
-        usage = add_usage(usage, update["usage"])
-        timings = merge_timings(timings, update["timings"])
+    for section in sections:
+        usage = add_usage(usage, section["usage"])
+        timings = merge_timings(timings, section["timings"])
     update = draft.as_update(end["reason"], route_reason)
     update["draft_facts"]["is_written"] = bool(draft.points)
     update |= {
-        "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
-        "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
+        "expansions": [expansion for section in sections for expansion in section.get("expansions", ())],
+        "frame": {name: part for section in sections for name, part in section.get("frame", {}).items()},
         "usage": usage,
         "timings": timings,
     }
@@ -106,7 +106,7 @@ class _Pipeline:
         self._run = run
         self._points: list[SkeletonPoint] = []
         self._drafting: asyncio.Task[tuple[Draft, str]] | None = None
-        self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
+        self._new_points: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
         self._writing: list[asyncio.Task[Update]] = []
         """One task for each point."""
         self._writing_frame: list[asyncio.Task[Update]] = []
@@ -168,10 +168,10 @@ class _Pipeline:
                 # If the draft decides, the opening waits to be sent until there are points.
                 is_decided = not self._run.graph.draft_decides
                 self._in_node(begin_opening, self._inquiry, self._run, is_decided=is_decided)
-            drafter = self._answer.drafter(on_point=self._titled.put_nowait, known=self._points)
+            drafter = self._answer.drafter(on_point=self._new_points.put_nowait, known=self._points)
             self._drafting = asyncio.create_task(drafter.settle())
-            self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
-        point = await self._titled.get()
+            self._drafting.add_done_callback(lambda _: self._new_points.put_nowait(None))
+        point = await self._new_points.get()
         if point is not None:
             return _Step(point=point, titled=self._run.elapsed(), frame=self._run.options.frame)
         draft, reason = await self._drafting
@@ -189,7 +189,7 @@ class _Pipeline:
 
     def _payload(self) -> ExpandPointInput:
         """What a section is written from that begins now."""
-        skeleton_format = DRAFT if self._run.graph.draft_decides else self._run.options.skeleton_format
+        skeleton_format: SkeletonFormat = DRAFT if self._run.graph.draft_decides else self._run.options.skeleton_format
         points = list(self._points)
         draft = Draft(points, skeleton_as_written(points, skeleton_format), skeleton_format)
         return {

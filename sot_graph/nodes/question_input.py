@@ -20,12 +20,12 @@ from sot_graph.llm.prompt_cache import CACHE_MARKS
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text, numbered_list, skeleton_messages
-from sot_graph.retrieval.grounding import shared_text
+from sot_graph.retrieval.grounding import shown_documents
 from sot_graph.run import Inquiry
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.points import clean_title, given_points
 from sot_graph.state import marks_of
-from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
+from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonFormat, SkeletonPoint
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -64,7 +64,7 @@ class SectionBasis:
     inquiry: Inquiry
     skeleton: list[SkeletonPoint]
     skeleton_text: str
-    skeleton_format: str
+    skeleton_format: SkeletonFormat
     wanted_frame: FrameChoice
 
 
@@ -161,7 +161,7 @@ def inquiry_of(state: Mapping[str, Any], history: list[ChatTurn], run: RunContex
         question=state["run_facts"]["question_text"],
         history=history,
         material=material,
-        documents="" if material is None else shared_text(material, run),
+        shown_documents="" if material is None else shown_documents(material, run),
         may_depend=state["run_facts"]["may_depend"],
     )
 
@@ -201,11 +201,11 @@ def prompt_arguments(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
     inquiry = basis.inquiry
     if run.options.point_context == "question":
         inquiry = replace(inquiry, history=_without_conversation(inquiry.history))
-    made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.documents)
-    made = run.invocation.skeleton_request
+    made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.shown_documents)
+    made = run.invocation.prefix_messages
     if made is None or made[0] != made_from:
         messages = skeleton_messages(run.graph.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
-        made = run.invocation.skeleton_request = (made_from, messages)
+        made = run.invocation.prefix_messages = (made_from, messages)
     return {
         "question": inquiry.question,
         "history": inquiry.history,

@@ -195,11 +195,11 @@ async def _places_by(ranker: Any, query: str, documents: Sequence[SourceDocument
     return found
 
 
-def shared_text(material: Material, run: RunContext) -> str:
+def shown_documents(material: Material, run: RunContext) -> str:
     """The documents that every prompt of the run shows, made once."""
-    made = run.invocation.shared_text
+    made = run.invocation.shown_documents
     if made is None or made[0] is not material:
-        made = run.invocation.shared_text = (material, show_documents(Grounds(material, run).documents))
+        made = run.invocation.shown_documents = (material, show_documents(Grounds(material, run).documents))
     return made[1]
 
 

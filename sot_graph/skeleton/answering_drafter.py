@@ -11,7 +11,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BROKE_OFF, BrokenStreamError, ModelCall, go_on
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from sot_graph.llm.reply import Ending
+    from sot_graph.types import SkeletonFormat
 
-DRAFT = "draft"
-"""The format of a skeleton that may be an answer: numbered lines, or the answer's text."""
+DRAFT: Literal["draft"] = "draft"
 ANSWERED = "the model answered in the skeleton's place"
 DRAFTED = "the model drafted a skeleton"
 """Reasons of the route."""
@@ -82,7 +82,7 @@ class AnsweringDrafter(Drafter):
         self._on_answer = on_answer
         self._reader: DraftReader | None = None
         """Reads the reply that may be an answer; `None`: no such reply has been asked for yet."""
-        self._first_format = DRAFT
+        self._keyed_format = DRAFT
         self._formats.insert(0, DRAFT)  # and then as a `Drafter`, which takes no answers
 
     @property
@@ -106,7 +106,7 @@ class AnsweringDrafter(Drafter):
             return Draft([], "", DRAFT), ANSWERED
         return draft, DRAFTED if draft.points and self._reader is not None else reason
 
-    async def _ask_in_format(self, skeleton_format: str) -> Draft:
+    async def _ask_in_format(self, skeleton_format: SkeletonFormat) -> Draft:
         if skeleton_format != DRAFT:
             return await super()._ask_in_format(skeleton_format)
         run, prompts = self._run, self._run.graph.prompts
@@ -119,7 +119,7 @@ class AnsweringDrafter(Drafter):
             if not self._is_answer:
                 run.meter.move("direct", "skeleton")
 
-    async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> ParsedReply:
+    async def _ask(self, call: ModelCall, skeleton_format: SkeletonFormat, messages: list[BaseMessage]) -> ParsedReply:
         try:
             parsed = await super()._ask(call, skeleton_format, messages)
         except Exception as error:
@@ -134,7 +134,7 @@ class AnsweringDrafter(Drafter):
     async def _read_reply(
         self,
         call: ModelCall,
-        skeleton_format: str,
+        skeleton_format: SkeletonFormat,
         messages: list[BaseMessage],
         prefill: str,
         on_text: Callable[[str], None] | None,
@@ -143,7 +143,7 @@ class AnsweringDrafter(Drafter):
             own_format = "list" if skeleton_format == DRAFT else skeleton_format  # the rest of a draft is no answer
             return await super()._read_reply(call, own_format, messages, prefill, on_text)
         is_marked = self._run.options.prompt_cache == "auto"
-        self._run.invocation.shared_content = self._request(DRAFT).shared_content if is_marked else None
+        self._run.invocation.prefix_end = self._request(DRAFT).prefix_end if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
         reading = self._reader = DraftReader(form, self._pass_on, on_text, begins_early=self._early is not None)
         is_streamed = self._run.stream or on_text is not None

@@ -234,8 +234,8 @@ class ExpanderSource:
         self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
         self._run = call.run
         self._redactor = call.run.trace.redactor(call.model.secrets)
-        # An error below the expander is only rid of keys, since the expander's code may read its words. Tracers hide
-        # those by themselves.
+        # Below the expander errors lose keys alone: the caller's code gets its errors' words. Tracers hide the words
+        # themselves.
         self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], Redactor(call.model.secrets).redact_error)
         # A graph in the expander keeps no state of its own, since a point is resumed as a whole. With the parent's
         # checkpointer, an agent in a synchronous run would need an asynchronous checkpointer.

@@ -63,7 +63,7 @@ class Section:
     """Makes the prompt. Thousands of sections may wait for their turn, each without one."""
     make_cleaner: Callable[[], TextCleaner]
     start_event: Callable[[int], Any]
-    """Makes the event of a try's beginning from the try's number, from 1."""
+    """Makes the event of an attempt's beginning from its number, from 1."""
     delta_event: Callable[[str], SotEvent]
     cached_as: tuple[str, Mapping[str, Any]]
     """Its kind in the cache, and what decides the text beside the prompt and the model."""
@@ -256,6 +256,9 @@ class GrowingText:
     The first piece is sent at once, later ones together when they come close on each other: each costs a queue entry
     and a wake-up of the reader, and at sixty tokens a second and ten points nobody can read them one by one. They grow
     with the text, so that those of a very long one can all wait for a reader who pauses.
+
+    An attempt is one model call for the text, as its events count them (`sot_try` in traces). A try begins the text at
+    its beginning: it takes more attempts where calls fail, or where a text that broke off is gone on with.
     """
 
     make_cleaner: Callable[[], TextCleaner]
