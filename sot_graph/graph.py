@@ -120,22 +120,22 @@ def build_sot_graph(
     return _wired(_with_levels(parts))
 
 
-def _wired(graph: GraphParts) -> StateGraph[SotState, SotContext, SotInput, SotOutput]:
+def _wired(parts: GraphParts) -> StateGraph[SotState, SotContext, SotInput, SotOutput]:
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
         SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
     )
 
     def add(name: str, function: Callable[..., Any], *, begins: bool = False, schema: type[Any] = SotState) -> None:
-        node = GraphNode(function, graph, name=name, begins=begins)
+        node = GraphNode(function, parts, name=name, begins=begins)
         builder.add_node(name, node, input_schema=schema, trace_policy=trace_policy(name, begins=begins))
 
-    reviews = graph.options.review_skeleton
-    add(DRAFT_SKELETON, draft_skeleton, begins=graph.router is None)
+    reviews = parts.options.review_skeleton
+    add(DRAFT_SKELETON, draft_skeleton, begins=parts.router is None)
     add(EXPAND_POINT, expand_point, schema=ExpandPointInput)
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
     before_join = [EXPAND_POINT, JOIN]
-    if graph.router is None:
+    if parts.router is None:
         builder.add_edge(START, DRAFT_SKELETON)
     else:
         add(ROUTE, route, begins=True)
@@ -143,7 +143,7 @@ def _wired(graph: GraphParts) -> StateGraph[SotState, SotContext, SotInput, SotO
         after = GraphEdge(after_route_to_review if reviews else after_route)
         ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else before_join)]
         builder.add_conditional_edges(ROUTE, after, ways)
-    without_skeleton = [ANSWER_DIRECTLY, END] if graph.draft_decides else [ANSWER_DIRECTLY]
+    without_skeleton = [ANSWER_DIRECTLY, END] if parts.draft_decides else [ANSWER_DIRECTLY]
     fan_out = GraphEdge(fan_out_points)
     if reviews:
         add(REVIEW_SKELETON, review_skeleton)
@@ -157,24 +157,24 @@ def _wired(graph: GraphParts) -> StateGraph[SotState, SotContext, SotInput, SotO
     return builder
 
 
-def _with_levels(graph: GraphParts) -> GraphParts:
+def _with_levels(parts: GraphParts) -> GraphParts:
     """The same parts, with the graph that writes the points, if any: the `expander`, or one for the level below."""
-    expander, options = graph.expander, graph.options
+    expander, options = parts.expander, parts.options
     if expander is None and options.depth > 1:
-        join = graph.join if isinstance(graph.join, PointwiseJoin) else join_markdown
+        join = parts.join if isinstance(parts.join, PointwiseJoin) else join_markdown
         # The frame and the review belong to the whole answer. The point's own time and places bound it.
         off: dict[str, Any] = {"frame": "none", "review_skeleton": False, "deadline": None, "max_concurrency": None}
         below = GraphParts(
-            model=graph.model,
-            skeleton_model=graph.skeleton_model,
-            prompts=graph.prompts,
+            model=parts.model,
+            skeleton_model=parts.skeleton_model,
+            prompts=parts.prompts,
             options=replace(options, depth=options.depth - 1, **off),
             join=join.below(),
             cache=None,
             draft_decides=True,
         )
         expander = _compiled(_wired(_with_levels(below)))
-    return replace(graph, expander=NestedGraph(expander) if is_sot_graph(expander) else expander)
+    return replace(parts, expander=NestedGraph(expander) if is_sot_graph(expander) else expander)
 
 
 def check_parts(

@@ -70,7 +70,7 @@ _SWEEP_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphParts:
-    """What a graph was made with. Its nodes reach it as `run.graph`."""
+    """What a graph was made with. Its nodes reach it as `run.parts`."""
 
     model: LoopModel
     skeleton_model: LoopModel
@@ -200,7 +200,7 @@ class RunContext:
     `config`, `write`, `meter`, `ended` and `trace` are the node's. The others are the same in all nodes of a run.
 
     Attributes:
-        graph: What the graph was made with. Code that runs without a graph, such as a router that is called alone,
+        parts: What the graph was made with. Code that runs without a graph, such as a router that is called alone,
             must not read it.
         key: The run's key, kept in the state and in every `Send`.
         config: LangChain's config of this node. Model calls hang under it in traces.
@@ -219,7 +219,7 @@ class RunContext:
         trace: Says what the node's run in the trace, and the graph's, is about.
     """
 
-    graph: GraphParts
+    parts: GraphParts
     key: str
     config: RunnableConfig
     options: SotOptions
@@ -266,7 +266,7 @@ class RunContext:
     def retriever(self) -> Retriever | None:
         """The run's retriever: the config's, else the graph's; `None`: there is none."""
         own: Retriever | None = self.config.get("configurable", {}).get(RETRIEVER)
-        return self.graph.retriever if own is None else own
+        return self.parts.retriever if own is None else own
 
     @property
     def prompt_cache_key(self) -> str:
@@ -312,7 +312,7 @@ class RunContext:
         own, limit = self.invocation.limiter, self.options.max_concurrency
         if limit is not None and own is None:
             own = self.invocation.limiter = CallLimiter(limit)
-        shared: CallLimiter | None = getattr(self.graph, "limiter", None)  # outside a graph there is none
+        shared: CallLimiter | None = getattr(self.parts, "limiter", None)  # outside a graph there is none
         above = self.config.get("configurable", {}).get(PLACE_ABOVE)
         return nullcontext() if own is None and shared is None and above is None else _places(own, shared, above)
 
@@ -335,7 +335,7 @@ def open_run(
     config: RunnableConfig,
     options: SotOptions,
     *,
-    graph: GraphParts | None = None,
+    parts: GraphParts | None = None,
     key: str | None = None,
     reads_context: bool = True,
     threaded: bool = False,
@@ -346,7 +346,7 @@ def open_run(
     Args:
         config: The node's config.
         options: The graph's own options.
-        graph: What the graph was made with; `None` outside a graph.
+        parts: What the graph was made with; `None` outside a graph.
         key: The run's key from the state; `None` begins a new run.
         reads_context: Whether the run's context is laid over the options. Not in a part of somebody else's graph.
         threaded: Whether the graph runs synchronously.
@@ -375,8 +375,8 @@ def open_run(
         control = runtime.control or control
         if is_heard := somebody_listens(runtime):
             writer = runtime.stream_writer
-    if graph is not None and graph.prompts.skeleton_format not in {None, options.skeleton_format}:  # by the context
-        options = replace(options, skeleton_format=graph.prompts.skeleton_format)
+    if parts is not None and parts.prompts.skeleton_format not in {None, options.skeleton_format}:
+        options = replace(options, skeleton_format=parts.prompts.skeleton_format)
     begins = key is None
     key = key or uuid4().hex
     invocation = _invocations.enter(key, control)
@@ -386,9 +386,9 @@ def open_run(
     handlers = streaming_handlers(config)
     if stream == "auto":
         stream = options.deadline is not None or bool(handlers) or is_heard
-    limiter = None if graph is None else graph.limiter
+    limiter = None if parts is None else parts.limiter
     run = RunContext(
-        graph=graph,  # type: ignore[arg-type]
+        parts=parts,  # type: ignore[arg-type]
         key=key,
         config=config,
         options=options,
@@ -402,7 +402,7 @@ def open_run(
         is_transient=is_transient,
         meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
         trace=NodeTrace(config),
-        ended=graph is None,
+        ended=parts is None,
     )
     goes_on = False
     try:

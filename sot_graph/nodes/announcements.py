@@ -60,7 +60,7 @@ def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext
 
 def announce_point_end(expansion: Expansion, run: RunContext) -> None:
     """Tell that a point is done."""
-    join, is_ok = run.graph.join, expansion["status"] == "ok"
+    join, is_ok = run.parts.join, expansion["status"] == "ok"
     ended = {
         "type": "sot.point.end",
         "index": expansion["index"],
@@ -73,7 +73,7 @@ def announce_point_end(expansion: Expansion, run: RunContext) -> None:
 
 def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) -> None:
     """Tell that a text around the points is done."""
-    tail = frame_tail(run.graph.join, part)
+    tail = frame_tail(run.parts.join, part)
     ended = {"type": "sot.frame.end", "part": name, "status": part["status"], "tail": tail}
     run.emit(cast("FrameEndEvent", {**ended, **marks_of(part)}))
 
@@ -85,7 +85,7 @@ def _layout(
 
     Of a join that needs all points, nothing can be known before its end.
     """
-    join, heads = run.graph.join, None
+    join, heads = run.parts.join, None
     if is_pointwise(join):
         heads = [join.head_of(point) for point in points]
     layout: dict[str, Any] = {
@@ -96,7 +96,7 @@ def _layout(
     if "opening" in run.frame_parts:
         layout["opening"] = True
     cites |= material is not None
-    if cites or run.graph.expander is not None:
+    if cites or run.parts.expander is not None:
         layout |= citing(run, frame_cites=cites)
     return heads, layout
 

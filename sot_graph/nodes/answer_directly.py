@@ -77,13 +77,13 @@ async def write_directly(
         SkeletonError: The model could not answer, or with nothing, or nothing of it was there at the deadline.
         SotConfigError: The provider refused the key or the model's name.
     """
-    graph = run.graph
+    parts = run.parts
     config = run.child_config(run_name="write answer", stage="direct")
-    call = ModelCall(graph.model, "direct", run, config, graph.prompts.direct_settings)
+    call = ModelCall(parts.model, "direct", run, config, parts.prompts.direct_settings)
     answer = _GrowingAnswer(run, inquiry.material, send, opening)
     growing = answer.growing
     messages = direct_messages(
-        graph.prompts,
+        parts.prompts,
         question=inquiry.question,
         history=inquiry.history,
         documents=inquiry.shown_documents,
@@ -120,7 +120,7 @@ class _GrowingAnswer:
         self._run = run
         self._start = run.elapsed()
         self._numbering = numbering_of(run)
-        self._opening = frame_text(run.graph.join, opening, self._numbering) if opening else ""
+        self._opening = frame_text(run.parts.join, opening, self._numbering) if opening else ""
         self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
         self._send = send
         self._text = ""
@@ -141,14 +141,14 @@ class _GrowingAnswer:
     def finish(self, end: str) -> DirectAnswer:
         """The whole answer, with what stands at its end."""
         run, growing = self._run, self.growing
-        if growing.truncated and not run.graph.prompts.trim_to_sentence:
+        if growing.truncated and not run.parts.prompts.trim_to_sentence:
             logger.warning(
                 "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
                 "SotPrompts.direct_settings)."
             )
         rest = "" if self._cited is None else self._cited.finish()
         text = FRAME_SEPARATOR.join(filter(None, (self._opening, self._text + rest + end)))
-        text += self._numbering.listed(pointwise_or_default(run.graph.join).sources)
+        text += self._numbering.listed(pointwise_or_default(run.parts.join).sources)
         joined = JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
         timing = run.timing(self._start, growing.first_text_at)
         return DirectAnswer(joined, timing, "length" if growing.truncated else "stop")
@@ -170,7 +170,7 @@ class AnswerInDraft:
 
     def drafter(self, **settings: Any) -> Drafter:
         """The run's drafter: one that may answer, where the draft decides."""
-        if not self._run.graph.draft_decides:
+        if not self._run.parts.draft_decides:
             return Drafter(self._run, self._inquiry, **settings)
         self._drafter = AnsweringDrafter(self._run, self._inquiry, on_answer=self._write, **settings)
         return self._drafter

@@ -111,13 +111,13 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     run.invocation.tried.add(index)
     start = run.elapsed()
     written = _unmet_need(payload["needed"]) if "needed" in payload else None
-    prompts, basis = run.graph.prompts, section_basis(payload, run)
+    prompts, basis = run.parts.prompts, section_basis(payload, run)
     material = basis.inquiry.material
     grounds = None if material is None else Grounds(material, run)
     if written is None:
         prefill, first_words = "", ""
         expander_input = None
-        if run.graph.expander is None:
+        if run.parts.expander is None:
             prefill, first_words = expansion_start(prompts, point)
         else:
             question = basis.inquiry.question
@@ -167,7 +167,7 @@ def _point_messages(
     if run.options.depth > 1:  # a point that needs more becomes points of that length, one level below
         point_length = f"{point_length}, or several points of {point_length} each where it needs more"
     return expansion_messages(
-        run.graph.prompts,
+        run.parts.prompts,
         point=payload["point"],
         point_length=point_length,
         is_opened="opening" in FRAME_PARTS[basis.wanted_frame],

@@ -57,7 +57,7 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
             about["expansions"] = _concluded(payload, basis, run)
             if not about["expansions"]:
                 written = WrittenText("", "failed", "no point has a text that it could conclude")
-        messages = partial(frame_messages, run.graph.prompts, name, **about)
+        messages = partial(frame_messages, run.parts.prompts, name, **about)
         update = await _part_update(name, messages, run, basis.inquiry.material, written)
     if part := update["frame"].get(name):
         cache_hit = True if update["usage"].get("frame", {}).get("cache_hits") else None
@@ -91,7 +91,7 @@ async def _part_update(
 ) -> Update:
     """The update of a part: it is written now, unless `written` says already what has become of it."""
     start = run.elapsed()
-    prompts = run.graph.prompts
+    prompts = run.parts.prompts
     grounds = None if material is None else Grounds(material, run)
     if written is not None:
         logger.warning("The %s is left out: %s", name, written.error)
@@ -150,7 +150,7 @@ class Opening:
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
         about = inquiry.question, inquiry.history, inquiry.shown_documents
-        messages = partial(opening_messages, run.graph.prompts, *about)
+        messages = partial(opening_messages, run.parts.prompts, *about)
         self._task = create_run_task(self._write_unless_late(messages, inquiry.material))
 
     def lets_through(self, event: SotEvent) -> bool:
@@ -205,8 +205,8 @@ class Opening:
 
     async def _write_unless_late(self, messages: Any, material: Material | None) -> Update:
         run = self._begun_by
-        settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
-        with open_run(run.config, run.graph.options, **settings) as self._own_run:
+        settings: Any = {"parts": run.parts, "key": run.key, "threaded": run.threaded, "write": run.write}
+        with open_run(run.config, run.parts.options, **settings) as self._own_run:
             write_opening = partial(_part_update, "opening", messages, self._own_run, material)
             writing = asyncio.create_task(write_opening())
             given_up = asyncio.create_task(self._gives_up.wait())

@@ -116,7 +116,7 @@ class _Pipeline:
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there. Returns the last step, which has the whole skeleton."""
-        draft_decides = self._run.graph.draft_decides
+        draft_decides = self._run.parts.draft_decides
         while "point" in (step := await self._next_step()):
             point = step["point"]
             if not self._points:
@@ -166,7 +166,7 @@ class _Pipeline:
         if self._drafting is None:
             if not self._points and "opening" in self._run.frame_parts:
                 # If the draft decides, the opening waits to be sent until there are points.
-                is_decided = not self._run.graph.draft_decides
+                is_decided = not self._run.parts.draft_decides
                 self._in_node(begin_opening, self._inquiry, self._run, is_decided=is_decided)
             drafter = self._answer.drafter(on_point=self._new_points.put_nowait, known=self._points)
             self._drafting = asyncio.create_task(drafter.settle())
@@ -189,7 +189,7 @@ class _Pipeline:
 
     def _payload(self) -> ExpandPointInput:
         """What a section is written from that begins now."""
-        skeleton_format: SkeletonFormat = DRAFT if self._run.graph.draft_decides else self._run.options.skeleton_format
+        skeleton_format: SkeletonFormat = DRAFT if self._run.parts.draft_decides else self._run.options.skeleton_format
         points = list(self._points)
         draft = Draft(points, skeleton_as_written(points, skeleton_format), skeleton_format)
         return {
@@ -210,7 +210,7 @@ class _Pipeline:
             shown: What the task's input is in traces.
             titled: When a point's title was there.
         """
-        graph, is_begun_here = self._run.graph, False
+        parts, is_begun_here = self._run.parts, False
         # A point needs only earlier points. LangGraph gives out places in order, so those points got theirs first, and
         # waiting for them here can't deadlock.
         needed = [self._writing[index - 1] for index in (payload["point"]["depends_on"] if "point" in payload else ())]
@@ -223,8 +223,8 @@ class _Pipeline:
                 payload["needed"] = [expansion for update in updates for expansion in update["expansions"]]
             with open_run(
                 ensure_config(),
-                graph.options,
-                graph=graph,
+                parts.options,
+                parts=parts,
                 key=self._run.key,
                 threaded=self._run.threaded,
                 write=partial(self._in_node, self._run.write),  # the task's own would send from a namespace below

@@ -204,7 +204,7 @@ def prompt_arguments(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
     made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.shown_documents)
     made = run.invocation.prefix_messages
     if made is None or made[0] != made_from:
-        messages = skeleton_messages(run.graph.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
+        messages = skeleton_messages(run.parts.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
         made = run.invocation.prefix_messages = (made_from, messages)
     return {
         "question": inquiry.question,

@@ -85,7 +85,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
 
 def most_characters(run: RunContext) -> int:
     """Characters of documents in one prompt."""
-    own = run.graph.prompts.max_document_chars
+    own = run.parts.prompts.max_document_chars
     return run.options.max_document_chars if own is None else min(own, run.options.max_document_chars)
 
 
@@ -119,7 +119,7 @@ class Grounds:
     def announced(self, event: Any) -> Any:
         """The event of the section's beginning, with what its text may cite, where that is known then."""
         # Of an expander's own sources nothing is known before its end. It writes points, and no part of a frame.
-        is_known = self._run.graph.expander is None or "part" in event
+        is_known = self._run.parts.expander is None or "part" in event
         return {**event, "sources": self.brief_sources()} if is_known else event
 
     def cited_in(self, text: str) -> list[Source]:
@@ -164,7 +164,7 @@ def _fitting(ranked: Iterable[SourceDocument], room: int) -> list[SourceDocument
 
 async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunContext) -> list[SourceDocument]:
     """The documents that concern a query, best first: by BM25, if no ranker says. If none does: all, in their order."""
-    ranker = run.graph.ranker
+    ranker = run.parts.ranker
     if ranker is not None:
         limit = run.seconds_left(run.options.retrieval_timeout)
         try:

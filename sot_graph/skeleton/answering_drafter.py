@@ -109,10 +109,10 @@ class AnsweringDrafter(Drafter):
     async def _ask_in_format(self, skeleton_format: SkeletonFormat) -> Draft:
         if skeleton_format != DRAFT:
             return await super()._ask_in_format(skeleton_format)
-        run, prompts = self._run, self._run.graph.prompts
+        run, prompts = self._run, self._run.parts.prompts
         config = run.child_config(run_name="draft or answer", stage="skeleton")
         # What it costs is counted as an answer's, until it is known to be something else.
-        call = ModelCall(run.graph.skeleton_model, "direct", run, config, prompts.direct_settings)
+        call = ModelCall(run.parts.skeleton_model, "direct", run, config, prompts.direct_settings)
         try:
             return await self._ask_until_enough(call, DRAFT, 0 if self._early is None else run.options.max_reasks)
         finally:

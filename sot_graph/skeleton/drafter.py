@@ -137,7 +137,7 @@ class Drafter:
         self._run = run
         self._inquiry = inquiry
         self._revision = revision
-        prompts, options = run.graph.prompts, run.options
+        prompts, options = run.parts.prompts, run.options
         self._fewest, self._most = point_limits(prompts, options)
         self._cleaning: Any = {"max_words": prompts.max_title_words, "drop_similar": prompts.drop_similar_titles}
         self._recalls = options.point_context == "question" and bool(inquiry.history)
@@ -153,7 +153,7 @@ class Drafter:
         self._keyed_format: SkeletonFormat = options.skeleton_format
         """Its prompt is in the cache's key: the same one, also where its mode was refused and `_formats` lack it."""
         self._requests: dict[str, SkeletonRequest] = {}
-        model = run.graph.skeleton_model
+        model = run.parts.skeleton_model
         self._mode = options.structured_mode
         """How JSON is asked for: in words alone where that lets a cache serve the points, or no schema is taken."""
         if self._mode == "auto":
@@ -179,7 +179,7 @@ class Drafter:
 
         It raises as `draft` does, but for the `NoSkeletonError`.
         """
-        cache = self._run.graph.cache
+        cache = self._run.parts.cache
         key = "" if cache is None else self._cache_key(cache)
         kept = None if cache is None else _draft_in(await cache.get(key))
         if kept is not None and (self._early is None or self._early.take_over(kept.points)):
@@ -195,17 +195,17 @@ class Drafter:
         return draft, "a skeleton could be had"
 
     def _cache_key(self, cache: ResultCache) -> str:
-        graph, options = self._run.graph, self._run.options
+        parts, options = self._run.parts, self._run.options
         settings = {
-            **graph.prompts.skeleton_settings,
-            "draft": graph.draft_decides and sorted(graph.prompts.direct_settings.items()),
+            **parts.prompts.skeleton_settings,
+            "draft": parts.draft_decides and sorted(parts.prompts.direct_settings.items()),
             "format": self._keyed_format,
             "mode": options.structured_mode,
-            "points": [options.min_points, options.max_points, graph.prompts.max_points],
+            "points": [options.min_points, options.max_points, parts.prompts.max_points],
             "titles": list(self._cleaning.values()),
         }
         messages = self._messages(self._keyed_format, is_whole=True)
-        return cache.key("skeleton", graph.skeleton_model.fingerprint, messages, settings)
+        return cache.key("skeleton", parts.skeleton_model.fingerprint, messages, settings)
 
     async def draft(self) -> Draft:
         """Get the skeleton from the model, in one format and then in the other.
@@ -248,15 +248,15 @@ class Drafter:
 
     async def _ask_in_format(self, skeleton_format: SkeletonFormat) -> Draft:
         """Ask in one format, and again where the reply is of no use."""
-        options, graph = self._run.options, self._run.graph
+        options, parts = self._run.options, self._run.parts
         # Where nothing is given out early, instructor has asked again already, with what was wrong with the JSON.
         reasks = options.max_reasks if self._early is not None or skeleton_format == "list" else 0
-        settings, name = dict(graph.prompts.skeleton_settings), "write skeleton as a list"
+        settings, name = dict(parts.prompts.skeleton_settings), "write skeleton as a list"
         if skeleton_format == "structured":
             settings.pop("stop", None)  # which ends a list: JSON may hold a blank line
             name = "write skeleton"
         config = self._run.child_config(run_name=name, stage="skeleton")
-        call = ModelCall(graph.skeleton_model, "skeleton", self._run, config, settings)
+        call = ModelCall(parts.skeleton_model, "skeleton", self._run, config, settings)
         return await self._ask_until_enough(call, skeleton_format, reasks)
 
     async def _ask_until_enough(self, call: ModelCall, skeleton_format: SkeletonFormat, reasks: int) -> Draft:
@@ -294,7 +294,7 @@ class Drafter:
 
     async def _ask(self, call: ModelCall, skeleton_format: SkeletonFormat, messages: list[BaseMessage]) -> ParsedReply:
         """One call, and what was read from its reply. Gives points out, where they are given out early."""
-        early, prompts, options = self._early, self._run.graph.prompts, self._run.options
+        early, prompts, options = self._early, self._run.parts.prompts, self._run.options
         prefill = prompts.skeleton_prefill.format() if isinstance(messages[-1], AIMessage) else ""
         on_text, reading = None, early or self._glimpses
         if reading is not None:
@@ -396,14 +396,14 @@ class Drafter:
         their price, as long as nothing else stands before them, as a schema or a tool would.
         """
         if skeleton_format not in self._requests:
-            graph, options = self._run.graph, self._run.options
+            parts, options = self._run.parts, self._run.options
             messages = skeleton_messages(
-                graph.prompts, self._inquiry, options, skeleton_format=skeleton_format, recalls=self._recalls
+                parts.prompts, self._inquiry, options, skeleton_format=skeleton_format, recalls=self._recalls
             )
             is_kept = (
-                (graph.model is graph.skeleton_model and graph.expander is None)
-                and (graph.prompts.expansion_layout == "shared" and options.point_context != "question")
-                and tokens_of(messages) >= graph.model.prompt_cache.minimum
+                (parts.model is parts.skeleton_model and parts.expander is None)
+                and (parts.prompts.expansion_layout == "shared" and options.point_context != "question")
+                and tokens_of(messages) >= parts.model.prompt_cache.minimum
             )
             users = [message.content for message in messages if isinstance(message, HumanMessage)]
             self._requests[skeleton_format] = SkeletonRequest(messages, users[-1] if is_kept else None)
@@ -432,7 +432,7 @@ class Drafter:
         """Make a draft of as many of the points as there may be. `reason`: what is wrong with it, if anything."""
         self._is_whole = not reason and (parsed is None or parsed.end == "whole")
         if self._refused_mode is not None:
-            self._run.graph.skeleton_model.refused_modes.add(self._refused_mode)
+            self._run.parts.skeleton_model.refused_modes.add(self._refused_mode)
         if reason:
             logger.warning("skeleton: %s; the %d points that are there are used.", reason, len(points))
         has_too_many, logged = self._early is not None and self._early.has_too_many, self._run.invocation.logged

@@ -154,10 +154,10 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     A good text comes from the cache, or goes there. An expander's texts are not kept, since they may
     differ from call to call.
     """
-    graph, expander_input = run.graph, section.expander_input
-    cache, key = graph.cache if expander_input is None else None, ""
+    parts, expander_input = run.parts, section.expander_input
+    cache, key = parts.cache if expander_input is None else None, ""
     config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
-    call = ModelCall(graph.model, section.stage, run, config, section.settings)
+    call = ModelCall(parts.model, section.stage, run, config, section.settings)
     grounds, start_event = section.grounds, section.start_event
     growing = GrowingText(
         section.make_cleaner,
@@ -181,10 +181,10 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
                 key, kept = await _look_up(section, run, cache)
                 if kept is not None:
                     return WrittenText(kept, is_cached=True)
-            if expander_input is None or graph.expander is None:
+            if expander_input is None or parts.expander is None:
                 source = ModelSource(call, section.messages)
             else:
-                source = ExpanderSource(graph.expander, expander_input, section.messages(), call)
+                source = ExpanderSource(parts.expander, expander_input, section.messages(), call)
             why = await write_or_explain(source, growing, call)
         status = "failed" if why else "ok"
     except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
@@ -214,7 +214,7 @@ def _failure(error: Exception, options: SotOptions, limit: float | None) -> tupl
 async def _look_up(section: Section, run: RunContext, cache: ResultCache) -> tuple[str, str | None]:
     """A section's key in the cache, and the text that is there. Those who listen are told it."""
     kind, settings = section.cached_as
-    key = cache.key(kind, run.graph.model.fingerprint, section.messages(), settings)
+    key = cache.key(kind, run.parts.model.fingerprint, section.messages(), settings)
     kept = await cache.get(key)
     if not isinstance(kept, str):
         return key, None

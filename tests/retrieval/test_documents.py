@@ -329,7 +329,7 @@ async def test_the_documents_are_indexed_once_however_many_ask_at_the_same_time(
 
     monkeypatch.setattr(grounding, "TextIndex", Counted)
     run = make_run()
-    run.graph = SimpleNamespace(ranker=None)
+    run.parts = SimpleNamespace(ranker=None)
     documents = [{"page_content": text} for text in ("Loose soil.", "Water twice a week.")]
     asked = [asyncio.create_task(grounding._ranked(query, documents, run)) for query in ("soil", "soil", "water")]
     await asyncio.sleep(0)

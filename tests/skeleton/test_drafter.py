@@ -44,7 +44,7 @@ def endpoint() -> Iterator[StrictEndpoint]:
 
 
 async def draft(run: RunContext, model: Any, prompts: SotPrompts | None = None) -> Draft:
-    run.graph = GraphParts(
+    run.parts = GraphParts(
         model=LoopModel(model),
         skeleton_model=LoopModel(model),
         prompts=prompts or SotPrompts(),
