@@ -20,7 +20,7 @@ from pydantic import Field
 
 from sot_graph.errors import SotConfigError
 from sot_graph.llm.reply import as_chunk
-from sot_graph.run import ANSWER_ID
+from sot_graph.run import ANSWER_ID_KEY
 from sot_graph.streaming import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class GraphAnswer(RunnablePart):
         config = {
             **config,
             "tags": [*(config.get("tags") or ()), TAG_NOSTREAM],
-            "configurable": {**config.get("configurable", {}), ANSWER_ID: message_id},
+            "configurable": {**config.get("configurable", {}), ANSWER_ID_KEY: message_id},
         }
         settings: dict[str, Any] = {"stream_mode": ["custom", "values"]} if streamed else {}
         if context is not None:
