@@ -113,12 +113,13 @@ async def test_a_question_whose_points_all_failed_keeps_its_skeleton_for_the_ret
     assert lines_of(answers)[-1]["statuses"] == ["ok"] * 3
 
 
-async def test_refusals_in_a_row_end_it_and_mark_no_question(endpoint, graph, answers):
-    endpoint.faults = [Fault(Status(401))]
+@pytest.mark.parametrize("refusal", [Status(401), Status(429, body={"error": {"code": "insufficient_quota"}})])
+async def test_refusals_in_a_row_end_it_and_mark_no_question(endpoint, graph, answers, refusal):
+    endpoint.faults = [Fault(refusal)]
     pool = QuestionPool(graph=graph, answers=answers, workers=1)
     await pool.run(rows_of(50))
     assert "5 questions in a row were refused" in pool.stopped
-    assert "401" in pool.stopped
+    assert str(refusal.code) in pool.stopped
     assert len(endpoint.requests) == 5
     assert lines_of(answers) == []
 
