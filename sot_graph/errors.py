@@ -33,11 +33,17 @@ __all__ = ["ExpansionError", "ModelOutputError", "RoutingError", "SkeletonError"
 ErrorMeaning: TypeAlias = Literal["busy", "transient", "callers", "final"]
 """`busy`: the provider asks us to come back later. `transient`: the same call may well succeed in a moment. `callers`:
 the caller can fix it (a key, a right, a name). `final`: nothing helps."""
+UNPAID = (
+    *("insufficient_quota", "billing_not_active", "billing_hard_limit_reached"),  # OpenAI
+    *("billing_error", "exceeded_current_quota_error", "arrearage"),  # Anthropic, Moonshot, DashScope
+)
+"""What providers call it that an account has no credit, or has reached its limit: it goes on once somebody pays."""
 ERROR_CODES: Mapping[ErrorMeaning, tuple[str, ...]] = {
-    "final": ("insufficient_quota", "context_length_exceeded"),
+    "final": ("context_length_exceeded",),
     "callers": (
+        *UNPAID,
         *("authentication_error", "permission_error", "invalid_api_key", "api_key_invalid", "unauthenticated"),
-        *("permission_denied", "not_found_error", "model_not_found", "unrecognizedclientexception", "billing_error"),
+        *("permission_denied", "not_found_error", "model_not_found", "unrecognizedclientexception"),
         *("accessdeniedexception", "expiredtokenexception", "invalidsignatureexception", "resourcenotfoundexception"),
     ),
     "busy": (

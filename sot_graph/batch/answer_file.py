@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from sot_graph.batch.line_file import LineFile
 from sot_graph.batch.question_file import parquet_module
 from sot_graph.batch.row import Row, is_whole
+from sot_graph.errors import SotConfigError
 
 _PARQUET_ROWS = 1000
 
@@ -58,14 +61,34 @@ class Tally:
 
 
 class AnswerFile(LineFile):
-    """The answers of a batch: a line each; of several with the same id, the last one counts."""
+    """The answers of a batch: a line each; of several with the same id, the last one counts.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: As `LineFile` takes it.
+        made_by: Written into each record: the `model`, and the `settings` that change answers.
+
+    Raises:
+        SotConfigError: As `LineFile` raises it, or an answer that is there was made by another model or settings.
+    """
+
+    def __init__(self, path: Path, made_by: Mapping[str, str] | None = None) -> None:
         self.tally = Tally()
+        self._made_by = made_by or {}
+        self._makers: set[tuple[str, str]] = set()
         self._places: dict[str, int] = {}
         """Where the last line of each question begins."""
         self._unfinished: set[str] = set()
         super().__init__(path, self._note)
+        own = _maker(self._made_by)
+        if made_by is not None and (others := sorted(self._makers - {own})):
+            self.close()
+            there, given = (f"{model} ({settings or 'default settings'})" for model, settings in (others[0], own))
+            message = f"{path} holds answers of {there}, not of {given}: name another --out, or give the same ones."
+            raise SotConfigError(message)
+
+    @override
+    def append(self, values: Mapping[str, Any] | Sequence[Any]) -> None:
+        super().append({**dict(values), **self._made_by})
 
     def __contains__(self, question_id: str) -> bool:
         return question_id in self._places
@@ -99,7 +122,7 @@ class AnswerFile(LineFile):
         """Write a table of the records: what is nested as JSON, all else as it is."""
         import pyarrow
 
-        names = ("id", "answer", "error", "route", "finish_reason", "statuses", "sources", "usage")
+        names = ("id", "answer", "error", "route", "finish_reason", "statuses", "sources", "usage", "model", "settings")
         schema = pyarrow.schema([*((name, pyarrow.string()) for name in names), ("seconds", pyarrow.float64())])
         records = self.records()
         with parquet_module().ParquetWriter(path, schema) as writer:
@@ -111,11 +134,17 @@ class AnswerFile(LineFile):
         question_id = str(record["id"])
         if not record.keys() & {"answer", "error"}:  # such as a file of questions
             raise LookupError
+        if "answer" in record and "model" in record:  # a question that failed may be asked of another model
+            self._makers.add(_maker(record))
         if question_id in self:
             self.tally.add(self.line_at(self._places[question_id]), -1)
         self.tally.add(record)
         self._places[question_id] = place
         (self._unfinished.discard if is_whole(record) else self._unfinished.add)(question_id)
+
+
+def _maker(record: Mapping[str, Any]) -> tuple[str, str]:
+    return str(record.get("model", "")), str(record.get("settings", ""))
 
 
 def _as_cell(value: Any) -> Any:

@@ -42,6 +42,11 @@ class LineFile:
     def __init__(self, path: Path, on_line: Callable[[Any, int], None] | None = None) -> None:
         self.path = path
         self._on_line = on_line
+        if path.exists() and not path.is_file():  # a pipe would be waited for for ever: it is read from, too
+            message = (
+                f"{path} is no ordinary file, but a {'folder' if path.is_dir() else 'pipe or a device'}: name a file."
+            )
+            raise SotConfigError(message)
         try:
             self._file = open(path, "ab", buffering=0, opener=self.opener)  # noqa: SIM115 - closed by `close`
         except OSError as error:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sot_graph.batch.row import Row, row_id
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, brief
 
 _LONGEST_CELL = 10_000_000
 
@@ -57,7 +57,11 @@ class QuestionFile:
     shard: Shard = Shard()
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows, each with an id; the first of those with the same id.
+        """The rows, each with an id; the first of those with the same id. It raises as `rows` does."""
+        return self.rows()
+
+    def rows(self, on_repeated: Callable[[str], object] = str) -> Iterator[Row]:
+        """As iterating. `on_repeated` is told the place of each row that is left out, since its id was there before.
 
         Raises:
             SotConfigError: The file, or a row of it, can't be read: the message says which.
@@ -66,9 +70,13 @@ class QuestionFile:
         for where, values in read_rows(self.path):
             row = _as_row(values if isinstance(values, dict) else {"question": values}, where)
             question_id = row["id"]
-            if self.shard.has(question_id) and question_id not in seen:
-                seen.add(question_id)
-                yield row
+            if not self.shard.has(question_id):
+                continue
+            if question_id in seen:
+                on_repeated(where)
+                continue
+            seen.add(question_id)
+            yield row
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -100,8 +108,14 @@ def _as_row(values: Mapping[str, Any], where: str) -> Row:
         if name in row and not isinstance(row[name], list):
             message = f"{where}: {name} is no list."
             raise SotConfigError(message)
-    if not isinstance(row.get("question", ""), str) or not (row.get("question", "").strip() or row.get("messages")):
-        message = f"{where}: there is neither a question nor messages. What is there: {', '.join(values) or 'nothing'}."
+    question = row.get("question", "")
+    if not isinstance(question, str):
+        message = f"{where}: question is no text, but {brief(question)}."
+        raise SotConfigError(message)
+    if not (question.strip() or row.get("messages")):
+        lack = "there is neither a question nor messages"
+        lack = next((f"{name} is empty" for name in ("question", "messages") if name in values), lack)
+        message = f"{where}: {lack}. What is there: {', '.join(values) or 'nothing'}."
         raise SotConfigError(message)
     row["id"] = row_id(row)
     return row  # type: ignore[return-value]

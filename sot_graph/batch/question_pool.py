@@ -75,8 +75,10 @@ class QuestionPool:
         self._paces = [(unit, Pace(rate)) for unit, rate in enumerate(rates) if rate is not None]
         """Each with what it counts: calls are unit 0, tokens unit 1, as in `_expected`."""
         self._stop = asyncio.Event()
-        self._failures: list[str] = []
-        self._refused: list[dict[str, Any]] = []
+        self._held: list[dict[str, Any]] = []
+        """Failures in a row, not yet written."""
+        self._refusals = 0
+        self._is_given_up = False
 
     def stop(self, reason: str) -> None:
         """Begin no more questions, if there is a reason. Those in flight are finished."""
@@ -93,8 +95,8 @@ class QuestionPool:
         """
         left = self.answers.left(rows, retries=self.retries)
         await run_workers(self.workers, lambda: self._work(left))
-        if len(self._refused) < _MOST_REFUSALS:
-            self._write_refused()
+        if not self.stopped:
+            self._write_held()
 
     async def _work(self, left: Iterator[Row]) -> None:
         for row in left:
@@ -140,25 +142,29 @@ class QuestionPool:
 
     def _keep(self, record: dict[str, Any], failure: Exception | None) -> None:
         if failure is None:
-            self._failures.clear()
-        else:
-            self._failures.append(explain(failure))
-            if meaning_of(failure) == "callers":
-                # Held back: if so many are refused in a row, the fault is the key's or the model's, and none of these
-                # questions is marked as failed. If another one gets through, each was refused for itself.
-                self._refused.append(record)
-                if len(self._refused) == _MOST_REFUSALS:
-                    self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {self._failures[-1]}")
-                return
-        self._write_refused()
-        self._add(record)
-        if len(self._failures) >= max(_MOST_FAILURES, 2 * self.workers):
-            self.stop(f"{len(self._failures)} questions in a row had no answer: {self._failures[-1]}")
-
-    def _write_refused(self) -> None:
-        for record in self._refused:
+            self._refusals = 0
+            if not self._is_given_up:
+                self._write_held()
             self._add(record)
-        self._refused.clear()
+            return
+        # Held back: if so many fail in a row, the fault is the key's, the model's or the provider's, and none of these
+        # questions is marked as failed. If another one gets through, each failed for itself.
+        self._held.append(record)
+        self._refusals = self._refusals + 1 if meaning_of(failure) == "callers" else 0
+        failed, why = len(self._held), explain(failure)
+        if self._refusals == _MOST_REFUSALS:
+            self._give_up(f"{_MOST_REFUSALS} questions in a row were refused: {why}")
+        elif failed >= max(_MOST_FAILURES, 2 * self.workers):
+            self._give_up(f"{failed} questions in a row had no answer: {why}")
+
+    def _give_up(self, reason: str) -> None:
+        self._is_given_up = True
+        self.stop(reason)
+
+    def _write_held(self) -> None:
+        for record in self._held:
+            self._add(record)
+        self._held.clear()
 
     def _add(self, record: Mapping[str, Any]) -> None:
         before = self.answers.unfinished(record["id"]) or {}

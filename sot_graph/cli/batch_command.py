@@ -7,7 +7,7 @@ import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -23,17 +23,19 @@ from sot_graph.batch.question_file import QuestionFile, Shard, parquet_module
 from sot_graph.batch.question_pool import QuestionPool
 from sot_graph.cli.ask_command import ask_options, check_output
 from sot_graph.cli.process import error_console, opened_model
+from sot_graph.default_model import ModelChoice, choose_model
 from sot_graph.errors import SotConfigError, SotError
 from sot_graph.evaluation.arms import make_router
+from sot_graph.options import SotOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from sot_graph.batch.row import Row
-    from sot_graph.options import SotOptions
 
 _WORKERS = 64
 _SAMPLE = 20
+_NO_PRICE = "The budget can't be kept: genai-prices doesn't know what"
 _SECONDS_BETWEEN_LINES = 60.0
 _SECONDS_BETWEEN_LOOKS = 60.0
 _COLLECTED_SELDOM = 50_000, 20, 100
@@ -66,27 +68,29 @@ def answer_questions(
     source = QuestionFile(questions, Shard() if shard is None else Shard.parse(shard))
     # Nobody reads along, and a provider's batch takes no request that streams.
     options = replace(ask_options(**_LONG_LIMITS, **given), stream=False)
-    if parquet is not None:
-        _check_parquet(parquet, out)
-    _check_provider_batch(provider_batch, step, has_limits=dry_run or workers or rpm or tpm or budget is not None)
-    if budget is not None and find_spec("genai_prices") is None:
-        message = "--budget needs the models' prices: pip install 'sot-graph[cost]'"
-        raise SotConfigError(message)
-    with AnswerFile(out) as answers:
+    _check_files(out, parquet)
+    _check_provider_batch(
+        provider_batch, step, model, has_limits=dry_run or workers or rpm or tpm or budget is not None
+    )
+    choice = choose_model(model, base_url)
+    if budget is not None:
+        _check_price(choice)
+    with AnswerFile(out, _made_by(choice, options, router, given)) as answers:
         left, stopped = partial(answers.left, source, retries=retry_errors), ""
         was_interrupted = False
-        # A row that can't be read is found before anything is paid for.
-        count = 0 if step == "status" else sum(1 for _ in left())
-        if provider_batch is not None:
+        count = 0 if step == "status" else _count_left(source, answers, errors, retries=retry_errors)
+        if provider_batch is not None and (count or step == "status"):
+            assert model is not None
             if not _take_steps(answers, left, provider_batch, step, model, base_url, router=router, options=options):
                 return
+            errors.print(f"{_said(answers.tally)}.", markup=False)
+        elif count and dry_run and answers.tally.answered >= _SAMPLE:
+            _print_estimate(answers.tally, answers.tally.answered, f"The other {count:,}", count, errors)
         elif count:
-            in_sample = {position * count // _SAMPLE for position in range(_SAMPLE)}  # from all over the file
-            sample = (row for position, row in enumerate(left()) if position in in_sample)
             from sot_graph.batch.call_journal import CallJournal
 
             is_done = answers.is_whole if retry_errors else answers.__contains__
-            with CallJournal(Path(f"{out}.calls"), is_done) as journal, opened_model(model, base_url) as (chat, choice):
+            with CallJournal(Path(f"{out}.calls"), is_done) as journal, opened_model(model, base_url) as (chat, _):
                 from sot_graph.concurrency.call_limiter import CallLimiter
                 from sot_graph.graph import create_sot_graph
 
@@ -107,7 +111,7 @@ def answer_questions(
                     pool.reason_to_stop = partial(_over_budget, pool, budget)
                 with _garbage_collected_seldom():
                     if dry_run:
-                        was_interrupted = _answer(pool, sample, min(count, _SAMPLE), errors, stands_for=count)
+                        was_interrupted = _answer_sample(pool, left(), count, errors)
                     else:
                         was_interrupted = _answer(pool, source, count, errors)
                 stopped = pool.stopped
@@ -124,7 +128,7 @@ def _take_steps(
     left: Callable[[], Iterator[Row]],
     provider: str,
     step: str | None,
-    model: str | None,
+    model: str,
     base_url: str | None,
     *,
     router: str | None,
@@ -135,9 +139,6 @@ def _take_steps(
     Returns:
         Whether every question has been answered, or has failed.
     """
-    if model is None:
-        message = "--provider-batch needs --model: which of the provider's models is to answer?"
-        raise SotConfigError(message)
     from sot_graph.batch.provider_batches import PROVIDERS
     from sot_graph.batch.submission import RequestLedger, Submission
     from sot_graph.llm.provider_errors import RETRYABLE, explain, meaning_of
@@ -175,8 +176,68 @@ def _take_steps(
         return not waiting
 
 
-def _answer(pool: QuestionPool, rows: Iterable[Row], count: int, errors: Console, *, stands_for: int = 0) -> bool:
-    """Answer so many rows, and say on standard error how it goes. A sample stands for more of them.
+def _made_by(choice: ModelChoice, options: SotOptions, router: str | None, given: Iterable[str]) -> dict[str, str]:
+    """What each record says of its making: limits change no answer, and a model may move to another address."""
+    settings = {name: getattr(options, name) for name in given if getattr(options, name) != getattr(SotOptions(), name)}
+    settings |= {"router": router} if router else {}
+    said = ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
+    return {"model": choice.label.removeprefix("openai:"), **({"settings": said} if said else {})}
+
+
+def _count_left(source: QuestionFile, answers: AnswerFile, errors: Console, *, retries: bool) -> int:
+    """How many questions are to be asked. A row that can't be read is found here, before anything is paid for."""
+    repeated: list[str] = []
+    try:
+        count = sum(1 for _ in answers.left(source.rows(repeated.append), retries=retries))
+    except SotConfigError:
+        if not answers.path.stat().st_size:  # it was made for nothing
+            answers.path.unlink()
+        raise
+    if repeated:
+        said = f"Rows with an id seen before aren't asked: {len(repeated):,}. The first: {repeated[0]}."
+        errors.print(said, style="yellow", markup=False)
+    return count
+
+
+def _check_price(choice: ModelChoice) -> None:
+    """Raise `SotConfigError` where nobody knows what the model costs. It is neither started nor asked."""
+    if find_spec("genai_prices") is None:
+        message = "--budget needs the models' prices: pip install 'sot-graph[cost]'"
+        raise SotConfigError(message)
+    from sot_graph.usage import ModelPrice, clean_counts
+
+    with nullcontext() if choice.is_embedded else choice.opened() as chat:
+        price = None if chat is None else ModelPrice.of(chat)
+        if price is None or price.dollars(clean_counts({"input_tokens": 1, "output_tokens": 1})) is None:
+            message = f"{_NO_PRICE} {choice.label} costs. Leave it out, or name a model that has a price."
+            raise SotConfigError(message)
+
+
+def _answer_sample(pool: QuestionPool, left: Iterable[Row], count: int, errors: Console) -> bool:
+    """Answer a few of so many rows, from all over the file, and say what all take; whether it was interrupted."""
+    in_sample = {position * count // _SAMPLE for position in range(_SAMPLE)}
+    sample = (row for position, row in enumerate(left) if position in in_sample)
+    is_first = not pool.answers.tally.answered
+    was_interrupted = _answer(pool, sample, min(count, _SAMPLE), errors)
+    if done := pool.done.tried:
+        rest = count if is_first else count - done
+        _print_estimate(pool.done, done, f"{'All' if is_first else 'The other'} {rest:,}", rest, errors)
+    return was_interrupted
+
+
+def _print_estimate(known: Tally, of: int, which: str, count: int, errors: Console) -> None:
+    """Say what so many questions would take, by what `of` others took."""
+    scale = count / of
+    errors.print(
+        f"{which} questions would take about {scale * known.calls:,.0f} calls and "
+        f"{scale * known.input_tokens:,.0f} + {scale * known.output_tokens:,.0f} tokens{_priced(known, scale)}. "
+        f"The {of:,} answers that it is estimated from are kept: the same command without --dry-run does the others.",
+        markup=False,
+    )
+
+
+def _answer(pool: QuestionPool, rows: Iterable[Row], count: int, errors: Console) -> bool:
+    """Answer so many rows, and say on standard error how it goes.
 
     Returns:
         Whether it was interrupted.
@@ -189,14 +250,6 @@ def _answer(pool: QuestionPool, rows: Iterable[Row], count: int, errors: Console
         interrupts = asyncio.run(_until_interrupted(pool, rows, errors))
     seconds = round(time.monotonic() - started)
     errors.print(f"{_said(done)} in {timedelta(seconds=seconds)}.", markup=False)
-    if stands_for and done.tried:
-        scale = stands_for / done.tried
-        errors.print(
-            f"All {stands_for:,} questions would take about {scale * done.calls:,.0f} calls and "
-            f"{scale * done.input_tokens:,.0f} + {scale * done.output_tokens:,.0f} tokens{_priced(done, scale)}. "
-            "These answers are kept: the same command without --dry-run does the others.",
-            markup=False,
-        )
     if interrupts:
         errors.print("The same command goes on from here.", style="dim")
     if interrupts > 1:
@@ -226,7 +279,7 @@ def _over_budget(pool: QuestionPool, budget: float) -> str:
     """Why no more may be begun, if so. What is in flight will cost as much as the others did on average."""
     tally = pool.answers.tally
     if tally.unpriced:
-        return "The budget can't be kept: genai-prices doesn't know what this model costs."
+        return f"{_NO_PRICE} this model costs."
     expected = tally.dollars * (1 + pool.in_flight / max(1, tally.tried))
     return f"The budget of {budget:g} dollars is used up." if expected >= budget else ""
 
@@ -307,18 +360,26 @@ def _priced(tally: Tally, scale: float = 1.0) -> str:
     return f", {scale * tally.dollars:,.4g} dollars" if tally.dollars and not tally.unpriced else ""
 
 
-def _check_provider_batch(provider: str | None, step: str | None, *, has_limits: object) -> None:
+def _check_provider_batch(provider: str | None, step: str | None, model: str | None, *, has_limits: object) -> None:
     if step is not None and provider is None:
         message = f"{step} is a step of --provider-batch: give that, too."
         raise SotConfigError(message)
     if provider is not None and has_limits:
         message = "--provider-batch has no dry run, workers, rates or budget: the provider's batches keep their own."
         raise SotConfigError(message)
+    if provider is not None and model is None:
+        message = "--provider-batch needs --model: which of the provider's models is to answer?"
+        raise SotConfigError(message)
 
 
-def _check_parquet(path: Path, out: Path) -> None:
+def _check_files(out: Path, parquet: Path | None) -> None:
+    if str(out) == "-":
+        message = "--out -: the answers need a file, which the same command goes on from."
+        raise SotConfigError(message)
+    if parquet is None:
+        return
     parquet_module()
-    check_output(path, "--parquet")
-    if path.resolve() == out.resolve():
-        message = f"--parquet {path} is the file of --out, too: name another one."
+    check_output(parquet, "--parquet")
+    if parquet.resolve() == out.resolve():
+        message = f"--parquet {parquet} is the file of --out, too: name another one."
         raise SotConfigError(message)

@@ -20,6 +20,7 @@ from langchain_core.exceptions import (
 from sot_graph.errors import (
     ERROR_CODES,
     STATUS_IN_MESSAGE,
+    UNPAID,
     ErrorMeaning,
     SotConfigError,
     SotError,
@@ -110,6 +111,8 @@ def advice(error: BaseException) -> str:
     """What to look at, as the end of a message; empty where nothing is known to help."""
     meaning = meaning_of(error)
     if meaning == "callers":
+        if error_status(error) == HTTPStatus.PAYMENT_REQUIRED or not set(UNPAID).isdisjoint(_codes_in(error)):
+            return " Check the account's credit and its limits."
         is_unnamed = error_status(error) == HTTPStatus.NOT_FOUND and "model" not in explain(error)
         return f" Check the key, the model's name and the base URL{', which mostly ends in /v1' if is_unnamed else ''}."
     return " Check that the endpoint is up and that the base URL is right." if meaning in RETRYABLE else ""

@@ -56,6 +56,26 @@ def test_an_answer_that_was_there_already_counts_once_however_often_it_is_replac
         assert (again.tally.answered, again.is_whole(WHOLE["id"])) == (1, True)
 
 
+def test_each_record_says_what_made_it_and_another_model_or_other_settings_are_refused(path):
+    mini, large = {"model": "mini"}, {"model": "mini", "settings": "max_points=5"}
+    with AnswerFile(path, mini) as answers:
+        answers.append(WHOLE)
+        answers.append(FAILED)
+        assert list(answers.records()) == [WHOLE | mini, FAILED | mini]
+    AnswerFile(path, mini).close()
+    for other, said in ((large, r"of mini \(default settings\), not of mini \(max_points=5\)"), ({"model": "x"}, "x")):
+        with pytest.raises(SotConfigError, match=f"{said}.*another --out"):
+            AnswerFile(path, other)
+
+
+def test_records_that_do_not_say_what_made_them_and_failures_are_accepted(path):
+    with AnswerFile(path, {"model": "typo"}) as answers:
+        answers.append(FAILED)
+    with AnswerFile(path) as answers:
+        answers.append(WHOLE)
+    AnswerFile(path, {"model": "mini"}).close()
+
+
 LONG_LINE = json.dumps({**WHOLE, "id": "b", "answer": "x" * 200_000}).encode()
 
 

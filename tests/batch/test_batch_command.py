@@ -22,9 +22,9 @@ def batch(endpoint, tmp_path, monkeypatch):
     """Runs the command on so many questions, with these arguments more."""
     monkeypatch.chdir(tmp_path)
 
-    def run(count, *arguments):
+    def run(count, *arguments, questions="q.jsonl"):
         (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows_of(count))))
-        shown = ["batch", "q.jsonl", "--out", "a.jsonl", "-m", "m", "--base-url", endpoint.base_url, *arguments]
+        shown = ["batch", questions, "--out", "a.jsonl", "-m", "m", "--base-url", endpoint.base_url, *arguments]
         return CliRunner().invoke(app, shown)
 
     return run
@@ -63,6 +63,48 @@ def test_a_dry_run_of_less_than_twice_twenty_reaches_the_end_of_the_file(batch, 
     assert batch(39, "--dry-run").exit_code == 0
     asked = sorted(map(int, ids_in(tmp_path / "a.jsonl")))
     assert (len(asked), asked[0], asked[-1]) == (20, 0, 37)
+
+
+def test_a_second_dry_run_estimates_from_the_answers_that_are_there_and_asks_nothing(batch, endpoint):
+    batch(100, "--dry-run")
+    endpoint.reset()
+    ran = batch(100, "--dry-run")
+    assert ran.exit_code == 0, ran.output
+    assert "The other 80 questions would take about 320 calls" in ran.stderr
+    assert endpoint.requests == []
+
+
+def test_a_dry_run_after_a_few_answers_speaks_of_the_others(batch):
+    batch(5)
+    assert "The other 75 questions would take about 300 calls" in batch(100, "--dry-run").stderr
+
+
+def test_answers_of_another_model_or_other_settings_are_not_mixed_into_a_file(batch, endpoint, tmp_path):
+    assert batch(1, "--max-points", "5").exit_code == 0
+    record = json.loads((tmp_path / "a.jsonl").read_text())
+    assert (record["model"], record["settings"]) == ("m", "max_points=5")
+    endpoint.reset()
+    for other in (["-m", "other", "--max-points", "5"], [], ["--max-points", "5", "--router", "learned"]):
+        ran = batch(2, *other)
+        assert ran.exit_code == 2
+        assert "a.jsonl holds answers of m (max_points=5), not of " in ran.stderr
+        assert "--out" in ran.stderr
+    assert endpoint.requests == []
+    assert batch(2, "--max-points", "5", "--rpm", "100000").exit_code == 0
+
+
+def test_rows_with_an_id_seen_before_are_said(batch, tmp_path):
+    rows = [*rows_of(2), {"id": "0", "question": "Question 7: why?"}, {"id": "1", "question": "Question 8: why?"}]
+    (tmp_path / "twice.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ran = batch(0, questions="twice.jsonl")
+    assert ran.exit_code == 0, ran.output
+    assert "Rows with an id seen before aren't asked: 2. The first: twice.jsonl, line 3." in ran.stderr
+
+
+def test_a_file_of_questions_that_can_not_be_read_leaves_no_file_of_answers(batch, tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"question": "Why?"}\n{"id": 1}')
+    assert batch(0, questions="bad.jsonl").exit_code == 2
+    assert not (tmp_path / "a.jsonl").exists()
 
 
 def test_garbage_is_collected_seldom_while_the_command_answers_and_as_ever_afterwards(batch, endpoint, monkeypatch):
@@ -161,6 +203,9 @@ def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path, monkeypatc
         (["--parquet", "."], "--parquet .: that is a folder"),
         (["--parquet", "a.jsonl"], "is the file of --out, too"),
         (["--out", "none/a.jsonl"], "can't be written"),
+        (["--out", "-"], "need a file"),
+        (["--out", "/dev/null"], "no ordinary file, but a pipe or a device"),
+        (["--out", "."], "no ordinary file, but a folder"),
         (["--provider-batch", "openai", "--workers", "2"], "has no dry run, workers"),
     ],
 )
@@ -182,12 +227,13 @@ def test_a_budget_ends_it_and_is_for_the_whole_file(batch, endpoint, tmp_path):
     assert len(ids_in(tmp_path / "a.jsonl")) == pytest.approx(6, abs=1)
 
 
-def test_a_budget_for_a_model_without_a_price_ends_it_at_once(batch, tmp_path):
+def test_a_budget_for_a_model_without_a_price_is_refused_before_the_first_call(batch, endpoint):
     pytest.importorskip("genai_prices")
-    ran = batch(100, "--workers", "1", "--budget", "1")
-    assert ran.exit_code == 1
-    assert "doesn't know what this model costs" in ran.stderr
-    assert len(ids_in(tmp_path / "a.jsonl")) == 1
+    for dry in ([], ["--dry-run"]):
+        ran = batch(100, "--budget", "1", *dry)
+        assert ran.exit_code == 2
+        assert "doesn't know what m costs" in ran.stderr
+    assert endpoint.requests == []
 
 
 def test_a_budget_that_is_used_up_begins_nothing(batch, endpoint, tmp_path):

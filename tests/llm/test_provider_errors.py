@@ -187,13 +187,15 @@ MEANINGS: list[tuple[str, Exception]] = [
     ("transient", ModelTimeoutError("late")),
     ("callers", http_error(401)),
     ("callers", http_error(402)),
+    ("callers", http_error(429, {"code": "insufficient_quota"})),
+    ("callers", http_error(429, {"type": "exceeded_current_quota_error"})),
+    ("callers", http_error(400, {"code": "Arrearage"})),
     ("callers", AnyError(code=400, details={"error": {"details": [{"reason": "API_KEY_INVALID"}]}})),
     ("callers", AnyError(response={"Error": {"Code": "UnrecognizedClientException"}})),
     ("callers", type("NoCredentialsError", (Exception,), {})()),
     ("callers", TypeError("Could not resolve authentication method.")),
     ("final", http_error(400)),
     ("final", http_error(501)),
-    ("final", http_error(429, {"code": "insufficient_quota"})),
     ("final", ValueError("x")),
 ]
 

@@ -10,7 +10,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from pydantic import Field
 
-from sot_graph import CallLimiter, SotOptions, create_sot_graph
+from sot_graph import CallLimiter, SotConfigError, SotOptions, create_sot_graph
 from sot_graph.testing import Fault, ScriptedChatModel, SkeletonResponder, Status, answer_skeleton_of_thought
 from tests.support.chat_requests import one_point, point_number
 from tests.support.http_errors import http_error
@@ -104,6 +104,14 @@ async def test_a_quota_that_is_used_up_is_not_asked_again(run, endpoint):
     result = await run(create_sot_graph(endpoint.chat_model()), ASK)
     assert "quota" in result["expansions"][1]["error"]
     assert len([logged for logged in endpoint.requests if point_number(2)(logged.request)]) == 1
+
+
+async def test_without_a_quota_a_skeleton_is_asked_for_once_and_the_account_is_named(run, endpoint):
+    broke = {"error": {"message": "You exceeded your current quota.", "code": "insufficient_quota"}}
+    endpoint.faults = [Fault(Status(429, body=broke))]
+    with pytest.raises(SotConfigError, match=r"exceeded your current quota.* Check the account's credit"):
+        await run(create_sot_graph(endpoint.chat_model()), ASK)
+    assert len(endpoint.requests) == 1
 
 
 async def test_max_concurrency_bounds_each_run_for_itself(endpoint):
