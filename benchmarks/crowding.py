@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from benchmarks.contenders import Contender
 
-__all__ = ["Crowd", "crowd_in_a_process"]
+__all__ = ["Crowd", "crowd_in_a_process", "peak_megabytes"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Crowd:
     """With everything imported, and one question answered."""
 
 
-def _peak_megabytes() -> float:
+def peak_megabytes() -> float:
     """The most memory that this process has had."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ async def _ask_at_once(contender: Contender, questions: int) -> Crowd:
     answer = contender.answer
     assert answer is not None
     fewest = len(await answer(QUESTION)) // 2
-    before, started, cpu = _peak_megabytes(), time.perf_counter(), time.process_time()
+    before, started, cpu = peak_megabytes(), time.perf_counter(), time.process_time()
     answers = await asyncio.gather(
         *(answer(f"{QUESTION} ({number})") for number in range(questions)), return_exceptions=True
     )
@@ -66,7 +66,7 @@ async def _ask_at_once(contender: Contender, questions: int) -> Crowd:
     if failures:
         print(f"{len(failures)} failed, the first with {failures[0]!r:.300}", file=sys.stderr)
     done = sum(isinstance(each, str) and len(each) >= fewest for each in answers)
-    return Crowd(questions, done, seconds, spent, _peak_megabytes(), before)
+    return Crowd(questions, done, seconds, spent, peak_megabytes(), before)
 
 
 async def crowd_in_a_process(name: str, questions: int, points: int, base_url: str) -> Crowd:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -13,13 +13,14 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import ensure_config
+from langgraph.config import get_stream_writer
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.pregel import Pregel
 from pydantic import Field
 
 from sot_graph.errors import SotConfigError
 from sot_graph.llm.reply import as_chunk
-from sot_graph.run import ANSWER_ID
+from sot_graph.run import ANSWER_ID_KEY
 from sot_graph.streaming import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 RUN_ID_PREFIX = "lc_run--"
 """The beginning of the id that LangChain gives to the message of a model's run."""
-_IN_METADATA = ("skeleton", "usage", "timings")
+_IN_METADATA = ("skeleton", "usage", "timings", "sources")
+_OF_A_POINT = ("index", "status", "error")
 
 
 @dataclass
@@ -85,13 +87,15 @@ class GraphAnswer(RunnablePart):
         streamed: bool,
     ) -> None:
         self._reader = AnswerReader()
+        self._write = _writer_around() if streamed else None
+        """The `custom` stream of a graph around the model: a graph that is streamed in a node keeps its events."""
         self.result: Any = None
         self.about: Mapping[str, Any] = {}
         """What else its `response_metadata` says."""
         config = {
             **config,
             "tags": [*(config.get("tags") or ()), TAG_NOSTREAM],
-            "configurable": {**config.get("configurable", {}), ANSWER_ID: message_id},
+            "configurable": {**config.get("configurable", {}), ANSWER_ID_KEY: message_id},
         }
         settings: dict[str, Any] = {"stream_mode": ["custom", "values"]} if streamed else {}
         if context is not None:
@@ -106,11 +110,14 @@ class GraphAnswer(RunnablePart):
         if mode == "values":
             self.result = data
             return []
+        if self._write is not None:
+            self._write(data)
         return self._read(data) if is_sot_event(data) else []
 
     def end(self) -> list[AIMessage]:
         """The graph has ended: give back what is left of the message."""
         known = {key: self.result[key] for key in _IN_METADATA if key in self.result}
+        known["points"] = [{key: each[key] for key in _OF_A_POINT} for each in self.result["expansions"]]
         answer = self.result["answer"]
         metadata = {**self.about, "finish_reason": self.result["finish_reason"], "sot": known}
         if not self.streamed:
@@ -121,6 +128,12 @@ class GraphAnswer(RunnablePart):
     def _read(self, event: Mapping[str, Any]) -> list[AIMessage]:
         text = self._reader.feed(event)
         return [AIMessageChunk(content=text, id=self.message_id)] if text else []
+
+
+def _writer_around() -> Callable[[Any], None] | None:
+    with suppress(RuntimeError, KeyError):  # no graph is around
+        return get_stream_writer()
+    return None
 
 
 class PartwiseChatModel(BaseChatModel):
@@ -189,9 +202,9 @@ def _settings(settings: dict[str, Any], stop: list[str] | None) -> dict[str, Any
 class SotChatModel(PartwiseChatModel):
     """A graph of `create_sot_graph` as a chat model: for chains, evaluators, and agents that take models only.
 
-    `invoke` gives the answer as an `AIMessage`, `stream` its pieces in reading order. Skeleton, usage and timings are
-    in `response_metadata["sot"]`. The model's own `usage_metadata` is empty: each call that the graph makes tells its
-    tokens to the same callbacks, and would be counted twice.
+    `invoke` gives the answer as an `AIMessage`, `stream` its pieces in reading order. `response_metadata["sot"]` has
+    the skeleton, each point's status, sources, usage and timings. The model's own `usage_metadata` is empty: each call
+    that the graph makes tells its tokens to the same callbacks, and would be counted twice.
 
     Raises:
         SotConfigError: Not such a graph, or one with a checkpointer. In `bind_tools`: the graph calls no tools. In a

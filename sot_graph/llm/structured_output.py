@@ -118,7 +118,7 @@ async def ask_structured(
             model="",
             messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
             response_model=_with_instructor_methods(schema),
-            max_retries=max_reasks + 1,
+            max_retries=max_reasks + 1,  # one more than may be asked: `create` ends the last one itself, silently
         )
         return parsed, exchange.replies[-1]
     # instructor wraps what has failed in an error of its own, whose text is 4 KB of prompts and replies, for every log

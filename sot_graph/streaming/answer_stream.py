@@ -25,6 +25,7 @@ from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.pregel.protocol import PregelProtocol
+    from langgraph.types import StateSnapshot
 
 logger = logging.getLogger("sot_graph")
 
@@ -120,7 +121,7 @@ def stream_answer(
     except (GeneratorExit, KeyboardInterrupt):
         if keep_cut and reading.cut:
             with _logged_failure():
-                update = reading.cut_answer(input, graph.get_state(config or {}).values)
+                update = reading.cut_answer(input, graph.get_state(config or {}))
                 graph.update_state(config or {}, **update)
         raise
     if text := reading.finish():
@@ -133,7 +134,7 @@ def stream_answer(
 
 async def _akeep_cut(graph: Any, given: Any, config: RunnableConfig, reading: _Reading) -> None:
     with _logged_failure():
-        update = reading.cut_answer(given, (await graph.aget_state(config)).values)
+        update = reading.cut_answer(given, await graph.aget_state(config))
         await graph.aupdate_state(config, **update)
 
 
@@ -217,9 +218,9 @@ class _Reading:
             message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
             if path == self._path:
                 message = (
-                    f"The node {path!r} answers several times at once (a Send of the parent, perhaps): "
-                    "stream_answer reads one answer. Stream the parent with stream_mode='custom', subgraphs=True "
-                    "instead, and give each namespace an AnswerReader of its own."
+                    f"The node {path!r} answers several times at once (a Send of the parent, or two calls of "
+                    "a tool in one turn): stream_answer reads one answer. Stream the parent with stream_mode='custom', "
+                    "subgraphs=True instead, and give each namespace an AnswerReader of its own."
                 )
             raise SotConfigError(message)
         self._namespace, self._path = namespace, path
@@ -232,18 +233,20 @@ class _Reading:
             return self._message.shown
         return self._answers.shown if self._answers.is_open else ""
 
-    def cut_answer(self, given: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    def cut_answer(self, given: Any, state: StateSnapshot) -> dict[str, Any]:
         """For `update_state`: what was read of an answer, marked as cut.
 
         Args:
             given: The run's input.
             state: Of its thread, where that has the messages of the input, too.
         """
-        before = convert_to_messages(state.get("messages") or [])
+        before = convert_to_messages(state.values.get("messages") or [])
         node, question = self._message.node, None
         if self._answers.reader is not None:
-            node = self._path.partition("/")[0] or _LAST_SOT_NODE
-            facts = state.get("run_facts", {})  # of a run that is resumed; else perhaps of the thread's last one
+            # A graph that stands in a model's place, as the middleware's does, is heard as the node that asks it.
+            own_node = state.next[0] if self.others_may_answer and state.next else _LAST_SOT_NODE
+            node = self._path.partition("/")[0] or own_node
+            facts = state.values.get("run_facts", {})  # of a run that is resumed; else perhaps of the thread's last one
             # Without a `question_id` the question stands in the history.
             of_resumed = facts.get("question_text") if facts.get("question_id") else None
             question = given.get("question") if isinstance(given, Mapping) else of_resumed

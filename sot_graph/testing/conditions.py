@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 from sot_graph.errors import SotConfigError
 from sot_graph.testing.openai_wire import ChatRequest, Reply
@@ -74,6 +74,11 @@ class Status:
     retry_after: float | None = None
     body: Mapping[str, Any] | str | None = None
     message: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.code, int):
+            message = f"Status.code is a number such as 429, not {self.code!r}."
+            raise SotConfigError(message)
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ class Fault:
         name: How the log calls it; empty: the kind in snake case, such as `"hang_up"`.
 
     Raises:
-        SotConfigError: A probability that isn't one, or a negative number of times.
+        SotConfigError: What is no kind of fault, a probability that isn't one, or a negative number of times.
 
     Examples:
         >>> fault = Fault(Status(429, retry_after=1.0), match=lambda request: request.stream, times=2)
@@ -161,6 +166,15 @@ class Fault:
     """How many requests it has hit since the endpoint's start or last `reset()`."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.kind, FaultKind):
+            kinds = ", ".join(kind.__name__ for kind in get_args(FaultKind))
+            message = (
+                f"Fault.kind is what goes wrong, such as Status(429) or HangUp(), not {self.kind!r}. Kinds: {kinds}."
+            )
+            raise SotConfigError(message)
+        if self.match is not None and not callable(self.match):
+            message = f"Fault.match is a function of a request, or None for all of them, not {self.match!r}."
+            raise SotConfigError(message)
         if not 0 <= self.probability <= 1:
             message = f"Fault.probability is from 0 to 1, not {self.probability!r}."
             raise SotConfigError(message)

@@ -16,6 +16,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import PrivateAttr
 
+from sot_graph.errors import SotConfigError
 from sot_graph.testing.openai_wire import ChatRequest, compact_json, count_tokens, cut_at_stop, split_tokens
 from sot_graph.testing.skeleton_responder import Ask, SkeletonResponder
 
@@ -43,6 +44,9 @@ class ScriptedChatModel(BaseChatModel):
             awaitable of one.
         **kwargs: `delay`, `chunk`, and those of `BaseChatModel`.
 
+    Raises:
+        SotConfigError: The responder is no function.
+
     Examples:
         >>> model = ScriptedChatModel(lambda messages: f"You said: {messages[-1].content}")
         >>> model.invoke("Hello").content
@@ -57,6 +61,9 @@ class ScriptedChatModel(BaseChatModel):
     _calls: list[ScriptedCall] = PrivateAttr(default_factory=list)
 
     def __init__(self, responder: ScriptedResponder, **kwargs: Any) -> None:
+        if not callable(responder):
+            message = f"ScriptedChatModel takes a function of the messages, not {responder!r}: lambda messages: ..."
+            raise SotConfigError(message)
         super().__init__(**{"responder": responder, **kwargs})
 
     @property

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from aiohttp import web
 
+from sot_graph.errors import SotConfigError
 from sot_graph.testing.cache_meter import CacheMeter, CacheName, PromptBill
 from sot_graph.testing.conditions import (
     CutOff,
@@ -114,7 +115,12 @@ class SimulatedEndpoint:
 
     def __post_init__(self) -> None:
         self._meter = None if self.cache is None else CacheMeter(self.cache)
+        if not isinstance(self.physics, Physics):
+            message = f"SimulatedEndpoint.physics is a Physics, not {self.physics!r}."
+            raise SotConfigError(message)
         self.faults = list(self.faults)  # the caller's own stays as it is
+        for fault in self.faults:  # an earlier endpoint may have had it
+            fault.reset()
         self.in_flight = self.max_in_flight = 0
         # The endpoint's thread writes it, any thread may copy it.
         self._log: deque[LoggedRequest] = deque(maxlen=self.most_logged)

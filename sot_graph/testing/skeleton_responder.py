@@ -21,6 +21,8 @@ _SKELETON = re.compile(
     r"\bnumbered (?:list|lines)\b|\b(?:skeleton|outline)\b.*\b(?:list|JSON)\b", re.IGNORECASE | re.DOTALL
 )
 _ROUTE = '</question>\n\nWhich letter? Reply with JSON only: {"kind":"A"}'
+_GO_ON = re.compile(r"^Your reply broke off\.")
+"""As the graph asks for the rest of a reply."""
 _NEEDS = re.compile(r"\s*\(needs? [^()]*\)\s*\Z", re.IGNORECASE)
 
 # No two titles have a word in common: the graph may drop a title that says what another one says.
@@ -54,12 +56,15 @@ class Ask:
         """Look at the last user message, and for a skeleton also at the system message.
 
         A point is known by its mark or, in prompts of a caller's own, by its title: of those in the message, the last.
+        A request to go on with a reply that broke off asks for what that reply was asked for.
 
         Args:
             request: The request.
             titles: Of the points that may be asked for, in order.
         """
         text = request.last_user
+        if _GO_ON.match(text):
+            text = ChatRequest({"messages": request.messages[:-1]}).last_user
         if frame := _FRAME.search(text):
             return cls(cast("FramePartName", (frame[1] or frame[2]).lower()))
         titles = [_NEEDS.sub("", title) for title in titles]
@@ -79,7 +84,8 @@ class SkeletonResponder:
     r"""Answers each prompt of Skeleton-of-Thought by what it asks for, never by the order of calls.
 
     A request with a JSON schema, or with tools, gets compact JSON that fits: titles in its arrays, prose in its other
-    texts. A tool is called unless `tool_choice` is `"none"` or a tool's result has just come. Of the others, one for a
+    texts. A tool is called unless `tool_choice` is `"none"` or a tool's result has just come. A reply that broke off is
+    gone on with. Of the others, one for a
     skeleton gets numbered lines, or JSON if it asks for that; everything else gets filler text, the same for the
     same request, that holds a word of the title of the point that is asked for. An answer that is no point is as long
     as all points together.
@@ -92,7 +98,7 @@ class SkeletonResponder:
         text: Makes the text of an `Ask` that is no skeleton, in place of the filler text.
 
     Raises:
-        SotConfigError: No points.
+        SotConfigError: No points, or one text in place of the titles.
 
     Examples:
         >>> responder = SkeletonResponder(titles=["Seed", "Soil"])
@@ -112,8 +118,9 @@ class SkeletonResponder:
     ) -> None:
         made = [*_TITLES.split(", "), *(f"Title{number} word{number}" for number in range(points))][:points]
         self.titles = made if titles is None else list(titles)
-        if not self.titles:
-            message = "SkeletonResponder needs at least one point."
+        if not self.titles or isinstance(titles, str):
+            given = f" as a list of titles, not {titles!r}" if titles else ""
+            message = f"SkeletonResponder needs at least one point{given}."
             raise SotConfigError(message)
         self.words_per_point = words_per_point
         self.tokens_per_point = tokens_per_point
@@ -121,6 +128,10 @@ class SkeletonResponder:
 
     def __call__(self, request: ChatRequest) -> Reply:
         """Answer a request."""
+        if _GO_ON.match(request.last_user):
+            whole = self(ChatRequest({**request.raw, "messages": request.messages[:-2]}))
+            before_last_word = str(request.messages[-2].get("content")).rpartition(" ")[0]
+            return Reply(whole.text.removeprefix(before_last_word).lstrip())
         ask = Ask.of(request, self.titles)
         choice, form = request.raw.get("tool_choice"), request.response_format
         roles = [message.get("role") for message in request.messages if message.get("role") in ("tool", "assistant")]
@@ -132,10 +143,10 @@ class SkeletonResponder:
             return Reply(compact_json(self._fill(form["json_schema"].get("schema") or {}, ask, request)))
         if _ROUTE in request.last_user:  # a `ModelRouter` asks
             return Reply('{"kind":"A"}')
-        if form.get("type") == "json_object" or (ask.stage == "skeleton" and "json" in request.last_user.lower()):
-            return Reply(compact_json({"points": self.titles}))
-        if ask.stage == "skeleton":
-            return Reply("\n".join(f"{number}. {title}" for number, title in enumerate(self.titles, 1)))
+        as_json = form.get("type") == "json_object" or "json" in request.last_user.lower()
+        if ask.stage == "skeleton" or form.get("type") == "json_object":
+            numbered = "\n".join(f"{number}. {title}" for number, title in enumerate(self.titles, 1))
+            return Reply(compact_json({"points": self.titles}) if as_json else numbered)
         return Reply(self._prose(ask, request))
 
     def _fill(self, schema: Mapping[str, Any], ask: Ask, request: ChatRequest) -> Any:

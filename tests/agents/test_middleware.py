@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from contextlib import aclosing
 
 import pytest
 from langchain.agents import create_agent
@@ -28,6 +29,7 @@ from sot_graph import (
     join_markdown,
     stream_answer,
 )
+from sot_graph.events import BREAKS_OFF
 from sot_graph.testing import (
     CutOff,
     Fault,
@@ -171,6 +173,14 @@ async def test_the_messages_usage_is_that_of_all_its_calls_and_no_call_counts_tw
     assert counted["output_tokens"] == sum(one.tokens_sent for one in endpoint.requests)
 
 
+async def test_the_message_says_which_points_failed(run, model, endpoint):
+    endpoint.faults = [Fault(Status(400), lambda request: "<point>2. " in request.last_user)]
+    message = (await run(agent_of(model), LONG))["messages"][-1]
+    points = message.response_metadata["sot"]["points"]
+    assert [(point["index"], point["status"]) for point in points] == [(1, "ok"), (2, "failed"), (3, "ok")]
+    assert "400" in points[1]["error"]
+
+
 async def test_model_settings_reach_every_call(model, endpoint):
     @wrap_model_call
     async def set_them(request, handler):
@@ -188,10 +198,37 @@ async def test_model_settings_reach_every_call(model, endpoint):
 
 async def test_the_answer_is_read_through_the_agent(model):
     agent = agent_of(model, checkpointer=InMemorySaver())
-    text = "".join([text async for text in astream_answer(agent, LONG, THREAD)])
+    chunks = [text async for text in astream_answer(agent, LONG, THREAD)]
+    assert len(chunks) > 3  # as it is written
+    text = "".join(chunks)
     assert text == (await agent.aget_state(THREAD)).values["messages"][-1].text
     other = {"configurable": {"thread_id": "2"}}
-    assert "".join(await asyncio.to_thread(lambda: list(stream_answer(agent, LONG, other)))) == text
+    chunks = await asyncio.to_thread(lambda: list(stream_answer(agent, LONG, other)))
+    assert len(chunks) > 3
+    assert "".join(chunks) == text
+
+
+async def test_what_was_read_through_the_agent_is_kept_by_a_reader_who_leaves(model):
+    agent = agent_of(model, checkpointer=InMemorySaver())
+    async with aclosing(astream_answer(agent, LONG, THREAD, keep_cut=True)) as chunks:
+        read = [await anext(chunks), await anext(chunks)]
+    state = await agent.aget_state(THREAD)
+    assert state.values["messages"][-1].text == "".join(read).rstrip() + BREAKS_OFF
+    assert not state.next
+
+
+@pytest.mark.parametrize("modes", [["custom"], ["custom", "messages"]])
+async def test_the_points_events_reach_whoever_streams_the_agent(model, modes):
+    agent = agent_of(model)
+    told = [
+        data["type"]
+        async for _, mode, data in agent.astream(LONG, stream_mode=modes, subgraphs=True)
+        if mode == "custom"
+    ]
+    assert told[0] == "sot.skeleton"
+    assert told[-1] == "sot.answer"
+    assert told.count("sot.answer") == 1
+    assert "sot.point.delta" in told
 
 
 async def test_a_model_that_routes_leaves_an_agent_that_streams_all_its_tool_calls(model):

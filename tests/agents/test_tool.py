@@ -105,6 +105,15 @@ async def test_the_answer_streams_through_the_agent_in_reading_order(model, sot,
     assert text == (await agent.aget_state(THREAD)).values["messages"][2].content
 
 
+@pytest.mark.parametrize("direct", [False, True])
+async def test_a_page_that_streams_messages_shows_the_answer_once_as_the_tools_result(model, sot, direct):
+    agent = create_agent(model, [create_sot_tool(sot, return_direct=direct)], checkpointer=InMemorySaver())
+    shown = [message async for message, _ in agent.astream(ASKED, THREAD, stream_mode="messages")]
+    kept = (await agent.aget_state(THREAD)).values["messages"]
+    assert {message.id for message in shown if message.text} <= {message.id for message in kept}
+    assert "".join(message.text for message in shown).count("**1. ") == 1
+
+
 @pytest.mark.parametrize("by", ["create_agent", "ToolNode"])
 async def test_two_calls_in_one_turn_are_two_answers_told_apart(model, sot, endpoint, by):
     tool = create_sot_tool(sot)

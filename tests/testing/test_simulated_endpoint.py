@@ -451,6 +451,30 @@ def test_the_same_seed_hits_the_same_requests():
     assert 0 < sum(hits(1)) < 40
 
 
+@pytest.mark.parametrize("wrong", [429, HangUp, "stall", None])
+def test_what_is_no_kind_of_fault_is_refused_for_it_would_hit_and_do_nothing(wrong: Any):
+    with pytest.raises(SotConfigError, match=r"such as Status\(429\) or HangUp\(\)"):
+        Fault(wrong)
+
+
+def test_what_would_only_fail_in_the_endpoints_thread_is_refused_where_it_is_made():
+    with pytest.raises(SotConfigError, match="a number such as 429"):
+        Status("429")
+    with pytest.raises(SotConfigError, match="a function of a request"):
+        Fault(Status(429), match="Soil")
+    with pytest.raises(SotConfigError, match=r"physics is a Physics, not 0\.4"):
+        SimulatedEndpoint(physics=0.4)
+
+
+def test_a_fault_that_another_endpoint_had_begins_anew():
+    once = Fault(Status(400), times=1)
+    for _ in range(2):
+        with SimulatedEndpoint(physics=Physics.instant(), faults=[once]) as endpoint:
+            with pytest.raises(openai.BadRequestError):
+                endpoint.chat_model().invoke("Why?")
+            assert once.hits == 1
+
+
 @pytest.mark.parametrize("wrong", [{"probability": 1.5}, {"times": -1}])
 def test_an_impossible_fault_is_refused(wrong: dict[str, Any]):
     with pytest.raises(SotConfigError):

@@ -7,8 +7,19 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
+from sot_graph import SotOptions, create_sot_graph
 from sot_graph.errors import SotConfigError
-from sot_graph.testing import Ask, ChatRequest, SkeletonResponder, count_tokens, split_tokens
+from sot_graph.testing import (
+    Ask,
+    ChatRequest,
+    Fault,
+    HangUp,
+    Physics,
+    SimulatedEndpoint,
+    SkeletonResponder,
+    count_tokens,
+    split_tokens,
+)
 
 
 @pytest.mark.parametrize(
@@ -212,3 +223,29 @@ def test_a_tool_is_called_until_its_result_is_there():
 def test_a_responder_needs_points():
     with pytest.raises(SotConfigError):
         SkeletonResponder(0)
+
+
+def test_one_text_in_place_of_titles_is_refused():
+    with pytest.raises(SotConfigError, match="as a list of titles, not 'Seed'"):
+        SkeletonResponder(titles="Seed")
+
+
+def test_a_point_that_broke_off_is_gone_on_with_to_the_same_text():
+    responder = SkeletonResponder(titles=["Seed", "Soil", "Sun"], words_per_point=30)
+    broken = Fault(
+        HangUp(after_tokens=10), match=lambda request: Ask.of(request, responder.titles).number == 2, times=1
+    )
+    question, options = {"question": "How do plants grow?"}, SotOptions(stream=True)
+    texts = []
+    for faults in ([], [broken]):
+        with SimulatedEndpoint(responder, physics=Physics.instant(), faults=faults) as endpoint:
+            result = create_sot_graph(endpoint.chat_model(), options=options).invoke(question)
+        texts.append([expansion["text"] for expansion in result["expansions"]])
+    assert broken.hits == 1
+    assert texts[0] == texts[1]
+
+
+def test_a_request_to_go_on_asks_for_what_the_broken_reply_was_asked_for():
+    messages = [*asked(POINT).messages, {"role": "assistant", "content": "Half of"}]
+    go_on = {"role": "user", "content": "Your reply broke off. Go on exactly where it ends."}
+    assert Ask.of(ChatRequest({"messages": [*messages, go_on]}), TITLES) == Ask("point", 2, "Main causes")
