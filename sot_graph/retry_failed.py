@@ -214,7 +214,7 @@ def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _context(kept: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """The caller's context, with the frame that the run began with. It may hold options themselves, without `sot`."""
+    """The caller's context, with the run's own frame: a parent's, with options as `sot`, or options themselves."""
     has = context.__contains__ if isinstance(context, Mapping) else partial(hasattr, context)
     of_parent = has("sot") or not any(map(has, SotContext.__annotations__))
     changes = context_changes(context, embedded=of_parent)

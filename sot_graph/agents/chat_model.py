@@ -261,6 +261,7 @@ class SotChatModel(PartwiseChatModel):
             raise SotConfigError(message)
         config = ensure_config()
         if run_manager is not None:
+            # Only asynchronous run managers have `get_sync`. What the graph's calls tell, its own run tells the same.
             kind = AsyncCallbackManager if hasattr(run_manager, "get_sync") else CallbackManager
             config["callbacks"] = kind(
                 run_manager.inheritable_handlers,

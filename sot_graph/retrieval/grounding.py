@@ -69,6 +69,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     # Where points find documents of their own, half of the room is theirs.
     room = most if retriever is None else most // 2
     if length_of_documents([*documents, *found]) > room:
+        # All prompts share half of the room, and points find documents for the other half: a passage fits into either.
         documents = as_passages(documents, longest=most // 2)
         found = as_passages(found, longest=most // 2)
     documents = [*documents, *found]
