@@ -70,7 +70,7 @@ class SchemaRefusedError(Exception):
 
     def __init__(self, mode: StructuredMode, reason: str) -> None:
         super().__init__(
-            f"the provider takes no request with structured_mode={mode!r}: {reason}; where "
+            f"a request with structured_mode={mode!r} was refused, or broke the provider: {reason}; where "
             'SotOptions(structured_mode="md_json") or SotOptions(skeleton_format="list") is set, none is sent'
         )
         self.mode = mode
