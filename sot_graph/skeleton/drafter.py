@@ -279,7 +279,7 @@ class Drafter:
                 wait = retries.wait_after(parsed.cause, broke_off=True)
             else:
                 reasks -= 1
-            # Enough, and still here: they were given out early, and stay. Without any more, or anybody to ask, they do.
+            # There are enough, and yet no draft: only where points are given out early. They stay, so they are used.
             if len(points) >= self._most or (is_enough and wait is None):
                 return self._draft_from(points, skeleton_format, reason=reason)
             if wait is None:
