@@ -123,7 +123,7 @@ class ModelCall:
                 async with self.run.place(), self.model.connections:
                     takes_system = self.model.takes_system
                     prompt = messages() if callable(messages) else messages
-                    shared = self.run.invocation.last_shared_content
+                    shared = self.run.invocation.last_shared
                     prompt = prompt if shared is None else self.model.prompt_cache.marked(prompt, shared)
                     prompt = self.model.shape_prompt(prompt if takes_system else without_system(prompt))
                     runnable = await self.model.for_running_loop()

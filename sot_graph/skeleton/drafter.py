@@ -52,15 +52,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 _End: TypeAlias = Literal["whole", "spoilt", "final"]
-"""How a reply ended. `spoilt`: it broke off, was cut, or isn't what was asked for; `final`: asking again would end the
-same way, as after a refusal or with a wrong key."""
+"""How a reply ended. `spoilt`: it broke off, was cut, or is something else; `final`: it would end so again."""
 
 
 class SkeletonRequest(NamedTuple):
-    """A prompt for a skeleton. `last_shared_content`: its last user message, if a cache keeps it for the points."""
+    """A prompt for a skeleton. `last_shared`: its last user message, if a cache keeps it for the points."""
 
     messages: list[BaseMessage]
-    last_shared_content: Any
+    last_shared: Any
 
 
 class NoSkeletonError(Exception):
@@ -159,9 +158,7 @@ class Drafter:
         if self._mode == "auto":
             self._mode = model.fitting_mode
             is_refused = self._mode in model.refused_modes
-            if "JSON" in prompts.skeleton and (
-                is_refused or self._request("structured").last_shared_content is not None
-            ):
+            if "JSON" in prompts.skeleton and (is_refused or self._request("structured").last_shared is not None):
                 self._mode = "prompt"
         self._formats: list[SkeletonFormat] = ["structured", "list"]
         """Those in which the skeleton is asked for, one after the other."""
@@ -335,9 +332,7 @@ class Drafter:
         has_schema = skeleton_format == "structured" and self._mode != "prompt"
         is_marked = self._run.options.prompt_cache == "auto" and not has_schema
         # The points' prompts begin with this request: the run's further calls mark its end for the provider's cache.
-        self._run.invocation.last_shared_content = (
-            self._request(skeleton_format).last_shared_content if is_marked else None
-        )
+        self._run.invocation.last_shared = self._request(skeleton_format).last_shared if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
             text = whole_list(reply.text, prefill, is_half=reply.is_half)
