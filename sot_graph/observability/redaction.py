@@ -44,8 +44,10 @@ _LONGEST_FORM = 12
 # `sk-` counts where a word begins, also behind `_`: in `task-force` it doesn't.
 _KEY = re.compile(r"(?<![^\W_])sk-\S+|(?<=://)[^/@\s]+(?=@)|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+")
 _AFTER_BEARER = re.compile(r"(?<=Bearer )\S+")
-_HOLDERS = ("args", "message", "strerror", "filename", "filename2")
-"""Where errors keep what they say, beside the attributes of each object's own."""
+_WORDS = ("args", "message", "msg", "reason")
+"""Where errors keep what they say."""
+_HOLDERS = (*_WORDS, "strerror", "filename", "filename2")
+"""Where they keep what they hold, beside the attributes of each object's own."""
 _MOST_VALUES = 1_000
 """Values in an error's data that are searched. The rest is dropped: a body may be a megabyte of commas."""
 _DEEPEST = 20
@@ -151,7 +153,7 @@ class Redactor:
             for name in {*_HOLDERS, *getattr(link, "__dict__", ())} - {"response", "request"}:
                 with suppress(Exception):  # an error of whoever's class: it may let nobody read or change it
                     value = getattr(link, name, None)
-                    clean = self._clean_words(link, value) if name in {"args", "message"} else self._clean_data(value)
+                    clean = self._clean_words(link, value) if name in _WORDS else self._clean_data(value)
                     if clean != value:
                         setattr(link, name, clean)
             with suppress(Exception):

@@ -190,7 +190,7 @@ def clean(text: str) -> str:
 
 def shorten(text: str, length: int) -> str:
     """The text on one line, with an ellipsis if it is longer than `length` characters."""
-    line = " ".join(clean(text[: 4 * length]).split())
+    line = " ".join(clean(text).split())
     return line if len(line) <= length else f"{line[: length - 1].rstrip()}…"
 
 

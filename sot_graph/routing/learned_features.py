@@ -52,6 +52,8 @@ _BEGINNING_CHARS = 400
 _BEGINNING_WORDS = 12
 _FEW = 2
 """Words that are sign enough of a language."""
+_ENOUGH_WORDS = 4
+"""Of so many, one at least is among the commonest, if they are English."""
 _LAST_LATIN_LETTER = "\u024f"
 
 
@@ -151,7 +153,7 @@ def extract(question: str) -> Features:
 
 
 def _is_english(question: str) -> bool:
-    """Whether a question has signs of English, or at least none of another language.
+    """Whether a question has signs of English, or, where it is too short for any, at least none of another language.
 
     Only its beginning is read, so that a foreign text to translate doesn't count.
     """
@@ -162,6 +164,8 @@ def _is_english(question: str) -> bool:
     known = len([word for word in words if word in vocabulary.known_words])
     if latin * 2 < len(letters):
         return known >= _FEW
+    if len(words) >= _ENOUGH_WORDS and known < (1 if letters.isascii() else _FEW):
+        return False
     lower_words = _LETTERS.findall(beginning.lower())[:_BEGINNING_WORDS]
     foreign = len([word for word in lower_words if word in vocabulary.foreign_words])
     return foreign < _FEW or known >= foreign

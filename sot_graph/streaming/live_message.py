@@ -241,6 +241,7 @@ def _as_parent_shows(config: RunnableConfig) -> dict[str, Any]:
         checkpoints.add(graphs[namespace])
     steps = [step for step in own.removeprefix(parent).strip("|").split("|") if not step.isdigit()]
     shown = "|".join(filter(None, (parent, steps[-1])))
+    # For each task in its path, LangGraph drops a step of the namespace, which is lifted here already.
     lifted = {"langgraph_checkpoint_ns": shown, "langgraph_node": steps[-1].partition(":")[0], "langgraph_path": ()}
     if "checkpoint_ns" in metadata:
         lifted["checkpoint_ns"] = shown

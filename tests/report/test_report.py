@@ -714,3 +714,8 @@ def test_a_run_without_a_frame_has_none():
     run = measure_run(a_result())
     assert run.section("introduction") is None
     assert run.section("conclusion") is None
+
+
+def test_a_long_gap_in_a_question_hides_nothing_of_it():
+    assert shorten("a" + " " * 700 + "hello", 100) == "a hello"
+    assert shorten(" " * 700 + "word " * 40, 20) == "word word word word…"

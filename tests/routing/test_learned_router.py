@@ -354,3 +354,23 @@ def test_it_learns_from_your_own_questions(router, tmp_path):
 def test_nothing_is_learned_from_what_can_not_teach(questions, labels, says):
     with pytest.raises(SotConfigError, match=says):
         LearnedRouter.train(questions, labels)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Vilka är de största fördelarna med att lära sig ett andra språk?",
+        "Jakie są główne korzyści z nauki drugiego języka?",
+        "Mitkä ovat toisen kielen oppimisen tärkeimmät hyödyt?",
+        "Apa manfaat utama belajar bahasa kedua?",
+        "Melyek a második nyelv tanulásának fő előnyei?",
+    ],
+)
+def test_a_question_in_a_language_that_it_does_not_read_has_no_confidence(router, question):
+    decision = router(question)
+    assert (decision.route, decision.confidence) == ("direct", None)
+
+
+def test_questions_of_few_common_words_count_as_english(router):
+    for question in ("capital of burkina faso?", "Can dogs eat grapes?", "Given f(x) = 2x^3 - 9x^2, find its extrema."):
+        assert router(question).confidence is not None

@@ -614,3 +614,11 @@ def test_the_endpoints_command_says_that_its_port_is_taken():
     assert ran.stderr.count("\n") == 1
     assert "Address already in use" in ran.stderr
     assert str(port) in ran.stderr
+
+
+def test_a_match_that_raises_is_a_500_that_says_so(client: openai.OpenAI, endpoint: SimulatedEndpoint):
+    endpoint.faults = [Fault(Status(429), match=lambda request: request.nope)]
+    with pytest.raises(openai.InternalServerError, match="The endpoint failed: AttributeError"):
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Why?"}])
+    (logged,) = endpoint.requests
+    assert (logged.outcome, logged.status, endpoint.in_flight) == ("responder_error", 500, 0)
