@@ -236,7 +236,8 @@ def test_two_studies_do_not_write_to_one_folder(tmp_path):
         ("skeleton,max_points=null", "max_points=None"),
         ("skeleton,dispatch=fast", "dispatch"),
         ("direct,router=learned", "may answer by a skeleton; write skeleton,router=learned"),
-        ("skeleton,router=coin", "draft, learned, model, cascade; not 'coin'"),
+        ("skeleton,router=coin", "draft, learned, model, cascade, learned:FILE, cascade:FILE; not 'coin'"),
+        ("skeleton,router=learned:none.json", "none.json can't be read"),
     ],
 )
 def test_an_arm_that_there_is_not_is_refused(text, said):
