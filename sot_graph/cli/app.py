@@ -75,14 +75,11 @@ _FRAME_OPTION = _option(
 def _known_router(name: str | None) -> str | None:
     from sot_graph.evaluation.arms import make_router
 
-    try:
-        make_router(name)
-    except SotConfigError as error:
-        raise typer.BadParameter(str(error)) from error
+    make_router(name)
     return name
 
 
-_ROUTER: dict[str, Any] = {"metavar": "draft|learned|model|cascade", "callback": _known_router}
+_ROUTER: dict[str, Any] = {"metavar": "draft|learned|model|cascade", "callback": _known_router, "show_default": True}
 _ROUTER_OPTION = _option(
     "Answer",
     "Have a router decide whether a skeleton is worth it; if not, the answer is direct. draft: the call that would "
@@ -114,6 +111,8 @@ class _GroupedHelp(TyperCommand):
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")  # Pydantic's word, by which typer reads values
             raise
+        except SotConfigError as error:  # of an option's callback
+            ctx.fail(str(error))
         if ctx.args and not ctx.resilient_parsing:
             more = f"{' '.join(ctx.args)!r:.200}"
             if any(parameter.name == "question" for parameter in self.params):
@@ -432,7 +431,6 @@ def route(
         "Routing",
         "Who decides. draft: the model is asked as --router draft asks it, and stopped as soon as it has decided.",
         default="learned",
-        show_default=True,
         **_ROUTER,
     ),
     weights: Path | None = _option("Routing", "The learned router's weights, as --save wrote them.", metavar="FILE"),

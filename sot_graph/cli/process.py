@@ -48,6 +48,15 @@ _TABLES = frozenset({".jsonl", ".ndjson", ".csv", ".parquet"})
 _ERRORS_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 # "SotOptions.deadline=0", "SotOptions.deadline" and "(deadline)".
 _ARGUMENT = re.compile(rf"(?:\bSotOptions\.|(?<=\()(?=\w+\)))({'|'.join(LIBRARY_OPTIONS)})\b(=?)")
+# What the library says to somebody who writes Python, and what it is here.
+_PYTHON_ADVICE = {
+    re.compile(r", or pass (?:ChatOpenAI\([^()]*\)|a chat model object)"): "",
+    re.compile(r"Pass a LangChain chat model such as ChatOpenAI\([^()]*\), or a name"): "Give a name",
+    re.compile(r"pass ChatOpenAI\([^()]*\)"): "give --base-url, and its name there",
+    re.compile(
+        r'SotOptions\(structured_mode="md_json"\) or SotOptions\(skeleton_format="list"\)'
+    ): "--skeleton-format list",
+}
 _VARIABLE = re.compile(r"\bSOT_GRAPH_(MODEL|BASE_URL)\b")
 
 _TRACE_WAIT_SECONDS = 2.0
@@ -206,6 +215,8 @@ def discard_output() -> None:
 
 def with_flag_names(message: str) -> str:
     """A message of the library's, with the command's options in place of the arguments and variables behind them."""
+    for pattern, here in _PYTHON_ADVICE.items():
+        message = pattern.sub(here, message)
     message = _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')}{found[2].replace('=', ' ')}", message)
     return _VARIABLE.sub(lambda found: f"--{found[1].lower().replace('_', '-')} ({found[0]})", message)
 
