@@ -42,13 +42,11 @@ _STREAMS = "tap_output_aiter"
 """The method that makes a handler one of LangChain's private protocol, for which it streams inside `ainvoke`."""
 
 
-def somebody_listens(runtime: Runtime[Any] | None) -> bool:
+def somebody_listens(runtime: Runtime[Any]) -> bool:
     """Whether anybody listens to a run's events, by `stream_mode="custom"`.
 
     Where it can't be told, the answer is yes: streaming to nobody costs a little, silence costs the feature.
     """
-    if runtime is None:
-        return False
     # Where nobody listens, LangGraph hands out a writer that does nothing: a function that refers to nothing.
     code = getattr(runtime.stream_writer, "__code__", None)
     return code is None or bool(code.co_freevars or code.co_names)

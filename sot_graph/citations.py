@@ -162,6 +162,7 @@ def names_of(source: Source) -> list[str]:
     title, url = source["title"], source.get("url", "")
     named = [source.get("id", "")]
     named += [each for each in (title, url, _file_name(title), _file_name(url)) if 0 < len(each) <= _LONGEST_CITATION]
+    # A title `2` would be taken for the second source. An id may be a number: a text is told to cite by it.
     return [name for position, name in enumerate(named) if name and (position == 0 or not _PLACE.fullmatch(name))]
 
 
@@ -326,13 +327,13 @@ class _Citations:
     """Finds the citations in one point's text.
 
     Args:
-        ids: Of its sources. Whatever looks like a place counts as one.
+        known: What its sources are cited by: names, places and ids. Whatever else looks like a place counts as one.
         before: A pattern of what belongs to a citation before its bracket.
     """
 
-    def __init__(self, ids: Collection[str], *, before: str = "") -> None:
-        self._ids = ids
-        unusual = sorted(filter(_UNUSUAL.search, ids), key=len, reverse=True)
+    def __init__(self, known: Collection[str], *, before: str = "") -> None:
+        self._known = known
+        unusual = sorted(filter(_UNUSUAL.search, known), key=len, reverse=True)
         exact = "|".join(r"\s+".join(map(re.escape, key.split())) for key in unusual) or r"(?!)"
         self._pattern = re.compile(
             rf"{before}(?:"
@@ -383,10 +384,10 @@ class _Citations:
         keys: list[str] = []
         parts = [" ".join(found[1].split()) for found in self._part.finditer(match["keys"])]
         for part, following in zip_longest(parts, parts[1:], fillvalue=""):
-            key = part if part in self._ids else part.removeprefix("^")
+            key = part if part in self._known else part.removeprefix("^")
             span = _RANGE.fullmatch(key)
             is_page, is_file = keys and _PAGE.fullmatch(key), _FILE.search(key) and _PAGE.fullmatch(following)
-            if key in self._ids or _PLACE.fullmatch(key) or is_page or is_file:
+            if key in self._known or _PLACE.fullmatch(key) or is_page or is_file:
                 keys.append(key)
             elif span is not None and (places := _places_of_range(*span.groups())):
                 keys += places
@@ -409,8 +410,8 @@ def without_its_citations(expansion: Expansion) -> Expansion:
     """
     if not (sources := expansion.get("sources")):
         return expansion
-    ids = {name for source in sources for name in names_of(source)}
-    text = _Citations(ids, before=r"(?<![ \t])[ \t]*").replaced(expansion["text"], lambda _: "")
+    names = {name for source in sources for name in names_of(source)}
+    text = _Citations(names, before=r"(?<![ \t])[ \t]*").replaced(expansion["text"], lambda _: "")
     return Expansion(**{**expansion, "text": text})
 
 

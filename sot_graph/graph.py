@@ -40,7 +40,7 @@ from sot_graph.retrieval.grounding import Ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.model_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
-from sot_graph.run import QUESTION_ID, GraphParts
+from sot_graph.run import QUESTION_ID_PREFIX, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
 from sot_graph.streaming import AnswerTransformer
 from sot_graph.writing.expander import Expander, check_expander
@@ -95,45 +95,47 @@ def build_sot_graph(
     own_router = None if draft_decides else cast("Router | None", router)
     loop_model = LoopModel(resolved)
     prompts, options = prompts or prompts_for(resolved), options or SotOptions()
-    graph = _with_levels(
-        GraphParts(
-            model=loop_model,
-            skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
-            prompts=prompts,
-            options=replace(options, skeleton_format=prompts.skeleton_format or options.skeleton_format),
-            join=join,
-            cache=None if cache is None else ResultCache(cache),
-            limiter=limiter,
-            router=own_router,
-            draft_decides=draft_decides,
-            expander=expander,
-            retriever=retriever,
-            ranker=ranker,
-            # Providers take nothing else in a message's name.
-            name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
-        )
+    parts = GraphParts(
+        model=loop_model,
+        skeleton_model=loop_model if drafting is resolved else LoopModel(drafting),
+        prompts=prompts,
+        options=options,
+        join=join,
+        cache=None if cache is None else ResultCache(cache),
+        limiter=limiter,
+        router=own_router,
+        draft_decides=draft_decides,
+        expander=expander,
+        retriever=retriever,
+        ranker=ranker,
+        # Providers take nothing else in a message's name.
+        name=re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64],
     )
-    _warn_of_ignored_lengths(graph.prompts, graph.options)
-    if draft_decides and graph.prompts.max_title_words is not None:
+    _warn_of_ignored_lengths(prompts, options)
+    if draft_decides and prompts.max_title_words is not None:
         logger.warning(
             'router="draft" leaves the decision to a model whose prompts are for small ones (SotPrompts.small()), '
             "which may be too small for it: LearnedRouter() decides without a model."
         )
+    return _wired(_with_levels(parts))
+
+
+def _wired(parts: GraphParts) -> StateGraph[SotState, SotContext, SotInput, SotOutput]:
     builder: StateGraph[SotState, SotContext, SotInput, SotOutput] = StateGraph(
         SotState, context_schema=SotContext, input_schema=SotInput, output_schema=SotOutput
     )
 
     def add(name: str, function: Callable[..., Any], *, begins: bool = False, schema: type[Any] = SotState) -> None:
-        node = GraphNode(function, graph, name=name, begins=begins)
+        node = GraphNode(function, parts, name=name, begins=begins)
         builder.add_node(name, node, input_schema=schema, trace_policy=trace_policy(name, begins=begins))
 
-    reviews = graph.options.review_skeleton
-    add(DRAFT_SKELETON, draft_skeleton, begins=own_router is None)
+    reviews = parts.options.review_skeleton
+    add(DRAFT_SKELETON, draft_skeleton, begins=parts.router is None)
     add(EXPAND_POINT, expand_point, schema=ExpandPointInput)
     add(JOIN, join_node)
     add(ANSWER_DIRECTLY, answer_directly)
     before_join = [EXPAND_POINT, JOIN]
-    if own_router is None:
+    if parts.router is None:
         builder.add_edge(START, DRAFT_SKELETON)
     else:
         add(ROUTE, route, begins=True)
@@ -141,7 +143,7 @@ def build_sot_graph(
         after = GraphEdge(after_route_to_review if reviews else after_route)
         ways = [DRAFT_SKELETON, ANSWER_DIRECTLY, END, *([REVIEW_SKELETON] if reviews else before_join)]
         builder.add_conditional_edges(ROUTE, after, ways)
-    without_skeleton = [ANSWER_DIRECTLY, END] if draft_decides else [ANSWER_DIRECTLY]
+    without_skeleton = [ANSWER_DIRECTLY, END] if parts.draft_decides else [ANSWER_DIRECTLY]
     fan_out = GraphEdge(fan_out_points)
     if reviews:
         add(REVIEW_SKELETON, review_skeleton)
@@ -155,22 +157,24 @@ def build_sot_graph(
     return builder
 
 
-def _with_levels(graph: GraphParts) -> GraphParts:
+def _with_levels(parts: GraphParts) -> GraphParts:
     """The same parts, with the graph that writes the points, if any: the `expander`, or one for the level below."""
-    expander, options = graph.expander, graph.options
+    expander, options = parts.expander, parts.options
     if expander is None and options.depth > 1:
-        join = graph.join if isinstance(graph.join, PointwiseJoin) else join_markdown
-        # The frame and the review belong to the whole answer. The point's own time and call slots bound it.
+        join = parts.join if isinstance(parts.join, PointwiseJoin) else join_markdown
+        # The frame and the review belong to the whole answer. The point's own time and places bound it.
         off: dict[str, Any] = {"frame": "none", "review_skeleton": False, "deadline": None, "max_concurrency": None}
-        expander = create_sot_graph(
-            graph.model.model,
-            skeleton_model=graph.skeleton_model.model,
-            router="draft",
-            join=join.below(),
-            prompts=graph.prompts,
+        below = GraphParts(
+            model=parts.model,
+            skeleton_model=parts.skeleton_model,
+            prompts=parts.prompts,
             options=replace(options, depth=options.depth - 1, **off),
+            join=join.below(),
+            cache=None,
+            draft_decides=True,
         )
-    return replace(graph, expander=NestedGraph(expander) if is_sot_graph(expander) else expander)
+        expander = _compiled(_wired(_with_levels(below)))
+    return replace(parts, expander=NestedGraph(expander) if is_sot_graph(expander) else expander)
 
 
 def check_parts(
@@ -219,7 +223,7 @@ def create_sot_graph(
 
     Args:
         model: A LangChain chat model, or a name: `"gpt-4o-mini"`, `"openai:..."`, or `"provider:..."` where
-            LangChain's `init_chat_model` is installed.
+            LangChain's `init_chat_model` is installed. Another Runnable, such as a chain, is asked as it is.
         skeleton_model: Drafts the skeleton in `model`'s place.
         router: Says which questions take the skeleton. `"draft"`, or `DraftRouter()`: the call that would draft it may
             answer instead. Others decide before it: `LearnedRouter()`, `ModelRouter(model)`, `CascadeRouter(...)`,
@@ -249,7 +253,8 @@ def create_sot_graph(
         `parent.add_node("answer", graph)` makes it a subgraph.
 
     Raises:
-        SotConfigError: Not a chat model, an unknown provider, a missing package or key.
+        SotConfigError: A prompt template, a graph, or nothing that can be asked in `model`'s place; an unknown
+            provider, a missing package or key.
 
     Examples:
         >>> from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
@@ -272,9 +277,13 @@ def create_sot_graph(
         limiter=limiter,
         name=name,
     )
-    graph: CompiledStateGraph[SotState, SotContext, SotInput, SotOutput] = builder.compile(
-        checkpointer=checkpointer, cache=cache, store=store, name=name, transformers=[AnswerTransformer]
-    )
+    return _compiled(builder, checkpointer=checkpointer, cache=cache, store=store, name=name)
+
+
+def _compiled(
+    builder: StateGraph[SotState, SotContext, SotInput, SotOutput], *, name: str = "sot_graph", **kept_by: Any
+) -> CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]:
+    graph = builder.compile(name=name, transformers=[AnswerTransformer], **kept_by)
     return in_class(graph, _SotGraph).with_config(max_concurrency=_SYNC_WIDTH)
 
 
@@ -294,7 +303,7 @@ class EmbeddedResult(dict[str, Any]):
 
     def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
         messages = result.get("messages") or []
-        is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID)
+        is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID_PREFIX)
         new = messages[-2:] if is_asked_here else messages[-1:]
         super().__init__({**result, "messages": new if result.get("answer") else []})
         self._is_lost = is_lost
@@ -341,6 +350,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
             input, config = self._without_history(input, config)
         chunks = super().stream(input, config, **kwargs)
         is_for_parent = is_embedded and _wants_values(kwargs, default=_stream_mode(config))
+        # Without it, the model calls of a reader who leaves would go on.
         return closing_calls(_each_for_parent(chunks, config) if is_for_parent else chunks)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
@@ -349,8 +359,11 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         is_embedded = _is_embedded(config)
         if is_embedded:
             input, config = self._without_history(input, config)
+        # Without it, an opening would be written on after a run that ends early.
         chunks = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
-        if not is_embedded:  # as a node, it is cancelled by LangGraph, which does that once
+        # Without it, a web server's second cancellation would end LangGraph's clean-up, and calls would go on. A node
+        # is cancelled by LangGraph, which does that once.
+        if not is_embedded:
             return cancelled_once(chunks)
         return _aeach_for_parent(chunks, config) if _wants_values(kwargs, default=_stream_mode(config)) else chunks
 
@@ -394,6 +407,7 @@ def _call_settings(given: object, config: RunnableConfig | None, settings: dict[
     context = settings.get("context")
     if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
         return settings
+    # A function in a node may hand on its parent's whole context, whose other keys are no mistakes.
     own = {key: value for key, value in context.items() if key in SotContext.__annotations__}
     return {**settings, "context": {**context, "sot": own}}
 
@@ -430,7 +444,7 @@ def _has(read: Callable[[list[str]], Any], key: str) -> bool:
 
 
 def _each_for_parent(chunks: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
-    with closing_once(chunks):
+    with closing_once(chunks):  # else a reader who leaves would close this generator, and not the one below
         for chunk in chunks:
             yield _for_parent(chunk, config)
 
@@ -443,7 +457,7 @@ async def _aeach_for_parent(chunks: AsyncGenerator[Any], config: RunnableConfig 
 
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:
     """Warn of lengths that the prompts have no placeholder for. Those of the small profile show lengths by examples."""
-    skeleton = "skeleton_list" if options.skeleton_format == "list" else "skeleton"
+    skeleton = "skeleton_list" if (prompts.skeleton_format or options.skeleton_format) == "list" else "skeleton"
     places = {"title_length": skeleton, "point_length": "expansion"}
     defaults = SotOptions()
     for option, template in places.items():

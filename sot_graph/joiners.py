@@ -77,7 +77,11 @@ class PointwiseJoin:
         return self.late if expansion["status"] == "timed_out" else self.missing
 
     def __call__(self, question: str, skeleton: Sequence[SkeletonPoint], expansions: Sequence[Expansion]) -> str:
-        """Join the expansions, in their order."""
+        """Join the expansions, in their order.
+
+        Code of the caller's calls it with a result's expansions, whose sources have no numbers yet or the answer's own.
+        So does a custom join, whose expansions have the answer's numbers: their list must not count anew.
+        """
         if any("number" not in source for expansion in expansions for source in expansion.get("sources") or []):
             expansions = number_sources(expansions, Numbering())
         points = self.join_points(expansions)
@@ -122,6 +126,11 @@ def is_pointwise(join: Join) -> TypeGuard[PointwiseJoin]:
         return False
     own = (PointwiseJoin.__call__, PointwiseJoin.join_points)
     return (type(join).__call__, type(join).join_points) == own
+
+
+def pointwise_or_default(join: Join) -> PointwiseJoin:
+    """What says how marks and sources look: the join, or the default beside one that joins in another way."""
+    return join if is_pointwise(join) else join_markdown
 
 
 class JoinedAnswer(NamedTuple):
@@ -179,7 +188,7 @@ def frame_tail(join: Join, part: FramePart) -> str:
     """What stands after a text around the points: a mark if it breaks off."""
     if part["status"] == "ok" or not part["text"]:
         return ""
-    return join.frame_cut if is_pointwise(join) else join_markdown.frame_cut
+    return pointwise_or_default(join).frame_cut
 
 
 def frame_text(join: Join, part: FramePart, numbering: Numbering) -> str:

@@ -62,7 +62,10 @@ _DESCRIPTIONS: Mapping[str, str] = {
     "on_router_failure": (
         "What a router that fails, is late or says nonsense leads to: a direct answer, or a RoutingError."
     ),
-    "speculative": "Begin the skeleton (true), or the direct answer too (both), while the router decides.",
+    "speculative": (
+        "Begin the skeleton (true), or the direct answer too (both), while the router decides. Points then begin when "
+        "the skeleton is whole, also with dispatch pipelined."
+    ),
     "skeleton_timeout": "Seconds for the skeleton, all attempts included; then a SkeletonError. Empty: no limit.",
     "point_timeout": "Seconds for one point, all attempts included; then it is timed_out. Empty: no limit.",
     "deadline": "Seconds from the run's start until the answer is there; what isn't is timed_out. Empty: no limit.",
@@ -75,7 +78,10 @@ _DESCRIPTIONS: Mapping[str, str] = {
         "What a point that could not be written becomes: a mark in its place, nothing, or an ExpansionError at the end."
     ),
     "stream": "Whether the model's replies are streamed; auto: when somebody listens, or with a deadline.",
-    "stream_max_delay": "Seconds that a piece of text may wait to be sent with the next; the first never waits.",
+    "stream_max_delay": (
+        "Seconds that a piece of text may wait to be sent with the next; the first never waits, and in a long text "
+        "pieces of less than 1/500 of it wait up to 1 s."
+    ),
     "messages": (
         'What stream_mode="messages" and event streams hear: the answer as one message in reading order, or each model '
         "call by itself (calls)."

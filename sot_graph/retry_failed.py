@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Overwrite
+from langgraph.types import Command, Overwrite
 
 from sot_graph.citations import fields_of
 from sot_graph.errors import ExpansionError, SotConfigError
@@ -66,6 +67,9 @@ def retry_failed_points(
     is_over = not graph.get_state(config).next
     try:
         retry = subgraph.invoke(_retry_input(kept), _for_childs_run(config), context=_context(kept, context))
+        if "__interrupt__" in retry:  # the skeleton was approved when the run began
+            resume: Command[Any] = Command(resume=True)
+            retry = subgraph.invoke(resume, _for_childs_run(config), context=_context(kept, context))
     except ExpansionError as error:
         graph.update_state(childs_config, _written_before(error), as_node=JOIN)
         raise
@@ -90,6 +94,9 @@ async def aretry_failed_points(
     is_over = not (await graph.aget_state(config)).next
     try:
         retry = await subgraph.ainvoke(_retry_input(kept), _for_childs_run(config), context=_context(kept, context))
+        if "__interrupt__" in retry:
+            resume: Command[Any] = Command(resume=True)
+            retry = await subgraph.ainvoke(resume, _for_childs_run(config), context=_context(kept, context))
     except ExpansionError as error:
         await graph.aupdate_state(childs_config, _written_before(error), as_node=JOIN)
         raise
@@ -107,9 +114,9 @@ def _on_thread(config: RunnableConfig, thread: RunnableConfig) -> RunnableConfig
 
 
 def _for_childs_run(config: RunnableConfig) -> RunnableConfig:
-    """The caller's config without their thread: the child's retry is a run of its own."""
-    of_thread = {"thread_id", "checkpoint_ns", "checkpoint_id", "checkpoint_map"}
-    kept = {key: value for key, value in config["configurable"].items() if key not in of_thread}
+    """The caller's config without the place in their thread: the child's retry is a run of its own."""
+    places = {"checkpoint_ns", "checkpoint_id", "checkpoint_map"}
+    kept = {key: value for key, value in config["configurable"].items() if key not in places}
     return {**config, "configurable": kept}
 
 
@@ -133,7 +140,9 @@ def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, Runnabl
     if name is None:
         return None
     childs_config = {**config, "configurable": {**config["configurable"], "checkpoint_ns": name}}
-    return name, child.copy({"checkpointer": None}), cast("RunnableConfig", childs_config)
+    # A review stops the retry, too, until it is told that its skeleton is approved already.
+    saver = InMemorySaver() if REVIEW_SKELETON in child.nodes else None
+    return name, child.copy({"checkpointer": saver}), cast("RunnableConfig", childs_config)
 
 
 def _subgraph(graph: AnyGraph, node: str | None) -> tuple[str, Any]:
@@ -205,7 +214,7 @@ def _retry_input(kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _context(kept: Mapping[str, Any], context: Any) -> dict[str, Any]:
-    """The caller's context, with the frame that the run began with. It may hold options themselves, without `sot`."""
+    """The caller's context, with the run's own frame: a parent's, with options as `sot`, or options themselves."""
     has = context.__contains__ if isinstance(context, Mapping) else partial(hasattr, context)
     of_parent = has("sot") or not any(map(has, SotContext.__annotations__))
     changes = context_changes(context, embedded=of_parent)

@@ -47,20 +47,20 @@ if TYPE_CHECKING:
     from sot_graph.types import ChatTurn, FramePartName, Material, SkeletonPoint, SourceDocument, Stage, StageTiming
     from sot_graph.writing.expander import Expander
 
-ANSWER_ID = "sot_answer_id"
+ANSWER_ID_KEY = "sot_answer_id"
 """In a config's `configurable`: the id that the answer's message is to have, for a caller who shows it as their own."""
 
 ANSWER_ID_PREFIX = "sot-answer-"
 """The beginning of the id that the graph itself gives to an answer's message."""
 
-QUESTION_ID = "sot-question-"
+QUESTION_ID_PREFIX = "sot-question-"
 """The beginning of the id of a question's message, where the graph writes that message before its answer."""
 
 RETRIEVER = "sot_retriever"
 """In a config's `configurable`: the retriever of this run, in place of the graph's."""
 
-PLACES = "sot_places"
-"""In a config's `configurable`: `RunContext.slot` of the run above, if this run writes one of its points."""
+PLACE_ABOVE = "sot_place_above"
+"""In a config's `configurable`: `RunContext.place` of the run above, if this run writes one of its points."""
 
 _IDLE_SECONDS = 60.0
 """A run that no node has touched for so long counts as over: only milliseconds lie between two nodes."""
@@ -70,7 +70,7 @@ _SWEEP_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphParts:
-    """What a graph was made with. Its nodes reach it as `run.graph`."""
+    """What a graph was made with. Its nodes reach it as `run.parts`."""
 
     model: LoopModel
     skeleton_model: LoopModel
@@ -102,7 +102,7 @@ class Inquiry:
     """The conversation before the question."""
     material: Material | None = None
     """The documents that the answer rests on; `None`: it rests on none."""
-    documents: str = ""
+    shown_documents: str = ""
     """Those of them that every prompt shows, as it shows them."""
     may_depend: bool = False
     """Whether points may say which others they need."""
@@ -126,15 +126,13 @@ class Invocation:
     """The points that this invocation has tried to write."""
     basis: SectionBasis | None = None
     """What every text is written from, once it has been read from the state."""
-    skeleton_request: tuple[object, list[BaseMessage]] | None = None
+    prefix_messages: tuple[object, list[BaseMessage]] | None = None
     """`(made_from, messages)`: the messages that every point's prompt begins with, made once, after what they were made
     from."""
-    shared_content: Any = None
+    prefix_end: Any = None
     """All prompts of a run begin alike, up to this user message: each call sets the provider's cache mark at its end.
     `None`: caching is off, the prompt is too short, or this invocation drafted nothing."""
-    is_grounded: bool = False
-    """Whether the answer is to rest on documents, even if none was found."""
-    shared_text: tuple[Material, str] | None = None
+    shown_documents: tuple[Material, str] | None = None
     """The documents that every prompt shows, as it shows them, made once."""
     index: asyncio.Future[TextIndex] | None = None
     """Ranks the run's documents."""
@@ -199,8 +197,10 @@ _invocations = _Invocations()
 class RunContext:
     """What one node's execution works with, beside its input.
 
+    `config`, `write`, `meter`, `ended` and `trace` are the node's. The others are the same in all nodes of a run.
+
     Attributes:
-        graph: What the graph was made with. Code that runs without a graph, such as a router that is called alone,
+        parts: What the graph was made with. Code that runs without a graph, such as a router that is called alone,
             must not read it.
         key: The run's key, kept in the state and in every `Send`.
         config: LangChain's config of this node. Model calls hang under it in traces.
@@ -219,7 +219,7 @@ class RunContext:
         trace: Says what the node's run in the trace, and the graph's, is about.
     """
 
-    graph: GraphParts
+    parts: GraphParts
     key: str
     config: RunnableConfig
     options: SotOptions
@@ -231,7 +231,6 @@ class RunContext:
     in_graph: bool = True
     threaded: bool = False
     is_transient: bool = False
-    limiter: CallLimiter | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
     ended: bool = False
     trace: NodeTrace = field(kw_only=True)
@@ -267,7 +266,7 @@ class RunContext:
     def retriever(self) -> Retriever | None:
         """The run's retriever: the config's, else the graph's; `None`: there is none."""
         own: Retriever | None = self.config.get("configurable", {}).get(RETRIEVER)
-        return self.graph.retriever if own is None else own
+        return self.parts.retriever if own is None else own
 
     @property
     def prompt_cache_key(self) -> str:
@@ -308,20 +307,23 @@ class RunContext:
         left = max(0.0, deadline - self.elapsed())
         return left if timeout is None else min(left, timeout)
 
-    def slot(self) -> AbstractAsyncContextManager[None]:
+    def place(self) -> AbstractAsyncContextManager[None]:
         """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
-        limit = self.options.max_concurrency
-        if limit is not None and self.invocation.limiter is None:
-            self.invocation.limiter = CallLimiter(limit)
-        outer_slot = self.config.get("configurable", {}).get(PLACES)
-        is_unbounded = self.invocation.limiter is None and self.limiter is None and outer_slot is None
-        return nullcontext() if is_unbounded else self._places(outer_slot or nullcontext)
+        own, limit = self.invocation.limiter, self.options.max_concurrency
+        if limit is not None and own is None:
+            own = self.invocation.limiter = CallLimiter(limit)
+        shared: CallLimiter | None = getattr(self.parts, "limiter", None)  # outside a graph there is none
+        above = self.config.get("configurable", {}).get(PLACE_ABOVE)
+        return nullcontext() if own is None and shared is None and above is None else _places(own, shared, above)
 
-    @asynccontextmanager
-    async def _places(self, outer_slot: Callable[[], AbstractAsyncContextManager[None]]) -> AsyncIterator[None]:
-        # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-        async with self.invocation.limiter or nullcontext(), self.limiter or nullcontext(), outer_slot():
-            yield
+
+@asynccontextmanager
+async def _places(
+    own: CallLimiter | None, shared: CallLimiter | None, above: Callable[[], AbstractAsyncContextManager[None]] | None
+) -> AsyncIterator[None]:
+    # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
+    async with own or nullcontext(), shared or nullcontext(), nullcontext() if above is None else above():
+        yield
 
 
 def _write_nothing(_event: SotEvent) -> None:
@@ -333,7 +335,7 @@ def open_run(
     config: RunnableConfig,
     options: SotOptions,
     *,
-    graph: GraphParts | None = None,
+    parts: GraphParts | None = None,
     key: str | None = None,
     reads_context: bool = True,
     threaded: bool = False,
@@ -344,7 +346,7 @@ def open_run(
     Args:
         config: The node's config.
         options: The graph's own options.
-        graph: What the graph was made with; `None` outside a graph.
+        parts: What the graph was made with; `None` outside a graph.
         key: The run's key from the state; `None` begins a new run.
         reads_context: Whether the run's context is laid over the options. Not in a part of somebody else's graph.
         threaded: Whether the graph runs synchronously.
@@ -362,7 +364,8 @@ def open_run(
     is_transient = is_heard = False
     if runtime is not None:
         namespace = runtime.execution_info.checkpoint_ns if runtime.execution_info is not None else ""
-        # "team:<id>|writer:<id>|draft_skeleton:<id>"; a graph that keeps a thread of its own has no id in its step.
+        # "team:<id>|writer:<id>|draft_skeleton:<id>". Where the graph keeps a thread of its own, its step has no id:
+        # "team:<id>|writer|draft_skeleton:<id>".
         _, _, parent_step = namespace.rpartition("|")[0].rpartition("|")
         is_transient = ":" in parent_step
         if reads_context and runtime.context is not None:
@@ -372,8 +375,8 @@ def open_run(
         control = runtime.control or control
         if is_heard := somebody_listens(runtime):
             writer = runtime.stream_writer
-    if graph is not None and graph.prompts.skeleton_format not in {None, options.skeleton_format}:  # by the context
-        options = replace(options, skeleton_format=graph.prompts.skeleton_format)
+    if parts is not None and parts.prompts.skeleton_format not in {None, options.skeleton_format}:
+        options = replace(options, skeleton_format=parts.prompts.skeleton_format)
     begins = key is None
     key = key or uuid4().hex
     invocation = _invocations.enter(key, control)
@@ -383,24 +386,23 @@ def open_run(
     handlers = streaming_handlers(config)
     if stream == "auto":
         stream = options.deadline is not None or bool(handlers) or is_heard
-    limiter = None if graph is None else graph.limiter
+    limiter = None if parts is None else parts.limiter
     run = RunContext(
-        graph=graph,  # type: ignore[arg-type]
+        parts=parts,  # type: ignore[arg-type]
         key=key,
         config=config,
         options=options,
         write=write or writer,
         invocation=invocation,
-        answer_id=config.get("configurable", {}).get(ANSWER_ID) or f"{ANSWER_ID_PREFIX}{key}",
+        answer_id=config.get("configurable", {}).get(ANSWER_ID_KEY) or f"{ANSWER_ID_PREFIX}{key}",
         stream=stream,
         listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
         in_graph=runtime is not None,
         threaded=threaded,
         is_transient=is_transient,
-        limiter=limiter,
         meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
         trace=NodeTrace(config),
-        ended=graph is None,
+        ended=parts is None,
     )
     goes_on = False
     try:

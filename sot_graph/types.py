@@ -7,6 +7,9 @@ from typing_extensions import TypedDict
 RouteName: TypeAlias = Literal["skeleton", "direct"]
 """How a question is answered: by a skeleton and its expansions, or by one ordinary call."""
 
+SkeletonFormat: TypeAlias = Literal["structured", "list", "draft"]
+"""How a skeleton is asked for: as JSON, as numbered lines, or as numbered lines that may be an answer (`"draft"`)."""
+
 Stage: TypeAlias = Literal["route", "skeleton", "expansion", "frame", "direct"]
 """What a model call was made for."""
 

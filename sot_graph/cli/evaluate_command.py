@@ -58,7 +58,8 @@ def evaluate_model(
         arms=chosen,
         model=choice.label,
         judge=judge,
-        base_urls=(choice.base_url, judge_base_url),
+        base_url=choice.base_url,
+        judge_base_url=judge_base_url,
         source=source,
     )
     plan.check()

@@ -149,7 +149,7 @@ def exit_status(run: Callable[[], object]) -> int:
     except BrokenPipeError:  # `sot-graph ask ... | head`: the reader has what it wanted
         discard_output()
     except KeyboardInterrupt:
-        return interrupted()
+        return end_by_signal()
     except Exception as error:  # noqa: BLE001 - the end of the line: every failure gets its sentence and its status
         if isinstance(error, OSError):
             discard_output()
@@ -186,11 +186,11 @@ def opened_model(model: str | None, base_url: str | None) -> Iterator[tuple[Runn
             if _owns_process.get():
                 # The embedded model stops only when it has computed what it is at, which takes seconds on a busy
                 # machine.
-                interrupted()
+                end_by_signal()
             raise
 
 
-def interrupted() -> int:
+def end_by_signal() -> int:
     """Say what ended the command, and end the process with its status; where it is a test's, give that back."""
     status, word = interruption()
     error_console().print(word, style="dim")

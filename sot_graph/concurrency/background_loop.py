@@ -196,7 +196,8 @@ def take_outcome(task: asyncio.Task[Any]) -> None:
 def run_sync_from_worker(coroutine: Coroutine[Any, Any, T]) -> T:
     """`run_sync` for a thread that code on a loop has started: it uses that same loop, which goes on meanwhile.
 
-    It doesn't use the first loop. That one may be blocked, as by a join that invokes another graph.
+    That is one depth less than the thread has from that code. `run_sync` alone would take the next loop, and the first
+    one may be blocked, as by a join that invokes another graph.
     """
     _depth.set(max(0, _depth.get() - 1))
     return run_sync(coroutine)

@@ -96,7 +96,7 @@ class CallLimiter:
         self._tokens = Pace(self.tokens_per_minute) if self.tokens_per_minute else None
         self._counted = self._counted_calls = 0
         self._reserved: dict[object, float] = {}
-        """By its place: the tokens that a call in flight has been counted for."""
+        """The tokens that each call in flight has been counted for. A call is an object that `__aenter__` makes."""
 
     @property
     def in_flight(self) -> int:
@@ -110,12 +110,12 @@ class CallLimiter:
         with self._lock:
             self._counted += tokens
             self._counted_calls += 1
-            own = next((place for place in reversed(_running_calls.get()) if place in self._reserved), None)
+            own = next((call for call in reversed(_running_calls.get()) if call in self._reserved), None)
             self._tokens.correct(tokens - self._reserved.pop(own, 0.0))
 
     async def __aenter__(self) -> None:
-        held, place, turn, wait = _running_calls.get(), object(), None, 0.0
-        _running_calls.set((*held, place))
+        outer, call, turn, wait = _running_calls.get(), object(), None, 0.0
+        _running_calls.set((*outer, call))
         with self._lock:
             if self.limit is None or (self._in_flight < self.limit and not self._waiting):
                 self._in_flight += 1
@@ -130,7 +130,7 @@ class CallLimiter:
                 wait = 0.0 if self._calls is None else self._calls.take(1)
                 if self._tokens is not None:
                     expected = self._counted / self._counted_calls if self._counted_calls else _FIRST_GUESS
-                    self._reserved[place] = expected
+                    self._reserved[call] = expected
                     wait = max(wait, self._tokens.take(expected))
             if wait:
                 await asyncio.sleep(wait)
@@ -138,22 +138,22 @@ class CallLimiter:
             with self._lock:
                 if turn is not None and turn in self._waiting:
                     self._waiting.remove(turn)
-                    _running_calls.set(held)
+                    _running_calls.set(outer)
                     raise
                 if wait:  # it was counted, and is no call now
                     if self._calls is not None:
                         self._calls.correct(-1)
                     if self._tokens is not None:
-                        self._tokens.correct(-self._reserved.pop(place, 0.0))
+                        self._tokens.correct(-self._reserved.pop(call, 0.0))
             await self.__aexit__()  # the place was already ours
             raise
 
     async def __aexit__(self, *_: object) -> None:
         """Hand the place to whoever has waited longest; a waiter whose loop is closed is passed over."""
-        places = _running_calls.get()
-        _running_calls.set(places[:-1])
+        calls = _running_calls.get()
+        _running_calls.set(calls[:-1])
         with self._lock:
-            self._reserved.pop(places[-1] if places else None, None)  # of a call that failed: what it took isn't known
+            self._reserved.pop(calls[-1] if calls else None, None)  # of a call that failed: what it took isn't known
             while self._waiting:
                 loop, turn = self._waiting.popleft()
                 try:

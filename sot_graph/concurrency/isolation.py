@@ -139,9 +139,9 @@ async def call_user_code(code: Any, given: Any, config: RunnableConfig) -> Any:
 
     if not isinstance(code, Runnable):
         code = RunnableLambda(_with_exit_as_error(code) if is_async_callable(code) else code)
-    # Its `ainvoke` would put its `invoke` into one of the event loop's few threads.
-    has_no_async = type(code).ainvoke is Runnable.ainvoke
-    if (not hasattr(code, "afunc")) if isinstance(code, RunnableLambda) else has_no_async:
+    is_lambda = isinstance(code, RunnableLambda)
+    is_sync = not hasattr(code, "afunc") if is_lambda else type(code).ainvoke is Runnable.ainvoke
+    if is_sync:  # its `ainvoke` would put its `invoke` into one of the event loop's few threads
         return await call_in_new_thread(code.invoke, given, config)
     return await code.ainvoke(given, config)
 

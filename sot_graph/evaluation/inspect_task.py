@@ -62,7 +62,7 @@ def evaluation(
         arms=(Arm.parse(first), Arm.parse(second)),
         model=choice.label,
         judge=judge,
-        base_urls=(choice.base_url, None),
+        base_url=choice.base_url,
         source=questions,
     )
     # Open until the process ends: Inspect says when a task begins, but not when its process is done with it.

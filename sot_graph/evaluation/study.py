@@ -50,8 +50,9 @@ class StudyPlan:
     """The model's name, as a reader of the report knows it."""
     judge: str | None = None
     """The judge's name."""
-    base_urls: tuple[str | None, str | None] = (None, None)
-    """Where the model is, and where the judge is: answers and verdicts of another server are others."""
+    base_url: str | None = None
+    """Where the model is. Answers of another server are others."""
+    judge_base_url: str | None = None
     source: str = ""
     """Where the questions are from."""
 
@@ -70,7 +71,7 @@ class StudyPlan:
 
     def open_journal(self) -> Journal:
         """The folder's journal; a new one gets its settings. It raises `SotConfigError` if it is of another study."""
-        return Journal(self.out / _JOURNAL, {"model": self.model, "base_url": self.base_urls[0]})
+        return Journal(self.out / _JOURNAL, {"model": self.model, "base_url": self.base_url})
 
 
 def _not_by_link(path: str, flags: int) -> int:
@@ -229,7 +230,7 @@ class Study:
     async def _verdict(self, question: Question, order: str, texts: Sequence[str]) -> dict[str, str] | str:
         """A verdict, or why there is none: whatever is wrong with a judge, the answers are worth a report."""
         # Of these very texts: an answer that was written again is judged again.
-        judged = _hash([self.plan.judge, *filter(None, self.plan.base_urls[1:]), PROMPT_VERSION, *texts])
+        judged = _hash([self.plan.judge, self.plan.judge_base_url, PROMPT_VERSION, *texts])
         key = ("verdict", order, judged, *_key_of(question))
         verdict: dict[str, str] | None = self._journal.get(key)
         if verdict is not None:

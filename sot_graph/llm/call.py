@@ -46,6 +46,8 @@ _GO_ON = (
     "ends in. Repeat nothing else of it, and add no remark."
 )
 _LONGEST_OVERLAP = 200
+BROKE_OFF = "The answer broke off, and the model could not go on with it"
+"""Why an answer ends in an error of which text was shown."""
 
 
 class BrokenStreamError(Exception):
@@ -116,10 +118,10 @@ class ModelCall:
             # The HTTP client's event hook reads it. It is reset: the same task may call models of its own afterwards.
             limit_before = reply_char_limit.set(self.run.options.max_reply_chars)
             try:
-                async with self.run.slot(), self.model.connections:
+                async with self.run.place(), self.model.connections:
                     takes_system = self.model.takes_system
                     prompt = messages() if callable(messages) else messages
-                    shared = self.run.invocation.shared_content
+                    shared = self.run.invocation.prefix_end
                     prompt = prompt if shared is None else self.model.prompt_cache.marked(prompt, shared)
                     prompt = self.model.shape_prompt(prompt if takes_system else without_system(prompt))
                     runnable = await self.model.for_running_loop()

@@ -116,7 +116,10 @@ class LoopModel:
         return known.get(stage, True in known.values() if known else None)
 
     def learn(self, stage: Stage, reason: str, *, thinks_unopened: bool | None) -> None:
-        """Learn the model's ways from a reply and the provider's word for its end. `None`: it began with a prefill."""
+        """Learn the model's ways from a reply and the provider's word for its end.
+
+        `thinks_unopened=None`: the reply began with a prefill, which tells nothing about thoughts.
+        """
         if thinks_unopened and True not in self._thinks_unopened.values():
             logger.info("The model writes thoughts that only a closing tag ends: its replies are read when these have.")
         if thinks_unopened is not None:
@@ -145,8 +148,8 @@ class LoopModel:
         if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
             return _async_or_in_threads(model, loop, threads_only=self._threads_only), None
         # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
-        only_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
-        if only_sync_client or overrides_sync_only(type(model)):
+        needs_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
+        if needs_sync_client or overrides_sync_only(type(model)):
             return in_threads(model if keeps_client else _without_retries(model)), None
         own_client = http_client(model) if model.http_async_client is None else None
         retries = model.root_async_client.max_retries if keeps_client else 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.prompts import BasePromptTemplate
 from langchain_core.runnables import Runnable
 from langchain_openai import ChatOpenAI
+from langgraph.pregel.protocol import PregelProtocol
 
 from sot_graph.errors import SotConfigError, brief
 from sot_graph.llm.provider_errors import explain
@@ -20,6 +23,12 @@ _EXAMPLES = (
 )
 _OWN_SERVER = 'pass ChatOpenAI(model=..., base_url="http://...", api_key=...)'
 
+_NO_MODELS: Mapping[type, str] = {
+    BasePromptTemplate: "Pass a chat model. A prompt's words go into prompts=SotPrompts(...).",
+    PregelProtocol: "Pass a chat model. A graph can write the points: create_sot_graph(model, expander=graph). "
+    "SotChatModel(graph=graph) makes a chat model of a graph of create_sot_graph.",
+}
+"""What people give in a model's place, and what to do instead."""
 _PROVIDERS = frozenset(
     {
         *("anthropic", "azure", "azure_openai", "bedrock", "bedrock_converse", "cohere", "deepseek", "fireworks"),
@@ -36,7 +45,8 @@ def resolve_model(
     """A chat model from an object or a name.
 
     Args:
-        model: A LangChain chat model (also wrapped by `bind`, `with_config`, `with_fallbacks`), or a name.
+        model: A LangChain chat model (also wrapped by `bind`, `with_config`, `with_fallbacks`), or a name. Another
+            Runnable that takes messages, such as a chain that ends in a model, is asked as it is.
             `"name"` and `"openai:name"` make a `ChatOpenAI`; `"provider:name"` goes through LangChain's
             `init_chat_model`, where that is installed.
         base_url: An OpenAI-compatible endpoint. Beside it a name is taken as it stands (`qwen3:4b`).
@@ -44,8 +54,12 @@ def resolve_model(
         argument: What the caller knows `model` as, for error messages.
 
     Raises:
-        SotConfigError: Not a chat model, no such provider, a missing package or key.
+        SotConfigError: No Runnable and no name, a prompt template, a graph, no such provider, a missing package or key.
     """
+    for kind, instead in _NO_MODELS.items():
+        if isinstance(model, kind):
+            message = f"{argument} is a {type(model).__name__}, not a chat model. {instead}"
+            raise SotConfigError(message)
     if isinstance(model, Runnable):
         return model
     if not isinstance(model, str):

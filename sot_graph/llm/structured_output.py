@@ -70,7 +70,7 @@ class SchemaRefusedError(Exception):
 
     def __init__(self, mode: StructuredMode, reason: str) -> None:
         super().__init__(
-            f"the provider takes no request with structured_mode={mode!r}: {reason}; where "
+            f"a request with structured_mode={mode!r} was refused, or broke the provider: {reason}; where "
             'SotOptions(structured_mode="md_json") or SotOptions(skeleton_format="list") is set, none is sent'
         )
         self.mode = mode
@@ -118,7 +118,7 @@ async def ask_structured(
             model="",
             messages=convert_to_openai_messages(list(messages)),  # type: ignore[arg-type]
             response_model=_with_instructor_methods(schema),
-            max_retries=max_reasks + 1,
+            max_retries=max_reasks + 1,  # one more than may be asked: `create` ends the last one itself, silently
         )
         return parsed, exchange.replies[-1]
     # instructor wraps what has failed in an error of its own, whose text is 4 KB of prompts and replies, for every log

@@ -11,7 +11,7 @@ from sot_graph.state import marks_of
 if TYPE_CHECKING:
     from sot_graph.events import FrameEndEvent, PointEndEvent, SkeletonDeltaEvent, SkeletonEvent, SotEvent
     from sot_graph.run import RunContext
-    from sot_graph.types import Expansion, Frame, FramePart, FramePartName, RouteName, SkeletonPoint
+    from sot_graph.types import Expansion, Frame, FramePart, FramePartName, Material, RouteName, SkeletonPoint
 
 
 def announce_route(
@@ -26,22 +26,23 @@ def announce_skeleton(
     kept: Sequence[Expansion],
     run: RunContext,
     *,
+    material: Material | None,
     frame: Frame | None = None,
     grown: bool = False,
 ) -> None:
     """Tell that the skeleton is settled, and which texts of it are there already: of points, and around them."""
     given = [*kept, *(frame or {}).values()]
     cites = any(each.get("sources") is not None for each in cast("list[Expansion]", given))
-    heads, layout = _layout(points, run, cites=cites)
+    heads, layout = _layout(points, run, material, cites=cites)
     settled = {"type": "sot.skeleton", "points": points, "heads": heads, "grown": grown, **layout}
     run.emit(cast("SkeletonEvent", settled))
     if kept or frame:
         announce_kept(kept, frame or {}, run)
 
 
-def announce_point(point: SkeletonPoint, run: RunContext) -> None:
+def announce_point(point: SkeletonPoint, run: RunContext, material: Material | None) -> None:
     """Tell the next point of a skeleton that is still being written."""
-    heads, layout = _layout([point], run)
+    heads, layout = _layout([point], run, material)
     grown = {"type": "sot.skeleton.delta", "point": point, "head": heads[0] if heads else None, **layout}
     run.emit(cast("SkeletonDeltaEvent", grown))
 
@@ -59,7 +60,7 @@ def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext
 
 def announce_point_end(expansion: Expansion, run: RunContext) -> None:
     """Tell that a point is done."""
-    join, is_ok = run.graph.join, expansion["status"] == "ok"
+    join, is_ok = run.parts.join, expansion["status"] == "ok"
     ended = {
         "type": "sot.point.end",
         "index": expansion["index"],
@@ -72,19 +73,19 @@ def announce_point_end(expansion: Expansion, run: RunContext) -> None:
 
 def announce_frame_end(name: FramePartName, part: FramePart, run: RunContext) -> None:
     """Tell that a text around the points is done."""
-    tail = frame_tail(run.graph.join, part)
+    tail = frame_tail(run.parts.join, part)
     ended = {"type": "sot.frame.end", "part": name, "status": part["status"], "tail": tail}
     run.emit(cast("FrameEndEvent", {**ended, **marks_of(part)}))
 
 
 def _layout(
-    points: Sequence[SkeletonPoint], run: RunContext, *, cites: bool = False
+    points: Sequence[SkeletonPoint], run: RunContext, material: Material | None, *, cites: bool = False
 ) -> tuple[list[str] | None, dict[str, Any]]:
     """What an `AnswerReader` must know: what goes before each of these points, and of the whole answer.
 
     Of a join that needs all points, nothing can be known before its end.
     """
-    join, heads = run.graph.join, None
+    join, heads = run.parts.join, None
     if is_pointwise(join):
         heads = [join.head_of(point) for point in points]
     layout: dict[str, Any] = {
@@ -94,9 +95,9 @@ def _layout(
     }
     if "opening" in run.frame_parts:
         layout["opening"] = True
-    is_grounded = run.invocation.is_grounded
-    if cites or is_grounded or run.graph.expander is not None:
-        layout |= citing(run, frame_cites=is_grounded or cites)
+    cites |= material is not None
+    if cites or run.parts.expander is not None:
+        layout |= citing(run, frame_cites=cites)
     return heads, layout
 
 

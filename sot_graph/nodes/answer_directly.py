@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.citations import CitedText
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.events import BREAKS_OFF, FRAME_SEPARATOR
-from sot_graph.joiners import JoinedAnswer, frame_text, is_pointwise, join_markdown
-from sot_graph.llm.call import ModelCall
+from sot_graph.joiners import JoinedAnswer, frame_text, pointwise_or_default
+from sot_graph.llm.call import BROKE_OFF, ModelCall
 from sot_graph.llm.provider_errors import advice, explain, meaning_of
 from sot_graph.llm.reply import WithheldReplyError
 from sot_graph.nodes.announcements import announce_route
@@ -49,9 +49,10 @@ async def answer_directly(state: SotState, run: RunContext) -> Update:
         send=lambda text: run.emit({"type": "sot.answer.delta", "text": text}),
         opening=state.get("frame", {}).get("opening"),
     )
-    usage = add_usage(state["usage"], run.meter.usage)
+    used = run.meter.as_update
+    usage = add_usage(state["usage"], used)
     update = finish_run(state, run, written.joined, written.finish_reason, usage, {"direct": written.timing})
-    return {**update, "usage": run.meter.usage}
+    return {**update, "usage": used}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,16 @@ async def write_directly(
         SkeletonError: The model could not answer, or with nothing, or nothing of it was there at the deadline.
         SotConfigError: The provider refused the key or the model's name.
     """
-    graph = run.graph
+    parts = run.parts
     config = run.child_config(run_name="write answer", stage="direct")
-    call = ModelCall(graph.model, "direct", run, config, graph.prompts.direct_settings)
+    call = ModelCall(parts.model, "direct", run, config, parts.prompts.direct_settings)
     answer = _GrowingAnswer(run, inquiry.material, send, opening)
     growing = answer.growing
     messages = direct_messages(
-        graph.prompts,
+        parts.prompts,
         question=inquiry.question,
         history=inquiry.history,
-        documents=inquiry.documents,
+        documents=inquiry.shown_documents,
         opening="" if opening is None else opening["text"],
     )
     source = ModelSource(call, messages)
@@ -100,7 +101,8 @@ async def write_directly(
         is_late = isinstance(error, TimeoutError) and timer.expired()
         if not (growing.cleaner.text and (is_late or isinstance(error, WithheldReplyError))):
             reason = f"it was not there at the deadline ({run.options.deadline:.3g} s)" if is_late else explain(error)
-            message = f"There is no answer: {reason}.{'' if is_late else advice(error)}"
+            what = BROKE_OFF if growing.cleaner.text else "There is no answer"
+            message = f"{what}: {reason}.{'' if is_late else advice(error)}"
             raise SkeletonError(message) from error
         end = BREAKS_OFF
     if why:
@@ -118,7 +120,7 @@ class _GrowingAnswer:
         self._run = run
         self._start = run.elapsed()
         self._numbering = numbering_of(run)
-        self._opening = frame_text(run.graph.join, opening, self._numbering) if opening else ""
+        self._opening = frame_text(run.parts.join, opening, self._numbering) if opening else ""
         self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
         self._send = send
         self._text = ""
@@ -139,15 +141,14 @@ class _GrowingAnswer:
     def finish(self, end: str) -> DirectAnswer:
         """The whole answer, with what stands at its end."""
         run, growing = self._run, self.growing
-        if growing.truncated and not run.graph.prompts.trim_to_sentence:
+        if growing.truncated and not run.parts.prompts.trim_to_sentence:
             logger.warning(
                 "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
                 "SotPrompts.direct_settings)."
             )
         rest = "" if self._cited is None else self._cited.finish()
         text = FRAME_SEPARATOR.join(filter(None, (self._opening, self._text + rest + end)))
-        join = run.graph.join if is_pointwise(run.graph.join) else join_markdown
-        text += self._numbering.listed(join.sources)
+        text += self._numbering.listed(pointwise_or_default(run.parts.join).sources)
         joined = JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
         timing = run.timing(self._start, growing.first_text_at)
         return DirectAnswer(joined, timing, "length" if growing.truncated else "stop")
@@ -169,10 +170,14 @@ class AnswerInDraft:
 
     def drafter(self, **settings: Any) -> Drafter:
         """The run's drafter: one that may answer, where the draft decides."""
-        if not self._run.graph.draft_decides:
+        if not self._run.parts.draft_decides:
             return Drafter(self._run, self._inquiry, **settings)
         self._drafter = AnsweringDrafter(self._run, self._inquiry, on_answer=self._write, **settings)
         return self._drafter
+
+    def flush(self) -> None:
+        """Send what waits: before a failure is told, for a timer would send it afterwards."""
+        self._answer.growing.flush()
 
     def finish(self) -> DirectAnswer | None:
         """The answer, once the drafter has settled. `None`: there is a skeleton, or nothing."""

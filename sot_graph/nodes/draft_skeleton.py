@@ -28,7 +28,7 @@ from sot_graph.nodes.question_input import (
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.retrieval.grounding import find_material
 from sot_graph.retrieval.retriever import query_for, retrieve_ahead
-from sot_graph.run import QUESTION_ID
+from sot_graph.run import QUESTION_ID_PREFIX
 from sot_graph.skeleton.drafter import Draft, Drafter, Revision
 from sot_graph.state import SCHEMA_VERSION, DraftFacts, RunFacts, SotState
 from sot_graph.usage import add_usage, empty_usage
@@ -48,12 +48,12 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     rejected the skeleton it runs once more, with what the reviewer said.
     """
     run.trace.describe_node(stage="skeleton")
-    if run.graph.options.review_skeleton:
+    if run.parts.options.review_skeleton:
         check_review_is_possible(run)
     if state.get("review_comment"):
         return await _draft_again(state, run)
     known: Mapping[str, Any]
-    if run.graph.router is not None:
+    if run.parts.router is not None:
         start, known, history = run.elapsed(), state, history_of(state)
         route_reason = state["route_reason"]
     else:
@@ -67,11 +67,11 @@ async def draft_skeleton(state: SotState, run: RunContext) -> Update:
     inquiry = inquiry_of(known, history, run)
     # Points can't be begun early before somebody has approved the skeleton. Nor where LangGraph runs one task at a
     # time: theirs would wait for the place that this node holds.
-    can_pipeline = not run.graph.options.review_skeleton and run.config.get("max_concurrency") != 1
+    can_pipeline = not run.parts.options.review_skeleton and run.config.get("max_concurrency") != 1
     pipelined: Any = partial(draft_and_expand, known["run_facts"])
     draft = pipelined if run.options.dispatch == "pipelined" and can_pipeline else _draft_whole
     update, answer = await draft(inquiry, run, route_reason=route_reason, start=start)
-    if run.graph.router is not None:
+    if run.parts.router is not None:
         return update
     usage = add_usage(None, update["usage"])
     if answer is not None:
@@ -90,13 +90,17 @@ async def _draft_whole(
     inquiry: Inquiry, run: RunContext, *, route_reason: str | None, start: float
 ) -> tuple[Update, DirectAnswer | None]:
     """Draft the skeleton, of which only the whole one counts; or the answer that the model gives in its place."""
-    answering = AnswerInDraft(inquiry, run) if run.graph.draft_decides else None
+    answering = AnswerInDraft(inquiry, run) if run.parts.draft_decides else None
     new_drafter = partial(Drafter, run, inquiry) if answering is None else answering.drafter
-    draft, reason = await settle_skeleton(inquiry, run, new_drafter, is_decided=answering is None)
+    try:
+        draft, reason = await settle_skeleton(inquiry, run, new_drafter, is_decided=answering is None)
+    finally:
+        if answering is not None:
+            answering.flush()
     answer = None if answering is None else answering.finish()
     if answering is not None and answer is None and not answering.has_begun:
         announce_route("skeleton" if draft.points else "direct", reason, run.emit)
-    update = await settled_update(draft, reason, run, route_reason=route_reason, start=start)
+    update = await settled_update(draft, reason, run, inquiry.material, route_reason=route_reason, start=start)
     return {**update, "expansions": [], "usage": run.meter.as_update}, answer
 
 
@@ -105,7 +109,7 @@ async def settle_skeleton(
 ) -> tuple[Draft, str]:
     """The skeleton and why there is one. The opening, and the points' documents, are begun meanwhile."""
     # Not before a review: if nobody ever answers it, the opening is wasted.
-    if "opening" in run.frame_parts and not run.graph.options.review_skeleton:
+    if "opening" in run.frame_parts and not run.parts.options.review_skeleton:
         begin_opening(inquiry, run, is_decided=is_decided)
     on_glimpse = None if inquiry.material is None else retrieve_ahead(inquiry.question, run)
     draft, reason = await new_drafter(on_glimpse=on_glimpse).settle()
@@ -135,7 +139,7 @@ def reset_update(given: QuestionInput, run: RunContext, material: Material | Non
             wanted_frame=run.options.frame,
             sends_all=state_reader(run.config) is None,
             answer_id=run.answer_id,
-            question_id="" if given.is_in_messages else f"{QUESTION_ID}{run.key}",
+            question_id="" if given.is_in_messages else f"{QUESTION_ID_PREFIX}{run.key}",
         ),
         "draft_facts": DraftFacts(skeleton_text="", skeleton_format="", is_written=False),
         "material": material,
@@ -153,8 +157,8 @@ def given_skeleton_update(state: SotState, given: QuestionInput, run: RunContext
     points, expansions = read_given(state)
     kept = kept_expansions(points, expansions)
     frame = kept_frame(state.get("given_frame"), run.options.frame, whole=len(kept) == len(points))
-    if not run.graph.options.review_skeleton:
-        announce_skeleton(points, kept, run, frame=frame)
+    if not run.parts.options.review_skeleton:
+        announce_skeleton(points, kept, run, material=material, frame=frame)
     draft = Draft(points, numbered_list(points), run.options.skeleton_format)
     return {
         **reset_update(given, run, material),
@@ -167,14 +171,14 @@ def given_skeleton_update(state: SotState, given: QuestionInput, run: RunContext
 
 
 async def settled_update(
-    draft: Draft, reason: str, run: RunContext, *, route_reason: str | None, start: float
+    draft: Draft, reason: str, run: RunContext, material: Material | None, *, route_reason: str | None, start: float
 ) -> Update:
     """The update of a drafted skeleton, or of an opening without one, which a direct answer goes on after.
 
     Those who listen are told of the skeleton, unless it is reviewed first.
     """
-    if draft.points and not run.graph.options.review_skeleton:
-        announce_skeleton(draft.points, [], run)
+    if draft.points and not run.parts.options.review_skeleton:
+        announce_skeleton(draft.points, [], run, material=material)
     update = {**draft.as_update(reason, route_reason), "timings": {"skeleton": run.timing(start)}}
     if not draft.points:
         update["frame"] = {}
@@ -192,7 +196,7 @@ async def _draft_again(state: SotState, run: RunContext) -> Update:
         **draft.as_update(reason),
         "expansions": Overwrite(kept_expansions(draft.points, state["expansions"])),
         "frame": Overwrite({}),
-        "usage": run.meter.usage,
+        "usage": run.meter.as_update,
         "timings": {"skeleton": run.timing(start)},
     }
 

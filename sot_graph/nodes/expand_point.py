@@ -78,7 +78,9 @@ def fan_out_rest(state: SotState) -> list[Send] | str:
 def _sends(state: SotState, settled: Mapping[int, Expansion], parts: Sequence[FramePartName] = ()) -> list[Send]:
     """A `Send` for each of these parts, and for each point that isn't settled while all that it needs are.
 
-    It carries little, or, where the state can't be read, all that its text is written from.
+    Before the points these are the `ok` ones: another is written again. After `join` they are all that were written.
+
+    A `Send` carries little, or, where the state can't be read, all that its text is written from.
     """
     facts = state["run_facts"]
     base: dict[str, Any] = {"run_key": facts["run_key"], "schema_version": facts["schema_version"]}
@@ -109,13 +111,13 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
     run.invocation.tried.add(index)
     start = run.elapsed()
     written = _unmet_need(payload["needed"]) if "needed" in payload else None
-    prompts, basis = run.graph.prompts, section_basis(payload, run)
+    prompts, basis = run.parts.prompts, section_basis(payload, run)
     material = basis.inquiry.material
     grounds = None if material is None else Grounds(material, run)
     if written is None:
         prefill, first_words = "", ""
         expander_input = None
-        if run.graph.expander is None:
+        if run.parts.expander is None:
             prefill, first_words = expansion_start(prompts, point)
         else:
             question = basis.inquiry.question
@@ -165,12 +167,12 @@ def _point_messages(
     if run.options.depth > 1:  # a point that needs more becomes points of that length, one level below
         point_length = f"{point_length}, or several points of {point_length} each where it needs more"
     return expansion_messages(
-        run.graph.prompts,
+        run.parts.prompts,
         point=payload["point"],
         point_length=point_length,
         is_opened="opening" in FRAME_PARTS[basis.wanted_frame],
         needed=[without_its_citations(other) for other in payload.get("needed", ())],
-        shared_documents=basis.inquiry.documents,
+        shared_documents=basis.inquiry.shown_documents,
         own_documents="" if grounds is None else grounds.own_text,
         **prompt_arguments(basis, run),
     )

@@ -57,8 +57,8 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
             about["expansions"] = _concluded(payload, basis, run)
             if not about["expansions"]:
                 written = WrittenText("", "failed", "no point has a text that it could conclude")
-        messages = partial(frame_messages, run.graph.prompts, name, **about)
-        update = await _write_text(name, messages, run, basis.inquiry.material, written)
+        messages = partial(frame_messages, run.parts.prompts, name, **about)
+        update = await _part_update(name, messages, run, basis.inquiry.material, written)
     if part := update["frame"].get(name):
         cache_hit = True if update["usage"].get("frame", {}).get("cache_hits") else None
         run.trace.describe_node(error=part["error"], sot_frame_status=part["status"], sot_cache_hit=cache_hit)
@@ -82,16 +82,16 @@ def _concluded(payload: Mapping[str, Any], basis: SectionBasis, run: RunContext)
     return [expansion for expansion in shown if expansion["text"]]
 
 
-async def _write_text(
+async def _part_update(
     name: FramePartName,
     messages: Callable[[], list[BaseMessage]],
     run: RunContext,
     material: Material | None,
     written: WrittenText | None = None,
 ) -> Update:
-    """Write a part; or, where `written` says already what has become of it, only tell that."""
+    """The update of a part: it is written now, unless `written` says already what has become of it."""
     start = run.elapsed()
-    prompts = run.graph.prompts
+    prompts = run.parts.prompts
     grounds = None if material is None else Grounds(material, run)
     if written is not None:
         logger.warning("The %s is left out: %s", name, written.error)
@@ -110,7 +110,7 @@ async def _write_text(
                 "type": "sot.frame.start",
                 "part": name,
                 "attempt": attempt,
-                **(citing(run) if name == "opening" and run.invocation.is_grounded else {}),
+                **(citing(run) if name == "opening" and material is not None else {}),
             },
             delta_event=lambda text: {"type": "sot.frame.delta", "part": name, "text": text},
             cached_as=(name, {**prompts.frame_settings, "trim": prompts.trim_to_sentence}),
@@ -149,8 +149,8 @@ class Opening:
         """Whether the answer goes without it: it was ended unheard."""
         self._loop = asyncio.get_running_loop()
         self._gives_up = asyncio.Event()
-        about = inquiry.question, inquiry.history, inquiry.documents
-        messages = partial(opening_messages, run.graph.prompts, *about)
+        about = inquiry.question, inquiry.history, inquiry.shown_documents
+        messages = partial(opening_messages, run.parts.prompts, *about)
         self._task = create_run_task(self._write_unless_late(messages, inquiry.material))
 
     def lets_through(self, event: SotEvent) -> bool:
@@ -205,9 +205,9 @@ class Opening:
 
     async def _write_unless_late(self, messages: Any, material: Material | None) -> Update:
         run = self._begun_by
-        settings: Any = {"graph": run.graph, "key": run.key, "threaded": run.threaded, "write": run.write}
-        with open_run(run.config, run.graph.options, **settings) as self._own_run:
-            write_opening = partial(_write_text, "opening", messages, self._own_run, material)
+        settings: Any = {"parts": run.parts, "key": run.key, "threaded": run.threaded, "write": run.write}
+        with open_run(run.config, run.parts.options, **settings) as self._own_run:
+            write_opening = partial(_part_update, "opening", messages, self._own_run, material)
             writing = asyncio.create_task(write_opening())
             given_up = asyncio.create_task(self._gives_up.wait())
             try:

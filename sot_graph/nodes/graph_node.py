@@ -52,7 +52,7 @@ class GraphNode(Runnable[Any, Update]):
 
     Args:
         function: The coroutine, of the node's input and its `RunContext`.
-        graph: What the graph was made with.
+        parts: What the graph was made with.
         name: The node's name.
         begins: Whether it is the first node, which starts the run's clock.
     """
@@ -60,13 +60,13 @@ class GraphNode(Runnable[Any, Update]):
     def __init__(
         self,
         function: Callable[[Any, RunContext], Awaitable[Update]],
-        graph: GraphParts,
+        parts: GraphParts,
         *,
         name: str,
         begins: bool = False,
     ) -> None:
         self.function = function
-        self.graph = graph
+        self.parts = parts
         self.name = name
         self.begins = begins
 
@@ -94,16 +94,13 @@ class GraphNode(Runnable[Any, Update]):
                 )
                 raise SotConfigError(message)
             key = facts.get("run_key")
-        graph = self.graph
+        parts = self.parts
         # A config of LangGraph's is complete: `ensure_config` would only copy it, which takes 2 kB a point.
         config = ensure_config() if config is None else config
         input = with_history(input, config)
-        with open_run(config, graph.options, graph=graph, key=key, threaded=threaded) as run:
+        with open_run(config, parts.options, parts=parts, key=key, threaded=threaded) as run:
             if key is not None and facts.get("wanted_frame", run.options.frame) != run.options.frame:
                 run.options = replace(run.options, frame=facts["wanted_frame"])
-            if key is not None and input.get("material") is not None:
-                # Another invocation has read the question: before a review, or before a process died.
-                run.invocation.is_grounded = True
             describe_run(run, input)
             if run.listeners:
                 follow_live(run, input.get("messages", ()) if self.begins else ())
@@ -152,7 +149,7 @@ def describe_run(run: RunContext, state: Mapping[str, Any]) -> None:
         holder = state if "run_facts" in state or read is None else read(["run_facts"])
         inputs = {"question": holder["run_facts"]["question_text"]}
     # Runs are compared by their settings: the same settings have the same fingerprint.
-    settings = f"{run.graph.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
+    settings = f"{run.parts.prompts!r}\n{run.options!r}".encode("utf-8", "surrogatepass")
     version_and_settings = {"sot_version": _version("sot-graph"), "sot_fingerprint": sha256(settings).hexdigest()[:12]}
     run.trace.describe_graph(version_and_settings, inputs=inputs)
 

@@ -35,7 +35,7 @@ async def join(state: SotState, run: RunContext) -> Update:
     if len(expansions) < len(state["skeleton"]):
         return {}
     on_point_failure = run.options.on_point_failure
-    about = (run.graph.join, state["run_facts"]["question_text"], state["skeleton"])
+    about = (run.parts.join, state["run_facts"]["question_text"], state["skeleton"])
     make_answer = partial(join_answer, *about, expansions, on_point_failure, frame=frame, numbering=numbering_of(run))
     failed = [expansion for expansion in expansions if expansion["status"] != "ok"]
     if failed and (error := _failure_of(failed, expansions, on_point_failure)) is not None:
@@ -92,7 +92,7 @@ def _failure_of(
 def _log_cuts(cut: Mapping[str, Sequence[str]], run: RunContext) -> None:
     """Log which texts ran into a token limit, by the settings that may hold it, in one line."""
     texts = ", ".join(chain.from_iterable(cut.values()))
-    if run.graph.prompts.trim_to_sentence:  # its limits are tight on purpose, and nothing ends in half a sentence
+    if run.parts.prompts.trim_to_sentence:  # its limits are tight on purpose, and nothing ends in half a sentence
         logger.info("Cut back to the last whole sentence before a token limit: %s.", texts)
         return
     logger.warning(
@@ -119,7 +119,7 @@ def finish_run(
     message = AIMessage(
         answer,
         id=facts["answer_id"],
-        name=run.graph.name,
+        name=run.parts.name,
         response_metadata={"finish_reason": finish_reason},
         usage_metadata=usage_metadata(usage),
     )

@@ -34,7 +34,7 @@ from sot_graph.run import open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
 from sot_graph.skeleton.drafter import Draft
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, RunFacts, merge_timings
-from sot_graph.types import FinishReason, FrameChoice, FramePartName, StageTiming, Timings
+from sot_graph.types import FinishReason, FrameChoice, FramePartName, SkeletonFormat, StageTiming, Timings
 from sot_graph.usage import add_usage
 
 if TYPE_CHECKING:
@@ -76,21 +76,21 @@ async def draft_and_expand(
     pipeline = _Pipeline(run_facts, inquiry, run)
     try:
         end = await pipeline.draft()
-        updates = await pipeline.written()
+        sections = await pipeline.written()
     finally:
         await pipeline.close()
     draft = Draft(end["skeleton"], end["text"], end["skeleton_format"])
     answer = end.get("answer")
     usage = end["usage"]
     timings: Timings = {"skeleton": StageTiming(start=start, end=end["end"])}
-    for update in updates:
-        usage = add_usage(usage, update["usage"])
-        timings = merge_timings(timings, update["timings"])
+    for section in sections:
+        usage = add_usage(usage, section["usage"])
+        timings = merge_timings(timings, section["timings"])
     update = draft.as_update(end["reason"], route_reason)
     update["draft_facts"]["is_written"] = bool(draft.points)
     update |= {
-        "expansions": [expansion for update in updates for expansion in update.get("expansions", ())],
-        "frame": {name: part for update in updates for name, part in update.get("frame", {}).items()},
+        "expansions": [expansion for section in sections for expansion in section.get("expansions", ())],
+        "frame": {name: part for section in sections for name, part in section.get("frame", {}).items()},
         "usage": usage,
         "timings": timings,
     }
@@ -106,7 +106,7 @@ class _Pipeline:
         self._run = run
         self._points: list[SkeletonPoint] = []
         self._drafting: asyncio.Task[tuple[Draft, str]] | None = None
-        self._titled: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
+        self._new_points: asyncio.Queue[SkeletonPoint | None] = asyncio.Queue()
         self._writing: list[asyncio.Task[Update]] = []
         """One task for each point."""
         self._writing_frame: list[asyncio.Task[Update]] = []
@@ -116,7 +116,7 @@ class _Pipeline:
 
     async def draft(self) -> _Step:
         """Begin each point when its title is there. Returns the last step, which has the whole skeleton."""
-        draft_decides = self._run.graph.draft_decides
+        draft_decides = self._run.parts.draft_decides
         while "point" in (step := await self._next_step()):
             point = step["point"]
             if not self._points:
@@ -124,12 +124,12 @@ class _Pipeline:
                     announce_route("skeleton", DRAFTED, self._run.emit)
                 self._begin_part("opening")
             self._points.append(point)
-            announce_point(point, self._run)
+            announce_point(point, self._run, self._inquiry.material)
             self._writing.append(
                 self._begin({**self._payload(), "point": point, "needed": []}, shown=point, titled=step["titled"])
             )
         if self._points:
-            announce_skeleton(self._points, [], self._run, grown=True)
+            announce_skeleton(self._points, [], self._run, material=self._inquiry.material, grown=True)
             self._begin_part("introduction")
         elif not draft_decides:
             self._begin_part("opening")  # a direct answer goes on after it
@@ -148,6 +148,7 @@ class _Pipeline:
     async def close(self) -> None:
         """End what is still under way."""
         await end_tasks(*self._writing, *self._writing_frame, self._drafting)
+        self._answer.flush()
 
     async def _next_step(self) -> _Step:
         if not has_checkpointer(self._run.config):
@@ -165,12 +166,12 @@ class _Pipeline:
         if self._drafting is None:
             if not self._points and "opening" in self._run.frame_parts:
                 # If the draft decides, the opening waits to be sent until there are points.
-                is_decided = not self._run.graph.draft_decides
+                is_decided = not self._run.parts.draft_decides
                 self._in_node(begin_opening, self._inquiry, self._run, is_decided=is_decided)
-            drafter = self._answer.drafter(on_point=self._titled.put_nowait, known=self._points)
+            drafter = self._answer.drafter(on_point=self._new_points.put_nowait, known=self._points)
             self._drafting = asyncio.create_task(drafter.settle())
-            self._drafting.add_done_callback(lambda _: self._titled.put_nowait(None))
-        point = await self._titled.get()
+            self._drafting.add_done_callback(lambda _: self._new_points.put_nowait(None))
+        point = await self._new_points.get()
         if point is not None:
             return _Step(point=point, titled=self._run.elapsed(), frame=self._run.options.frame)
         draft, reason = await self._drafting
@@ -181,14 +182,14 @@ class _Pipeline:
             text=draft.text,
             skeleton_format=draft.skeleton_format,
             reason=reason,
-            usage=self._run.meter.usage,
+            usage=self._run.meter.as_update,
             end=self._run.elapsed(),
             answer=None if answer is None else (list(answer.joined), answer.timing, answer.finish_reason),
         )
 
     def _payload(self) -> ExpandPointInput:
         """What a section is written from that begins now."""
-        skeleton_format = DRAFT if self._run.graph.draft_decides else self._run.options.skeleton_format
+        skeleton_format: SkeletonFormat = DRAFT if self._run.parts.draft_decides else self._run.options.skeleton_format
         points = list(self._points)
         draft = Draft(points, skeleton_as_written(points, skeleton_format), skeleton_format)
         return {
@@ -209,7 +210,7 @@ class _Pipeline:
             shown: What the task's input is in traces.
             titled: When a point's title was there.
         """
-        graph, is_begun_here = self._run.graph, False
+        parts, is_begun_here = self._run.parts, False
         # A point needs only earlier points. LangGraph gives out places in order, so those points got theirs first, and
         # waiting for them here can't deadlock.
         needed = [self._writing[index - 1] for index in (payload["point"]["depends_on"] if "point" in payload else ())]
@@ -222,8 +223,8 @@ class _Pipeline:
                 payload["needed"] = [expansion for update in updates for expansion in update["expansions"]]
             with open_run(
                 ensure_config(),
-                graph.options,
-                graph=graph,
+                parts.options,
+                parts=parts,
                 key=self._run.key,
                 threaded=self._run.threaded,
                 write=partial(self._in_node, self._run.write),  # the task's own would send from a namespace below

@@ -20,12 +20,12 @@ from sot_graph.llm.prompt_cache import CACHE_MARKS
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text, numbered_list, skeleton_messages
-from sot_graph.retrieval.grounding import shared_text
+from sot_graph.retrieval.grounding import shown_documents
 from sot_graph.run import Inquiry
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.points import clean_title, given_points
 from sot_graph.state import marks_of
-from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
+from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonFormat, SkeletonPoint
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -64,7 +64,7 @@ class SectionBasis:
     inquiry: Inquiry
     skeleton: list[SkeletonPoint]
     skeleton_text: str
-    skeleton_format: str
+    skeleton_format: SkeletonFormat
     wanted_frame: FrameChoice
 
 
@@ -89,14 +89,15 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
         raise SotConfigError(message)
+    given = clean_text(given or "")
     is_in_messages = last is not None and _last_human_asks(given, messages, last, run.answer_id)
     place = last if is_in_messages else None
-    question, attached = clean_text(given or ""), []
+    question, attached = given, []
     if place is not None:
         question, attached = clean_text(_text(messages[place])), attachments_of(messages[place])
     if not question.strip() and not attached:
-        message = "question is empty" if given is not None else "the last human message is empty"
-        if given is None and last is None:
+        message = "the last human message is empty" if is_in_messages else "question is empty"
+        if state.get("question") is None and last is None:
             none = f"there is no question, and of {len(messages)} messages none is human"
             message = f"{none} (a parent's state needs one of the keys question and messages)"
         message = f'{message}: pass {{"question": "..."}}, or messages with a human message that says something.'
@@ -123,16 +124,21 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
     )
 
 
-def _last_human_asks(given: str | None, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
-    """Whether the last human message is the question: `question` is blank, or repeats what a person has said there."""
-    if given is None:
+def _last_human_asks(given: str, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
+    """Whether the last human message is the question.
+
+    - `question` is missing or blank: it is.
+    - The last human message has its answer already: `question` is a new turn, also where it says the same again.
+    - `question` repeats what a person has said: it is. A parent may have kept the question of an earlier turn, while a
+      newer human message waits for its answer.
+    - `question` says something new: it isn't.
+    """
+    if not given.strip():
         return True
     later = (each for each in messages[last + 1 :] if isinstance(each, AIMessage) and not each.tool_calls)
     if any(each.id != answer_id for each in later):
-        return False  # a question that has its answer is asked anew
-    # A parent may have kept the question of an earlier turn, while a newer human message waits for its answer.
-    said = [clean_text(_text(each)) for each in messages[: last + 1] if isinstance(each, HumanMessage)]
-    return not given.strip() or clean_text(given) in said
+        return False
+    return given in [clean_text(_text(each)) for each in messages[: last + 1] if isinstance(each, HumanMessage)]
 
 
 def history_of(state: Mapping[str, Any]) -> list[ChatTurn]:
@@ -155,7 +161,7 @@ def inquiry_of(state: Mapping[str, Any], history: list[ChatTurn], run: RunContex
         question=state["run_facts"]["question_text"],
         history=history,
         material=material,
-        documents="" if material is None else shared_text(material, run),
+        shown_documents="" if material is None else shown_documents(material, run),
         may_depend=state["run_facts"]["may_depend"],
     )
 
@@ -195,11 +201,11 @@ def prompt_arguments(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
     inquiry = basis.inquiry
     if run.options.point_context == "question":
         inquiry = replace(inquiry, history=_without_conversation(inquiry.history))
-    made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.documents)
-    made = run.invocation.skeleton_request
+    made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.shown_documents)
+    made = run.invocation.prefix_messages
     if made is None or made[0] != made_from:
-        messages = skeleton_messages(run.graph.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
-        made = run.invocation.skeleton_request = (made_from, messages)
+        messages = skeleton_messages(run.parts.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
+        made = run.invocation.prefix_messages = (made_from, messages)
     return {
         "question": inquiry.question,
         "history": inquiry.history,
@@ -391,6 +397,8 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
         if found is not None:
             text = clean_text(found["text"])
             own = {"index": point["index"], "title": point["title"], "text": text, "status": "ok", "error": None}
+            if found.get("detail"):
+                own["detail"] = clean_text(str(found["detail"]))
             kept.append(cast("Expansion", {**own, **marks_of(found)}))
     return kept
 

@@ -83,7 +83,7 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
             "route_reason": "the skeleton was edited",
         }
     begin_live_message(run)  # another invocation asked for the review, and nobody has heard anything of the answer
-    announce_skeleton(points, kept, run, frame=frame)
+    announce_skeleton(points, kept, run, material=state["material"], frame=frame)
     return update
 
 

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 async def route(state: SotState, run: RunContext) -> Update:
     """Reads the question and has the router decide; with speculation, what it may choose is begun meanwhile."""
-    assert run.graph.router is not None
-    if run.graph.options.review_skeleton:
+    assert run.parts.router is not None
+    if run.parts.options.review_skeleton:
         check_review_is_possible(run)
     given = read_question(state, run)
     finding = asyncio.create_task(find_material(given.documents, given.question, run))
@@ -50,7 +50,7 @@ async def route(state: SotState, run: RunContext) -> Update:
     timings: Timings = {}
     speculated: Update = {}
     try:
-        decision = await decide_in_time(run.graph.router, given.question, given.history, run=run, model=run.graph.model)
+        decision = await decide_in_time(run.parts.router, given.question, given.history, run=run, model=run.parts.model)
         timings["route"] = run.timing(0.0)
         allows_needs = run.options.dependent == "graph"
         route_name: RouteName = "skeleton" if decision.dependent and allows_needs else decision.route
@@ -118,7 +118,8 @@ class _Speculation:
         if self._draft is None:
             return {}
         draft, reason = await self._draft
-        update = await settled_update(draft, reason, self._run, route_reason=route_reason, start=0.0)
+        material = await self._finding
+        update = await settled_update(draft, reason, self._run, material, route_reason=route_reason, start=0.0)
         timings |= update.pop("timings")
         if "frame" in update:
             update["frame"] = Overwrite(update["frame"])

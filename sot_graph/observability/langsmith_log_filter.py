@@ -80,7 +80,11 @@ class OutageFilter(logging.Filter):
         return True
 
     def _admit(self, address: str, reason: str) -> tuple[bool, int]:
-        """Whether a warning is shown; and if another outage begins with it, how many of the last one were not shown."""
+        """Whether a warning is shown; and if another outage begins with it, how many of the last one were not shown.
+
+        Not shown are, of an address that lacks its key, all; of no address, those during an outage, and within an hour
+        the same ones; of any other address, those within an hour of its first.
+        """
         with self._lock:
             now = self._clock()
             host = address.rpartition("//")[2].partition(":")[0].lower()

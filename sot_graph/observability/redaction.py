@@ -41,6 +41,7 @@ _LONGEST_TEXT = 8_192
 _CUT = " … (cut off)"
 _LONGEST_FORM = 12
 """How many times as long as itself a key is in its longest form: that of JSON's escapes."""
+# `sk-` counts where a word begins, also behind `_`: in `task-force` it doesn't.
 _KEY = re.compile(r"(?<![^\W_])sk-\S+|(?<=://)[^/@\s]+(?=@)|(?<=key=)[^&\s]+|(?<=token=)[^&\s]+")
 _AFTER_BEARER = re.compile(r"(?<=Bearer )\S+")
 _HOLDERS = ("args", "message", "strerror", "filename", "filename2")
@@ -64,7 +65,8 @@ def without_keys(text: str, secrets: Sequence[str] = ()) -> str:
     """
     forms, cut = _forms(tuple(secrets)), ""
     if len(text) > _LONGEST_TEXT:
-        # Up to a space, and to the beginning of a key with one in it: half of a key would not be known as one.
+        # Half of a key would not be known as one. So the text ends at a space, for most keys have none, or at the
+        # beginning of a key that has this space in it: it is looked for in as many more characters as it may have.
         end = max(text.rfind(" ", 0, _LONGEST_TEXT), 0)
         head = text[: end + _LONGEST_FORM * max(map(len, secrets), default=0)]
         end = next((key.start() for key in forms.finditer(head) if key.start() < end < key.end()), end)
@@ -246,6 +248,7 @@ def is_hidden(text: str) -> bool:
 
 
 def _hidden_words(error: BaseException) -> str:
+    # They quote nothing, and without them `explain` would not know an empty reply from a failure.
     if (said := PHRASES["empty reply"].search(message_of(error))) is not None:
         return said[0].lower()
     code = error_status(error)

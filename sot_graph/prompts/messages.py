@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sot_graph.options import SotOptions
     from sot_graph.prompts.templates import Example, SotPrompts
     from sot_graph.run import Inquiry
-    from sot_graph.types import ChatTurn, Expansion, FramePartName, SkeletonPoint
+    from sot_graph.types import ChatTurn, Expansion, FramePartName, SkeletonFormat, SkeletonPoint
 
 _TOOLS_FIRST = "- If you need a tool, call it first, as you would anyway."
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -65,14 +65,19 @@ def skeleton_as_written(points: Sequence[SkeletonPoint], skeleton_format: str) -
 
 
 def skeleton_messages(
-    prompts: SotPrompts, inquiry: Inquiry, options: SotOptions, *, skeleton_format: str, recalls: bool = False
+    prompts: SotPrompts,
+    inquiry: Inquiry,
+    options: SotOptions,
+    *,
+    skeleton_format: SkeletonFormat,
+    recalls: bool = False,
 ) -> list[BaseMessage]:
     """The prompt for a skeleton. In the list format it may end with a prefilled assistant message.
 
     In the format `"draft"` the model may answer instead, and cites the documents then. The points' prompts begin with
     the same messages; `recalls`, which asks what the points need of the conversation, is for the skeleton alone.
     """
-    as_list, may_depend, documents = skeleton_format == "list", inquiry.may_depend, inquiry.documents
+    as_list, may_depend, documents = skeleton_format == "list", inquiry.may_depend, inquiry.shown_documents
     question = escape_delimiters(inquiry.question)
     placeholders = _skeleton_placeholders(prompts, options, may_depend=may_depend)
     if skeleton_format == "draft":
@@ -140,7 +145,13 @@ def longer_list_messages(
 
 
 def missing_points_messages(
-    messages: Sequence[BaseMessage], kept: int, kept_text: str, *, skeleton_format: str, fewest: int, most: int
+    messages: Sequence[BaseMessage],
+    kept: int,
+    kept_text: str,
+    *,
+    skeleton_format: SkeletonFormat,
+    fewest: int,
+    most: int,
 ) -> list[BaseMessage]:
     """The prompt for the points that are still missing beside those that are kept, and only these."""
     how_many = f"{fewest} to {most} of them" if fewest > 0 else f"{most} at most, none if nothing is missing"

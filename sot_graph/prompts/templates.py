@@ -78,10 +78,10 @@ class SotPrompts:
         recall: Asks the skeleton to say, behind a title, what that point needs of the conversation
             (`SotOptions.point_context="question"`). Empty: it isn't asked.
         note: Goes before `expansion` where the skeleton has said so. Must hold `{note}`.
-        documents: Goes before what asks for the skeleton, a point or an ordinary answer where there are documents. Must
-            hold `{documents}`.
-        citing: Goes behind what asks for a point or an ordinary answer, where there are documents, and behind the
-            question where the model may draft or answer.
+        documents: Goes before what asks for the skeleton, the opening, a point or an ordinary answer where there are
+            documents. Must hold `{documents}`.
+        citing: Goes behind what asks for the opening, a point or an ordinary answer, where there are documents, and
+            behind the question where the model may draft or answer.
         expansion_system: The system message of standalone expansions; empty: `system`.
         expansion_examples: Worked examples before a standalone expansion.
         expansion_prefill: Like `skeleton_prefill`; may hold `{index}` and `{title}`.

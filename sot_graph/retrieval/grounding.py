@@ -49,19 +49,17 @@ _UNSPACED = re.compile(
 
 
 async def find_material(given: object, question: str, run: RunContext) -> Material | None:
-    """The documents of a run, and which of them all its prompts show; `None`: the answer rests on none.
+    """The documents of a run, and which of them all its prompts show; `None`: the answer is to rest on none.
 
     They are those that the caller gave, if any, and those that the retriever finds for the question.
 
     Raises:
         SotConfigError: What was given is no list of documents.
     """
-    retriever = run.retriever
-    if given is None and retriever is None:
+    retriever, documents = run.retriever, read_documents(given or [])
+    if not documents and retriever is None:
         return None
-    run.invocation.is_grounded = True
     run.invocation.index = None  # of an earlier try of this node
-    documents = read_documents(given or [])
     found: list[SourceDocument] = []
     if retriever is not None:
         found, _ = await retrieve(question, run, about="for the question", stage="skeleton")
@@ -71,6 +69,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     # Where points find documents of their own, half of the room is theirs.
     room = most if retriever is None else most // 2
     if length_of_documents([*documents, *found]) > room:
+        # All prompts share half of the room, and points find documents for the other half: a passage fits into either.
         documents = as_passages(documents, longest=most // 2)
         found = as_passages(found, longest=most // 2)
     documents = [*documents, *found]
@@ -87,7 +86,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
 
 def most_characters(run: RunContext) -> int:
     """Characters of documents in one prompt."""
-    own = run.graph.prompts.max_document_chars
+    own = run.parts.prompts.max_document_chars
     return run.options.max_document_chars if own is None else min(own, run.options.max_document_chars)
 
 
@@ -121,7 +120,7 @@ class Grounds:
     def announced(self, event: Any) -> Any:
         """The event of the section's beginning, with what its text may cite, where that is known then."""
         # Of an expander's own sources nothing is known before its end. It writes points, and no part of a frame.
-        is_known = self._run.graph.expander is None or "part" in event
+        is_known = self._run.parts.expander is None or "part" in event
         return {**event, "sources": self.brief_sources()} if is_known else event
 
     def cited_in(self, text: str) -> list[Source]:
@@ -168,7 +167,7 @@ def _fitting(ranked: Iterable[SourceDocument], room: int) -> list[SourceDocument
 
 async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunContext) -> list[SourceDocument]:
     """The documents that concern a query, best first: by BM25, if no ranker says. If none does: all, in their order."""
-    ranker = run.graph.ranker
+    ranker = run.parts.ranker
     if ranker is not None:
         limit = run.seconds_left(run.options.retrieval_timeout)
         try:
@@ -199,11 +198,11 @@ async def _places_by(ranker: Any, query: str, documents: Sequence[SourceDocument
     return found
 
 
-def shared_text(material: Material, run: RunContext) -> str:
+def shown_documents(material: Material, run: RunContext) -> str:
     """The documents that every prompt of the run shows, made once."""
-    made = run.invocation.shared_text
+    made = run.invocation.shown_documents
     if made is None or made[0] is not material:
-        made = run.invocation.shared_text = (material, show_documents(Grounds(material, run).documents))
+        made = run.invocation.shown_documents = (material, show_documents(Grounds(material, run).documents))
     return made[1]
 
 

@@ -45,7 +45,7 @@ def retrieve_ahead(question: str, run: RunContext) -> Callable[[SkeletonPoint], 
 
     Not before a review, which nobody may come back from.
     """
-    if run.retriever is None or run.graph.options.review_skeleton:
+    if run.retriever is None or run.parts.options.review_skeleton:
         return None
 
     def begin(point: SkeletonPoint) -> None:

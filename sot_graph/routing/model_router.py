@@ -158,7 +158,10 @@ class ModelRouter(BaseRouter):
 
 
 async def _ask(call: ModelCall, messages: Sequence[BaseMessage]) -> _Kind:
-    """Ask for the letter; where the bound on the reply may have been the trouble, once more without it."""
+    """Ask for the letter; where the bound on the reply may have been the trouble, once more without it.
+
+    That is learned once a model: `needs_few_tokens` says whether the bound suits it, `None` that this isn't known yet.
+    """
     model, mode = call.model, call.run.options.structured_mode
     ask = partial(ask_structured, messages=messages, schema=_Kind, mode=mode, max_reasks=0, repair=_json_of_letter)
     try:

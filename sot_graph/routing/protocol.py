@@ -187,11 +187,10 @@ async def decide_in_time(
         elif isinstance(error, RoutingError):
             reason = str(error)
         else:
-            told: Exception = error
-            if not (isinstance(router, RunRouter) or isinstance(error, IsolatedCallError) or carried_status(error)):
-                # `explain` would take what a caller's own code has raised for a model's error: it gets the words alone.
-                words = type(error).__name__, redactor.text(message_of(error))
-                told = RuntimeError(": ".join(filter(None, words)))
+            # `explain` reads a model's errors. Of what a caller's own code has raised it gets the words alone.
+            is_models = isinstance(router, RunRouter) or isinstance(error, IsolatedCallError) or carried_status(error)
+            words = type(error).__name__, redactor.text(message_of(error))
+            told = error if is_models else RuntimeError(": ".join(filter(None, words)))
             reason = f"the router failed: {explain(told)}"
         if run.options.on_router_failure == "raise":
             raise RoutingError(reason) from error

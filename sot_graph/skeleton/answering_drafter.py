@@ -11,10 +11,10 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sot_graph.errors import SkeletonError, SotConfigError
-from sot_graph.llm.call import BrokenStreamError, ModelCall, go_on
+from sot_graph.llm.call import BROKE_OFF, BrokenStreamError, ModelCall, go_on
 from sot_graph.llm.provider_errors import explain
 from sot_graph.llm.reply import WHY_WITHHELD
 from sot_graph.skeleton.drafter import Draft, Drafter, ParsedReply
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
 
     from sot_graph.llm.reply import Ending
+    from sot_graph.types import SkeletonFormat
 
-DRAFT = "draft"
-"""The format of a skeleton that may be an answer: numbered lines, or the answer's text."""
+DRAFT: Literal["draft"] = "draft"
 ANSWERED = "the model answered in the skeleton's place"
 DRAFTED = "the model drafted a skeleton"
 """Reasons of the route."""
@@ -82,7 +82,7 @@ class AnsweringDrafter(Drafter):
         self._on_answer = on_answer
         self._reader: DraftReader | None = None
         """Reads the reply that may be an answer; `None`: no such reply has been asked for yet."""
-        self._first_format = DRAFT
+        self._keyed_format = DRAFT
         self._formats.insert(0, DRAFT)  # and then as a `Drafter`, which takes no answers
 
     @property
@@ -106,28 +106,26 @@ class AnsweringDrafter(Drafter):
             return Draft([], "", DRAFT), ANSWERED
         return draft, DRAFTED if draft.points and self._reader is not None else reason
 
-    async def _ask_in_format(self, skeleton_format: str) -> Draft:
+    async def _ask_in_format(self, skeleton_format: SkeletonFormat) -> Draft:
         if skeleton_format != DRAFT:
             return await super()._ask_in_format(skeleton_format)
-        run, prompts = self._run, self._run.graph.prompts
+        run, prompts = self._run, self._run.parts.prompts
         config = run.child_config(run_name="draft or answer", stage="skeleton")
         # What it costs is counted as an answer's, until it is known to be something else.
-        call = ModelCall(run.graph.skeleton_model, "direct", run, config, prompts.direct_settings)
+        call = ModelCall(run.parts.skeleton_model, "direct", run, config, prompts.direct_settings)
         try:
             return await self._ask_until_enough(call, DRAFT, 0 if self._early is None else run.options.max_reasks)
         finally:
             if not self._is_answer:
                 run.meter.move("direct", "skeleton")
 
-    async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> ParsedReply:
+    async def _ask(self, call: ModelCall, skeleton_format: SkeletonFormat, messages: list[BaseMessage]) -> ParsedReply:
         try:
             parsed = await super()._ask(call, skeleton_format, messages)
         except Exception as error:
             if not self._is_answer or isinstance(error, (SotConfigError, TimeoutError)):
                 raise
-            message = (
-                f"The answer broke off, and the model could not go on with it: {explain(error.__cause__ or error)}."
-            )
+            message = f"{BROKE_OFF}: {explain(error.__cause__ or error)}."
             raise SkeletonError(message) from error
         if self.answer_end is not None:
             raise _AnsweredError
@@ -136,7 +134,7 @@ class AnsweringDrafter(Drafter):
     async def _read_reply(
         self,
         call: ModelCall,
-        skeleton_format: str,
+        skeleton_format: SkeletonFormat,
         messages: list[BaseMessage],
         prefill: str,
         on_text: Callable[[str], None] | None,
@@ -145,7 +143,7 @@ class AnsweringDrafter(Drafter):
             own_format = "list" if skeleton_format == DRAFT else skeleton_format  # the rest of a draft is no answer
             return await super()._read_reply(call, own_format, messages, prefill, on_text)
         is_marked = self._run.options.prompt_cache == "auto"
-        self._run.invocation.shared_content = self._request(DRAFT).shared_content if is_marked else None
+        self._run.invocation.prefix_end = self._request(DRAFT).prefix_end if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
         reading = self._reader = DraftReader(form, self._pass_on, on_text, begins_early=self._early is not None)
         is_streamed = self._run.stream or on_text is not None
@@ -166,8 +164,8 @@ class AnsweringDrafter(Drafter):
             raise SkeletonError(message)
         if not text.strip():
             reason = "the tokens ran out before the first word" if reply.was_cut_off else "the model wrote nothing"
-            return ParsedReply([], text, "invalid", reason)
-        return ParsedReply(titles, text, "cut" if reply.is_half else "whole")
+            return ParsedReply([], text, "spoilt", reason)
+        return ParsedReply(titles, text, "spoilt" if reply.is_half else "whole")
 
     def _pass_on(self, text: str) -> None:
         """Hand the answer on. The skeleton's own limit of time doesn't hold for an answer, but the deadline does."""

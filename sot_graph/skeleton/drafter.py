@@ -42,7 +42,7 @@ from sot_graph.skeleton.points import (
     clean_titles,
     skeleton_schema,
 )
-from sot_graph.types import SkeletonPoint
+from sot_graph.types import SkeletonFormat, SkeletonPoint
 from sot_graph.usage import tokens_of
 
 if TYPE_CHECKING:
@@ -51,16 +51,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sot_graph")
 
-_End: TypeAlias = Literal["whole", "broken", "cut", "invalid", "final"]
-"""How a reply ended. `broken`: the connection was lost; `cut`: at a token limit; `invalid`: not as the JSON that was
-asked for; `final`: asking again would end the same way, as after a refusal or with a wrong key."""
+_End: TypeAlias = Literal["whole", "spoilt", "final"]
+"""How a reply ended. `spoilt`: it broke off, was cut, or isn't what was asked for; `final`: asking again would end the
+same way, as after a refusal or with a wrong key."""
 
 
 class SkeletonRequest(NamedTuple):
-    """A prompt for a skeleton. `shared_content`: its last user message, if a cache is to keep it for the points."""
+    """A prompt for a skeleton. `prefix_end`: its last user message, if a cache is to keep it for the points."""
 
     messages: list[BaseMessage]
-    shared_content: Any
+    prefix_end: Any
 
 
 class NoSkeletonError(Exception):
@@ -77,13 +77,13 @@ class Draft:
     skeleton_format: str
     """The format that it was asked for in."""
 
-    def as_update(self, reason: str, router_reason: str | None = None) -> dict[str, Any]:
+    def as_update(self, reason: str, route_reason: str | None = None) -> dict[str, Any]:
         """The state's update. Where a router chose the skeleton, its reason stands in place of the drafter's."""
         return {
             "skeleton": self.points,
             "draft_facts": {"skeleton_text": self.text, "skeleton_format": self.skeleton_format, "is_written": False},
             "route": "skeleton" if self.points else "direct",
-            "route_reason": (router_reason if self.points else None) or reason,
+            "route_reason": (route_reason if self.points else None) or reason,
         }
 
 
@@ -137,12 +137,9 @@ class Drafter:
         self._run = run
         self._inquiry = inquiry
         self._revision = revision
-        prompts, options = run.graph.prompts, run.options
+        prompts, options = run.parts.prompts, run.options
         self._fewest, self._most = point_limits(prompts, options)
-        self._cleaning: dict[str, Any] = {
-            "max_words": prompts.max_title_words,
-            "drop_similar": prompts.drop_similar_titles,
-        }
+        self._cleaning: Any = {"max_words": prompts.max_title_words, "drop_similar": prompts.drop_similar_titles}
         self._recalls = options.point_context == "question" and bool(inquiry.history)
         """Whether a title may say what its point needs of the conversation, which is written without it."""
         self._new_sieve = partial(PointSieve, **self._cleaning, depends=inquiry.may_depend, recalls=self._recalls)
@@ -153,21 +150,24 @@ class Drafter:
         self._refused_mode: str | None = None
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
         proves that the schema was to blame."""
-        self._first_format: str = run.options.skeleton_format
+        self._keyed_format: SkeletonFormat = options.skeleton_format
+        """Its prompt is in the cache's key: the same one, also where its mode was refused and `_formats` lack it."""
         self._requests: dict[str, SkeletonRequest] = {}
-        model = run.graph.skeleton_model
+        model = run.parts.skeleton_model
         self._mode = options.structured_mode
         """How JSON is asked for: in words alone where that lets a cache serve the points, or no schema is taken."""
         if self._mode == "auto":
             self._mode = model.fitting_mode
             is_refused = self._mode in model.refused_modes
-            if "JSON" in prompts.skeleton and (is_refused or self._request("structured").shared_content is not None):
+            if "JSON" in prompts.skeleton and (is_refused or self._request("structured").prefix_end is not None):
                 self._mode = "prompt"
-        self._formats: list[str] = [prompts.skeleton_format] if prompts.skeleton_format else ["structured", "list"]
+        self._formats: list[SkeletonFormat] = ["structured", "list"]
         """Those in which the skeleton is asked for, one after the other."""
-        if options.skeleton_format == "list":
+        if prompts.skeleton_format is not None:  # they are written for this one alone
+            self._formats = [prompts.skeleton_format]
+        elif options.skeleton_format == "list":
             self._formats.reverse()
-        elif len(self._formats) > 1 and self._mode in model.refused_modes:
+        elif self._mode in model.refused_modes:
             self._formats = ["list"]
         self._timer: asyncio.Timeout | None = None
         """The limit of the whole drafting, while it runs."""
@@ -179,7 +179,7 @@ class Drafter:
 
         It raises as `draft` does, but for the `NoSkeletonError`.
         """
-        cache = self._run.graph.cache
+        cache = self._run.parts.cache
         key = "" if cache is None else self._cache_key(cache)
         kept = None if cache is None else _draft_in(await cache.get(key))
         if kept is not None and (self._early is None or self._early.take_over(kept.points)):
@@ -195,17 +195,17 @@ class Drafter:
         return draft, "a skeleton could be had"
 
     def _cache_key(self, cache: ResultCache) -> str:
-        graph, options = self._run.graph, self._run.options
+        parts, options = self._run.parts, self._run.options
         settings = {
-            **graph.prompts.skeleton_settings,
-            "draft": graph.draft_decides and sorted(graph.prompts.direct_settings.items()),
-            "format": self._first_format,
+            **parts.prompts.skeleton_settings,
+            "draft": parts.draft_decides and sorted(parts.prompts.direct_settings.items()),
+            "format": self._keyed_format,
             "mode": options.structured_mode,
-            "points": [options.min_points, options.max_points, graph.prompts.max_points],
+            "points": [options.min_points, options.max_points, parts.prompts.max_points],
             "titles": list(self._cleaning.values()),
         }
-        messages = self._messages(self._first_format, is_whole=True)
-        return cache.key("skeleton", graph.skeleton_model.fingerprint, messages, settings)
+        messages = self._messages(self._keyed_format, is_whole=True)
+        return cache.key("skeleton", parts.skeleton_model.fingerprint, messages, settings)
 
     async def draft(self) -> Draft:
         """Get the skeleton from the model, in one format and then in the other.
@@ -235,11 +235,10 @@ class Drafter:
         except TimeoutError as error:
             message = f"The skeleton could not be had: {explain(error)}."  # it is the model's own timeout
             if self._timer is not None and self._timer.expired():
-                is_own = limit == own_limit
-                which, seconds = ("skeleton_timeout", limit) if is_own else ("deadline", run.options.deadline)
+                which = "skeleton_timeout" if limit == own_limit else "deadline"
                 message = (
-                    f"The skeleton was not there after {seconds:.3g} s: raise SotOptions.{which}, or use a faster "
-                    "skeleton_model."
+                    f"The skeleton was not there after {getattr(run.options, which):.3g} s: raise SotOptions.{which}, "
+                    "or use a faster skeleton_model."
                 )
             failure = SkeletonError(message)
             failure.__cause__ = error
@@ -247,20 +246,20 @@ class Drafter:
             raise failure
         return self._draft_from(self._early.points, run.options.skeleton_format, reason=str(failure))
 
-    async def _ask_in_format(self, skeleton_format: str) -> Draft:
+    async def _ask_in_format(self, skeleton_format: SkeletonFormat) -> Draft:
         """Ask in one format, and again where the reply is of no use."""
-        options, graph = self._run.options, self._run.graph
+        options, parts = self._run.options, self._run.parts
         # Where nothing is given out early, instructor has asked again already, with what was wrong with the JSON.
         reasks = options.max_reasks if self._early is not None or skeleton_format == "list" else 0
-        settings, name = dict(graph.prompts.skeleton_settings), "write skeleton as a list"
+        settings, name = dict(parts.prompts.skeleton_settings), "write skeleton as a list"
         if skeleton_format == "structured":
             settings.pop("stop", None)  # which ends a list: JSON may hold a blank line
             name = "write skeleton"
         config = self._run.child_config(run_name=name, stage="skeleton")
-        call = ModelCall(graph.skeleton_model, "skeleton", self._run, config, settings)
+        call = ModelCall(parts.skeleton_model, "skeleton", self._run, config, settings)
         return await self._ask_until_enough(call, skeleton_format, reasks)
 
-    async def _ask_until_enough(self, call: ModelCall, skeleton_format: str, reasks: int) -> Draft:
+    async def _ask_until_enough(self, call: ModelCall, skeleton_format: SkeletonFormat, reasks: int) -> Draft:
         early, retries = self._early, RetryPolicy(self._run.options)
         messages = self._messages(skeleton_format)
         while True:
@@ -275,11 +274,12 @@ class Drafter:
                 return self._draft_from(points, skeleton_format, parsed)
             reason = parsed.reason or f"{len(points)} usable points of at least {self._fewest}"
             call.trace.reject(reason)
-            wait = 0.0 if reasks > 0 and parsed.end != "final" else None
+            wait = 0.0 if reasks > 0 and parsed.end != "final" else None  # seconds; `None`: the model isn't asked again
             if parsed.cause is not None:
                 wait = retries.wait_after(parsed.cause, broke_off=True)
             else:
                 reasks -= 1
+            # There are enough, and yet no draft: only where points are given out early. They stay, so they are used.
             if len(points) >= self._most or (is_enough and wait is None):
                 return self._draft_from(points, skeleton_format, reason=reason)
             if wait is None:
@@ -292,9 +292,9 @@ class Drafter:
             elif parsed.text.strip():  # no provider takes an empty message of the model's
                 messages = longer_list_messages(messages, parsed.text, usable=len(points), fewest=self._fewest)
 
-    async def _ask(self, call: ModelCall, skeleton_format: str, messages: list[BaseMessage]) -> ParsedReply:
+    async def _ask(self, call: ModelCall, skeleton_format: SkeletonFormat, messages: list[BaseMessage]) -> ParsedReply:
         """One call, and what was read from its reply. Gives points out, where they are given out early."""
-        early, prompts, options = self._early, self._run.graph.prompts, self._run.options
+        early, prompts, options = self._early, self._run.parts.prompts, self._run.options
         prefill = prompts.skeleton_prefill.format() if isinstance(messages[-1], AIMessage) else ""
         on_text, reading = None, early or self._glimpses
         if reading is not None:
@@ -307,7 +307,7 @@ class Drafter:
             if isinstance(error.__cause__, EnoughError):
                 return ParsedReply([])
             cause = error.__cause__ or error
-            return ParsedReply([], end="broken", reason=f"the reply broke off ({explain(cause)})", cause=cause)
+            return ParsedReply([], end="spoilt", reason=f"the reply broke off ({explain(cause)})", cause=cause)
         except Exception as error:
             if early is not None and early.points:
                 return ParsedReply([], end="final", reason=explain(error))
@@ -325,7 +325,7 @@ class Drafter:
     async def _read_reply(
         self,
         call: ModelCall,
-        skeleton_format: str,
+        skeleton_format: SkeletonFormat,
         messages: list[BaseMessage],
         prefill: str,
         on_text: Callable[[str], None] | None,
@@ -333,7 +333,7 @@ class Drafter:
         has_schema = skeleton_format == "structured" and self._mode != "prompt"
         is_marked = self._run.options.prompt_cache == "auto" and not has_schema
         # The points' prompts begin with this request: the run's further calls mark its end for the provider's cache.
-        self._run.invocation.shared_content = self._request(skeleton_format).shared_content if is_marked else None
+        self._run.invocation.prefix_end = self._request(skeleton_format).prefix_end if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
             text = whole_list(reply.text, prefill, is_half=reply.is_half)
@@ -343,7 +343,7 @@ class Drafter:
             if not reply.was_cut_off:
                 return ParsedReply(titles, text)
             reason = "" if text.strip() else "the tokens ran out before the list, in thoughts perhaps"
-            return ParsedReply(titles, text, "cut", reason)
+            return ParsedReply(titles, text, "spoilt", reason)
         schema, reasks = SkeletonSchema, 0  # points that were given out early can't be asked for again
         if self._early is None:
             schema, reasks = skeleton_schema(self._fewest, **self._cleaning), self._run.options.max_reasks
@@ -380,36 +380,36 @@ class Drafter:
                 return ParsedReply(titles, last)
             if error.ending in WHY_WITHHELD:
                 return ParsedReply([], last, end="final", reason=WHY_WITHHELD[error.ending])
-            return ParsedReply([], last, end="cut", reason="the model's reply was cut off")
+            return ParsedReply([], last, end="spoilt", reason="the model's reply was cut off")
         has_points = any(self._usable(titles) for titles, _ in lists)
         reason = "" if has_points else "the model's reply was not the JSON that was asked for"
-        return ParsedReply(lists[-1][0], last, end="invalid", reason=reason)
+        return ParsedReply(lists[-1][0], last, end="spoilt", reason=reason)
 
     def _usable(self, titles: Sequence[str]) -> int:
         """How many points these titles would make."""
         return len(clean_titles(titles, **self._cleaning))
 
-    def _request(self, skeleton_format: str) -> SkeletonRequest:
+    def _request(self, skeleton_format: SkeletonFormat) -> SkeletonRequest:
         """The messages that ask for a skeleton in this format.
 
         The points' prompts begin with these messages, to the letter. A provider's cache serves them for a tenth of
         their price, as long as nothing else stands before them, as a schema or a tool would.
         """
         if skeleton_format not in self._requests:
-            graph, options = self._run.graph, self._run.options
+            parts, options = self._run.parts, self._run.options
             messages = skeleton_messages(
-                graph.prompts, self._inquiry, options, skeleton_format=skeleton_format, recalls=self._recalls
+                parts.prompts, self._inquiry, options, skeleton_format=skeleton_format, recalls=self._recalls
             )
             is_kept = (
-                (graph.model is graph.skeleton_model and graph.expander is None)
-                and (graph.prompts.expansion_layout == "shared" and options.point_context != "question")
-                and tokens_of(messages) >= graph.model.prompt_cache.minimum
+                (parts.model is parts.skeleton_model and parts.expander is None)
+                and (parts.prompts.expansion_layout == "shared" and options.point_context != "question")
+                and tokens_of(messages) >= parts.model.prompt_cache.minimum
             )
             users = [message.content for message in messages if isinstance(message, HumanMessage)]
             self._requests[skeleton_format] = SkeletonRequest(messages, users[-1] if is_kept else None)
         return self._requests[skeleton_format]
 
-    def _messages(self, skeleton_format: str, *, is_whole: bool = False) -> list[BaseMessage]:
+    def _messages(self, skeleton_format: SkeletonFormat, *, is_whole: bool = False) -> list[BaseMessage]:
         """The prompt: for a whole skeleton, or for what is missing beside the points that were given out."""
         messages, _ = self._request(skeleton_format)
         if self._revision is not None:
@@ -432,7 +432,7 @@ class Drafter:
         """Make a draft of as many of the points as there may be. `reason`: what is wrong with it, if anything."""
         self._is_whole = not reason and (parsed is None or parsed.end == "whole")
         if self._refused_mode is not None:
-            self._run.graph.skeleton_model.refused_modes.add(self._refused_mode)
+            self._run.parts.skeleton_model.refused_modes.add(self._refused_mode)
         if reason:
             logger.warning("skeleton: %s; the %d points that are there are used.", reason, len(points))
         has_too_many, logged = self._early is not None and self._early.has_too_many, self._run.invocation.logged

@@ -190,10 +190,11 @@ class PointSieve:
         self._place += 1
         raw, note = split_note(raw) if self.recalls else (raw, "")
         text, needs = split_needs(raw) if self.depends else (raw, [])
-        # Asked for the rest of a list, a model counts from 1 again or goes on counting. A text that begins with its
-        # place in this reply is taken as numbered so: "1" also fits "12.", which does no harm.
+        # Asked for the rest of a list, a model counts from 1 again or goes on counting: "1. Soil" or "12. Soil" comes
+        # first behind eleven points.
         place_in_reply = self._place - self._known_count
-        counts_again = text.lstrip(_MARKS_BEFORE_NUMBER).startswith(str(place_in_reply))
+        number = _DIGITS.match(text.lstrip(_MARKS_BEFORE_NUMBER))
+        counts_again = number is not None and number[0] == str(place_in_reply)
         title = self.take_title(text, place_in_reply if counts_again else self._place)
         if title is None:
             return None
@@ -282,6 +283,9 @@ class EarlyPoints:
     """Those that were given out."""
     has_too_many: bool = False
     """Whether there were more points than may be."""
+
+    def __post_init__(self) -> None:
+        self.begin_reply("")
 
     def begin_reply(self, prefill: str) -> None:
         """A reply begins after `prefill`. Its list goes on from the points that there are."""

@@ -24,7 +24,11 @@ def is_sot_event(data: Any) -> bool:
 
 @dataclass(slots=True)
 class _Text:
-    """A text as far as it is known: of a point, or of what stands around the points."""
+    """A text as far as it is known: of a point, or of what stands around the points.
+
+    Where its `sources` are known from its beginning, `cited` numbers its citations as they come. Where they come at its
+    end, as those of an expander do, `uncited` keeps all of it until then.
+    """
 
     head: str = ""
     waiting: list[str] = field(default_factory=list)
@@ -36,7 +40,6 @@ class _Text:
     sources: list[Source] | None = None
     """What it may cite, once that is known; `None`: nothing, or not yet."""
     uncited: str = ""
-    """Of a text whose sources come at its end: all that is there, before its citations are numbered."""
     uncited_shown: int = 0
     """How many characters of that have been given out."""
     cited: CitedText | None = None
@@ -51,14 +54,12 @@ class _Text:
         if numbering is None:  # the answer cites nothing
             yield came
         elif self.cited is not None or (self.sources is not None and not self.uncited):
-            # Its sources were known from its beginning: each citation is numbered as it comes.
             self.cited = self.cited or CitedText(numbering, self.sources or [])
             yield self.cited.feed(came)
             if self.ended:
                 yield self.cited.finish()
         else:
-            # They come at its end: until then, what stands before the first citation can be shown.
-            self.uncited += came
+            self.uncited += came  # what stands before the first citation can be shown
             ready = numbering.renumber(self.uncited, self.sources) if self.ended else self.uncited.partition("[")[0]
             yield ready[self.uncited_shown :]
             self.uncited_shown = len(ready)
@@ -107,6 +108,7 @@ class AnswerReader:
         self._given: list[str] = []
         self._numbering: Numbering | None = None
         self._frame_cites = False
+        """Whether what stands around the points has citations, too."""
         self.finished = False
         """Whether the closing event has come."""
 
@@ -153,7 +155,8 @@ class AnswerReader:
             return
         if not is_next_point:
             self._count = len(points)
-            if event.get("grown"):  # its points were told one by one; who missed that has missed text of theirs, too
+            # Its points were told one by one. A reader that missed these has missed text, too: `sot.answer` has it all.
+            if event.get("grown"):
                 return
         self._separator, self._eager = event["separator"], event["eager"]
         for point, head in zip(points, heads, strict=True):

@@ -31,8 +31,8 @@ logger = logging.getLogger("sot_graph")
 
 _BETWEEN_ANSWERS = "\n\n"
 _SOT_NODE, _LAST_SOT_NODE = "expand_point", "answer_directly"
-"""Of a graph of `create_sot_graph`, whose nodes this layer must not import: one that tells such a graph, and one after
-which it ends. What is kept on a thread is kept as that one's, so that nothing runs next."""
+"""Names of nodes, which this layer must not import. A graph that has the first is one of `create_sot_graph`. After the
+second such a graph ends: what is written to its thread in that node's name makes nothing run next."""
 _needs_no_warning: WeakSet[object] = WeakSet()
 """Graphs that have streamed an answer, and those that were warned about for streaming none: no more warnings."""
 
@@ -218,9 +218,9 @@ class _Reading:
             message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
             if path == self._path:
                 message = (
-                    f"The node {path!r} answers several times at once (a Send of the parent, perhaps): "
-                    "stream_answer reads one answer. Stream the parent with stream_mode='custom', subgraphs=True "
-                    "instead, and give each namespace an AnswerReader of its own."
+                    f"The node {path!r} answers several times at once (a Send of the parent, or two calls of "
+                    "a tool in one turn): stream_answer reads one answer. Stream the parent with stream_mode='custom', "
+                    "subgraphs=True instead, and give each namespace an AnswerReader of its own."
                 )
             raise SotConfigError(message)
         self._namespace, self._path = namespace, path
@@ -247,6 +247,7 @@ class _Reading:
             own_node = state.next[0] if self.others_may_answer and state.next else _LAST_SOT_NODE
             node = self._path.partition("/")[0] or own_node
             facts = state.values.get("run_facts", {})  # of a run that is resumed; else perhaps of the thread's last one
+            # Without a `question_id` the question stands in the history.
             of_resumed = facts.get("question_text") if facts.get("question_id") else None
             question = given.get("question") if isinstance(given, Mapping) else of_resumed
         answer = AIMessage(self.cut.rstrip() + BREAKS_OFF, response_metadata={"finish_reason": "cancelled"})
@@ -269,7 +270,7 @@ class _Reading:
 
     @property
     def heard_nothing(self) -> bool:
-        """Whether no SoT graph was heard, and no other node's answer was shown."""
+        """After `finish`, which may show one: whether no SoT graph was heard, and no other node's answer was shown."""
         return not (self._seen or (self._message.was_shown and not self._message.is_ours))
 
 

@@ -109,7 +109,7 @@ class LiveMessage:
         self._async_run = AsyncCallbackManagerForLLMRun(handlers=async_listeners, **run)
         default = {BaseCallbackHandler.on_stream_event, AsyncCallbackHandler.on_stream_event}
         self._wants_blocks = any(type(each).on_stream_event not in default for each in listeners)
-        """Whether anybody hears version 3 of event streams."""
+        """Whether anybody hears version 3 of event streams. For all others a call for each token would do nothing."""
         self._loop = asyncio.get_running_loop()
         self._last_notified: asyncio.Task[None] | None = None
 
@@ -135,6 +135,8 @@ class LiveMessage:
                 self._send_text(self._held)
                 self._held = ""
             elif self._has_begun:
+                # Only LangGraph's stream of messages has such clients, and its handler is synchronous. For the others
+                # it would be an event that says nothing; held text is news to all.
                 chunk = ChatGenerationChunk(message=AIMessageChunk(content="", id=self._id))
                 self._sync_run.on_llm_new_token("", chunk=chunk)
 
@@ -228,6 +230,9 @@ def _as_parent_shows(config: RunnableConfig) -> dict[str, Any]:
     # LangGraph keeps a checkpoint's id for each graph above, by namespace. The longest one is our parent's; between it
     # and ours is a node, or calls of tasks in the functional API.
     graphs = (config.get("configurable") or {}).get("checkpoint_map") or {}
+    # For the second call of the task `write` of the function `team`, in a node `team`, it is (`a` to `c` are ids)
+    # {"": a, "team:1": b, "team:1|team:2": b, "team:1|team:2|write:3|1": c}. The last is ours, "team:1" our parent's,
+    # and "team:1|write:3" is shown.
     parent, checkpoints = "", set()
     for namespace in sorted(graphs, key=len):
         # A function that calls tasks has a namespace of its own, but its graph's checkpoint.

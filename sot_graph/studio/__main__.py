@@ -66,8 +66,11 @@ def main() -> None:
 
 
 def _serves_ours(config: str) -> bool:
-    """Whether a graph of `sot_graph.studio` is served. The caller's own may need no model of the environment."""
-    with suppress(OSError, UnicodeDecodeError):  # for the server to complain about
+    """Whether a graph of `sot_graph.studio` is served. The caller's own may need no model of the environment.
+
+    A file that can't be read counts as one that serves ours: the server complains about it.
+    """
+    with suppress(OSError, UnicodeDecodeError):
         return "sot_graph.studio" in Path(config).read_text(encoding="utf-8")
     return True
 

@@ -79,7 +79,10 @@ class TextCleaner:
         return self._given[0]
 
     def feed(self, piece: str) -> str:
-        """Take the next piece; give back what can't be taken away any more."""
+        """Take the next piece; give back what can't be taken away any more.
+
+        `_held` is all of the text until its start is settled. From then on it is the end, which may still go.
+        """
         self._new.append(piece)
         self._new_chars += len(piece)
         if len(self._held) > _SHORT and 8 * self._new_chars < len(self._held):

@@ -35,7 +35,7 @@ from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
-from sot_graph.run import PLACES, RETRIEVER
+from sot_graph.run import PLACE_ABOVE, RETRIEVER
 from sot_graph.types import SkeletonPoint, Source, Usage
 
 if TYPE_CHECKING:
@@ -234,8 +234,8 @@ class ExpanderSource:
         self._given["messages"] = messages[:-1] if isinstance(messages[-1], AIMessage) else messages
         self._run = call.run
         self._redactor = call.run.trace.redactor(call.model.secrets)
-        # An error below the expander is only rid of keys, since the expander's code may read its words. Tracers hide
-        # those by themselves.
+        # Below the expander errors lose keys alone: the caller's code gets its errors' words. Tracers hide the words
+        # themselves.
         self._watcher = _ExpanderWatcher(call.run, given["point"]["index"], Redactor(call.model.secrets).redact_error)
         # A graph in the expander keeps no state of its own, since a point is resumed as a whole. With the parent's
         # checkpointer, an agent in a synchronous run would need an asynchronous checkpointer.
@@ -244,7 +244,7 @@ class ExpanderSource:
         self._is_nested_graph = getattr(expander, "is_nested_graph", False)
         if self._is_nested_graph:
             # The run's retriever has been asked for the point already.
-            self._config["configurable"] |= {PLACES: call.run.slot, RETRIEVER: None}
+            self._config["configurable"] |= {PLACE_ABOVE: call.run.place, RETRIEVER: None}
 
     async def write(self, growing: GrowingText) -> None:
         """Write the text. Before anything of it was sent, the expander is asked again where that can help.
@@ -256,7 +256,7 @@ class ExpanderSource:
         while True:
             growing.begin_attempt()
             try:
-                async with nullcontext() if self._is_nested_graph else self._run.slot():
+                async with nullcontext() if self._is_nested_graph else self._run.place():
                     return await self._try(growing)
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"
@@ -274,7 +274,9 @@ class ExpanderSource:
                 self._redactor.redact_error(error)
                 wait = None if growing.cleaner.text else retries.wait_after(error)
                 if wait is None:
-                    raise self._named(error) from error
+                    if (named := self._named(error)) is error:
+                        raise
+                    raise named from error
                 logger.info("expander: %s; trying again in %.1f s", explain(error), wait)
             await asyncio.sleep(wait)
             growing.restart()

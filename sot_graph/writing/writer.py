@@ -37,6 +37,8 @@ logger = logging.getLogger("sot_graph")
 _TRIES_FOR_A_TEXT = 2
 _LEAST_SHARE = 1 / 500
 """A piece is at least this part of what was sent before it: so 200,000 characters are 3,500 pieces at most."""
+_STALLED_AFTER = 1.0
+"""Seconds that a smaller piece waits at most, for no more of it may come."""
 _WHY_NOTHING = {
     "length": ": its tokens ran out before the first word (thinking takes some, too)",
     **{ending: f": {why}" for ending, why in WHY_WITHHELD.items()},
@@ -46,7 +48,7 @@ _ONLY_THOUGHTS = ": its tokens went into thoughts, or its server takes its text 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """Whatever is written in one go: a point, the introduction, the conclusion. They differ in this data only."""
+    """Whatever is written in one go: a point, opening, introduction or conclusion. They differ in this data only."""
 
     label: str
     """For the log, such as `"Point 3"`."""
@@ -61,7 +63,7 @@ class Section:
     """Makes the prompt. Thousands of sections may wait for their turn, each without one."""
     make_cleaner: Callable[[], TextCleaner]
     start_event: Callable[[int], Any]
-    """Makes the event of a try's beginning from the try's number, from 1."""
+    """Makes the event of an attempt's beginning from its number, from 1."""
     delta_event: Callable[[str], SotEvent]
     cached_as: tuple[str, Mapping[str, Any]]
     """Its kind in the cache, and what decides the text beside the prompt and the model."""
@@ -152,10 +154,10 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     A good text comes from the cache, or goes there. An expander's texts are not kept, since they may
     differ from call to call.
     """
-    graph, expander_input = run.graph, section.expander_input
-    cache, key = graph.cache if expander_input is None else None, ""
+    parts, expander_input = run.parts, section.expander_input
+    cache, key = parts.cache if expander_input is None else None, ""
     config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
-    call = ModelCall(graph.model, section.stage, run, config, section.settings)
+    call = ModelCall(parts.model, section.stage, run, config, section.settings)
     grounds, start_event = section.grounds, section.start_event
     growing = GrowingText(
         section.make_cleaner,
@@ -179,10 +181,10 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
                 key, kept = await _look_up(section, run, cache)
                 if kept is not None:
                     return WrittenText(kept, is_cached=True)
-            if expander_input is None or graph.expander is None:
+            if expander_input is None or parts.expander is None:
                 source = ModelSource(call, section.messages)
             else:
-                source = ExpanderSource(graph.expander, expander_input, section.messages(), call)
+                source = ExpanderSource(parts.expander, expander_input, section.messages(), call)
             why = await write_or_explain(source, growing, call)
         status = "failed" if why else "ok"
     except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
@@ -193,7 +195,8 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
         logger.warning("%s %s: %s", section.label, "failed" if section.stage == "expansion" else left_out, why)
     elif status == "ok" and cache is not None and not growing.truncated:
         await cache.put(key, text)
-    return WrittenText(text, status, why, growing.truncated, list(growing.sources), growing.first_text_at)
+    is_cut = growing.truncated and bool(text)  # where there is no text, the error says what used up the tokens
+    return WrittenText(text, status, why, is_cut, list(growing.sources), growing.first_text_at)
 
 
 def _failure(error: Exception, options: SotOptions, limit: float | None) -> tuple[ExpansionStatus, str]:
@@ -211,7 +214,7 @@ def _failure(error: Exception, options: SotOptions, limit: float | None) -> tupl
 async def _look_up(section: Section, run: RunContext, cache: ResultCache) -> tuple[str, str | None]:
     """A section's key in the cache, and the text that is there. Those who listen are told it."""
     kind, settings = section.cached_as
-    key = cache.key(kind, run.graph.model.fingerprint, section.messages(), settings)
+    key = cache.key(kind, run.parts.model.fingerprint, section.messages(), settings)
     kept = await cache.get(key)
     if not isinstance(kept, str):
         return key, None
@@ -253,6 +256,9 @@ class GrowingText:
     The first piece is sent at once, later ones together when they come close on each other: each costs a queue entry
     and a wake-up of the reader, and at sixty tokens a second and ten points nobody can read them one by one. They grow
     with the text, so that those of a very long one can all wait for a reader who pauses.
+
+    An attempt is one model call for the text, as its events count them (`sot_try` in traces). A try begins the text at
+    its beginning: it takes more attempts where calls fail, or where a text that broke off is gone on with.
     """
 
     make_cleaner: Callable[[], TextCleaner]
@@ -287,7 +293,7 @@ class GrowingText:
     def restart(self) -> None:
         """The text is begun anew. Nothing of the last one was sent."""
         self.cleaner = self.make_cleaner()
-        self.sources = ()
+        self.sources, self.ending, self.truncated = (), None, False
 
     def begin_attempt(self) -> None:
         """A model call for this text begins. A text that broke off is gone on with by another one."""
@@ -312,11 +318,19 @@ class GrowingText:
         self._waiting.append(text)
         self._waiting_chars += len(text)
         if self._waiting_chars < self._sent_chars * _LEAST_SHARE:
-            return
-        if not self._sent_chars or not self.longest_delay:
+            self._flush_within(max(self.longest_delay, _STALLED_AFTER))
+        elif not self._sent_chars or not self.longest_delay:
             self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self.longest_delay, self.flush)
+        else:
+            self._flush_within(self.longest_delay)
+
+    def _flush_within(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + seconds:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(seconds, self.flush)
 
     def flush(self) -> None:
         """Send what waits."""

@@ -30,6 +30,8 @@ from sot_graph import (
     retry_failed_points,
     stream_answer,
 )
+from sot_graph.llm.call import ModelCall
+from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.testing import (
     Fault,
     Reply,
@@ -39,6 +41,9 @@ from sot_graph.testing import (
     ToolCall,
     answer_skeleton_of_thought,
 )
+from sot_graph.writing.cleaner import TextCleaner
+from sot_graph.writing.expander import ExpanderInput, ExpanderSource
+from sot_graph.writing.writer import GrowingText
 
 ASK = {"question": "How do plants grow?"}
 THREAD = {"configurable": {"thread_id": "1"}}
@@ -617,3 +622,20 @@ async def test_an_expanders_own_error_is_told_as_its_own(run, endpoint, error):
     graph = create_sot_graph(endpoint.chat_model(), expander=write, options=SotOptions(max_retries=0))
     result = await run(graph, {"question": "How do plants grow?"})
     assert f"the expander raised {type(error).__name__}: no database" in result["expansions"][1]["error"]
+
+
+async def test_an_error_that_came_from_a_model_is_no_cause_of_itself(make_run):
+    error = ConnectionError("gone")
+    error.status_code = 500
+    error.__cause__ = cause = OSError("the wire")
+
+    async def write(given):
+        raise error
+
+    call = ModelCall(LoopModel(ScriptedChatModel(lambda _: "x")), "expansion", make_run(max_retries=0), {}, {})
+    given = ExpanderInput(question="?", skeleton=[], point={"index": 1, "title": "Sun", "depends_on": []}, messages=[])
+    source = ExpanderSource(write, given, [HumanMessage("Write.")], call)
+    with pytest.raises(ConnectionError, match="gone") as caught:
+        await source.write(GrowingText(TextCleaner, lambda piece: None, longest_delay=0))
+    assert caught.value is error
+    assert error.__cause__ is cause

@@ -173,6 +173,14 @@ async def test_the_messages_usage_is_that_of_all_its_calls_and_no_call_counts_tw
     assert counted["output_tokens"] == sum(one.tokens_sent for one in endpoint.requests)
 
 
+async def test_the_message_says_which_points_failed(run, model, endpoint):
+    endpoint.faults = [Fault(Status(400), lambda request: "<point>2. " in request.last_user)]
+    message = (await run(agent_of(model), LONG))["messages"][-1]
+    points = message.response_metadata["sot"]["points"]
+    assert [(point["index"], point["status"]) for point in points] == [(1, "ok"), (2, "failed"), (3, "ok")]
+    assert "400" in points[1]["error"]
+
+
 async def test_model_settings_reach_every_call(model, endpoint):
     @wrap_model_call
     async def set_them(request, handler):

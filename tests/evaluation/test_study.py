@@ -191,7 +191,7 @@ async def test_another_judge_is_asked_anew_also_one_of_the_same_name(study_of, e
     await rows_of(study_of(judged=True))
     endpoint.reset()
     study = study_of(judged=True)
-    study.plan = replace(study.plan, base_urls=(None, "http://other/v1"))
+    study.plan = replace(study.plan, judge_base_url="http://other/v1")
     await rows_of(study)
     assert len(endpoint.requests) == JUDGED * len(QUESTIONS)
 

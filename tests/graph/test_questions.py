@@ -159,10 +159,22 @@ async def test_a_parent_that_removes_messages_gets_its_answers_all_the_same(run,
         assert [message.type for message in result["messages"]] == ["ai"]
 
 
-async def test_an_empty_question_on_a_thread_that_is_answered_is_none(run, model):
+@pytest.mark.parametrize("blank", [{}, {"question": None}, {"question": ""}, {"question": " \n"}], ids=str)
+async def test_a_blank_question_is_as_a_missing_one_also_where_the_last_human_message_has_its_answer(run, model, blank):
+    asks, result = await asked(run, model, {**blank, "messages": CONVERSATION})
+    assert "What is soil?" in asks
+    assert [message.type for message in result["messages"]] == ["human", "ai", "ai"]
+
+
+async def test_so_it_is_on_a_thread(run, model):
     graph = create_sot_graph(model, checkpointer=InMemorySaver())
-    await run(graph, {"question": "Why?"}, THREAD)
-    calls = len(model.calls)
-    with pytest.raises(SotConfigError, match="question is empty"):
-        await run(graph, {"question": ""}, THREAD)
-    assert len(model.calls) == calls
+    first = await run(graph, {"question": "Why?"}, THREAD)
+    again = await run(graph, {"question": ""}, THREAD)
+    assert [message.type for message in again["messages"]] == ["human", "ai", "ai"]
+    assert again["messages"][1] == first["messages"][1]
+
+
+async def test_a_blank_question_beside_an_empty_message_is_told_as_that(run, model):
+    with pytest.raises(SotConfigError, match="the last human message is empty"):
+        await run(create_sot_graph(model), {"question": "", "messages": [HumanMessage("", id="1")]})
+    assert model.calls == []

@@ -231,6 +231,24 @@ async def test_without_a_checkpointer_or_a_thread_it_says_what_to_do(retry, endp
         await retry("graph")
 
 
+async def test_a_node_whose_skeleton_was_approved_is_retried_without_another_review(retry, broken):
+    options = SotOptions(review_skeleton=True)
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", create_sot_graph(broken.chat_model(), options=options, checkpointer=True))
+    builder.add_edge(START, "answer")
+    parent = builder.compile(checkpointer=InMemorySaver())
+    await parent.ainvoke({"messages": [("user", ASK["question"])]}, THREAD)
+    await parent.ainvoke(Command(resume=True), THREAD)
+    heal(broken)
+    result = await retry(parent)
+    assert requested_points(broken) == [2, 5]
+    assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
+    state = await parent.aget_state(THREAD)
+    assert [message.type for message in state.values["messages"]] == ["human", "ai"]
+    assert state.values["messages"][-1].text == result["answer"]
+    assert not state.next
+
+
 async def test_a_review_that_is_open_comes_first(retry, endpoint):
     options = SotOptions(review_skeleton=True)
     graph = create_sot_graph(endpoint.chat_model(), options=options, checkpointer=InMemorySaver())

@@ -7,9 +7,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
+from sot_graph import create_sot_graph
 from sot_graph.errors import SotConfigError
 from sot_graph.llm.resolve import resolve_model
 from sot_graph.testing import ScriptedChatModel
@@ -31,8 +33,24 @@ def test_a_model_object_is_taken_as_it_is():
     model = ScriptedChatModel(lambda _: "x")
     for given in (model, model.bind(stop=["x"]), model.with_config(tags=["t"]), model.with_fallbacks([model])):
         assert resolve_model(given) is given
-    chain = RunnableLambda(lambda x: x)
-    assert resolve_model(chain) is chain
+    for chain in (RunnableLambda(lambda x: x), ChatPromptTemplate.from_messages(["Be brief."]) | model):
+        assert resolve_model(chain) is chain
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ChatPromptTemplate.from_messages(["Be brief."]),
+            "model is a ChatPromptTemplate, not a chat model. .*prompts=",
+        ),
+        (create_sot_graph(ScriptedChatModel(lambda _: "x")), "not a chat model. .*expander=graph.*SotChatModel"),
+    ],
+    ids=["prompt", "graph"],
+)
+def test_a_runnable_that_is_no_model_is_refused_with_what_to_do_instead(given: Any, message: str):
+    with pytest.raises(SotConfigError, match=message):
+        resolve_model(given)
 
 
 @pytest.mark.usefixtures("key")

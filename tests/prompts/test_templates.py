@@ -116,4 +116,12 @@ def test_lengths_that_the_prompts_have_no_place_for_are_a_warning(caplog):
     caplog.clear()
     create_sot_graph(model, options=options)
     create_sot_graph(model, prompts=SotPrompts.small())
+    create_sot_graph(model, prompts=SotPrompts.small(), options=SotOptions(depth=3))
     assert caplog.records == []
+
+
+def test_what_the_levels_below_are_made_with_is_warned_of_once(caplog):
+    model = ScriptedChatModel(lambda _: "x")
+    create_sot_graph(model, prompts=SotPrompts.small(), options=SotOptions(point_length="a page", depth=3))
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert warning.startswith("options.point_length='a page' changes nothing")

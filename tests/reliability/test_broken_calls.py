@@ -330,6 +330,40 @@ async def test_a_direct_answer_that_fails_speaks_of_no_skeleton_and_says_where_t
         await run(graph, ASK)
 
 
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+@pytest.mark.parametrize("router", ["draft", lambda *_: "direct"], ids=["draft", "direct"])
+async def test_an_answer_that_breaks_off_and_cannot_be_continued_says_so_whoever_began_it(endpoint, router, dispatch):
+    endpoint.responder = lambda request: Reply("It is so because of this. And it is also so because of that, too.")
+    goes_on = lambda request: "broke off" in request.last_user  # noqa: E731
+    endpoint.faults = [Fault(Status(500), goes_on), Fault(HangUp(12))]
+    options = SotOptions(max_retries=0, dispatch=dispatch, stream_max_delay=3600.0)
+    graph = create_sot_graph(endpoint.chat_model(), router=router, options=options)
+    shown = []
+
+    async def read():
+        async for text in astream_answer(graph, ASK):
+            shown.append(text)
+
+    with pytest.raises(SkeletonError, match=r"^The answer broke off, and the model could not go on with it: .*500"):
+        await read()
+    assert "".join(shown).startswith("It is so because of this. And")
+
+
+@pytest.mark.parametrize("on_point_failure", ["mark", "skip"])
+@pytest.mark.parametrize("then", [Status(500), Reply("", finish_reason="length")], ids=["fails", "again"])
+async def test_a_point_without_a_text_is_not_cut_and_the_answer_ends_as_its_texts_do(
+    run, endpoint, then, on_point_failure, warnings_of
+):
+    no_text = Reply("", finish_reason="length")
+    endpoint.faults = [Fault(no_text, point_number(2), times=1), Fault(then, point_number(2))]
+    options = SotOptions(max_retries=0, on_point_failure=on_point_failure)
+    result = await run(create_sot_graph(endpoint.chat_model(), options=options), ASK)
+    assert result["expansions"][1]["status"] == "failed"
+    assert "truncated" not in result["expansions"][1]
+    assert result["finish_reason"] == "stop"
+    assert not any(warning.startswith("Cut off") for warning in warnings_of())
+
+
 @pytest.mark.parametrize("make", [create_sot_graph, lambda model: create_sot_graph(model, router=lambda *_: "direct")])
 async def test_a_base_url_that_leads_nowhere_is_told_how_it_mostly_ends(run, endpoint, make):
     endpoint.faults = [Fault(Status(404, message="Not Found"))]

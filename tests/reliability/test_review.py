@@ -270,11 +270,22 @@ async def test_nothing_is_shown_before_the_approval_and_everything_after_it(endp
 
 async def test_a_rejected_skeleton_takes_given_texts_along_by_their_titles_only(run, endpoint, reviewed):
     given = [{"index": 1, "title": "Moon", "text": "Of the moon.", "status": "ok", "error": None}]
-    given.append({"index": 2, "title": "Seed", "text": "Of seeds.", "status": "ok", "error": None})
+    detail = "the retriever found nothing for it"
+    given.append(
+        {"index": 2, "title": "Seed", "text": "Of seeds.", "status": "ok", "error": None, "detail": f"{detail}\x00"}
+    )
     await run(reviewed, {**ASK, "given_expansions": given}, THREAD)
     await run(reviewed, Command(resume={"reject": "Nothing about the moon."}), THREAD)
     result = await run(reviewed, Command(resume=True), THREAD)
     check_written(result, TITLES)
     texts = {expansion["title"]: expansion["text"] for expansion in result["expansions"]}
     assert texts["Seed"] == "Of seeds."
+    assert {each["title"]: each["detail"] for each in result["expansions"] if "detail" in each} == {"Seed": detail}
     assert "Of the moon." not in result["answer"]
+
+
+async def test_what_a_given_text_had_to_do_without_is_kept_where_the_skeleton_is_edited(run, reviewed):
+    given = [{"index": 1, "title": "Seed", "text": "A.", "status": "ok", "error": None, "detail": "nothing was found"}]
+    await run(reviewed, {**ASK, "given_expansions": given}, THREAD)
+    result = await run(reviewed, Command(resume=["Sun", "Seed"]), THREAD)
+    assert [each.get("detail") for each in result["expansions"]] == [None, "nothing was found"]

@@ -11,7 +11,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph, stream_answer
 from sot_graph.retrieval import grounding
-from sot_graph.testing import ScriptedChatModel
+from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 from tests.retrieval.conftest import TITLES, citing_model, point_calls, shown_numbers
 
 ASK = "How do I start a garden?"
@@ -77,10 +77,19 @@ def test_a_citation_that_no_document_has_is_marked_and_counted(make_graph):
     result = graph.invoke(ask(NOTES))
     assert "About Soil [1, ?]." in result["answer"]
     assert result["unsupported_citations"] == 3
-    nothing = graph.invoke(ask([]))
-    assert "About Soil [?]." in nothing["answer"]
-    assert nothing["unsupported_citations"] == 6
-    assert "Sources" not in nothing["answer"]
+
+
+@pytest.mark.parametrize("options", [{}, {"dispatch": "pipelined"}, {"frame": "opening"}], ids=str)
+@pytest.mark.parametrize("router", [None, lambda *_: "skeleton", lambda *_: "direct"], ids=["no", "skeleton", "direct"])
+def test_an_empty_list_of_documents_is_as_none_so_that_brackets_are_no_citations(options, router):
+    model = ScriptedChatModel(answer_skeleton_of_thought(["Light", "Soil", "Water"], "Take `x`, that is xs[1]."))
+    answering = ScriptedChatModel(lambda messages: "Take xs[1].")
+    made = answering if router and router() == "direct" else model
+    graph = create_sot_graph(made, router=router, options=SotOptions(**options))
+    result = graph.invoke(ask([]))
+    assert "xs[1]." in result["answer"]
+    assert result["unsupported_citations"] == 0
+    assert "".join(stream_answer(graph, ask([]))) == result["answer"]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +329,7 @@ async def test_the_documents_are_indexed_once_however_many_ask_at_the_same_time(
 
     monkeypatch.setattr(grounding, "TextIndex", Counted)
     run = make_run()
-    run.graph = SimpleNamespace(ranker=None)
+    run.parts = SimpleNamespace(ranker=None)
     documents = [{"page_content": text} for text in ("Loose soil.", "Water twice a week.")]
     asked = [asyncio.create_task(grounding._ranked(query, documents, run)) for query in ("soil", "soil", "water")]
     await asyncio.sleep(0)

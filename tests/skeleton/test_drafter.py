@@ -44,7 +44,7 @@ def endpoint() -> Iterator[StrictEndpoint]:
 
 
 async def draft(run: RunContext, model: Any, prompts: SotPrompts | None = None) -> Draft:
-    run.graph = GraphParts(
+    run.parts = GraphParts(
         model=LoopModel(model),
         skeleton_model=LoopModel(model),
         prompts=prompts or SotPrompts(),
@@ -346,13 +346,13 @@ async def test_a_model_without_tools_and_schemas_is_asked_in_words(make_run: Mak
 async def test_a_prefill_is_completed_repeated_or_ignored(reply: str, make_run: MakeRun):
     prompts = SotPrompts(skeleton_prefill="1.", skeleton_format="list")
     model = ScriptedChatModel(lambda _: reply)
-    assert titles(await draft(make_run(), model, prompts)) == TITLES
+    assert titles(await draft(make_run(skeleton_format="list"), model, prompts)) == TITLES
 
 
 async def test_prompts_written_for_one_format_are_asked_in_that_one_only(make_run: MakeRun):
     model = ScriptedChatModel(lambda _: PROSE)
     with pytest.raises(NoSkeletonError):
-        await draft(make_run(max_reasks=0), model, SotPrompts.small())
+        await draft(make_run(max_reasks=0, skeleton_format="list"), model, SotPrompts.small())
     assert len(model.calls) == 1
 
 

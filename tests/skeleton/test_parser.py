@@ -218,6 +218,13 @@ def test_a_list_that_goes_on_may_count_on_or_anew():
         assert [point["title"] for title in rest if (point := sieve.take(title))] == ["Soil", "Air"]
 
 
+def test_so_may_one_whose_numbers_begin_with_the_digits_of_the_first():
+    eleven = given_points([f"Point {letter}" for letter in "abcdefghijk"])
+    for rest in (["12. Soil", "13. Air"], ["1. Soil", "2. Air"]):
+        sieve = PointSieve(known=eleven)
+        assert [point["title"] for title in rest if (point := sieve.take(title))] == ["Soil", "Air"]
+
+
 def test_titles_without_letters_are_compared_as_they_are():
     assert clean_titles(["🎉", "🎉", "🚀"]) == ["🎉", "🚀"]
 
