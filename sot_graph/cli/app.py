@@ -70,21 +70,12 @@ _FRAME_OPTION = _option(
     default="none",
     show_default=True,
 )
-
-
-def _known_router(name: str | None) -> str | None:
-    from sot_graph.evaluation.arms import make_router
-
-    make_router(name)
-    return name
-
-
-_ROUTER: dict[str, Any] = {"metavar": "draft|learned|model|cascade", "callback": _known_router, "show_default": True}
+_ROUTERS = "draft|learned|model|cascade"
 _ROUTER_OPTION = _option(
     "Answer",
     "Have a router decide whether a skeleton is worth it; if not, the answer is direct. draft: the call that would "
     "draft it may answer instead. learned:FILE: with weights of your own, as route --save writes them.",
-    **_ROUTER,
+    metavar=_ROUTERS,
 )
 _SKELETON_FORMAT_OPTION = _option(
     "Speed and limits",
@@ -114,8 +105,6 @@ class _Command(TyperCommand):
         except typer.BadParameter as error:
             error.message = error.message.removeprefix("Value error, ")  # Pydantic's word, by which typer reads values
             raise
-        except SotConfigError as error:  # of an option's callback
-            ctx.fail(str(error))
         if ctx.args and not ctx.resilient_parsing:
             more = f"{' '.join(ctx.args)!r:.200}"
             if any(parameter.name == "question" for parameter in self.params):
@@ -434,7 +423,8 @@ def route(
         "Routing",
         "Who decides. draft: the model is asked as --router draft asks it, and stopped as soon as it has decided.",
         default="learned",
-        **_ROUTER,
+        show_default=True,
+        metavar=_ROUTERS,
     ),
     weights: Path | None = _option("Routing", "The learned router's weights, as --save wrote them.", metavar="FILE"),
     as_json: bool = _option("Routing", "Print one JSON object a question.", "--json", default=False),

@@ -131,7 +131,7 @@ def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
     if study.judge_failure or (found.unjudged and not found.judged):
         why = (study.judge_failure or found.judge_error).rstrip(".")
         message = (
-            f"the judge {study.plan.judge} gave no verdicts: {why}. Check --judge, --judge-base-url and its key. The "
-            "answers are kept: the same command asks the judge again."
+            f"the judge {study.plan.judge} gave no verdict of {found.unjudged:,} pairs: {why}. "
+            "Check --judge, --judge-base-url and its key. The answers are kept: the same command asks the judge again."
         )
         raise SotError(message)

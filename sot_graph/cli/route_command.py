@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.cli.ask_command import check_output
 from sot_graph.cli.process import asked_questions, opened_model, print_json, question_lines
 from sot_graph.errors import SotConfigError
-from sot_graph.evaluation.arms import make_router
+from sot_graph.evaluation.arms import check_router, make_router
 from sot_graph.routing.learned_router import LearnedRouter, checked_labels, shipped_weights
 from sot_graph.routing.learned_training import RouterFigures, cross_validate, features_of, probability_of
 from sot_graph.routing.protocol import RouteDecision
@@ -52,6 +52,7 @@ def _route(
     as_json: bool,
 ) -> None:
     """Print what a router says of one question, or of a file's."""
+    check_router(router)
     questions = asked_questions(question, file)
 
     def show(each: str, decision: RouteDecision) -> None:

@@ -123,20 +123,24 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
     )
 
 
+def check_router(name: str | None) -> None:
+    """Raise `SotConfigError` if there is no router of this name. A file of weights isn't read."""
+    kind, has_file, file = (name or "").partition(":")
+    if name is not None and (kind not in _ROUTERS or (has_file and not (file and kind in _LEARNED))):
+        known = ", ".join((*_ROUTERS, *(f"{each}:FILE" for each in _LEARNED)))
+        message = f"router is one of {known}; not {name!r}."
+        raise SotConfigError(message)
+
+
 def make_router(name: str | None, model: Runnable[Any, Any] | None = None) -> Any:
     """A router by its name; `None` is none. All but the learned one ask `model`, or the graph's own.
 
     Raises:
         SotConfigError: There is no such router, or its file of weights can't be read.
     """
-    if name is None:
-        return None
-    kind, has_file, file = name.partition(":")
-    if kind not in _ROUTERS or (has_file and not (file and kind in _LEARNED)):
-        known = ", ".join((*_ROUTERS, *(f"{each}:FILE" for each in _LEARNED)))
-        message = f"router is one of {known}; not {name!r}."
-        raise SotConfigError(message)
-    if kind == "draft":  # a name that the graph knows itself
+    check_router(name)
+    kind, _, file = (name or "").partition(":")
+    if kind in {"", "draft"}:  # a name that the graph knows itself
         return name
     from sot_graph.routing.learned_router import LearnedRouter
 

@@ -131,7 +131,7 @@ def test_a_judge_that_there_is_not_is_named_with_its_options_and_the_answers_are
         done = command("q.jsonl", "--out", "runs/x", "--judge", "j", "--judge-base-url", url)
         assert done.exit_code == 1
         last = done.stderr.splitlines()[-1]
-        assert last.startswith("sot-graph: the judge j gave no verdicts: ")
+        assert last.startswith("sot-graph: the judge j gave no verdict of 3 pairs: ")
         assert said in last
         assert "--judge-base-url" in last
         for text in (done.stdout, Path("runs/x/report.md").read_text()):
