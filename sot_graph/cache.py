@@ -39,7 +39,7 @@ def model_fingerprint(model: Runnable[Any, Any]) -> str:
     """
     try:
         return _hash(json.dumps(model, default=_as_data))
-    except (TypeError, ValueError, RecursionError):  # it holds itself, or what JSON has no form for
+    except Exception:  # noqa: BLE001  (it holds itself, what JSON has no form for, or what can't even be shown)
         return _mark_of(model)
 
 
@@ -56,9 +56,9 @@ def _as_data(value: Any) -> Any:
     if isinstance(value, Runnable) or callable(value):
         return _mark_of(value)
     if dataclasses.is_dataclass(value):
-        return [type(value), {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}]
+        return [type(value), {each.name: getattr(value, each.name, None) for each in dataclasses.fields(value)}]
     if isinstance(value, set | frozenset):
-        return sorted(map(repr, value))
+        return sorted(json.dumps(each, default=_as_data) for each in value)
     shown = repr(value)
     return _mark_of(value) if " at 0x" in shown else shown
 
@@ -69,6 +69,7 @@ def _mark_of(value: Any) -> str:
     if known is None or known[0]() is not value:
         mark = uuid4().hex
         try:
+            # The dead reference is `pop`'s default: another object may have that address by then.
             known = (weakref.ref(value, partial(_marks.pop, id(value))), mark)
         except TypeError:  # it takes no weak references: each time it counts as another one
             return mark

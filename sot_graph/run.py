@@ -129,7 +129,7 @@ class Invocation:
     prefix_messages: tuple[object, list[BaseMessage]] | None = None
     """`(made_from, messages)`: the messages that every point's prompt begins with, made once, after what they were made
     from."""
-    prefix_end: Any = None
+    last_shared: Any = None
     """All prompts of a run begin alike, up to this user message: each call sets the provider's cache mark at its end.
     `None`: caching is off, the prompt is too short, or this invocation drafted nothing."""
     shown_documents: tuple[Material, str] | None = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -13,7 +13,6 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import ensure_config
-from langgraph.config import get_stream_writer
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.pregel import Pregel
 from pydantic import Field
@@ -87,8 +86,6 @@ class GraphAnswer(RunnablePart):
         streamed: bool,
     ) -> None:
         self._reader = AnswerReader()
-        self._write = _writer_around() if streamed else None
-        """The `custom` stream of a graph around the model: a graph that is streamed in a node keeps its events."""
         self.result: Any = None
         self.about: Mapping[str, Any] = {}
         """What else its `response_metadata` says."""
@@ -110,8 +107,6 @@ class GraphAnswer(RunnablePart):
         if mode == "values":
             self.result = data
             return []
-        if self._write is not None:
-            self._write(data)
         return self._read(data) if is_sot_event(data) else []
 
     def end(self) -> list[AIMessage]:
@@ -128,12 +123,6 @@ class GraphAnswer(RunnablePart):
     def _read(self, event: Mapping[str, Any]) -> list[AIMessage]:
         text = self._reader.feed(event)
         return [AIMessageChunk(content=text, id=self.message_id)] if text else []
-
-
-def _writer_around() -> Callable[[Any], None] | None:
-    with suppress(RuntimeError, KeyError):  # no graph is around
-        return get_stream_writer()
-    return None
 
 
 class PartwiseChatModel(BaseChatModel):

@@ -23,6 +23,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Huma
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import ensure_config
+from langgraph.config import get_stream_writer
 from langgraph.constants import TAG_NOSTREAM
 from pydantic import Field
 
@@ -315,8 +316,16 @@ class _WrittenAnswer(GraphAnswer):
         # It inherits the agent's callbacks from the context. With these in its config, it would be traced twice.
         config: RunnableConfig = {"run_name": "write the answer"}
         super().__init__(model.graph, given, draft.message_id, config, context=context, streamed=draft.streamed)
+        # A graph that is streamed in a node keeps its events to itself.
+        self._write = get_stream_writer() if draft.streamed else None
         written_by = draft.reply.response_metadata
         self.about = {key: written_by[key] for key in _ABOUT_MODEL if key in written_by}
+
+    def take(self, piece: Any) -> list[AIMessage]:
+        """Take a part of the graph's stream, and hand on its events to those who stream the agent."""
+        if self._write is not None and piece[0] == "custom":
+            self._write(piece[1])
+        return super().take(piece)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

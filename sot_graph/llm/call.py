@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -46,6 +47,7 @@ _GO_ON = (
     "ends in. Repeat nothing else of it, and add no remark."
 )
 _LONGEST_OVERLAP = 200
+_LAST_WORD, _FIRST_WORD = re.compile(r"[^\W_]+$"), re.compile(r"[^\W_]+")
 BROKE_OFF = "The answer broke off, and the model could not go on with it"
 """Why an answer ends in an error of which text was shown."""
 
@@ -121,7 +123,7 @@ class ModelCall:
                 async with self.run.place(), self.model.connections:
                     takes_system = self.model.takes_system
                     prompt = messages() if callable(messages) else messages
-                    shared = self.run.invocation.prefix_end
+                    shared = self.run.invocation.last_shared
                     prompt = prompt if shared is None else self.model.prompt_cache.marked(prompt, shared)
                     prompt = self.model.shape_prompt(prompt if takes_system else without_system(prompt))
                     runnable = await self.model.for_running_loop()
@@ -304,4 +306,8 @@ def _overlap(written: str, continued: str) -> int:
     for length in range(longest, 2, -1):
         if written.endswith(continued[:length]):
             return length
+    # A reply that broke off inside a word is gone on with by the whole of it.
+    last_word, first_word = _LAST_WORD.search(written), _FIRST_WORD.match(continued)
+    if last_word and first_word and first_word[0].startswith(last_word[0]):
+        return len(last_word[0])
     return 0

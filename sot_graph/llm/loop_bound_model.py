@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Mu
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, Literal, TypeAlias
 
 import openai
@@ -25,6 +25,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ChatMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableSequence, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
+from langchain_core.runnables.config import RunnableConfig
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
@@ -68,7 +69,6 @@ class LoopModel:
     def __init__(self, model: Runnable[Any, Any], *, keeps_client: bool = False) -> None:
         self.model = model
         self._keeps_client = keeps_client
-        self.fingerprint = model_fingerprint(model)
         # As many as there are connections: a call that would wait for one is not even prepared, which takes some 25 kB.
         self.connections = CallLimiter(connection_limit())
         innermost = innermost_model(model)
@@ -97,6 +97,16 @@ class LoopModel:
         self._copies: Copies = weakref.WeakKeyDictionary()
         self.reset_in_child()
         reset_after_fork(self)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return model_fingerprint(self.model)
+
+    def fingerprint(self, config: RunnableConfig) -> str:
+        """What tells the model, as a run's config makes it, from others in a cache's keys."""
+        configurable = config.get("configurable", {})
+        specs = {spec.id: repr(configurable.get(spec.id)) for spec in self.model.config_specs}
+        return f"{self._fingerprint} {sorted(specs.items())}" if specs else self._fingerprint
 
     def reset_in_child(self) -> None:
         """Reset the lock only. The copies belong to event loops, and a forked child has its own loops."""

@@ -75,7 +75,7 @@ class PromptCache:
             takes_key="prompt_cache_key" not in settings and _is_openais_own(model),
         )
 
-    def marked(self, messages: Sequence[BaseMessage], prefix_end: Any) -> Sequence[BaseMessage]:
+    def marked(self, messages: Sequence[BaseMessage], last_shared: Any) -> Sequence[BaseMessage]:
         """The same messages, marked at the end of the user's turn that has this content, if the provider wants a mark.
 
         That turn ends what all prompts of a run share.
@@ -85,7 +85,7 @@ class PromptCache:
             return messages
         marked = list(messages)
         users = (at for at, each in enumerate(marked) if isinstance(each, HumanMessage))
-        place = next((at for at in users if marked[at].content == prefix_end), None)
+        place = next((at for at in users if marked[at].content == last_shared), None)
         in_blocks = [message.content for message in marked if not isinstance(message.content, str)]
         marks = sum(_is_marked(block) for blocks in in_blocks for block in blocks)
         if place is None or marks >= _MOST_MARKS:

@@ -78,7 +78,7 @@ def fan_out_rest(state: SotState) -> list[Send] | str:
 def _sends(state: SotState, settled: Mapping[int, Expansion], parts: Sequence[FramePartName] = ()) -> list[Send]:
     """A `Send` for each of these parts, and for each point that isn't settled while all that it needs are.
 
-    Before the points these are the `ok` ones: another is written again. After `join` they are all that were written.
+    `settled`: before the points the expansions that are `ok`, since others are written again; after `join`, all.
 
     A `Send` carries little, or, where the state can't be read, all that its text is written from.
     """

@@ -210,7 +210,7 @@ def prompt_arguments(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
         "question": inquiry.question,
         "history": inquiry.history,
         "skeleton": basis.skeleton,
-        "skeleton_request": made[1],
+        "prefix_messages": made[1],
         "skeleton_text": basis.skeleton_text,
     }
 

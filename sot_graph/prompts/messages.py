@@ -180,7 +180,7 @@ def expansion_messages(
     *,
     point: SkeletonPoint,
     skeleton: Sequence[SkeletonPoint],
-    skeleton_request: Sequence[BaseMessage],
+    prefix_messages: Sequence[BaseMessage],
     skeleton_text: str,
     question: str,
     history: Sequence[ChatTurn],
@@ -192,7 +192,7 @@ def expansion_messages(
 ) -> list[BaseMessage]:
     """The prompt for one point.
 
-    In the shared layout it repeats `skeleton_request`, the messages that asked for the skeleton, to the letter, so that
+    In the shared layout it repeats `prefix_messages`, the messages that asked for the skeleton, to the letter, so that
     a prompt cache can serve them, and `skeleton_text`, the skeleton as the model wrote it. `needed` are the points that
     this one builds on; with `is_opened`, an opening says the short answer. `shared_documents` stand in the shared
     messages already.
@@ -218,7 +218,7 @@ def expansion_messages(
     if shared_documents or own_documents:
         request += prompts.citing.format()
     if is_shared:
-        messages = [*skeleton_request, _skeleton_message(skeleton_text), HumanMessage(request)]
+        messages = [*prefix_messages, _skeleton_message(skeleton_text), HumanMessage(request)]
     else:
         system = prompts.expansion_system or prompts.system
         messages = _conversation(system, history, prompts.expansion_examples, request)
@@ -244,7 +244,7 @@ def frame_messages(
     part: FramePartName,
     *,
     skeleton: Sequence[SkeletonPoint],
-    skeleton_request: Sequence[BaseMessage],
+    prefix_messages: Sequence[BaseMessage],
     skeleton_text: str,
     question: str,
     history: Sequence[ChatTurn],
@@ -259,7 +259,7 @@ def frame_messages(
         points=_written(expansions),
     )
     if prompts.frame_layout == "shared":
-        return [*skeleton_request, _skeleton_message(skeleton_text), HumanMessage(request)]
+        return [*prefix_messages, _skeleton_message(skeleton_text), HumanMessage(request)]
     examples = prompts.introduction_examples if is_introduction else prompts.conclusion_examples
     return _conversation(prompts.frame_system or prompts.system, history, examples, request)
 

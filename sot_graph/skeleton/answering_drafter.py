@@ -143,7 +143,7 @@ class AnsweringDrafter(Drafter):
             own_format = "list" if skeleton_format == DRAFT else skeleton_format  # the rest of a draft is no answer
             return await super()._read_reply(call, own_format, messages, prefill, on_text)
         is_marked = self._run.options.prompt_cache == "auto"
-        self._run.invocation.prefix_end = self._request(DRAFT).prefix_end if is_marked else None
+        self._run.invocation.last_shared = self._request(DRAFT).last_shared if is_marked else None
         form = SkeletonForm(self._fewest, self._most)
         reading = self._reader = DraftReader(form, self._pass_on, on_text, begins_early=self._early is not None)
         is_streamed = self._run.stream or on_text is not None

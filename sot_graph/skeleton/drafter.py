@@ -52,15 +52,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sot_graph")
 
 _End: TypeAlias = Literal["whole", "spoilt", "final"]
-"""How a reply ended. `spoilt`: it broke off, was cut, or isn't what was asked for; `final`: asking again would end the
-same way, as after a refusal or with a wrong key."""
+"""How a reply ended. `spoilt`: it broke off, was cut, or is something else; `final`: it would end so again."""
 
 
 class SkeletonRequest(NamedTuple):
-    """A prompt for a skeleton. `prefix_end`: its last user message, if a cache is to keep it for the points."""
+    """A prompt for a skeleton. `last_shared`: its last user message, if a cache keeps it for the points."""
 
     messages: list[BaseMessage]
-    prefix_end: Any
+    last_shared: Any
 
 
 class NoSkeletonError(Exception):
@@ -151,7 +150,7 @@ class Drafter:
         """The structured mode that the provider refused. The model remembers it once the list format has worked, which
         proves that the schema was to blame."""
         self._keyed_format: SkeletonFormat = options.skeleton_format
-        """Its prompt is in the cache's key: the same one, also where its mode was refused and `_formats` lack it."""
+        """Its prompt is in the cache's key, which mustn't change when a mode is refused. `_formats` does then."""
         self._requests: dict[str, SkeletonRequest] = {}
         model = run.parts.skeleton_model
         self._mode = options.structured_mode
@@ -159,7 +158,7 @@ class Drafter:
         if self._mode == "auto":
             self._mode = model.fitting_mode
             is_refused = self._mode in model.refused_modes
-            if "JSON" in prompts.skeleton and (is_refused or self._request("structured").prefix_end is not None):
+            if "JSON" in prompts.skeleton and (is_refused or self._request("structured").last_shared is not None):
                 self._mode = "prompt"
         self._formats: list[SkeletonFormat] = ["structured", "list"]
         """Those in which the skeleton is asked for, one after the other."""
@@ -205,7 +204,7 @@ class Drafter:
             "titles": list(self._cleaning.values()),
         }
         messages = self._messages(self._keyed_format, is_whole=True)
-        return cache.key("skeleton", parts.skeleton_model.fingerprint, messages, settings)
+        return cache.key("skeleton", parts.skeleton_model.fingerprint(self._run.config), messages, settings)
 
     async def draft(self) -> Draft:
         """Get the skeleton from the model, in one format and then in the other.
@@ -333,7 +332,7 @@ class Drafter:
         has_schema = skeleton_format == "structured" and self._mode != "prompt"
         is_marked = self._run.options.prompt_cache == "auto" and not has_schema
         # The points' prompts begin with this request: the run's further calls mark its end for the provider's cache.
-        self._run.invocation.prefix_end = self._request(skeleton_format).prefix_end if is_marked else None
+        self._run.invocation.last_shared = self._request(skeleton_format).last_shared if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
             text = whole_list(reply.text, prefill, is_half=reply.is_half)

@@ -213,7 +213,7 @@ class _Reading:
         if self._answers.is_open and is_below and not namespace[place].isdigit():
             return ""  # a part of the answer that is read, such as a point that has a graph of its own
         # Another answer may follow one that has failed, which no event tells. Then the failed one says no more.
-        if namespace != self._namespace and self._answers.has_begun(event):
+        if self._answers.has_begun_before(event):
             names = sorted({path, self._path})
             message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
             if path == self._path:
@@ -296,9 +296,9 @@ class _Answers:
         """What was given out of the latest answer."""
         return self.texts[self._answer_id]
 
-    def has_begun(self, event: Any) -> bool:
-        """Whether the event is of an answer that has begun."""
-        return _answer_id(event) in self.texts
+    def has_begun_before(self, event: Any) -> bool:
+        """Whether the event is of an answer that had begun before the latest one."""
+        return _answer_id(event) in self.texts and _answer_id(event) != self._answer_id
 
     def feed(self, event: Any) -> str:
         """Take the next event; give back the text that can be shown now."""

@@ -118,9 +118,14 @@ class SimulatedEndpoint:
         if not isinstance(self.physics, Physics):
             message = f"SimulatedEndpoint.physics is a Physics, not {self.physics!r}."
             raise SotConfigError(message)
+        if not callable(self.responder):
+            message = f"SimulatedEndpoint.responder is a function of a request, not {self.responder!r}."
+            raise SotConfigError(message)
+        if isinstance(self.faults, Fault) or not all(isinstance(fault, Fault) for fault in self.faults):
+            message = f"SimulatedEndpoint.faults is a list of Fault(...), not {self.faults!r}."
+            raise SotConfigError(message)
         self.faults = list(self.faults)  # the caller's own stays as it is
-        for fault in self.faults:  # an earlier endpoint may have had it
-            fault.reset()
+        self._has_started = False
         self.in_flight = self.max_in_flight = 0
         # The endpoint's thread writes it, any thread may copy it.
         self._log: deque[LoggedRequest] = deque(maxlen=self.most_logged)
@@ -197,6 +202,10 @@ class SimulatedEndpoint:
         """
         if self._thread is not None:
             return
+        if not self._has_started:  # an earlier endpoint may have had the same faults
+            self._has_started = True
+            for fault in self.faults:
+                fault.reset()
         listener = socket.create_server((_HOST, self.port), backlog=_BACKLOG)
         self.port = listener.getsockname()[1]
         self._stop: Future[None] = Future()

@@ -85,10 +85,9 @@ class SkeletonResponder:
 
     A request with a JSON schema, or with tools, gets compact JSON that fits: titles in its arrays, prose in its other
     texts. A tool is called unless `tool_choice` is `"none"` or a tool's result has just come. A reply that broke off is
-    gone on with. Of the others, one for a
-    skeleton gets numbered lines, or JSON if it asks for that; everything else gets filler text, the same for the
-    same request, that holds a word of the title of the point that is asked for. An answer that is no point is as long
-    as all points together.
+    gone on with. Of the others, one for a skeleton gets numbered lines, or JSON if it asks for that; everything else
+    gets filler text, the same for the same request, that holds a word of the title of the point that is asked for. An
+    answer that is no point is as long as all points together.
 
     Args:
         points: How many points a skeleton has; with `titles`, they decide.
@@ -143,8 +142,8 @@ class SkeletonResponder:
             return Reply(compact_json(self._fill(form["json_schema"].get("schema") or {}, ask, request)))
         if _ROUTE in request.last_user:  # a `ModelRouter` asks
             return Reply('{"kind":"A"}')
-        as_json = form.get("type") == "json_object" or "json" in request.last_user.lower()
         if ask.stage == "skeleton" or form.get("type") == "json_object":
+            as_json = form.get("type") == "json_object" or "json" in request.last_user.lower()
             numbered = "\n".join(f"{number}. {title}" for number, title in enumerate(self.titles, 1))
             return Reply(compact_json({"points": self.titles}) if as_json else numbered)
         return Reply(self._prose(ask, request))

@@ -214,7 +214,7 @@ def _failure(error: Exception, options: SotOptions, limit: float | None) -> tupl
 async def _look_up(section: Section, run: RunContext, cache: ResultCache) -> tuple[str, str | None]:
     """A section's key in the cache, and the text that is there. Those who listen are told it."""
     kind, settings = section.cached_as
-    key = cache.key(kind, run.parts.model.fingerprint, section.messages(), settings)
+    key = cache.key(kind, run.parts.model.fingerprint(run.config), section.messages(), settings)
     kept = await cache.get(key)
     if not isinstance(kept, str):
         return key, None
@@ -257,12 +257,12 @@ class GrowingText:
     and a wake-up of the reader, and at sixty tokens a second and ten points nobody can read them one by one. They grow
     with the text, so that those of a very long one can all wait for a reader who pauses.
 
-    An attempt is one model call for the text, as its events count them (`sot_try` in traces). A try begins the text at
-    its beginning: it takes more attempts where calls fail, or where a text that broke off is gone on with.
+    An attempt is one model call for the text, as its events count them; traces call it a try. A start begins the text
+    at its beginning: it takes more attempts where calls fail, or where a text that broke off is gone on with.
     """
 
     make_cleaner: Callable[[], TextCleaner]
-    """Makes a cleaner for each try that begins at the beginning."""
+    """Makes a cleaner for each start."""
     send: Callable[[str], None]
     """Takes the pieces of the cleaned text. A text that isn't streamed is one piece."""
     _: KW_ONLY
@@ -280,7 +280,7 @@ class GrowingText:
     """Whether the text ends where the model ran into a token limit."""
     first_text_at: float | None = None
     cleaner: TextCleaner = field(init=False)
-    """Holds the text as far as it has been cleaned, also that of a try that broke off."""
+    """Holds the text as far as it has been cleaned, also where it broke off."""
     _attempts: int = 0
     _waiting: list[str] = field(default_factory=list)
     _timer: asyncio.TimerHandle | None = None

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 from langchain_core.callbacks import UsageMetadataCallbackHandler
-from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.tracers.base import BaseTracer
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 
-from sot_graph import ExpansionError, SotChatModel, SotConfigError, SotOptions, create_sot_graph
+from sot_graph import ExpansionError, SotChatModel, SotConfigError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.testing import Fault, ScriptedChatModel, Status
 from tests.support.chat_requests import one_point
 
@@ -47,6 +47,19 @@ async def test_in_a_chain_with_a_conversation(model, endpoint):
     chain = prompt | model | StrOutputParser()
     assert (await chain.ainvoke({"question": ASK})).startswith("**1. ")
     assert all("You are a gardener." in logged.request.raw["messages"][0]["content"] for logged in endpoint.requests)
+
+
+async def test_what_it_writes_for_another_node_is_not_the_parents_answer(model):
+    async def plan(state):
+        await model.ainvoke("Notes, please.")
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("plan", plan)
+    builder.add_node("say", lambda state: {"messages": [AIMessage("The answer.")]})
+    builder.add_edge(START, "plan")
+    builder.add_edge("plan", "say")
+    text = "".join([text async for text in astream_answer(builder.compile(), {"messages": [("user", ASK)]})])
+    assert text == "The answer."
 
 
 async def test_in_a_node_it_is_heard_as_any_model_is(model):

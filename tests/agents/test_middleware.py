@@ -15,6 +15,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
+from langgraph.graph import START, MessagesState, StateGraph
 from pydantic import BaseModel
 
 from sot_graph import (
@@ -220,15 +221,28 @@ async def test_what_was_read_through_the_agent_is_kept_by_a_reader_who_leaves(mo
 @pytest.mark.parametrize("modes", [["custom"], ["custom", "messages"]])
 async def test_the_points_events_reach_whoever_streams_the_agent(model, modes):
     agent = agent_of(model)
-    told = [
-        data["type"]
-        async for _, mode, data in agent.astream(LONG, stream_mode=modes, subgraphs=True)
-        if mode == "custom"
-    ]
+    parts = [part async for part in agent.astream(LONG, stream_mode=modes, subgraphs=True)]
+    told = [data["type"] for _, mode, data in parts if mode == "custom"]
+    steps = {step.split(":")[0] for namespace, mode, _ in parts if mode == "custom" for step in namespace}
+    assert steps == ({"model"} if modes == ["custom"] else set())  # as docs/agents.md says
     assert told[0] == "sot.skeleton"
     assert told[-1] == "sot.answer"
     assert told.count("sot.answer") == 1
     assert "sot.point.delta" in told
+
+
+async def test_two_agents_that_one_node_calls_at_once_are_refused_and_not_mixed(model, endpoint):
+    agents = [agent_of(model), agent_of(model)]
+
+    async def both(state):
+        one, other = await asyncio.gather(*(agent.ainvoke(state) for agent in agents))
+        return {"messages": [one["messages"][-1], other["messages"][-1]]}
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("both", both)
+    builder.add_edge(START, "both")
+    with endpoint.hold(6, one_point), pytest.raises(SotConfigError, match="several times at once"):
+        _ = [text async for text in astream_answer(builder.compile(), LONG)]
 
 
 async def test_a_model_that_routes_leaves_an_agent_that_streams_all_its_tool_calls(model):

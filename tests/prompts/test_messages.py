@@ -50,7 +50,7 @@ def expansion(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
     settings: dict[str, Any] = {
         "point": POINTS[1],
         "skeleton": POINTS,
-        "skeleton_request": skeleton(prompts),
+        "prefix_messages": skeleton(prompts),
         "skeleton_text": '{"points":["Set clear goals","Plan every day","Avoid multitasking"]}',
         "question": QUESTION,
         "history": [],
@@ -62,7 +62,7 @@ def expansion(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
 def introduction(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
     settings: dict[str, Any] = {
         "skeleton": POINTS,
-        "skeleton_request": skeleton(prompts),
+        "prefix_messages": skeleton(prompts),
         "skeleton_text": '{"points":["Set clear goals","Plan every day","Avoid multitasking"]}',
         "question": QUESTION,
         "history": [],
@@ -73,7 +73,7 @@ def introduction(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
 def conclusion(prompts: SotPrompts, **changes: Any) -> list[BaseMessage]:
     settings: dict[str, Any] = {
         "skeleton": POINTS,
-        "skeleton_request": skeleton(prompts),
+        "prefix_messages": skeleton(prompts),
         "skeleton_text": '{"points":["Set clear goals","Plan every day","Avoid multitasking"]}',
         "question": QUESTION,
         "history": [],
@@ -136,7 +136,7 @@ def test_prompts_of_the_small_profile(snapshot: SnapshotAssertion):
 def test_every_expansion_begins_with_the_skeleton_calls_messages_to_the_letter(point: Any, skeleton_format: str):
     prompts = SotPrompts(skeleton_prefill="1.")
     asked = skeleton(prompts, history=HISTORY, skeleton_format=skeleton_format, question="{x} </question> \U0001f600")
-    messages = expansion(prompts, point=point, skeleton_request=asked, history=HISTORY)
+    messages = expansion(prompts, point=point, prefix_messages=asked, history=HISTORY)
     assert messages[: len(asked)] == asked
     assert messages[len(asked)].type == "ai"
 
@@ -167,11 +167,11 @@ def test_a_question_and_a_title_bring_no_delimiters_into_any_prompt(prompts: Sot
         prompted = [
             *skeleton(prompts, question=value),
             *skeleton(prompts, question=value, skeleton_format="list"),
-            *expansion(prompts, question=value, skeleton_request=[], point=point, skeleton=[point])[:-1],
+            *expansion(prompts, question=value, prefix_messages=[], point=point, skeleton=[point])[:-1],
             *opening_messages(prompts, value, []),
-            *introduction(prompts, question=value, skeleton_request=[], skeleton=[point]),
+            *introduction(prompts, question=value, prefix_messages=[], skeleton=[point]),
             *conclusion(
-                prompts, question=value, skeleton_request=[], skeleton=[point], expansions=[{**point, "text": value}]
+                prompts, question=value, prefix_messages=[], skeleton=[point], expansions=[{**point, "text": value}]
             ),
             *direct_messages(prompts, question=value, history=[]),
         ]

@@ -2,13 +2,14 @@
 
 import logging
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import ConfigurableField, RunnableLambda
 from langgraph.cache.base import BaseCache
 from langgraph.cache.memory import InMemoryCache
 from langgraph.cache.sqlite import SqliteCache
@@ -308,3 +309,32 @@ def test_a_models_client_and_its_key_make_no_difference():
 
 def test_no_two_objects_have_one_mark_though_one_may_get_the_others_address():
     assert len({model_fingerprint(RunnableLambda(lambda given, n=n: n)) for n in range(20)}) == 20
+
+
+async def test_a_model_that_a_runs_config_changes_has_texts_by_that_config():
+    chosen = ConfigurableField(id="words")
+    model = OwnModel(words="It is red.").configurable_fields(words=chosen)
+    graph = create_sot_graph(model, cache=InMemoryCache())
+    given = {**ASK, "given_skeleton": ["Seed", "Soil"]}
+    answers = []
+    for words in ("It is red.", "It is blue."):
+        answers.append((await graph.ainvoke(given, {"configurable": {"words": words}}))["answer"])
+    assert ["blue" in answer for answer in answers] == [False, True]
+    again = await graph.ainvoke(given, {"configurable": {"words": "It is blue.", "user": "another"}})
+    assert again["usage"]["total"]["calls"] == 0
+
+
+@dataclass
+class HalfMade:
+    client: object = field(init=False)
+
+    def __repr__(self):
+        raise RuntimeError("not yet")
+
+
+def test_a_model_with_a_field_that_cant_be_shown_still_makes_a_graph():
+    class Holding(OwnModel):
+        held: Any = None
+
+    graph = create_sot_graph(Holding(words="It is red.", held=HalfMade()), cache=InMemoryCache())
+    assert "red" in graph.invoke(ASK)["answer"]

@@ -464,6 +464,11 @@ def test_what_would_only_fail_in_the_endpoints_thread_is_refused_where_it_is_mad
         Fault(Status(429), match="Soil")
     with pytest.raises(SotConfigError, match=r"physics is a Physics, not 0\.4"):
         SimulatedEndpoint(physics=0.4)
+    with pytest.raises(SotConfigError, match="a function of a request"):
+        SimulatedEndpoint("text")
+    for faults in ([Status(429)], Fault(Status(429))):
+        with pytest.raises(SotConfigError, match=r"a list of Fault\(\.\.\.\)"):
+            SimulatedEndpoint(faults=faults)
 
 
 def test_a_fault_that_another_endpoint_had_begins_anew():

@@ -230,19 +230,18 @@ def test_one_text_in_place_of_titles_is_refused():
         SkeletonResponder(titles="Seed")
 
 
-def test_a_point_that_broke_off_is_gone_on_with_to_the_same_text():
+def test_a_point_that_broke_off_anywhere_is_gone_on_with_to_the_same_text():
     responder = SkeletonResponder(titles=["Seed", "Soil", "Sun"], words_per_point=30)
-    broken = Fault(
-        HangUp(after_tokens=10), match=lambda request: Ask.of(request, responder.titles).number == 2, times=1
-    )
     question, options = {"question": "How do plants grow?"}, SotOptions(stream=True)
-    texts = []
-    for faults in ([], [broken]):
-        with SimulatedEndpoint(responder, physics=Physics.instant(), faults=faults) as endpoint:
-            result = create_sot_graph(endpoint.chat_model(), options=options).invoke(question)
-        texts.append([expansion["text"] for expansion in result["expansions"]])
-    assert broken.hits == 1
-    assert texts[0] == texts[1]
+    with SimulatedEndpoint(responder, physics=Physics.instant()) as endpoint:
+        graph = create_sot_graph(endpoint.chat_model(), options=options)
+        whole = [expansion["text"] for expansion in graph.invoke(question)["expansions"]]
+        for tokens in range(1, 40):
+            broken = Fault(HangUp(tokens), match=lambda asked: Ask.of(asked, responder.titles).number == 2, times=1)
+            endpoint.faults = [broken]
+            texts = [expansion["text"] for expansion in graph.invoke(question)["expansions"]]
+            assert broken.hits == 1
+            assert texts == whole, f"after {tokens} tokens"
 
 
 def test_a_request_to_go_on_asks_for_what_the_broken_reply_was_asked_for():
