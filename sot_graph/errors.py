@@ -60,7 +60,14 @@ ERROR_CODES: Mapping[ErrorMeaning, tuple[str, ...]] = {
 """What providers call an error in its data. The first that fits counts: a quota that is used up is a 429, too.
 They say nothing of what was asked, so they stay where content is hidden: whether to try again is read from them."""
 Phrase: TypeAlias = Literal[
-    "empty reply", "malformed call", "no key", "refuses forms", "refuses system", "other loop", "about tokens"
+    "empty reply",
+    "malformed call",
+    "no key",
+    "bad header",
+    "refuses forms",
+    "refuses system",
+    "other loop",
+    "about tokens",
 ]
 PHRASES: Mapping[Phrase, re.Pattern[str]] = {
     # LangChain's classes, of a reply in which nothing came.
@@ -71,6 +78,11 @@ PHRASES: Mapping[Phrase, re.Pattern[str]] = {
     "malformed call": re.compile("malformed_function_call", re.IGNORECASE),
     # Anthropic's client, in a TypeError.
     "no key": re.compile("authentication method", re.IGNORECASE),
+    # aiohttp, h11, servers, and Python itself, of a key that a header can't hold.
+    "bad header": re.compile(
+        "control character detected in header|(?:illegal|invalid) header value|'ascii' codec can't encode",
+        re.IGNORECASE,
+    ),
     "refuses forms": re.compile(
         r"response_?format|json_?schema|structured|tool|function.?call|grammar|no endpoints|requested parameters",
         re.IGNORECASE,

@@ -12,7 +12,7 @@ from sot_graph.batch.answer_file import AnswerFile, Tally
 from sot_graph.batch.row import Row, try_row
 from sot_graph.concurrency.call_limiter import Pace
 from sot_graph.errors import SotConfigError
-from sot_graph.llm.provider_errors import explain, meaning_of
+from sot_graph.llm.provider_errors import advice, explain, meaning_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -151,7 +151,8 @@ class QuestionPool:
         # questions is marked as failed. If another one gets through, each failed for itself.
         self._held.append(record)
         self._refusals = self._refusals + 1 if meaning_of(failure) == "callers" else 0
-        failed, why = len(self._held), explain(failure)
+        failed = len(self._held)
+        why = f"{explain(failure).rstrip('.')}.{advice(failure.__cause__ or failure)}"
         if self._refusals == _MOST_REFUSALS:
             self._give_up(f"{_MOST_REFUSALS} questions in a row were refused: {why}")
         elif failed >= max(_MOST_FAILURES, 2 * self.workers):

@@ -26,7 +26,6 @@ Examples:
 """
 
 # The choices are written out: importing the library's own would cost `--help` half a second. A test holds them equal.
-_Router: TypeAlias = Literal["draft", "learned", "model", "cascade"]
 _Frame: TypeAlias = Literal["none", "intro", "intro+conclusion", "opening", "opening+conclusion"]
 _SkeletonFormat: TypeAlias = Literal["structured", "list"]
 
@@ -71,10 +70,12 @@ _FRAME_OPTION = _option(
     default="none",
     show_default=True,
 )
+_ROUTERS = "draft|learned|model|cascade"
 _ROUTER_OPTION = _option(
     "Answer",
     "Have a router decide whether a skeleton is worth it; if not, the answer is direct. draft: the call that would "
-    "draft it may answer instead.",
+    "draft it may answer instead. learned:FILE: with weights of your own, as route --save writes them.",
+    metavar=_ROUTERS,
 )
 _SKELETON_FORMAT_OPTION = _option(
     "Speed and limits",
@@ -197,7 +198,7 @@ def ask(
     point_length: str | None = _POINT_LENGTH_OPTION,
     docs: list[Path] | None = _option("Answer", "Files or folders to write from; again for more.", metavar="PATH"),
     frame: _Frame = _FRAME_OPTION,
-    router: _Router | None = _ROUTER_OPTION,
+    router: str | None = _ROUTER_OPTION,
     dependent: Literal["direct", "graph"] | None = _option(
         "Answer",
         "Points that build on each other. graph: each is written once those that it needs are. direct (if not "
@@ -243,7 +244,7 @@ def ask(
 def compare(
     context: typer.Context,
     question: str | None = _question(None),
-    file: Path | None = _option("Questions", "A file of questions, one a line.", metavar="FILE"),
+    file: Path | None = _option("Questions", "A file of questions, one a line, or as batch reads it.", metavar="FILE"),
     model: str | None = _MODEL_OPTION,
     base_url: str | None = _BASE_URL_OPTION,
     max_points: int | None = _option("Answer", "The skeleton has so many points at most.", metavar="N"),
@@ -384,7 +385,7 @@ def batch(
     max_points: int | None = _MAX_POINTS_OPTION,
     point_length: str | None = _POINT_LENGTH_OPTION,
     frame: _Frame = _FRAME_OPTION,
-    router: _Router | None = _ROUTER_OPTION,
+    router: str | None = _ROUTER_OPTION,
     skeleton_format: _SkeletonFormat | None = _SKELETON_FORMAT_OPTION,
     workers: int | None = _option(
         "Speed and limits", "Questions at once. If not given: 64, and 1 of the embedded model's.", metavar="N", min=1
@@ -417,12 +418,13 @@ def batch(
 def route(
     context: typer.Context,
     question: str | None = _question(None),
-    file: Path | None = _option("Routing", "A file of questions, one a line.", metavar="FILE"),
-    router: _Router = _option(
+    file: Path | None = _option("Routing", "A file of questions, one a line, or as batch reads it.", metavar="FILE"),
+    router: str = _option(
         "Routing",
         "Who decides. draft: the model is asked as --router draft asks it, and stopped as soon as it has decided.",
         default="learned",
         show_default=True,
+        metavar=_ROUTERS,
     ),
     weights: Path | None = _option("Routing", "The learned router's weights, as --save wrote them.", metavar="FILE"),
     as_json: bool = _option("Routing", "Print one JSON object a question.", "--json", default=False),
@@ -445,7 +447,7 @@ def route(
     """
     from sot_graph.cli.route_command import route_or_train
 
-    asks_model = router != "learned" if train is None else label_with is not None
+    asks_model = router.partition(":")[0] != "learned" if train is None else label_with is not None
     _run(lambda: route_or_train(**context.params), asks_model=asks_model)
 
 

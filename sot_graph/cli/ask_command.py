@@ -64,7 +64,7 @@ def answer_question(
     """Ask and print. The arguments are those of the command; those that aren't named here go to `ask_options`."""
     errors = error_console()
     question = read_question(question, reviewed=review)
-    options = ask_options(review=review, stream=stream, **given)
+    options, chosen = ask_options(review=review, stream=stream, **given), make_router(router)
     if report is not None:
         check_output(report, "--report")
     graph_input: dict[str, Any] = {"question": question}
@@ -77,9 +77,7 @@ def answer_question(
 
         from sot_graph.graph import create_sot_graph
 
-        graph = create_sot_graph(
-            chat, options=options, router=make_router(router, chat), checkpointer=InMemorySaver() if review else None
-        )
+        graph = create_sot_graph(chat, options=options, router=chosen, checkpointer=InMemorySaver() if review else None)
         show = partial(screen_for, output_console(), stream=stream, silent=as_json, show_skeleton=show_skeleton)
         result, screen = _run_with_reviews(graph, graph_input, errors, show, as_json=as_json)
         if as_json:

@@ -72,7 +72,7 @@ def answer_questions(
     _check_provider_batch(
         provider_batch, step, model, has_limits=dry_run or workers or rpm or tpm or budget is not None
     )
-    choice = choose_model(model, base_url)
+    choice, chosen = choose_model(model, base_url), make_router(router)
     if budget is not None:
         _check_price(choice)
     with AnswerFile(out, _made_by(choice, options, router, given)) as answers:
@@ -81,7 +81,7 @@ def answer_questions(
         count = 0 if step == "status" else _count_left(source, answers, errors, retries=retry_errors)
         if provider_batch is not None and (count or step == "status"):
             assert model is not None
-            if not _take_steps(answers, left, provider_batch, step, model, base_url, router=router, options=options):
+            if not _take_steps(answers, left, provider_batch, step, model, base_url, router=chosen, options=options):
                 return
             errors.print(f"{_said(answers.tally)}.", markup=False)
         elif count and dry_run and answers.tally.answered >= _SAMPLE:
@@ -95,9 +95,7 @@ def answer_questions(
                 from sot_graph.graph import create_sot_graph
 
                 limiter = CallLimiter(calls_per_minute=rpm, tokens_per_minute=tpm) if rpm or tpm else None
-                graph = create_sot_graph(
-                    chat, options=options, router=make_router(router, chat), limiter=limiter, cache=journal
-                )
+                graph = create_sot_graph(chat, options=options, router=chosen, limiter=limiter, cache=journal)
                 pool = QuestionPool(
                     graph=graph,
                     answers=answers,
@@ -131,7 +129,7 @@ def _take_steps(
     model: str,
     base_url: str | None,
     *,
-    router: str | None,
+    router: Any,
     options: SotOptions,
 ) -> bool:
     """Make a step of `--provider-batch`, or all of them.
@@ -152,7 +150,7 @@ def _take_steps(
         chat = batches.model(model, address)
         # A router's call that waits is no router that failed.
         raising = replace(options, on_router_failure="raise")
-        return create_sot_graph(chat, options=raising, router=make_router(router, chat))
+        return create_sot_graph(chat, options=raising, router=router)
 
     with RequestLedger(Path(f"{answers.path}.requests")) as ledger:
         submission = Submission(
@@ -210,7 +208,7 @@ def _check_price(choice: ModelChoice) -> None:
     with nullcontext() if choice.is_embedded else choice.opened() as chat:
         price = None if chat is None else ModelPrice.of(chat)
         if price is None or price.dollars(clean_counts({"input_tokens": 1, "output_tokens": 1})) is None:
-            message = f"{_NO_PRICE} {choice.label} costs. Leave it out, or name a model that has a price."
+            message = f"{_NO_PRICE} {choice.label} costs. Leave --budget out, or name a model that has a price."
             raise SotConfigError(message)
 
 

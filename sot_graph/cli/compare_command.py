@@ -102,7 +102,8 @@ def _raise_if_incomplete(compared: Sequence[ComparedQuestion]) -> None:
 
 
 def _text_of(answer: ArmAnswer) -> str:
-    return plain_text(answer["answer"] or f"There is no answer: {answer['error']}.")
+    why = (answer["error"] or "").removeprefix("There is no answer: ").rstrip(".")
+    return plain_text(answer["answer"] or f"There is no answer: {why}.")
 
 
 async def _answer_both_ways(

@@ -40,7 +40,8 @@ def evaluate_model(
         message = f"sot-graph evaluate needs the extra eval ({missing[0]} is missing): pip install 'sot-graph[eval]'"
         raise SotConfigError(message)
     if (langsmith is None) == (questions is None):
-        message = "give the questions: a .jsonl or .csv file, own, mt-bench, langsmith:NAME; or --langsmith, not both."
+        sources = ".jsonl, .csv or .parquet file, own, mt-bench, langsmith:NAME"
+        message = f"give the questions: a {sources}; or --langsmith, not both."
         raise SotConfigError(message)
     from sot_graph.evaluation.arms import Arm
     from sot_graph.evaluation.question_sets import LANGSMITH, read_questions
@@ -62,7 +63,11 @@ def evaluate_model(
         source=source,
     )
     plan.check()
-    judge_model = None if judge is None else resolve_model(judge, base_url=judge_base_url, argument="--judge")
+    try:
+        judge_model = None if judge is None else resolve_model(judge, base_url=judge_base_url, argument="--judge")
+    except SotConfigError as error:
+        message = f"the judge {judge} can't be had: {error} That is --judge, and its server is --judge-base-url."
+        raise SotConfigError(message) from error
     with opened_model(model, base_url) as (chat, _), closing(Study(plan, chat, judge_model)) as study:
         at_once = workers or (1 if choice.is_embedded else _WORKERS)
         try:
@@ -122,4 +127,11 @@ def _write_report(study: Study, rows: list[dict[str, Any]]) -> None:
     error_console().print(f"Wrote {out}/report.html, report.md, rows.jsonl.", style="dim", markup=False)
     if all(failed == len(rows) for failed in found.failed):
         message = "no question has an answer. The same command asks them again."
+        raise SotError(message)
+    if study.judge_failure or (found.unjudged and not found.judged):
+        why = (study.judge_failure or found.judge_error).rstrip(".")
+        message = (
+            f"the judge {study.plan.judge} gave no verdict of {found.unjudged:,} pairs: {why}. "
+            "Check --judge, --judge-base-url and its key. The answers are kept: the same command asks the judge again."
+        )
         raise SotError(message)

@@ -44,9 +44,19 @@ LIBRARY_OPTIONS = (
 _LONGEST_INPUT = 1_000_000
 """In bytes: more than the graph takes as a question in any script, and an end for input that has none."""
 _STANDARD_FILES = 3
+_TABLES = frozenset({".jsonl", ".ndjson", ".csv", ".parquet"})
 _ERRORS_OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 # "SotOptions.deadline=0", "SotOptions.deadline" and "(deadline)".
 _ARGUMENT = re.compile(rf"(?:\bSotOptions\.|(?<=\()(?=\w+\)))({'|'.join(LIBRARY_OPTIONS)})\b(=?)")
+# What the library says to somebody who writes Python, and what it is here.
+_PYTHON_ADVICE = {
+    re.compile(r", or pass (?:ChatOpenAI\([^()]*\)|a chat model object)"): "",
+    re.compile(r"Pass a LangChain chat model such as ChatOpenAI\([^()]*\), or a name"): "Give a name",
+    re.compile(r"pass ChatOpenAI\([^()]*\)"): "give --base-url, and its name there",
+    re.compile(
+        r'SotOptions\(structured_mode="md_json"\) or SotOptions\(skeleton_format="list"\)'
+    ): "--skeleton-format list",
+}
 _VARIABLE = re.compile(r"\bSOT_GRAPH_(MODEL|BASE_URL)\b")
 
 _TRACE_WAIT_SECONDS = 2.0
@@ -205,6 +215,8 @@ def discard_output() -> None:
 
 def with_flag_names(message: str) -> str:
     """A message of the library's, with the command's options in place of the arguments and variables behind them."""
+    for pattern, here in _PYTHON_ADVICE.items():
+        message = pattern.sub(here, message)
     message = _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')}{found[2].replace('=', ' ')}", message)
     return _VARIABLE.sub(lambda found: f"--{found[1].lower().replace('_', '-')} ({found[0]})", message)
 
@@ -285,9 +297,22 @@ def read_question(given: str, *, reviewed: bool = False) -> str:
 def asked_questions(question: str | None, file: Path | None) -> list[str]:
     """The one question of the command line, or those of its `--file`."""
     if (question is None) == (file is None):
-        message = "give one question, or --file with one a line."
+        message = "give one question, or --file with one a line, or as sot-graph batch reads it."
         raise SotConfigError(message)
-    return [read_question(question or "")] if file is None else question_lines(file, "--file")
+    if file is None:
+        return [read_question(question or "")]
+    return _rows_questions(file) if file.suffix.lower() in _TABLES else question_lines(file, "--file")
+
+
+def _rows_questions(file: Path) -> list[str]:
+    """The questions of a file that `batch` would read."""
+    from sot_graph.batch.question_file import QuestionFile
+
+    questions = [row.get("question", "") for row in QuestionFile(file)]
+    if not questions or not all(questions):
+        message = f"--file {file}: {'a row has messages and no' if questions else 'it holds no'} question."
+        raise SotConfigError(message)
+    return questions
 
 
 def question_lines(file: Path, option: str) -> list[str]:

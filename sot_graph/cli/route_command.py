@@ -10,8 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sot_graph.cli.ask_command import check_output
 from sot_graph.cli.process import asked_questions, opened_model, print_json, question_lines
 from sot_graph.errors import SotConfigError
+from sot_graph.evaluation.arms import check_router, make_router
 from sot_graph.routing.learned_router import LearnedRouter, checked_labels, shipped_weights
 from sot_graph.routing.learned_training import RouterFigures, cross_validate, features_of, probability_of
 from sot_graph.routing.protocol import RouteDecision
@@ -50,6 +52,7 @@ def _route(
     as_json: bool,
 ) -> None:
     """Print what a router says of one question, or of a file's."""
+    check_router(router)
     questions = asked_questions(question, file)
 
     def show(each: str, decision: RouteDecision) -> None:
@@ -60,14 +63,16 @@ def _route(
         about = f"\t{each}" if file is not None else ""
         sys.stdout.write(f"{decision.route}{sure}\t{decision.reason}{about}\n")
 
-    if router == "learned":  # without a model, seconds of imports are spared
-        learned = LearnedRouter(weights=weights)
+    if weights is not None:
+        if router != "learned":
+            message = "--weights belongs to --router learned."
+            raise SotConfigError(message)
+        router = f"learned:{weights}"
+    if router.partition(":")[0] == "learned":  # without a model, seconds of imports are spared
+        learned = make_router(router)
         for each in questions:
             show(each, learned(each))
         return
-    if weights is not None:
-        message = "--weights belongs to --router learned."
-        raise SotConfigError(message)
     with opened_model(model, base_url) as (chat, _):
         _ask_model(questions, router, chat, show)
 
@@ -75,7 +80,6 @@ def _route(
 def _ask_model(questions: Sequence[str], router: str, chat: Any, show: Callable[[str, RouteDecision], None]) -> None:
     import asyncio
 
-    from sot_graph.evaluation.arms import make_router
     from sot_graph.options import SotOptions
     from sot_graph.routing.protocol import ask_router
     from sot_graph.run import open_run
@@ -106,6 +110,8 @@ async def _draft_decision(question: str, model: Any) -> RouteDecision:
 
 def _train(file: Path, label_with: str | None, base_url: str | None, save: Path | None) -> None:
     """Train the learned router with a file's questions, and print what it makes of those that it hasn't seen."""
+    if save is not None:
+        check_output(save, "--save")
     questions, labels = _labelled(file, needs_labels=label_with is None)
     if label_with is not None:
         labels = []
@@ -126,7 +132,8 @@ def _train(file: Path, label_with: str | None, base_url: str | None, save: Path 
         )
     if save is not None:
         LearnedRouter.train(questions, wanted).save(save)
-        sys.stdout.write(f"Wrote {save}: use it with LearnedRouter(weights={str(save)!r}).\n")
+        in_python = f"LearnedRouter(weights={str(save)!r})"
+        sys.stdout.write(f"Wrote {save}: use it by --router learned:{save}, in Python by {in_python}.\n")
 
 
 def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:

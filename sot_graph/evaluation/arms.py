@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _WAYS = ("direct", "skeleton")
 _MODELS = ("model", "skeleton_model")
 _ROUTERS = ("draft", "learned", "model", "cascade")
+_LEARNED = ("learned", "cascade")
+"""Those that take weights of the caller's own: `learned:my-router.json`."""
 _OPTIONS = frozenset(each.name for each in fields(SotOptions)) - {"stream", "review_skeleton"}
 
 
@@ -87,15 +89,13 @@ class Arm:
             if key in _OPTIONS:
                 with suppress(ValueError):  # a word needs no quotes
                     settings[key] = json.loads(value)
-        if (router := settings.get("router")) not in {None, *_ROUTERS}:
-            message = f"the arm {text!r}: router is one of {', '.join(_ROUTERS)}; not {router!r}."
-            raise SotConfigError(message)
-        if router is not None and way == "direct":
+        if (router := settings.get("router")) is not None and way == "direct":
             message = f"the arm {text!r}: a router may answer by a skeleton; write skeleton,router={router}."
             raise SotConfigError(message)
         options = {key: settings[key] for key in settings if key in _OPTIONS}
         try:
             _options_of(options)
+            make_router(router)
         except SotConfigError as error:  # which option of which arm it is, not which option of the command
             message = f"the arm {text!r}: {str(error).replace('SotOptions.', '')}"
             raise SotConfigError(message) from error
@@ -123,17 +123,33 @@ def make_graph(arm: Arm, model: Runnable[Any, Any], cache: BaseCache[Any] | None
     )
 
 
+def check_router(name: str | None) -> None:
+    """Raise `SotConfigError` if there is no router of this name. A file of weights isn't read."""
+    kind, has_file, file = (name or "").partition(":")
+    if name is not None and (kind not in _ROUTERS or (has_file and not (file and kind in _LEARNED))):
+        known = ", ".join((*_ROUTERS, *(f"{each}:FILE" for each in _LEARNED)))
+        message = f"router is one of {known}; not {name!r}."
+        raise SotConfigError(message)
+
+
 def make_router(name: str | None, model: Runnable[Any, Any] | None = None) -> Any:
-    """A router by its name; `None` is none. All but the learned one ask `model`, or the graph's own."""
+    """A router by its name; `None` is none. All but the learned one ask `model`, or the graph's own.
+
+    Raises:
+        SotConfigError: There is no such router, or its file of weights can't be read.
+    """
+    check_router(name)
+    kind, _, file = (name or "").partition(":")
+    if kind in {"", "draft"}:  # a name that the graph knows itself
+        return name
     from sot_graph.routing.learned_router import LearnedRouter
+
+    learned = LearnedRouter(weights=file or None) if kind in _LEARNED else None
+    if kind == "learned":
+        return learned
     from sot_graph.routing.model_router import CascadeRouter, ModelRouter
 
-    if name == "learned":
-        return LearnedRouter()
-    if name == "cascade":
-        return CascadeRouter(LearnedRouter(), ModelRouter(model))
-    # "draft" is a name that the graph knows itself.
-    return ModelRouter(model) if name == "model" else name
+    return ModelRouter(model) if learned is None else CascadeRouter(learned, ModelRouter(model))
 
 
 async def answer_of(run: Awaitable[Mapping[str, Any]]) -> ArmAnswer:

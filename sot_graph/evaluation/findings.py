@@ -63,6 +63,10 @@ class Findings:
     resumed: int
     """Answers whose times and tokens don't count, since they were begun before a kill and finished after it."""
     judged: int
+    unjudged: int
+    """Pairs of which the judge gave no verdict."""
+    judge_error: str
+    """Why it gave none of the first of these."""
     aspects: Mapping[str, AspectFindings]
     length_controlled: Estimate | None
     """The net win rate of the first aspect, had the answers been of equal length."""
@@ -91,6 +95,7 @@ def findings_of(rows: Sequence[Row]) -> Findings:
     whole = [row for row in rows if not any(each["error"] for each in row["arms"])]
     timed = [row for row in whole if not any(each["resumed"] for each in row["arms"])]
     judged = [row for row in whole if row["preferences"]]
+    unjudged = [error for row in whole if (error := row.get("judge_error"))]
     headline = _outcomes(judged, ASPECTS[0])
     enough = len(judged) >= _FEWEST
     aspects = {aspect: _aspect(judged, aspect) for aspect in ASPECTS} if enough else {}
@@ -102,6 +107,8 @@ def findings_of(rows: Sequence[Row]) -> Findings:
         reason=next((error for of_arm in errors for error in of_arm), ""),
         resumed=sum(bool(each.get("resumed")) for row in rows for each in row["arms"]),
         judged=len(judged),
+        unjudged=len(unjudged),
+        judge_error=next(iter(unjudged), ""),
         aspects=aspects,
         length_controlled=length_controlled_net(headline, lengths) if enough else None,
         needed=questions_needed(aspects[ASPECTS[0]].net) if len(set(headline)) > 1 else None,

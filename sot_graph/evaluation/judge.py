@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field
 
+from sot_graph.errors import ModelOutputError, brief
 from sot_graph.llm.call import ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.resolve import resolve_model
-from sot_graph.llm.structured_output import InvalidOutputError, ask_structured
+from sot_graph.llm.structured_output import InvalidOutputError, SchemaRefusedError, ask_structured
 from sot_graph.options import SotOptions
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.run import open_run
@@ -18,6 +20,7 @@ from sot_graph.run import open_run
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
 
+    from sot_graph.types import Stage
 
 PROMPT_VERSION = "1"
 """Changes with every word of the prompt: verdicts by two versions are not compared."""
@@ -67,7 +70,7 @@ class _Verdict(BaseModel):
 class Judge:
     """Asks a model which of two answers is better.
 
-    A reply that is none of the choices is asked for again. Where the model can't do better, there is no verdict.
+    A reply that is none of the choices is asked for again, twice at most.
 
     Args:
         model: A chat model or a name. It had better be another one than wrote the answers.
@@ -79,26 +82,31 @@ class Judge:
     def __init__(self, model: Runnable[Any, Any] | str) -> None:
         self._model = LoopModel(resolve_model(model, argument="judge"))
 
-    async def compare(self, question: str, first: str, second: str) -> dict[str, str] | None:
+    async def compare(self, question: str, first: str, second: str) -> dict[str, str]:
         """Ask once, in this order.
 
         Returns:
-            The reason and the choice of each of `ASPECTS`; `None`: the model gave no verdict.
+            The reason and the choice of each of `ASPECTS`.
 
         Raises:
+            ModelOutputError: The model gave no verdict.
             Exception: The provider's own.
         """
         with open_run({}, SotOptions()) as run:
-            # One call is the whole run, so that it is forgotten at the block's end. A judge has no stage of its own:
-            # "direct" is an ordinary call's.
+            # One call is the whole run, so that it is forgotten at the block's end. A judge has no stage of its own in
+            # usages and traces, where "direct" is an ordinary call's; in warnings it is called what it is.
             run.ended = True
             config = run.child_config(run_name="judge", stage="direct")
-            call = ModelCall(self._model, "direct", run, config, {})
+            call = ModelCall(self._model, cast("Stage", "judge"), run, config, {})
+            ask = partial(ask_structured, call, judge_messages(question, first, second), _Verdict, max_reasks=_REASKS)
             try:
-                messages, mode = judge_messages(question, first, second), run.options.structured_mode
-                verdict, _ = await ask_structured(call, messages, _Verdict, mode=mode, max_reasks=_REASKS)
-            except InvalidOutputError:
-                return None
+                try:
+                    verdict, _ = await ask(mode=run.options.structured_mode)
+                except SchemaRefusedError:
+                    verdict, _ = await ask(mode="md_json")
+            except InvalidOutputError as error:
+                message = f"its reply is no verdict as it was asked for: {brief(''.join(error.replies[-1:]))}"
+                raise ModelOutputError(message) from error
         return verdict.model_dump()
 
 

@@ -21,6 +21,7 @@ from sot_graph.evaluation.arms import Arm, ArmAnswer, answer_of, make_graph
 from sot_graph.evaluation.judge import ASPECTS, PROMPT_VERSION, Judge
 from sot_graph.evaluation.statistics import settle
 from sot_graph.evaluation.text_checks import check_answer
+from sot_graph.llm.provider_errors import explain, meaning_of
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _JOURNAL = "journal.jsonl"
 _ROWS = "rows.jsonl"
+_MOST_WITHOUT_VERDICT = 10
+"""So many verdicts in a row that can't be had, and the judge is asked no more."""
 _ORDERS = ("forward", "backward")
 """Forward: the first arm's answer stands first."""
 Key: TypeAlias = tuple[str, ...]
@@ -144,6 +147,9 @@ class Study:
         self.plan = plan
         self.failure: SotConfigError | None = None
         """What ended the study, and would end it again: a wrong key, a model that there is not."""
+        self.judge_failure = ""
+        """Why the judge is asked no more; empty: it is. The answers go on without."""
+        self._without_verdict = 0
         self._places = {question.id: place for place, question in enumerate(plan.questions)}
         try:
             plan.out.mkdir(parents=True, exist_ok=True)
@@ -175,7 +181,7 @@ class Study:
             for arm in self.plan.arms if is_even else self.plan.arms[::-1]:
                 by_arm[arm.name] = await self._answer(arm, question)
             answers = [by_arm[arm.name] for arm in self.plan.arms]
-            verdicts = await self._verdicts(question, answers)
+            verdicts, judge_error = await self._verdicts(question, answers)
         except SotConfigError as error:
             self.failure = error
             raise
@@ -195,6 +201,7 @@ class Study:
             "arms": arms,
             "verdicts": verdicts,
             "preferences": preferences,
+            "judge_error": judge_error,
         }
 
     async def _answer(self, arm: Arm, question: Question) -> ArmAnswer:
@@ -208,24 +215,38 @@ class Study:
             self._journal.put(key, answer)
         return answer
 
-    async def _verdicts(self, question: Question, answers: Sequence[ArmAnswer]) -> dict[str, dict[str, str]] | None:
-        """The verdicts in both orders; `None`: nobody judges, or there is nothing to compare."""
+    async def _verdicts(
+        self, question: Question, answers: Sequence[ArmAnswer]
+    ) -> tuple[dict[str, dict[str, str]] | None, str | None]:
+        """The verdicts in both orders, or why the judge gave none. Neither: nobody judges, or an answer is missing."""
         if self._judge is None or any(answer["error"] for answer in answers):
-            return None
+            return None, None
         texts = [answer["answer"] for answer in answers]
         verdicts = await asyncio.gather(*map(partial(self._verdict, question), _ORDERS, (texts, texts[::-1])))
-        found = {order: verdict for order, verdict in zip(_ORDERS, verdicts, strict=True) if verdict is not None}
-        return found if len(found) == len(_ORDERS) else None
+        found = {order: verdict for order, verdict in zip(_ORDERS, verdicts, strict=True) if isinstance(verdict, dict)}
+        why = next((verdict for verdict in verdicts if isinstance(verdict, str)), None)
+        return (found, None) if why is None else (None, why)
 
-    async def _verdict(self, question: Question, order: str, texts: Sequence[str]) -> dict[str, str] | None:
+    async def _verdict(self, question: Question, order: str, texts: Sequence[str]) -> dict[str, str] | str:
+        """A verdict, or why there is none: whatever is wrong with a judge, the answers are worth a report."""
         # Of these very texts: an answer that was written again is judged again.
         judged = _hash([self.plan.judge, self.plan.judge_base_url, PROMPT_VERSION, *texts])
         key = ("verdict", order, judged, *_key_of(question))
         verdict: dict[str, str] | None = self._journal.get(key)
-        if verdict is None and self._judge is not None:
+        if verdict is not None:
+            return verdict
+        if self.judge_failure:
+            return self.judge_failure
+        assert self._judge is not None
+        try:
             verdict = await self._judge.compare(question.text, *texts)
-            if verdict is not None:
-                self._journal.put(key, verdict)
+        except Exception as error:  # noqa: BLE001 - a judge's failure is no answer's
+            self._without_verdict += 1
+            if meaning_of(error) == "callers" or self._without_verdict >= _MOST_WITHOUT_VERDICT:
+                self.judge_failure = explain(error)
+            return explain(error)
+        self._without_verdict = 0
+        self._journal.put(key, verdict)
         return verdict
 
     def save(self, rows: Sequence[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sot_graph.evaluation.study import StudyPlan
 
 _NOT_KNOWN = "-"
+_MANY_CONFLICTS = 0.5
 _RATIO_SPAN = 8.0
 """The picture of ratios goes from 1/8 to 8; what is beyond stands at its edge."""
 _ESTIMATE = ("value", "95 % interval", "questions")
@@ -58,12 +59,22 @@ def headline(found: Findings) -> list[str]:
 
 def _notices(found: Findings, plan: StudyPlan) -> list[str]:
     notices = []
+    conflicts = found.aspects[ASPECTS[0]].conflicts if found.aspects else 0.0
+    if found.unjudged:
+        pairs = f"{found.unjudged:,} of {found.unjudged + found.judged:,} pairs"
+        notices.append(f"The judge gave no usable verdict of {pairs}. The first: {found.judge_error.rstrip('.')}.")
+    if conflicts >= _MANY_CONFLICTS:
+        share = "all" if conflicts == 1 else f"{100 * conflicts:.0f} % of the"
+        notices.append(
+            f"The judge contradicts itself: in {share} pairs its verdict changed with the order, and these count as "
+            "ties. Its net win rates say little: take another judge."
+        )
     if found.needed is not None:
         half = 100 * found.aspects[ASPECTS[0]].net.half_width
         notices.append(
             f"The net win rate is known to ±{half:.1f} points. ±5 points take about {found.needed:,} questions."
         )
-    elif found.judged:
+    elif found.judged and conflicts < 1:
         notices.append("All pairs came to the same: too few to tell how well the net win rate is known.")
     elif plan.judge is None:
         notices.append("Nobody judged which answers are better. The same command with --judge does, on these answers.")

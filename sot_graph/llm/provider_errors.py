@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 from langchain_core.exceptions import (
     ModelAPIError,
@@ -90,6 +93,7 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
         return "callers" if isinstance(error, SotConfigError) else "final"
     codes = frozenset(_codes_in(error))
     named = next((meaning for meaning, known in ERROR_CODES.items() if codes.intersection(known)), None)
+    named = "callers" if mentions(error, "bad header") else named
     code = error_status(error)
     if named is not None and not (named == "transient" and code in _STATUSES["busy"]):
         return named
@@ -115,7 +119,24 @@ def advice(error: BaseException) -> str:
             return " Check the account's credit and its limits."
         is_unnamed = error_status(error) == HTTPStatus.NOT_FOUND and "model" not in explain(error)
         return f" Check the key, the model's name and the base URL{', which mostly ends in /v1' if is_unnamed else ''}."
-    return " Check that the endpoint is up and that the base URL is right." if meaning in RETRYABLE else ""
+    return (
+        f" Check that the endpoint is up and that the base URL is right{_tried(error)}" if meaning in RETRYABLE else ""
+    )
+
+
+def _tried(error: BaseException) -> str:
+    """Where a lost call went, and whose proxy stands in between, as far as the error and the environment tell."""
+    if connection_trouble(error) is None:
+        return "."
+    urls = (field_of(field_of(link, "request"), "url") for link in causes_of(error))
+    url = urlsplit(next((str(url) for url in urls if url), ""))
+    host = url.netloc.rpartition("@")[2]  # without a name and a password
+    said = f": {url.scheme}://{host}{url.path.removesuffix('/chat/completions')}." if host else "."
+    wanted = {f"{url.scheme or 'https'}_proxy", "all_proxy", "openai_proxy"}
+    proxies = [name for name, value in os.environ.items() if value and name.lower() in wanted]
+    if not proxies or (url.hostname and proxy_bypass(url.hostname)):
+        return said
+    return f"{said} A proxy is set by {' and '.join(proxies)}: it has to be up, too, or NO_PROXY has to name the host."
 
 
 def refuses_form(error: BaseException) -> bool:
@@ -153,6 +174,8 @@ def _codes_in(error: BaseException) -> Iterator[str]:
 
 def explain(error: BaseException) -> str:
     """An error in one readable line, without a traceback and without what looks like a key."""
+    if not isinstance(error, SotError) and mentions(error, "bad header"):
+        return "the key, or another header, holds a line break or a character that no key has"
     code = error_status(error)
     trouble = connection_trouble(error) if code is None else None
     if trouble == "silent":

@@ -138,6 +138,7 @@ async def test_an_outage_ends_it_after_a_hundred_questions_and_marks_none(endpoi
     pool = QuestionPool(graph=graph, answers=answers, workers=4)
     await pool.run(rows_of(500))
     assert "100 questions in a row had no answer" in pool.stopped
+    assert f"Check that the endpoint is up and that the base URL is right: {endpoint.base_url}." in pool.stopped
     assert {line["id"] for line in lines_of(answers)} == {"0", "1", "2"}
 
 

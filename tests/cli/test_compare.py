@@ -54,6 +54,14 @@ def test_a_report_holds_both_answers_and_the_medians(endpoint, tmp_path):
     assert "<script" not in html
 
 
+def test_that_there_is_no_answer_is_said_once(endpoint):
+    endpoint.faults = [Fault(Status(200, body="<html>Log in</html>"))]
+    done = compare(endpoint, "How?")
+    assert done.exit_code == 1
+    assert "There is no answer: No generation" in done.stdout
+    assert ".." not in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [[], ["--json"]])
 def test_a_question_without_an_answer_takes_nothing_from_the_others(endpoint, tmp_path, arguments):
     endpoint.faults = [Fault(Status(400, message="No such luck"), lambda request: "Why?" in request.text)]

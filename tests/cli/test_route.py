@@ -128,7 +128,7 @@ OWN = [
 ]
 
 
-def test_a_router_is_trained_measured_and_used(tmp_path):
+def test_a_router_is_trained_measured_and_used(tmp_path, endpoint):
     labelled, saved = tmp_path / "labelled.csv", tmp_path / "my-router.json"
     labelled.write_text("question,label\n" + "\n".join(f'"{text}",{label}' for text, label in OWN), encoding="utf-8")
     done = command("route", "--train", str(labelled), "--save", str(saved))
@@ -137,6 +137,44 @@ def test_a_router_is_trained_measured_and_used(tmp_path):
     assert "trained (5-fold)                   1.000" in done.stdout
     assert command("route", "Dossier on the k", "--weights", str(saved)).stdout.startswith("skeleton")
     assert command("route", "Dossier on the k").stdout.startswith("direct")
+    assert f"--router learned:{saved}" in done.stdout
+    for kind in ("learned", "cascade"):
+        asked = command("ask", "Dossier on the k", "--router", f"{kind}:{saved}", "--json", *at(endpoint))
+        assert json.loads(asked.stdout)["route"] == "skeleton"
+    assert command("route", "Dossier on the k", "--router", f"learned:{saved}").stdout.startswith("skeleton")
+
+
+@pytest.mark.parametrize("arguments", [["ask", SUM], ["route", SUM], ["batch", "q.jsonl", "--out", "a.jsonl"]])
+@pytest.mark.parametrize(
+    ("router", "said"),
+    [
+        ("coin", "not 'coin'"),
+        ("model:x", "not 'model:x'"),
+        ("learned:", "learned:FILE"),
+        ("learned:none.json", "none.json"),
+    ],
+)
+def test_a_router_that_there_is_not_is_bad_usage(arguments, router, said):
+    done = command(*arguments, "--router", router)
+    assert done.exit_code == 2
+    assert said in " ".join(done.stderr.split())
+
+
+def test_where_the_weights_are_to_go_is_looked_at_before_the_training(tmp_path):
+    done = command("route", "--train", str(tmp_path / "labelled.csv"), "--save", "/nowhere/x.json")
+    assert done.exit_code == 2
+    assert "there is no folder /nowhere" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("q.jsonl", '{"id": "1", "question": "What is 17 * 23?"}\n'), ("q.csv", f"id,question\n1,{SUM}\n")],
+)
+def test_a_file_of_rows_is_read_as_the_batch_reads_it(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert command("route", "--file", str(tmp_path / name)).stdout.splitlines()[0].endswith(f"\t{SUM}")
+    (tmp_path / name).write_text("")
+    assert "no question" in command("route", "--file", str(tmp_path / name)).stderr
 
 
 def measured(text, label, way):

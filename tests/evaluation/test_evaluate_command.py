@@ -120,6 +120,28 @@ def test_a_study_without_an_answer_is_a_failed_run_that_says_why_everywhere(comm
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
+def test_a_judge_that_there_is_not_is_named_with_its_options_and_the_answers_are_reported(
+    command, endpoint, unused_tcp_port
+):
+    endpoint.faults = [Fault(Status(404, message="There is no j."), lambda request: "<first_answer>" in request.text)]
+    for url, said in (
+        (endpoint.base_url, "There is no j"),
+        (f"http://127.0.0.1:{unused_tcp_port}/v1", "not be reached"),
+    ):
+        done = command("q.jsonl", "--out", "runs/x", "--judge", "j", "--judge-base-url", url)
+        assert done.exit_code == 1
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("sot-graph: the judge j gave no verdict of 3 pairs: ")
+        assert said in last
+        assert "--judge-base-url" in last
+        for text in (done.stdout, Path("runs/x/report.md").read_text()):
+            assert "no usable verdict of 3 of 3 pairs. The first: " in text
+            assert "skeleton" in text
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 def test_the_embedded_model_of_inspects_own_command_runs_until_the_process_ends(tmp_path, monkeypatch):
     from sot_graph.evaluation import inspect_task
 
@@ -162,6 +184,15 @@ def test_bad_usage_is_told_before_anything_is_asked(command, endpoint, arguments
     done = command(*arguments)
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.split())
+    assert endpoint.requests == []
+
+
+def test_a_judge_without_a_key_is_bad_usage_that_names_its_options(command, endpoint, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    done = command("q.jsonl", "--judge", "j")
+    assert done.exit_code == 2
+    for said in ("the judge j", "OPENAI_API_KEY", "--judge,", "--judge-base-url"):
+        assert said in done.stderr
     assert endpoint.requests == []
 
 

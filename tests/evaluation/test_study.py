@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sot_graph import SotConfigError
+from sot_graph import ModelOutputError, SotConfigError
 from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.findings import findings_of
 from sot_graph.evaluation.judge import Judge, judge_messages
@@ -236,7 +236,8 @@ def test_two_studies_do_not_write_to_one_folder(tmp_path):
         ("skeleton,max_points=null", "max_points=None"),
         ("skeleton,dispatch=fast", "dispatch"),
         ("direct,router=learned", "may answer by a skeleton; write skeleton,router=learned"),
-        ("skeleton,router=coin", "draft, learned, model, cascade; not 'coin'"),
+        ("skeleton,router=coin", "draft, learned, model, cascade, learned:FILE, cascade:FILE; not 'coin'"),
+        ("skeleton,router=learned:none.json", "none.json can't be read"),
     ],
 )
 def test_an_arm_that_there_is_not_is_refused(text, said):
@@ -275,9 +276,54 @@ async def test_a_verdict_outside_the_choices_is_asked_for_again():
     assert len(model.calls) == 2
 
 
-async def test_a_judge_that_gives_no_verdict_gives_none():
+async def test_a_judge_that_gives_no_verdict_says_what_it_gave_and_is_called_the_judge_in_warnings(caplog):
     model = ScriptedChatModel(lambda messages: "The second one is better.")
-    assert await Judge(model).compare("Why?", "Because.", "So.") is None
+    with pytest.raises(ModelOutputError, match=r"no verdict as it was asked for: 'The second one is better\.'"):
+        await Judge(model).compare("Why?", "Because.", "So.")
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["judge"] * 2
+
+
+async def test_a_judge_whose_provider_takes_no_schema_is_asked_in_words(endpoint):
+    endpoint.responder = lambda request: json.dumps(VERDICT)
+    refused = Status(400, message="response_format is not supported")
+    endpoint.faults = [Fault(refused, lambda request: "response_format" in request.raw)]
+    assert await Judge(endpoint.chat_model()).compare("Why?", "Because.", "So.") == VERDICT
+
+
+def is_judging(request):
+    return "<first_answer>" in request.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said", "asked"),
+    [
+        (Status(404, message="no such model"), "no such model", 2),
+        (Status(400, message="no luck"), "no luck", 10),
+    ],
+)
+async def test_a_judge_that_fails_is_asked_no_more_and_costs_no_answer(study_of, endpoint, wrong, said, asked):
+    endpoint.faults = [Fault(wrong, is_judging)]
+    questions = [Question(f"q{number}", f"How do plants grow in year {number}?") for number in range(8)]
+    study = study_of(judged=True, questions=questions)
+    rows = await rows_of(study)
+    assert sum(is_judging(one.request) for one in endpoint.requests) == asked
+    assert said in study.judge_failure
+    found = findings_of(rows)
+    assert (found.failed, found.judged, found.unjudged) == ((0, 0), 0, 8)
+    notices = study_page(found, study.plan).notices
+    assert any(f"no usable verdict of 8 of 8 pairs. The first: {said}" in each for each in notices)
+    endpoint.faults = []
+    assert findings_of(await rows_of(study_of(judged=True, questions=questions))).judged == 8
+
+
+async def test_a_judge_that_takes_what_stands_first_contradicts_itself_and_that_is_said(study_of):
+    rows = [json.loads(json.dumps(row)) for row in await rows_of(study_of(judged=True))]
+    plan = study_of(judged=True).plan
+    for conflict, said in ((True, "contradicts itself: in all pairs"), (False, "All pairs came to the same")):
+        for row in rows:
+            row["preferences"]["general"] = {"outcome": 0, "conflict": conflict}
+        (notice,) = study_page(findings_of(rows), plan).notices
+        assert said in notice
 
 
 def test_an_answer_can_not_close_its_tags():
@@ -300,7 +346,7 @@ async def test_the_report_says_what_was_found_and_escapes_it(study_of):
     for text in (html, markdown):
         assert "skeleton, against direct" in text
         assert "4 questions (test)" in text
-        assert "All pairs came to the same" in text
+        assert "The judge contradicts itself" in text
         assert "version 1" in text
     assert "<script" not in html
     assert "http" not in html.replace("http-equiv", "")

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from langchain_core.exceptions import ModelRateLimitError, ModelTimeoutError
 
 from sot_graph.errors import carried_status
-from sot_graph.llm.provider_errors import RETRYABLE, explain, meaning_of
+from sot_graph.llm.provider_errors import RETRYABLE, advice, explain, meaning_of
 from sot_graph.llm.retry_policy import retry_after_seconds
 from tests.support.http_errors import REQUEST, http_error, wrapped
 
@@ -162,6 +162,48 @@ class AnyError(Exception):
 def in_a_stream(body: object) -> openai.APIError:
     """An error within a reply of status 200, as OpenAI's client and those made after it raise it."""
     return openai.APIError("x", REQUEST, body=body)
+
+
+BAD_KEYS = [
+    ValueError("Forbidden control character detected in headers. Potential header injection attack."),
+    ValueError("Illegal header value b'Bearer ***"),
+    UnicodeEncodeError("ascii", "Bearer \u043a", 7, 8, "ordinal not in range(128)"),
+]
+
+
+@pytest.mark.parametrize("error", BAD_KEYS, ids=lambda error: type(error).__name__)
+def test_a_key_that_no_header_holds_is_the_callers_and_is_named(error: Exception):
+    lost = wrapped(error)
+    assert meaning_of(lost) == "callers"
+    assert "the key, or another header, holds a line break" in explain(lost)
+
+
+def lost_call(url):
+    error = openai.APIConnectionError(request=httpx2.Request("POST", url))
+    error.__cause__ = ConnectionRefusedError("refused")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "the base URL is right: https://a.example:8/v1."),
+        ({"HTTPS_PROXY": "http://me:secret@b"}, "proxy is set by HTTPS_PROXY"),
+        ({"http_proxy": "http://b"}, "right: https://a.example:8/v1."),
+        ({"ALL_PROXY": "http://b", "no_proxy": ".example"}, "right: https://a.example:8/v1."),
+        ({"OPENAI_PROXY": "http://b"}, "proxy is set by OPENAI_PROXY"),
+    ],
+)
+def test_of_a_lost_call_the_address_and_the_proxy_are_named(monkeypatch, environment, said):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "OPENAI_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    told = advice(lost_call("https://me:secret@a.example:8/v1/chat/completions"))
+    assert said in told
+    assert "secret" not in told
+    assert ("proxy" in told) == ("proxy is set" in said)
 
 
 MEANINGS: list[tuple[str, Exception]] = [
