@@ -64,7 +64,9 @@ class PointwiseJoin:
 
     def below(self) -> PointwiseJoin:
         """The same one level deeper: `###` below `##`, and italics below what is no heading."""
-        return replace(self, head=f"#{self.head}" if self.head.startswith("#") else "*{index}. {title}*\n\n")
+        if self.head.startswith("#"):
+            return replace(self, head=f"#{self.head}")
+        return replace(self, head="*{index}. {title}*\n\n", separator="\n\n")
 
     def head_of(self, point: SkeletonPoint | Expansion) -> str:
         """What goes before the text of this point."""

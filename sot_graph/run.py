@@ -62,8 +62,9 @@ RETRIEVER = "sot_retriever"
 PLACE_ABOVE = "sot_place_above"
 """In a config's `configurable`: `RunContext.place` of the run above, if this run writes one of its points."""
 
-_IDLE_SECONDS = 60.0
-"""A run that no node has touched for so long counts as over: only milliseconds lie between two nodes."""
+_IDLE_SECONDS = 600.0
+"""A run that no node has touched for so long counts as over: only milliseconds lie between two nodes, but a synchronous
+stream goes on only when its reader does."""
 _SWEEP_SECONDS = 10.0
 """Between two looks for such runs among all that there are."""
 

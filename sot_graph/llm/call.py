@@ -127,7 +127,9 @@ class ModelCall:
                     prompt = prompt if shared is None else self.model.prompt_cache.marked(prompt, shared)
                     prompt = self.model.shape_prompt(prompt if takes_system else without_system(prompt))
                     runnable = await self.model.for_running_loop()
+                    callers_tools = None
                     if prepare is not None:
+                        callers_tools = unbound(runnable, self.config, self.settings)[2].get("tools")
                         runnable = prepare(runnable)
                     runnable, config, settings = unbound(runnable, self.config, self.settings)
                     if self.model.prompt_cache.takes_key and self.run.options.prompt_cache == "auto":
@@ -139,7 +141,7 @@ class ModelCall:
                         return await self._whole(runnable.ainvoke(prompt, config, **settings), prompt)
                     chunks: Any = runnable.astream(prompt, config, **settings)
                     # Who prepares the call may offer a tool for the reply. Tools that the caller bound are none.
-                    with_tools = prepare is not None and bool(settings.get("tools"))
+                    with_tools = prepare is not None and settings.get("tools") not in (None, [], callers_tools)
                     return await self._streamed(chunks, on_text, prompt, with_tools=with_tools)
             except BrokenStreamError as error:
                 redactor.redact_failure(error.__cause__ or error)
@@ -306,8 +308,9 @@ def _overlap(written: str, continued: str) -> int:
     for length in range(longest, 2, -1):
         if written.endswith(continued[:length]):
             return length
-    # A reply that broke off inside a word is gone on with by the whole of it.
-    last_word, first_word = _LAST_WORD.search(written), _FIRST_WORD.match(continued)
-    if last_word and first_word and first_word[0].startswith(last_word[0]):
-        return len(last_word[0])
+    # A reply that broke off inside a word is gone on with by the whole of it. A word that stands elsewhere is no half.
+    last, first = _LAST_WORD.search(written), _FIRST_WORD.match(continued)
+    if last and first and first[0].startswith(last[0]):
+        is_word = re.search(rf"\b{last[0]}\b", written[: last.start()]) is not None
+        return 0 if is_word and first[0] != last[0] else len(last[0])
     return 0

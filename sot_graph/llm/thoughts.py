@@ -99,6 +99,8 @@ class ThoughtFilter:
     def finish(self) -> str:
         """Take the reply's end; give back the rest of the text."""
         while self._state == "suspected" and self._leave(is_whole=True):
+            if self._took_nothing_yet:  # it was no thought: the text had opened what was closed there
+                break
             self._settle_start()
         self.is_open = self._state == "thought"
         rest = "" if self.is_open or self._state == "over" else "".join(self._suspected) + self._buffer

@@ -146,8 +146,11 @@ class _GrowingAnswer:
                 "The answer was cut off at a token limit. Raise the model's max_tokens (or that in "
                 "SotPrompts.direct_settings)."
             )
-        rest = "" if self._cited is None else self._cited.finish()
-        text = FRAME_SEPARATOR.join(filter(None, (self._opening, self._text + rest + end)))
+        rest = ("" if self._cited is None else self._cited.finish()) + end
+        self._text += rest
+        if rest:
+            self._send(rest)
+        text = FRAME_SEPARATOR.join(filter(None, (self._opening, self._text)))
         text += self._numbering.listed(pointwise_or_default(run.parts.join).sources)
         joined = JoinedAnswer(text, self._numbering.sources, self._numbering.unsupported)
         timing = run.timing(self._start, growing.first_text_at)

@@ -129,7 +129,10 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
             metadata=about,
             settings=prompts.expansion_settings,
             messages=partial(_point_messages, basis, payload, grounds, run),
-            make_cleaner=lambda: TextCleaner(
+            # A nested graph's answer may begin with a head of its own, which is no echo.
+            make_cleaner=TextCleaner
+            if isinstance(run.parts.expander, NestedGraph)
+            else lambda: TextCleaner(
                 index, title, prefill=prefill, first_words=first_words, trim_to_sentence=prompts.trim_to_sentence
             ),
             start_event=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},
@@ -217,9 +220,11 @@ class NestedGraph:
             yield rest
         if sources:
             yield {"sources": sources}
-        if cost := result["usage"].get("cost"):  # an expander's calls are counted as they are made, but not priced
-            known = {name: cost[name] for name in ("total", "unpriced") if name in cost}
-            yield {"cost": {**known, "expansion": cost["total"]} if "total" in cost else known}
+        # An expander's calls are counted as they are made, but not priced.
+        cost = {key: value for key, value in result["usage"].get("cost", {}).items() if key in {"total", "unpriced"}}
+        if "total" in cost:
+            cost["expansion"] = cost["total"]
+        yield {"finish_reason": result["finish_reason"], "cost": cost}
         if failed := [point for point in result["expansions"] if point["status"] != "ok"]:
             message = f"its point {failed[0]['index']} is not whole: {failed[0]['error']}"
             raise ExpanderError(message)

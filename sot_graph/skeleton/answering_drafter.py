@@ -113,6 +113,7 @@ class AnsweringDrafter(Drafter):
         config = run.child_config(run_name="draft or answer", stage="skeleton")
         # What it costs is counted as an answer's, until it is known to be something else.
         call = ModelCall(run.parts.skeleton_model, "direct", run, config, prompts.direct_settings)
+        # What isn't given out early and got here was cut or empty: the skeleton's own prompt is the next try.
         try:
             return await self._ask_until_enough(call, DRAFT, 0 if self._early is None else run.options.max_reasks)
         finally:

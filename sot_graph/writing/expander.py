@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from sot_graph.llm.call import ModelCall
     from sot_graph.run import RunContext
+    from sot_graph.types import FinishReason
     from sot_graph.writing.writer import GrowingText
 
 T = TypeVar("T")
@@ -241,6 +242,7 @@ class ExpanderSource:
         # checkpointer, an agent in a synchronous run would need an asynchronous checkpointer.
         callbacks = with_first(call.config.get("callbacks"), self._watcher)
         self._config: Any = {**without_checkpointer(call.config), "callbacks": callbacks}
+        self._ending: FinishReason = "stop"
         self._is_nested_graph = getattr(expander, "is_nested_graph", False)
         if self._is_nested_graph:
             # The run's retriever has been asked for the point already.
@@ -272,7 +274,9 @@ class ExpanderSource:
                 raise
             except Exception as error:
                 self._redactor.redact_error(error)
-                wait = None if growing.cleaner.text else retries.wait_after(error)
+                # A `LookupError` of a model means an empty reply. Here it is the expander's own mistake.
+                is_final = bool(growing.cleaner.text) or isinstance(error, LookupError)
+                wait = None if is_final else retries.wait_after(error)
                 if wait is None:
                     if (named := self._named(error)) is error:
                         raise
@@ -291,7 +295,7 @@ class ExpanderSource:
         else:
             output = await self._isolated(call_user_code(self._expander, given, self._config))
             _add_output(read_output(output), growing, ThoughtFilter(unopened=True), is_whole=True)
-        growing.end()
+        growing.end(self._ending)
 
     async def _isolated(self, call: Coroutine[Any, Any, T]) -> T:
         try:
@@ -311,7 +315,8 @@ class ExpanderSource:
                     return
                 if isinstance(piece, Mapping) and set(piece) == {"sources"}:
                     _add_output(read_output({"text": "", **piece}), growing, thoughts)
-                elif self._is_nested_graph and isinstance(piece, Mapping) and set(piece) == {"cost"}:
+                elif self._is_nested_graph and isinstance(piece, Mapping) and "finish_reason" in piece:
+                    self._ending = piece["finish_reason"]
                     self._run.meter.add(cast("Usage", {"cost": piece["cost"]}))
                 elif isinstance(piece, (str, BaseMessage)):
                     growing.write(thoughts.feed(clean_text(piece if isinstance(piece, str) else str(piece.text))))

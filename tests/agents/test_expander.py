@@ -639,3 +639,17 @@ async def test_an_error_that_came_from_a_model_is_no_cause_of_itself(make_run):
         await source.write(GrowingText(TextCleaner, lambda piece: None, longest_delay=0))
     assert caught.value is error
     assert error.__cause__ is cause
+
+
+async def test_a_mistake_of_the_expanders_own_is_not_taken_for_an_empty_reply(endpoint):
+    tries = []
+
+    def expand(given):
+        tries.append(given["point"]["index"])
+        return ["", "Text."][given["point"]["index"]]
+
+    graph = create_sot_graph(endpoint.chat_model(), expander=expand)
+    result = await graph.ainvoke({"question": "How do plants grow?", "given_skeleton": ["Seed", "Soil"]})
+    assert sorted(tries) == [1, 2]
+    assert [each["status"] for each in result["expansions"]] == ["ok", "failed"]
+    assert "IndexError" in result["expansions"][1]["error"]

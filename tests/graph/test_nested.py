@@ -15,9 +15,10 @@ from sot_graph import (
     create_sot_graph,
     create_sot_tool,
     join_headings,
+    join_plain,
     measure_run,
 )
-from sot_graph.testing import Fault, Reply, SkeletonResponder, Status
+from sot_graph.testing import CutOff, Fault, Reply, SkeletonResponder, Status
 from tests.support.chat_requests import decides, one_point
 
 ASK = {"question": "How do plants grow?"}
@@ -195,3 +196,43 @@ def test_a_tools_retriever_is_asked_for_the_first_level_alone(endpoint):
 def test_a_depth_is_one_to_three(depth):
     with pytest.raises(SotConfigError, match="depth"):
         SotOptions(depth=depth)
+
+
+@pytest.mark.parametrize("way", ["depth", "expander"])
+async def test_the_first_head_of_a_section_is_no_echo_of_its_number(endpoint, way):
+    endpoint.responder = respond
+    options = SotOptions(min_points=2, max_points=3)
+    model = endpoint.chat_model()
+    if way == "depth":
+        graph = create_sot_graph(model, options=SotOptions(min_points=2, max_points=3, depth=2))
+    else:
+        graph = create_sot_graph(model, options=options, expander=create_sot_graph(model, options=options))
+    given = {**ASK, "given_skeleton": ["Soil", "Water"]}
+    text = (await graph.ainvoke(given))["expansions"][0]["text"]
+    assert text.startswith("*1. Clay*\n\n" if way == "depth" else "**1. ")
+
+
+async def test_plain_sections_have_their_heads_in_lines_of_their_own(endpoint):
+    endpoint.responder = respond
+    options = SotOptions(min_points=2, max_points=3, depth=2)
+    graph = create_sot_graph(endpoint.chat_model(), options=options, join=join_plain)
+    (soil,) = (await graph.ainvoke({**ASK, "given_skeleton": ["Soil"]}))["expansions"]
+    assert soil["text"] == "*1. Clay*\n\nAbout Clay.\n\n*2. Sand*\n\nAbout Sand."
+
+
+async def test_a_token_limit_below_is_one_of_the_section_and_the_answer(endpoint):
+    endpoint.responder = respond
+    endpoint.faults = [Fault(CutOff(2), lambda request: is_deepest(request) and asked_title(request) == "Sand")]
+    options = SotOptions(min_points=2, max_points=3, depth=2)
+    result = await create_sot_graph(endpoint.chat_model(), options=options).ainvoke(ASK)
+    assert [each.get("truncated") for each in result["expansions"]] == [None, True, None]
+    assert result["finish_reason"] == "length"
+
+
+async def test_a_direct_answer_below_keeps_its_end_where_it_cites(endpoint):
+    endpoint.responder = lambda request: Reply("Loosen it well [1]")
+    model = endpoint.chat_model()
+    below = create_sot_graph(model, router=lambda question, history: "direct", retriever=lambda query: ["A note."])
+    graph = create_sot_graph(model, expander=below)
+    (point,) = (await graph.ainvoke({**ASK, "given_skeleton": ["Soil"]}))["expansions"]
+    assert point["text"] == "Loosen it well [1]"

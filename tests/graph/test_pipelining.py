@@ -47,9 +47,16 @@ def without_times(result):
     return {key: value for key, value in result.items() if key not in ("timings", "usage", "messages")}
 
 
-async def test_points_are_written_while_the_skeleton_is_not_whole(run, endpoint):
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.mark.parametrize(
+    "bound", [{}, {"tools": [TOOL], "tool_choice": "none"}], ids=["", "with tools of the caller's"]
+)
+async def test_points_are_written_while_the_skeleton_is_not_whole(run, endpoint, bound):
     endpoint.faults = [Fault(Stall(after_tokens=8), is_skeleton)]
-    await run(pipelined(endpoint, options={"skeleton_timeout": 2.0}))
+    options = SotOptions(min_points=2, dispatch="pipelined", skeleton_timeout=2.0)
+    await run(create_sot_graph(endpoint.chat_model().bind(**bound), options=options))
     await endpoint.wait_for_async(lambda log: all(one.outcome for one in log))
     skeleton, *points = endpoint.requests
     assert points

@@ -108,3 +108,18 @@ def test_an_endless_thought_is_not_kept():
 
 def test_any_number_of_closing_tags_may_stand_at_the_start():
     assert without_thoughts("</think>\n" * 100_000 + TEXT) == TEXT
+
+
+@pytest.mark.parametrize("unopened", [None, False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sure! <think>Hm.</think>",
+        "Models wrap thoughts in <think> and </think>",
+        "Let me explain. Models wrap thoughts in <think> and </think>",
+        "See <reasoning>x</reasoning>",
+    ],
+)
+def test_a_text_that_ends_in_a_tag_that_it_has_opened_stays_as_it_is(text: str, unopened: bool | None):
+    assert filtered([text], unopened=unopened) == text
+    assert filtered(list(text), unopened=unopened) == text
