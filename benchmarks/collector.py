@@ -24,7 +24,7 @@ from tests.support.endpoint_process import EndpointProcess
 
 __all__ = ["measure"]
 
-POINTS, QUESTIONS, AT_ONCE, ROUNDS = 8, 1000, 200, 3
+POINTS, QUESTIONS, AT_ONCE, ROUNDS = 8, 600, 200, 3
 NAMES = ("plain gather", "plain langgraph", "sot_graph")
 WAYS = {"as it is": None, "set": (50_000, 20, 10)}
 """What is given to `gc.set_threshold`."""
