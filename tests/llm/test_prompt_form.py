@@ -42,7 +42,7 @@ def test_a_long_reply_is_not_looked_through(chat):
 
 
 def test_other_models_get_what_there_is():
-    assert LoopModel(ScriptedChatModel(["Roots."])).shape_prompt(PROMPT) == PROMPT
+    assert LoopModel(ScriptedChatModel(lambda messages: "Roots.")).shape_prompt(PROMPT) == PROMPT
 
 
 SAYINGS = [
