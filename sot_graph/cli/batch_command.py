@@ -218,7 +218,7 @@ def _answer_sample(pool: QuestionPool, left: Iterable[Row], count: int, errors: 
     sample = (row for position, row in enumerate(left) if position in in_sample)
     is_first = not pool.answers.tally.answered
     was_interrupted = _answer(pool, sample, min(count, _SAMPLE), errors)
-    if done := pool.done.tried:
+    if (done := pool.done.tried) and (pool.done.answered or not pool.stopped):
         rest = count if is_first else count - done
         _print_estimate(pool.done, done, f"{'All' if is_first else 'The other'} {rest:,}", rest, errors)
     return was_interrupted
@@ -276,7 +276,7 @@ def _garbage_collected_seldom() -> Iterator[None]:
 
 def _over_budget(pool: QuestionPool, budget: float) -> str:
     """Why no more may be begun, if so. What is in flight will cost as much as the others did on average."""
-    tally = pool.answers.tally
+    tally = pool.known
     if tally.unpriced:
         return f"{_NO_PRICE} this model costs."
     expected = tally.dollars * (1 + pool.in_flight / max(1, tally.tried))

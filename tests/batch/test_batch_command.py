@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from sot_graph.cli import process
 from sot_graph.cli.app import app
+from sot_graph.errors import ExpansionError
 from sot_graph.testing import Fault, Status
 from tests.batch.conftest import CALLS, row_asked_about, rows_of
 from tests.support.chat_requests import number_of, one_point
@@ -225,6 +226,24 @@ def test_a_budget_ends_it_and_is_for_the_whole_file(batch, endpoint, tmp_path):
     assert ran.exit_code == 1
     assert "The budget of" in ran.stderr
     assert len(ids_in(tmp_path / "a.jsonl")) == pytest.approx(6, abs=1)
+
+
+def test_a_budget_holds_while_every_question_fails(batch, monkeypatch):
+    pytest.importorskip("genai_prices")
+    asked = []
+
+    class Failing:
+        async def ainvoke(self, given, **_):
+            asked.append(given)
+            error = ExpansionError("None of the points could be written.", [])
+            error.usage = {"total": {"calls": 1, "input_tokens": 9, "output_tokens": 9}, "cost": {"total": 1.0}}
+            raise error from ConnectionError("It is down.")
+
+    monkeypatch.setattr("sot_graph.graph.create_sot_graph", lambda *_, **__: Failing())
+    ran = batch(20, "-m", "gpt-4o-mini", "--workers", "1", "--budget", "3")
+    assert "The budget of 3 dollars is used up" in ran.stderr
+    assert "0 questions answered, 3 without an answer" in ran.stderr
+    assert len(asked) == 3
 
 
 def test_a_budget_for_a_model_without_a_price_is_refused_before_the_first_call(batch, endpoint):

@@ -10,6 +10,7 @@ from sot_graph import SotConfigError, SotOptions, create_sot_graph
 from sot_graph.batch import answer_row, question_pool
 from sot_graph.batch.answer_file import AnswerFile
 from sot_graph.batch.question_pool import QuestionPool
+from sot_graph.errors import ExpansionError
 from sot_graph.testing import Fault, Status
 from tests.batch.conftest import CALLS, row_asked_about, rows_of
 from tests.support.chat_requests import number_of, one_point
@@ -164,6 +165,25 @@ async def test_failures_before_a_stop_are_not_marked_since_nobody_knows_whose_fa
     pool.on_change = lambda: pool.stop("Interrupted.")
     await pool.run(rows_of(10))
     assert lines_of(answers) == []
+
+
+async def test_failures_that_are_not_written_yet_count_as_they_will_once_they_are(answers):
+    usage = {"total": {"input_tokens": 5}, "cost": {"total": 1.0}}
+    answers.append({"id": "0", "error": "It is down.", "usage": usage})
+
+    class Failing:
+        async def ainvoke(self, _input, **_):
+            error = ExpansionError("None of the points could be written.", [])
+            error.usage = usage
+            raise error from ConnectionError("It is down.")
+
+    pool = QuestionPool(graph=Failing(), answers=answers, workers=1, retries=True)
+    known, shown = [], []
+    pool.on_change = lambda: (known.append(pool.known), shown.append(pool.done.failed))
+    await pool.run(rows_of(3))
+    assert shown == [1, 2, 3]
+    assert [(each.failed, each.dollars) for each in known] == [(1, 2.0), (2, 3.0), (3, 4.0)]
+    assert pool.known == answers.tally == known[-1]
 
 
 async def test_an_outage_ends_it_whatever_the_hundredth_failure_is(answers):
