@@ -78,11 +78,8 @@ PHRASES: Mapping[Phrase, re.Pattern[str]] = {
     "malformed call": re.compile("malformed_function_call", re.IGNORECASE),
     # Anthropic's client, in a TypeError.
     "no key": re.compile("authentication method", re.IGNORECASE),
-    # aiohttp, h11, servers, and Python itself, of a key that a header can't hold.
-    "bad header": re.compile(
-        "control character detected in header|(?:illegal|invalid) header value|'ascii' codec can't encode",
-        re.IGNORECASE,
-    ),
+    # aiohttp, h11 and servers, of a key that a header can't hold.
+    "bad header": re.compile("control character detected in header|(?:illegal|invalid) header value", re.IGNORECASE),
     "refuses forms": re.compile(
         r"response_?format|json_?schema|structured|tool|function.?call|grammar|no endpoints|requested parameters",
         re.IGNORECASE,

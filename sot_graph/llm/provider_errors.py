@@ -93,7 +93,7 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
         return "callers" if isinstance(error, SotConfigError) else "final"
     codes = frozenset(_codes_in(error))
     named = next((meaning for meaning, known in ERROR_CODES.items() if codes.intersection(known)), None)
-    named = "callers" if mentions(error, "bad header") else named
+    named = "callers" if _has_bad_header(error) else named
     code = error_status(error)
     if named is not None and not (named == "transient" and code in _STATUSES["busy"]):
         return named
@@ -139,6 +139,13 @@ def _tried(error: BaseException) -> str:
     return f"{said} A proxy is set by {' and '.join(proxies)}: it has to be up, too, or NO_PROXY has to name the host."
 
 
+def _has_bad_header(error: BaseException) -> bool:
+    """Whether a header could not be sent. Of an `expander` a `UnicodeEncodeError` may be about anything else."""
+    unsent = [str(link.object) for link in causes_of(error) if isinstance(link, UnicodeEncodeError)]
+    is_headers = any(text.startswith("Bearer ") for text in unsent) or connection_trouble(error) == "lost"
+    return mentions(error, "bad header") or (is_headers and bool(unsent))
+
+
 def refuses_form(error: BaseException) -> bool:
     """Whether a provider may have refused a request for its form, a schema or a tool, and not for its key or name.
 
@@ -174,7 +181,7 @@ def _codes_in(error: BaseException) -> Iterator[str]:
 
 def explain(error: BaseException) -> str:
     """An error in one readable line, without a traceback and without what looks like a key."""
-    if not isinstance(error, SotError) and mentions(error, "bad header"):
+    if not isinstance(error, SotError) and _has_bad_header(error):
         return "the key, or another header, holds a line break or a character that no key has"
     code = error_status(error)
     trouble = connection_trouble(error) if code is None else None

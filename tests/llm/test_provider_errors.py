@@ -164,10 +164,16 @@ def in_a_stream(body: object) -> openai.APIError:
     return openai.APIError("x", REQUEST, body=body)
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 BAD_KEYS = [
     ValueError("Forbidden control character detected in headers. Potential header injection attack."),
     ValueError("Illegal header value b'Bearer ***"),
     UnicodeEncodeError("ascii", "Bearer \u043a", 7, 8, "ordinal not in range(128)"),
+    caused(openai.APIConnectionError(request=REQUEST), UnicodeEncodeError("ascii", "\u043a", 0, 1, "x-api-key")),
 ]
 
 
@@ -178,10 +184,14 @@ def test_a_key_that_no_header_holds_is_the_callers_and_is_named(error: Exception
     assert "the key, or another header, holds a line break" in explain(lost)
 
 
+def test_an_expanders_own_error_keeps_its_words():
+    error = UnicodeEncodeError("ascii", "caf\u00e9", 3, 4, "ordinal not in range(128)")
+    assert meaning_of(error) == "final"
+    assert explain(error) == str(error)
+
+
 def lost_call(url):
-    error = openai.APIConnectionError(request=httpx2.Request("POST", url))
-    error.__cause__ = ConnectionRefusedError("refused")
-    return error
+    return caused(openai.APIConnectionError(request=httpx2.Request("POST", url)), ConnectionRefusedError("refused"))
 
 
 @pytest.mark.parametrize(
