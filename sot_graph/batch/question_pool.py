@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.batch.answer_file import AnswerFile, Tally
 from sot_graph.batch.row import Row, try_row
 from sot_graph.concurrency.call_limiter import Pace
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, causes_of
 from sot_graph.llm.provider_errors import advice, explain, meaning_of
 
 if TYPE_CHECKING:
@@ -78,8 +78,9 @@ class QuestionPool:
         """Each with what it counts: calls are unit 0, tokens unit 1, as in `_expected`."""
         self._stop = asyncio.Event()
         self._held: list[dict[str, Any]] = []
-        """Failures in a row, not yet written."""
-        self._refusals = 0
+        """Those of the failures in a row that are not yet written."""
+        self._failures = self._refusals = 0
+        """In a row."""
 
     @property
     def known(self) -> Tally:
@@ -149,23 +150,27 @@ class QuestionPool:
         self.done.add(record)
         self.done.add_work(earlier, -1)
         if failure is None:
-            self._refusals = 0
+            self._failures = self._refusals = 0
             self._write_held()
             self._write(record)
             return
-        # Held back: if so many fail in a row, the fault is the key's, the model's or the provider's, and none of these
-        # questions is marked as failed. If another one gets through, each failed for itself.
-        self._held.append(record)
-        self.held.add(record)
-        if earlier:
-            self.held.add(earlier, -1)
+        meanings = {meaning_of(link) for link in causes_of(failure)}
+        if meanings == {"final"}:  # the question's own, such as a filter's: asked again, it would fail again
+            self._write(record)
+        else:
+            # Held back: if so many fail in a row, the fault is the key's, the model's or the provider's, and none of
+            # these questions is marked as failed. If another one gets through, each failed for itself.
+            self._held.append(record)
+            self.held.add(record)
+            if earlier:
+                self.held.add(earlier, -1)
+        self._failures += 1
         self._refusals = self._refusals + 1 if meaning_of(failure) == "callers" else 0
-        failed = len(self._held)
         why = f"{explain(failure).rstrip('.')}.{advice(failure.__cause__ or failure)}"
         if self._refusals == _MOST_REFUSALS:
             self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {why}")
-        elif failed >= max(_MOST_FAILURES, 2 * self.workers):
-            self.stop(f"{failed} questions in a row had no answer: {why}")
+        elif self._failures >= max(_MOST_FAILURES, 2 * self.workers):
+            self.stop(f"{self._failures} questions in a row had no answer: {why}")
 
     def _write_held(self) -> None:
         """Write the failures in a row, unless it was stopped: nobody knows whose fault they are."""
