@@ -137,7 +137,8 @@ class AnswerFile(LineFile):
         question_id = str(record["id"])
         if not record.keys() & {"answer", "error"}:  # such as a file of questions
             raise LookupError
-        if "answer" in record and "model" in record:  # a question that failed may be asked of another model
+        # A question that failed may be asked of another model, if there is no text that a later try keeps.
+        if "model" in record and record.keys() & {"answer", "expansions", "frame"}:
             self._makers.add(_maker(record))
         if question_id in self:
             self.tally.add(self.line_at(self._places[question_id]), -1)

@@ -66,7 +66,7 @@ class StudyPlan:
         """Raise `SotConfigError` if the folder is of another study, or an arm can't be made. Nothing is made there."""
         for arm in self.arms:
             make_graph(arm, RunnableLambda(str))
-        if (self.out / _JOURNAL).exists():
+        if os.path.exists(self.out / _JOURNAL):
             self.open_journal().close()
 
     def open_journal(self) -> Journal:

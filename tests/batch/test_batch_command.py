@@ -204,6 +204,7 @@ def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path, monkeypatc
         (["--parquet", "."], "--parquet .: that is a folder"),
         (["--parquet", "a.jsonl"], "is the file of --out, too"),
         (["--out", "none/a.jsonl"], "can't be written"),
+        (["--out", "a" * 300], "can't be written: File name too long"),
         (["--out", "-"], "need a file"),
         (["--out", "/dev/null"], "no ordinary file, but a pipe or a device"),
         (["--out", "."], "no ordinary file, but a folder"),
