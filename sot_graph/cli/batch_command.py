@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -75,7 +76,9 @@ def answer_questions(
     choice, chosen = choose_model(model, base_url), make_router(router)
     if budget is not None:
         _check_price(choice)
-    with AnswerFile(out, _made_by(choice, options, router, given)) as answers:
+    with _removed_if_unused(out), AnswerFile(out, _made_by(choice, options, router, given)) as answers:
+        is_step = provider_batch is not None and step != "status"
+        retry_errors = retry_errors or (is_step and _has_retry_under_way(source, answers))
         left, stopped = partial(answers.left, source, retries=retry_errors), ""
         was_interrupted = False
         count = 0 if step == "status" else _count_left(source, answers, errors, retries=retry_errors)
@@ -85,7 +88,7 @@ def answer_questions(
                 return
             errors.print(f"{_said(answers.tally)}.", markup=False)
         elif count and dry_run and answers.tally.answered >= _SAMPLE:
-            _print_estimate(answers.tally, answers.tally.answered, f"The other {count:,}", count, errors)
+            _print_estimate(answers.tally, f"The other {count:,}", count, errors)
         elif count:
             from sot_graph.batch.call_journal import CallJournal
 
@@ -113,7 +116,7 @@ def answer_questions(
                     else:
                         was_interrupted = _answer(pool, source, count, errors)
                 stopped = pool.stopped
-        elif not answers.tally.failed:
+        elif not (answers.tally.failed or answers.tally.incomplete):
             errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
         if parquet is not None:
             answers.write_parquet(parquet)
@@ -152,7 +155,7 @@ def _take_steps(
         raising = replace(options, on_router_failure="raise")
         return create_sot_graph(chat, options=raising, router=router)
 
-    with RequestLedger(Path(f"{answers.path}.requests")) as ledger:
+    with RequestLedger(_requests_of(answers.path)) as ledger:
         submission = Submission(
             provider=batches, ledger=ledger, answers=answers, rows=left, make_graph=make_graph, say=say
         )
@@ -175,6 +178,20 @@ def _take_steps(
         return not waiting
 
 
+def _requests_of(out: Path) -> Path:
+    return Path(f"{out}.requests")
+
+
+def _has_retry_under_way(source: QuestionFile, answers: AnswerFile) -> bool:
+    """Whether batches of a retry are at the provider: some are, though each question has its line."""
+    from sot_graph.batch.submission import RequestLedger
+
+    if not (path := _requests_of(answers.path)).exists():
+        return False
+    with RequestLedger(path) as ledger:
+        return bool(ledger.batches) and not any(True for _ in answers.left(source, retries=False))
+
+
 def _made_by(choice: ModelChoice, options: SotOptions, router: str | None, given: Iterable[str]) -> dict[str, str]:
     """What each record says of its making: limits change no answer, and a model may move to another address."""
     settings = {name: getattr(options, name) for name in given if getattr(options, name) != getattr(SotOptions(), name)}
@@ -186,16 +203,23 @@ def _made_by(choice: ModelChoice, options: SotOptions, router: str | None, given
 def _count_left(source: QuestionFile, answers: AnswerFile, errors: Console, *, retries: bool) -> int:
     """How many questions are to be asked. A row that can't be read is found here, before anything is paid for."""
     repeated: list[str] = []
-    try:
-        count = sum(1 for _ in answers.left(source.rows(repeated.append), retries=retries))
-    except SotConfigError:
-        if not answers.path.stat().st_size:  # it was made for nothing
-            answers.path.unlink()
-        raise
+    count = sum(1 for _ in answers.left(source.rows(repeated.append), retries=retries))
     if repeated:
         said = f"Rows with an id seen before aren't asked: {len(repeated):,}. The first: {repeated[0]}."
         errors.print(said, style="yellow", markup=False)
     return count
+
+
+@contextmanager
+def _removed_if_unused(out: Path) -> Iterator[None]:
+    """Leave no empty file of answers behind where the command is refused, unless it was there before."""
+    was_there = os.path.lexists(out)
+    try:
+        yield
+    except SotConfigError:
+        if not was_there and os.path.exists(out) and not out.stat().st_size:
+            out.unlink()
+        raise
 
 
 def _check_price(choice: ModelChoice) -> None:
@@ -220,17 +244,20 @@ def _answer_sample(pool: QuestionPool, left: Iterable[Row], count: int, errors: 
     was_interrupted = _answer(pool, sample, min(count, _SAMPLE), errors)
     if (done := pool.done.tried) and (pool.done.answered or not pool.stopped):
         rest = count if is_first else count - done
-        _print_estimate(pool.done, done, f"{'All' if is_first else 'The other'} {rest:,}", rest, errors)
+        _print_estimate(pool.done, f"{'All' if is_first else 'The other'} {rest:,}", rest, errors)
     return was_interrupted
 
 
-def _print_estimate(known: Tally, of: int, which: str, count: int, errors: Console) -> None:
-    """Say what so many questions would take, by what `of` others took."""
-    scale = count / of
+def _print_estimate(known: Tally, which: str, count: int, errors: Console) -> None:
+    """Say what so many questions would take, by what others took, those without an answer included."""
+    if not count:
+        return
+    scale = count / known.tried
     errors.print(
         f"{which} questions would take about {scale * known.calls:,.0f} calls and "
         f"{scale * known.input_tokens:,.0f} + {scale * known.output_tokens:,.0f} tokens{_priced(known, scale)}. "
-        f"The {of:,} answers that it is estimated from are kept: the same command without --dry-run does the others.",
+        f"The {known.answered:,} answers that it is estimated from are kept: the same command without --dry-run does "
+        "the others.",
         markup=False,
     )
 

@@ -108,6 +108,12 @@ def test_a_file_of_questions_that_can_not_be_read_leaves_no_file_of_answers(batc
     assert not (tmp_path / "a.jsonl").exists()
 
 
+def test_an_empty_file_that_was_there_before_stays(batch, tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    assert batch(0, questions="missing.jsonl").exit_code == 2
+    assert (tmp_path / "a.jsonl").exists()
+
+
 def test_garbage_is_collected_seldom_while_the_command_answers_and_as_ever_afterwards(batch, endpoint, monkeypatch):
     respond, before = endpoint.responder, gc.get_threshold()
     seen = set()
@@ -142,6 +148,19 @@ def test_a_dry_run_of_what_failed_estimates_it(batch, endpoint, tmp_path):
     ran = batch(40, "--dry-run", "--retry-errors")
     assert "20 questions answered, 60 points" in ran.stderr
     assert "All 40 questions would take about 160 calls" in ran.stderr
+
+
+def test_an_estimate_is_by_all_that_were_tried_and_of_none_nothing_is_said(batch, endpoint, tmp_path):
+    usage = {"total": {"calls": 4, "input_tokens": 100, "output_tokens": 100}}
+    kept = [{"error": "It failed."}, {"answer": "A.", "route": "direct", "statuses": []}]
+    lines = [{"id": str(number), **kept[number % 2], "usage": usage} for number in range(40)]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert "The other 20 questions would take about 80 calls" in batch(60, "--dry-run").stderr
+    ran = batch(50, "--dry-run", "--retry-errors")
+    assert "The 20 answers that it is estimated from are kept" in ran.stderr
+    (tmp_path / "a.jsonl").unlink()
+    batch(5)
+    assert "would take" not in batch(10, "--dry-run").stderr
 
 
 def test_a_wrong_key_ends_it_with_the_providers_words(batch, endpoint, tmp_path):
