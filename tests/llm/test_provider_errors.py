@@ -216,6 +216,25 @@ def test_of_a_lost_call_the_address_and_the_proxy_are_named(monkeypatch, environ
     assert ("proxy" in told) == ("proxy is set" in said)
 
 
+LOW_BALANCE = AnyError(
+    "Error code: 400 - {'type': 'error', 'error': {'type': 'invalid_request_error', 'message': 'Your credit balance is "
+    "too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.'}}",
+    status_code=400,
+)
+
+
+@pytest.mark.parametrize("error", [LOW_BALANCE, http_error(403, {"code": "AllocationQuota.FreeTierOnly"})])
+def test_of_an_account_without_credit_the_account_is_named(error: Exception):
+    assert meaning_of(error) == "callers"
+    assert advice(error) == " Check the account's credit and its limits."
+
+
+def test_of_a_provider_that_stays_busy_the_option_that_waits_longer_is_named():
+    for code in (429, 503):
+        assert "rate_limit_patience" in advice(http_error(code))
+        assert "endpoint is up" not in advice(http_error(code))
+
+
 MEANINGS: list[tuple[str, Exception]] = [
     ("busy", http_error(429)),
     ("busy", http_error(503)),
@@ -242,6 +261,7 @@ MEANINGS: list[tuple[str, Exception]] = [
     ("callers", http_error(429, {"code": "insufficient_quota"})),
     ("callers", http_error(429, {"type": "exceeded_current_quota_error"})),
     ("callers", http_error(400, {"code": "Arrearage"})),
+    ("callers", LOW_BALANCE),
     ("callers", AnyError(code=400, details={"error": {"details": [{"reason": "API_KEY_INVALID"}]}})),
     ("callers", AnyError(response={"Error": {"Code": "UnrecognizedClientException"}})),
     ("callers", type("NoCredentialsError", (Exception,), {})()),
