@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -195,7 +196,9 @@ def _has_retry_under_way(source: QuestionFile, answers: AnswerFile) -> bool:
 def _made_by(choice: ModelChoice, options: SotOptions, router: str | None, given: Iterable[str]) -> dict[str, str]:
     """What each record says of its making: limits change no answer, and a model may move to another address."""
     settings = {name: getattr(options, name) for name in given if getattr(options, name) != getattr(SotOptions(), name)}
-    settings |= {"router": router} if router else {}
+    if router:
+        kind, has_file, file = router.partition(":")  # the same name may come to hold other weights
+        settings["router"] = f"{kind}:{sha256(Path(file).read_bytes()).hexdigest()[:8]}" if has_file else kind
     said = ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
     return {"model": choice.label.removeprefix("openai:"), **({"settings": said} if said else {})}
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from sot_graph.cli import process
 from sot_graph.cli.app import app
 from sot_graph.errors import ExpansionError
+from sot_graph.routing.learned_router import LearnedRouter
 from sot_graph.testing import Fault, Status
 from tests.batch.conftest import CALLS, row_asked_about, rows_of
 from tests.support.chat_requests import number_of, one_point
@@ -92,6 +93,18 @@ def test_answers_of_another_model_or_other_settings_are_not_mixed_into_a_file(ba
         assert "--out" in ran.stderr
     assert endpoint.requests == []
     assert batch(2, "--max-points", "5", "--rpm", "100000").exit_code == 0
+
+
+def test_another_file_of_weights_is_another_setting_and_the_same_by_another_name_is_not(batch, tmp_path):
+    for name in ("mine.json", "same.json"):
+        LearnedRouter().save(tmp_path / name)
+    assert batch(1, "--router", "learned:mine.json").exit_code == 0
+    assert batch(2, "--router", "learned:same.json").exit_code == 0
+    weights = json.loads((tmp_path / "mine.json").read_text())
+    (tmp_path / "mine.json").write_text(json.dumps(weights | {"bias": weights["bias"] + 1}))
+    ran = batch(3, "--router", "learned:mine.json")
+    assert ran.exit_code == 2
+    assert "name another --out" in ran.stderr
 
 
 def test_rows_with_an_id_seen_before_are_said(batch, tmp_path):
