@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 _WORKERS = 64
 _SAMPLE = 20
-_NO_PRICE = "The budget can't be kept: genai-prices doesn't know what"
+_NO_PRICE = "The budget can't be kept: genai-prices doesn't know what {} costs."
 _SECONDS_BETWEEN_LINES = 60.0
 _SECONDS_BETWEEN_LOOKS = 60.0
-_COLLECTED_SELDOM = 50_000, 20, 100
+_COLLECTED_SELDOM = 50_000, 20, 10
 """As `gc.set_threshold` takes it: objects, and how many collections of the young go before one of older ones."""
 _LONG_LIMITS: dict[str, Any] = {"rate_limit_patience": 600.0, "point_timeout": 900.0, "skeleton_timeout": 900.0}
 """Limits of a batch are longer than a graph's own, since nobody waits for a single answer."""
@@ -235,7 +235,7 @@ def _check_price(choice: ModelChoice) -> None:
     with nullcontext() if choice.is_embedded else choice.opened() as chat:
         price = None if chat is None else ModelPrice.of(chat)
         if price is None or price.dollars(clean_counts({"input_tokens": 1, "output_tokens": 1})) is None:
-            message = f"{_NO_PRICE} {choice.label} costs. Leave --budget out, or name a model that has a price."
+            message = f"{_NO_PRICE.format(choice.label)} Leave --budget out, or name a model that has a price."
             raise SotConfigError(message)
 
 
@@ -290,8 +290,8 @@ def _answer(pool: QuestionPool, rows: Iterable[Row], count: int, errors: Console
 def _garbage_collected_seldom() -> Iterator[None]:
     """Have Python collect garbage seldom, and pass over all that is there now.
 
-    With hundreds of calls in flight it would take a third of the CPU time: each full collection looks at the 350,000
-    objects of the imports.
+    With hundreds of calls in flight it would take up to half of the CPU time: each full collection looks at the
+    350,000 objects of the imports.
     """
     before = gc.get_threshold()
     gc.collect()
@@ -308,7 +308,7 @@ def _over_budget(pool: QuestionPool, budget: float) -> str:
     """Why no more may be begun, if so. What is in flight will cost as much as the others did on average."""
     tally = pool.known
     if tally.unpriced:
-        return f"{_NO_PRICE} this model costs."
+        return _NO_PRICE.format("this model")
     expected = tally.dollars * (1 + pool.in_flight / max(1, tally.tried))
     return f"The budget of {budget:g} dollars is used up." if expected >= budget else ""
 
