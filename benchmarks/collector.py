@@ -1,4 +1,4 @@
-"""What Python's garbage collector costs a busy process, and what three lines at its start save.
+"""What Python's garbage collector costs a busy process, and what three calls at its start save.
 
 uv run python -m benchmarks.collector
 

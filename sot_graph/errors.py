@@ -36,6 +36,7 @@ the caller can fix it (a key, a right, a name). `final`: nothing helps."""
 UNPAID = (
     *("insufficient_quota", "billing_not_active", "billing_hard_limit_reached"),  # OpenAI
     *("billing_error", "exceeded_current_quota_error", "arrearage"),  # Anthropic, Moonshot, DashScope
+    "allocationquota.freetieronly",  # DashScope
 )
 """What providers call it that an account has no credit, or has reached its limit: it goes on once somebody pays."""
 ERROR_CODES: Mapping[ErrorMeaning, tuple[str, ...]] = {
@@ -64,6 +65,7 @@ Phrase: TypeAlias = Literal[
     "malformed call",
     "no key",
     "bad header",
+    "unpaid",
     "refuses forms",
     "refuses system",
     "other loop",
@@ -78,11 +80,10 @@ PHRASES: Mapping[Phrase, re.Pattern[str]] = {
     "malformed call": re.compile("malformed_function_call", re.IGNORECASE),
     # Anthropic's client, in a TypeError.
     "no key": re.compile("authentication method", re.IGNORECASE),
-    # aiohttp, h11, servers, and Python itself, of a key that a header can't hold.
-    "bad header": re.compile(
-        "control character detected in header|(?:illegal|invalid) header value|'ascii' codec can't encode",
-        re.IGNORECASE,
-    ),
+    # aiohttp, h11 and servers, of a key that a header can't hold.
+    "bad header": re.compile("control character detected in header|(?:illegal|invalid) header value", re.IGNORECASE),
+    # Anthropic, in an ordinary refusal of the request's form.
+    "unpaid": re.compile("credit balance is too low", re.IGNORECASE),
     "refuses forms": re.compile(
         r"response_?format|json_?schema|structured|tool|function.?call|grammar|no endpoints|requested parameters",
         re.IGNORECASE,

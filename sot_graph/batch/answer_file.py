@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ class Tally:
     dollars: float = 0.0
     unpriced: int = 0
     """Questions of which nobody knows what they cost."""
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def tried(self) -> int:
@@ -134,7 +137,8 @@ class AnswerFile(LineFile):
         question_id = str(record["id"])
         if not record.keys() & {"answer", "error"}:  # such as a file of questions
             raise LookupError
-        if "answer" in record and "model" in record:  # a question that failed may be asked of another model
+        # A question that failed may be asked of another model, if there is no text that a later try keeps.
+        if "model" in record and record.keys() & {"answer", "expansions", "frame"}:
             self._makers.add(_maker(record))
         if question_id in self:
             self.tally.add(self.line_at(self._places[question_id]), -1)

@@ -42,7 +42,8 @@ class LineFile:
     def __init__(self, path: Path, on_line: Callable[[Any, int], None] | None = None) -> None:
         self.path = path
         self._on_line = on_line
-        if path.exists() and not path.is_file():  # a pipe would be waited for for ever: it is read from, too
+        # A pipe would be waited for for ever: it is read from, too. `path.exists` raises where a name is too long.
+        if os.path.exists(path) and not path.is_file():
             message = (
                 f"{path} is no ordinary file, but a {'folder' if path.is_dir() else 'pipe or a device'}: name a file."
             )

@@ -60,23 +60,26 @@ class QuestionFile:
         """The rows, each with an id; the first of those with the same id. It raises as `rows` does."""
         return self.rows()
 
-    def rows(self, on_repeated: Callable[[str], object] = str) -> Iterator[Row]:
+    def rows(self, on_repeated: Callable[[str], object] | None = None) -> Iterator[Row]:
         """As iterating. `on_repeated` is told the place of each row that is left out, since its id was there before.
 
         Raises:
             SotConfigError: The file, or a row of it, can't be read: the message says which.
         """
         seen: set[str] = set()
+        for where, row in self.all_rows():
+            if row["id"] not in seen:
+                seen.add(row["id"])
+                yield row
+            elif on_repeated is not None:
+                on_repeated(where)
+
+    def all_rows(self) -> Iterator[tuple[str, Row]]:
+        """Each row with its place, also those with an id that was there before. It raises as `rows` does."""
         for where, values in read_rows(self.path):
             row = _as_row(values if isinstance(values, dict) else {"question": values}, where)
-            question_id = row["id"]
-            if not self.shard.has(question_id):
-                continue
-            if question_id in seen:
-                on_repeated(where)
-                continue
-            seen.add(question_id)
-            yield row
+            if self.shard.has(row["id"]):
+                yield where, row
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
@@ -113,7 +116,7 @@ def _as_row(values: Mapping[str, Any], where: str) -> Row:
         message = f"{where}: question is no text, but {brief(question)}."
         raise SotConfigError(message)
     if not (question.strip() or row.get("messages")):
-        lack = "there is neither a question nor messages"
+        lack = "it needs a column question, or messages"
         lack = next((f"{name} is empty" for name in ("question", "messages") if name in values), lack)
         message = f"{where}: {lack}. What is there: {', '.join(values) or 'nothing'}."
         raise SotConfigError(message)

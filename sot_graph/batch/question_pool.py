@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.batch.answer_file import AnswerFile, Tally
 from sot_graph.batch.row import Row, try_row
 from sot_graph.concurrency.call_limiter import Pace
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, causes_of
 from sot_graph.llm.provider_errors import advice, explain, meaning_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,9 @@ class QuestionPool:
 
     in_flight: int = field(default=0, init=False)
     done: Tally = field(default_factory=Tally, init=False)
-    """What this run has answered, and what that took: of a retry, what is new."""
+    """What this run has tried, and what that took: of a retry, what is new."""
+    held: Tally = field(default_factory=Tally, init=False)
+    """What the file's tally gains once the failures in a row are written."""
     stopped: str = field(default="", init=False)
     """Why no more questions were begun; empty: there were none left."""
 
@@ -76,9 +78,14 @@ class QuestionPool:
         """Each with what it counts: calls are unit 0, tokens unit 1, as in `_expected`."""
         self._stop = asyncio.Event()
         self._held: list[dict[str, Any]] = []
-        """Failures in a row, not yet written."""
-        self._refusals = 0
-        self._is_given_up = False
+        """Those of the failures in a row that are not yet written."""
+        self._failures = self._refusals = 0
+        """In a row."""
+
+    @property
+    def known(self) -> Tally:
+        """What all questions that were tried add up to: those of the file, and those that are held back."""
+        return self.answers.tally + self.held
 
     def stop(self, reason: str) -> None:
         """Begin no more questions, if there is a reason. Those in flight are finished."""
@@ -95,8 +102,7 @@ class QuestionPool:
         """
         left = self.answers.left(rows, retries=self.retries)
         await run_workers(self.workers, lambda: self._work(left))
-        if not self.stopped:
-            self._write_held()
+        self._write_held()
 
     async def _work(self, left: Iterator[Row]) -> None:
         for row in left:
@@ -113,7 +119,7 @@ class QuestionPool:
             finally:
                 self.in_flight -= 1
             self._correct(reserved, record, earlier)
-            self._keep(record, failure)
+            self._keep(record, failure, earlier)
             self.on_change()
             self.stop(self.reason_to_stop())
 
@@ -127,7 +133,7 @@ class QuestionPool:
 
     def _expected(self) -> tuple[float, float]:
         """Calls and tokens of the next question."""
-        tally = self.answers.tally
+        tally = self.known
         if not (count := tally.tried):
             return _FIRST_GUESS
         return tally.calls / count, (tally.input_tokens + tally.output_tokens) / count
@@ -140,37 +146,42 @@ class QuestionPool:
         for unit, pace in self._paces:
             pace.correct(used[unit] - reserved[unit])
 
-    def _keep(self, record: dict[str, Any], failure: Exception | None) -> None:
+    def _keep(self, record: dict[str, Any], failure: Exception | None, earlier: Mapping[str, Any]) -> None:
+        self.done.add(record)
+        self.done.add_work(earlier, -1)
         if failure is None:
-            self._refusals = 0
-            if not self._is_given_up:
-                self._write_held()
-            self._add(record)
+            self._failures = self._refusals = 0
+            self._write_held()
+            self._write(record)
             return
-        # Held back: if so many fail in a row, the fault is the key's, the model's or the provider's, and none of these
-        # questions is marked as failed. If another one gets through, each failed for itself.
-        self._held.append(record)
+        meanings = {meaning_of(link) for link in causes_of(failure)}
+        if meanings == {"final"}:  # the question's own, such as a filter's: asked again, it would fail again
+            self._write(record)
+        else:
+            # Held back: if so many fail in a row, the fault is the key's, the model's or the provider's, and none of
+            # these questions is marked as failed. If another one gets through, each failed for itself.
+            self._held.append(record)
+            self.held.add(record)
+            if earlier:
+                self.held.add(earlier, -1)
+        self._failures += 1
         self._refusals = self._refusals + 1 if meaning_of(failure) == "callers" else 0
-        failed = len(self._held)
         why = f"{explain(failure).rstrip('.')}.{advice(failure.__cause__ or failure)}"
         if self._refusals == _MOST_REFUSALS:
-            self._give_up(f"{_MOST_REFUSALS} questions in a row were refused: {why}")
-        elif failed >= max(_MOST_FAILURES, 2 * self.workers):
-            self._give_up(f"{failed} questions in a row had no answer: {why}")
-
-    def _give_up(self, reason: str) -> None:
-        self._is_given_up = True
-        self.stop(reason)
+            self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {why}")
+        elif self._failures >= max(_MOST_FAILURES, 2 * self.workers):
+            self.stop(f"{self._failures} questions in a row had no answer: {why}")
 
     def _write_held(self) -> None:
+        """Write the failures in a row, unless it was stopped: nobody knows whose fault they are."""
+        if self.stopped:
+            return
         for record in self._held:
-            self._add(record)
+            self._write(record)
         self._held.clear()
+        self.held = Tally()
 
-    def _add(self, record: Mapping[str, Any]) -> None:
-        before = self.answers.unfinished(record["id"]) or {}
+    def _write(self, record: Mapping[str, Any]) -> None:
         self.answers.append(record)
-        self.done.add(record)
-        self.done.add_work(before, -1)
         if self.journal is not None:
             self.journal.end(record["id"])

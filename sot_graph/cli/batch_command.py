@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
 
 _WORKERS = 64
 _SAMPLE = 20
-_NO_PRICE = "The budget can't be kept: genai-prices doesn't know what"
+_NO_PRICE = "The budget can't be kept: genai-prices doesn't know what {} costs."
 _SECONDS_BETWEEN_LINES = 60.0
 _SECONDS_BETWEEN_LOOKS = 60.0
-_COLLECTED_SELDOM = 50_000, 20, 100
+_COLLECTED_SELDOM = 50_000, 20, 10
 """As `gc.set_threshold` takes it: objects, and how many collections of the young go before one of older ones."""
 _LONG_LIMITS: dict[str, Any] = {"rate_limit_patience": 600.0, "point_timeout": 900.0, "skeleton_timeout": 900.0}
 """Limits of a batch are longer than a graph's own, since nobody waits for a single answer."""
@@ -75,7 +77,9 @@ def answer_questions(
     choice, chosen = choose_model(model, base_url), make_router(router)
     if budget is not None:
         _check_price(choice)
-    with AnswerFile(out, _made_by(choice, options, router, given)) as answers:
+    with _removed_if_unused(out), AnswerFile(out, _made_by(choice, options, router, given)) as answers:
+        is_step = provider_batch is not None and step != "status"
+        retry_errors = retry_errors or (is_step and _has_retry_under_way(source, answers))
         left, stopped = partial(answers.left, source, retries=retry_errors), ""
         was_interrupted = False
         count = 0 if step == "status" else _count_left(source, answers, errors, retries=retry_errors)
@@ -85,7 +89,7 @@ def answer_questions(
                 return
             errors.print(f"{_said(answers.tally)}.", markup=False)
         elif count and dry_run and answers.tally.answered >= _SAMPLE:
-            _print_estimate(answers.tally, answers.tally.answered, f"The other {count:,}", count, errors)
+            _print_estimate(answers.tally, f"The other {count:,}", count, errors)
         elif count:
             from sot_graph.batch.call_journal import CallJournal
 
@@ -113,7 +117,7 @@ def answer_questions(
                     else:
                         was_interrupted = _answer(pool, source, count, errors)
                 stopped = pool.stopped
-        elif not answers.tally.failed:
+        elif not (answers.tally.failed or answers.tally.incomplete):
             errors.print(f"Nothing is left to do: {out} has all answers.", style="dim", markup=False)
         if parquet is not None:
             answers.write_parquet(parquet)
@@ -152,7 +156,7 @@ def _take_steps(
         raising = replace(options, on_router_failure="raise")
         return create_sot_graph(chat, options=raising, router=router)
 
-    with RequestLedger(Path(f"{answers.path}.requests")) as ledger:
+    with RequestLedger(_requests_of(answers.path)) as ledger:
         submission = Submission(
             provider=batches, ledger=ledger, answers=answers, rows=left, make_graph=make_graph, say=say
         )
@@ -175,10 +179,26 @@ def _take_steps(
         return not waiting
 
 
+def _requests_of(out: Path) -> Path:
+    return Path(f"{out}.requests")
+
+
+def _has_retry_under_way(source: QuestionFile, answers: AnswerFile) -> bool:
+    """Whether batches of a retry are at the provider: some are, though each question has its line."""
+    from sot_graph.batch.submission import RequestLedger
+
+    if not (path := _requests_of(answers.path)).exists():
+        return False
+    with RequestLedger(path) as ledger:
+        return bool(ledger.batches) and not any(True for _ in answers.left(source, retries=False))
+
+
 def _made_by(choice: ModelChoice, options: SotOptions, router: str | None, given: Iterable[str]) -> dict[str, str]:
     """What each record says of its making: limits change no answer, and a model may move to another address."""
     settings = {name: getattr(options, name) for name in given if getattr(options, name) != getattr(SotOptions(), name)}
-    settings |= {"router": router} if router else {}
+    if router:
+        kind, has_file, file = router.partition(":")  # the same name may come to hold other weights
+        settings["router"] = f"{kind}:{sha256(Path(file).read_bytes()).hexdigest()[:8]}" if has_file else kind
     said = ", ".join(f"{name}={value}" for name, value in sorted(settings.items()))
     return {"model": choice.label.removeprefix("openai:"), **({"settings": said} if said else {})}
 
@@ -186,16 +206,23 @@ def _made_by(choice: ModelChoice, options: SotOptions, router: str | None, given
 def _count_left(source: QuestionFile, answers: AnswerFile, errors: Console, *, retries: bool) -> int:
     """How many questions are to be asked. A row that can't be read is found here, before anything is paid for."""
     repeated: list[str] = []
-    try:
-        count = sum(1 for _ in answers.left(source.rows(repeated.append), retries=retries))
-    except SotConfigError:
-        if not answers.path.stat().st_size:  # it was made for nothing
-            answers.path.unlink()
-        raise
+    count = sum(1 for _ in answers.left(source.rows(repeated.append), retries=retries))
     if repeated:
         said = f"Rows with an id seen before aren't asked: {len(repeated):,}. The first: {repeated[0]}."
         errors.print(said, style="yellow", markup=False)
     return count
+
+
+@contextmanager
+def _removed_if_unused(out: Path) -> Iterator[None]:
+    """Leave no empty file of answers behind where the command is refused, unless it was there before."""
+    was_there = os.path.lexists(out)
+    try:
+        yield
+    except SotConfigError:
+        if not was_there and os.path.exists(out) and not out.stat().st_size:
+            out.unlink()
+        raise
 
 
 def _check_price(choice: ModelChoice) -> None:
@@ -208,7 +235,7 @@ def _check_price(choice: ModelChoice) -> None:
     with nullcontext() if choice.is_embedded else choice.opened() as chat:
         price = None if chat is None else ModelPrice.of(chat)
         if price is None or price.dollars(clean_counts({"input_tokens": 1, "output_tokens": 1})) is None:
-            message = f"{_NO_PRICE} {choice.label} costs. Leave --budget out, or name a model that has a price."
+            message = f"{_NO_PRICE.format(choice.label)} Leave --budget out, or name a model that has a price."
             raise SotConfigError(message)
 
 
@@ -218,19 +245,22 @@ def _answer_sample(pool: QuestionPool, left: Iterable[Row], count: int, errors: 
     sample = (row for position, row in enumerate(left) if position in in_sample)
     is_first = not pool.answers.tally.answered
     was_interrupted = _answer(pool, sample, min(count, _SAMPLE), errors)
-    if done := pool.done.tried:
+    if (done := pool.done.tried) and (pool.done.answered or not pool.stopped):
         rest = count if is_first else count - done
-        _print_estimate(pool.done, done, f"{'All' if is_first else 'The other'} {rest:,}", rest, errors)
+        _print_estimate(pool.done, f"{'All' if is_first else 'The other'} {rest:,}", rest, errors)
     return was_interrupted
 
 
-def _print_estimate(known: Tally, of: int, which: str, count: int, errors: Console) -> None:
-    """Say what so many questions would take, by what `of` others took."""
-    scale = count / of
+def _print_estimate(known: Tally, which: str, count: int, errors: Console) -> None:
+    """Say what so many questions would take, by what others took, those without an answer included."""
+    if not count:
+        return
+    scale = count / known.tried
     errors.print(
         f"{which} questions would take about {scale * known.calls:,.0f} calls and "
         f"{scale * known.input_tokens:,.0f} + {scale * known.output_tokens:,.0f} tokens{_priced(known, scale)}. "
-        f"The {of:,} answers that it is estimated from are kept: the same command without --dry-run does the others.",
+        f"The {known.answered:,} answers that it is estimated from are kept: the same command without --dry-run does "
+        "the others.",
         markup=False,
     )
 
@@ -260,8 +290,8 @@ def _answer(pool: QuestionPool, rows: Iterable[Row], count: int, errors: Console
 def _garbage_collected_seldom() -> Iterator[None]:
     """Have Python collect garbage seldom, and pass over all that is there now.
 
-    With hundreds of calls in flight it would take a third of the CPU time: each full collection looks at the 350,000
-    objects of the imports.
+    With hundreds of calls in flight it would take up to half of the CPU time: each full collection looks at the
+    350,000 objects of the imports.
     """
     before = gc.get_threshold()
     gc.collect()
@@ -276,9 +306,9 @@ def _garbage_collected_seldom() -> Iterator[None]:
 
 def _over_budget(pool: QuestionPool, budget: float) -> str:
     """Why no more may be begun, if so. What is in flight will cost as much as the others did on average."""
-    tally = pool.answers.tally
+    tally = pool.known
     if tally.unpriced:
-        return f"{_NO_PRICE} this model costs."
+        return _NO_PRICE.format("this model")
     expected = tally.dollars * (1 + pool.in_flight / max(1, tally.tried))
     return f"The budget of {budget:g} dollars is used up." if expected >= budget else ""
 

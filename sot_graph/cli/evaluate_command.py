@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import os
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,9 @@ def evaluate_model(
     )
     plan.check()
     try:
-        judge_model = None if judge is None else resolve_model(judge, base_url=judge_base_url, argument="--judge")
+        server = "give --judge-base-url, and its name there"
+        resolve = partial(resolve_model, base_url=judge_base_url, argument="--judge", own_server=server)
+        judge_model = None if judge is None else resolve(judge)
     except SotConfigError as error:
         message = f"the judge {judge} can't be had: {error} That is --judge, and its server is --judge-base-url."
         raise SotConfigError(message) from error

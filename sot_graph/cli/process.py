@@ -305,10 +305,10 @@ def asked_questions(question: str | None, file: Path | None) -> list[str]:
 
 
 def _rows_questions(file: Path) -> list[str]:
-    """The questions of a file that `batch` would read."""
+    """The questions of a file that `batch` would read. Each is asked, also one that is there twice."""
     from sot_graph.batch.question_file import QuestionFile
 
-    questions = [row.get("question", "") for row in QuestionFile(file)]
+    questions = [row.get("question", "") for _, row in QuestionFile(file).all_rows()]
     if not questions or not all(questions):
         message = f"--file {file}: {'a row has messages and no' if questions else 'it holds no'} question."
         raise SotConfigError(message)

@@ -160,8 +160,8 @@ def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
         message = f"--train {file}: a label is skeleton or direct, not {unknown[0]!r}."
         raise SotConfigError(message)
     questions = [str(row["question"]) for row in rows]
-    if not all(map(str.strip, questions)):
-        message = f"--train {file}: a row has no question."
+    if empty := [number for number, question in enumerate(questions, start=1) if not question.strip()]:
+        message = f"--train {file}: row {empty[0]} has no question."
         raise SotConfigError(message)
     return questions, [_LABELS[label] for label in labels]
 

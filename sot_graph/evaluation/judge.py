@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,8 +19,6 @@ from sot_graph.run import open_run
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable
-
-    from sot_graph.types import Stage
 
 PROMPT_VERSION = "1"
 """Changes with every word of the prompt: verdicts by two versions are not compared."""
@@ -93,11 +91,11 @@ class Judge:
             Exception: The provider's own.
         """
         with open_run({}, SotOptions()) as run:
-            # One call is the whole run, so that it is forgotten at the block's end. A judge has no stage of its own in
-            # usages and traces, where "direct" is an ordinary call's; in warnings it is called what it is.
+            # One call is the whole run, so that it is forgotten at the block's end. A judge has no stage of its own;
+            # "direct" is an ordinary call's.
             run.ended = True
             config = run.child_config(run_name="judge", stage="direct")
-            call = ModelCall(self._model, cast("Stage", "judge"), run, config, {})
+            call = ModelCall(self._model, "direct", run, config, {}, label="judge")
             ask = partial(ask_structured, call, judge_messages(question, first, second), _Verdict, max_reasks=_REASKS)
             try:
                 try:

@@ -33,6 +33,8 @@ _JOURNAL = "journal.jsonl"
 _ROWS = "rows.jsonl"
 _MOST_WITHOUT_VERDICT = 10
 """So many verdicts in a row that can't be had, and the judge is asked no more."""
+_MOST_REFUSALS = 5
+"""The same for refusals in a row. A single one may be of a text that a provider doesn't take."""
 _ORDERS = ("forward", "backward")
 """Forward: the first arm's answer stands first."""
 Key: TypeAlias = tuple[str, ...]
@@ -66,7 +68,7 @@ class StudyPlan:
         """Raise `SotConfigError` if the folder is of another study, or an arm can't be made. Nothing is made there."""
         for arm in self.arms:
             make_graph(arm, RunnableLambda(str))
-        if (self.out / _JOURNAL).exists():
+        if os.path.exists(self.out / _JOURNAL):
             self.open_journal().close()
 
     def open_journal(self) -> Journal:
@@ -149,7 +151,7 @@ class Study:
         """What ended the study, and would end it again: a wrong key, a model that there is not."""
         self.judge_failure = ""
         """Why the judge is asked no more; empty: it is. The answers go on without."""
-        self._without_verdict = 0
+        self._without_verdict = self._refusals = 0
         self._places = {question.id: place for place, question in enumerate(plan.questions)}
         try:
             plan.out.mkdir(parents=True, exist_ok=True)
@@ -230,7 +232,7 @@ class Study:
     async def _verdict(self, question: Question, order: str, texts: Sequence[str]) -> dict[str, str] | str:
         """A verdict, or why there is none: whatever is wrong with a judge, the answers are worth a report."""
         # Of these very texts: an answer that was written again is judged again.
-        judged = _hash([self.plan.judge, self.plan.judge_base_url, PROMPT_VERSION, *texts])
+        judged = _hash([self.plan.judge, *filter(None, [self.plan.judge_base_url]), PROMPT_VERSION, *texts])
         key = ("verdict", order, judged, *_key_of(question))
         verdict: dict[str, str] | None = self._journal.get(key)
         if verdict is not None:
@@ -242,10 +244,11 @@ class Study:
             verdict = await self._judge.compare(question.text, *texts)
         except Exception as error:  # noqa: BLE001 - a judge's failure is no answer's
             self._without_verdict += 1
-            if meaning_of(error) == "callers" or self._without_verdict >= _MOST_WITHOUT_VERDICT:
+            self._refusals = self._refusals + 1 if meaning_of(error) == "callers" else 0
+            if self._refusals >= _MOST_REFUSALS or self._without_verdict >= _MOST_WITHOUT_VERDICT:
                 self.judge_failure = explain(error)
             return explain(error)
-        self._without_verdict = 0
+        self._without_verdict = self._refusals = 0
         self._journal.put(key, verdict)
         return verdict
 

@@ -90,6 +90,8 @@ class ModelCall:
     """Keyword arguments of the call, such as `max_tokens`."""
     trace: CallTrace = field(default_factory=CallTrace)
     """Numbers the tries of this call in traces, and redacts their errors."""
+    label: str = ""
+    """What warnings call it; empty: its stage."""
 
     async def ask(
         self,
@@ -157,7 +159,7 @@ class ModelCall:
                 wait = 0.0 if adapts else retry_policy.wait_after(error)
                 if wait is None:
                     raise
-                logger.info("%s: %s; trying again in %.1f s", self.stage, explain(error), wait)
+                logger.info("%s: %s; trying again in %.1f s", self.label or self.stage, explain(error), wait)
             finally:
                 reply_char_limit.reset(limit_before)
             await asyncio.sleep(wait)
@@ -259,7 +261,9 @@ class ModelCall:
 
     def _log_cut(self) -> None:
         most = f"{self.run.options.max_reply_chars:,}"
-        logger.warning("%s: a reply of more than %s characters is cut there (max_reply_chars).", self.stage, most)
+        logger.warning(
+            "%s: a reply of more than %s characters is cut there (max_reply_chars).", self.label or self.stage, most
+        )
 
 
 async def go_on(

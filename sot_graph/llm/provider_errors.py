@@ -93,7 +93,7 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
         return "callers" if isinstance(error, SotConfigError) else "final"
     codes = frozenset(_codes_in(error))
     named = next((meaning for meaning, known in ERROR_CODES.items() if codes.intersection(known)), None)
-    named = "callers" if mentions(error, "bad header") else named
+    named = "callers" if _has_bad_header(error) or _is_unpaid(error) else named
     code = error_status(error)
     if named is not None and not (named == "transient" and code in _STATUSES["busy"]):
         return named
@@ -114,8 +114,10 @@ def meaning_of(error: BaseException) -> ErrorMeaning:
 def advice(error: BaseException) -> str:
     """What to look at, as the end of a message; empty where nothing is known to help."""
     meaning = meaning_of(error)
+    if meaning == "busy":
+        return " It was busy for as long as was waited; the option rate_limit_patience has calls wait longer."
     if meaning == "callers":
-        if error_status(error) == HTTPStatus.PAYMENT_REQUIRED or not set(UNPAID).isdisjoint(_codes_in(error)):
+        if _is_unpaid(error):
             return " Check the account's credit and its limits."
         is_unnamed = error_status(error) == HTTPStatus.NOT_FOUND and "model" not in explain(error)
         return f" Check the key, the model's name and the base URL{', which mostly ends in /v1' if is_unnamed else ''}."
@@ -137,6 +139,18 @@ def _tried(error: BaseException) -> str:
     if not proxies or (url.hostname and proxy_bypass(url.hostname)):
         return said
     return f"{said} A proxy is set by {' and '.join(proxies)}: it has to be up, too, or NO_PROXY has to name the host."
+
+
+def _is_unpaid(error: BaseException) -> bool:
+    is_named = mentions(error, "unpaid") or not set(UNPAID).isdisjoint(_codes_in(error))
+    return is_named or error_status(error) == HTTPStatus.PAYMENT_REQUIRED
+
+
+def _has_bad_header(error: BaseException) -> bool:
+    """Whether a header could not be sent. Of an `expander` a `UnicodeEncodeError` may be about anything else."""
+    unsent = [str(link.object) for link in causes_of(error) if isinstance(link, UnicodeEncodeError)]
+    is_headers = any(text.startswith("Bearer ") for text in unsent) or connection_trouble(error) == "lost"
+    return mentions(error, "bad header") or (is_headers and bool(unsent))
 
 
 def refuses_form(error: BaseException) -> bool:
@@ -174,7 +188,7 @@ def _codes_in(error: BaseException) -> Iterator[str]:
 
 def explain(error: BaseException) -> str:
     """An error in one readable line, without a traceback and without what looks like a key."""
-    if not isinstance(error, SotError) and mentions(error, "bad header"):
+    if not isinstance(error, SotError) and _has_bad_header(error):
         return "the key, or another header, holds a line break or a character that no key has"
     code = error_status(error)
     trouble = connection_trouble(error) if code is None else None

@@ -21,7 +21,6 @@ _EXAMPLES = (
     'Pass a LangChain chat model such as ChatOpenAI(model="gpt-4o-mini"), or a name such as "gpt-4o-mini" or '
     '"openai:gpt-4o-mini".'
 )
-_OWN_SERVER = 'pass ChatOpenAI(model=..., base_url="http://...", api_key=...)'
 
 _NO_MODELS: Mapping[type, str] = {
     BasePromptTemplate: "Pass a chat model. A prompt's words go into prompts=SotPrompts(...).",
@@ -40,7 +39,12 @@ _PROVIDERS = frozenset(
 
 
 def resolve_model(
-    model: object, *, base_url: str | None = None, api_key: str | None = None, argument: str = "model"
+    model: object,
+    *,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    argument: str = "model",
+    own_server: str = 'pass ChatOpenAI(model=..., base_url="http://...", api_key=...)',
 ) -> Runnable[Any, Any]:
     """A chat model from an object or a name.
 
@@ -52,6 +56,7 @@ def resolve_model(
         base_url: An OpenAI-compatible endpoint. Beside it a name is taken as it stands (`qwen3:4b`).
         api_key: The key for a named model; by default the provider's own environment variable.
         argument: What the caller knows `model` as, for error messages.
+        own_server: How the caller names the model of a server of their own, for error messages.
 
     Raises:
         SotConfigError: No Runnable and no name, a prompt template, a graph, no such provider, a missing package or key.
@@ -72,22 +77,22 @@ def resolve_model(
         raise SotConfigError(message)
     if base_url is not None:
         return _chat_openai(name, base_url, api_key)
-    mistake = _mistake_in(name)
+    mistake = _mistake_in(name, own_server)
     if mistake:
         message = f"{argument} is {brief(name)}, {mistake}."
         raise SotConfigError(message)
     if not colon or provider == "openai":
         return _chat_openai(rest or name, None, api_key)
-    return _from_provider(provider, rest, api_key, argument)
+    return _from_provider(provider, rest, api_key, argument, own_server)
 
 
-def _mistake_in(name: str) -> str:
+def _mistake_in(name: str, own_server: str) -> str:
     """What people give in a model's place, and what would be told as a missing key."""
     lower = name.lower()
     if lower in _PROVIDERS:
         return "which names a provider and none of its models: write both, as in openai:gpt-4o-mini"
     if "://" in name:
-        return f"an address and not a model's name: {_OWN_SERVER}"
+        return f"an address and not a model's name: {own_server}"
     if lower.endswith(".gguf"):
         return "a file, which sot_graph.local_model runs: `with local_model(path) as chat:`, and pass that"
     return ""
@@ -127,9 +132,9 @@ def _is_http_url(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(map(str.isspace, url))
 
 
-def _from_provider(provider: str, name: str, api_key: str | None, argument: str) -> BaseChatModel:
+def _from_provider(provider: str, name: str, api_key: str | None, argument: str, own_server: str) -> BaseChatModel:
     full = brief(f"{provider}:{name}")
-    local_hint = f" If {full} is the name of a model on a server of your own, {_OWN_SERVER}."
+    local_hint = f" If {full} is the name of a model on a server of your own, {own_server}."
     if importlib.util.find_spec("langchain") is None:
         message = (
             f"{argument} is {full}: for other providers than OpenAI install LangChain and the provider's package "

@@ -178,7 +178,7 @@ class _Exchange:
             if len(self.replies) > self.max_reasks or self.ending in WHY_WITHHELD:
                 raise _ExchangeEndedError
             self.call.trace.reject(_INVALID)
-            logger.warning("%s: %s; asking again.", self.call.stage, _INVALID)
+            logger.warning("%s: %s; asking again.", self.call.label or self.call.stage, _INVALID)
             messages = _without_empty_replies(messages)
 
         def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:

@@ -133,7 +133,7 @@ def quiet_langsmith(client: Client | None = None) -> OutageFilter:
 
 
 def is_switched_on() -> bool:
-    """Whether runs are traced."""
+    """Whether the environment has this context traced."""
     if not any(os.environ.get(name) for name in _SWITCHES):  # then an import is spared
         return False
     from langsmith.utils import tracing_is_enabled

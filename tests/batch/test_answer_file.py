@@ -76,6 +76,15 @@ def test_records_that_do_not_say_what_made_them_and_failures_are_accepted(path):
     AnswerFile(path, {"model": "mini"}).close()
 
 
+@pytest.mark.parametrize("kept", [{"expansions": [{"title": "A"}]}, {"frame": {"introduction": {"text": "A."}}}])
+def test_a_failure_that_keeps_texts_of_another_model_is_refused(path, kept):
+    with AnswerFile(path, {"model": "mini"}) as answers:
+        answers.append(FAILED | kept)
+    with pytest.raises(SotConfigError, match="of mini"):
+        AnswerFile(path, {"model": "x"})
+    AnswerFile(path, {"model": "mini"}).close()
+
+
 LONG_LINE = json.dumps({**WHOLE, "id": "b", "answer": "x" * 200_000}).encode()
 
 

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from sot_graph.cli import process
 from sot_graph.cli.app import app
+from sot_graph.errors import ExpansionError
+from sot_graph.routing.learned_router import LearnedRouter
 from sot_graph.testing import Fault, Status
 from tests.batch.conftest import CALLS, row_asked_about, rows_of
 from tests.support.chat_requests import number_of, one_point
@@ -93,6 +95,18 @@ def test_answers_of_another_model_or_other_settings_are_not_mixed_into_a_file(ba
     assert batch(2, "--max-points", "5", "--rpm", "100000").exit_code == 0
 
 
+def test_another_file_of_weights_is_another_setting_and_the_same_by_another_name_is_not(batch, tmp_path):
+    for name in ("mine.json", "same.json"):
+        LearnedRouter().save(tmp_path / name)
+    assert batch(1, "--router", "learned:mine.json").exit_code == 0
+    assert batch(2, "--router", "learned:same.json").exit_code == 0
+    weights = json.loads((tmp_path / "mine.json").read_text())
+    (tmp_path / "mine.json").write_text(json.dumps(weights | {"bias": weights["bias"] + 1}))
+    ran = batch(3, "--router", "learned:mine.json")
+    assert ran.exit_code == 2
+    assert "name another --out" in ran.stderr
+
+
 def test_rows_with_an_id_seen_before_are_said(batch, tmp_path):
     rows = [*rows_of(2), {"id": "0", "question": "Question 7: why?"}, {"id": "1", "question": "Question 8: why?"}]
     (tmp_path / "twice.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -107,6 +121,12 @@ def test_a_file_of_questions_that_can_not_be_read_leaves_no_file_of_answers(batc
     assert not (tmp_path / "a.jsonl").exists()
 
 
+def test_an_empty_file_that_was_there_before_stays(batch, tmp_path):
+    (tmp_path / "a.jsonl").touch()
+    assert batch(0, questions="missing.jsonl").exit_code == 2
+    assert (tmp_path / "a.jsonl").exists()
+
+
 def test_garbage_is_collected_seldom_while_the_command_answers_and_as_ever_afterwards(batch, endpoint, monkeypatch):
     respond, before = endpoint.responder, gc.get_threshold()
     seen = set()
@@ -114,7 +134,7 @@ def test_garbage_is_collected_seldom_while_the_command_answers_and_as_ever_after
         seen.add((gc.get_threshold(), gc.get_freeze_count() > 100_000)) or respond(request)
     )
     assert batch(1).exit_code == 0
-    assert seen == {((50_000, 20, 100), True)}
+    assert seen == {((50_000, 20, 10), True)}
     assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
@@ -141,6 +161,19 @@ def test_a_dry_run_of_what_failed_estimates_it(batch, endpoint, tmp_path):
     ran = batch(40, "--dry-run", "--retry-errors")
     assert "20 questions answered, 60 points" in ran.stderr
     assert "All 40 questions would take about 160 calls" in ran.stderr
+
+
+def test_an_estimate_is_by_all_that_were_tried_and_of_none_nothing_is_said(batch, endpoint, tmp_path):
+    usage = {"total": {"calls": 4, "input_tokens": 100, "output_tokens": 100}}
+    kept = [{"error": "It failed."}, {"answer": "A.", "route": "direct", "statuses": []}]
+    lines = [{"id": str(number), **kept[number % 2], "usage": usage} for number in range(40)]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert "The other 20 questions would take about 80 calls" in batch(60, "--dry-run").stderr
+    ran = batch(50, "--dry-run", "--retry-errors")
+    assert "The 20 answers that it is estimated from are kept" in ran.stderr
+    (tmp_path / "a.jsonl").unlink()
+    batch(5)
+    assert "would take" not in batch(10, "--dry-run").stderr
 
 
 def test_a_wrong_key_ends_it_with_the_providers_words(batch, endpoint, tmp_path):
@@ -203,6 +236,7 @@ def test_ctrl_c_finishes_what_is_in_flight(batch, endpoint, tmp_path, monkeypatc
         (["--parquet", "."], "--parquet .: that is a folder"),
         (["--parquet", "a.jsonl"], "is the file of --out, too"),
         (["--out", "none/a.jsonl"], "can't be written"),
+        (["--out", "a" * 300], "can't be written: File name too long"),
         (["--out", "-"], "need a file"),
         (["--out", "/dev/null"], "no ordinary file, but a pipe or a device"),
         (["--out", "."], "no ordinary file, but a folder"),
@@ -225,6 +259,24 @@ def test_a_budget_ends_it_and_is_for_the_whole_file(batch, endpoint, tmp_path):
     assert ran.exit_code == 1
     assert "The budget of" in ran.stderr
     assert len(ids_in(tmp_path / "a.jsonl")) == pytest.approx(6, abs=1)
+
+
+def test_a_budget_holds_while_every_question_fails(batch, monkeypatch):
+    pytest.importorskip("genai_prices")
+    asked = []
+
+    class Failing:
+        async def ainvoke(self, given, **_):
+            asked.append(given)
+            error = ExpansionError("None of the points could be written.", [])
+            error.usage = {"total": {"calls": 1, "input_tokens": 9, "output_tokens": 9}, "cost": {"total": 1.0}}
+            raise error from ConnectionError("It is down.")
+
+    monkeypatch.setattr("sot_graph.graph.create_sot_graph", lambda *_, **__: Failing())
+    ran = batch(20, "-m", "gpt-4o-mini", "--workers", "1", "--budget", "3")
+    assert "The budget of 3 dollars is used up" in ran.stderr
+    assert "0 questions answered, 3 without an answer" in ran.stderr
+    assert len(asked) == 3
 
 
 def test_a_budget_for_a_model_without_a_price_is_refused_before_the_first_call(batch, endpoint):

@@ -335,6 +335,31 @@ def test_what_failed_is_asked_again_once_a_retry_and_nothing_else_is(kind, api, 
 
 
 @pytest.mark.parametrize("kind", ["openai"])
+def test_what_a_retry_has_sent_is_collected_without_saying_again_that_it_is_one(kind, api, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(batch_command.time, "sleep", lambda _seconds: None)
+    (tmp_path / "q.jsonl").write_text(json.dumps(rows_of(1)[0]))
+    empty = {"Beta two"}
+    api.responder = SkeletonResponder(
+        titles=TITLES, text=lambda ask: "" if ask.title in empty else f"About {ask.title}."
+    )
+
+    def run(*more):
+        words = ["batch", "q.jsonl", *more, "--out", "a.jsonl", "-m", "m", "--base-url", address(kind, api.url)]
+        ran = CliRunner().invoke(app, [*words, "--provider-batch", kind])
+        assert ran.exit_code == 0, ran.output
+        return " ".join(ran.stderr.split())
+
+    run()
+    assert "Nothing is left to do" not in run("collect")
+    empty.clear()
+    assert "1 questions wait" in run("submit", "--retry-errors")
+    assert "1 questions answered" in run("collect")
+    assert json.loads((tmp_path / "a.jsonl").read_text().splitlines()[-1])["statuses"] == ["ok"] * 3
+    assert "Nothing is left to do" in run("collect")
+
+
+@pytest.mark.parametrize("kind", ["openai"])
 def test_the_command_waits_through_an_outage_of_the_provider(kind, api, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows_of(2))))

@@ -63,10 +63,10 @@ def test_a_shard_that_is_none_is_refused(text):
     ("name", "text", "said"),
     [
         ("q.jsonl", '{"question": "Why?"}\n{"question": ', "line 2 is no JSON"),
-        ("q.jsonl", '{"prompt": "Why?"}', "line 1: there is neither a question nor messages. What is there: prompt."),
+        ("q.jsonl", '{"prompt": "Why?"}', "line 1: it needs a column question, or messages. What is there: prompt."),
         ("q.jsonl", '{"question": "Why?", "documents": "[1"}', "line 1, documents is no JSON"),
         ("q.jsonl", '{"messages": {"role": "user"}}', "messages is no list"),
-        ("q.csv", "text\nWhy?", "line 2: there is neither a question nor messages. What is there: text."),
+        ("q.csv", "text\nWhy?", "line 2: it needs a column question, or messages. What is there: text."),
         ("q.jsonl", '{"id": 1, "question": " "}', "question is empty"),
         ("q.csv", "question,id\n,7", "question is empty"),
         ("q.jsonl", '{"question": 5}', "question is no text, but 5."),

@@ -10,9 +10,11 @@ from sot_graph import SotConfigError, SotOptions, create_sot_graph
 from sot_graph.batch import answer_row, question_pool
 from sot_graph.batch.answer_file import AnswerFile
 from sot_graph.batch.question_pool import QuestionPool
+from sot_graph.errors import ExpansionError
 from sot_graph.testing import Fault, Status
 from tests.batch.conftest import CALLS, row_asked_about, rows_of
 from tests.support.chat_requests import number_of, one_point
+from tests.support.http_errors import http_error
 
 
 @pytest.fixture
@@ -164,6 +166,51 @@ async def test_failures_before_a_stop_are_not_marked_since_nobody_knows_whose_fa
     pool.on_change = lambda: pool.stop("Interrupted.")
     await pool.run(rows_of(10))
     assert lines_of(answers) == []
+
+
+async def test_failures_that_are_not_written_yet_count_as_they_will_once_they_are(answers):
+    usage = {"total": {"input_tokens": 5}, "cost": {"total": 1.0}}
+    answers.append({"id": "0", "error": "It is down.", "usage": usage})
+
+    class Failing:
+        async def ainvoke(self, _input, **_):
+            error = ExpansionError("None of the points could be written.", [])
+            error.usage = usage
+            raise error from ConnectionError("It is down.")
+
+    pool = QuestionPool(graph=Failing(), answers=answers, workers=1, retries=True)
+    known, shown = [], []
+    pool.on_change = lambda: (known.append(pool.known), shown.append(pool.done.failed))
+    await pool.run(rows_of(3))
+    assert shown == [1, 2, 3]
+    assert [(each.failed, each.dollars) for each in known] == [(1, 2.0), (2, 3.0), (3, 4.0)]
+    assert pool.known == answers.tally == known[-1]
+
+
+async def test_questions_that_can_not_be_answered_are_marked_and_no_start_asks_them_again(answers):
+    asked = []
+
+    class Failing:
+        async def ainvoke(self, given, **_):
+            asked.append(given["question"])
+            raise ExpansionError("None of the points could be written.", []) from http_error(400)
+
+    for _ in range(2):
+        pool = QuestionPool(graph=Failing(), answers=answers, workers=1)
+        await pool.run(rows_of(150))
+    assert pool.stopped == ""
+    assert len(asked) == len(set(asked)) == len(lines_of(answers)) == 150
+
+
+async def test_a_question_that_can_not_be_answered_marks_none_of_those_that_an_outage_failed(answers):
+    class Failing:
+        async def ainvoke(self, given, **_):
+            raise http_error(400) if "Question 1:" in given["question"] else ConnectionError("It is down.")
+
+    pool = QuestionPool(graph=Failing(), answers=answers, workers=1)
+    await pool.run(rows_of(150))
+    assert "100 questions in a row had no answer" in pool.stopped
+    assert [line["id"] for line in lines_of(answers)] == ["1"]
 
 
 async def test_an_outage_ends_it_whatever_the_hundredth_failure_is(answers):

@@ -177,6 +177,17 @@ def test_a_file_of_rows_is_read_as_the_batch_reads_it(tmp_path, name, text):
     assert "no question" in command("route", "--file", str(tmp_path / name)).stderr
 
 
+@pytest.mark.parametrize("row", [{"id": "1", "question": "What is 17 * 23?"}, {"question": "What is 17 * 23?"}])
+def test_a_row_that_is_there_twice_has_its_line_twice(tmp_path, row):
+    (tmp_path / "q.jsonl").write_text(f"{json.dumps(row)}\n" * 2)
+    assert len(command("route", "--file", str(tmp_path / "q.jsonl")).stdout.splitlines()) == 2
+
+
+def test_a_table_without_a_column_of_questions_says_what_it_needs(tmp_path):
+    (tmp_path / "q.csv").write_text(f"{SUM}\n{SUM}\n")
+    assert "it needs a column question" in command("route", "--file", str(tmp_path / "q.csv")).stderr
+
+
 def measured(text, label, way):
     """A row as the evaluation or the comparison has it, of a question whose better way is `label`."""
     is_list = label == "skeleton"
@@ -216,7 +227,7 @@ def test_a_model_labels_the_questions(tmp_path, endpoint):
     [
         ("Why?\nHow?", "has no column 'question'"),
         ("question\nWhy?", "has no column 'label'"),
-        ("label,question\ndirect,Why?\ndirect", "a row has no question"),
+        ("label,question\ndirect,Why?\ndirect", "row 2 has no question"),
         ("question,label\nWhy?,maybe", "not 'maybe'"),
         ("question,label\nWhy?,direct", "20 or more"),
         ('{"question": "Why?"}', "line 1 is no row of rows.jsonl"),

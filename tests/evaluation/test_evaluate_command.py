@@ -175,6 +175,7 @@ def test_the_embedded_model_of_inspects_own_command_runs_until_the_process_ends(
         (["q.jsonl", "--arms", "direct", "skeleton,dispatch=fast"], "skeleton,dispatch=fast': dispatch='fast'"),
         (["q.jsonl", "--arms", "direct", "skeleton,skeleton_model=nope:x"], "nope"),
         (["q.jsonl", "--judge", "openai:"], "--judge is 'openai:', which names no model"),
+        (["q.jsonl", "--judge", "http://a/v1"], "not a model's name: give --judge-base-url, and its name there"),
         (["q.jsonl", "--limit", "0"], "'--limit': Input should be greater than or equal to 1"),
         (["q.jsonl", "--workers", "-1"], "'--workers': Input should be greater than or equal to 1"),
         (["own", "more"], "There is more than the command takes: 'more'"),

@@ -1,6 +1,7 @@
 """A study against an endpoint: what is asked, what is kept, what a kill costs, and what is found."""
 
 import asyncio
+import hashlib
 import json
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 from sot_graph import ModelOutputError, SotConfigError
 from sot_graph.evaluation.arms import Arm
 from sot_graph.evaluation.findings import findings_of
-from sot_graph.evaluation.judge import Judge, judge_messages
+from sot_graph.evaluation.judge import PROMPT_VERSION, Judge, judge_messages
 from sot_graph.evaluation.question_sets import Question
 from sot_graph.evaluation.study import Journal, Study, StudyPlan, write_anew
 from sot_graph.evaluation.study_report import headline, study_page
@@ -297,7 +298,7 @@ def is_judging(request):
 @pytest.mark.parametrize(
     ("wrong", "said", "asked"),
     [
-        (Status(404, message="no such model"), "no such model", 2),
+        (Status(404, message="no such model"), "no such model", 6),
         (Status(400, message="no luck"), "no luck", 10),
     ],
 )
@@ -314,6 +315,22 @@ async def test_a_judge_that_fails_is_asked_no_more_and_costs_no_answer(study_of,
     assert any(f"no usable verdict of 8 of 8 pairs. The first: {said}" in each for each in notices)
     endpoint.faults = []
     assert findings_of(await rows_of(study_of(judged=True, questions=questions))).judged == 8
+
+
+async def test_a_pair_that_the_judge_is_refused_for_ends_no_judging(study_of, endpoint):
+    endpoint.faults = [Fault(Status(403), lambda request: is_judging(request) and "in year 1?" in request.text)]
+    study = study_of(judged=True)
+    found = findings_of(await rows_of(study))
+    assert (found.judged, found.unjudged, study.judge_failure) == (2, 1, "")
+
+
+async def test_verdicts_that_were_kept_before_judges_had_addresses_are_still_known(study_of):
+    study = study_of(judged=True)
+    (row, *_) = await rows_of(study)
+    texts = [each["answer"] for each in row["arms"]]
+    digest = hashlib.sha256(json.dumps(["j", PROMPT_VERSION, *texts]).encode()).hexdigest()[:16]
+    lines = [json.loads(line) for line in (study.plan.out / "journal.jsonl").read_text().splitlines()]
+    assert any(key[:3] == ["verdict", "forward", digest] for key, _ in lines)
 
 
 async def test_a_judge_that_takes_what_stands_first_contradicts_itself_and_that_is_said(study_of):

@@ -164,10 +164,16 @@ def in_a_stream(body: object) -> openai.APIError:
     return openai.APIError("x", REQUEST, body=body)
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 BAD_KEYS = [
     ValueError("Forbidden control character detected in headers. Potential header injection attack."),
     ValueError("Illegal header value b'Bearer ***"),
     UnicodeEncodeError("ascii", "Bearer \u043a", 7, 8, "ordinal not in range(128)"),
+    caused(openai.APIConnectionError(request=REQUEST), UnicodeEncodeError("ascii", "\u043a", 0, 1, "x-api-key")),
 ]
 
 
@@ -178,10 +184,14 @@ def test_a_key_that_no_header_holds_is_the_callers_and_is_named(error: Exception
     assert "the key, or another header, holds a line break" in explain(lost)
 
 
+def test_an_expanders_own_error_keeps_its_words():
+    error = UnicodeEncodeError("ascii", "caf\u00e9", 3, 4, "ordinal not in range(128)")
+    assert meaning_of(error) == "final"
+    assert explain(error) == str(error)
+
+
 def lost_call(url):
-    error = openai.APIConnectionError(request=httpx2.Request("POST", url))
-    error.__cause__ = ConnectionRefusedError("refused")
-    return error
+    return caused(openai.APIConnectionError(request=httpx2.Request("POST", url)), ConnectionRefusedError("refused"))
 
 
 @pytest.mark.parametrize(
@@ -204,6 +214,25 @@ def test_of_a_lost_call_the_address_and_the_proxy_are_named(monkeypatch, environ
     assert said in told
     assert "secret" not in told
     assert ("proxy" in told) == ("proxy is set" in said)
+
+
+LOW_BALANCE = AnyError(
+    "Error code: 400 - {'type': 'error', 'error': {'type': 'invalid_request_error', 'message': 'Your credit balance is "
+    "too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.'}}",
+    status_code=400,
+)
+
+
+@pytest.mark.parametrize("error", [LOW_BALANCE, http_error(403, {"code": "AllocationQuota.FreeTierOnly"})])
+def test_of_an_account_without_credit_the_account_is_named(error: Exception):
+    assert meaning_of(error) == "callers"
+    assert advice(error) == " Check the account's credit and its limits."
+
+
+def test_of_a_provider_that_stays_busy_the_option_that_waits_longer_is_named():
+    for code in (429, 503):
+        assert "rate_limit_patience" in advice(http_error(code))
+        assert "endpoint is up" not in advice(http_error(code))
 
 
 MEANINGS: list[tuple[str, Exception]] = [
@@ -232,6 +261,7 @@ MEANINGS: list[tuple[str, Exception]] = [
     ("callers", http_error(429, {"code": "insufficient_quota"})),
     ("callers", http_error(429, {"type": "exceeded_current_quota_error"})),
     ("callers", http_error(400, {"code": "Arrearage"})),
+    ("callers", LOW_BALANCE),
     ("callers", AnyError(code=400, details={"error": {"details": [{"reason": "API_KEY_INVALID"}]}})),
     ("callers", AnyError(response={"Error": {"Code": "UnrecognizedClientException"}})),
     ("callers", type("NoCredentialsError", (Exception,), {})()),
