@@ -22,23 +22,23 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 19_673
+MOST_LINES = 20_083
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_341, 9),
-    "cli/batch_command.py": (291, 1),
-    "cli/route_command.py": (188, 1),
-    "cli/evaluate_command.py": (124, 1),
-    "evaluation": (1_665, 11),
+    "batch": (1_456, 9),
+    "cli/batch_command.py": (414, 1),
+    "cli/route_command.py": (199, 1),
+    "cli/evaluate_command.py": (140, 1),
+    "evaluation": (1_734, 11),
     "llm/prompt_cache.py": (110, 1),
     "play": (231, 2),
     "nodes/frame_parts.py": (219, 1),
-    "retrieval": (571, 5),
+    "retrieval": (573, 5),
     "testing/cache_meter.py": (140, 1),
     "routing/glossary.py": (119, 1),
-    "routing/learned_training.py": (243, 1),
-    "skeleton/answering_drafter.py": (349, 1),
+    "routing/learned_training.py": (239, 1),
+    "skeleton/answering_drafter.py": (348, 1),
 }
 MOST_FUNCTIONS = 183
 MOST_FILES_ON_A_PATH = 29
