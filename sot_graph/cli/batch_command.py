@@ -187,7 +187,7 @@ def _has_retry_under_way(source: QuestionFile, answers: AnswerFile) -> bool:
     """Whether batches of a retry are at the provider: some are, though each question has its line."""
     from sot_graph.batch.submission import RequestLedger
 
-    if not (path := _requests_of(answers.path)).exists():
+    if not os.path.exists(path := _requests_of(answers.path)):
         return False
     with RequestLedger(path) as ledger:
         return bool(ledger.batches) and not any(True for _ in answers.left(source, retries=False))

@@ -115,7 +115,7 @@ def advice(error: BaseException) -> str:
     """What to look at, as the end of a message; empty where nothing is known to help."""
     meaning = meaning_of(error)
     if meaning == "busy":
-        return " It was busy for as long as was waited; the option rate_limit_patience has calls wait longer."
+        return " It was busy for longer than calls wait: SotOptions(rate_limit_patience=...) has them wait longer."
     if meaning == "callers":
         if _is_unpaid(error):
             return " Check the account's credit and its limits."
