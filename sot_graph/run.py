@@ -65,6 +65,7 @@ PLACE_ABOVE = "sot_place_above"
 _IDLE_SECONDS = 600.0
 """A run that no node has touched for so long counts as over: only milliseconds lie between two nodes, but a synchronous
 stream goes on only when its reader does."""
+_SHORT_PAUSE_SECONDS = 60.0
 _SWEEP_SECONDS = 10.0
 """Between two looks for such runs among all that there are."""
 
@@ -176,6 +177,9 @@ class _Invocations:
                     for other, idle in list(self._by_key.items()):
                         if not idle.active and now - idle.touched > _IDLE_SECONDS:
                             del self._by_key[other]
+                        elif not idle.active and now - idle.touched > _SHORT_PAUSE_SECONDS:
+                            # It may be of a run that failed: what is large can be made again.
+                            idle.basis = idle.shown_documents = idle.prefix_messages = idle.index = None
                 # An invocation that resumes a run doesn't repeat its warnings.
                 logged = set() if found is None else found.logged
                 found = self._by_key[key] = Invocation(control, logged=logged)

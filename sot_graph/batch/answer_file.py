@@ -138,7 +138,8 @@ class AnswerFile(LineFile):
         if not record.keys() & {"answer", "error"}:  # such as a file of questions
             raise LookupError
         # A question that failed may be asked of another model, if there is no text that a later try keeps.
-        if "model" in record and record.keys() & {"answer", "expansions", "frame"}:
+        kept = [*record.get("expansions", ()), *record.get("frame", {}).values()]
+        if "model" in record and ("answer" in record or any(each.get("text") for each in kept)):
             self._makers.add(_maker(record))
         if question_id in self:
             self.tally.add(self.line_at(self._places[question_id]), -1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sot_graph.batch.answer_file import AnswerFile, Tally
 from sot_graph.batch.row import Row, try_row
 from sot_graph.concurrency.call_limiter import Pace
-from sot_graph.errors import SotConfigError, causes_of
+from sot_graph.errors import SotConfigError, SotError, causes_of
 from sot_graph.llm.provider_errors import advice, explain, meaning_of
 
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class QuestionPool:
         """Those of the failures in a row that are not yet written."""
         self._failures = self._refusals = 0
         """In a row."""
+        self._has_given_up = False
+        """Whether so many failures ended it: then nobody knows whose fault they are, and none is written."""
 
     @property
     def known(self) -> Tally:
@@ -102,7 +104,8 @@ class QuestionPool:
         """
         left = self.answers.left(rows, retries=self.retries)
         await run_workers(self.workers, lambda: self._work(left))
-        self._write_held()
+        if not self.stopped:
+            self._write_held()
 
     async def _work(self, left: Iterator[Row]) -> None:
         for row in left:
@@ -151,12 +154,13 @@ class QuestionPool:
         self.done.add_work(earlier, -1)
         if failure is None:
             self._failures = self._refusals = 0
-            self._write_held()
+            if not self._has_given_up:
+                self._write_held()
             self._write(record)
             return
-        meanings = {meaning_of(link) for link in causes_of(failure)}
-        if meanings == {"final"}:  # the question's own, such as a filter's: asked again, it would fail again
-            self._write(record)
+        providers = [link for link in causes_of(failure) if not isinstance(link, SotError)]
+        if providers and all(meaning_of(link) == "final" for link in providers):
+            self._write(record)  # the question's own, such as a filter's: asked again, it would fail again
         else:
             # Held back: if so many fail in a row, the fault is the key's, the model's or the provider's, and none of
             # these questions is marked as failed. If another one gets through, each failed for itself.
@@ -168,14 +172,14 @@ class QuestionPool:
         self._refusals = self._refusals + 1 if meaning_of(failure) == "callers" else 0
         why = f"{explain(failure).rstrip('.')}.{advice(failure.__cause__ or failure)}"
         if self._refusals == _MOST_REFUSALS:
+            self._has_given_up = True
             self.stop(f"{_MOST_REFUSALS} questions in a row were refused: {why}")
         elif self._failures >= max(_MOST_FAILURES, 2 * self.workers):
+            self._has_given_up = True
             self.stop(f"{self._failures} questions in a row had no answer: {why}")
 
     def _write_held(self) -> None:
-        """Write the failures in a row, unless it was stopped: nobody knows whose fault they are."""
-        if self.stopped:
-            return
+        """Write the failures in a row: each was its question's own."""
         for record in self._held:
             self._write(record)
         self._held.clear()

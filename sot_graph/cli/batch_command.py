@@ -245,7 +245,8 @@ def _answer_sample(pool: QuestionPool, left: Iterable[Row], count: int, errors: 
     sample = (row for position, row in enumerate(left) if position in in_sample)
     is_first = not pool.answers.tally.answered
     was_interrupted = _answer(pool, sample, min(count, _SAMPLE), errors)
-    if (done := pool.done.tried) and (pool.done.answered or not pool.stopped):
+    if pool.done.answered:
+        done = pool.done.tried
         rest = count if is_first else count - done
         _print_estimate(pool.done, f"{'All' if is_first else 'The other'} {rest:,}", rest, errors)
     return was_interrupted

@@ -236,6 +236,7 @@ class Study:
         key = ("verdict", order, judged, *_key_of(question))
         verdict: dict[str, str] | None = self._journal.get(key)
         if verdict is not None:
+            self._without_verdict = self._refusals = 0
             return verdict
         if self.judge_failure:
             return self.judge_failure

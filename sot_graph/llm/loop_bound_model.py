@@ -18,6 +18,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cache, cached_property, partial
 from typing import Any, Literal, TypeAlias
+from uuid import uuid4
 
 import openai
 from langchain_core.language_models.chat_models import BaseChatModel
@@ -105,7 +106,10 @@ class LoopModel:
     def fingerprint(self, config: RunnableConfig) -> str:
         """What tells the model, as a run's config makes it, from others in a cache's keys."""
         configurable = config.get("configurable", {})
-        specs = {spec.id: repr(configurable.get(spec.id)) for spec in self.model.config_specs}
+        try:
+            specs = {spec.id: repr(configurable.get(spec.id)) for spec in self.model.config_specs}
+        except ValueError:  # LangChain's, of specs that conflict: what the config makes of the model can't be told
+            return uuid4().hex
         return f"{self._fingerprint} {sorted(specs.items())}" if specs else self._fingerprint
 
     def reset_in_child(self) -> None:

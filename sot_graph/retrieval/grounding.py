@@ -41,7 +41,9 @@ Ranker: TypeAlias = Callable[[str, Sequence[Document]], Sequence[Document] | Awa
 
 _MOST_WORDS = 128
 """Of a query: SQLite bounds how deep an expression may be."""
-_WORD = re.compile(r"[\w\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u064b-\u065f\u0900-\u0963\u0966-\u0df4]+")
+_WORD = re.compile(
+    r"[\w\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u064b-\u065f\u0900-\u0963\u0966-\u096f\u0971-\u0df3]+"
+)
 """Also with the marks that make vowels: of Hebrew, Arabic, and of India's scripts."""
 _UNSPACED = re.compile(
     r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"

@@ -52,8 +52,8 @@ _BEGINNING_CHARS = 400
 _BEGINNING_WORDS = 12
 _FEW = 2
 """Words that are sign enough of a language."""
-_ENOUGH_WORDS = 4
-"""Of so many, one at least is among the commonest, if they are English."""
+_ENOUGH_WORDS = 7
+"""Of so many, one at least is mostly among the commonest, if they are English; two, if two words have accents."""
 _LAST_LATIN_LETTER = "\u024f"
 
 
@@ -162,9 +162,10 @@ def _is_english(question: str) -> bool:
     latin = len([letter for letter in letters if letter <= _LAST_LATIN_LETTER])
     words = _split_words(beginning)[:_BEGINNING_WORDS]
     known = len([word for word in words if word in vocabulary.known_words])
+    accented = len([word for word in beginning.split()[:_BEGINNING_WORDS] if not word.isascii()])
     if latin * 2 < len(letters):
         return known >= _FEW
-    if len(words) >= _ENOUGH_WORDS and known < (1 if letters.isascii() else _FEW):
+    if len(words) >= _ENOUGH_WORDS and known < (_FEW if accented >= _FEW else 1):
         return False
     lower_words = _LETTERS.findall(beginning.lower())[:_BEGINNING_WORDS]
     foreign = len([word for word in lower_words if word in vocabulary.foreign_words])

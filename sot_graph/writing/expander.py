@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import logging
 import threading
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, nullcontext, suppress
 from copy import deepcopy
@@ -274,8 +275,7 @@ class ExpanderSource:
                 raise
             except Exception as error:
                 self._redactor.redact_error(error)
-                # A `LookupError` of a model means an empty reply. Here it is the expander's own mistake.
-                is_final = bool(growing.cleaner.text) or isinstance(error, LookupError)
+                is_final = bool(growing.cleaner.text) or _is_own_mistake(error)
                 wait = None if is_final else retries.wait_after(error)
                 if wait is None:
                     if (named := self._named(error)) is error:
@@ -330,6 +330,12 @@ class ExpanderSource:
             return error
         # Not every class lets its errors be cleaned in place.
         return ExpanderError(f"the expander raised {type(error).__name__}: {self._redactor.text(str(error))}")
+
+
+def _is_own_mistake(error: Exception) -> bool:
+    """Whether an expander's code looked for what isn't there. Raised by LangChain, the error means an empty reply."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, LookupError) and not frame.f_globals.get("__name__", "").startswith("langchain")
 
 
 def _add_output(

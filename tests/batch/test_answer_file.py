@@ -71,12 +71,13 @@ def test_each_record_says_what_made_it_and_another_model_or_other_settings_are_r
 def test_records_that_do_not_say_what_made_them_and_failures_are_accepted(path):
     with AnswerFile(path, {"model": "typo"}) as answers:
         answers.append(FAILED)
+        answers.append(FAILED | {"expansions": [{"title": "A", "text": ""}]})
     with AnswerFile(path) as answers:
         answers.append(WHOLE)
     AnswerFile(path, {"model": "mini"}).close()
 
 
-@pytest.mark.parametrize("kept", [{"expansions": [{"title": "A"}]}, {"frame": {"introduction": {"text": "A."}}}])
+@pytest.mark.parametrize("kept", [{"expansions": [{"text": "A."}]}, {"frame": {"introduction": {"text": "A."}}}])
 def test_a_failure_that_keeps_texts_of_another_model_is_refused(path, kept):
     with AnswerFile(path, {"model": "mini"}) as answers:
         answers.append(FAILED | kept)

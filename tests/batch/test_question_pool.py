@@ -168,6 +168,28 @@ async def test_failures_before_a_stop_are_not_marked_since_nobody_knows_whose_fa
     assert lines_of(answers) == []
 
 
+async def test_an_outage_of_the_points_marks_no_question_either(endpoint, graph, answers):
+    endpoint.faults = [Fault(Status(503), one_point)]
+    quick = create_sot_graph(endpoint.chat_model(), options=SotOptions(max_retries=0, rate_limit_patience=0))
+    pool = QuestionPool(graph=quick, answers=answers, workers=8)
+    await pool.run(rows_of(120))
+    assert "100 questions in a row had no answer" in pool.stopped
+    assert lines_of(answers) == []
+
+
+async def test_a_failure_before_an_answer_is_written_also_while_it_is_being_stopped(answers):
+    class Failing:
+        async def ainvoke(self, given, **_):
+            if "Question 0:" in given["question"]:
+                raise ConnectionError("It is down.")
+            pool.stop("Interrupted.")
+            return {"answer": "Text.", "route": "direct", "expansions": [], "usage": {}, "finish_reason": "stop"}
+
+    pool = QuestionPool(graph=Failing(), answers=answers, workers=1)
+    await pool.run(rows_of(3))
+    assert [line["id"] for line in lines_of(answers)] == ["0", "1"]
+
+
 async def test_failures_that_are_not_written_yet_count_as_they_will_once_they_are(answers):
     usage = {"total": {"input_tokens": 5}, "cost": {"total": 1.0}}
     answers.append({"id": "0", "error": "It is down.", "usage": usage})

@@ -324,6 +324,14 @@ async def test_a_model_that_a_runs_config_changes_has_texts_by_that_config():
     assert again["usage"]["total"]["calls"] == 0
 
 
+async def test_a_model_of_conflicting_settings_is_asked_each_time():
+    chosen = ConfigurableField(id="words")
+    one, other = (OwnModel(words=words).configurable_fields(words=chosen) for words in ("It is red.", "It is blue."))
+    graph = create_sot_graph(one.with_fallbacks([other]), cache=InMemoryCache())
+    for _ in range(2):
+        assert (await graph.ainvoke({**ASK, "given_skeleton": ["Seed", "Soil"]}))["usage"]["total"]["calls"] == 2
+
+
 @dataclass
 class HalfMade:
     client: object = field(init=False)

@@ -407,6 +407,10 @@ async def test_a_direct_answer_goes_on_with_the_numbers_of_its_opening():
     assert "".join([text async for text in astream_answer(graph, ask(NOTES))]) == result["answer"]
 
 
+def test_words_of_hebrew_that_a_dash_joins_are_two():
+    assert grounding.TextIndex(["כתבו על בית", "x"]).search("בית־ספר") == [0]
+
+
 def test_a_word_of_hindi_is_not_found_by_its_consonants_alone():
     texts = grounding.TextIndex(["खेल से बच्चे खुश रहते हैं", "नदी में पानी है", "खेती के लिए पानी"])
     assert texts.search("खेती") == [2]

@@ -372,5 +372,11 @@ def test_a_question_in_a_language_that_it_does_not_read_has_no_confidence(router
 
 
 def test_questions_of_few_common_words_count_as_english(router):
-    for question in ("capital of burkina faso?", "Can dogs eat grapes?", "Given f(x) = 2x^3 - 9x^2, find its extrema."):
+    for question in (
+        "Compare Gödel, Turing, Church",
+        "Describe Schrödinger's cat experiment",
+        "capital of burkina faso?",
+        "Can dogs eat grapes?",
+        "Given f(x) = 2x^3 - 9x^2, find its extrema.",
+    ):
         assert router(question).confidence is not None
