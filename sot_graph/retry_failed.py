@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 AnyGraph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 
+_APPROVAL: Command[Any] = Command(resume=True)
+"""A retry of a node with a review stops there, too. Its skeleton was approved when the run began."""
 _OTHERWISE = (
     'Pass back what there is instead: graph.invoke({"question": ..., "given_skeleton": result["skeleton"], '
     '"given_expansions": result["expansions"]}) writes the same points and no others.'
@@ -65,11 +67,11 @@ def retry_failed_points(
     name, subgraph, childs_config = child
     kept = _finished_run(graph.get_state(childs_config), name)
     is_over = not graph.get_state(config).next
+    run_config, context = _for_childs_run(config), _context(kept, context)
     try:
-        retry = subgraph.invoke(_retry_input(kept), _for_childs_run(config), context=_context(kept, context))
-        if "__interrupt__" in retry:  # the skeleton was approved when the run began
-            resume: Command[Any] = Command(resume=True)
-            retry = subgraph.invoke(resume, _for_childs_run(config), context=_context(kept, context))
+        retry = subgraph.invoke(_retry_input(kept), run_config, context=context)
+        if "__interrupt__" in retry:
+            retry = subgraph.invoke(_APPROVAL, run_config, context=context)
     except ExpansionError as error:
         graph.update_state(childs_config, _written_before(error), as_node=JOIN)
         raise
@@ -92,11 +94,11 @@ async def aretry_failed_points(
     name, subgraph, childs_config = child
     kept = _finished_run(await graph.aget_state(childs_config), name)
     is_over = not (await graph.aget_state(config)).next
+    run_config, context = _for_childs_run(config), _context(kept, context)
     try:
-        retry = await subgraph.ainvoke(_retry_input(kept), _for_childs_run(config), context=_context(kept, context))
+        retry = await subgraph.ainvoke(_retry_input(kept), run_config, context=context)
         if "__interrupt__" in retry:
-            resume: Command[Any] = Command(resume=True)
-            retry = await subgraph.ainvoke(resume, _for_childs_run(config), context=_context(kept, context))
+            retry = await subgraph.ainvoke(_APPROVAL, run_config, context=context)
     except ExpansionError as error:
         await graph.aupdate_state(childs_config, _written_before(error), as_node=JOIN)
         raise
@@ -140,7 +142,6 @@ def _child(graph: Any, config: Any, node: str | None) -> tuple[str, Any, Runnabl
     if name is None:
         return None
     childs_config = {**config, "configurable": {**config["configurable"], "checkpoint_ns": name}}
-    # A review stops the retry, too, until it is told that its skeleton is approved already.
     saver = InMemorySaver() if REVIEW_SKELETON in child.nodes else None
     return name, child.copy({"checkpointer": saver}), cast("RunnableConfig", childs_config)
 

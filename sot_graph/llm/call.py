@@ -91,7 +91,11 @@ class ModelCall:
     trace: CallTrace = field(default_factory=CallTrace)
     """Numbers the tries of this call in traces, and redacts their errors."""
     label: str = ""
-    """What warnings call it; empty: its stage."""
+
+    @property
+    def logged_as(self) -> str:
+        """What the log calls it: by its label, or else by its stage."""
+        return self.label or self.stage
 
     async def ask(
         self,
@@ -99,6 +103,7 @@ class ModelCall:
         *,
         on_text: Callable[[str], None] | None = None,
         prepare: Binder | None = None,
+        offers_tool: bool = False,
         on_attempt: Callable[[], None] | None = None,
     ) -> Reply:
         """Ask, and ask again where the way to the model failed and that can help.
@@ -107,6 +112,7 @@ class ModelCall:
             messages: The prompt, or what makes it when the call's turn has come: thousands may wait for theirs.
             on_text: Streams the reply: called with each piece as it comes, be it text or a tool call's arguments.
             prepare: Binds tools or a response format to the model.
+            offers_tool: Whether `prepare` binds a tool for the reply. Tools that the caller bound are none.
             on_attempt: Called as each attempt begins.
 
         Raises:
@@ -129,9 +135,7 @@ class ModelCall:
                     prompt = prompt if shared is None else self.model.prompt_cache.marked(prompt, shared)
                     prompt = self.model.shape_prompt(prompt if takes_system else without_system(prompt))
                     runnable = await self.model.for_running_loop()
-                    callers_tools = None
                     if prepare is not None:
-                        callers_tools = unbound(runnable, self.config, self.settings)[2].get("tools")
                         runnable = prepare(runnable)
                     runnable, config, settings = unbound(runnable, self.config, self.settings)
                     if self.model.prompt_cache.takes_key and self.run.options.prompt_cache == "auto":
@@ -142,9 +146,7 @@ class ModelCall:
                     if on_text is None:
                         return await self._whole(runnable.ainvoke(prompt, config, **settings), prompt)
                     chunks: Any = runnable.astream(prompt, config, **settings)
-                    # Who prepares the call may offer a tool for the reply. Tools that the caller bound are none.
-                    with_tools = prepare is not None and settings.get("tools") not in (None, [], callers_tools)
-                    return await self._streamed(chunks, on_text, prompt, with_tools=with_tools)
+                    return await self._streamed(chunks, on_text, prompt, with_tools=offers_tool)
             except BrokenStreamError as error:
                 redactor.redact_failure(error.__cause__ or error)
                 raise
@@ -159,7 +161,7 @@ class ModelCall:
                 wait = 0.0 if adapts else retry_policy.wait_after(error)
                 if wait is None:
                     raise
-                logger.info("%s: %s; trying again in %.1f s", self.label or self.stage, explain(error), wait)
+                logger.info("%s: %s; trying again in %.1f s", self.logged_as, explain(error), wait)
             finally:
                 reply_char_limit.reset(limit_before)
             await asyncio.sleep(wait)
@@ -261,9 +263,7 @@ class ModelCall:
 
     def _log_cut(self) -> None:
         most = f"{self.run.options.max_reply_chars:,}"
-        logger.warning(
-            "%s: a reply of more than %s characters is cut there (max_reply_chars).", self.label or self.stage, most
-        )
+        logger.warning("%s: a reply of more than %s characters is cut there (max_reply_chars).", self.logged_as, most)
 
 
 async def go_on(

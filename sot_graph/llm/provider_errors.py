@@ -121,9 +121,8 @@ def advice(error: BaseException) -> str:
             return " Check the account's credit and its limits."
         is_unnamed = error_status(error) == HTTPStatus.NOT_FOUND and "model" not in explain(error)
         return f" Check the key, the model's name and the base URL{', which mostly ends in /v1' if is_unnamed else ''}."
-    return (
-        f" Check that the endpoint is up and that the base URL is right{_tried(error)}" if meaning in RETRYABLE else ""
-    )
+    is_lost = meaning in RETRYABLE
+    return f" Check that the endpoint is up and that the base URL is right{_tried(error)}" if is_lost else ""
 
 
 def _tried(error: BaseException) -> str:

@@ -178,7 +178,7 @@ class _Exchange:
             if len(self.replies) > self.max_reasks or self.ending in WHY_WITHHELD:
                 raise _ExchangeEndedError
             self.call.trace.reject(_INVALID)
-            logger.warning("%s: %s; asking again.", self.call.label or self.call.stage, _INVALID)
+            logger.warning("%s: %s; asking again.", self.call.logged_as, _INVALID)
             messages = _without_empty_replies(messages)
 
         def prepare(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
@@ -199,7 +199,7 @@ class _Exchange:
             self.first_request_length = self.first_request_length or len(messages)
             own, prompt = self.own_messages, convert_to_messages(messages)
             prompt = prompt if own is None else [*own, *prompt[self.first_request_length :]]
-            reply = await self.call.ask(prompt, prepare=prepare, on_text=self.on_text)
+            reply = await self.call.ask(prompt, prepare=prepare, offers_tool=bool(tools), on_text=self.on_text)
         except Exception as error:
             self.failure = error
             raise _ExchangeEndedError from error
