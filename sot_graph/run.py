@@ -119,6 +119,8 @@ class Invocation:
     started: float = field(default_factory=time.monotonic)
     active: int = 0
     touched: float = 0.0
+    ended: bool = False
+    """Set by the run's last node, so that the run is forgotten. A run outside a graph has no other node."""
     limiter: CallLimiter | None = None
     """Bounds the run's calls in flight (`max_concurrency`)."""
     begun_here: bool = False
@@ -167,7 +169,9 @@ class _Invocations:
         self._by_key: dict[str, Invocation] = {}
         self._swept = 0.0
 
-    def enter(self, key: str, control: object) -> Invocation:
+    @contextmanager
+    def entered(self, key: str, control: object) -> Iterator[Invocation]:
+        """A node of this run executes."""
         with self._lock:
             now = time.monotonic()
             found = self._by_key.get(key)
@@ -185,14 +189,14 @@ class _Invocations:
                 found = self._by_key[key] = Invocation(control, logged=logged)
             found.active += 1
             found.touched = now
-            return found
-
-    def leave(self, key: str, invocation: Invocation, *, ended: bool) -> None:
-        with self._lock:
-            invocation.active -= 1
-            invocation.touched = time.monotonic()
-            if ended and self._by_key.get(key) is invocation:
-                del self._by_key[key]
+        try:
+            yield found
+        finally:
+            with self._lock:
+                found.active -= 1
+                found.touched = time.monotonic()
+                if found.ended and self._by_key.get(key) is found:
+                    del self._by_key[key]
 
 
 _invocations = _Invocations()
@@ -202,7 +206,7 @@ _invocations = _Invocations()
 class RunContext:
     """What one node's execution works with, beside its input.
 
-    `config`, `write`, `meter`, `ended` and `trace` are the node's. The others are the same in all nodes of a run.
+    `config`, `write`, `meter` and `trace` are the node's. The others are the same in all nodes of a run.
 
     Attributes:
         parts: What the graph was made with. Code that runs without a graph, such as a router that is called alone,
@@ -220,7 +224,6 @@ class RunContext:
         is_transient: Whether LangGraph drops the graph's state when the parent's node ends: in a subgraph that keeps no
             checkpoints of its own.
         meter: Counts the calls and tokens of this execution.
-        ended: Set by the run's last node, so that the run is forgotten. A run outside a graph has no other node.
         trace: Says what the node's run in the trace, and the graph's, is about.
     """
 
@@ -237,7 +240,6 @@ class RunContext:
     threaded: bool = False
     is_transient: bool = False
     meter: UsageMeter = field(default_factory=UsageMeter)
-    ended: bool = False
     trace: NodeTrace = field(kw_only=True)
 
     def emit(self, event: SotEvent) -> None:
@@ -384,36 +386,34 @@ def open_run(
         options = replace(options, skeleton_format=parts.prompts.skeleton_format)
     begins = key is None
     key = key or uuid4().hex
-    invocation = _invocations.enter(key, control)
-    invocation.begun_here |= begins
     # With a deadline, replies are always streamed: one that is cut off would leave no text otherwise.
     stream = options.stream
     handlers = streaming_handlers(config)
     if stream == "auto":
         stream = options.deadline is not None or bool(handlers) or is_heard
     limiter = None if parts is None else parts.limiter
-    run = RunContext(
-        parts=parts,  # type: ignore[arg-type]
-        key=key,
-        config=config,
-        options=options,
-        write=write or writer,
-        invocation=invocation,
-        answer_id=config.get("configurable", {}).get(ANSWER_ID_KEY) or f"{ANSWER_ID_PREFIX}{key}",
-        stream=stream,
-        listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
-        in_graph=runtime is not None,
-        threaded=threaded,
-        is_transient=is_transient,
-        meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
-        trace=NodeTrace(config),
-        ended=parts is None,
-    )
-    goes_on = False
-    try:
-        yield run
-        goes_on = not run.ended
-    finally:
-        if invocation.retrievals and not goes_on:
-            invocation.end_retrievals()
-        _invocations.leave(key, invocation, ended=run.ended)
+    with _invocations.entered(key, control) as invocation:
+        invocation.begun_here |= begins
+        invocation.ended |= parts is None
+        goes_on = False
+        try:
+            yield RunContext(
+                parts=parts,  # type: ignore[arg-type]
+                key=key,
+                config=config,
+                options=options,
+                write=write or writer,
+                invocation=invocation,
+                answer_id=config.get("configurable", {}).get(ANSWER_ID_KEY) or f"{ANSWER_ID_PREFIX}{key}",
+                stream=stream,
+                listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
+                in_graph=runtime is not None,
+                threaded=threaded,
+                is_transient=is_transient,
+                meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
+                trace=NodeTrace(config),
+            )
+            goes_on = not invocation.ended
+        finally:
+            if invocation.retrievals and not goes_on:
+                invocation.end_retrievals()

@@ -30,6 +30,11 @@ _NOTHING = StageUsage(
 )
 _CACHE_WRITES = ("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 """Where LangChain has what was written into a prompt cache: for Anthropic, by how long it is kept."""
+_TOLD = (
+    *("input_tokens", "output_tokens", "input_token_details.cache_read", "output_token_details.reasoning"),
+    *(f"input_token_details.{name}" for name in _CACHE_WRITES),
+)
+"""What is read of a reply's counts."""
 _MOST_TOKENS = 2**53
 """What JSON carries exactly. A provider's count above it is nonsense, and no database takes it."""
 
@@ -244,17 +249,22 @@ def tokens_of(messages: Sequence[BaseMessage]) -> int:
 
 def clean_counts(metadata: Any) -> UsageMetadata:
     """A provider's counts, in LangChain's form: whole numbers from 0 to 2**53, what is none of these left out."""
-    read = _count(metadata, "input_tokens")
-    written = _count(metadata, "output_tokens")
+    counts = dict.fromkeys(_TOLD, 0)
+    for path in _TOLD:
+        value = metadata
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if is_count(value):
+            counts[path] = int(value)
+        elif value is not None:
+            log_nonsense(path)
+    read, written, cache_read, reasoning, *cache_writes = counts.values()
     return {
         "input_tokens": read,
         "output_tokens": written,
         "total_tokens": read + written,
-        "input_token_details": {
-            "cache_read": _count(metadata, "input_token_details", "cache_read"),
-            "cache_creation": sum(_count(metadata, "input_token_details", name) for name in _CACHE_WRITES),
-        },
-        "output_token_details": {"reasoning": _count(metadata, "output_token_details", "reasoning")},
+        "input_token_details": {"cache_read": cache_read, "cache_creation": sum(cache_writes)},
+        "output_token_details": {"reasoning": reasoning},
     }
 
 
@@ -270,7 +280,7 @@ def merged_usage(known: UsageMetadata | None, metadata: Any) -> UsageMetadata:
     return clean_counts(add_counts(known, counts))
 
 
-def is_count(value: object) -> bool:
+def is_count(value: Any) -> bool:
     """Whether this can be a number of tokens."""
     return (
         isinstance(value, (int, float))
@@ -278,18 +288,6 @@ def is_count(value: object) -> bool:
         and 0 <= value <= _MOST_TOKENS
         and int(value) == value
     )
-
-
-def _count(metadata: Any, *path: str) -> int:
-    value = metadata
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    if value is None:
-        return 0
-    if is_count(value):
-        return int(value)
-    log_nonsense(".".join(path))
-    return 0
 
 
 @cache

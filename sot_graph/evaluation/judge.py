@@ -93,7 +93,7 @@ class Judge:
         with open_run({}, SotOptions()) as run:
             # One call is the whole run, so that it is forgotten at the block's end. A judge has no stage of its own;
             # "direct" is an ordinary call's.
-            run.ended = True
+            run.invocation.ended = True
             config = run.child_config(run_name="judge", stage="direct")
             call = ModelCall(self._model, "direct", run, config, {}, label="judge")
             ask = partial(ask_structured, call, judge_messages(question, first, second), _Verdict, max_reasks=_REASKS)

@@ -195,10 +195,9 @@ class ModelCall:
             self._log_cut()
             cut = {"finish_reason": "length"}
             message = AIMessage(written[:most], response_metadata=cut, usage_metadata=usage)
-        thoughts = ThoughtFilter(unopened=True)
-        whole = Reply.of(message, thoughts)
+        whole = Reply.of(message)
         if not is_cut:
-            found = None if isinstance(prompt[-1], AIMessage) else thoughts.found_unopened
+            found = None if isinstance(prompt[-1], AIMessage) else whole.had_unopened_thought
             self.model.learn(self.stage, whole.reason, thinks_unopened=found)
         if whole.ending == "broken":
             raise UnfinishedReplyError(whole.reason)
@@ -239,7 +238,7 @@ class ModelCall:
                 estimate = None if is_whole and gathered.usage else (tokens_of(prompt), written)
                 self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price, estimate=estimate)
         if not gathered.is_full:
-            found = None if is_prefilled else gathered.found_unopened
+            found = None if is_prefilled else reply.had_unopened_thought
             self.model.learn(self.stage, reply.reason, thinks_unopened=found)
         return reply
 

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, Self
@@ -299,7 +300,7 @@ async def bound_body(response: Any) -> None:
     if "content-encoding" in response.headers:
         del response.headers["content-encoding"]
     unpacker = None if encoding == "identity" else zlib.decompressobj(_GZIP)
-    response.stream = _BoundedBody(response, unpacker, most * _BYTES_A_CHAR + _AROUND_THE_TEXT)
+    response.stream = _BoundedBody(response, response.stream, unpacker, most * _BYTES_A_CHAR + _AROUND_THE_TEXT)
 
 
 def beginning_of(body: bytes) -> Any:
@@ -371,24 +372,25 @@ class BoundedToolCall:
         return self._is_open
 
 
+@dataclass(eq=False, slots=True)
 class _BoundedBody(openai_httpx.AsyncByteStream):  # type: ignore[misc]
-    def __init__(self, response: Any, unpacker: Any, most: int) -> None:
-        self._response = response
-        self._below = response.stream
-        self._unpacker = unpacker
-        self._most = most
-        # A stream is read line by line: how much waits for the end of its line is what counts.
-        self._is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
+    """A response's body, up to its bound. A stream is read line by line: how much waits for its line's end counts."""
+
+    response: Any
+    below: Any
+    unpacker: Any
+    """`None`: the body isn't packed."""
+    most: int
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        waiting = 0
-        async for packed in self._below:
-            for piece in (packed,) if self._unpacker is None else self._unpacked(packed):
-                end = piece.rfind(b"\n") if self._is_stream else -1
+        waiting, is_stream = 0, self.response.headers.get("content-type", "").startswith("text/event-stream")
+        async for packed in self.below:
+            for piece in (packed,) if self.unpacker is None else self._unpacked(packed):
+                end = piece.rfind(b"\n") if is_stream else -1
                 waiting = len(piece) - end - 1 if end >= 0 else waiting + len(piece)
-                if waiting > self._most:
-                    self._response.extensions[_IS_CUT] = True
-                    yield piece[: max(0, len(piece) - (waiting - self._most))]
+                if waiting > self.most:
+                    self.response.extensions[_IS_CUT] = True
+                    yield piece[: max(0, len(piece) - (waiting - self.most))]
                     return
                 yield piece
 
@@ -396,12 +398,12 @@ class _BoundedBody(openai_httpx.AsyncByteStream):  # type: ignore[misc]
         is_more = True
         while is_more:
             try:
-                piece = self._unpacker.decompress(packed, _PIECE)
+                piece = self.unpacker.decompress(packed, _PIECE)
             except zlib.error as error:
-                raise openai_httpx.DecodingError(str(error), request=self._response.request) from error
+                raise openai_httpx.DecodingError(str(error), request=self.response.request) from error
             yield piece
-            packed = self._unpacker.unconsumed_tail
+            packed = self.unpacker.unconsumed_tail
             is_more = bool(packed) or len(piece) == _PIECE
 
     async def aclose(self) -> None:
-        await self._below.aclose()
+        await self.below.aclose()

@@ -12,7 +12,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call
 from openai import LengthFinishReasonError
 from pydantic_core import from_json
 
-from sot_graph.llm.thoughts import ThoughtFilter, ends_unopened_thought
+from sot_graph.llm.thoughts import MAY_HOLD_THOUGHT, ThoughtFilter, ends_unopened_thought
 from sot_graph.observability.run_trace import usage_of_failure
 from sot_graph.prompts.messages import clean_text
 from sot_graph.usage import merged_usage
@@ -62,10 +62,10 @@ class WithheldReplyError(Exception):
         )
 
 
-def ending_of(message: AIMessage, thoughts: ThoughtFilter | None = None) -> tuple[Ending | None, str]:
+def ending_of(message: AIMessage, *, in_thought: bool = False) -> tuple[Ending | None, str]:
     """How a reply ended, and the provider's own word for it; `None`: the provider does not say.
 
-    A reply that ends within a thought (`thoughts`) has no answer: tokens ran out, though not every server says so.
+    A reply that ends within a thought has no answer: tokens ran out, though not every server says so.
     """
     metadata, extra = message.response_metadata, message.additional_kwargs
     details = metadata.get("incomplete_details")
@@ -80,7 +80,7 @@ def ending_of(message: AIMessage, thoughts: ThoughtFilter | None = None) -> tupl
     if extra.get("refusal"):
         return "refused", reason
     ending = _ENDING_OF.get(reason.casefold(), "stop") if reason else None
-    return ("length" if thoughts is not None and thoughts.is_open and ending in {"stop", None} else ending), reason
+    return ("length" if in_thought and ending in {"stop", None} else ending), reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,18 @@ class Reply:
     """`None`: the provider does not say."""
     reason: str
     """The provider's own word for that; empty: it says none."""
+    had_unopened_thought: bool = False
+    """Whether there was a thought without an opening tag, be it taken out in time or not."""
 
     @classmethod
-    def of(cls, message: AIMessage, thoughts: ThoughtFilter | None = None) -> Reply:
+    def of(cls, message: AIMessage) -> Reply:
         """A whole message as a reply."""
-        thoughts = thoughts or ThoughtFilter(unopened=True)
-        text = thoughts.feed(clean_text(text_of(message))) + thoughts.finish()
-        return cls(text, message, *ending_of(message, thoughts))
+        text = clean_text(text_of(message))
+        if MAY_HOLD_THOUGHT.search(text) is None:
+            return cls(text, message, *ending_of(message))
+        thoughts = ThoughtFilter(unopened=True)
+        text = thoughts.feed(text) + thoughts.finish()
+        return cls(text, message, *ending_of(message, in_thought=thoughts.is_open), thoughts.found_unopened)
 
     @property
     def was_cut_off(self) -> bool:
@@ -260,11 +265,6 @@ class StreamedReply:
         """Whether anything of the reply was passed on."""
         return bool(self._pieces) or bool(self._calls)
 
-    @property
-    def found_unopened(self) -> bool:
-        """Whether there was a thought without an opening tag, be it taken out in time or not."""
-        return self._thoughts.found_unopened or ends_unopened_thought(self.text)
-
     def reply(self) -> Reply:
         """The whole reply."""
         calls = [call.whole() for call in self._calls.values()]
@@ -276,4 +276,6 @@ class StreamedReply:
             additional_kwargs=self._additional_kwargs,
             usage_metadata=self.usage,
         )
-        return Reply(self.text, message, *ending_of(message, self._thoughts))
+        had_unopened_thought = self._thoughts.found_unopened or ends_unopened_thought(self.text)
+        ending = ending_of(message, in_thought=self._thoughts.is_open)
+        return Reply(self.text, message, *ending, had_unopened_thought)

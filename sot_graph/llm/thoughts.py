@@ -34,6 +34,8 @@ _MOST_SPACE = 4096
 _UNOPENED = re.compile(rf"(?<![`'\"“(])(?:{'|'.join(map(re.escape, _CLOSINGS))})(?![`'\"”)])", re.IGNORECASE)
 """A closing tag, but for one that a text quotes."""
 _CLOSINGS_AT_START = re.compile(rf"(?:\s*+(?:{'|'.join(map(re.escape, _CLOSINGS))}))++", re.IGNORECASE)
+MAY_HOLD_THOUGHT = re.compile(r"\A\s*+analysis|<|\[/?think|◁", re.IGNORECASE)
+"""Finds nothing in a whole reply without thoughts, as nearly all are: the filter need not look at it."""
 _TELLTALES = (
     *("okay, ", "ok, ", "alright, ", "hmm", "let me think", "let's think", "first, i need", "first, let me"),
     *("i need to", "we need to", "we are ", "the user ", "so the user", "so, the user", "thinking process"),

@@ -163,7 +163,7 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
         has_answer: Whether the result is whole: then it is shown in place of what LangGraph alone would record of a
             streamed run, which is every channel.
     """
-    figures = measure_run(result, question="")
+    figures, expansions = measure_run(result, question=""), result.get("expansions", ())
     seconds: dict[str, float | None] = {"sot_seconds": figures.total}
     if run.invocation.begun_here:  # the times of a run that goes on are of several clocks
         seconds |= {
@@ -174,8 +174,8 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
     run.trace.describe_graph(
         {
             "sot_route": result["route"],
-            "sot_points": len(figures.points),
-            "sot_failed_points": sum(point.status != "ok" for point in figures.points),
+            "sot_points": len(expansions),
+            "sot_failed_points": sum(each["status"] != "ok" for each in expansions),
             "sot_streamed": figures.streamed,
             **{name: None if value is None else round(value, _DIGITS) for name, value in seconds.items()},
         },

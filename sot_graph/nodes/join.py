@@ -114,7 +114,7 @@ def finish_run(
     """The answer's message and the closing event. `usage` is the whole run's, `timings` are this node's."""
     answer = joined.text
     run.emit({"type": "sot.answer", "answer": answer})
-    run.ended = True
+    run.invocation.ended = True
     facts = state["run_facts"]
     message = AIMessage(
         answer,

@@ -7,6 +7,7 @@ every tracer that keeps LangChain's tree of runs, and a model call's name, tags 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, BaseCallbackHandler, BaseCallbackManager
@@ -120,18 +121,18 @@ def _add_metadata(run: Run, metadata: Mapping[str, Any]) -> None:
     run.extra = {**(run.extra or {}), "metadata": {**run.metadata, **known}}
 
 
+@dataclass(eq=False)
 class CallTrace(BaseCallbackHandler):
     """Counts the tries of one call, and hears of each before the other handlers: no tracer gets an unredacted error."""
 
     run_inline = True
     """In the order in which things happen, and before any tracer is told."""
 
-    def __init__(self) -> None:
-        self._tries = 0
-        self._handlers: list[BaseCallbackHandler] = []
-        self._redactor = Redactor()
-        self._open: set[UUID] = set()
-        self._answered: list[Run] = []
+    _tries: int = 0
+    _handlers: list[BaseCallbackHandler] = field(default_factory=list)
+    _redactor: Redactor = field(default_factory=Redactor)
+    _open: set[UUID] = field(default_factory=set)
+    _answered: list[Run] = field(default_factory=list)
 
     def begin(self, config: RunnableConfig, redactor: Redactor) -> RunnableConfig:
         """The config of the next try, made from that of the first. Its errors are redacted before a tracer is told."""

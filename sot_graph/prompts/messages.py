@@ -300,24 +300,17 @@ def _conversation(
         # A caller's text may come in blocks, with marks for a provider's cache.
         content = _joined([part for part in (*theirs, "" if is_repeated else content) if part])
     messages: list[BaseMessage] = [SystemMessage(content)] if content else []
-    for turn in history:
-        if turn["role"] == "assistant":
-            messages.append(AIMessage(turn["content"]))
-        elif turn["role"] != "system":
-            _add_human(messages, turn["content"])
+    said = [(turn["role"], turn["content"]) for turn in history if turn["role"] != "system"]
     for question, answer in examples:
-        _add_human(messages, question)
-        messages.append(AIMessage(answer))
-    _add_human(messages, request)
+        said += [("user", question), ("assistant", answer)]
+    for role, text in [*said, ("user", request)]:
+        if role == "assistant":
+            messages.append(AIMessage(text))
+        elif messages and isinstance(messages[-1], HumanMessage):  # many chat templates refuse two in a row
+            messages[-1] = HumanMessage(_joined([messages[-1].content, text]))
+        else:
+            messages.append(HumanMessage(text))
     return messages
-
-
-def _add_human(messages: list[BaseMessage], content: Any) -> None:
-    """Add what a person says: to their last message if nobody has answered it, since many chat templates refuse two."""
-    if messages and isinstance(messages[-1], HumanMessage):
-        messages[-1] = HumanMessage(_joined([messages[-1].content, content]))
-    else:
-        messages.append(HumanMessage(content))
 
 
 @lru_cache(maxsize=4)

@@ -4,7 +4,9 @@ from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from langchain_core.messages import AIMessage
 
+from sot_graph.llm.reply import Reply
 from sot_graph.llm.thoughts import ThoughtFilter, ends_unopened_thought
 
 TEXT = "1. Light\n2. Water <b>"
@@ -91,6 +93,15 @@ def test_a_thought_without_an_end_is_no_text(reply: str):
     assert "".join(map(thoughts.feed, reply)) + thoughts.finish() == ""
     assert thoughts.is_open
     assert without_thoughts(reply) == ""
+
+
+@pytest.mark.parametrize("written", [*OPENED.values(), UNOPENED, *PLAIN.values(), *UNCLOSED, "analysis of light"])
+def test_a_whole_reply_is_read_as_its_pieces_are(written: str):
+    thoughts = ThoughtFilter(unopened=True)
+    text = "".join(map(thoughts.feed, written)) + thoughts.finish()
+    whole = Reply.of(AIMessage(written))
+    assert (whole.text, whole.had_unopened_thought) == (text, thoughts.found_unopened)
+    assert whole.was_cut_off == thoughts.is_open
 
 
 def test_text_is_not_held_back_longer_than_it_may_be_a_thought():
