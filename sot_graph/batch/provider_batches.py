@@ -35,6 +35,8 @@ class ProviderBatches(Protocol):
 
     max_requests: int
     """Requests in one of them."""
+    max_bytes: int
+    """Of all their bodies together, as JSON."""
 
     def model(self, name: str, address: str) -> Runnable[Any, Any]:
         """The provider's chat model, which asks at this address."""
@@ -59,6 +61,8 @@ class _OpenAIBatches(ProviderBatches):
     """OpenAI's, and those of servers that have them too."""
 
     max_requests = 50_000
+    max_bytes = 180_000_000
+    """A file may have 200 MB, with a key, a method and an address around each body."""
 
     def __init__(self, base_url: str | None) -> None:
         import openai
@@ -121,7 +125,8 @@ class _AnthropicBatches(ProviderBatches):
     """Anthropic's."""
 
     max_requests = 10_000
-    """They may have ten times as many, but go in one request that is held in memory."""
+    max_bytes = 100_000_000
+    """They may have ten times as many, and 256 MB, but go in one request that is held in memory."""
 
     def __init__(self, base_url: str | None) -> None:
         try:

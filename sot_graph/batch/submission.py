@@ -78,14 +78,26 @@ class Submission:
     def _send_what_is_asked(self) -> int:
         self._find_unconfirmed()
         waiting = asyncio.run(self.replay())
-        keys = self.ledger.open_keys()
-        for start in range(0, len(keys), self.provider.max_requests):
-            chunk = keys[start : start + self.provider.max_requests]
+        for chunk in self._chunks():
             batch = self.ledger.begin_batch(chunk)
             batch_id = self.provider.send(batch, self.ledger.bodies(chunk))
             self.ledger.sent(batch, batch_id)
             self.say(f"Sent {len(chunk):,} requests: {batch_id}.")
         return waiting
+
+    def _chunks(self) -> Iterator[list[str]]:
+        """The requests that are to be sent, as many together as a batch may hold. A larger one is alone in its own."""
+        chunk: list[str] = []
+        size = 0
+        for key, body in self.ledger.bodies(self.ledger.open_keys()):
+            length = len(json.dumps(body))
+            if chunk and (len(chunk) == self.provider.max_requests or size + length > self.provider.max_bytes):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(key)
+            size += length
+        if chunk:
+            yield chunk
 
     def status(self) -> bool:
         """Say how far each batch is; whether one is over, or none is left, so that there is something to do."""

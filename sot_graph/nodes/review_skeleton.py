@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ async def review_skeleton(state: SotState, run: RunContext) -> Update:
         )
     except GraphInterrupt as interrupted:
         raise _ReviewPending(*interrupted.args) from None
-    verdict = read_verdict(answer)
+    verdict = read_verdict(answer, state["skeleton"])
     if verdict.comment:
         return {"review_comment": verdict.comment}
     points, kept, frame = state["skeleton"], state["expansions"], state.get("frame")
@@ -128,8 +128,28 @@ def _without_wrapping(answer: Any) -> Any:
     return answer
 
 
-def read_verdict(answer: Any) -> Verdict:
-    """A reviewer's answer, in any of its forms.
+def _edited(given: Sequence[Any], drafted: Sequence[SkeletonPoint]) -> list[SkeletonPoint]:
+    """The skeleton as a reviewer gave it. Given as titles, points that are still there keep what was drafted of them.
+
+    That is what they need of points that are still there, and their notes.
+    """
+    points = given_points(given)
+    if any(isinstance(item, Mapping) and "depends_on" in item for item in given):
+        return points
+    index_of = {point["title"]: point["index"] for point in reversed(points)}
+    title_of = {point["index"]: point["title"] for point in drafted}
+    known = {point["title"]: point for point in drafted}
+    for point in points:
+        if (before := known.get(point["title"])) is not None:
+            needs = (index_of.get(title_of[other]) for other in before["depends_on"])
+            point["depends_on"] = sorted(filter(None, needs))
+            if "note" in before:
+                point.setdefault("note", before["note"])
+    return points
+
+
+def read_verdict(answer: Any, drafted: Sequence[SkeletonPoint]) -> Verdict:
+    """A reviewer's answer, in any of its forms, to a drafted skeleton.
 
     Raises:
         SotConfigError: It is none of them.
@@ -140,10 +160,10 @@ def read_verdict(answer: Any) -> Verdict:
     ):
         return Verdict()
     if isinstance(answer, (list, tuple)) and answer:
-        return Verdict(points=given_points(answer))
+        return Verdict(points=_edited(answer, drafted))
     if isinstance(answer, Mapping):
         if isinstance(answer.get("points"), (list, tuple)) and answer["points"]:
-            return Verdict(points=given_points(answer["points"]))
+            return Verdict(points=_edited(answer["points"], drafted))
         if answer.get("approve") is True:
             return Verdict()
         comment = answer.get("reject", answer.get("comment"))

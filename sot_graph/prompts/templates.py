@@ -38,13 +38,16 @@ _PLACEHOLDERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "conclusion": (("points",), ("question", "skeleton", "points")),
     "direct": (("question",), ("question",)),
 }
-_TUPLES: Mapping[Any, tuple[Callable[[Any], bool], str]] = {
-    "tuple[str, ...]": (lambda one: isinstance(one, str), "strings"),
+_COLLECTIONS: Mapping[Any, tuple[Any, Callable[[Any], bool], str]] = {
+    "tuple[str, ...]": (tuple | list, lambda one: isinstance(one, str), "a tuple of strings"),
     "tuple[Example, ...]": (
+        tuple | list,
         lambda one: isinstance(one, tuple | list) and [isinstance(each, str) for each in one] == [True, True],
-        "(question, answer) pairs",
+        "a tuple of (question, answer) pairs",
     ),
+    "Mapping[str, Any]": (Mapping, lambda one: isinstance(one, str), "a mapping such as {'max_tokens': 300}"),
 }
+"""By a field's type: what it may be, and what each thing in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,15 +230,16 @@ class SotPrompts:
         if self.frame_layout == "standalone":
             standalone |= {"introduction", "conclusion"}
         for each in fields(SotPrompts):
-            name, value = each.name, getattr(self, each.name)
+            name = each.name
+            value: Any = getattr(self, name)
             if each.type == "str":
                 required, allowed = _PLACEHOLDERS.get(name, ((), ()))
                 must_hold = {*required, "question"} if name in standalone else set(required)
                 _check_template(name, value, must_hold, allowed)
-            elif str(each.type).startswith("tuple"):
-                is_right, wanted = _TUPLES[each.type]
-                if not (isinstance(value, tuple | list) and all(map(is_right, value))):
-                    message = f"SotPrompts.{name} is a tuple of {wanted}, not {brief(value)}."
+            elif each.type in _COLLECTIONS:
+                kind, is_right, wanted = _COLLECTIONS[each.type]
+                if not (isinstance(value, kind) and all(map(is_right, value))):
+                    message = f"SotPrompts.{name} is {wanted}, not {brief(value)}."
                     raise SotConfigError(message)
         for name, choices in (
             ("expansion_layout", ("shared", "standalone")),

@@ -93,6 +93,20 @@ def test_skeletons_are_one_batch_and_points_the_next(kind, api, tmp_path):
     assert set(bodies_of(api).values()) == {1}
 
 
+@pytest.mark.parametrize(("limit", "most"), [("max_requests", 2), ("max_bytes", 4_000), ("max_bytes", 1)])
+def test_no_batch_is_larger_than_the_provider_takes(kind, api, tmp_path, monkeypatch, limit, most):
+    with Opened(kind, api.url, tmp_path) as submission:
+        monkeypatch.setattr(type(submission.provider), limit, most)
+        submission.submit()
+        assert [submission.collect(), submission.collect()] == [ROWS, 0]
+    sizes = defaultdict(list)
+    for name, body in api.paid:
+        sizes[name].append(1 if limit == "max_requests" else len(json.dumps(body)))
+    assert len(sizes) > 2
+    assert all(sum(each) <= most or len(each) == 1 for each in sizes.values())
+    assert set(bodies_of(api).values()) == {1}
+
+
 def test_a_frame_takes_a_batch_more_and_no_call_more(kind, api, tmp_path):
     with Opened(kind, api.url, tmp_path, frame="intro+conclusion") as submission:
         submission.submit()

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 
 from sot_graph import (
     ModelRouter,
@@ -43,6 +44,25 @@ async def test_a_skeleton_says_what_its_points_need(run, endpoint, dispatch):
     ]
     assert "(needs 1, 2)" in endpoint.requests[0].request.last_user
     assert "(needs" not in result["answer"]
+
+
+@pytest.mark.parametrize(
+    ("edited", "needs"),
+    [
+        (["Ground", "Walls", "Roof", "Furniture"], [[], [1], [1], [2, 3]]),
+        (["Furniture", "Ground", "Garden", "Walls"], [[4], [], [], [2]]),
+        (["Soil", "Walls", "Roof", "Furniture"], [[], [], [], [2, 3]]),
+        ([{"title": "Ground"}, {"title": "Walls"}], [[], [1]]),
+        ([{"title": "Ground", "depends_on": []}, {"title": "Walls"}], [[], []]),
+    ],
+)
+async def test_points_that_a_reviewer_leaves_as_they_are_keep_what_they_need(run, endpoint, edited, needs):
+    reviewed = graph_of(endpoint, "send", options={"review_skeleton": True}, checkpointer=InMemorySaver())
+    thread = {"configurable": {"thread_id": "1"}}
+    await run(reviewed, ASK, thread)
+    result = await run(reviewed, Command(resume=edited), thread)
+    assert [point["depends_on"] for point in result["skeleton"]] == needs
+    assert {expansion["status"] for expansion in result["expansions"]} == {"ok"}
 
 
 async def test_a_point_sees_the_texts_of_those_that_it_needs_and_no_others(run, endpoint, dispatch):

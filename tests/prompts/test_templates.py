@@ -77,6 +77,9 @@ def test_a_placeholder_with_a_format_is_refused(template: str):
         ("max_points", "6"),
         ("expansion_openings", "When"),
         ("skeleton_examples", ["Why?"]),
+        ("skeleton_settings", None),
+        ("expansion_settings", [300]),
+        ("frame_settings", {300: "max_tokens"}),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(name: str, value: Any):
