@@ -163,7 +163,12 @@ def names_of(source: Source) -> list[str]:
     named = [source.get("id", "")]
     named += [each for each in (title, url, _file_name(title), _file_name(url)) if 0 < len(each) <= _LONGEST_CITATION]
     # A title `2` would be taken for the second source. An id may be a number: a text is told to cite by it.
-    return [name for position, name in enumerate(named) if name and (position == 0 or not _PLACE.fullmatch(name))]
+    return [name for position, name in enumerate(named) if name and (position == 0 or not is_number(name))]
+
+
+def is_number(name: str) -> bool:
+    """Whether a name reads like a source's place in a list."""
+    return _PLACE.fullmatch(name) is not None
 
 
 def _text(value: object) -> str:
@@ -290,8 +295,9 @@ class CitedText:
                 names.setdefault(name, source)
                 if "page" in source:
                     self._pages.setdefault((name, str(source["page"])), source)
-        ids = {source["id"]: source for source in sources if source.get("id")}
         places = {str(source.get("place", place)): source for place, source in enumerate(sources, start=1)}
+        # An id may be a number, too. Documents are cited by what a prompt shows (`place`), others by their ids.
+        ids = {source["id"]: source for source in sources if source.get("id") and "place" not in source}
         self._known: Mapping[str, Source] = {**names, **places, **ids}
         self._citations = _Citations(self._known.keys())
         self._numbering = numbering

@@ -40,8 +40,8 @@ def retry_failed_points(
     It does the same for the opening, the introduction and the conclusion. The conclusion is also written again if any
     point is.
 
-    Nothing else is requested: neither a skeleton nor a point that is there. It also heals a run that ended in an
-    `ExpansionError` (`on_point_failure="raise"`).
+    No model is asked for anything else: neither a skeleton nor a point that is there. A retriever is asked again. It
+    also heals a run that ended in an `ExpansionError` (`on_point_failure="raise"`).
 
     Args:
         graph: A graph of `create_sot_graph` with a checkpointer, or a parent with one whose SoT subgraph was made
@@ -181,7 +181,7 @@ def _finished_run(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
         raise SotConfigError(message)
     values: Mapping[str, Any] = snapshot.values
     if not values.get("skeleton"):
-        message = f"retry_failed_points: the thread holds no run with a skeleton ({where}): there is nothing to retry."
+        message = f"retry_failed_points: the thread's last run has no skeleton ({where}): there is nothing to retry."
         raise SotConfigError(message)
     return values
 

@@ -306,12 +306,12 @@ class RunContext:
             "metadata": {**self.config.get("metadata", {}), "sot_stage": stage, **metadata},
         }
 
-    def seconds_left(self, timeout: float | None) -> float | None:
-        """The smaller of a timeout and what is left until the deadline, in seconds; `None`: no limit."""
+    def seconds_left(self, timeout: float | None, *, share: float = 1.0) -> float | None:
+        """The smaller of a timeout and what is left until the deadline, or a share of that; `None`: no limit."""
         deadline = self.options.deadline
         if deadline is None:
             return timeout
-        left = max(0.0, deadline - self.elapsed())
+        left = share * max(0.0, deadline - self.elapsed())
         return left if timeout is None else min(left, timeout)
 
     def place(self) -> AbstractAsyncContextManager[None]:

@@ -64,12 +64,14 @@ def current_expansions(state: Mapping[str, Any]) -> list[Expansion]:
 
 
 def marks_of(section: Mapping[str, Any]) -> SectionMarks:
-    """`truncated` and `sources` of a text, or of its last event, where there is something to say."""
+    """`truncated`, `sources` and `detail` of a text, or of its last event, where there is something to say."""
     marks: SectionMarks = {}
     if section.get("truncated"):
         marks["truncated"] = True
     if section.get("sources") is not None:
         marks["sources"] = section["sources"]
+    if section.get("detail"):
+        marks["detail"] = section["detail"]
     return marks
 
 

@@ -60,6 +60,8 @@ class Material(TypedDict):
     """Those that were given, and those that were found for the question."""
     shared: list[int]
     """The numbers of those that every prompt of the run shows: all of them, where they fit."""
+    detail: NotRequired[str]
+    """Why the retriever gave nothing for the question, if it didn't."""
 
 
 class Source(TypedDict):
@@ -90,6 +92,8 @@ class SectionMarks(TypedDict):
     sources: NotRequired[list[Source]]
     """The documents that it cites, or what its expander gave. `text` cites them by their place here, from 1, or by
     their `place` or `id`."""
+    detail: NotRequired[str]
+    """What it had to do without, in one line: its retriever failed, or found nothing."""
 
 
 class WrittenSection(SectionMarks):
@@ -108,8 +112,6 @@ class Expansion(WrittenSection):
 
     index: int
     title: str
-    detail: NotRequired[str]
-    """What it had to do without, in one line: its retriever failed, or found nothing."""
 
 
 FramePartName: TypeAlias = Literal["opening", "introduction", "conclusion"]

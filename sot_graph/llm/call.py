@@ -97,6 +97,12 @@ class ModelCall:
         """What the log calls it: by its label, or else by its stage."""
         return self.label or self.stage
 
+    @property
+    def why_late(self) -> str:
+        """Why it has no reply when its time is over, as the end of a message; empty: it takes long."""
+        failed = self.trace.last_failure
+        return f"; the model's last try failed: {failed}" if failed else ""
+
     async def ask(
         self,
         messages: Prompt,
@@ -161,7 +167,8 @@ class ModelCall:
                 wait = 0.0 if adapts else retry_policy.wait_after(error)
                 if wait is None:
                     raise
-                logger.info("%s: %s; trying again in %.1f s", self.logged_as, explain(error), wait)
+                self.trace.last_failure = explain(error)
+                logger.info("%s: %s; trying again in %.1f s", self.logged_as, self.trace.last_failure, wait)
             finally:
                 reply_char_limit.reset(limit_before)
             await asyncio.sleep(wait)
@@ -201,6 +208,7 @@ class ModelCall:
             self.model.learn(self.stage, whole.reason, thinks_unopened=found)
         if whole.ending == "broken":
             raise UnfinishedReplyError(whole.reason)
+        self.trace.last_failure = ""
         return whole
 
     async def _streamed(
@@ -240,6 +248,7 @@ class ModelCall:
         if not gathered.is_full:
             found = None if is_prefilled else reply.had_unopened_thought
             self.model.learn(self.stage, reply.reason, thinks_unopened=found)
+        self.trace.last_failure = ""
         return reply
 
     async def _read(self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply) -> None:

@@ -241,7 +241,12 @@ class _TypedPieces(_Proxy):
         await self._below.close()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
+        is_refused = False
         async for piece in self._below:
+            for choice in getattr(piece, "choices", None) or ():
+                is_refused |= bool(getattr(getattr(choice, "delta", None), "refusal", None))
+                if is_refused and choice.finish_reason:
+                    choice.finish_reason = "refusal"
             usage = getattr(piece, "usage", None)
             if usage is not None:
                 told = {"usage": usage.model_dump(warnings=False)}
@@ -279,6 +284,8 @@ class _Pieces:
                     if isinstance(delta, dict):
                         self._refusal = (self._refusal + (delta.get("refusal") or ""))[:_LONGEST_REFUSAL]
                         calls_tool |= "tool_calls" in delta or "function_call" in delta
+                    if self._refusal and choice.get("finish_reason"):  # LangChain passes over the words themselves
+                        choice["finish_reason"] = "refusal"
             for bounded in self._tool_call.pieces(piece) if calls_tool else (piece,):
                 yield bounded
 

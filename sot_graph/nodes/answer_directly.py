@@ -100,7 +100,9 @@ async def write_directly(
             raise SotConfigError(message) from error
         is_late = isinstance(error, TimeoutError) and timer.expired()
         if not (growing.cleaner.text and (is_late or isinstance(error, WithheldReplyError))):
-            reason = f"it was not there at the deadline ({run.options.deadline:.3g} s)" if is_late else explain(error)
+            reason = explain(error)
+            if is_late:
+                reason = f"it was not there at the deadline ({run.options.deadline:.3g} s){call.why_late}"
             what = BROKE_OFF if growing.cleaner.text else "There is no answer"
             message = f"{what}: {reason}.{'' if is_late else advice(error)}"
             raise SkeletonError(message) from error

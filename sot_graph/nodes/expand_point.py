@@ -144,8 +144,6 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
         )
         written = await write_text(section, run)
     expansion = cast("Expansion", {"index": index, "title": title, **written.as_section(grounds)})
-    if grounds is not None and grounds.detail:
-        expansion["detail"] = grounds.detail
     announce_point_end(expansion, run)
     # A section that failed is an error in the trace, though its node ended well.
     cache_hit = True if written.is_cached else None

@@ -176,7 +176,7 @@ def describe_result(result: Mapping[str, Any], run: RunContext, *, has_answer: b
             "sot_route": result["route"],
             "sot_points": len(expansions),
             "sot_failed_points": sum(each["status"] != "ok" for each in expansions),
-            "sot_streamed": figures.streamed,
+            "sot_streamed": figures.streamed if figures.one_clock else None,
             **{name: None if value is None else round(value, _DIGITS) for name, value in seconds.items()},
         },
         outputs=dict(result) if has_answer else None,

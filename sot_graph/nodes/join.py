@@ -116,11 +116,12 @@ def finish_run(
     run.emit({"type": "sot.answer", "answer": answer})
     run.invocation.ended = True
     facts = state["run_facts"]
+    detail = (state.get("material") or {}).get("detail")
     message = AIMessage(
         answer,
         id=facts["answer_id"],
         name=run.parts.name,
-        response_metadata={"finish_reason": finish_reason},
+        response_metadata={"finish_reason": finish_reason, **({"detail": detail} if detail else {})},
         usage_metadata=usage_metadata(usage),
     )
     question = [HumanMessage(facts["question_text"], id=facts["question_id"])] if facts["question_id"] else []

@@ -397,9 +397,8 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
         if found is not None:
             text = clean_text(found["text"])
             own = {"index": point["index"], "title": point["title"], "text": text, "status": "ok", "error": None}
-            if found.get("detail"):
-                own["detail"] = clean_text(str(found["detail"]))
-            kept.append(cast("Expansion", {**own, **marks_of(found)}))
+            detail = clean_text(str(found.get("detail") or ""))
+            kept.append(cast("Expansion", {**own, **marks_of({**found, "detail": detail})}))
     return kept
 
 

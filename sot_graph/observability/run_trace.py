@@ -128,6 +128,8 @@ class CallTrace(BaseCallbackHandler):
     run_inline = True
     """In the order in which things happen, and before any tracer is told."""
 
+    last_failure: str = ""
+    """Why the last try has failed, in one line, until one succeeds."""
     _tries: int = 0
     _handlers: list[BaseCallbackHandler] = field(default_factory=list)
     _redactor: Redactor = field(default_factory=Redactor)

@@ -179,7 +179,8 @@ class SotPrompts:
     )
     citing: str = (
         "\nRest what you write on the documents. Behind each statement, put the number of the document that it rests "
-        "on in brackets: [2], or [2, 5] for two. Cite no number that no document has, and write no list of sources. "
+        "on in brackets: [2], or [2, 5] for two. Cite no number that no document has (those in earlier answers are of "
+        "other documents), and write no list of sources. "
         "Where the documents say nothing, say so in a few words."
     )
     expansion_system: str = ""

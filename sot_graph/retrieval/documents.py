@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.documents import Document
 
-from sot_graph.citations import document_source
+from sot_graph.citations import document_source, is_number
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text
@@ -23,7 +23,8 @@ _BREAKS = ("\n\n", "\n", ". ", " ")
 def read_documents(given: object, *, what: str = "documents") -> list[SourceDocument]:
     """Documents from what somebody gave: LangChain's, mappings of the same form, or plain texts.
 
-    Empty ones are left out, and of equal ones all but the first. `what` names them in the error.
+    Empty ones are left out, and of equal ones all but the first. A store's search may give each with its score, as a
+    pair. `what` names them in the error.
 
     Raises:
         SotConfigError: It is no list of these.
@@ -32,7 +33,12 @@ def read_documents(given: object, *, what: str = "documents") -> list[SourceDocu
         message = f"{what}: {kind_of(given)}; it must be a list of texts, LangChain documents or mappings."
         raise SotConfigError(message)
     documents: dict[tuple[str, ...], SourceDocument] = {}
-    for position, item in enumerate(given, start=1):
+    for position, entry in enumerate(given, start=1):
+        match entry:
+            case (Document() as item, _):
+                pass
+            case item:
+                pass
         plain = plain_value(item) if isinstance(item, (str, Mapping, Document)) else item
         fields = {"page_content": plain} if isinstance(plain, str) else plain
         text = _text_of(fields)
@@ -128,6 +134,7 @@ def _shown(document: SourceDocument) -> str:
     source = source_of(document)
     if "fingerprint" in source:  # it has no title but its own beginning
         return document["page_content"]
-    names = [source["title"]] + [name for name in (source.get("id"),) if name and name != source["title"]]
+    key = source.get("id", "")
+    names = [source["title"], *([key] if key not in {"", source["title"]} and not is_number(key) else [])]
     page = f", p. {source['page']}" if "page" in source else ""
     return f"({' | '.join(names)}{page})\n{document['page_content']}"

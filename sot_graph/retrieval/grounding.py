@@ -27,7 +27,7 @@ from sot_graph.retrieval.documents import (
     show_documents,
     source_of,
 )
-from sot_graph.retrieval.retriever import failure_of, query_for, retrieve
+from sot_graph.retrieval.retriever import FOUND_NOTHING, failure_of, query_for, retrieve, seconds_for_retrieval
 from sot_graph.types import Material
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
         return None
     run.invocation.index = None  # of an earlier try of this node
     found: list[SourceDocument] = []
+    why = ""
     if retriever is not None:
-        found, _ = await retrieve(question, run, about="for the question", stage="skeleton")
+        found, why = await retrieve(question, run, about="for the question", stage="skeleton")
         known = {identity(document) for document in documents}
         found = [document for document in found if identity(document) not in known]
     most = most_characters(run)
@@ -78,13 +79,16 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     documents = [*documents, *found]
     for number, document in enumerate(documents, start=1):
         document["number"] = number
+    material = Material(documents=documents, shared=[document["number"] for document in documents])
+    if why:
+        material["detail"] = why
     if length_of_documents(documents) <= room:
-        return Material(documents=documents, shared=[document["number"] for document in documents])
+        return material
     # What a retriever found for the question is ranked already.
     first = documents[len(documents) - len(found) :]
     ranked = [*first, *await _ranked(question, documents, run)]
-    shared = sorted(document["number"] for document in _fitting(ranked, most // 2))
-    return Material(documents=documents, shared=shared)
+    material["shared"] = sorted(document["number"] for document in _fitting(ranked, most // 2))
+    return material
 
 
 def most_characters(run: RunContext) -> int:
@@ -104,7 +108,7 @@ class Grounds:
         self._own: list[SourceDocument] = []
         self.own_text = ""
         """The documents that this section's prompt alone shows, as it shows them."""
-        self.detail = ""
+        self.detail = material.get("detail", "")
         """What the section had to do without, in one line."""
 
     @property
@@ -142,7 +146,9 @@ class Grounds:
             self._own = _fitting([each for each in ranked if each["number"] not in shared], room)
         if run.retriever is not None:
             query, about = query_for(question, point), run.shown_point(point)
-            found, self.detail = await retrieve(query, run, about=about, stage="expansion")
+            found, why = await retrieve(query, run, about=about, stage="expansion")
+            # Where the retriever has found something for the point, it need not have for the question.
+            self.detail = why or ("" if self.detail == FOUND_NOTHING else self.detail)
             # The run's documents may be cut into passages, and these not, or the other way round.
             known = {identity(passage) for passage in as_passages(self.documents, longest=room)}
             passages = as_passages(found, longest=room)
@@ -172,7 +178,7 @@ async def _ranked(query: str, documents: Sequence[SourceDocument], run: RunConte
     """The documents that concern a query, best first: by BM25, if no ranker says. If none does: all, in their order."""
     ranker = run.parts.ranker
     if ranker is not None:
-        limit = run.seconds_left(run.options.retrieval_timeout)
+        limit = seconds_for_retrieval(run)
         try:
             async with asyncio.timeout(limit) as timer:
                 return [documents[place] for place in await _places_by(ranker, query, documents)]

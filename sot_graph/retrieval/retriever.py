@@ -31,6 +31,7 @@ logger = logging.getLogger("sot_graph")
 Retriever: TypeAlias = Runnable[str, Any] | Callable[[str], Sequence[Any] | Awaitable[Sequence[Any]]]
 """`query -> documents`: a retriever of LangChain's, another Runnable, or a callable, also async."""
 
+FOUND_NOTHING = "the retriever found nothing for it"
 _LONGEST_REASON = 200
 
 
@@ -62,10 +63,16 @@ def query_for(question: str, point: SkeletonPoint) -> str:
     return f"{question} {point['title']}"
 
 
+def seconds_for_retrieval(run: RunContext) -> float | None:
+    """How long a retriever or a ranker may take: of what is left until a deadline, half is for the text."""
+    return run.seconds_left(run.options.retrieval_timeout, share=0.5)
+
+
 def failure_of(error: Exception, run: RunContext, timer: asyncio.Timeout, limit: float | None) -> str:
     """What became of a retriever or a ranker, in one line."""
     if isinstance(error, TimeoutError) and timer.expired():
-        return f"had found nothing after {limit:.3g} s (retrieval_timeout)"
+        which = "retrieval_timeout" if limit == run.options.retrieval_timeout else "half of the time until the deadline"
+        return f"had found nothing after {limit:.3g} s ({which})"
     return f"failed ({' '.join(run.described(error).split())[:_LONGEST_REASON]})"
 
 
@@ -98,7 +105,7 @@ async def retrieve(query: str, run: RunContext, *, about: str, stage: Stage) -> 
 
 
 async def _found(query: str, run: RunContext, *, about: str, stage: Stage) -> tuple[list[SourceDocument], str]:
-    retriever, limit = run.retriever, run.seconds_left(run.options.retrieval_timeout)
+    retriever, limit = run.retriever, seconds_for_retrieval(run)
     assert retriever is not None, "it is asked only where there is one"
     config = run.child_config(run_name=f"retrieve {about}", stage=stage)
     try:
@@ -107,7 +114,7 @@ async def _found(query: str, run: RunContext, *, about: str, stage: Stage) -> tu
             documents = read_documents(found, what="the retriever's documents")
     except Exception as error:  # noqa: BLE001  (a caller's code may raise what it likes)
         return [], f"the retriever {failure_of(error, run, timer, limit)}"
-    return documents, "" if documents else "the retriever found nothing for it"
+    return documents, "" if documents else FOUND_NOTHING
 
 
 async def _ask(retriever: Retriever, query: str, config: RunnableConfig) -> Any:

@@ -170,6 +170,7 @@ class Drafter:
             self._formats = ["list"]
         self._timer: asyncio.Timeout | None = None
         """The limit of the whole drafting, while it runs."""
+        self._call: ModelCall | None = None
         self._is_whole = False
         """Whether the model came to its skeleton's end, and nothing is missing: only such a one is cached."""
 
@@ -235,10 +236,10 @@ class Drafter:
             message = f"The skeleton could not be had: {explain(error)}."  # it is the model's own timeout
             if self._timer is not None and self._timer.expired():
                 which = "skeleton_timeout" if limit == own_limit else "deadline"
-                message = (
-                    f"The skeleton was not there after {getattr(run.options, which):.3g} s: raise SotOptions.{which}, "
-                    "or use a faster skeleton_model."
-                )
+                why = f": raise SotOptions.{which}, or use a faster skeleton_model"
+                if self._call is not None and self._call.why_late:
+                    why = f" (SotOptions.{which}){self._call.why_late}"
+                message = f"The skeleton was not there after {getattr(run.options, which):.3g} s{why}."
             failure = SkeletonError(message)
             failure.__cause__ = error
         if self._early is None or not self._early.points:
@@ -259,7 +260,7 @@ class Drafter:
         return await self._ask_until_enough(call, skeleton_format, reasks)
 
     async def _ask_until_enough(self, call: ModelCall, skeleton_format: SkeletonFormat, reasks: int) -> Draft:
-        early, retries = self._early, RetryPolicy(self._run.options)
+        early, retries, self._call = self._early, RetryPolicy(self._run.options), call
         messages = self._messages(skeleton_format)
         while True:
             parsed = await self._ask(call, skeleton_format, messages)

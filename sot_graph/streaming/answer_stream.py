@@ -250,9 +250,14 @@ class _Reading:
             # Without a `question_id` the question stands in the history.
             of_resumed = facts.get("question_text") if facts.get("question_id") else None
             question = given.get("question") if isinstance(given, Mapping) else of_resumed
-        answer = AIMessage(self.cut.rstrip() + BREAKS_OFF, response_metadata={"finish_reason": "cancelled"})
+        text = self.cut.rstrip() + BREAKS_OFF
+        # With the run's own id a retry, or a run that goes on, replaces it.
+        answer = AIMessage(text, id=self._answers.id or None, response_metadata={"finish_reason": "cancelled"})
         asked = [HumanMessage(question)] if question and not _is_asked(question, before) else []
-        return {"values": {"messages": [*_results_of_calls(before), *asked, answer]}, "as_node": node}
+        values: dict[str, Any] = {"messages": [*_results_of_calls(before), *asked, answer]}
+        if self.others_may_answer and state.values.get("sot"):
+            values["sot"] = {}  # it is the result of an earlier turn
+        return {"values": values, "as_node": node}
 
     def finish(self) -> str:
         """The run has ended: what hasn't been given out of the answer, where no SoT graph gave one.
@@ -282,7 +287,8 @@ class _Answers:
         """What was given out of each, by its id. A node that LangGraph tries again answers anew, by another id."""
         self.reader: AnswerReader | None = None
         """Of the latest answer; `None`: none has begun."""
-        self._answer_id = ""
+        self.id = ""
+        """The latest answer's: that of its message."""
         self._separator = ""
         """What goes before the next text, where an answer follows another."""
 
@@ -294,18 +300,18 @@ class _Answers:
     @property
     def shown(self) -> str:
         """What was given out of the latest answer."""
-        return self.texts[self._answer_id]
+        return self.texts[self.id]
 
     def has_begun_before(self, event: Any) -> bool:
         """Whether the event is of an answer that had begun before the latest one."""
-        return _answer_id(event) in self.texts and _answer_id(event) != self._answer_id
+        return _answer_id(event) in self.texts and _answer_id(event) != self.id
 
     def feed(self, event: Any) -> str:
         """Take the next event; give back the text that can be shown now."""
         answer_id = _answer_id(event)
-        if self.reader is None or self.reader.finished or answer_id != self._answer_id:
+        if self.reader is None or self.reader.finished or answer_id != self.id:
             self._separator = _BETWEEN_ANSWERS if any(self.texts.values()) else ""
-            self.reader, self._answer_id = AnswerReader(), answer_id
+            self.reader, self.id = AnswerReader(), answer_id
             self.texts[answer_id] = ""
         text = self.reader.feed(event)
         if text:

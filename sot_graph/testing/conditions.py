@@ -76,8 +76,8 @@ class Status:
     message: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.code, int):
-            message = f"Status.code is a number such as 429, not {self.code!r}."
+        if self.code not in range(200, 600):
+            message = f"Status.code is an HTTP status such as 429, not {self.code!r}."
             raise SotConfigError(message)
 
 

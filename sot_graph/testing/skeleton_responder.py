@@ -6,11 +6,14 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sot_graph.errors import SotConfigError
 from sot_graph.testing.openai_wire import TOKEN_CHARACTERS, ChatRequest, Reply, ToolCall, compact_json
 from sot_graph.types import FRAME_PART_NAMES, FramePartName
+
+if TYPE_CHECKING:
+    from sot_graph.testing.simulated_endpoint import LoggedRequest
 
 _FRAME = re.compile(  # the second half, and `small` below: as `SotPrompts.small()` asks
     r"write the (opening|introduction|conclusion) of the answer|^(opening|introduction|conclusion)[^\n]{,20}:\s*\Z",
@@ -52,16 +55,17 @@ class Ask:
     """Of the point, where it is one of the known titles."""
 
     @classmethod
-    def of(cls, request: ChatRequest, titles: Sequence[str]) -> Ask:
+    def of(cls, request: ChatRequest | LoggedRequest, titles: Sequence[str]) -> Ask:
         """Look at the last user message, and for a skeleton also at the system message.
 
         A point is known by its mark or, in prompts of a caller's own, by its title: of those in the message, the last.
         A request to go on with a reply that broke off asks for what that reply was asked for.
 
         Args:
-            request: The request.
+            request: The request, or what an endpoint has noted of it (`SimulatedEndpoint.requests`).
             titles: Of the points that may be asked for, in order.
         """
+        request = cast("ChatRequest", getattr(request, "request", request))
         text = request.last_user
         if _GO_ON.match(text):
             text = ChatRequest({"messages": request.messages[:-1]}).last_user

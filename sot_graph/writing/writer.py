@@ -94,7 +94,8 @@ class WrittenText:
     def as_section(self, grounds: Grounds | None) -> WrittenSection:
         """As the state keeps it, with what it cites. Sources of an expander's own go before documents."""
         sources = self.sources or (None if grounds is None else grounds.cited_in(self.text))
-        marks = marks_of({"truncated": self.truncated, "sources": sources})
+        detail = "" if grounds is None else grounds.detail
+        marks = marks_of({"truncated": self.truncated, "sources": sources, "detail": detail})
         return {"text": self.text, "status": self.status, "error": self.error, **marks}
 
 
@@ -189,6 +190,7 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
         status = "failed" if why else "ok"
     except Exception as error:  # noqa: BLE001  (one text's failure is never another's)
         status, why = _failure(error, options, limit if timer.expired() else None)
+        why += call.why_late if status == "timed_out" else ""
     text = growing.cleaner.text
     if status == "failed" or (status == "timed_out" and section.stage != "expansion"):  # `join` tells of late points
         left_out = "breaks off" if text else "is left out"

@@ -92,7 +92,10 @@ async def test_so_does_a_streamed_one(endpoint, model, reply):
     endpoint.responder = lambda _: reply
     loop_model = LoopModel(model)
     here = await loop_model.for_running_loop()
-    assert told(await streamed(here.bind(tools=[TOOL]))) == told(await streamed(model.bind(tools=[TOOL])))
+    expected = told(await streamed(model.bind(tools=[TOOL])))
+    if reply.refusal:  # of which LangChain tells nothing where it is streamed
+        expected["finish_reason"] = "refusal"
+    assert told(await streamed(here.bind(tools=[TOOL]))) == expected
 
 
 @pytest.mark.parametrize("name", ["text", "nothing", "refused"])

@@ -191,6 +191,13 @@ async def test_a_point_that_says_something_the_second_time_is_whole(run, endpoin
     assert len(tries_of(endpoint, 2)) == 2
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_point_that_the_model_declines_says_so(run, endpoint, stream):
+    endpoint.faults = [Fault(Refusal(), point_number(2))]
+    result = await run(create_sot_graph(endpoint.chat_model(), options=SotOptions(stream=stream)), ASK)
+    assert result["expansions"][1]["error"].endswith(": the model declined")
+
+
 def graph_without_a_skeleton(endpoint, **options):
     router = lambda question, history: "direct"  # noqa: E731
     return create_sot_graph(endpoint.chat_model(), router=router, options=SotOptions(**options))

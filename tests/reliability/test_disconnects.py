@@ -23,10 +23,12 @@ from starlette.routing import Route
 from sot_graph import (
     SotConfigError,
     SotOptions,
+    aretry_failed_points,
     astream_answer,
     cancelled_once,
     create_sot_graph,
     create_sot_tool,
+    retry_failed_points,
     stream_answer,
 )
 from sot_graph.events import BREAKS_OFF
@@ -195,6 +197,33 @@ async def test_what_a_reader_has_read_who_left_is_kept_if_it_is_wanted(endpoint,
     assert all("breaks off here" in request.text for request in asked)
     messages = (await threads.aget_state(THREAD)).values["messages"]
     assert [message.type for message in messages] == ["human", "ai"] * 2
+
+
+@pytest.mark.parametrize("way", ["async", "sync"])
+async def test_a_retry_replaces_what_was_kept_of_a_cut_answer(endpoint, graph, way):
+    threads = threaded(graph, endpoint, "graph")
+    cut_after(threads, ASK, 3)
+    retry = {"async": aretry_failed_points, "sync": retry_failed_points}[way]
+    result = retry(threads, THREAD)
+    result = await result if way == "async" else result
+    messages = threads.get_state(THREAD).values["messages"]
+    assert [message.type for message in messages] == ["human", "ai"]
+    assert messages[-1].text == result["answer"]
+    assert "breaks off" not in result["answer"]
+
+
+def test_beside_a_cut_answer_a_parent_keeps_no_earlier_result(endpoint):
+    class Chat(MessagesState):
+        sot: dict
+
+    builder = StateGraph(Chat)
+    builder.add_node("answer", create_sot_graph(endpoint.chat_model()))
+    builder.add_edge(START, "answer")
+    chat = builder.compile(checkpointer=InMemorySaver())
+    chat.invoke(ASK, THREAD)
+    assert chat.get_state(THREAD).values["sot"]["answer"]
+    cut_after(chat, {"messages": [HumanMessage("And rocks?")]}, 3)
+    assert chat.get_state(THREAD).values["sot"] == {}
 
 
 def cut_after(graph, given, pieces, config=THREAD):

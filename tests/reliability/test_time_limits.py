@@ -41,6 +41,37 @@ async def test_a_point_timeout_holds_for_all_tries_together(run, endpoint):
     assert statuses(await run(graph, ASK))[2] == "timed_out"
 
 
+@pytest.mark.parametrize("limit", ["deadline", "skeleton_timeout"])
+async def test_a_skeleton_that_a_busy_provider_keeps_from_being_there_says_so(run, endpoint, limit):
+    endpoint.faults = [Fault(Status(429, retry_after=30, message="Slow down."))]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(**{limit: 1.0}))
+    said = rf"not there after 1 s \(SotOptions\.{limit}\); the model's last try failed: Slow down. \(HTTP 429\)\."
+    with pytest.raises(SkeletonError, match=said):
+        await run(graph, ASK)
+
+
+async def test_a_text_that_a_busy_provider_keeps_from_being_there_says_so(run, endpoint):
+    endpoint.faults = [Fault(Status(503, retry_after=30, message="Overloaded."), point_number(2), times=1)]
+    result = await run(create_sot_graph(endpoint.chat_model(), options=SotOptions(point_timeout=1.0)), ASK)
+    late = result["expansions"][1]
+    assert late["error"] == (
+        "not finished after 1 s (point_timeout); the model's last try failed: Overloaded. (HTTP 503)"
+    )
+    endpoint.faults = [Fault(Status(429, retry_after=30, message="Slow down."))]
+    graph = create_sot_graph(
+        endpoint.chat_model(), router=lambda *_: "direct", options=SotOptions(deadline=1.0, router_timeout=None)
+    )
+    with pytest.raises(SkeletonError, match=r"at the deadline \(1 s\); the model's last try failed: Slow down\."):
+        await run(graph, ASK)
+
+
+async def test_a_point_that_gets_through_in_the_end_is_late_for_its_length(run, endpoint):
+    endpoint.faults = [Fault(Status(429, retry_after=0), point_number(2), times=1), Fault(Stall(2), point_number(2))]
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(point_timeout=1.5, stream=True))
+    result = await run(graph, ASK)
+    assert statuses(result)[1] == "timed_out"
+
+
 async def test_at_the_deadline_what_is_there_is_joined_and_the_rest_is_timed_out(run, endpoint):
     endpoint.faults = [Fault(Stall(), point_number(2, 7))]
     graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(deadline=AMPLE))

@@ -112,6 +112,21 @@ def test_a_document_is_cited_by_number_name_file_and_page(make_graph, citation, 
     assert f"About Soil {becomes}." in graph.invoke(ask([*NOTES, *pages]))["answer"]
 
 
+@pytest.mark.parametrize("where", ["id", "metadata"])
+def test_a_document_whose_id_is_a_number_is_cited_by_the_number_that_the_prompt_shows(make_graph, where):
+    rows = {3: "Compost.", 1: "Water.", 2: "Sun."}
+    documents = [
+        Document(text, id=str(row), metadata={"source": f"row-{row}"})
+        if where == "id"
+        else Document(text, metadata={"source": f"row-{row}", "id": row})
+        for row, text in rows.items()
+    ]
+    graph, model = make_graph(lambda numbers: "[2]")
+    result = graph.invoke(ask(documents))
+    assert [source["title"] for source in result["sources"]] == ["row-1"]
+    assert "(row-1)\nWater." in model.calls[0].messages[-1].text
+
+
 def test_the_page_that_is_named_is_the_source(make_graph):
     pages = [Document(f"Page {page}.", metadata={"source": "Seed-1.pdf", "page": page}) for page in (3, 4)]
     graph, _ = make_graph(lambda numbers: "[Seed-1.pdf, p. 4]")

@@ -85,6 +85,43 @@ async def test_a_retriever_that_fails_or_finds_nothing_costs_no_point(make_graph
     assert "About Water [1]." in result["answer"]  # of what was found for the question
 
 
+@pytest.mark.parametrize("router", [None, lambda question, history: "direct"], ids=["points", "direct"])
+async def test_where_only_the_questions_search_fails_each_text_says_so_and_the_message(make_graph, router):
+    def retriever(query):
+        if query == ASK["question"]:
+            raise OSError("the index is gone")
+        return ["A note."]
+
+    graph, _ = make_graph(retriever=retriever, router=router, options=SotOptions(frame="opening"))
+    result = await graph.ainvoke(ASK)
+    why = "the retriever failed (OSError: the index is gone)"
+    assert result["messages"][-1].response_metadata["detail"] == why
+    assert {each["detail"] for each in (*result["expansions"], *result["frame"].values())} <= {why}
+    assert len(result["expansions"]) == (3 if router is None else 0)
+
+
+async def test_what_is_found_for_the_point_need_not_be_found_for_the_question(make_graph):
+    graph, _ = make_graph(retriever=lambda query: [] if query == ASK["question"] else ["A note."])
+    result = await graph.ainvoke(ASK)
+    assert not any("detail" in each for each in result["expansions"])
+
+
+async def test_a_store_may_give_each_document_with_its_score(make_graph):
+    graph, _ = make_graph(retriever=lambda query: [(Document("Loose soil.", metadata={"source": "a.md"}), 0.7)])
+    result = await graph.ainvoke(ASK)
+    assert [source["title"] for source in result["sources"]] == ["a.md"]
+
+
+async def test_a_retriever_that_never_answers_leaves_half_of_the_time_for_the_answer(make_graph):
+    async def retriever(query):
+        await asyncio.Event().wait()
+
+    graph, _ = make_graph(lambda numbers: "", retriever=retriever, options=SotOptions(deadline=4.0))
+    result = await graph.ainvoke(ASK)
+    assert {each["status"] for each in result["expansions"]} == {"ok"}
+    assert all(each["detail"].endswith("s (half of the time until the deadline)") for each in result["expansions"])
+
+
 async def test_one_that_never_answers_is_given_up(make_graph):
     cancelled = []
 

@@ -17,8 +17,10 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from sot_graph import create_sot_graph
 from sot_graph.errors import SotConfigError
 from sot_graph.testing import (
+    Ask,
     ChatRequest,
     CutOff,
     Empty,
@@ -458,8 +460,10 @@ def test_what_is_no_kind_of_fault_is_refused_for_it_would_hit_and_do_nothing(wro
 
 
 def test_what_would_only_fail_in_the_endpoints_thread_is_refused_where_it_is_made():
-    with pytest.raises(SotConfigError, match="a number such as 429"):
+    with pytest.raises(SotConfigError, match="an HTTP status such as 429"):
         Status("429")
+    with pytest.raises(SotConfigError, match="an HTTP status such as 429"):
+        Status(42)
     with pytest.raises(SotConfigError, match="a function of a request"):
         Fault(Status(429), match="Soil")
     with pytest.raises(SotConfigError, match=r"physics is a Physics, not 0\.4"):
@@ -622,3 +626,11 @@ def test_a_match_that_raises_is_a_500_that_says_so(client: openai.OpenAI, endpoi
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Why?"}])
     (logged,) = endpoint.requests
     assert (logged.outcome, logged.status, endpoint.in_flight) == ("responder_error", 500, 0)
+
+
+def test_what_an_endpoint_has_noted_tells_what_was_asked_for():
+    with SimulatedEndpoint(SkeletonResponder(titles=["Seed", "Soil", "Sun"]), physics=Physics.instant()) as endpoint:
+        create_sot_graph(endpoint.chat_model()).invoke({"question": "How do plants grow?"})
+        asked = [Ask.of(logged, ["Seed", "Soil", "Sun"]) for logged in endpoint.requests]
+    assert [ask.stage for ask in asked] == ["skeleton", "point", "point", "point"]
+    assert {ask.title for ask in asked[1:]} == {"Seed", "Soil", "Sun"}
