@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import socket
 import weakref
-from typing import Protocol
+from contextlib import suppress
+from types import BuiltinFunctionType, FrameType, FunctionType, ModuleType
+from typing import Any, Protocol
+
+_LEAD_TOO_FAR = (type, ModuleType, FunctionType, BuiltinFunctionType, FrameType, str, bytes)
+_BELONG_TO_A_LOOP = (asyncio.AbstractEventLoop, asyncio.BaseTransport)
+_MOST_HELD = 20_000
 
 
 class _ForkAware(Protocol):
@@ -29,3 +38,29 @@ def _reset_in_child() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which doesn't fork
     os.register_at_fork(after_in_child=_reset_in_child)
+
+
+def cut_inherited_connections(holder: object) -> None:
+    """In a forked child: let no connection that the parent opened be used here, whatever library's client holds it.
+
+    Two processes that write to one connection read each other's replies. So in this process each such socket gets a
+    peer that has left: the client finds its connection closed, and opens another. The parent's stays as it is. Those of
+    an event loop are left alone: a child has loops of its own, and clients for them.
+
+    Args:
+        holder: What holds a client, or holds something that does.
+    """
+    seen: dict[int, object] = {}
+    waiting: list[Any] = [holder]
+    while waiting and len(seen) < _MOST_HELD:
+        held = waiting.pop()
+        if id(held) in seen or isinstance(held, (*_LEAD_TOO_FAR, *_BELONG_TO_A_LOOP)):
+            continue
+        seen[id(held)] = held
+        if not isinstance(held, socket.socket):
+            waiting += gc.get_referents(held)
+        elif held.fileno() >= 0:
+            ours, theirs = socket.socketpair()
+            theirs.close()
+            with ours, suppress(OSError):
+                os.dup2(ours.fileno(), held.fileno(), inheritable=False)

@@ -31,7 +31,7 @@ from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
 from sot_graph.cache import model_fingerprint
-from sot_graph.concurrency import reset_after_fork
+from sot_graph.concurrency import cut_inherited_connections, reset_after_fork
 from sot_graph.concurrency.background_loop import MOST_BLOCKING_CALLS, DaemonThreads, is_library_loop
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.errors import causes_of, phrases_in
@@ -96,7 +96,7 @@ class LoopModel:
         self.price = ModelPrice.of(innermost)
         self._threads_only = False
         self._copies: Copies = weakref.WeakKeyDictionary()
-        self.reset_in_child()
+        self._lock = threading.Lock()
         reset_after_fork(self)
 
     @cached_property
@@ -113,8 +113,9 @@ class LoopModel:
         return f"{self._fingerprint} {sorted(specs.items())}" if specs else self._fingerprint
 
     def reset_in_child(self) -> None:
-        """Reset the lock only. The copies belong to event loops, and a forked child has its own loops."""
+        """The copies belong to event loops, and a forked child has its own loops. A synchronous client would be shared."""
         self._lock = threading.Lock()
+        cut_inherited_connections([self.model, *self._copies.values()])
 
     def use_threads_from_now_on(self) -> None:
         """The model's client turned out to be bound to another loop: from now on, threads call it."""

@@ -1,12 +1,16 @@
 """A process that forks, as a web server does that loads the application first."""
 
 import os
+import re
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
-from sot_graph.testing import Fault, SkeletonResponder, Stall
+from sot_graph.testing import Fault, Reply, SkeletonResponder, Stall
+from tests.support.chat_requests import one_point
+from tests.support.wires.anthropic_wire import AnthropicWire
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
 
@@ -97,3 +101,68 @@ print(children)
 """)
     output, errors = process.communicate(timeout=120)
     assert (output, errors) == ("{3}\n", "")
+
+
+SYNC_SCRIPT = """
+import os, sys
+from sot_graph import create_sot_graph
+{make_model}
+graph = create_sot_graph(model)
+graph.invoke({{"question": "Question 0."}})  # its connections stay open
+children = []
+for number in range(1, 5):
+    child = os.fork()
+    if not child:
+        code = 101
+        try:
+            for turn in range(3):
+                texts = [each["text"] for each in graph.invoke({{"question": f"Question {{number}}{{turn}}."}})["expansions"]]
+                code = 0 if texts == [f"To Question {{number}}{{turn}}."] * 3 else 100
+                if code:
+                    print(number, turn, texts, file=sys.stderr, flush=True)
+                    break
+        finally:
+            os._exit(code)
+    children.append(child)
+print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
+"""
+SYNC_MODELS = {
+    "ChatAnthropic": """
+from langchain_anthropic import ChatAnthropic
+model = ChatAnthropic(model="claude-x", base_url=sys.argv[1], api_key="test")
+""",
+    "a client of the caller's": """
+import openai
+from langchain_openai import ChatOpenAI
+model = ChatOpenAI(
+    model="simulated", base_url=sys.argv[1], api_key="test", http_client=openai.DefaultHttpxClient()
+)
+""",
+}
+
+
+@pytest.mark.parametrize("kind", SYNC_MODELS)
+def test_forked_children_never_read_each_others_replies(endpoint, kind):
+    write = SkeletonResponder(titles=["Seed", "Soil", "Sun"])
+
+    def respond(request):
+        question = re.search(r"Question \d+\.", request.text)
+        return f"To {question[0]}" if one_point(request) else write(request)
+
+    script = SYNC_SCRIPT.format(make_model=SYNC_MODELS[kind])
+    if kind == "ChatAnthropic":
+        pytest.importorskip("langchain_anthropic")
+        wire = AnthropicWire(respond=lambda request: Reply(text) if isinstance(text := respond(request), str) else text)
+        server, address = wire, lambda: wire.url
+    else:
+        endpoint.responder = respond
+        server, address = nullcontext(), lambda: endpoint.base_url
+    with server:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script, address()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.stdout, done.stderr) == ("[0, 0, 0, 0]\n", "")
