@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from langgraph.types import Checkpointer, StreamMode
 
 logger = logging.getLogger("sot_graph")
+_FEWEST_STEPS = 100
+"""LangGraph's steps that a run may take, whatever a parent's `recursion_limit`: ten points that wait for one another
+take twenty."""
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -344,7 +347,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, whose `invoke` reads this."""
-        kwargs = _call_settings(input, config, kwargs)
+        config, kwargs = _call_settings(input, config, kwargs)
         is_embedded = _is_embedded(config)
         if is_embedded:
             input, config = self._without_history(input, config)
@@ -355,7 +358,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
-        kwargs = _call_settings(input, config, kwargs)
+        config, kwargs = _call_settings(input, config, kwargs)
         is_embedded = _is_embedded(config)
         if is_embedded:
             input, config = self._without_history(input, config)
@@ -392,8 +395,12 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         return changed, with_parents_messages(config, history)
 
 
-def _call_settings(given: object, config: RunnableConfig | None, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a call, whose input is checked.
+def _call_settings(
+    given: object, config: RunnableConfig | None, settings: dict[str, Any]
+) -> tuple[RunnableConfig | None, dict[str, Any]]:
+    """The config and the settings of a call, whose input is checked.
+
+    A parent's `recursion_limit` is for the parent's loops. This graph has none: it would end a run that is paid for.
 
     A context that is passed to this graph's own `invoke` is meant for it, also within a node of another graph: there it
     goes below `sot`, where the nodes look for it.
@@ -404,12 +411,14 @@ def _call_settings(given: object, config: RunnableConfig | None, settings: dict[
     if isinstance(given, (str, list, tuple, BaseMessage)):
         message = f'The graph takes {{"question": "..."}} or {{"messages": [...]}}, not {kind_of(given)}.'
         raise SotConfigError(message)
+    if config is not None and config.get("recursion_limit", _FEWEST_STEPS) < _FEWEST_STEPS:
+        config = {**config, "recursion_limit": _FEWEST_STEPS}
     context = settings.get("context")
     if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
-        return settings
+        return config, settings
     # A function in a node may hand on its parent's whole context, whose other keys are no mistakes.
     own = {key: value for key, value in context.items() if key in SotContext.__annotations__}
-    return {**settings, "context": {**context, "sot": own}}
+    return config, {**settings, "context": {**context, "sot": own}}
 
 
 def _wants_values(settings: Mapping[str, Any], *, default: StreamMode = "values") -> bool:

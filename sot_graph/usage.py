@@ -54,20 +54,21 @@ _PROVIDERS: Mapping[str, str] = {
     "ChatXAI": "x-ai",
 }
 """As genai-prices calls them, by the classes that ask them."""
+_PROVIDER_OF_REPLY: Mapping[str, str] = {
+    **{name: name for name in ("openai", "anthropic", "azure", "deepseek", "groq", "openrouter")},
+    **{"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "xai": "x-ai"},
+    **{"bedrock": "aws", "bedrock_converse": "aws"},
+}
+"""The same, by what LangChain's messages say of where they come from."""
 _SOLD_BY_ITS_MAKER = re.compile(r"gpt-\d|o\d|claude|gemini")
 """Models with closed weights: whichever gateway serves them, their maker's list price is taken."""
 
 logger = logging.getLogger("sot_graph")
 
 
-def empty_usage() -> Usage:
-    """A usage of nothing."""
-    return cast("Usage", {stage: _NOTHING.copy() for stage in (*_STAGES, "total")})
-
-
 def add_usage(left: Usage | None, right: Usage | None) -> Usage:
     """Reducer: the sum, stage by stage, and its total."""
-    result = empty_usage()
+    result = cast("Usage", {stage: _NOTHING.copy() for stage in (*_STAGES, "total")})
     total = result["total"]
     for usage in (left, right):
         if not usage:
@@ -82,6 +83,11 @@ def add_usage(left: Usage | None, right: Usage | None) -> Usage:
     if cost := _sum_costs(*(usage.get("cost", {}) for usage in (left, right) if usage)):
         result["cost"] = cost
     return result
+
+
+def empty_usage() -> Usage:
+    """A usage of nothing."""
+    return add_usage(None, None)
 
 
 def _sum_costs(*costs: Cost) -> Cost:
@@ -121,6 +127,14 @@ class ModelPrice:
         provider = _PROVIDERS.get(type(model).__name__)
         address = getattr(getattr(model, "root_async_client", None), "base_url", None)
         return cls(name.removeprefix("models/"), provider, None if provider or not address else str(address))
+
+    @classmethod
+    def of_reply(cls, told: Mapping[str, Any]) -> Self | None:
+        """That of the model which a reply says it comes from, by its metadata; `None`: it isn't known."""
+        name = told.get("model_name") or told.get("model")
+        if not (isinstance(name, str) and name and _has_prices()):
+            return None
+        return cls(name.removeprefix("models/"), _PROVIDER_OF_REPLY.get(str(told.get("model_provider"))))
 
     def dollars(self, counts: UsageMetadata) -> float | None:
         """What a call with these counts costs; `None`: nobody knows."""

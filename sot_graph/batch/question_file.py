@@ -92,8 +92,10 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     if kind not in READERS:
         message = f"{path}: questions come as {', '.join(READERS)}, not as {kind or 'a file without a suffix'}."
         raise SotConfigError(message)
+    is_empty = True
     try:
         for place, values in READERS[kind](path):
+            is_empty = False
             yield f"{path}, {place}", values
     except SotConfigError:
         raise
@@ -101,6 +103,9 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
         reason = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", None)
         message = f"{path} can't be read: {reason or str(error).rstrip('.')}."
         raise SotConfigError(message) from error
+    if is_empty:
+        message = f"{path} holds no questions."
+        raise SotConfigError(message)
 
 
 def _as_row(values: Mapping[str, Any], where: str) -> Row:

@@ -280,11 +280,14 @@ def _answer(pool: QuestionPool, rows: Iterable[Row], count: int, errors: Console
         interrupts = asyncio.run(_until_interrupted(pool, rows, errors))
     seconds = round(time.monotonic() - started)
     errors.print(f"{_said(done)} in {timedelta(seconds=seconds)}.", markup=False)
-    if interrupts:
-        errors.print("The same command goes on from here.", style="dim")
+    if interrupts and done.tried == count:  # those that were in flight were the last
+        pool.stopped = ""
+    if not pool.stopped or not interrupts:
+        return False
+    errors.print("The same command goes on from here.", style="dim")
     if interrupts > 1:
         raise KeyboardInterrupt
-    return interrupts > 0
+    return True
 
 
 @contextmanager

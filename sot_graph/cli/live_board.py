@@ -244,13 +244,19 @@ class _Pipe(Screen):
         self._stream = stream
         self._show_skeleton = show_skeleton
         self._reader = AnswerReader()
+        self._held: list[str] | None = [] if show_skeleton else None
+        """What of the answer waits for the skeleton: an opening, or what is pipelined, may be written before that."""
         self._has_begun = False
 
     def feed(self, event: Mapping[str, Any]) -> None:
-        # Pipelined, the skeleton is whole only when some of the answer may have been written.
-        if self._show_skeleton and event["type"] == "sot.skeleton" and not self._has_begun:
-            self._write(f"Skeleton\n\n{_skeleton_text(event['points'])}\n\n")
-        if self._stream and (text := self._reader.feed(event)):
+        text = self._reader.feed(event) if self._stream else ""
+        if self._held is not None and event["type"] in {"sot.skeleton", "sot.answer.delta"}:
+            if event["type"] == "sot.skeleton":
+                self._write(f"Skeleton\n\n{_skeleton_text(event['points'])}\n\n")
+            text, self._held = "".join(self._held) + text, None
+        if self._held is not None:
+            self._held.append(text)
+        elif text:
             self._write_answer(text)
 
     def finish(self, result: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace
 from sot_graph.prompts.messages import without_system
-from sot_graph.usage import CHARS_PER_TOKEN, tokens_of
+from sot_graph.usage import CHARS_PER_TOKEN, ModelPrice, tokens_of
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -196,8 +196,7 @@ class ModelCall:
             message = AIMessage(content=text_of(message))
         written, most = text_of(message), self.run.options.max_reply_chars
         usage = message.usage_metadata
-        estimate = None if usage else (tokens_of(prompt), -(-len(written) // CHARS_PER_TOKEN))
-        self.run.meter.add_tokens(self.stage, usage, price=self.model.price, estimate=estimate)
+        self._count(usage, message.response_metadata, prompt, 0 if usage else -(-len(written) // CHARS_PER_TOKEN))
         if is_cut := len(written) > most:
             self._log_cut()
             cut = {"finish_reason": "length"}
@@ -243,8 +242,8 @@ class ModelCall:
             if gathered.chunks:
                 # `chars` has no thoughts that the provider keeps apart. If nothing else came, each chunk is a token.
                 written = -(-gathered.chars // CHARS_PER_TOKEN) or gathered.chunks
-                estimate = None if is_whole and gathered.usage else (tokens_of(prompt), written)
-                self.run.meter.add_tokens(self.stage, gathered.usage, price=self.model.price, estimate=estimate)
+                least = 0 if is_whole and gathered.usage else written
+                self._count(gathered.usage, gathered.response_metadata, prompt, least)
         if not gathered.is_full:
             found = None if is_prefilled else reply.had_unopened_thought
             self.model.learn(self.stage, reply.reason, thinks_unopened=found)
@@ -264,10 +263,21 @@ class ModelCall:
                     # A model's own `wait_for` may forget, in Python 3.11, a cancellation that comes with a piece.
                     raise asyncio.CancelledError
                 if piece := gathered.add(chunk):
+                    if gathered.thoughts.found_unopened:  # points begin before this reply ends
+                        self.model.learn(self.stage, None, thinks_unopened=True)
                     on_text(piece)
                 if gathered.is_full:
                     self._log_cut()
                     return
+
+    def _count(self, usage: Any, told: Mapping[str, Any], prompt: Sequence[BaseMessage], written: int) -> None:
+        """Count a reply's tokens. `written`: how many were written, about, where `usage` may not say it, else 0."""
+        is_told = not written and bool(usage and usage["input_tokens"])  # some say only what was written
+        estimate = None if is_told else (tokens_of(prompt), written)
+        price = self.model.price
+        if not self.model.is_one_model:
+            price = ModelPrice.of_reply(told) or price
+        self.run.meter.add_tokens(self.stage, usage, price=price, estimate=estimate)
 
     def _log_cut(self) -> None:
         most = f"{self.run.options.max_reply_chars:,}"

@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache, cached_property, partial
+from inspect import getattr_static
 from typing import Any, Literal, TypeAlias
 from uuid import uuid4
 
@@ -52,15 +53,17 @@ _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 """These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
 _LONG_CHARS = 1000
 _WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
+_MAX_RETRIES_OF_NONE: Mapping[str, int] = {"langchain_anthropic": 0, "langchain_google_genai": 1}
+"""What `max_retries` is to be so that no call is repeated, in packages whose clients take it from a model's copy."""
 
 
 class LoopModel:
     """A chat model that may be used on any number of event loops.
 
-    OpenAI-compatible models get, for each loop, a copy with an HTTP client of its own, without the client's
-    hidden retries (the graph repeats and counts calls itself). A model with an `http_async_client` of the
-    caller's keeps that client, and is then bound to one loop; one with an `http_client` alone, or of another package
-    whose client belongs to another loop, is called by its synchronous methods, in threads.
+    OpenAI-compatible models get, for each loop, a copy with an HTTP client of its own. They, Claude and Gemini are
+    asked without their client's hidden retries: the graph repeats and counts calls itself. A model with an
+    `http_async_client` of the caller's keeps that client, and is then bound to one loop; one with an `http_client`
+    alone, or of another package whose client belongs to another loop, is called by its synchronous methods, in threads.
 
     Args:
         model: A chat model, or one wrapped by `bind` or `with_config`.
@@ -94,6 +97,8 @@ class LoopModel:
         """The ways to hand over a schema that its provider has refused."""
         self.prompt_cache = PromptCache.of(model)
         self.price = ModelPrice.of(innermost)
+        self.is_one_model = isinstance(innermost, BaseChatModel)
+        """Else the run's config, or a failure, decides which model is asked, and its reply says which it was."""
         self._threads_only = False
         self._copies: Copies = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -113,7 +118,7 @@ class LoopModel:
         return f"{self._fingerprint} {sorted(specs.items())}" if specs else self._fingerprint
 
     def reset_in_child(self) -> None:
-        """The copies belong to event loops, and a forked child has its own loops. A synchronous client would be shared."""
+        """The copies belong to event loops, and a forked child has its own. A synchronous client would be shared."""
         self._lock = threading.Lock()
         cut_inherited_connections([self.model, *self._copies.values()])
 
@@ -130,8 +135,8 @@ class LoopModel:
         known = self._thinks_unopened
         return known.get(stage, True in known.values() if known else None)
 
-    def learn(self, stage: Stage, reason: str, *, thinks_unopened: bool | None) -> None:
-        """Learn the model's ways from a reply and the provider's word for its end.
+    def learn(self, stage: Stage, reason: str | None, *, thinks_unopened: bool | None) -> None:
+        """Learn the model's ways from a reply and the provider's word for its end; `None`: it hasn't ended yet.
 
         `thinks_unopened=None`: the reply began with a prefill, which tells nothing about thoughts.
         """
@@ -139,7 +144,8 @@ class LoopModel:
             logger.info("The model writes thoughts that only a closing tag ends: its replies are read when these have.")
         if thinks_unopened is not None:
             self._thinks_unopened[stage] = thinks_unopened
-        self.tells_endings = bool(reason)
+        if reason is not None:
+            self.tells_endings = bool(reason)
 
     async def for_running_loop(self) -> Runnable[Any, Any]:
         """The model whose client belongs to the running event loop."""
@@ -161,6 +167,7 @@ class LoopModel:
         """The model without what is bound to it, as one loop can use it; and the client to be closed with the loop."""
         model, keeps_client = innermost_model(self.model), self._keeps_client
         if not isinstance(model, BaseChatOpenAI) or not isinstance(model.root_async_client, openai.AsyncOpenAI):
+            model = model if keeps_client else _asked_once(model)
             return _async_or_in_threads(model, loop, threads_only=self._threads_only), None
         # Calls go through the caller's own HTTP client. An asynchronous one can't be used on a loop of ours.
         needs_sync_client = model.http_client is not None and (model.http_async_client is None or is_library_loop(loop))
@@ -348,6 +355,18 @@ def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
         return model
     root = model.root_client.copy(max_retries=0)
     return model.model_copy(update={"root_client": root, "client": root.chat.completions})
+
+
+def _asked_once(model: Any) -> Any:
+    """A copy of another package's model whose client repeats no call; where that can't be had, the model."""
+    packages = {base.__module__.partition(".")[0] for base in type(model).__mro__}
+    for package in packages & _MAX_RETRIES_OF_NONE.keys():
+        copy = model.model_copy(update={"max_retries": _MAX_RETRIES_OF_NONE[package]})
+        for name in [*vars(copy)]:  # a client that has been made is kept so
+            if isinstance(getattr_static(type(copy), name, None), cached_property):
+                vars(copy).pop(name)
+        return copy
+    return model
 
 
 def is_of_another_loop(error: BaseException) -> bool:

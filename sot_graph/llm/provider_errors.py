@@ -201,7 +201,7 @@ def explain(error: BaseException) -> str:
             why = "its reply broke off"
         return why if last == "UnfinishedReplyError" else f"the model could not be reached ({why})"
     if any(isinstance(link, json.JSONDecodeError) for link in causes_of(error)):
-        return "the reply is not JSON, so this may be no OpenAI-compatible endpoint"
+        return "the reply is not JSON, so this may be no endpoint of this model"
     if isinstance(error, IndexError):
         return "there is nothing in the reply"  # its list of choices is empty
     said = _provider_message(error) or STATUS_IN_MESSAGE.sub("", _shown_message(error))

@@ -194,12 +194,12 @@ class StreamedReply:
         self.is_full = False
         """Whether no more of it is taken. Each chunk counts as one character at least: LangChain keeps empty ones."""
         self._most_chars = most_chars
-        self._thoughts = thoughts
+        self.thoughts = thoughts
         self._with_tools = with_tools
         self._pieces: list[str] = []
         self._waiting: list[str] = []
         """Text, where tools were offered: it is part of the reply only if no tool's call comes."""
-        self._response_metadata: dict[str, Any] = {}
+        self.response_metadata: dict[str, Any] = {}
         self._additional_kwargs: dict[str, Any] = {}
         self._calls: dict[object, _StreamedToolCall] = {}
         self._half = ""
@@ -212,12 +212,12 @@ class StreamedReply:
         self.chars += len(new)
         self.is_full = max(self.chars, self.chunks) > self._most_chars
         if self.is_full:  # what is too much is cut off
-            self._response_metadata["finish_reason"] = "length"
+            self.response_metadata["finish_reason"] = "length"
             new = new[: max(0, len(new) - (self.chars - self._most_chars))]
         text, self._half = self._half + new, ""
         if "\ud800" <= text[-1:] <= "\udbff":
             text, self._half = text[:-1], text[-1]
-        text = self._thoughts.feed(clean_text(text)) if text else ""
+        text = self.thoughts.feed(clean_text(text)) if text else ""
         calls = ""
         if isinstance(chunk, AIMessage):
             chunk = as_chunk(chunk)
@@ -238,7 +238,7 @@ class StreamedReply:
 
     def finish(self) -> str:
         """All chunks have come: the rest of the text."""
-        rest = "".join(self._waiting) + self._thoughts.finish()
+        rest = "".join(self._waiting) + self.thoughts.finish()
         self._waiting.clear()
         if rest:
             self._pieces.append(rest)
@@ -249,7 +249,7 @@ class StreamedReply:
         if message.usage_metadata:
             self.usage = merged_usage(self.usage, message.usage_metadata)
         for known, new in (
-            (self._response_metadata, message.response_metadata),
+            (self.response_metadata, message.response_metadata),
             (self._additional_kwargs, message.additional_kwargs),
         ):
             if new:
@@ -272,10 +272,10 @@ class StreamedReply:
             content=self.text,
             tool_calls=[call for call in calls if call["type"] == "tool_call"],
             invalid_tool_calls=[call for call in calls if call["type"] == "invalid_tool_call"],
-            response_metadata=self._response_metadata,
+            response_metadata=self.response_metadata,
             additional_kwargs=self._additional_kwargs,
             usage_metadata=self.usage,
         )
-        had_unopened_thought = self._thoughts.found_unopened or ends_unopened_thought(self.text)
-        ending = ending_of(message, in_thought=self._thoughts.is_open)
+        had_unopened_thought = self.thoughts.found_unopened or ends_unopened_thought(self.text)
+        ending = ending_of(message, in_thought=self.thoughts.is_open)
         return Reply(self.text, message, *ending, had_unopened_thought)

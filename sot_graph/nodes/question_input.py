@@ -5,6 +5,7 @@ And what every section is written from: these, and the skeleton.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -21,7 +22,7 @@ from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text, numbered_list, skeleton_messages
 from sot_graph.retrieval.grounding import shown_documents
-from sot_graph.run import Inquiry
+from sot_graph.run import ANSWER_ID_PREFIX, Inquiry
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.points import clean_title, given_points
 from sot_graph.state import marks_of
@@ -216,18 +217,21 @@ def prompt_arguments(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
 
 
 def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list[ChatTurn]:
-    """The turns before a question, which stands in the conversation at this position, or, at `None`, behind it."""
+    """The turns before a question, which stands in the conversation at this position, or, at `None`, behind it.
+
+    What agents and tools have said since belongs to them, but for documents, which the prompts show as such. Not an
+    answer of a graph of ours, which an earlier run may have left there.
+    """
     if position is None:
         return turns_of(messages)
-    # Calls of tools and what came of them, but for documents, which the prompts show as such. Not an answer to the
-    # question, which an earlier run may have left there.
-    found = [
-        each
-        for each in messages[position + 1 :]
-        if (isinstance(each, ToolMessage) and not documents_found_by(each))
-        or (isinstance(each, AIMessage) and each.tool_calls)
-    ]
-    history = turns_of([*messages[:position], *found])
+    history = turns_of(messages[:position])
+    for each in messages[position + 1 :]:
+        if isinstance(each, HumanMessage) or (isinstance(each, AIMessage) and not each.tool_calls):
+            if not (each.id or "").startswith(ANSWER_ID_PREFIX) and (text := _as_data(_text(each))):
+                name = re.sub(r"[^\w -]", "", each.name or "")
+                history.append(ChatTurn(role="user", content=f'<said by="{name or "an agent"}">\n{text}\n</said>'))
+        elif not documents_found_by(each):
+            history += turns_of([each])
     if attached := attachments_of(messages[position]):  # the prompts put it into one message with the question
         history.append(ChatTurn(role="user", content=attached))
     return history
@@ -277,11 +281,20 @@ def length_of(question: str, history: Sequence[ChatTurn]) -> int:
 
 
 def last_human(messages: Sequence[BaseMessage]) -> int | None:
-    """Where the last thing stands that a person has said."""
+    """Where the last thing stands that a person has said.
+
+    Agents may write in a person's place, under names of their own: then a question without a name goes before these.
+    """
+    last = None
     for position in range(len(messages) - 1, -1, -1):
-        if isinstance(messages[position], HumanMessage):
-            return position
-    return None
+        message = messages[position]
+        if isinstance(message, HumanMessage):
+            if not message.name:
+                return position
+            last = position if last is None else last
+        elif last is not None and isinstance(message, AIMessage) and not message.tool_calls:
+            break  # of an earlier turn
+    return last
 
 
 def _text(message: BaseMessage) -> str:

@@ -14,7 +14,7 @@ import unicodedata
 from functools import cache, lru_cache
 
 _NAMES = (
-    *("question", "point", "skeleton", "history", "comment", "tool_result", "written", "note", "document"),
+    *("question", "point", "skeleton", "history", "comment", "tool_result", "written", "note", "document", "said"),
     *("first_answer", "second_answer"),
 )
 _ONE_STROKE = dict.fromkeys("il", "[il]")

@@ -43,7 +43,7 @@ _WHY_NOTHING = {
     "length": ": its tokens ran out before the first word (thinking takes some, too)",
     **{ending: f": {why}" for ending, why in WHY_WITHHELD.items()},
 }
-_ONLY_THOUGHTS = ": its tokens went into thoughts, or its server takes its text for thoughts (turn its thinking off)"
+_ONLY_THOUGHTS = ": it was empty, or its tokens went into thoughts (then turn its thinking off)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

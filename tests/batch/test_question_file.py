@@ -90,3 +90,10 @@ def test_a_table_that_is_broken_is_named(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SotConfigError, match="No such file"):
         list(QuestionFile(tmp_path / "none.jsonl"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("q.jsonl", ""), ("q.jsonl", "\n\n"), ("q.csv", "id,question\n")])
+def test_a_file_without_a_question_is_an_error_and_no_job_that_is_done(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SotConfigError, match="holds no questions"):
+        list(QuestionFile(tmp_path / name))

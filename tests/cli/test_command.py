@@ -86,7 +86,9 @@ def test_the_version_is_the_packages():
     assert run("--version").stdout == f"sot-graph {__version__}\n"
 
 
-@pytest.mark.parametrize("how", [[], ["--answer-only"], ["--show-skeleton"]])
+@pytest.mark.parametrize(
+    "how", [[], ["--answer-only"], ["--show-skeleton"], ["--show-skeleton", "--dispatch", "pipelined"]]
+)
 def test_in_a_pipe_the_answer_is_plain_text_and_stands_alone_unless_the_skeleton_is_wanted(
     endpoint: SimulatedEndpoint, how: list[str]
 ):
@@ -94,7 +96,7 @@ def test_in_a_pipe_the_answer_is_plain_text_and_stands_alone_unless_the_skeleton
     assert (ran.returncode, ran.stderr) == (0, "")
     skeleton = "Skeleton\n\n1. Alpha one\n2. Beta two\n3. Gamma three\n\nAnswer\n\n"
     assert ran.stdout.rstrip("\n") == (
-        f"{skeleton if how == ['--show-skeleton'] else ''}"
+        f"{skeleton if '--show-skeleton' in how else ''}"
         "**1. Alpha one**\n\nAbout Alpha one 😀.\n\n**2. Beta two**\n\nAbout Beta two 😀.\n\n"
         "**3. Gamma three**\n\nAbout Gamma three 😀."
     )

@@ -1,6 +1,9 @@
 """What a run cost in dollars, and tokens that nobody reported."""
 
+from dataclasses import replace
+
 import pytest
+from langchain.chat_models import init_chat_model
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.cli.ask_command import bill_of
@@ -43,6 +46,43 @@ async def test_each_stage_has_the_price_of_its_own_model_and_one_without_a_price
     usage = (await create_sot_graph(chat, skeleton_model=local).ainvoke(ASK))["usage"]
     assert usage["cost"].keys() == {"expansion", "total", "unpriced"}
     assert usage["cost"]["unpriced"] == ["my-own-model"]
+
+
+def priced_as(usage, per_million_in, per_million_out):
+    total = usage["total"]
+    return pytest.approx((per_million_in * total["input_tokens"] + per_million_out * total["output_tokens"]) / MILLION)
+
+
+async def test_where_one_of_several_models_answers_it_is_priced_by_that_one(run, endpoint):
+    gone = endpoint.chat_model(model="gpt-4o", base_url="http://127.0.0.1:9/v1", max_retries=0)
+    graph = create_sot_graph(gone.with_fallbacks([endpoint.chat_model(model="gpt-4o-mini")]))
+    usage = (await run(graph))["usage"]
+    assert usage["cost"]["total"] == priced_as(usage, 0.15, 0.6)
+
+
+@pytest.mark.parametrize("options", [{"stream": True}, {"stream": False}], ids=str)
+async def test_the_model_that_a_runs_config_names_is_the_one_that_is_priced(endpoint, options):
+    settings = {"model_provider": "openai", "base_url": endpoint.base_url, "api_key": "test", "stream_usage": True}
+    model = init_chat_model("gpt-4o-mini", configurable_fields=("model",), **settings)
+    graph = create_sot_graph(model, options=SotOptions(**options))
+    usage = (await graph.ainvoke(ASK, {"configurable": {"model": "gpt-4o"}}))["usage"]
+    assert usage["cost"]["total"] == priced_as(usage, 2.5, 10)
+
+
+async def test_a_model_that_is_retried_has_its_price(run, endpoint):
+    usage = (await run(create_sot_graph(endpoint.chat_model(model="gpt-4o").with_retry())))["usage"]
+    assert usage["cost"]["total"] == priced_as(usage, 2.5, 10)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_prompt_whose_tokens_are_told_as_none_is_estimated(endpoint, stream):
+    write = endpoint.responder
+    told = {"prompt_tokens": 0, "completion_tokens": 7, "total_tokens": 7}
+    endpoint.responder = lambda request: replace(write(request), usage=told)
+    graph = create_sot_graph(endpoint.chat_model(model="gpt-4o"), options=SotOptions(stream=stream))
+    total = (await graph.ainvoke(ASK))["usage"]["total"]
+    assert total["input_tokens"] > 4 * 20
+    assert total["estimated"]
 
 
 async def test_calls_of_all_levels_are_priced(endpoint):

@@ -14,7 +14,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
-from sot_graph import create_sot_graph
+from sot_graph import SotOptions, create_sot_graph
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 
 
@@ -240,3 +240,13 @@ async def test_two_subgraphs_side_by_side_do_not_mix(run):
         builder.add_edge(START, f"ask_{key}")
     result = await builder.compile().ainvoke({"question": "Why?"})
     assert (result["left"], result["right"]) == ("left Why?", "right Why?")
+
+
+async def test_a_parents_recursion_limit_ends_no_run_that_is_paid_for(run, endpoint):
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(frame="intro+conclusion"))
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", graph)
+    builder.add_edge(START, "answer")
+    asked = {"messages": [("user", "How do plants grow?")]}
+    for runnable in (builder.compile(), graph):
+        assert (await run(runnable, asked, {"recursion_limit": 3}))["messages"][-1].text

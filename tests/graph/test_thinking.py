@@ -187,7 +187,7 @@ async def test_where_a_server_takes_the_text_for_thoughts_the_error_says_what_to
     answer = SkeletonResponder(titles=TITLES)
     endpoint.responder = lambda request: Reply("", usage=usage) if point_number(2)(request) else answer(request)
     result = await run(create_sot_graph(endpoint.chat_model(), options=SotOptions(min_points=2)))
-    assert "takes its text for thoughts (turn its thinking off)" in result["expansions"][1]["error"]
+    assert "its tokens went into thoughts (then turn its thinking off)" in result["expansions"][1]["error"]
 
 
 async def test_where_only_thoughts_come_the_error_says_so(run, endpoint):
@@ -224,10 +224,12 @@ async def test_a_model_that_thinks_for_the_skeleton_alone_shows_no_thought_whate
     assert told_titles == [TITLES] * 2
 
 
-async def test_a_model_that_closes_what_it_never_opened_is_known_from_its_skeleton(endpoint):
+@pytest.mark.parametrize("form", [None, "pipelined", "pipelined list"])
+async def test_a_model_that_closes_what_it_never_opened_is_known_from_its_skeleton(endpoint, form):
     thought = "First I look at the roots.\n</think>\n"  # none of the words by which a thought is known
     endpoint.responder = thinking(thought)
-    answer = await told(create_sot_graph(endpoint.chat_model(), options=SotOptions(min_points=2)))
+    options = SotOptions(min_points=2) if form is None else FORMS[form]
+    answer = await told(create_sot_graph(endpoint.chat_model(), options=options))
     assert "roots" not in answer
     assert "think" not in answer
 

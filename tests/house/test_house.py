@@ -22,12 +22,12 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_197
+MOST_LINES = 20_268
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_478, 9),
-    "cli/batch_command.py": (415, 1),
+    "batch": (1_483, 9),
+    "cli/batch_command.py": (418, 1),
     "cli/route_command.py": (199, 1),
     "cli/evaluate_command.py": (140, 1),
     "evaluation": (1_735, 11),

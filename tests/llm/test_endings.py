@@ -268,8 +268,9 @@ async def test_odd_counts_of_tokens_cost_no_answer(endpoint, odd: Any, stream: b
     graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(min_points=2, stream=stream))
     result = await graph.ainvoke(ASK)
     assert [point["status"] for point in result["expansions"]] == ["ok"] * 3
-    assert result["usage"]["total"]["input_tokens"] == 0
     assert result["usage"]["total"]["output_tokens"] == 16
+    assert result["usage"]["total"]["input_tokens"] > 0
+    assert result["usage"]["total"]["estimated"]
 
 
 class SaysNothing(ScriptedChatModel):

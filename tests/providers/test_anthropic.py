@@ -1,7 +1,7 @@
 """langchain-anthropic."""
 
 from tests.support.wires import AnthropicWire
-from tests.support.wires.cases import ProviderCases
+from tests.support.wires.cases import ProviderCases, is_repeated_by_the_graph_alone
 
 
 class TestAnthropic(ProviderCases):
@@ -19,4 +19,7 @@ class TestAnthropic(ProviderCases):
     def make_model(self, url):
         from langchain_anthropic import ChatAnthropic
 
-        return ChatAnthropic(model="claude-sonnet-4-5", base_url=url, api_key="any", max_retries=0)
+        return ChatAnthropic(model="claude-sonnet-4-5", base_url=url, api_key="any")
+
+    async def test_its_own_retries_are_off(self, wire):
+        await is_repeated_by_the_graph_alone(self.graph, wire)

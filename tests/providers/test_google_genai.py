@@ -1,7 +1,7 @@
 """langchain-google-genai."""
 
 from tests.support.wires import GeminiWire
-from tests.support.wires.cases import ProviderCases
+from tests.support.wires.cases import ProviderCases, is_repeated_by_the_graph_alone
 
 
 class TestGoogleGenAI(ProviderCases):
@@ -17,4 +17,7 @@ class TestGoogleGenAI(ProviderCases):
     def make_model(self, url):
         from langchain_google_genai import ChatGoogleGenerativeAI
 
-        return ChatGoogleGenerativeAI(model="gemini-2.5-flash", base_url=url, api_key="any", max_retries=1)
+        return ChatGoogleGenerativeAI(model="gemini-2.5-flash", base_url=url, api_key="any")
+
+    async def test_its_own_retries_are_off(self, wire):
+        await is_repeated_by_the_graph_alone(self.graph, wire)

@@ -116,7 +116,8 @@ for number in range(1, 5):
         code = 101
         try:
             for turn in range(3):
-                texts = [each["text"] for each in graph.invoke({{"question": f"Question {{number}}{{turn}}."}})["expansions"]]
+                result = graph.invoke({{"question": f"Question {{number}}{{turn}}."}})
+                texts = [each["text"] for each in result["expansions"]]
                 code = 0 if texts == [f"To Question {{number}}{{turn}}."] * 3 else 100
                 if code:
                     print(number, turn, texts, file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -193,6 +194,18 @@ class ProviderCases:
             assert total["calls"] == 4
             assert total["input_tokens"] == 4 * wire.input_tokens
             assert total["output_tokens"] == 4 * wire.output_tokens
+
+
+async def is_repeated_by_the_graph_alone(graph: Callable[..., Any], wire: Wire) -> None:
+    """Whether the package's client repeats no call behind the graph's back, synchronous or not."""
+    second = point_number(2)
+    made = graph(wire, rate_limit_patience=0, max_retries=0)
+    for invoke in (made.ainvoke, partial(asyncio.to_thread, made.invoke)):
+        wire.trouble, wire.requests = [("busy", second)] * 9, []
+        result = await invoke(ASK)
+        assert [point["status"] for point in result["expansions"]] == ["ok", "failed", "ok"]
+        assert sum(map(second, wire.requests)) == 1
+        assert result["usage"]["total"]["calls"] == len(wire.requests) == 4
 
 
 def search(query: str) -> str:
