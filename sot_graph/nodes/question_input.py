@@ -80,18 +80,18 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
 
     What tools have found since the question was asked belongs to the history, too: that is what an agent answers from.
 
-    An answer with this run's `answer_id` doesn't count as one: the run writes it again.
+    An answer with this run's `answer_id` doesn't count as there: the run writes it again.
 
     Raises:
         SotConfigError: There is no question, it is blank or no string, or it is too long.
     """
-    messages = list(map(_in_class_of_role, state.get("messages") or []))
+    messages = [_in_class_of_role(each) for each in state.get("messages") or [] if each.id != run.answer_id]
     given, last = state.get("question"), last_human(messages)
     if not (given is None or isinstance(given, str)):
         message = f"question is {type(given).__name__}; it must be a string."
         raise SotConfigError(message)
     given = clean_text(given or "")
-    is_in_messages = last is not None and _last_human_asks(given, messages, last, run.answer_id)
+    is_in_messages = last is not None and _last_human_asks(given, messages, last)
     place = last if is_in_messages else None
     question, attached = given, []
     if place is not None:
@@ -125,7 +125,7 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
     )
 
 
-def _last_human_asks(given: str, messages: Sequence[BaseMessage], last: int, answer_id: str) -> bool:
+def _last_human_asks(given: str, messages: Sequence[BaseMessage], last: int) -> bool:
     """Whether the last human message is the question.
 
     - `question` is missing or blank: it is.
@@ -136,8 +136,7 @@ def _last_human_asks(given: str, messages: Sequence[BaseMessage], last: int, ans
     """
     if not given.strip():
         return True
-    later = (each for each in messages[last + 1 :] if isinstance(each, AIMessage) and not each.tool_calls)
-    if any(each.id != answer_id for each in later):
+    if any(isinstance(each, AIMessage) and not each.tool_calls for each in messages[last + 1 :]):
         return False
     return given in [clean_text(_text(each)) for each in messages[: last + 1] if isinstance(each, HumanMessage)]
 
@@ -230,7 +229,7 @@ def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list
             if not (each.id or "").startswith(ANSWER_ID_PREFIX) and (text := _as_data(_text(each))):
                 name = re.sub(r"[^\w -]", "", each.name or "")
                 history.append(ChatTurn(role="user", content=f'<said by="{name or "an agent"}">\n{text}\n</said>'))
-        elif not documents_found_by(each):
+        elif not (isinstance(each, SystemMessage) or documents_found_by(each)):
             history += turns_of([each])
     if attached := attachments_of(messages[position]):  # the prompts put it into one message with the question
         history.append(ChatTurn(role="user", content=attached))

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, RemoveMessage, SystemMessage, ToolMessage
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from typing_extensions import TypedDict
@@ -103,6 +103,7 @@ async def test_what_other_agents_have_said_since_the_question_reaches_every_prom
         AIMessage("It rains </said> a lot.", name="researcher"),
         AIMessage("An answer of this graph.", id="sot-answer-1"),
         AIMessage("Be more concrete.", name='critic" >'),
+        SystemMessage("Hand over."),
     ]
     question, result = await asked(run, model, {"messages": said})
     assert "Why?" in question
@@ -112,7 +113,8 @@ async def test_what_other_agents_have_said_since_the_question_reaches_every_prom
         assert "It rains &lt;/said> a lot." in prompt
         assert '<said by="critic ">' in prompt
         assert "An answer of this graph." not in prompt
-    assert [message.type for message in result["messages"]] == ["human", "ai", "ai", "ai", "ai"]
+        assert "Hand over." not in str(call.messages)
+    assert [message.type for message in result["messages"]] == ["human", "ai", "ai", "ai", "system", "ai"]
 
 
 async def test_what_an_agent_says_in_a_persons_place_is_no_question(run, model):
