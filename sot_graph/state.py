@@ -8,6 +8,7 @@ graph with keys of the same names, never hands on an old value.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from math import isfinite
 from typing import Annotated, Any, NotRequired
@@ -16,7 +17,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import AnyMessage
 from langgraph.channels import EphemeralValue
 from langgraph.graph.message import add_messages
-from pydantic import Field
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from sot_graph.types import (
@@ -99,7 +100,7 @@ def merge_timings(left: Timings | None, right: Timings | None) -> Timings:
 
 
 def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
-    """A value as JSON: LangChain's documents as mappings, and what JSON doesn't know (times, arrays) as a text.
+    """A value as JSON: objects of Pydantic's and dataclasses as mappings, and what JSON doesn't know (times) as a text.
 
     With `keeps_others`, the value and the items of its lists may be what JSON doesn't know: these stay as they are.
     """
@@ -108,6 +109,10 @@ def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
     if isinstance(value, Document):
         about: dict[str, Any] = {"page_content": value.page_content, "metadata": value.metadata}
         return plain_value(about if value.id is None else {**about, "id": value.id})
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {each.name: getattr(value, each.name, None) for each in fields(value)}
     if isinstance(value, Mapping):
         return {plain_value(str(key)): plain_value(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

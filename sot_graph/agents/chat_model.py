@@ -20,7 +20,7 @@ from pydantic import Field
 from sot_graph.errors import SotConfigError
 from sot_graph.llm.reply import as_chunk
 from sot_graph.run import ANSWER_ID_KEY
-from sot_graph.streaming import AnswerReader, is_sot_event
+from sot_graph.streaming import AnswerReader
 
 if TYPE_CHECKING:
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -107,7 +107,7 @@ class GraphAnswer(RunnablePart):
         if mode == "values":
             self.result = data
             return []
-        return self._read(data) if is_sot_event(data) else []
+        return self._read(data)
 
     def end(self) -> list[AIMessage]:
         """The graph has ended: give back what is left of the message."""

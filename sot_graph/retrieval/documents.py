@@ -21,7 +21,7 @@ _BREAKS = ("\n\n", "\n", ". ", " ")
 
 
 def read_documents(given: object, *, what: str = "documents") -> list[SourceDocument]:
-    """Documents from what somebody gave: LangChain's, mappings of the same form, or plain texts.
+    """Documents from what somebody gave: LangChain's, mappings or objects of the same form, or plain texts.
 
     Empty ones are left out, and of equal ones all but the first. A store's search may give each with its score, as a
     pair. `what` names them in the error.
@@ -39,7 +39,7 @@ def read_documents(given: object, *, what: str = "documents") -> list[SourceDocu
                 pass
             case item:
                 pass
-        plain = plain_value(item) if isinstance(item, (str, Mapping, Document)) else item
+        plain = plain_value(item, keeps_others=True)
         fields = {"page_content": plain} if isinstance(plain, str) else plain
         text = _text_of(fields)
         if text is None:

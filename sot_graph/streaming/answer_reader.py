@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sot_graph.citations import CitedText, Numbering
-from sot_graph.errors import SotError
+from sot_graph.errors import SotConfigError, SotError
 from sot_graph.events import FRAME_SEPARATOR
 
 if TYPE_CHECKING:
     from sot_graph.types import Source
 
+BETWEEN_ANSWERS = "\n\n"
+"""What stands between two answers that come one after the other."""
 
 _TEXT_EVENTS = {f"sot.{section}.{what}" for section in ("point", "frame") for what in ("start", "delta", "end")}
 
@@ -69,25 +71,8 @@ class _Text:
             self.uncited = ""
 
 
-class AnswerReader:
-    """Turns one run's custom events, fed in any interleaving, into the answer's text in reading order.
-
-    What `feed` gives back, joined, is exactly the answer of the closing `sot.answer` event: events that never came
-    (a resumed run's finished points) are made up for by it, and a join that can't be streamed comes as one piece.
-
-    Examples:
-        >>> reader = AnswerReader()
-        >>> points = [{"index": 1, "title": "A", "depends_on": []}, {"index": 2, "title": "B", "depends_on": []}]
-        >>> layout = {"heads": ["A: ", "B: "], "separator": " ", "eager": True}
-        >>> reader.feed({"type": "sot.skeleton", "points": points, **layout})
-        'A: '
-        >>> reader.feed({"type": "sot.point.delta", "index": 2, "text": "two"})
-        ''
-        >>> reader.feed({"type": "sot.point.delta", "index": 1, "text": "one"})
-        'one'
-        >>> reader.feed({"type": "sot.point.end", "index": 1, "status": "ok", "shown": True, "tail": ""})
-        ' B: two'
-    """
+class _Answer:
+    """Turns one answer's events into its text in reading order."""
 
     def __init__(self) -> None:
         self._frame = {"opening": _Text(), "introduction": _Text(), "conclusion": _Text()}
@@ -105,7 +90,7 @@ class AnswerReader:
         """Whether a point's head has been given out."""
         self._section: str | None = None
         """To which the text belongs that was given out last; the points count as one."""
-        self._given: list[str] = []
+        self.given: list[str] = []
         self._numbering: Numbering | None = None
         self._frame_cites = False
         """Whether what stands around the points has citations, too."""
@@ -113,15 +98,11 @@ class AnswerReader:
         """Whether the closing event has come."""
 
     def feed(self, event: Mapping[str, Any]) -> str:
-        """Take an event; give back the text that can be read now, often none.
-
-        Raises:
-            SotError: The closing event's answer doesn't begin with what was given back: a defect, never silent.
-        """
+        """Take an event; give back the text that can be read now, often none."""
         kind, text = event["type"], ""
         if kind == "sot.answer":
             self.finished = True
-            given = "".join(self._given)
+            given = "".join(self.given)
             if not event["answer"].startswith(given):
                 message = (
                     "The streamed text is not the beginning of the answer. This is a defect of sot_graph, or of a "
@@ -141,7 +122,7 @@ class AnswerReader:
                     return ""
             text = "".join(self._readable())
         if text:
-            self._given.append(text)
+            self.given.append(text)
         return text
 
     def _settle(self, event: Mapping[str, Any]) -> None:
@@ -217,3 +198,82 @@ class AnswerReader:
             if not point.ended:
                 return
             self._current += 1
+
+
+class AnswerReader:
+    """Turns custom events, fed in any interleaving, into the answer's text in reading order.
+
+    What `feed` gives back, joined, is exactly the answer of the closing `sot.answer` event: events that never came
+    (a resumed run's finished points) are made up for by it, and a join that can't be streamed comes as one piece.
+    When the events of a next answer come, such as in a loop, that is read: joined, the pieces are the answers with a
+    blank line between them. Of an answer that failed, they have what was written.
+
+    Examples:
+        >>> reader = AnswerReader()
+        >>> points = [{"index": 1, "title": "A", "depends_on": []}, {"index": 2, "title": "B", "depends_on": []}]
+        >>> layout = {"heads": ["A: ", "B: "], "separator": " ", "eager": True}
+        >>> reader.feed({"type": "sot.skeleton", "points": points, **layout})
+        'A: '
+        >>> reader.feed({"type": "sot.point.delta", "index": 2, "text": "two"})
+        ''
+        >>> reader.feed({"type": "sot.point.delta", "index": 1, "text": "one"})
+        'one'
+        >>> reader.feed({"type": "sot.point.end", "index": 1, "status": "ok", "shown": True, "tail": ""})
+        ' B: two'
+    """
+
+    def __init__(self) -> None:
+        self._answer = _Answer()
+        self._begun: set[str] = set()
+        """The ids of all answers that have begun. A node that LangGraph tries again answers anew, by another id."""
+        self.answer_id = ""
+        """The latest answer's: its message has it, too."""
+        self.has_begun = False
+        """Whether an answer has begun."""
+        self.has_given = False
+        """Whether any text was given back."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the closing event of the latest answer has come."""
+        return self._answer.finished
+
+    @property
+    def text(self) -> str:
+        """What was given back of the latest answer."""
+        return "".join(self._answer.given)
+
+    def has_begun_before(self, event: Mapping[str, Any]) -> bool:
+        """Whether the event is of an answer that had begun before the latest one."""
+        answer_id = _answer_id(event)
+        return answer_id != self.answer_id and answer_id in self._begun
+
+    def feed(self, event: Any) -> str:
+        """Take an event; give back the text that can be read now, often none. Events of others say nothing.
+
+        Raises:
+            SotConfigError: Two answers come at once: each needs a reader of its own.
+            SotError: The closing event's answer doesn't begin with what was given back: a defect, never silent.
+        """
+        if not is_sot_event(event):
+            return ""
+        answer_id = _answer_id(event)
+        if answer_id and (answer_id != self.answer_id or self.finished):
+            if self.has_begun_before(event):
+                message = (
+                    "Two answers come at once: give each an AnswerReader of its own, by the namespace, or by what "
+                    'stands before the last ":" of an event\'s id.'
+                )
+                raise SotConfigError(message)
+            self._answer, self.answer_id = _Answer(), answer_id
+            self._begun.add(answer_id)
+        self.has_begun = True
+        between = BETWEEN_ANSWERS if self.has_given and not self._answer.given else ""
+        text = self._answer.feed(event)
+        self.has_given |= bool(text)
+        return between + text if text else ""
+
+
+def _answer_id(event: Mapping[str, Any]) -> str:
+    """Of the answer that an event is of; empty where it doesn't say."""
+    return str(event.get("id", "")).rpartition(":")[0]

@@ -20,16 +20,15 @@ from sot_graph.concurrency.cancellation import cancelled_once, closing_calls, cl
 from sot_graph.errors import SotConfigError
 from sot_graph.events import BREAKS_OFF
 from sot_graph.run import ANSWER_ID_PREFIX
-from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
+from sot_graph.streaming.answer_reader import BETWEEN_ANSWERS, AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.pregel.protocol import PregelProtocol
-    from langgraph.types import StateSnapshot
+    from langgraph.types import Durability, StateSnapshot
 
 logger = logging.getLogger("sot_graph")
 
-_BETWEEN_ANSWERS = "\n\n"
 _SOT_NODE, _LAST_SOT_NODE = "expand_point", "answer_directly"
 """Names of nodes, which this layer must not import. A graph that has the first is one of `create_sot_graph`. After the
 second such a graph ends: what is written to its thread in that node's name makes nothing run next."""
@@ -45,6 +44,7 @@ async def astream_answer(
     *,
     node: str | None = None,
     keep_cut: bool = False,
+    durability: Durability | None = None,
 ) -> AsyncIterator[str]:
     """Run a graph and yield its answer's text in reading order.
 
@@ -66,6 +66,7 @@ async def astream_answer(
         node: In a parent with several SoT subgraphs: the node whose answer is wanted.
         keep_cut: Whether the thread keeps what was read by a reader who leaves, as an answer that is marked as cut.
             Else it holds a question without an answer. Needs a checkpointer.
+        durability: As for `graph.astream`.
 
     Raises:
         SotConfigError: Two SoT subgraphs answer at once and `node` says of neither that it is wanted, there is no node
@@ -79,7 +80,7 @@ async def astream_answer(
         ...             print(text, end="", flush=True)
     """
     reading = _Reading(node, graph, keep_cut=keep_cut)
-    settings = _settings(graph, config, context, reading)
+    settings = _settings(graph, config, context, durability, reading)
     parts: AsyncGenerator[Any] = cancelled_once(graph.astream(input, **settings))  # type: ignore[arg-type]
     try:
         async with aclosing(parts):
@@ -106,13 +107,14 @@ def stream_answer(
     *,
     node: str | None = None,
     keep_cut: bool = False,
+    durability: Durability | None = None,
 ) -> Iterator[str]:
     """The same as `astream_answer`, synchronously.
 
     Closing the iterator (`contextlib.closing`), forgetting it, or Ctrl-C cancels the model calls.
     """
     reading = _Reading(node, graph, keep_cut=keep_cut)
-    settings = _settings(graph, config, context, reading)
+    settings = _settings(graph, config, context, durability, reading)
     try:
         with closing_once(closing_calls(graph.stream(input, **settings))) as parts:
             for part in parts:
@@ -155,17 +157,21 @@ def _keeps_threads(graph: object) -> bool:
 def _warn_of_silence(graph: object) -> None:
     _needs_no_warning.add(graph)
     logger.warning(
-        "Nothing was streamed: no graph of create_sot_graph was heard in this run. Where the run had ended before, "
-        "that is as it should be: the answer is in the state. Else a node that runs such a graph in a thread of its "
-        "own must hand on its config: graph.invoke(input, config)."
+        "Nothing was streamed: no graph of create_sot_graph was heard in this run. Where the run had ended before, or "
+        "a node's CachePolicy gave an earlier answer, that is as it should be: the answer is in the state. Else a node "
+        "that runs such a graph in a thread of its own must hand on its config: graph.invoke(input, config)."
     )
 
 
-def _settings(graph: object, config: RunnableConfig | None, context: Any, reading: _Reading) -> dict[str, Any]:
+def _settings(
+    graph: object, config: RunnableConfig | None, context: Any, durability: Durability | None, reading: _Reading
+) -> dict[str, Any]:
     modes = ["custom", "messages", "values"] if reading.others_may_answer else ["custom"]
     settings: dict[str, Any] = {"config": config, "stream_mode": modes, "subgraphs": True}
     if context is not None:
         settings["context"] = context
+    if durability is not None:
+        settings["durability"] = durability
     module = sys.modules.get("langgraph.pregel.remote")  # where it isn't imported, no graph is a `RemoteGraph`
     if module is not None and isinstance(graph, module.RemoteGraph):
         settings["on_disconnect"] = "cancel"  # else its server goes on, and pays, when the reader has left
@@ -185,7 +191,7 @@ class _Reading:
         """Whether the graph is a parent, in which nodes without an SoT graph may answer, too."""
         self._last_nodes = _last_nodes(builder) if self.others_may_answer else set()
         self._message = _ParentsMessage()
-        self._answers = _Answers()
+        self._reader = AnswerReader()
         self._namespace: tuple[str, ...] = ()
         """The namespace of the graph that is read."""
         self._path = ""
@@ -210,10 +216,10 @@ class _Reading:
         place = len(self._namespace)
         is_below = namespace != self._namespace and namespace[:place] == self._namespace
         # A function's second call of a graph is no part of the first: it has a number behind the same namespace.
-        if self._answers.is_open and is_below and not namespace[place].isdigit():
+        if self._is_open and is_below and not namespace[place].isdigit():
             return ""  # a part of the answer that is read, such as a point that has a graph of its own
         # Another answer may follow one that has failed, which no event tells. Then the failed one says no more.
-        if self._answers.has_begun_before(event):
+        if self._reader.has_begun_before(event):
             names = sorted({path, self._path})
             message = f"Two SoT nodes answer at once: {names}. Say which one is to be read: node={names[0]!r}."
             if path == self._path:
@@ -224,14 +230,19 @@ class _Reading:
                 )
             raise SotConfigError(message)
         self._namespace, self._path = namespace, path
-        return self._answers.feed(event)
+        return self._reader.feed(event)
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether an answer has begun, and isn't whole."""
+        return self._reader.has_begun and not self._reader.finished
 
     @property
     def cut(self) -> str:
         """What was read of an answer that isn't whole."""
-        if self._answers.reader is None:
+        if not self._reader.has_begun:
             return self._message.shown
-        return self._answers.shown if self._answers.is_open else ""
+        return self._reader.text if self._is_open else ""
 
     def cut_answer(self, given: Any, state: StateSnapshot) -> dict[str, Any]:
         """For `update_state`: what was read of an answer, marked as cut.
@@ -242,7 +253,7 @@ class _Reading:
         """
         before = convert_to_messages(state.values.get("messages") or [])
         node, question = self._message.node, None
-        if self._answers.reader is not None:
+        if self._reader.has_begun:
             # A graph that stands in a model's place, as the middleware's does, is heard as the node that asks it.
             own_node = state.next[0] if self.others_may_answer and state.next else _LAST_SOT_NODE
             node = self._path.partition("/")[0] or own_node
@@ -252,7 +263,7 @@ class _Reading:
             question = given.get("question") if isinstance(given, Mapping) else of_resumed
         text = self.cut.rstrip() + BREAKS_OFF
         # With the run's own id a retry, or a run that goes on, replaces it.
-        answer = AIMessage(text, id=self._answers.id or None, response_metadata={"finish_reason": "cancelled"})
+        answer = AIMessage(text, id=self._reader.answer_id or None, response_metadata={"finish_reason": "cancelled"})
         asked = [HumanMessage(question)] if question and not _is_asked(question, before) else []
         values: dict[str, Any] = {"messages": [*_results_of_calls(before), *asked, answer]}
         if self.others_may_answer and state.values.get("sot"):
@@ -265,63 +276,17 @@ class _Reading:
         Raises:
             SotConfigError: The node that was asked for never answered, while others did.
         """
-        if self._node is not None and self._answers.reader is None and self._seen:
+        if self._node is not None and self._seen and not self._reader.has_begun:
             message = f"No SoT node {self._node!r} answered; those that did: {sorted(self._seen)}."
             raise SotConfigError(message)
-        is_answered = self._answers.reader is not None and self._answers.reader.finished
-        text = "" if is_answered or not self.others_may_answer else self._message.rest()
+        text = "" if self._reader.finished or not self.others_may_answer else self._message.rest()
         self._message.was_shown |= bool(text)
-        return _BETWEEN_ANSWERS + text if text and any(self._answers.texts.values()) else text
+        return BETWEEN_ANSWERS + text if text and self._reader.has_given else text
 
     @property
     def heard_nothing(self) -> bool:
         """After `finish`, which may show one: whether no SoT graph was heard, and no other node's answer was shown."""
         return not (self._seen or (self._message.was_shown and not self._message.is_ours))
-
-
-class _Answers:
-    """The texts of answers that come one after the other, with a blank line between them."""
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-        """What was given out of each, by its id. A node that LangGraph tries again answers anew, by another id."""
-        self.reader: AnswerReader | None = None
-        """Of the latest answer; `None`: none has begun."""
-        self.id = ""
-        """The latest answer's: that of its message."""
-        self._separator = ""
-        """What goes before the next text, where an answer follows another."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether an answer has begun, and isn't whole."""
-        return self.reader is not None and not self.reader.finished
-
-    @property
-    def shown(self) -> str:
-        """What was given out of the latest answer."""
-        return self.texts[self.id]
-
-    def has_begun_before(self, event: Any) -> bool:
-        """Whether the event is of an answer that had begun before the latest one."""
-        return _answer_id(event) in self.texts and _answer_id(event) != self.id
-
-    def feed(self, event: Any) -> str:
-        """Take the next event; give back the text that can be shown now."""
-        answer_id = _answer_id(event)
-        if self.reader is None or self.reader.finished or answer_id != self.id:
-            self._separator = _BETWEEN_ANSWERS if any(self.texts.values()) else ""
-            self.reader, self.id = AnswerReader(), answer_id
-            self.texts[answer_id] = ""
-        text = self.reader.feed(event)
-        if text:
-            self.texts[answer_id] += text
-            text, self._separator = self._separator + text, ""
-        return text
-
-
-def _answer_id(event: Mapping[str, Any]) -> str:
-    return str(event.get("id", "")).rpartition(":")[0]
 
 
 def _last_nodes(builder: Any) -> set[str]:
@@ -371,7 +336,7 @@ class _ParentsMessage:
         text = str(message.text) if isinstance(message, AIMessageChunk) else ""
         if not text:
             return ""
-        between = _BETWEEN_ANSWERS if self._given and message.id not in self._given else ""
+        between = BETWEEN_ANSWERS if self._given and message.id not in self._given else ""
         self._given[message.id] = self._given.get(message.id, "") + text
         self.node, self.was_shown = metadata["langgraph_node"], True
         return between + text
@@ -387,7 +352,7 @@ class _ParentsMessage:
         for beginning in filter(None, (given, given.strip())):
             if text.startswith(beginning):
                 return text.removeprefix(beginning)
-        return "" if is_given else (_BETWEEN_ANSWERS if self.was_shown else "") + text
+        return "" if is_given else (BETWEEN_ANSWERS if self.was_shown else "") + text
 
 
 def _is_asked(question: str, messages: list[BaseMessage]) -> bool:
@@ -428,7 +393,7 @@ class AnswerTransformer(StreamTransformer):
     def __init__(self, scope: tuple[str, ...] = ()) -> None:
         super().__init__(scope)
         self._channel: StreamChannel[str] = StreamChannel()
-        self._answers = _Answers()
+        self._reader = AnswerReader()
         self._source: tuple[str, ...] | None = None
 
     def init(self) -> dict[str, Any]:
@@ -442,6 +407,6 @@ class AnswerTransformer(StreamTransformer):
             namespace = tuple(params["namespace"])
             if self._source is None and namespace[: len(self.scope)] == self.scope:
                 self._source = namespace
-            if namespace == self._source and (text := self._answers.feed(params["data"])):
+            if namespace == self._source and (text := self._reader.feed(params["data"])):
                 self._channel.push(text)
         return True

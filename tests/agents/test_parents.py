@@ -295,6 +295,25 @@ async def test_two_one_after_the_other_are_read_one_after_the_other(endpoint):
     assert "".join([text async for text in astream_answer(parent, given, node="summary")]) == summary
 
 
+async def test_a_loop_whose_node_keeps_one_thread_is_read_by_one_reader(endpoint, saver):
+    class Loop(TypedDict, total=False):
+        question: str
+        answers: Annotated[list[str], operator.add]
+        sot: dict[str, Any]
+
+    builder = StateGraph(Loop)
+    builder.add_node("write", create_sot_graph(endpoint.chat_model(), checkpointer=True))
+    builder.add_node("keep", lambda state: {"answers": [state["sot"]["answer"]]})
+    builder.add_edge(START, "write")
+    builder.add_edge("write", "keep")
+    builder.add_conditional_edges("keep", lambda state: END if len(state["answers"]) == 3 else "write")
+    parent = builder.compile(checkpointer=saver)
+    readers, texts = defaultdict(AnswerReader), defaultdict(str)
+    async for namespace, event in parent.astream({"question": QUESTION}, THREAD, stream_mode="custom", subgraphs=True):
+        texts[namespace] += readers[namespace].feed(event)
+    assert list(texts.values()) == ["\n\n".join((await answered_by(parent))["answers"])]
+
+
 async def test_two_in_parallel_that_are_cut_off_go_on_with_what_each_of_them_misses(endpoint, saver, cut_off):
     parent = several(endpoint, IN_PARALLEL, saver)
 

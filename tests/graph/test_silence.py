@@ -7,9 +7,10 @@ from typing import Literal
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
-from langgraph.types import Command, RetryPolicy, interrupt
+from langgraph.types import CachePolicy, Command, RetryPolicy, interrupt
 from typing_extensions import TypedDict
 
 from sot_graph import AnswerTransformer, ExpansionError, SotConfigError, SotOptions, astream_answer, create_sot_graph
@@ -192,6 +193,18 @@ async def test_a_thread_with_nothing_left_to_do_is_told_as_one(chunks_of, caplog
     assert await chunks_of(sot(checkpointer=saver), None, THREAD) == []
     [record] = caplog.records
     assert "the run had ended before" in record.getMessage()
+
+
+async def test_an_answer_of_a_nodes_cache_is_told_as_one(chunks_of, caplog):
+    cache, given = InMemoryCache(), {"messages": [HumanMessage("How do plants grow?", id="1")]}
+    for _ in range(2):
+        builder = StateGraph(MessagesState)
+        builder.add_node("answer", sot(), cache_policy=CachePolicy())
+        builder.add_edge(START, "answer")
+        chunks = await chunks_of(builder.compile(cache=cache), given)
+    assert (len(chunks), chunks[0].count("**")) == (1, 6)
+    [record] = caplog.records
+    assert "CachePolicy" in record.getMessage()
 
 
 async def test_what_a_node_beside_the_graph_says_is_no_part_of_the_answer(chunks_of, endpoint):

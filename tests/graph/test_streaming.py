@@ -240,6 +240,16 @@ def test_the_synchronous_iterator_works_with_a_synchronous_checkpointer(endpoint
         assert "".join(stream_answer(graph, ASK, config)) == graph.get_state(config).values["answer"]
 
 
+@pytest.mark.parametrize(("durability", "checkpoints"), [(None, 5), ("exit", 1)])
+async def test_a_runs_durability_is_the_callers(chunks_of, endpoint, durability, checkpoints):
+    saver = InMemorySaver()
+    graph = create_sot_graph(endpoint.chat_model(), checkpointer=saver)
+    config = {"configurable": {"thread_id": "1"}}
+    chunks = await chunks_of(graph, ASK, config, durability=durability)
+    assert "".join(chunks) == graph.get_state(config).values["answer"]
+    assert len(list(saver.list(config))) == checkpoints
+
+
 def parent_of(graph, *names):
     class State(MessagesState, total=False):
         question: str

@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from dataclasses import dataclass
 from datetime import date
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from langchain_core.documents import Document
 from langgraph.checkpoint.memory import InMemorySaver
+from pydantic import BaseModel
 
 from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph, stream_answer
 from sot_graph.retrieval import grounding
@@ -228,6 +231,34 @@ def test_a_hostile_document_stays_in_its_block(make_graph):
 def test_what_is_no_list_of_documents_is_a_clear_error(make_graph, wrong):
     with pytest.raises(SotConfigError, match="documents: "):
         make_graph()[0].invoke(ask(wrong))
+
+
+class Page(BaseModel):
+    """A document of a program's own."""
+
+    page_content: str
+    metadata: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Note:
+    """Another one."""
+
+    page_content: str
+    metadata: dict[str, Any]
+
+
+@pytest.mark.parametrize("make", [Page, Note])
+def test_objects_of_a_documents_form_are_documents_and_no_channel_keeps_their_class(make):
+    saver = InMemorySaver()
+    graph = create_sot_graph(citing_model(lambda numbers: "[1]"), checkpointer=saver)
+    config = {"configurable": {"thread_id": "1"}}
+    given = make(page_content="Dig in spring.", metadata={"title": "Soil", "on": date(2026, 1, 1)})
+    assert [source["title"] for source in graph.invoke(ask([given]), config)["sources"]] == ["Soil"]
+    for saved in saver.list(config):  # LangGraph keeps a run's input as it was given
+        assert make.__name__ not in repr({**saved.checkpoint["channel_values"], "__start__": None})
+    [document] = graph.get_state(config).values["material"]["documents"]
+    assert document["metadata"] == {"title": "Soil", "on": "2026-01-01"}
 
 
 def test_the_state_keeps_documents_once_as_plain_json():

@@ -1,7 +1,9 @@
 """Reading order, whatever order the events come in."""
 
+import pytest
 from hypothesis import given, strategies as st
 
+from sot_graph import SotConfigError
 from sot_graph.joiners import (
     PointwiseJoin,
     frame_tail,
@@ -168,3 +170,48 @@ def test_the_introduction_flows_while_points_wait_and_the_conclusion_after_them(
     assert reader.feed({"type": "sot.point.end", "index": 1, "status": "ok", "shown": True, "tail": ""}) == ""
     assert reader.feed({"type": "sot.frame.delta", "part": "conclusion", "text": "So"}) == "\n\nSo"
     assert reader.feed({"type": "sot.frame.delta", "part": "conclusion", "text": "."}) == "."
+
+
+def events_of(answer_id, title):
+    """The events of an answer of one point, as a run sends them."""
+    points = [{"index": 1, "title": title, "depends_on": []}]
+    layout = {"heads": [f"{title}: "], "separator": " ", "eager": True}
+    yield {"type": "sot.skeleton", "points": points, "id": f"{answer_id}:answer", **layout}
+    yield {"type": "sot.point.delta", "index": 1, "text": "text", "id": f"{answer_id}:1"}
+    yield {"type": "sot.answer", "answer": f"{title}: text", "id": f"{answer_id}:answer"}
+
+
+@pytest.mark.parametrize("event", ["text", None, 7, ["sot.answer"], {"mine": 1}, {"type": None}, {"type": "mine"}])
+def test_what_others_send_says_nothing(event):
+    reader = AnswerReader()
+    assert [reader.feed(event), reader.has_begun] == ["", False]
+    assert "".join(text for one in events_of("1", "A") for text in (reader.feed(one), reader.feed(event))) == "A: text"
+
+
+def test_a_next_answer_is_read_anew_behind_a_blank_line():
+    reader = AnswerReader()
+    first, second = list(events_of("1", "A")), list(events_of("2", "B"))
+    assert "".join(map(reader.feed, first)) == "A: text"
+    assert [reader.feed(event) for event in second] == ["\n\nB: ", "text", ""]
+    assert (reader.finished, reader.text, reader.answer_id) == (True, "B: text", "2")
+
+
+def test_an_answer_that_fails_is_followed_by_the_next_one():
+    reader = AnswerReader()
+    events = [*list(events_of("1", "A"))[:1], *events_of("2", "B")]
+    assert "".join(map(reader.feed, events)) == "A: \n\nB: text"
+
+
+def test_an_answer_without_a_text_leaves_no_blank_line():
+    reader = AnswerReader()
+    reader.feed({"type": "sot.route", "route": "skeleton", "reason": "", "confidence": None, "id": "1:answer"})
+    assert "".join(map(reader.feed, events_of("2", "B"))) == "B: text"
+
+
+def test_two_answers_at_once_are_refused():
+    reader = AnswerReader()
+    (first, goes_on, _), (second, *_) = events_of("1", "A"), events_of("2", "B")
+    reader.feed(first)
+    reader.feed(second)
+    with pytest.raises(SotConfigError, match="Two answers come at once"):
+        reader.feed(goes_on)

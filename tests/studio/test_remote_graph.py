@@ -96,6 +96,13 @@ async def test_options_of_one_run_reach_the_server(remote):
     assert "".join(texts) == ANSWER.split("\n\n**2.")[0]
 
 
+async def test_a_runs_durability_reaches_the_server(remote, client):
+    thread = (await client.threads.create())["thread_id"]
+    config = {"configurable": {"thread_id": thread}}
+    assert "".join([text async for text in astream_answer(remote, ASK, config, durability="exit")]) == ANSWER
+    assert len(await client.threads.get_history(thread)) == 1
+
+
 @pytest.mark.parametrize("inside", [False, True], ids=["itself", "inside a graph"])
 async def test_a_reader_who_leaves_cancels_the_run_and_its_model_calls(remote, endpoint, inside):
     graph, given = (around(remote.bind(on_disconnect="cancel")), MESSAGES) if inside else (remote, ASK)
