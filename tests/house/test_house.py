@@ -40,7 +40,7 @@ CAPABILITIES = {
     "routing/learned_training.py": (239, 1),
     "skeleton/answering_drafter.py": (348, 1),
 }
-MOST_FUNCTIONS = 172
+MOST_FUNCTIONS = 171
 MOST_FILES_ON_A_PATH = 28
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
@@ -151,12 +151,15 @@ def graph(no_garbage):
 
 
 def test_the_path_of_a_question_is_short(graph, called):
-    called.clear()
-    result = graph.invoke({"question": "How do plants grow?"}, {"callbacks": [Tracer()]})
-    functions = sum(map(len, called.values()))
-    for path in sorted(called):
-        print(f"{len(called[path]):4} {path}")
-    print(f"{functions} functions in {len(called)} files")
-    assert len(result["expansions"]) == 3
-    assert functions <= MOST_FUNCTIONS
-    assert len(called) <= MOST_FILES_ON_A_PATH
+    tries = []
+    for _ in range(3):  # what earlier tests have left on the loop may be called beside it, once
+        called.clear()
+        result = graph.invoke({"question": "How do plants grow?"}, {"callbacks": [Tracer()]})
+        assert len(result["expansions"]) == 3
+        tries.append({path: len(functions) for path, functions in called.items()})
+    shortest = min(tries, key=lambda functions: sum(functions.values()))
+    for path in sorted(shortest):
+        print(f"{shortest[path]:4} {path}")
+    print(f"{sum(shortest.values())} functions in {len(shortest)} files")
+    assert sum(shortest.values()) <= MOST_FUNCTIONS
+    assert len(shortest) <= MOST_FILES_ON_A_PATH
