@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import ensure_config, merge_configs
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
@@ -52,9 +52,9 @@ if TYPE_CHECKING:
     from langgraph.types import Checkpointer, StreamMode
 
 logger = logging.getLogger("sot_graph")
-_FEWEST_STEPS = 100
-"""LangGraph's steps that a run may take, whatever a parent's `recursion_limit`: ten points that wait for one another
-take twenty."""
+_FEWEST_STEPS = 1000
+"""LangGraph's steps that a run may take, whatever a parent's `recursion_limit`: points that wait for one another take
+two each."""
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -347,7 +347,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """As LangGraph's, whose `invoke` reads this."""
-        config, kwargs = _call_settings(input, config, kwargs)
+        config, kwargs = _call_settings(input, self.config, config, kwargs)
         is_embedded = _is_embedded(config)
         if is_embedded:
             input, config = self._without_history(input, config)
@@ -358,7 +358,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
-        config, kwargs = _call_settings(input, config, kwargs)
+        config, kwargs = _call_settings(input, self.config, config, kwargs)
         is_embedded = _is_embedded(config)
         if is_embedded:
             input, config = self._without_history(input, config)
@@ -396,9 +396,9 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
 
 
 def _call_settings(
-    given: object, config: RunnableConfig | None, settings: dict[str, Any]
+    given: object, own: RunnableConfig | None, config: RunnableConfig | None, settings: dict[str, Any]
 ) -> tuple[RunnableConfig | None, dict[str, Any]]:
-    """The config and the settings of a call, whose input is checked.
+    """The config and the settings of a call, whose input is checked. `own`: the graph's, by `with_config`.
 
     A parent's `recursion_limit` is for the parent's loops. This graph has none: it would end a run that is paid for.
 
@@ -411,14 +411,14 @@ def _call_settings(
     if isinstance(given, (str, list, tuple, BaseMessage)):
         message = f'The graph takes {{"question": "..."}} or {{"messages": [...]}}, not {kind_of(given)}.'
         raise SotConfigError(message)
-    if config is not None and config.get("recursion_limit", _FEWEST_STEPS) < _FEWEST_STEPS:
-        config = {**config, "recursion_limit": _FEWEST_STEPS}
+    if ensure_config(merge_configs(own, config))["recursion_limit"] < _FEWEST_STEPS:
+        config = {**(config or {}), "recursion_limit": _FEWEST_STEPS}
     context = settings.get("context")
     if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
         return config, settings
     # A function in a node may hand on its parent's whole context, whose other keys are no mistakes.
-    own = {key: value for key, value in context.items() if key in SotContext.__annotations__}
-    return config, {**settings, "context": {**context, "sot": own}}
+    options = {key: value for key, value in context.items() if key in SotContext.__annotations__}
+    return config, {**settings, "context": {**context, "sot": options}}
 
 
 def _wants_values(settings: Mapping[str, Any], *, default: StreamMode = "values") -> bool:

@@ -61,7 +61,7 @@ class Material(TypedDict):
     shared: list[int]
     """The numbers of those that every prompt of the run shows: all of them, where they fit."""
     detail: NotRequired[str]
-    """Why the retriever gave nothing for the question, if it didn't."""
+    """Why the retriever failed for the question, if it did."""
 
 
 class Source(TypedDict):

@@ -55,11 +55,11 @@ _PROVIDERS: Mapping[str, str] = {
 }
 """As genai-prices calls them, by the classes that ask them."""
 _PROVIDER_OF_REPLY: Mapping[str, str] = {
-    **{name: name for name in ("openai", "anthropic", "azure", "deepseek", "groq", "openrouter")},
+    **{name: name for name in ("anthropic", "azure", "deepseek", "groq", "openrouter")},
     **{"google_genai": "google", "google_vertexai": "google", "mistralai": "mistral", "xai": "x-ai"},
     **{"bedrock": "aws", "bedrock_converse": "aws"},
 }
-"""The same, by what LangChain's messages say of where they come from."""
+"""The same, by what LangChain's messages say of where they come from. `openai` may be any server that is alike."""
 _SOLD_BY_ITS_MAKER = re.compile(r"gpt-\d|o\d|claude|gemini")
 """Models with closed weights: whichever gateway serves them, their maker's list price is taken."""
 
@@ -272,13 +272,15 @@ def clean_counts(metadata: Any) -> UsageMetadata:
             counts[path] = int(value)
         elif value is not None:
             log_nonsense(path)
-    read, written, cache_read, reasoning, *cache_writes = counts.values()
     return {
-        "input_tokens": read,
-        "output_tokens": written,
-        "total_tokens": read + written,
-        "input_token_details": {"cache_read": cache_read, "cache_creation": sum(cache_writes)},
-        "output_token_details": {"reasoning": reasoning},
+        "input_tokens": counts["input_tokens"],
+        "output_tokens": counts["output_tokens"],
+        "total_tokens": counts["input_tokens"] + counts["output_tokens"],
+        "input_token_details": {
+            "cache_read": counts["input_token_details.cache_read"],
+            "cache_creation": sum(counts[f"input_token_details.{name}"] for name in _CACHE_WRITES),
+        },
+        "output_token_details": {"reasoning": counts["output_token_details.reasoning"]},
     }
 
 

@@ -27,7 +27,7 @@ from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import GIVEN_UP, Redactor
 from sot_graph.observability.run_trace import CallTrace
 from sot_graph.prompts.messages import without_system
-from sot_graph.usage import CHARS_PER_TOKEN, ModelPrice, tokens_of
+from sot_graph.usage import CHARS_PER_TOKEN, tokens_of
 
 if TYPE_CHECKING:
     from langchain_core.messages import BaseMessage
@@ -224,7 +224,7 @@ class ModelCall:
         gathered = StreamedReply(thoughts, with_tools=with_tools, most_chars=self.run.options.max_reply_chars)
         is_whole = False
         try:
-            await self._read(chunks, on_text, gathered)
+            await self._read(chunks, on_text, gathered, learns=not is_prefilled)
             is_whole = not gathered.is_full
             if piece := gathered.finish():
                 on_text(piece)
@@ -247,10 +247,11 @@ class ModelCall:
         if not gathered.is_full:
             found = None if is_prefilled else reply.had_unopened_thought
             self.model.learn(self.stage, reply.reason, thinks_unopened=found)
-        self.trace.last_failure = ""
         return reply
 
-    async def _read(self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply) -> None:
+    async def _read(
+        self, chunks: AsyncGenerator[Any], on_text: Callable[[str], None], gathered: StreamedReply, *, learns: bool
+    ) -> None:
         """Take the chunks of a streamed reply, in their time, until it ends or is full."""
         times_cancelled = asyncio.current_task().cancelling  # type: ignore[union-attr]
         cancelled_before = times_cancelled()
@@ -262,8 +263,9 @@ class ModelCall:
                 if times_cancelled() > cancelled_before:
                     # A model's own `wait_for` may forget, in Python 3.11, a cancellation that comes with a piece.
                     raise asyncio.CancelledError
+                self.trace.last_failure = ""
                 if piece := gathered.add(chunk):
-                    if gathered.thoughts.found_unopened:  # points begin before this reply ends
+                    if learns and gathered.thoughts.found_unopened:  # points begin before this reply ends
                         self.model.learn(self.stage, None, thinks_unopened=True)
                     on_text(piece)
                 if gathered.is_full:
@@ -274,9 +276,7 @@ class ModelCall:
         """Count a reply's tokens. `written`: how many were written, about, where `usage` may not say it, else 0."""
         is_told = not written and bool(usage and usage["input_tokens"])  # some say only what was written
         estimate = None if is_told else (tokens_of(prompt), written)
-        price = self.model.price
-        if not self.model.is_one_model:
-            price = ModelPrice.of_reply(told) or price
+        price = self.model.price if self.model.is_one_model else self.model.price_of(told)
         self.run.meter.add_tokens(self.stage, usage, price=price, estimate=estimate)
 
     def _log_cut(self) -> None:

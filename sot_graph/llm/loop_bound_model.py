@@ -12,7 +12,8 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, MutableMapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import copy_context
@@ -41,7 +42,7 @@ from sot_graph.llm.prompt_cache import PromptCache
 from sot_graph.llm.thoughts import is_named_as_thinker
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.types import Stage
-from sot_graph.usage import ModelPrice
+from sot_graph.usage import ModelPrice, name_of
 
 logger = logging.getLogger("sot_graph")
 
@@ -52,6 +53,7 @@ Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 """These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
 _LONG_CHARS = 1000
+_MOST_KEPT = 32
 _WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
 _MAX_RETRIES_OF_NONE: Mapping[str, int] = {"langchain_anthropic": 0, "langchain_google_genai": 1}
 """What `max_retries` is to be so that no call is repeated, in packages whose clients take it from a model's copy."""
@@ -60,8 +62,9 @@ _MAX_RETRIES_OF_NONE: Mapping[str, int] = {"langchain_anthropic": 0, "langchain_
 class LoopModel:
     """A chat model that may be used on any number of event loops.
 
-    OpenAI-compatible models get, for each loop, a copy with an HTTP client of its own. They, Claude and Gemini are
-    asked without their client's hidden retries: the graph repeats and counts calls itself. A model with an
+    OpenAI-compatible models get, for each loop, a copy with an HTTP client of its own. They, `ChatAnthropic` and
+    `ChatGoogleGenerativeAI` are asked without their client's hidden retries: the graph repeats and counts calls itself,
+    but in `with_fallbacks`. A model with an
     `http_async_client` of the caller's keeps that client, and is then bound to one loop; one with an `http_client`
     alone, or of another package whose client belongs to another loop, is called by its synchronous methods, in threads.
 
@@ -96,9 +99,11 @@ class LoopModel:
         self.refused_modes: set[str] = set()
         """The ways to hand over a schema that its provider has refused."""
         self.prompt_cache = PromptCache.of(model)
-        self.price = ModelPrice.of(innermost)
-        self.is_one_model = isinstance(innermost, BaseChatModel)
-        """Else the run's config, or a failure, decides which model is asked, and its reply says which it was."""
+        self._prices = {name_of(each): ModelPrice.of(each) for each in _models_in(model)}
+        """By name. There is none where the run's config decides which model is asked."""
+        self.is_one_model = len(self._prices) == 1
+        self.price = next(iter(self._prices.values())) if self._prices else ModelPrice.of(innermost)
+        """Where the price is to be found, of several models that of the first; see `price_of`."""
         self._threads_only = False
         self._copies: Copies = weakref.WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -121,6 +126,17 @@ class LoopModel:
         """The copies belong to event loops, and a forked child has its own. A synchronous client would be shared."""
         self._lock = threading.Lock()
         cut_inherited_connections([self.model, *self._copies.values()])
+
+    def price_of(self, reply: Mapping[str, Any]) -> ModelPrice | None:
+        """Where a reply's price is to be found, if one of several models may have answered: its metadata says which.
+
+        `None`: where genai-prices isn't installed.
+        """
+        told = str(reply.get("model_name") or reply.get("model") or "")
+        fitting = [name for name in self._prices if name and told.startswith(name)]  # a date may stand behind it
+        if fitting:
+            return self._prices[max(fitting, key=len)]
+        return ModelPrice.of_reply(reply) or self.price
 
     def use_threads_from_now_on(self) -> None:
         """The model's client turned out to be bound to another loop: from now on, threads call it."""
@@ -195,6 +211,17 @@ def innermost_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     while isinstance(model, RunnableBinding):
         model = model.bound
     return model
+
+
+def _models_in(model: Any) -> Iterator[BaseChatModel]:
+    """The models that may answer: of `with_fallbacks` several."""
+    if isinstance(model, RunnableBindingBase):
+        yield from _models_in(model.bound)
+    elif isinstance(model, RunnableWithFallbacks):
+        for each in model.runnables:
+            yield from _models_in(each)
+    elif isinstance(model, BaseChatModel):
+        yield model
 
 
 def _fitting_mode(model: Runnable[Any, Any]) -> StructuredMode:
@@ -293,12 +320,15 @@ class _ClientOwners:
 
     def __init__(self) -> None:
         self._loop_of: dict[type, weakref.ref[asyncio.AbstractEventLoop]] = {}
+        self.models: deque[BaseChatModel] = deque(maxlen=_MOST_KEPT)
+        """The latest that are called in threads. Packages keep their clients open after a model is gone."""
         self.reset_in_child()
         reset_after_fork(self)
 
     def reset_in_child(self) -> None:
         self._lock = threading.Lock()
         self._threads = DaemonThreads(MOST_BLOCKING_CALLS)
+        cut_inherited_connections(self.models)
 
     def claim(self, kind: type, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this loop may use the asynchronous client of a class: the first that asks may."""
@@ -346,6 +376,7 @@ def in_threads(model: BaseChatModel) -> BaseChatModel:
     for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
         value = getattr(model, name, None)
         object.__setattr__(copy, name, dict(value) if isinstance(value, dict) else value)
+    _client_owners.models.append(copy)
     return copy
 
 
@@ -359,13 +390,11 @@ def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
 
 def _asked_once(model: Any) -> Any:
     """A copy of another package's model whose client repeats no call; where that can't be had, the model."""
-    packages = {base.__module__.partition(".")[0] for base in type(model).__mro__}
-    for package in packages & _MAX_RETRIES_OF_NONE.keys():
-        copy = model.model_copy(update={"max_retries": _MAX_RETRIES_OF_NONE[package]})
-        for name in [*vars(copy)]:  # a client that has been made is kept so
-            if isinstance(getattr_static(type(copy), name, None), cached_property):
-                vars(copy).pop(name)
-        return copy
+    # A client that is there may be the caller's.
+    if any(isinstance(getattr_static(type(model), name, None), cached_property) for name in vars(model)):
+        return model
+    for package in {base.__module__.partition(".")[0] for base in type(model).__mro__} & _MAX_RETRIES_OF_NONE.keys():
+        return model.model_copy(update={"max_retries": _MAX_RETRIES_OF_NONE[package]})
     return model
 
 

@@ -226,9 +226,10 @@ def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list
     history = turns_of(messages[:position])
     for each in messages[position + 1 :]:
         if isinstance(each, HumanMessage) or (isinstance(each, AIMessage) and not each.tool_calls):
-            if not (each.id or "").startswith(ANSWER_ID_PREFIX) and (text := _as_data(_text(each))):
-                name = re.sub(r"[^\w -]", "", each.name or "")
-                history.append(ChatTurn(role="user", content=f'<said by="{name or "an agent"}">\n{text}\n</said>'))
+            text, others = _as_data(_text(each)), attachments_of(each)
+            if (text or others) and not (each.id or "").startswith(ANSWER_ID_PREFIX):
+                name = re.sub(r"[^\w -]", "", each.name or "") or "an agent"
+                history.append(_told(f'<said by="{name}">\n{text}\n</said>', others))
         elif not (isinstance(each, SystemMessage) or documents_found_by(each)):
             history += turns_of([each])
     if attached := attachments_of(messages[position]):  # the prompts put it into one message with the question
@@ -300,13 +301,16 @@ def _text(message: BaseMessage) -> str:
     return message.content if isinstance(message.content, str) else str(message.text)
 
 
+def _told(text: str, others: Sequence[Any]) -> ChatTurn:
+    """What isn't the model's own, with its pictures and files."""
+    return ChatTurn(role="user", content=[{"type": "text", "text": text}, *others] if others else text)
+
+
 def _turn(message: BaseMessage) -> ChatTurn | None:
     """An earlier message as the prompts show it; `None` for one that says nothing, such as a bare tool call."""
     if isinstance(message, ToolMessage):
         # Without the tools bound, many providers refuse tool messages: their results go in as text.
-        text = f"<tool_result>\n{_as_data(_text(message))}\n</tool_result>"
-        others = attachments_of(message)
-        return ChatTurn(role="user", content=[{"type": "text", "text": text}, *others] if others else text)
+        return _told(f"<tool_result>\n{_as_data(_text(message))}\n</tool_result>", attachments_of(message))
     content: Any
     if isinstance(message, AIMessage):
         content = _as_data(_text(message))  # blocks such as tool calls or reasoning stay behind
@@ -380,6 +384,8 @@ def _is_section(given: object, **kinds: type) -> bool:
 
 def _with_sources(section: Mapping[str, Any], what: str) -> Any:
     """A text of an earlier result, with its sources as an expander's are read; `what` names them in the error."""
+    if section.get("detail"):
+        section = {**section, "detail": clean_text(str(section["detail"]))}
     if not section.get("sources"):
         return section
     try:
@@ -409,8 +415,7 @@ def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expans
         if found is not None:
             text = clean_text(found["text"])
             own = {"index": point["index"], "title": point["title"], "text": text, "status": "ok", "error": None}
-            detail = clean_text(str(found.get("detail") or ""))
-            kept.append(cast("Expansion", {**own, **marks_of({**found, "detail": detail})}))
+            kept.append(cast("Expansion", {**own, **marks_of(found)}))
     return kept
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -131,18 +132,21 @@ def _without_wrapping(answer: Any) -> Any:
 def _edited(given: Sequence[Any], drafted: Sequence[SkeletonPoint]) -> list[SkeletonPoint]:
     """The skeleton as a reviewer gave it. Given as titles, points that are still there keep what was drafted of them.
 
-    That is what they need of points that are still there, and their notes.
+    That is what they need of points that are still there, and their notes. They are known by titles that no other has.
     """
     points = given_points(given)
     if any(isinstance(item, Mapping) and "depends_on" in item for item in given):
         return points
-    index_of = {point["title"]: point["index"] for point in reversed(points)}
+    given_times, drafted_times = (Counter(point["title"] for point in each) for each in (points, drafted))
+    same = {title for title, times in given_times.items() if times == drafted_times[title] == 1}
+    places = {point["title"]: point["index"] for point in points}
     title_of = {point["index"]: point["title"] for point in drafted}
     known = {point["title"]: point for point in drafted}
     for point in points:
-        if (before := known.get(point["title"])) is not None:
-            needs = (index_of.get(title_of[other]) for other in before["depends_on"])
-            point["depends_on"] = sorted(filter(None, needs))
+        if point["title"] in same:
+            before = known[point["title"]]
+            needed = {title_of[other] for other in before["depends_on"]}
+            point["depends_on"] = sorted(places[title] for title in needed & same)
             if "note" in before:
                 point.setdefault("note", before["note"])
     return points

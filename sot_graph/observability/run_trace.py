@@ -130,11 +130,11 @@ class CallTrace(BaseCallbackHandler):
 
     last_failure: str = ""
     """Why the last try has failed, in one line, until one succeeds."""
-    _tries: int = 0
-    _handlers: list[BaseCallbackHandler] = field(default_factory=list)
-    _redactor: Redactor = field(default_factory=Redactor)
-    _open: set[UUID] = field(default_factory=set)
-    _answered: list[Run] = field(default_factory=list)
+    _tries: int = field(default=0, init=False)
+    _handlers: list[BaseCallbackHandler] = field(default_factory=list, init=False)
+    _redactor: Redactor = field(default_factory=Redactor, init=False)
+    _open: set[UUID] = field(default_factory=set, init=False)
+    _answered: list[Run] = field(default_factory=list, init=False)
 
     def begin(self, config: RunnableConfig, redactor: Redactor) -> RunnableConfig:
         """The config of the next try, made from that of the first. Its errors are redacted before a tracer is told."""

@@ -80,7 +80,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     for number, document in enumerate(documents, start=1):
         document["number"] = number
     material = Material(documents=documents, shared=[document["number"] for document in documents])
-    if why:
+    if why not in {"", FOUND_NOTHING}:  # nothing for the whole question, and yet there may be something for each point
         material["detail"] = why
     if length_of_documents(documents) <= room:
         return material
@@ -147,8 +147,7 @@ class Grounds:
         if run.retriever is not None:
             query, about = query_for(question, point), run.shown_point(point)
             found, why = await retrieve(query, run, about=about, stage="expansion")
-            # Where the retriever has found something for the point, it need not have for the question.
-            self.detail = why or ("" if self.detail == FOUND_NOTHING else self.detail)
+            self.detail = why or self.detail
             # The run's documents may be cut into passages, and these not, or the other way round.
             known = {identity(passage) for passage in as_passages(self.documents, longest=room)}
             passages = as_passages(found, longest=room)

@@ -266,8 +266,9 @@ class _Reading:
         answer = AIMessage(text, id=self._reader.answer_id or None, response_metadata={"finish_reason": "cancelled"})
         asked = [HumanMessage(question)] if question and not _is_asked(question, before) else []
         values: dict[str, Any] = {"messages": [*_results_of_calls(before), *asked, answer]}
-        if self.others_may_answer and state.values.get("sot"):
-            values["sot"] = {}  # it is the result of an earlier turn
+        is_of_this_turn = bool(before) and isinstance(before[-1], AIMessage)  # of a node before this one
+        if self.others_may_answer and state.values.get("sot") and not is_of_this_turn:
+            values["sot"] = {}
         return {"values": values, "as_node": node}
 
     def finish(self) -> str:

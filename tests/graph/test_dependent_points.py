@@ -46,6 +46,21 @@ async def test_a_skeleton_says_what_its_points_need(run, endpoint, dispatch):
     assert "(needs" not in result["answer"]
 
 
+async def test_points_of_one_title_that_a_reviewer_gives_wait_for_nobody(run, endpoint):
+    given = [
+        {"title": "Costs"},
+        {"title": "Rome", "depends_on": [1]},
+        {"title": "Costs", "depends_on": [2]},
+        {"title": "End", "depends_on": [2]},
+    ]
+    reviewed = graph_of(endpoint, "send", options={"review_skeleton": True}, checkpointer=InMemorySaver())
+    thread = {"configurable": {"thread_id": "1"}}
+    await run(reviewed, {**ASK, "given_skeleton": given}, thread)
+    result = await run(reviewed, Command(resume=["Costs", "Rome", "Costs", "End"]), thread)
+    assert [point["depends_on"] for point in result["skeleton"]] == [[], [], [], [2]]
+    assert len(result["expansions"]) == 4
+
+
 @pytest.mark.parametrize(
     ("edited", "needs"),
     [

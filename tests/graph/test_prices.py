@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 from langchain.chat_models import init_chat_model
+from langchain_openai import ChatOpenAI
 
 from sot_graph import SotOptions, create_sot_graph
 from sot_graph.cli.ask_command import bill_of
 from sot_graph.cli.compare_command import figures
+from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.report import result_timeline
 from sot_graph.report.metrics import measure_run
 from sot_graph.testing import Fault, HangUp, Physics, SimulatedEndpoint, SkeletonResponder, Stall
@@ -58,6 +60,22 @@ async def test_where_one_of_several_models_answers_it_is_priced_by_that_one(run,
     graph = create_sot_graph(gone.with_fallbacks([endpoint.chat_model(model="gpt-4o-mini")]))
     usage = (await run(graph))["usage"]
     assert usage["cost"]["total"] == priced_as(usage, 0.15, 0.6)
+
+
+@pytest.mark.parametrize("wrapped", [lambda model: model.with_retry(), lambda model: model.with_fallbacks([model])])
+async def test_a_model_of_ones_own_server_has_no_price_whatever_it_is_wrapped_in(run, endpoint, wrapped):
+    graph = create_sot_graph(wrapped(endpoint.chat_model(model="gpt-oss-120b")))
+    assert (await run(graph))["usage"]["cost"] == {"unpriced": ["gpt-oss-120b"]}
+
+
+def test_of_several_models_the_one_that_a_reply_names_keeps_its_address():
+    first = ChatOpenAI(model="deepseek-chat", base_url="https://api.deepseek.com/v1", api_key="k")
+    model = LoopModel(
+        first.with_fallbacks([ChatOpenAI(model="gpt-4o", api_key="k"), ChatOpenAI(model="gpt-4o-mini", api_key="k")])
+    )
+    told = {"model_name": "deepseek-chat", "model_provider": "openai"}
+    assert model.price_of(told) == ModelPrice.of(first)
+    assert model.price_of({**told, "model_name": "gpt-4o-mini-2024-07-18"}).name == "gpt-4o-mini"
 
 
 @pytest.mark.parametrize("options", [{"stream": True}, {"stream": False}], ids=str)

@@ -124,6 +124,12 @@ async def test_what_an_agent_says_in_a_persons_place_is_no_question(run, model):
     assert all('<said by="researcher">\\nThey take light.' in str(said_in(call)) for call in model.calls)
 
 
+async def test_a_picture_of_an_agents_reaches_every_prompt(run, model):
+    picture = HumanMessage([PICTURE], name="camera")
+    await asked(run, model, {"messages": [HumanMessage("How do plants grow?"), picture]})
+    assert all(PICTURE in message.content for call in model.calls for message in call.messages[1:2])
+
+
 @pytest.mark.parametrize("earlier", [[HumanMessage("Hello.")], [HumanMessage("Hello.", name="ann")]])
 async def test_people_may_have_names(run, model, earlier):
     said = [*earlier, AIMessage("Hello."), HumanMessage("How do plants grow?", name="bob")]

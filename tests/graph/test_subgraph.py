@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import InvalidUpdateError
 from langgraph.func import entrypoint, task
@@ -248,5 +249,21 @@ async def test_a_parents_recursion_limit_ends_no_run_that_is_paid_for(run, endpo
     builder.add_node("answer", graph)
     builder.add_edge(START, "answer")
     asked = {"messages": [("user", "How do plants grow?")]}
-    for runnable in (builder.compile(), graph):
+    for runnable in (builder.compile(), graph, graph.with_config(recursion_limit=3)):
         assert (await run(runnable, asked, {"recursion_limit": 3}))["messages"][-1].text
+
+
+async def test_nor_where_a_function_hands_on_no_config(run, endpoint):
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(frame="intro+conclusion"))
+
+    def without_config(state):
+        return graph.invoke(state)
+
+    async def awithout_config(state):
+        return await graph.ainvoke(state)
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", RunnableLambda(without_config, afunc=awithout_config))
+    builder.add_edge(START, "answer")
+    result = await run(builder.compile(), {"messages": [("user", "How do plants grow?")]}, {"recursion_limit": 3})
+    assert result["messages"][-1].text

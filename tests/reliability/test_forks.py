@@ -108,7 +108,8 @@ import os, sys
 from sot_graph import create_sot_graph
 {make_model}
 graph = create_sot_graph(model)
-graph.invoke({{"question": "Question 0."}})  # its connections stay open
+if {is_warm}:
+    graph.invoke({{"question": "Question 0."}})  # its connections stay open
 children = []
 for number in range(1, 5):
     child = os.fork()
@@ -132,6 +133,20 @@ SYNC_MODELS = {
 from langchain_anthropic import ChatAnthropic
 model = ChatAnthropic(model="claude-x", base_url=sys.argv[1], api_key="test")
 """,
+    "ChatAnthropic on loops": """
+import asyncio
+from langchain_anthropic import ChatAnthropic
+model = ChatAnthropic(model="claude-x", base_url=sys.argv[1], api_key="test")
+before = create_sot_graph(model)
+for _ in range(2):
+    asyncio.run(before.ainvoke({"question": "Question 0."}))
+""",
+    "ChatAnthropic of a graph that is gone": """
+from langchain_anthropic import ChatAnthropic
+make = lambda: ChatAnthropic(model="claude-x", base_url=sys.argv[1], api_key="test")
+create_sot_graph(make()).invoke({"question": "Question 0."})
+model = make()
+""",
     "a client of the caller's": """
 import openai
 from langchain_openai import ChatOpenAI
@@ -150,8 +165,9 @@ def test_forked_children_never_read_each_others_replies(endpoint, kind):
         question = re.search(r"Question \d+\.", request.text)
         return f"To {question[0]}" if one_point(request) else write(request)
 
-    script = SYNC_SCRIPT.format(make_model=SYNC_MODELS[kind])
-    if kind == "ChatAnthropic":
+    is_warm = kind in {"ChatAnthropic", "a client of the caller's"}
+    script = SYNC_SCRIPT.format(make_model=SYNC_MODELS[kind], is_warm=is_warm)
+    if kind.startswith("ChatAnthropic"):
         pytest.importorskip("langchain_anthropic")
         wire = AnthropicWire(respond=lambda request: Reply(text) if isinstance(text := respond(request), str) else text)
         server, address = wire, lambda: wire.url
@@ -167,3 +183,31 @@ def test_forked_children_never_read_each_others_replies(endpoint, kind):
             check=False,
         )
     assert (done.stdout, done.stderr) == ("[0, 0, 0, 0]\n", "")
+
+
+def test_a_forked_child_keeps_what_is_no_connection_of_a_client(run_script):
+    process = run_script("""
+import logging, logging.handlers, socket
+from langchain_core.callbacks import BaseCallbackHandler
+from sot_graph.concurrency import cut_inherited_connections
+
+heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+heard.bind(("127.0.0.1", 0))
+handler = logging.handlers.SysLogHandler(heard.getsockname())
+logging.getLogger("app").addHandler(handler)
+listening = socket.create_server(("127.0.0.1", 0))
+ours, theirs = socket.socketpair()
+
+child = os.fork()
+if not child:
+    cut_inherited_connections([logging.getLogger("app"), handler, listening, ours])
+    logging.getLogger("app").warning("still there")
+    made = socket.create_connection(listening.getsockname())
+    listening.accept()
+    os._exit(0 if ours.recv(1) == b"" else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), b"still there" in heard.recv(1000))
+theirs.sendall(b"x")
+print(ours.recv(1))
+""")
+    output, errors = process.communicate(timeout=60)
+    assert (output, errors) == ("0 True\nb'x'\n", "")
