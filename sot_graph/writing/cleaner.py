@@ -172,7 +172,9 @@ class _TextStart:
         if prefill and self._stands_at(0, prefill, exact=True):
             return len(prefill)
         text_begins = self._end_of_run(_MARKS_BEFORE, 0)
-        if index and (end := self._label_end(text_begins, index, title)):
+        own = _MARKS_BEFORE.match(title)
+        own_marks = own.end() if own else 0  # those that the title itself begins with
+        if index and (end := self._label_end(text_begins, index, title, own_marks)):
             return end
         number = _NUMBER.match(self.text, text_begins)
         if number:
@@ -180,8 +182,9 @@ class _TextStart:
         elif _UNFINISHED_NUMBER.match(self.text, text_begins):
             self._need_text_at(len(self.text))
         start = self._end_of_run(_MARKS_BEFORE, number.end()) if number else text_begins
-        if title and (end := self._echoed_title_end(start, title) or self._echoed_title_end(text_begins, title)):
-            return end
+        for place in (start - own_marks, text_begins - own_marks):
+            if title and self._stands_at(place, title) and (end := self._title_end(place, place + len(title))):
+                return end
         if index and number and int(number[1]) == index and (index > 1 or not self._begins_a_list(number.end())):
             # Marks behind it belong to the text, but for those that close what was opened before: "**2.** Text".
             return self._marks_end(number.end(), sum(self.text.count(mark, 0, number.start()) for mark in _MARKS))
@@ -200,16 +203,7 @@ class _TextStart:
             return None
         return rest if is_question and rest.strip() else f"{tags['inside']}\n{rest}"
 
-    def _echoed_title_end(self, start: int, title: str) -> int:
-        """Where the echo of a title ends whose words begin here, behind the marks that the title begins with, if any.
-
-        0: there is none.
-        """
-        marks = _MARKS_BEFORE.match(title)
-        start -= marks.end() if marks else 0
-        return self._title_end(start, start + len(title)) if start >= 0 and self._stands_at(start, title) else 0
-
-    def _label_end(self, position: int, index: int, title: str) -> int:
+    def _label_end(self, position: int, index: int, title: str, own_marks: int) -> int:
         """Where "Section 2: Title", or "Section 2" on a line of its own, ends; 0: there is none."""
         label = _LABEL.match(self.text, position)
         if label is None:
@@ -227,8 +221,8 @@ class _TextStart:
         self._need_text_at(number.end())
         if number[0].endswith("\n"):
             return number.end() if int(number[1]) == index else 0
-        start = self._end_of_run(_MARKS_BEFORE, number.end())
-        return self._echoed_title_end(start, title) if title else 0
+        start = self._end_of_run(_MARKS_BEFORE, number.end()) - own_marks
+        return self._title_end(start, start + len(title)) if title and self._stands_at(start, title) else 0
 
     def _end_of_run(self, pattern: re.Pattern[str], position: int) -> int:
         """Where characters of this pattern end that stand at a position. More of them may come where the text ends."""
@@ -244,7 +238,7 @@ class _TextStart:
 
     def _stands_at(self, position: int, wanted: str, *, exact: bool = False) -> bool:
         """Whether this stands at a position, in capitals or not."""
-        there = self.text[position : position + len(wanted)]
+        there = self.text[max(0, position) : position + len(wanted)]
         expected = wanted[: len(there)]
         same = there == expected or (not exact and there.casefold() == expected.casefold())
         if same and len(there) < len(wanted):
