@@ -214,7 +214,8 @@ class _Exchange:
         self.replies.append(written)
         repair = None if reply.is_half else self.repair
         repaired = repair(written) if repair is not None and written else None
-        if repaired is not None:
+        # A model that is offered a tool may write what was asked for, as text.
+        if repaired is not None and (repaired != written or (tools and not message.tool_calls)):
             _replace_content(message, repaired, tools)
         return completion
 

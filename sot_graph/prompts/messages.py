@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _TOOLS_FIRST = "- If you need a tool, call it first, as you would anyway."
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_OTHER_SCRIPT = re.compile(r"[^\W\d_\u0000-\u024f\u1e00-\u1eff]")
+"""A letter that is no Latin one."""
 _UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 """Control characters, also the upper ones (a terminal's too), but for white space."""
 
@@ -231,10 +233,13 @@ def expansion_messages(
 def expansion_start(prompts: SotPrompts, point: SkeletonPoint) -> tuple[str, str]:
     """What is put into the model's mouth as a point's beginning, and its last words, which belong to the text.
 
-    Often both are empty.
+    Often both are empty. A title in another script than Latin has no opening in Latin letters: it would be in another
+    language than the text.
     """
     openings = prompts.expansion_openings
     first_words = openings[(point["index"] - 1) % len(openings)] if openings else ""
+    if _OTHER_SCRIPT.search(point["title"]) and not _OTHER_SCRIPT.search(first_words):
+        first_words = ""
     prefill = prompts.expansion_prefill.format(index=point["index"], title=escape_delimiters(point["title"]))
     return f"{prefill} {first_words}".strip(), first_words
 

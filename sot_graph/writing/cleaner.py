@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import KW_ONLY, dataclass, field
 
-_MARKS_BEFORE = re.compile(r"(?:[\s#>*_\"“„‘«「'•-]|`{1,2}(?!`)){0,40}")
-"""What may stand before an echo: marks of all kinds, but no code fence."""
-_NUMBER = re.compile(r"[(\[]?(\d{1,3})\s?[.)\]:、](?!\d)")
-_UNFINISHED_NUMBER = re.compile(r"[(\[]?\d{0,3}\s?$")
+_MARKS_BEFORE = re.compile(r"(?:[\s#>*_\"“„‘«»「『'•\u200e\u200f\ufeff-]|`{1,2}(?!`)){0,40}")
+"""What may stand before an echo: marks of all kinds, also invisible ones, but no code fence."""
+_NUMBER = re.compile(r"[(\[（第]?(\d{1,3})\s?[点點]?[.．)）\]:：、]-?(?!\d)")
+_UNFINISHED_NUMBER = re.compile(r"[(\[（第]?\d{0,3}\s?[点點]?$")
 _LABELS = (
     "section", "point", "part", "step", "chapter", "item", "topic", "abschnitt", "punkt", "teil", "schritt", "kapitel",
     "partie", "étape", "chapitre", "sección", "punto", "parte", "paso", "capítulo", "seção", "ponto", "passo",
@@ -20,12 +20,16 @@ _NUMBER_OF_LABEL = re.compile(r"[ \t]{1,3}(\d{1,3})(?!\d)[ \t.):\]–—-]*\n?")
 _UNFINISHED_NUMBER_OF_LABEL = re.compile(r"[ \t]{0,3}\d{0,3}$")
 _UNDERLINE = re.compile(r"[ \t]*(?:={2,}|-{2,})[ \t]*(?:\r?\n|$)")
 _UNFINISHED_UNDERLINE = re.compile(r"[ \t]*(?:=*|-*)[ \t\r]*$")
-_MARKS = "*_\"“”„‘’«»「」'`"
-_TERMINATOR = re.compile(r"[ \t]*(?:[:：]|[.\-–—](?=\s|$)|\r?\n)")
-_UNFINISHED_TERMINATOR = re.compile(r"[ \t]*[.\-–—\r]?$")
+_MARKS = "*_\"“”„‘’«»「」『』'`"
+_TERMINATOR = re.compile(r"[ \t\xa0\u202f]*(?:[:：。।]|[.\-–—](?=\s|$)|\r?\n)")
+_UNFINISHED_TERMINATOR = re.compile(r"[ \t\xa0\u202f]*[.\-–—\r]?$")
 _SPACES = re.compile(r"[ \t]*")
-_SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[]?2\s?[.)\]:、](?!\d)")
-_SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？]")
+_SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[（]?[2２٢۲२২]\s?[.．)）\]:：、](?!\d)")
+_MAY_BEGIN_SECOND_ITEM = "\n\r\t #>*_`([（2２٢۲२২.．)）]:：、"
+_SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？।؟۔][\"”'’)\]*_」』）]*")
+_TAGS = re.compile(r"<(point|question)>(?P<inside>.*?)</\1>", re.DOTALL)
+"""Those that the prompts put around a title and the question."""
+_OPENING_TAGS = ("<point>", "<question>")
 _SAYING = re.compile(r"[^\W_]|[\u2190-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]")
 """A text without one of these says nothing: a letter, a digit, or a picture such as an emoji."""
 _SHORT = 1_000
@@ -133,13 +137,16 @@ class TextCleaner:
         """Take away what echoes at the start. False: it can't be told yet."""
         self._held = self._held.lstrip()
         while self.echoes < _MOST_ECHOES:
+            start = _TextStart(self._held, final=final)
             try:
-                end = _TextStart(self._held, final=final).echo_end(self.index, self.title, self.prefill.strip())
+                if self.title and self._held[:1] == "<" and (bare := start.without_tags()) is not None:
+                    self._held = bare.lstrip()
+                elif end := start.echo_end(self.index, self.title, self.prefill.strip()):
+                    self._held = self._held[end:].lstrip()
+                else:
+                    break
             except _NeedsMoreError:
                 return False
-            if not end:
-                break
-            self._held = self._held[end:].lstrip()
             self.echoes += 1
         if not self._held and not final:
             return False
@@ -165,7 +172,9 @@ class _TextStart:
         if prefill and self._stands_at(0, prefill, exact=True):
             return len(prefill)
         text_begins = self._end_of_run(_MARKS_BEFORE, 0)
-        if index and (end := self._label_end(text_begins, index, title)):
+        own = _MARKS_BEFORE.match(title)
+        own_marks = own.end() if own else 0  # those that the title itself begins with
+        if index and (end := self._label_end(text_begins, index, title, own_marks)):
             return end
         number = _NUMBER.match(self.text, text_begins)
         if number:
@@ -173,13 +182,28 @@ class _TextStart:
         elif _UNFINISHED_NUMBER.match(self.text, text_begins):
             self._need_text_at(len(self.text))
         start = self._end_of_run(_MARKS_BEFORE, number.end()) if number else text_begins
-        if title and self._stands_at(start, title) and (end := self._title_end(start, start + len(title))):
-            return end
+        for place in (start - own_marks, text_begins - own_marks):
+            if title and self._stands_at(place, title) and (end := self._title_end(place, place + len(title))):
+                return end
         if index and number and int(number[1]) == index and (index > 1 or not self._begins_a_list(number.end())):
-            return start
+            # Marks behind it belong to the text, but for those that close what was opened before: "**2.** Text".
+            return self._marks_end(number.end(), sum(self.text.count(mark, 0, number.start()) for mark in _MARKS))
         return 0
 
-    def _label_end(self, position: int, index: int, title: str) -> int:
+    def without_tags(self) -> str | None:
+        """The text without the prompt's tags at its start, and without the question in them; `None`: there are none."""
+        tags = _TAGS.match(self.text)
+        rest = self.text[tags.end() :] if tags else ""
+        is_question = tags is not None and tags[1] == "question"
+        if not tags or (is_question and not rest.strip()):
+            begun = self.text[: len(_OPENING_TAGS[-1])]
+            if any(begun.startswith(tag[: len(begun)]) for tag in _OPENING_TAGS):
+                self._need_text_at(len(self.text))
+        if not tags:
+            return None
+        return rest if is_question and rest.strip() else f"{tags['inside']}\n{rest}"
+
+    def _label_end(self, position: int, index: int, title: str, own_marks: int) -> int:
         """Where "Section 2: Title", or "Section 2" on a line of its own, ends; 0: there is none."""
         label = _LABEL.match(self.text, position)
         if label is None:
@@ -197,7 +221,7 @@ class _TextStart:
         self._need_text_at(number.end())
         if number[0].endswith("\n"):
             return number.end() if int(number[1]) == index else 0
-        start = self._end_of_run(_MARKS_BEFORE, number.end())
+        start = self._end_of_run(_MARKS_BEFORE, number.end()) - own_marks
         return self._title_end(start, start + len(title)) if title and self._stands_at(start, title) else 0
 
     def _end_of_run(self, pattern: re.Pattern[str], position: int) -> int:
@@ -214,7 +238,7 @@ class _TextStart:
 
     def _stands_at(self, position: int, wanted: str, *, exact: bool = False) -> bool:
         """Whether this stands at a position, in capitals or not."""
-        there = self.text[position : position + len(wanted)]
+        there = self.text[max(0, position) : position + len(wanted)]
         expected = wanted[: len(there)]
         same = there == expected or (not exact and there.casefold() == expected.casefold())
         if same and len(there) < len(wanted):
@@ -261,7 +285,7 @@ class _TextStart:
             self._need_text_at(len(self.text))
             return False
         second = _SECOND_ITEM.match(self.text, line_end)
-        if second is None and not self.final and not self.text[line_end:].strip("\n\r\t #>*_`([2.):]、"):
+        if second is None and not self.final and not self.text[line_end:].strip(_MAY_BEGIN_SECOND_ITEM):
             raise _NeedsMoreError
         if second is not None:
             self._need_text_at(second.end())

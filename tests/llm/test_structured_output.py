@@ -224,6 +224,21 @@ async def test_so_do_those_in_a_tools_arguments(endpoint: SimulatedEndpoint, nam
     assert result["usage"]["skeleton"]["calls"] == 1
 
 
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
+@pytest.mark.parametrize(
+    "reply", ['{"points": ["Light", "水", "Soil"]}', '```json\n{"points": ["Light", "水", "Soil"]}\n```']
+)
+async def test_so_does_the_json_that_was_asked_for_as_text_where_a_tool_was_offered(
+    endpoint: SimulatedEndpoint, reply: str, dispatch: Any
+):
+    write = SkeletonResponder(titles=["Light", "水", "Soil"])
+    endpoint.responder = lambda request: Reply(reply) if request.tools else write(request)
+    options = SotOptions(structured_mode="tools", dispatch=dispatch)
+    result = await create_sot_graph(endpoint.chat_model(), options=options).ainvoke({"question": "Why?"})
+    assert [point["title"] for point in result["skeleton"]] == ["Light", "水", "Soil"]
+    assert result["usage"]["skeleton"]["calls"] == 1
+
+
 def test_importing_leaves_instructors_logger_alone():
     code = "import logging, sot_graph.llm.structured_output; print(logging.getLogger('instructor').level)"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -1,4 +1,5 @@
 """Thoughts in a reply's text: taken out, whatever the pieces that it comes in."""
+# ruff: noqa: RUF001
 
 from itertools import pairwise
 
@@ -27,6 +28,9 @@ OPENED = {
     ),
     "gpt-oss without thoughts": f"<|channel|>final<|message|>{TEXT}<|return|>",
     "gpt-oss without its marks": f"analysisWe need to list.assistantfinal{TEXT}",
+    "gpt-oss without its marks, in Chinese": f"analysis好的，我想想。assistantfinal{TEXT}",
+    "gpt-oss without its marks, in Russian": f"analysisнадо подумать. assistant final{TEXT}",
+    "gpt-oss without its marks, after a quote": f"analysis“光”是…assistantfinal{TEXT}",
 }
 UNOPENED = f"Okay, so the user wants plants.\n1. Hm.\n</think>\n\n{TEXT}"
 PLAIN = {
@@ -37,6 +41,9 @@ PLAIN = {
     "a text about a tag": "The tag `</think>` ends a thought.",
     "nothing": "",
     "half a tag": "<thi",
+    "a word that goes on": "analysises of light",
+    "the word alone": "analysis",
+    "the word and a number": "analysis1",
 }
 UNCLOSED = ["<think>", "<think>1. Hm.\n2. So", "<|channel|>analysis<|message|>Hm.<|end|>", "[THINK]Hm.[/THI"]
 

@@ -17,6 +17,7 @@ from sot_graph.prompts.messages import (
     clean_text,
     direct_messages,
     expansion_messages,
+    expansion_start,
     frame_messages,
     numbered_list,
     opening_messages,
@@ -154,6 +155,22 @@ def test_openings_go_round_where_there_are_more_points():
     assert [expansion(prompts, point=point)[-1] for point in points] == [
         *(AIMessage(opening) for opening in ("Yes,", "No,", "Yes,"))
     ]
+
+
+@pytest.mark.parametrize(
+    ("title", "openings", "opening"),
+    [
+        ("Größe ändern", ("Wenn",), "Wenn"),
+        ("Ánh sáng tốt", ("Khi",), "Khi"),
+        ("光を避ける", ("When",), ""),
+        ("Избегайте света", ("When",), ""),
+        ("Избегайте света", ("Когда",), "Когда"),
+        ("Light", ("",), ""),
+    ],
+)
+def test_a_title_in_another_script_has_no_opening_in_latin_letters(title: str, openings: Any, opening: str):
+    prompts = SotPrompts(expansion_openings=openings)
+    assert expansion_start(prompts, {"index": 1, "title": title, "depends_on": []}) == (opening, opening)
 
 
 @pytest.mark.parametrize("prompts", PROFILES.values(), ids=PROFILES)

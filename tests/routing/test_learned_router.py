@@ -1,4 +1,5 @@
 """The learned router: what it decides, what it costs, and that its training is honest and repeatable."""
+# ruff: noqa: RUF001
 
 import json
 import re
@@ -10,6 +11,7 @@ import pytest
 
 from sot_graph import LearnedRouter, RouteDecision, SotConfigError
 from sot_graph.routing import learned_router
+from sot_graph.routing.glossary import leans_on_the_last
 from sot_graph.routing.learned_features import MAX_CHARS, MAX_WORDS, extract, shortened
 from sot_graph.routing.learned_router import MAX_BYTES
 from training.router.questions import read_questions
@@ -199,6 +201,23 @@ def test_a_follow_up_is_judged_by_what_it_leans_on(router):
     assert after(lists, "Thanks!") == after(lists, "What is 2 + 2?") == "direct"
     assert router("And in winter?").route == "direct"
     assert after("Welche Vorteile hat das Radfahren?", "Und im Winter?") == "skeleton"
+
+
+@pytest.mark.parametrize(
+    "follow_up", ["وفي الشتاء؟", "والعيوب؟", "وماذا عن الشتاء؟", "و العيوب؟", "冬は？", "子供には?"]
+)
+def test_a_follow_up_is_known_where_and_is_no_word_of_its_own(router, follow_up):
+    history = [{"role": "user", "content": "What are the benefits of cycling to work?"}]
+    assert leans_on_the_last(follow_up)
+    assert router(follow_up, history).route == "skeleton"
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["وضح لي الفرق", "والدي مريض، ماذا أفعل؟", "وقت الصلاة؟", "وفيات كورونا؟", "日本の首都は？", "冬は寒いですか？"],
+)
+def test_a_question_of_its_own_is_no_follow_up(question):
+    assert not leans_on_the_last(question)
 
 
 def test_a_text_to_translate_is_still_an_english_question(router):

@@ -1,4 +1,5 @@
 """Titles are read as soon as they are whole, whatever pieces a reply comes in."""
+# ruff: noqa: RUF001
 
 import json
 
@@ -54,6 +55,36 @@ def test_what_stands_before_the_points_is_no_title(before, size):
 )
 def test_a_list_under_another_name_is_for_the_whole_replys_reader(text):
     assert fed(text) == []
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(
+    "mark",
+    ["①②③④", "（一） （二） （三） （四）", "第一， 第二， 第三， 第四，", "\u200f1. \u200f2. \u200f3. \u200f4."],
+)
+def test_lines_are_numbered_in_many_scripts(mark, size):
+    marks = mark.split() if " " in mark else mark
+    text = "".join(f"{number} {title}\n" for number, title in zip(marks, TITLES, strict=True))
+    assert [title.strip() for title in fed(text, size)] == TITLES
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_of_a_numbered_item_only_the_lists_own_number_goes_while_it_is_written(size):
+    points, given = collected()
+    text = "1. 1. Weltkrieg\n2. 2. Weltkrieg\n3. Kalter Krieg\n"
+    for start in range(0, len(text), size):
+        points.feed(text[start : start + size])
+    points.finish_reply(parse_skeleton(text))
+    assert given == ["1. Weltkrieg", "2. Weltkrieg", "Kalter Krieg"]
+
+
+def test_a_number_in_streamed_json_is_a_place_until_a_title_has_none():
+    points, given = collected(most=4)
+    titles = ["1. Light", "Water", "3. Soil", "4. Air"]
+    text = json.dumps({"points": titles})
+    points.feed(text)
+    points.finish_reply(parse_skeleton(text))
+    assert given == ["Light", "Water", "3. Soil", "4. Air"]
 
 
 def test_a_title_comes_with_the_piece_that_closes_it():
@@ -150,6 +181,10 @@ def test_a_numbered_list_is_read_like_the_whole_reply(titles, size):
         ("Compare them (need 1 and 2).", ("Compare them", [1, 2])),
         ("Compare them [depends on points 1, 2]", ("Compare them", [1, 2])),
         ("Compare them (needs: none)", ("Compare them", [])),
+        ("墙（needs 1）", ("墙", [1])),
+        ("墙（needs：1，2）。", ("墙", [1, 2])),
+        ("屋顶 (needs 1、2)", ("屋顶", [1, 2])),
+        ("السقف (needs ١، ٢)", ("السقف", [1, 2])),
         ("Compare them", ("Compare them", [])),
         ("What a plant (needs light)", ("What a plant (needs light)", [])),
         ("Costs (about 10)", ("Costs (about 10)", [])),

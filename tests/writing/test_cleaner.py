@@ -74,6 +74,23 @@ def clean(
         "**2.** ",
         " \n\t",
         "## 2. Set clear goals\n\n**Set clear goals**: ",
+        "２．Set clear goals\n",
+        "２）",
+        "（2）",
+        "第2点：Set clear goals\n",
+        "第2点：",
+        "2.- ",
+        "\u200f2. Set clear goals\n",
+        "Set clear goals\u00a0: ",
+        "Set clear goals\u202f: ",
+        "Set clear goals。",
+        "Set clear goals। ",
+        "『Set clear goals』：",
+        "»Set clear goals«: ",
+        "<point>2. Set clear goals</point>\n",
+        "<point>\nSet clear goals\n</point>\n\n",
+        "<question>How do I plan?\nAnd when?</question>\n\n",
+        "<question>How do I plan?</question>\n<point>2. Set clear goals</point>\n2. Set clear goals: ",
     ],
 )
 def test_an_echoed_title_or_number_is_stripped_in_every_dress(echo: str, pieces: int | None):
@@ -108,10 +125,45 @@ def test_an_echoed_title_or_number_is_stripped_in_every_dress(echo: str, pieces:
         "Pointing helps.",
         "P",
         "Section 2 of the act says so.",
+        "第2天很好。",
+        "第2点很好。",
+        "2．5 million",
+        "<point>is a tag.",
+        "<points>are</points> others.",
+        "<question",
     ],
 )
 def test_what_only_looks_like_an_echo_stays(text: str, pieces: int | None):
     assert clean(text, pieces=pieces) == text
+
+
+@pytest.mark.parametrize("pieces", [None, 1, 3])
+@pytest.mark.parametrize(
+    "text",
+    ["**Mind:** loosen it.", "„Gießen“ heißt …", "「規則」が大切", "*Solanum* needs sun.", "- one\n- two", "``x`` is"],
+)
+def test_of_a_number_before_marked_words_only_the_number_goes(text: str, pieces: int | None):
+    assert clean(f"2. {text}", pieces=pieces) == text
+    assert clean(f"**2.** {text}", pieces=pieces) == text
+
+
+@pytest.mark.parametrize("pieces", [None, 1, 3])
+@pytest.mark.parametrize(
+    "title", ["「光」を避ける", "“仁”的含义", "«Licht» messen", "„Gießen“ richtig", "-5 °C and below", "1. Weltkrieg"]
+)
+@pytest.mark.parametrize(
+    "echo", ["{}: ", "{}\n\n", "# {}\n", "**{}**\n", "3. {}\n\n", "**3. {}**: ", "1. {}\n", "Point 3: {}\n", '"{}": ']
+)
+def test_a_title_that_begins_with_a_mark_or_a_number_is_recognised(title: str, echo: str, pieces: int | None):
+    assert clean(f"{echo.format(title)}Text.", title=title, index=3, pieces=pieces) == "Text."
+    assert clean(f"{title} is it.", title=title, index=3, pieces=pieces) == f"{title} is it."
+
+
+@pytest.mark.parametrize("pieces", [None, 1, 3])
+@pytest.mark.parametrize("tag", ["point", "question"])
+def test_of_a_text_within_the_prompts_tags_the_text_is_kept(tag: str, pieces: int | None):
+    assert clean(f"<{tag}>Write.\nThen plan.</{tag}>\n", pieces=pieces) == "Write.\nThen plan."
+    assert clean(f"<{tag}>2. Write.</{tag}>", pieces=pieces) == "Write."
 
 
 @pytest.mark.parametrize("pieces", [None, 1, 3])
@@ -145,7 +197,10 @@ def test_of_a_text_that_is_no_points_nothing_is_taken_away(text: str):
 
 
 @pytest.mark.parametrize("pieces", [None, 1])
-@pytest.mark.parametrize("text", ["1. One\n2. Two", "1) One\n\n2) Two\n3) Three", "1. One\n**2.** Two"])
+@pytest.mark.parametrize(
+    "text",
+    ["1. One\n2. Two", "1) One\n\n2) Two\n3) Three", "1. One\n**2.** Two", "١. One\n٢. Two", "（1）One\n（2）Two"],
+)
 def test_a_list_inside_of_point_one_stays(text: str, pieces: int | None):
     assert clean(text, index=1, pieces=pieces) == text
 
@@ -219,6 +274,10 @@ def test_white_space_is_held_back_until_more_follows():
         ("It is 2.5 m. And th", "It is 2.5 m."),
         ('He said "yes." And th', 'He said "yes."'),
         ("一。二", "一。"),
+        ("「一。」二", "「一。」"),
+        ("एक। दो", "एक।"),
+        ("واحد؟ اثنان", "واحد؟"),
+        ("ایک۔ دو", "ایک۔"),
         ("No end", "No end"),
     ],
 )
@@ -275,8 +334,23 @@ def test_the_result_does_not_depend_on_the_pieces(
     assert "".join(map(letter_by_letter.feed, text)) + letter_by_letter.finish(cut_off=cut_off) == expected
 
 
+MORE_PARTS = st.sampled_from(
+    [
+        *("「Set」 goals", "「", "」", "Set", "goals", "word", "<point>", "</point>", "<question>", "</question>", "<"),
+        *("2. ", "2．", "第2点：", "第", "点", "２", "٢", "\u200f", "\u00a0", "。", "।", "؟ ", ": ", "**", "\n", " "),
+    ]
+)
+
+
+@given(st.lists(MORE_PARTS, max_size=12).map("".join), st.integers(1, 3), st.integers(1, 6), st.booleans())
+@settings(max_examples=1000)
+def test_nor_on_the_pieces_of_tags_and_of_other_languages(text: str, index: int, size: int, cut_off: bool):
+    options: Any = {"index": index, "title": "「Set」 goals", "trim_to_sentence": True, "cut_off": cut_off}
+    assert clean(text, pieces=size, **options) == clean(text, **options)
+
+
 @pytest.mark.parametrize("trim", [False, True])
-@pytest.mark.parametrize("unit", ["2. ", "Set clear goals: ", "*", " ", "\n", ".", "word ", "1. "])
+@pytest.mark.parametrize("unit", ["<point>", "第2点", "2. ", "Set clear goals: ", "*", " ", "\n", ".", "word ", "1. "])
 def test_a_reply_that_never_ends_is_cleaned_in_linear_time(unit: str, trim: bool):
     text = unit * (20_000 // len(unit))
     before = time.process_time()
