@@ -401,13 +401,16 @@ def _with_sources(section: Mapping[str, Any], what: str) -> Any:
 def kept_expansions(points: Sequence[SkeletonPoint], expansions: Sequence[Expansion]) -> list[Expansion]:
     """Those that are `ok` and belong to a point: by title, since a caller may have reordered the skeleton."""
     finished = [expansion for expansion in expansions if expansion["status"] == "ok"]
-    places = {(point["index"], point["title"]) for point in points}
+    places, titles = {(point["index"], point["title"]) for point in points}, {point["title"] for point in points}
     # First those that stand where they stood, then the moved ones: titles may be equal, and each text is used once.
     by_place = {(expansion["index"], expansion["title"]): expansion for expansion in finished}
     moved: dict[str, list[Expansion]] = {}
     for expansion in finished:
         if (expansion["index"], expansion["title"]) not in places:
-            moved.setdefault(clean_title(expansion["title"], place=expansion["index"]), []).append(expansion)
+            title = expansion["title"]
+            if title not in titles:
+                title = clean_title(title, place=expansion["index"])
+            moved.setdefault(title, []).append(expansion)
     kept: list[Expansion] = []
     for point in points:
         others = moved.get(point["title"])
