@@ -378,3 +378,41 @@ def test_marks_say_nothing(text: str):
     cleaner = TextCleaner(2, "Title")
     assert cleaner.feed(text) + cleaner.finish() == ""
     assert not cleaner.says_something
+
+
+NEXT = "Sun and shade"
+
+
+@pytest.mark.parametrize("pieces", [None, 1, 3])
+@pytest.mark.parametrize(
+    "line",
+    ["3. Sun and shade", "**3. Sun and shade**", "## 3. Sun and shade", "3) SUN AND SHADE:", "3. **Sun and shade**"],
+)
+@pytest.mark.parametrize("rest", ["\n\nIt needs six hours.", "\nIt needs six hours.\n\n4. Soil\nLoose.", ""])
+def test_the_next_point_is_cut_off_where_the_model_goes_on_with_it(pieces, line, rest):
+    assert clean(f"Begin small.\n\nThen more.\n\n{line}{rest}", pieces=pieces, next_title=NEXT) == (
+        "Begin small.\n\nThen more."
+    )
+
+
+@pytest.mark.parametrize("pieces", [None, 1, 3])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Begin small.\n3. Sun and shade matter less.\nThen more.",
+        "Begin small.\n3. Sun",
+        "1. Dig.\n2. Sow.\n3. Water.",
+        "Mind this:\n\nSun and shade\n\nare the next point.",
+        "See 3. Sun and shade\nfor more.",
+        "4. Sun and shade\nis another number.",
+    ],
+)
+def test_what_only_looks_like_the_next_point_stays(pieces, text):
+    assert clean(text, pieces=pieces, next_title=NEXT) == text
+
+
+@settings(max_examples=50)
+@given(text=st.text(alphabet="3. )*#\nSunadhe", max_size=80), size=st.integers(1, 9))
+def test_where_the_next_point_begins_does_not_depend_on_the_pieces(text, size):
+    whole = f"Begin.\n{text}\n3. Sun and shade\nmore"
+    assert clean(whole, pieces=size, next_title=NEXT) == clean(whole, next_title=NEXT)
