@@ -321,8 +321,6 @@ async def test_a_model_that_goes_on_with_the_next_point_writes_each_point_once(r
     endpoint.responder = SkeletonResponder(
         titles=titles, text=lambda ask: text.format(ask.title, ask.number + 1, titles[ask.number % 3])
     )
-    result = await run(
-        create_sot_graph(endpoint.chat_model(), options=SotOptions(stream=stream)), {"question": QUESTION}
-    )
+    result = await run(create_sot_graph(endpoint.chat_model(), options=SotOptions(stream=stream)), {"question": QUESTION})
     assert [each["text"] for each in result["expansions"][:2]] == ["About Light.", "About Water."]
     assert result["answer"].count("**2. Water**") == 1
