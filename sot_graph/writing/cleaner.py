@@ -35,9 +35,6 @@ _SAYING = re.compile(r"[^\W_]|[\u2190-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]"
 _SHORT = 1_000
 """Characters up to which what is held back is looked at with each piece. More of it is when an eighth more has come:
 looking takes time in proportion to it."""
-_LONGEST_TITLE = 500
-_LINE_START = re.compile(r"\n[\s#>]*")
-_BLANKS_AND_MARKS = re.compile(r"[\s*_#>]")
 _MOST_ECHOES = 4
 """How many echoes are taken away at most, such as "1. Title" as a heading, then "Title:" again."""
 
@@ -51,8 +48,7 @@ class TextCleaner:
     """Takes a point's text piece by piece and gives back what is safe to show.
 
     At the start it takes away an echo of the title, its number, or the prefilled text, but nothing of code in a fence;
-    at the end white space, the next point where the model has gone on with it, and on request a sentence that a token
-    limit cut off. The pieces given back, joined, are the
+    at the end white space, and on request a sentence that a token limit cut off. The pieces given back, joined, are the
     cleaned text, whatever the pieces were that came in.
 
     With neither index nor title, nothing is taken away: the text isn't a point's.
@@ -65,14 +61,10 @@ class TextCleaner:
     """The beginning that was put into the model's mouth; some servers repeat it."""
     first_words: str = ""
     """The words of the prefill that belong to the text: they are put before it."""
-    next_title: str = ""
-    """That of the next point: a line of it and its number ends this one. Small models like to go on."""
     trim_to_sentence: bool = False
     """Whether `finish(cut_off=True)` cuts back to the last whole sentence."""
     says_something: bool = False
     """Whether there is a word in it, or a picture."""
-    is_over: bool = False
-    """Whether the model has gone on with the next point."""
     _given: list[str] = field(default_factory=list)
     _held: str = ""
     _new: list[str] = field(default_factory=list)
@@ -95,8 +87,6 @@ class TextCleaner:
 
         `_held` is all of the text until its start is settled. From then on it is the end, which may still go.
         """
-        if self.is_over:
-            return ""
         self._new.append(piece)
         self._new_chars += len(piece)
         if len(self._held) > _SHORT and 8 * self._new_chars < len(self._held):
@@ -122,8 +112,6 @@ class TextCleaner:
             ends = [match.end() for match in _SENTENCE_END.finditer(self._held)]
             # A full stop at the very end may be inside "2.5": wait for what follows it.
             length = next((end for end in reversed(ends) if end < len(self._held)), 0)
-        if self.next_title:
-            length = min(length, self._end_before_next(final=False))
         piece, self._held = self._held[:length], self._held[length:]
         self._given.append(piece)
         return piece
@@ -134,9 +122,7 @@ class TextCleaner:
         self._new.clear()
         if self._at_start:
             self._settle_start(final=True)
-        rest = "" if self.is_over else self._held
-        if self.next_title:
-            rest = rest[: self._end_before_next(final=True)]
+        rest = self._held
         if cut_off and self.trim_to_sentence:
             ends = [match.end() for match in _SENTENCE_END.finditer(rest)]
             # No whole sentence at all: half of one is better than nothing.
@@ -146,18 +132,6 @@ class TextCleaner:
         self._given.append(rest)
         self.says_something = _SAYING.search(self.text) is not None
         return rest
-
-    def _end_before_next(self, *, final: bool) -> int:
-        """How much of what is held stands before the next point, or before what may yet become its line."""
-        wanted = f"{self.index + 1}.{_BLANKS_AND_MARKS.sub('', self.next_title)}".casefold()
-        for start in _LINE_START.finditer(self._held):
-            line, newline, _ = self._held[start.end() : start.end() + 2 * _LONGEST_TITLE].partition("\n")
-            told = _BLANKS_AND_MARKS.sub("", line).casefold().replace(")", ".", 1).removesuffix(":")
-            if told == wanted and (newline or final):
-                self.is_over = True
-            if self.is_over or (not (newline or final) and wanted.startswith(told)):
-                return len(self._held[: start.start()].rstrip())
-        return len(self._held)
 
     def _settle_start(self, *, final: bool) -> bool:
         """Take away what echoes at the start. False: it can't be told yet."""

@@ -309,9 +309,8 @@ class GrowingText:
 
     def end(self, ending: Ending | None = "stop") -> None:
         """The reply has ended."""
-        rest = self.cleaner.finish(cut_off=ending == "length")
-        self.ending, self.truncated = ending, ending == "length" and not self.cleaner.is_over
-        self._add(rest)
+        self.ending, self.truncated = ending, ending == "length"
+        self._add(self.cleaner.finish(cut_off=self.truncated))
 
     def _add(self, text: str) -> None:
         if not text:

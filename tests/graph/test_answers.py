@@ -312,15 +312,3 @@ async def test_given_expansions_of_any_other_shape_are_refused(mode, odd):
     graph = create_sot_graph(ScriptedChatModel(answer_skeleton_of_thought()))
     with pytest.raises(SotConfigError, match="given_expansions"):
         await run(graph, mode, {"question": QUESTION, "given_expansions": odd})
-
-
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_model_that_goes_on_with_the_next_point_writes_each_point_once(run, endpoint, stream):
-    titles = ["Light", "Water", "Soil"]
-    text = "About {}.\n\n**{}. {}**\n\nAnd on."
-    endpoint.responder = SkeletonResponder(
-        titles=titles, text=lambda ask: text.format(ask.title, ask.number + 1, titles[ask.number % 3])
-    )
-    result = await run(create_sot_graph(endpoint.chat_model(), options=SotOptions(stream=stream)), {"question": QUESTION})
-    assert [each["text"] for each in result["expansions"][:2]] == ["About Light.", "About Water."]
-    assert result["answer"].count("**2. Water**") == 1

@@ -22,7 +22,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_466
+MOST_LINES = 20_434
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -40,7 +40,7 @@ CAPABILITIES = {
     "routing/learned_training.py": (239, 1),
     "skeleton/answering_drafter.py": (348, 1),
 }
-MOST_FUNCTIONS = 172
+MOST_FUNCTIONS = 171
 MOST_FILES_ON_A_PATH = 28
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
