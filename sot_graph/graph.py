@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from langgraph.types import Checkpointer, StreamMode
 
 logger = logging.getLogger("sot_graph")
-_FEWEST_STEPS = 1000
+_FEWEST_STEPS = 10_000
 """LangGraph's steps that a run may take, whatever a parent's `recursion_limit`: points that wait for one another take
 two each."""
 _SYNC_WIDTH = 1024

@@ -176,7 +176,8 @@ def _finished_run(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
     if waiting & {START, ROUTE, DRAFT_SKELETON, ANSWER_DIRECTLY}:
         message = (
             "retry_failed_points: the thread's last question has no skeleton yet: its run ended before "
-            f"({', '.join(sorted(waiting))}). Go on with it by graph.invoke(None, config), or ask it again."
+            f"({', '.join(sorted(waiting))}). Ask it again. If the thread itself waits (graph.get_state(config).next), "
+            "graph.invoke(None, config) goes on with it."
         )
         raise SotConfigError(message)
     values: Mapping[str, Any] = snapshot.values

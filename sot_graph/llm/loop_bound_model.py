@@ -12,7 +12,6 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -53,7 +52,6 @@ Copies: TypeAlias = "MutableMapping[asyncio.AbstractEventLoop, Runnable[Any, Any
 _READ_DICTIONARIES = {ChatOpenAI, AzureChatOpenAI}
 """These classes take plain dictionaries as replies. A subclass may need typed ones, so it isn't listed."""
 _LONG_CHARS = 1000
-_MOST_KEPT = 32
 _WORKS_ON_ANY_LOOP = frozenset({"langchain_google_genai"})
 _MAX_RETRIES_OF_NONE: Mapping[str, int] = {"langchain_anthropic": 0, "langchain_google_genai": 1}
 """What `max_retries` is to be so that no call is repeated, in packages whose clients take it from a model's copy."""
@@ -99,13 +97,15 @@ class LoopModel:
         self.refused_modes: set[str] = set()
         """The ways to hand over a schema that its provider has refused."""
         self.prompt_cache = PromptCache.of(model)
-        self._prices = {name_of(each): ModelPrice.of(each) for each in _models_in(model)}
-        """By name. There is none where the run's config decides which model is asked."""
+        self._prices = [(name_of(each), ModelPrice.of(each)) for each in _models_in(model)]
+        """With the models' names. There is none where the run's config decides which model is asked."""
         self.is_one_model = len(self._prices) == 1
-        self.price = next(iter(self._prices.values())) if self._prices else ModelPrice.of(innermost)
+        self.price = self._prices[0][1] if self._prices else ModelPrice.of(innermost)
         """Where the price is to be found, of several models that of the first; see `price_of`."""
         self._threads_only = False
         self._copies: Copies = weakref.WeakKeyDictionary()
+        self._latest: Runnable[Any, Any] | None = None
+        """Held when its loop is gone: other packages keep one client open for all, and a forked child must find it."""
         self._lock = threading.Lock()
         reset_after_fork(self)
 
@@ -125,7 +125,7 @@ class LoopModel:
     def reset_in_child(self) -> None:
         """The copies belong to event loops, and a forked child has its own. A synchronous client would be shared."""
         self._lock = threading.Lock()
-        cut_inherited_connections([self.model, *self._copies.values()])
+        cut_inherited_connections([self.model, self._latest, *self._copies.values()])
 
     def price_of(self, reply: Mapping[str, Any]) -> ModelPrice | None:
         """Where a reply's price is to be found, if one of several models may have answered: its metadata says which.
@@ -133,9 +133,9 @@ class LoopModel:
         `None`: where genai-prices isn't installed.
         """
         told = str(reply.get("model_name") or reply.get("model") or "")
-        fitting = [name for name in self._prices if name and told.startswith(name)]  # a date may stand behind it
-        if fitting:
-            return self._prices[max(fitting, key=len)]
+        fitting = [each for each in self._prices if each[0] and told.startswith(each[0])]  # a date may stand behind it
+        if fitting:  # of two with the same name the first
+            return max(fitting, key=lambda each: len(each[0]))[1]
         return ModelPrice.of_reply(reply) or self.price
 
     def use_threads_from_now_on(self) -> None:
@@ -175,6 +175,7 @@ class LoopModel:
                 if copy is None:
                     inner, client = self._usable_on(loop)
                     copy = self._copies[loop] = rebound(self.model, inner)
+                    self._latest = copy if client is None else None
             if client is not None:
                 await _OpenClient(client, loop, self._copies).close_with(self)
         return copy
@@ -320,15 +321,12 @@ class _ClientOwners:
 
     def __init__(self) -> None:
         self._loop_of: dict[type, weakref.ref[asyncio.AbstractEventLoop]] = {}
-        self.models: deque[BaseChatModel] = deque(maxlen=_MOST_KEPT)
-        """The latest that are called in threads. Packages keep their clients open after a model is gone."""
         self.reset_in_child()
         reset_after_fork(self)
 
     def reset_in_child(self) -> None:
         self._lock = threading.Lock()
         self._threads = DaemonThreads(MOST_BLOCKING_CALLS)
-        cut_inherited_connections(self.models)
 
     def claim(self, kind: type, loop: asyncio.AbstractEventLoop) -> bool:
         """Whether this loop may use the asynchronous client of a class: the first that asks may."""
@@ -376,7 +374,6 @@ def in_threads(model: BaseChatModel) -> BaseChatModel:
     for name in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
         value = getattr(model, name, None)
         object.__setattr__(copy, name, dict(value) if isinstance(value, dict) else value)
-    _client_owners.models.append(copy)
     return copy
 
 
@@ -390,11 +387,17 @@ def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
 
 def _asked_once(model: Any) -> Any:
     """A copy of another package's model whose client repeats no call; where that can't be had, the model."""
-    # A client that is there may be the caller's.
-    if any(isinstance(getattr_static(type(model), name, None), cached_property) for name in vars(model)):
-        return model
     for package in {base.__module__.partition(".")[0] for base in type(model).__mro__} & _MAX_RETRIES_OF_NONE.keys():
-        return model.model_copy(update={"max_retries": _MAX_RETRIES_OF_NONE[package]})
+        most = {"max_retries": _MAX_RETRIES_OF_NONE[package]}
+        copy = model.model_copy(update=most)
+        held = vars(copy)
+        for name, value in [*held.items()]:  # a client that is there, and what it is made from
+            if isinstance(getattr_static(type(copy), name, None), cached_property):
+                with_options = getattr(value, "with_options", None)
+                held[name] = {**value, **most} if isinstance(value, dict) else with_options and with_options(**most)
+                if held[name] is None:
+                    return model
+        return copy
     return model
 
 

@@ -26,7 +26,7 @@ _FINAL = re.compile(r"<\|channel\|>final[^<]{0,40}(?:<\|constrain\|>[^<]{0,40})?
 _CLOSING_OF |= dict.fromkeys(_CHANNEL, _FINAL)
 # gpt-oss again, from servers that leave its special tokens out: "analysisWe need to ...assistantfinalThe sky is".
 _BARE = "analysis"
-_BARE_OPENING = re.compile(r"analysis(?=[^\W\d_a-z]|[\"'“„«「])")
+_BARE_OPENING = re.compile(r"analysis(?=[A-Z\"'])")
 _BARE_CLOSING = re.compile(r"assistant\s?final")
 _LONGEST_MARK = 128
 _MOST_SPACE = 4096

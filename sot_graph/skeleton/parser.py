@@ -35,45 +35,23 @@ ITEM_MARK = (
     r"|[(（]?第?[一二三四五六七八九十]{1,3}[点點]?[、．.:：)）]|第[一二三四五六七八九十]{1,3}[点點]?，"
     r"|[\u2460-\u249b])"  # circled, in brackets, with a full stop, in one character
 )
-_NUMBERED = re.compile(rf"^(?P<indent>\s*)(?!\*\s){_MARKUP}{ITEM_MARK}(?P<title>.*)$", re.IGNORECASE)
+_NUMBERED = re.compile(rf"^(?P<indent>\s*){_MARKUP}{ITEM_MARK}(?P<title>.*)$", re.IGNORECASE)
 _BULLETED = re.compile(r"^(?P<indent>\s*)[\u200e\u200f\ufeff]?(?:[-*+•‣◦·–—]\s+|[・●○◦■□]\s*)(?P<title>.*)$")
-_COUNTED = re.compile(rf"{_MARKUP}{ITEM_MARK}", re.IGNORECASE)
-_DIGITS = re.compile(r"\d+")
-ORDINAL = re.compile(rf"{_MARKUP}\d{{1,3}}\.(?!\d)(?=.*[^\W\d])")
-"""A raw title that begins with a number, as "1. Weltkrieg" does."""
-NUMBER_STAYS = "\u2060"
-"""Begins a raw title whose number is a part of it: "1. Weltkrieg". Cleaning takes it away, as all that is invisible."""
 
 
 def parse_skeleton(text: str) -> list[str]:
     """The raw titles in a model's free text: JSON if there is some, else a numbered, else a bulleted list.
 
-    Text before and after, lines that continue an item, and sub-items are left out. Of "1. 1. Weltkrieg" only the list's
-    own number goes.
+    Text before and after, lines that continue an item, and sub-items are left out.
     """
     lines = text.splitlines()
     numbered = _items(lines, _NUMBERED)
     titles = titles_from_json(text)
     if titles is not None and len(titles) >= len(numbered):  # else it is an example within an item: '2. Use ["a"]'
-        return with_own_numbers(titles)
+        return titles
     if len(numbered) > 1:
         return numbered
-    # "Step 1: here is a list" is no list.
-    return max(numbered, with_own_numbers(_items(lines, _BULLETED)), key=len)
-
-
-def with_own_numbers(titles: Sequence[str]) -> list[str]:
-    """Raw titles of a list without numbers: those in them stay, unless each title has one and they count up."""
-    marks = [(place, _COUNTED.match(title)) for place, title in enumerate(titles) if title.strip()]
-    digits = [(place, _DIGITS.search(mark[0]) if mark else None) for place, mark in marks]
-    offsets = {int(number[0]) - place if number else None for place, number in digits}
-    are_places = len(offsets) == 1  # or no title has a number
-    return list(titles) if are_places else [with_own_number(title) for title in titles]
-
-
-def with_own_number(title: str) -> str:
-    """The raw title of an item whose own number is known: another one in it stays."""
-    return f"{NUMBER_STAYS}{title}" if ORDINAL.match(title) else title
+    return max(numbered, _items(lines, _BULLETED), key=len)  # "Step 1: here is a list" is no list
 
 
 def whole_list(text: str, prefill: str, *, is_half: bool) -> str:
@@ -90,14 +68,13 @@ def _items(lines: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
     if not found:
         return []
     outermost = min(_indentation(match) for match in found)
-    titles = [match["title"] for match in found if _indentation(match) <= outermost + 1]
-    return list(map(with_own_number, titles)) if pattern is _NUMBERED else titles
+    return [match["title"] for match in found if _indentation(match) <= outermost + 1]
 
 
 def numbered_item(line: str) -> tuple[int, str] | None:
     """The indentation and the raw title of a line that is an item of a numbered list."""
     match = _NUMBERED.match(line[:LONGEST_ITEM])
-    return None if match is None else (_indentation(match), with_own_number(match["title"]))
+    return None if match is None else (_indentation(match), match["title"])
 
 
 def item_title(line: str) -> str | None:

@@ -16,18 +16,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.prompts.delimiters import without_hidden_text
-from sot_graph.skeleton.parser import (
-    ITEM_MARK,
-    LONGEST_ITEM,
-    MOST_ITEMS,
-    NUMBER_STAYS,
-    ORDINAL,
-    TitleScanner,
-    parse_skeleton,
-    title_of,
-    with_own_number,
-    with_own_numbers,
-)
+from sot_graph.skeleton.parser import ITEM_MARK, LONGEST_ITEM, MOST_ITEMS, TitleScanner, parse_skeleton, title_of
 from sot_graph.types import SkeletonPoint
 
 logger = logging.getLogger("sot_graph")
@@ -48,7 +37,6 @@ _JOINING_WORD = re.compile(
 """Where a long English title can end: before one of these."""
 
 _LEADING_NUMBER = re.compile(rf"^\s*{ITEM_MARK}\s*", re.IGNORECASE)
-_LEADING_NUMBERS = re.compile(rf"^(?:\s*{ITEM_MARK})*+", re.IGNORECASE)
 _MARKS_BEFORE_NUMBER = " \t#>*_`~(["
 _DIGITS = re.compile(r"\d+")
 _LEADING_MARKUP = re.compile(r"(?:[\s#>*_`~•‣◦·]|[-+–—](?=\s|$))+")
@@ -60,8 +48,6 @@ _TRAILING_MARKUP = " \t*_`~:：.;,、。，；"
 _QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“”", "‘": "’", "«": "»", "»": "«", "「": "」", "『": "』", "《": "》"}
 _BOLD_HEAD = re.compile(r"^\s*(?:\*\*|__)(?P<title>[^*_]+?)(?P<colon>[:：]?)(?:\*\*|__)(?P<dash>\s*[:：–—-])?")
 _SPACES = re.compile(r"\s+")
-_NOWHERE = -1
-"""The place of a title whose number stays."""
 # Without U+200C and U+200D, which are spelling in Persian and glue in emoji; with lone surrogates, which nothing takes.
 _INVISIBLE = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DESCRIPTION = re.compile(r"[:：]\s|\s[-–—]\s")
@@ -89,28 +75,22 @@ def clean_title(raw: str, *, max_words: int | None = None, place: int | None = N
     Args:
         raw: As the model, or the caller, wrote it.
         max_words: One that is half as long again is cut to so many words; `None`: not cut.
-        place: In its list, from 1: the only number that it is rid of, and once; `None`: it is rid of any.
+        place: In its list, from 1: the only number that it is rid of; `None`: it is rid of any.
     """
-    if place is not None and raw.startswith(NUMBER_STAYS):
-        place = _NOWHERE
     title = _SPACES.sub(" ", _INVISIBLE.sub(" ", without_hidden_text(raw[:LONGEST_ITEM]))).strip()
     # What is bold at the start is the title where the rest is about it: "**Title**: and more". But "**Eat** more
     # vegetables" is a title with a bold word in it; a long one is a title and a sentence.
-    unmarked = title.lstrip("#> ")
-    bold = _BOLD_HEAD.match(bare := _without_number(unmarked, place))
+    bold = _BOLD_HEAD.match(_without_number(title.lstrip("#> "), place))
     has_names = _DUNDER.search(title) is not None
     if bold and not has_names and (bold["colon"] or bold["dash"] or len(title.split()) > _LONG_TITLE_WORDS):
         title = bold["title"]
-        place = _NOWHERE if place is not None and bare != unmarked else place
     previous = None
     while title != previous:  # "**1. "Title"**" wears several layers
         previous = title
         names = _DUNDER.match(title)
         title = title if has_names else _EMPHASIS.sub(r"\2", title)
         leading = None if names else _LEADING_MARKUP.match(title)
-        unmarked = title[leading.end() :] if leading else title
-        title = _without_number(unmarked, place)
-        place = _NOWHERE if place is not None and title != unmarked else place
+        title = _without_number(title[leading.end() :] if leading else title, place)
         title = _unquoted(title.rstrip(_TRAILING_MARKUP.replace("_", "") if has_names else _TRAILING_MARKUP))
         title = title.replace("**", "").replace("`", "")
         title = _SPACES.sub(" ", title if has_names else title.replace("__", ""))
@@ -123,8 +103,7 @@ def clean_title(raw: str, *, max_words: int | None = None, place: int | None = N
         title = title[: MAX_TITLE_CHARS - 1].rstrip(_TRAILING_MARKUP) + "…"
     if has_names and not _DUNDER.search(title):  # the name was cut: its underscores are marks by now
         title = title.replace("__", "")
-    said = _LEADING_NUMBERS.sub("", title)
-    return title if _WORD.search(said) or any(ord(char) > 0x2FFF for char in said) else ""  # noqa: PLR2004
+    return title if _WORD.search(title) or any(ord(char) > 0x2FFF for char in title) else ""  # noqa: PLR2004
 
 
 def _unquoted(title: str) -> str:
@@ -205,10 +184,8 @@ class PointSieve:
         self._places = {point["index"]: point["index"] for point in known}
         """From a place in the model's list to the index of the point that stands there."""
         self._place = self._known_count = len(known)
-        self._all_numbered = True
-        """Whether every title so far has a number in it: as long as they count up, they are places."""
         for point in known:
-            self.take_title(point["title"], _NOWHERE)
+            self.take_title(point["title"], point["index"])
 
     def take(self, raw: str) -> SkeletonPoint | None:
         """The point of the next raw title; `None`: there is nothing in it, or nothing new."""
@@ -220,9 +197,6 @@ class PointSieve:
         place_in_reply = self._place - self._known_count
         number = _DIGITS.match(text.lstrip(_MARKS_BEFORE_NUMBER))
         counts_again = number is not None and number[0] == str(place_in_reply)
-        self._all_numbered = self._all_numbered and number is not None
-        if number is not None and not self._all_numbered:
-            text = with_own_number(text)
         title = self.take_title(text, place_in_reply if counts_again else self._place)
         if title is None:
             return None
@@ -352,10 +326,7 @@ class EarlyPoints:
     def finish_reply(self, titles: Sequence[str]) -> None:
         """Take the titles of the whole reply: those that weren't seen yet are new."""
         seen = len(self._titles)
-        # Only of the whole list it is known which numbers stay.
-        known = [title.lstrip(NUMBER_STAYS) for title in titles[:seen]]
-        is_same = known == [title.lstrip(NUMBER_STAYS) for title in self._titles]
-        for title in titles[seen:] if is_same else titles:
+        for title in titles[seen:] if list(titles[:seen]) == self._titles else titles:
             self._take(title)
 
     def take_over(self, points: Sequence[SkeletonPoint]) -> bool:
@@ -390,9 +361,8 @@ def given_points(given: object) -> list[SkeletonPoint]:
         message = f"given_skeleton is a list of titles or points, not {type(given).__name__}."
         raise SotConfigError(message)
     points: list[SkeletonPoint] = []
-    raw = with_own_numbers([title_of(item) or "" for item in given])
     for index, item in enumerate(given, start=1):
-        title = clean_title(raw[index - 1], place=index)
+        title = clean_title(title_of(item) or "", place=index)
         if not title:
             message = (
                 f"given_skeleton: entry {index} is {kind_of(item)} without a word in it; it must be a title, or a "
@@ -452,10 +422,8 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
         if isinstance(value, dict) and isinstance(value.get("points"), str):  # some models write JSON within JSON
             value = {**value, "points": parse_skeleton(value["points"])}
         if isinstance(value, dict) and isinstance(value.get("points"), list):
-            found = [item if isinstance(item, str) else title_of(item) for item in value["points"]]
-            titles = [title for title in found if title is not None]
-            has_numbers = any(map(ORDINAL.match, titles))
-            value = {**value, "points": with_own_numbers(titles) if has_numbers else titles}
+            titles = [item if isinstance(item, str) else title_of(item) for item in value["points"]]
+            value = {**value, "points": [title for title in titles if title is not None]}
         return value
 
 

@@ -19,7 +19,7 @@ from langgraph.stream import StreamChannel, StreamTransformer
 from sot_graph.concurrency.cancellation import cancelled_once, closing_calls, closing_once, run_to_end
 from sot_graph.errors import SotConfigError
 from sot_graph.events import BREAKS_OFF
-from sot_graph.run import ANSWER_ID_PREFIX
+from sot_graph.run import ANSWER_ID_PREFIX, QUESTION_ID_PREFIX
 from sot_graph.streaming.answer_reader import BETWEEN_ANSWERS, AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
@@ -264,9 +264,11 @@ class _Reading:
         text = self.cut.rstrip() + BREAKS_OFF
         # With the run's own id a retry, or a run that goes on, replaces it.
         answer = AIMessage(text, id=self._reader.answer_id or None, response_metadata={"finish_reason": "cancelled"})
-        asked = [HumanMessage(question)] if question and not _is_asked(question, before) else []
+        key = self._reader.answer_id.partition(ANSWER_ID_PREFIX)[2]
+        question_id = f"{QUESTION_ID_PREFIX}{key}" if key else None  # as the run itself would have written it
+        asked = [HumanMessage(question, id=question_id)] if question and not _is_asked(question, before) else []
         values: dict[str, Any] = {"messages": [*_results_of_calls(before), *asked, answer]}
-        is_of_this_turn = bool(before) and isinstance(before[-1], AIMessage)  # of a node before this one
+        is_of_this_turn = not asked and bool(before) and isinstance(before[-1], AIMessage)  # of a node before this one
         if self.others_may_answer and state.values.get("sot") and not is_of_this_turn:
             values["sot"] = {}
         return {"values": values, "as_node": node}

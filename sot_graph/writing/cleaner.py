@@ -26,10 +26,12 @@ _UNFINISHED_TERMINATOR = re.compile(r"[ \t\xa0\u202f]*[.\-–—\r]?$")
 _SPACES = re.compile(r"[ \t]*")
 _SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[（]?[2２٢۲२২]\s?[.．)）\]:：、](?!\d)")
 _MAY_BEGIN_SECOND_ITEM = "\n\r\t #>*_`([（2２٢۲२২.．)）]:：、"
-_SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？।؟۔][\"”'’)\]*_」』）]*")
+_SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？।؟۔][”’)\]」』）]*")
 _TAGS = re.compile(r"<(point|question)>(?P<inside>.*?)</\1>", re.DOTALL)
 """Those that the prompts put around a title and the question."""
 _OPENING_TAGS = ("<point>", "<question>")
+_LONGEST_TAGGED = 2_000
+"""Characters in which a closing tag is looked for. A text waits for it."""
 _SAYING = re.compile(r"[^\W_]|[\u2190-\u24ff\u2600-\u2bff\U0001f000-\U0001faff]")
 """A text without one of these says nothing: a letter, a digit, or a picture such as an emoji."""
 _SHORT = 1_000
@@ -192,12 +194,12 @@ class _TextStart:
 
     def without_tags(self) -> str | None:
         """The text without the prompt's tags at its start, and without the question in them; `None`: there are none."""
-        tags = _TAGS.match(self.text)
+        tags = _TAGS.match(self.text[:_LONGEST_TAGGED])
         rest = self.text[tags.end() :] if tags else ""
         is_question = tags is not None and tags[1] == "question"
         if not tags or (is_question and not rest.strip()):
             begun = self.text[: len(_OPENING_TAGS[-1])]
-            if any(begun.startswith(tag[: len(begun)]) for tag in _OPENING_TAGS):
+            if len(self.text) < _LONGEST_TAGGED and any(begun.startswith(tag[: len(begun)]) for tag in _OPENING_TAGS):
                 self._need_text_at(len(self.text))
         if not tags:
             return None

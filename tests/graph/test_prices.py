@@ -74,6 +74,7 @@ def test_of_several_models_the_one_that_a_reply_names_keeps_its_address():
         first.with_fallbacks([ChatOpenAI(model="gpt-4o", api_key="k"), ChatOpenAI(model="gpt-4o-mini", api_key="k")])
     )
     told = {"model_name": "deepseek-chat", "model_provider": "openai"}
+    assert not model.is_one_model
     assert model.price_of(told) == ModelPrice.of(first)
     assert model.price_of({**told, "model_name": "gpt-4o-mini-2024-07-18"}).name == "gpt-4o-mini"
 

@@ -1,5 +1,4 @@
 """Thoughts in a reply's text: taken out, whatever the pieces that it comes in."""
-# ruff: noqa: RUF001
 
 from itertools import pairwise
 
@@ -28,9 +27,6 @@ OPENED = {
     ),
     "gpt-oss without thoughts": f"<|channel|>final<|message|>{TEXT}<|return|>",
     "gpt-oss without its marks": f"analysisWe need to list.assistantfinal{TEXT}",
-    "gpt-oss without its marks, in Chinese": f"analysis好的，我想想。assistantfinal{TEXT}",
-    "gpt-oss without its marks, in Russian": f"analysisнадо подумать. assistant final{TEXT}",
-    "gpt-oss without its marks, after a quote": f"analysis“光”是…assistantfinal{TEXT}",
 }
 UNOPENED = f"Okay, so the user wants plants.\n1. Hm.\n</think>\n\n{TEXT}"
 PLAIN = {
@@ -43,6 +39,7 @@ PLAIN = {
     "half a tag": "<thi",
     "a word that goes on": "analysises of light",
     "the word alone": "analysis",
+    "the word, and Chinese": "analysis这个词的意思是分析。",
     "the word and a number": "analysis1",
 }
 UNCLOSED = ["<think>", "<think>1. Hm.\n2. So", "<|channel|>analysis<|message|>Hm.<|end|>", "[THINK]Hm.[/THI"]

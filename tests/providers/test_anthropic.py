@@ -1,5 +1,6 @@
 """langchain-anthropic."""
 
+from sot_graph import SotOptions, create_sot_graph
 from tests.support.wires import AnthropicWire
 from tests.support.wires.cases import ProviderCases, is_repeated_by_the_graph_alone
 
@@ -23,3 +24,11 @@ class TestAnthropic(ProviderCases):
 
     async def test_its_own_retries_are_off(self, wire):
         await is_repeated_by_the_graph_alone(self.graph, wire)
+
+    async def test_so_they_are_of_a_model_that_was_asked_before(self, wire):
+        def graph(wire, **options):
+            model = self.make_model(wire.url)
+            model.invoke("Hello.")
+            return create_sot_graph(model, options=SotOptions(min_points=2, **options))
+
+        await is_repeated_by_the_graph_alone(graph, wire)

@@ -212,8 +212,20 @@ async def test_a_retry_replaces_what_was_kept_of_a_cut_answer(endpoint, graph, w
     assert "breaks off" not in result["answer"]
 
 
-def test_beside_a_cut_answer_a_parent_keeps_no_earlier_result(endpoint):
+def test_of_a_question_beside_the_messages_a_retry_keeps_one(endpoint, graph):
+    threads = threaded(graph, endpoint, "graph")
+    cut_after(threads, {"question": "How do plants grow?"}, 3)
+    retry_failed_points(threads, THREAD)
+    messages = threads.get_state(THREAD).values["messages"]
+    assert [message.type for message in messages] == ["human", "ai"]
+    points = [logged.request for logged in endpoint.requests if one_point(logged.request)]
+    assert all(request.text.count("How do plants grow?") == 1 for request in points)
+
+
+@pytest.mark.parametrize("asked", [{"messages": [HumanMessage("And rocks?")]}, {"question": "And rocks?"}])
+def test_beside_a_cut_answer_a_parent_keeps_no_earlier_result(endpoint, asked):
     class Chat(MessagesState):
+        question: str
         sot: dict
 
     builder = StateGraph(Chat)
@@ -222,7 +234,7 @@ def test_beside_a_cut_answer_a_parent_keeps_no_earlier_result(endpoint):
     chat = builder.compile(checkpointer=InMemorySaver())
     chat.invoke(ASK, THREAD)
     assert chat.get_state(THREAD).values["sot"]["answer"]
-    cut_after(chat, {"messages": [HumanMessage("And rocks?")]}, 3)
+    cut_after(chat, asked, 3)
     assert chat.get_state(THREAD).values["sot"] == {}
 
 

@@ -141,12 +141,6 @@ before = create_sot_graph(model)
 for _ in range(2):
     asyncio.run(before.ainvoke({"question": "Question 0."}))
 """,
-    "ChatAnthropic of a graph that is gone": """
-from langchain_anthropic import ChatAnthropic
-make = lambda: ChatAnthropic(model="claude-x", base_url=sys.argv[1], api_key="test")
-create_sot_graph(make()).invoke({"question": "Question 0."})
-model = make()
-""",
     "a client of the caller's": """
 import openai
 from langchain_openai import ChatOpenAI

@@ -203,9 +203,7 @@ def test_a_follow_up_is_judged_by_what_it_leans_on(router):
     assert after("Welche Vorteile hat das Radfahren?", "Und im Winter?") == "skeleton"
 
 
-@pytest.mark.parametrize(
-    "follow_up", ["وفي الشتاء؟", "والعيوب؟", "وماذا عن الشتاء؟", "و العيوب؟", "冬は？", "子供には?"]
-)
+@pytest.mark.parametrize("follow_up", ["وفي الشتاء؟", "وماذا عن الشتاء؟", "و العيوب؟", "冬は？", "子供には?"])
 def test_a_follow_up_is_known_where_and_is_no_word_of_its_own(router, follow_up):
     history = [{"role": "user", "content": "What are the benefits of cycling to work?"}]
     assert leans_on_the_last(follow_up)
@@ -214,7 +212,16 @@ def test_a_follow_up_is_known_where_and_is_no_word_of_its_own(router, follow_up)
 
 @pytest.mark.parametrize(
     "question",
-    ["وضح لي الفرق", "والدي مريض، ماذا أفعل؟", "وقت الصلاة؟", "وفيات كورونا؟", "日本の首都は？", "冬は寒いですか？"],
+    [
+        "وضح لي الفرق",
+        "والدي مريض، ماذا أفعل؟",
+        "وقت الصلاة؟",
+        "وفيات كورونا؟",
+        "日本の首都は？",
+        "冬は寒いですか？",
+        "人生とは？",
+        "والت ديزني من هو؟",
+    ],
 )
 def test_a_question_of_its_own_is_no_follow_up(question):
     assert not leans_on_the_last(question)

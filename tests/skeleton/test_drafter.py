@@ -198,7 +198,7 @@ async def test_a_profile_that_cuts_by_itself_warns_of_nothing(
 
 
 @pytest.mark.parametrize(
-    "reply", ['{"points":["## Alpha one","**Beta two**","Gamma three"]}', f"Sure, a plan!\n{LIST}\n" + "x" * 200]
+    "reply", ['{"points":["1. Alpha one","**Beta two**","Gamma three"]}', f"Sure, a plan!\n{LIST}\n" + "x" * 200]
 )
 async def test_a_text_that_had_to_be_cleaned_goes_on_as_numbered_lines(
     reply: str, endpoint: SimulatedEndpoint, make_run: MakeRun
@@ -409,7 +409,7 @@ def test_the_schema_says_how_many_points_are_missing():
 
 
 def test_given_points_are_numbered_and_cleaned():
-    assert given_points(["## Alpha", {"title": "**Beta**", "index": 9, "depends_on": []}, {"point": "Gamma"}]) == [
+    assert given_points(["1. Alpha", {"title": "**Beta**", "index": 9, "depends_on": []}, {"point": "Gamma"}]) == [
         {"index": 1, "title": "Alpha", "depends_on": []},
         {"index": 2, "title": "Beta", "depends_on": []},
         {"index": 3, "title": "Gamma", "depends_on": []},

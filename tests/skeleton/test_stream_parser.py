@@ -68,25 +68,6 @@ def test_lines_are_numbered_in_many_scripts(mark, size):
     assert [title.strip() for title in fed(text, size)] == TITLES
 
 
-@pytest.mark.parametrize("size", [1, 3, 1000])
-def test_of_a_numbered_item_only_the_lists_own_number_goes_while_it_is_written(size):
-    points, given = collected()
-    text = "1. 1. Weltkrieg\n2. 2. Weltkrieg\n3. Kalter Krieg\n"
-    for start in range(0, len(text), size):
-        points.feed(text[start : start + size])
-    points.finish_reply(parse_skeleton(text))
-    assert given == ["1. Weltkrieg", "2. Weltkrieg", "Kalter Krieg"]
-
-
-def test_a_number_in_streamed_json_is_a_place_until_a_title_has_none():
-    points, given = collected(most=4)
-    titles = ["1. Light", "Water", "3. Soil", "4. Air"]
-    text = json.dumps({"points": titles})
-    points.feed(text)
-    points.finish_reply(parse_skeleton(text))
-    assert given == ["Light", "Water", "3. Soil", "4. Air"]
-
-
 def test_a_title_comes_with_the_piece_that_closes_it():
     scanner = TitleScanner()
     assert scanner.feed('{"points": ["Li') == []
