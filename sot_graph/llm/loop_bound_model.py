@@ -128,10 +128,7 @@ class LoopModel:
         cut_inherited_connections([self.model, self._latest, *self._copies.values()])
 
     def price_of(self, reply: Mapping[str, Any]) -> ModelPrice | None:
-        """Where a reply's price is to be found, if one of several models may have answered: its metadata says which.
-
-        `None`: where genai-prices isn't installed.
-        """
+        """Where a reply's price is to be found, if one of several models may have answered: its metadata says which."""
         told = str(reply.get("model_name") or reply.get("model") or "")
         fitting = [each for each in self._prices if each[0] and told.startswith(each[0])]  # a date may stand behind it
         if fitting:  # of two with the same name the first
