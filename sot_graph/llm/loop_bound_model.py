@@ -390,10 +390,10 @@ def _asked_once(model: Any) -> Any:
         held = vars(copy)
         for name, value in [*held.items()]:  # a client that is there, and what it is made from
             if isinstance(getattr_static(type(copy), name, None), cached_property):
-                with_options = getattr(value, "with_options", None)
-                held[name] = {**value, **most} if isinstance(value, dict) else with_options and with_options(**most)
-                if held[name] is None:
-                    return model
+                if isinstance(value, dict) and "max_retries" in value:
+                    held[name] = {**value, **most}
+                elif hasattr(value, "with_options"):
+                    held[name] = value.with_options(**most)
         return copy
     return model
 

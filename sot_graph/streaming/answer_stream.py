@@ -271,6 +271,10 @@ class _Reading:
         is_of_this_turn = not asked and bool(before) and isinstance(before[-1], AIMessage)  # of a node before this one
         if self.others_may_answer and state.values.get("sot") and not is_of_this_turn:
             values["sot"] = {}
+        kept = state.values.get("run_facts")
+        if kept and self._reader.has_begun and kept["answer_id"] != self._reader.answer_id:
+            # The graph's own thread, which has kept nothing of this run yet: what is there is an earlier question's.
+            values |= {"skeleton": [], "answer": "", "sources": [], "finish_reason": None}
         return {"values": values, "as_node": node}
 
     def finish(self) -> str:

@@ -32,7 +32,7 @@ from sot_graph import (
     stream_answer,
 )
 from sot_graph.events import BREAKS_OFF
-from sot_graph.testing import Reply, ScriptedChatModel, SkeletonResponder, ToolCall
+from sot_graph.testing import Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, ToolCall
 from tests.support.chat_requests import one_point
 
 ASK = {"messages": [HumanMessage("How do plants grow?")]}
@@ -220,6 +220,23 @@ def test_of_a_question_beside_the_messages_a_retry_keeps_one(endpoint, graph):
     assert [message.type for message in messages] == ["human", "ai"]
     points = [logged.request for logged in endpoint.requests if one_point(logged.request)]
     assert all(request.text.count("How do plants grow?") == 1 for request in points)
+
+
+@pytest.mark.parametrize("options", [{"dispatch": "pipelined"}, {"frame": "opening"}], ids=str)
+def test_a_cut_before_the_skeleton_was_kept_leaves_nothing_of_an_earlier_question_to_retry(endpoint, options):
+    endpoint.responder = SkeletonResponder(points=4)
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(**options), checkpointer=InMemorySaver())
+    graph.invoke({"question": "How do plants grow?"}, THREAD)
+    endpoint.faults = [Fault(Stall(), lambda request: one_point(request) or "skeleton" in request.last_user)]
+    if "frame" not in options:
+        endpoint.faults = [Fault(Stall(after_tokens=4), one_point)]
+    cut_after(graph, {"question": "And rocks?"}, 1)
+    kept = graph.get_state(THREAD).values
+    assert (kept["skeleton"], kept["answer"], kept["finish_reason"]) == ([], "", None)
+    asked = len(endpoint.requests)
+    with pytest.raises(SotConfigError, match="has no skeleton"):
+        retry_failed_points(graph, THREAD)
+    assert len(endpoint.requests) == asked
 
 
 @pytest.mark.parametrize("asked", [{"messages": [HumanMessage("And rocks?")]}, {"question": "And rocks?"}])
