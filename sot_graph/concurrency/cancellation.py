@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from sot_graph.concurrency import reset_after_fork
-from sot_graph.concurrency.background_loop import CallerLeft, CancelScope, call_soon_in_loops, hold_task
+from sot_graph.concurrency.background_loop import CallerLeft, CancelScope, call_soon_in_loops, hold_task, take_outcome
 
 T = TypeVar("T")
 
@@ -206,6 +206,7 @@ async def _read_in_own_task(parts: AsyncGenerator[T]) -> AsyncGenerator[T]:
                     raise
 
     reading = asyncio.create_task(read())
+    reading.add_done_callback(take_outcome)  # what it raises is in `outcomes`
     try:
         while True:
             requests.put_nowait(None)

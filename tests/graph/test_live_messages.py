@@ -1,6 +1,7 @@
 """What those hear who listen to messages: one message, in reading order, wherever the graph stands."""
 
 import asyncio
+import gc
 import operator
 from collections import Counter
 from typing import Annotated
@@ -275,7 +276,7 @@ class Crash(BaseException):
     """Ends a run as a killed process would."""
 
 
-async def test_a_run_that_died_and_is_resumed_says_its_answer_once_and_whole(endpoint, dispatch):
+async def test_a_run_that_died_and_is_resumed_says_its_answer_once_and_whole(endpoint, dispatch, caplog):
     """A page may still show what an earlier process said under this id, so nothing is added to it."""
     dies = [True]
 
@@ -288,6 +289,10 @@ async def test_a_run_that_died_and_is_resumed_says_its_answer_once_and_whole(end
     graph = sot(endpoint, join=join, options={"dispatch": dispatch}, checkpointer=InMemorySaver())
     with pytest.raises(Crash):
         await graph.ainvoke(ASK, THREAD)
+    gc.collect()
+    assert not [
+        each for each in caplog.records if "never retrieved" in each.getMessage() and "Crash" in each.getMessage()
+    ]
     said = [message async for message, _ in graph.astream(None, THREAD, stream_mode="messages")]
     assert [type(message) for message in said] == [AIMessage]
     assert said[0].text == await final_text(graph)
