@@ -23,7 +23,7 @@ from sot_graph._seams import somebody_listens, streaming_handlers
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.observability.run_trace import NodeTrace
-from sot_graph.options import FRAME_PARTS, SotOptions, context_changes, with_changes
+from sot_graph.options import SotOptions, context_changes, with_changes
 from sot_graph.usage import UsageMeter
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sot_graph.retrieval.retriever import Retriever
     from sot_graph.routing.protocol import Router
     from sot_graph.streaming.live_message import LiveMessage
-    from sot_graph.types import ChatTurn, FramePartName, Material, SkeletonPoint, SourceDocument, Stage, StageTiming
+    from sot_graph.types import ChatTurn, Material, SkeletonPoint, SourceDocument, Stage, StageTiming
     from sot_graph.writing.expander import Expander
 
 ANSWER_ID_KEY = "sot_answer_id"
@@ -221,6 +221,7 @@ class RunContext:
         listeners: Who hears the run's messages: handlers of `stream_mode="messages"` and of event streams.
         in_graph: Whether LangGraph runs the node. It doesn't in a test of a node alone.
         threaded: Whether the graph runs synchronously. LangGraph then runs nodes in threads.
+        retriever: The config's, else the graph's; `None`: there is none.
         is_transient: Whether LangGraph drops the graph's state when the parent's node ends: in a subgraph that keeps no
             checkpoints of its own.
         meter: Counts the calls and tokens of this execution.
@@ -239,6 +240,7 @@ class RunContext:
     in_graph: bool = True
     threaded: bool = False
     is_transient: bool = False
+    retriever: Retriever | None = None
     meter: UsageMeter = field(default_factory=UsageMeter)
     trace: NodeTrace = field(kw_only=True)
 
@@ -263,17 +265,6 @@ class RunContext:
             timing["first_token"] = first_text_at
         timing["end"] = self.elapsed()
         return timing
-
-    @property
-    def frame_parts(self) -> tuple[FramePartName, ...]:
-        """What is written around the points."""
-        return FRAME_PARTS[self.options.frame]
-
-    @property
-    def retriever(self) -> Retriever | None:
-        """The run's retriever: the config's, else the graph's; `None`: there is none."""
-        own: Retriever | None = self.config.get("configurable", {}).get(RETRIEVER)
-        return self.parts.retriever if own is None else own
 
     @property
     def prompt_cache_key(self) -> str:
@@ -391,7 +382,8 @@ def open_run(
     handlers = streaming_handlers(config)
     if stream == "auto":
         stream = options.deadline is not None or bool(handlers) or is_heard
-    limiter = None if parts is None else parts.limiter
+    limiter, retriever = (None, None) if parts is None else (parts.limiter, parts.retriever)
+    configurable = config.get("configurable", {})
     with _invocations.entered(key, control) as invocation:
         invocation.begun_here |= begins
         invocation.ended |= parts is None
@@ -404,12 +396,13 @@ def open_run(
                 options=options,
                 write=write or writer,
                 invocation=invocation,
-                answer_id=config.get("configurable", {}).get(ANSWER_ID_KEY) or f"{ANSWER_ID_PREFIX}{key}",
+                answer_id=configurable.get(ANSWER_ID_KEY) or f"{ANSWER_ID_PREFIX}{key}",
                 stream=stream,
                 listeners=[each for each in handlers if not isinstance(each, (BaseTracer, AsyncBaseTracer))],
                 in_graph=runtime is not None,
                 threaded=threaded,
                 is_transient=is_transient,
+                retriever=retriever if configurable.get(RETRIEVER) is None else configurable[RETRIEVER],
                 meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
                 trace=NodeTrace(config),
             )

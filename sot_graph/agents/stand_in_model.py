@@ -33,7 +33,7 @@ from sot_graph.concurrency.background_loop import run_sync
 from sot_graph.errors import ExpansionError, SkeletonError
 from sot_graph.events import BREAKS_OFF
 from sot_graph.llm.call import unbound
-from sot_graph.llm.reply import Reply
+from sot_graph.llm.reply import WHOLE, Reply
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import GIVEN_UP, secrets_of
 from sot_graph.observability.run_trace import CallTrace, NodeTrace
@@ -278,7 +278,7 @@ class _ModelReply(RunnablePart):
             first, *others = self._held
             self.reply = first + others if others else first
             reply = Reply.of(self.reply)
-            self.is_half = reply.is_half
+            self.is_half = reply.ending not in WHOLE
             titles = self._form.titles_in(reply.text, is_half=self.is_half)
             self.titles = titles if titles is None else clean_titles(titles)[: self._form.most]
         if self.titles is None:

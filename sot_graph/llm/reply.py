@@ -107,21 +107,6 @@ class Reply:
         text = thoughts.feed(text) + thoughts.finish()
         return cls(text, message, *ending_of(message, in_thought=thoughts.is_open), thoughts.found_unopened)
 
-    @property
-    def was_cut_off(self) -> bool:
-        """Whether the reply ran into a token limit."""
-        return self.ending == "length"
-
-    @property
-    def was_withheld(self) -> bool:
-        """Whether a filter ended the reply, or the model declined to answer."""
-        return self.ending in WHY_WITHHELD
-
-    @property
-    def is_half(self) -> bool:
-        """Whether what stands last in it may be half of something."""
-        return self.ending not in WHOLE
-
 
 def text_of(chunk: Any) -> str:
     """The text of a message, of a streamed piece, or of a chain that ends in plain strings."""

@@ -26,7 +26,7 @@ from pydantic import BaseModel
 from sot_graph.errors import error_status
 from sot_graph.llm.loop_bound_model import StructuredMode, innermost_model, rebound
 from sot_graph.llm.provider_errors import explain, refuses_form
-from sot_graph.llm.reply import WHY_WITHHELD, Ending
+from sot_graph.llm.reply import WHOLE, WHY_WITHHELD, Ending
 from sot_graph.usage import clean_counts
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class _Exchange:
             # Arguments that a token limit has cut off, or that are no JSON, are those of an invalid call.
             written = message.content or next((call["args"] or "" for call in reply.message.invalid_tool_calls), "")
         self.replies.append(written)
-        repair = None if reply.is_half else self.repair
+        repair = self.repair if reply.ending in WHOLE else None
         repaired = repair(written) if repair is not None and written else None
         # A model that is offered a tool may write what was asked for, as text.
         if repaired is not None and (repaired != written or (tools and not message.tool_calls)):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from sot_graph.joiners import frame_tail, is_pointwise, shown_expansions
+from sot_graph.options import FRAME_PARTS
 from sot_graph.state import marks_of
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def announce_point(point: SkeletonPoint, run: RunContext, material: Material | N
 
 def announce_kept(expansions: Sequence[Expansion], frame: Frame, run: RunContext) -> None:
     """Tell texts that are there at once: given, or written by an earlier process."""
-    for name in run.frame_parts:
+    for name in FRAME_PARTS[run.options.frame]:
         if part := frame.get(name):
             run.emit({"type": "sot.frame.delta", "part": name, "text": part["text"]})
             announce_frame_end(name, part, run)
@@ -91,9 +92,9 @@ def _layout(
     layout: dict[str, Any] = {
         "separator": join.separator if is_pointwise(join) else "",
         "eager": run.options.on_point_failure != "skip",
-        "introduction": "introduction" in run.frame_parts,
+        "introduction": "introduction" in FRAME_PARTS[run.options.frame],
     }
-    if "opening" in run.frame_parts:
+    if "opening" in FRAME_PARTS[run.options.frame]:
         layout["opening"] = True
     cites |= material is not None
     if cites or run.parts.expander is not None:

@@ -25,6 +25,7 @@ from sot_graph.nodes.question_input import (
     read_given,
     read_question,
 )
+from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import numbered_list
 from sot_graph.retrieval.grounding import find_material
 from sot_graph.retrieval.retriever import query_for, retrieve_ahead
@@ -109,7 +110,7 @@ async def settle_skeleton(
 ) -> tuple[Draft, str]:
     """The skeleton and why there is one. The opening, and the points' documents, are begun meanwhile."""
     # Not before a review: if nobody ever answers it, the opening is wasted.
-    if "opening" in run.frame_parts and not run.parts.options.review_skeleton:
+    if "opening" in FRAME_PARTS[run.options.frame] and not run.parts.options.review_skeleton:
         begin_opening(inquiry, run, is_decided=is_decided)
     on_glimpse = None if inquiry.material is None else retrieve_ahead(inquiry.question, run)
     draft, reason = await new_drafter(on_glimpse=on_glimpse).settle()

@@ -15,6 +15,7 @@ from sot_graph.citations import Numbering
 from sot_graph.errors import ExpansionError
 from sot_graph.joiners import JoinedAnswer, join_answer
 from sot_graph.nodes.graph_node import describe_result
+from sot_graph.options import FRAME_PARTS
 from sot_graph.state import SotState, current_expansions, merge_timings
 from sot_graph.streaming.live_message import mark_as_shown
 from sot_graph.types import Expansion, FinishReason
@@ -50,7 +51,7 @@ async def join(state: SotState, run: RunContext) -> Update:
             error.answer = make_answer().text
             run.emit({"type": "sot.answer", "answer": error.answer})
         raise error
-    parts = run.frame_parts
+    parts = FRAME_PARTS[run.options.frame]
     if "conclusion" in parts and "conclusion" not in frame:
         return {}
     if late := [expansion for expansion in failed if expansion["status"] == "timed_out"]:

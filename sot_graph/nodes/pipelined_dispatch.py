@@ -29,6 +29,7 @@ from sot_graph.nodes.announcements import announce_kept, announce_point, announc
 from sot_graph.nodes.answer_directly import AnswerInDraft, DirectAnswer
 from sot_graph.nodes.expand_point import expand_point
 from sot_graph.nodes.frame_parts import begin_opening
+from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import skeleton_as_written
 from sot_graph.run import open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
@@ -138,7 +139,7 @@ class _Pipeline:
         return step
 
     def _begin_part(self, name: FramePartName) -> None:
-        if name in self._run.frame_parts:
+        if name in FRAME_PARTS[self._run.options.frame]:
             self._writing_frame.append(self._begin({**self._payload(), "part": name}, shown=name))
 
     async def written(self) -> list[Update]:
@@ -164,7 +165,7 @@ class _Pipeline:
         The index is the task's input for traces alone.
         """
         if self._drafting is None:
-            if not self._points and "opening" in self._run.frame_parts:
+            if not self._points and "opening" in FRAME_PARTS[self._run.options.frame]:
                 # If the draft decides, the opening waits to be sent until there are points.
                 is_decided = not self._run.parts.draft_decides
                 self._in_node(begin_opening, self._inquiry, self._run, is_decided=is_decided)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sot_graph.errors import SkeletonError, SotConfigError
 from sot_graph.llm.call import BROKE_OFF, BrokenStreamError, ModelCall, go_on
 from sot_graph.llm.provider_errors import explain
-from sot_graph.llm.reply import WHY_WITHHELD
+from sot_graph.llm.reply import WHOLE, WHY_WITHHELD
 from sot_graph.skeleton.drafter import Draft, Drafter, ParsedReply
 from sot_graph.skeleton.parser import item_title, parse_skeleton
 from sot_graph.skeleton.points import clean_titles
@@ -156,17 +156,19 @@ class AnsweringDrafter(Drafter):
                 raise
             text, reply = await go_on(call, messages, error)
             self._on_answer(text)
-        titles = reading.end(text, is_half=reply.is_half)
+        titles = reading.end(text, is_half=reply.ending not in WHOLE)
         if reading.is_answer:
-            self.answer_end = AnswerEnd(reply.ending, breaks_off=reply.was_withheld)
+            self.answer_end = AnswerEnd(reply.ending, breaks_off=reply.ending in WHY_WITHHELD)
             return ParsedReply([], text)
-        if reply.was_withheld:
+        if reply.ending in WHY_WITHHELD:
             message = f"There is no skeleton, and no answer either: {WHY_WITHHELD[reply.ending]}."
             raise SkeletonError(message)
         if not text.strip():
-            reason = "the tokens ran out before the first word" if reply.was_cut_off else "the model wrote nothing"
+            reason = (
+                "the tokens ran out before the first word" if reply.ending == "length" else "the model wrote nothing"
+            )
             return ParsedReply([], text, "spoilt", reason)
-        return ParsedReply(titles, text, "spoilt" if reply.is_half else "whole")
+        return ParsedReply(titles, text, "whole" if reply.ending in WHOLE else "spoilt")
 
     def _pass_on(self, text: str) -> None:
         """Hand the answer on. The skeleton's own limit of time doesn't hold for an answer, but the deadline does."""

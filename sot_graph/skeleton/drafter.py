@@ -336,11 +336,11 @@ class Drafter:
         self._run.invocation.last_shared = self._request(skeleton_format).last_shared if is_marked else None
         if skeleton_format == "list":
             reply = await call.ask(messages, on_text=on_text)
-            text = whole_list(reply.text, prefill, is_half=reply.is_half)
+            text = whole_list(reply.text, prefill, is_half=reply.ending not in WHOLE)
             titles = parse_skeleton(text)
-            if reply.was_withheld:
+            if reply.ending in WHY_WITHHELD:
                 return ParsedReply(titles, text, "final", WHY_WITHHELD[reply.ending])
-            if not reply.was_cut_off:
+            if reply.ending != "length":
                 return ParsedReply(titles, text)
             reason = "" if text.strip() else "the tokens ran out before the list, in thoughts perhaps"
             return ParsedReply(titles, text, "spoilt", reason)

@@ -6,13 +6,13 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.prompts.delimiters import without_hidden_text
@@ -174,17 +174,20 @@ class PointSieve:
     """Whether a title may say what it needs: `"Compare the two (needs 1, 2)"`."""
     recalls: bool = False
     """Whether a title may say what it needs of the conversation: `"Light (recall: it faces north)"`."""
-    known: InitVar[Sequence[SkeletonPoint]] = ()
-    """Points that there are already."""
+    points: list[SkeletonPoint] = field(default_factory=list, init=False)
+    _stems: list[frozenset[str]] = field(default_factory=list, init=False)
+    _keys: set[str] = field(default_factory=set, init=False)
+    _places: dict[int, int] = field(default_factory=dict, init=False)
+    """From a place in the model's list to the index of the point that stands there."""
+    _place: int = field(default=0, init=False)
+    _known_count: int = field(default=0, init=False)
 
-    def __post_init__(self, known: Sequence[SkeletonPoint]) -> None:
-        self.points = list(known)
-        self._stems: list[frozenset[str]] = []
-        self._keys: set[str] = set()
-        self._places = {point["index"]: point["index"] for point in known}
-        """From a place in the model's list to the index of the point that stands there."""
-        self._place = self._known_count = len(known)
-        for point in known:
+    def remember(self, points: Sequence[SkeletonPoint]) -> None:
+        """Before the first title: these points are there already."""
+        self.points = list(points)
+        self._places = {point["index"]: point["index"] for point in points}
+        self._place = self._known_count = len(points)
+        for point in points:
             self.take_title(point["title"], point["index"])
 
     def take(self, raw: str) -> SkeletonPoint | None:
@@ -276,7 +279,7 @@ class EarlyPoints:
     """Gives out a skeleton's points, each as soon as its title is whole. One reply or several may bring them."""
 
     new_sieve: Callable[..., PointSieve]
-    """Makes the sieve for a reply's titles, given the points that there are (`known`)."""
+    """Makes the sieve for a reply's titles."""
     most: int
     """How many points there may be."""
     on_point: Callable[[SkeletonPoint], None]
@@ -291,7 +294,8 @@ class EarlyPoints:
 
     def begin_reply(self, prefill: str) -> None:
         """A reply begins after `prefill`. Its list goes on from the points that there are."""
-        self._sieve = self.new_sieve(known=self.points)
+        self._sieve = self.new_sieve()
+        self._sieve.remember(self.points)
         self._scanner = TitleScanner()
         self._titles: list[str] = []
         self._prefill = prefill
@@ -414,9 +418,14 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
 
     points: list[str]
 
+    fewest: ClassVar[int] = 0
+    """How many usable points there have to be."""
+    cleaning: ClassVar[Mapping[str, Any]] = {}
+    """As `clean_titles` takes it."""
+
     @model_validator(mode="before")
     @classmethod
-    def _titles_only(cls, value: Any) -> Any:
+    def _enough_titles(cls, value: Any) -> Any:
         if isinstance(value, list):
             value = {"points": value}
         if isinstance(value, dict) and isinstance(value.get("points"), str):  # some models write JSON within JSON
@@ -424,6 +433,10 @@ class SkeletonSchema(BaseModel):  # noqa: D101  (a docstring would go to the mod
         if isinstance(value, dict) and isinstance(value.get("points"), list):
             titles = [item if isinstance(item, str) else title_of(item) for item in value["points"]]
             value = {**value, "points": [title for title in titles if title is not None]}
+            usable = len(clean_titles(value["points"], **cls.cleaning))
+            if usable < cls.fewest:
+                message = f"Write at least {cls.fewest} different points; {usable} are usable."
+                raise ValueError(message)
         return value
 
 
@@ -436,13 +449,5 @@ def skeleton_schema(
     It doesn't get `min_points` by Pydantic's validation context, with which instructor would render the messages as
     templates.
     """
-
-    def enough_points(_cls: type[BaseModel], value: list[str]) -> list[str]:
-        usable = clean_titles(value, max_words=max_words, drop_similar=drop_similar)
-        if len(usable) < min_points:
-            message = f"Write at least {min_points} different points; {len(usable)} are usable."
-            raise ValueError(message)
-        return value
-
-    validator = field_validator("points")(classmethod(enough_points))
-    return type("Skeleton", (SkeletonSchema,), {"__module__": __name__, "enough_points": validator})
+    cleaning = {"max_words": max_words, "drop_similar": drop_similar}
+    return type("Skeleton", (SkeletonSchema,), {"__module__": __name__, "fewest": min_points, "cleaning": cleaning})

@@ -257,7 +257,8 @@ class ExpanderSource:
         """
         retries = RetryPolicy(self._run.options)
         while True:
-            growing.begin_attempt()
+            if growing.on_attempt is not None:
+                growing.on_attempt()
             try:
                 async with nullcontext() if self._is_nested_graph else self._run.place():
                     return await self._try(growing)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from sot_graph.llm.call import BrokenStreamError, ModelCall, Prompt, go_on
@@ -123,13 +124,13 @@ class ModelSource:
         while True:
             try:
                 reply = await call.ask(
-                    self.messages, on_text=growing.write if stream else None, on_attempt=growing.begin_attempt
+                    self.messages, on_text=growing.write if stream else None, on_attempt=growing.on_attempt
                 )
                 text = "" if stream else reply.text
                 break
             except BrokenStreamError as error:
                 if growing.cleaner.text:
-                    text, reply = await go_on(call, self.messages, error, on_attempt=growing.begin_attempt)
+                    text, reply = await go_on(call, self.messages, error, on_attempt=growing.on_attempt)
                     break
                 wait = retries.wait_after(error.__cause__ or error, broke_off=True)
                 if wait is None:
@@ -140,7 +141,7 @@ class ModelSource:
             growing.write(text)
         self.is_silent = not reply.text
         growing.end(reply.ending)
-        if reply.was_withheld and growing.cleaner.says_something:
+        if reply.ending in WHY_WITHHELD and growing.cleaner.says_something:
             raise WithheldReplyError(reply.ending)
 
 
@@ -159,12 +160,14 @@ async def write_text(section: Section, run: RunContext) -> WrittenText:
     cache, key = parts.cache if expander_input is None else None, ""
     config = run.child_config(run_name=section.call_name, stage=section.stage, **section.metadata)
     call = ModelCall(parts.model, section.stage, run, config, section.settings)
-    grounds, start_event = section.grounds, section.start_event
+    grounds, attempts, start_event = section.grounds, count(1), section.start_event
     growing = GrowingText(
         section.make_cleaner,
         lambda text: run.emit(section.delta_event(text)),
         longest_delay=run.options.stream_max_delay,
-        on_attempt=lambda nth: run.emit(start_event(nth) if grounds is None else grounds.announced(start_event(nth))),
+        on_attempt=lambda: run.emit(
+            start_event(next(attempts)) if grounds is None else grounds.announced(start_event(next(attempts)))
+        ),
         now=run.elapsed if run.stream else None,
     )
     options = run.options
@@ -270,8 +273,8 @@ class GrowingText:
     _: KW_ONLY
     longest_delay: float
     """Seconds that a piece may wait for the next; 0: none."""
-    on_attempt: Callable[[int], None] | None = None
-    """Called as each model call for this text begins, with 1, 2, ...: a text that broke off may take several."""
+    on_attempt: Callable[[], None] | None = None
+    """To be called as each model call for this text begins: one that broke off is gone on with by another."""
     now: Callable[[], float] | None = None
     """Tells the time at the first piece; `None` where nothing is streamed."""
     sources: Sequence[Source] = ()
@@ -283,7 +286,6 @@ class GrowingText:
     first_text_at: float | None = None
     cleaner: TextCleaner = field(init=False)
     """Holds the text as far as it has been cleaned, also where it broke off."""
-    _attempts: int = 0
     _waiting: list[str] = field(default_factory=list)
     _timer: asyncio.TimerHandle | None = None
     _waiting_chars: int = 0
@@ -296,12 +298,6 @@ class GrowingText:
         """The text is begun anew. Nothing of the last one was sent."""
         self.cleaner = self.make_cleaner()
         self.sources, self.ending, self.truncated = (), None, False
-
-    def begin_attempt(self) -> None:
-        """A model call for this text begins. A text that broke off is gone on with by another one."""
-        self._attempts += 1
-        if self.on_attempt is not None:
-            self.on_attempt(self._attempts)
 
     def write(self, piece: str) -> None:
         """The next piece, as it comes from the source."""

@@ -22,7 +22,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_389
+MOST_LINES = 20_373
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -38,9 +38,9 @@ CAPABILITIES = {
     "testing/cache_meter.py": (140, 1),
     "routing/glossary.py": (119, 1),
     "routing/learned_training.py": (239, 1),
-    "skeleton/answering_drafter.py": (348, 1),
+    "skeleton/answering_drafter.py": (350, 1),
 }
-MOST_FUNCTIONS = 171
+MOST_FUNCTIONS = 164
 MOST_FILES_ON_A_PATH = 28
 MOST_SEAMS = 6
 LONGEST_MODULE = 480

@@ -149,7 +149,7 @@ async def test_a_stream_that_just_ends_is_broken_where_the_model_says_how_its_re
 async def test_what_the_graph_cuts_says_nothing_of_how_the_model_ends_its_replies(make_run, cut: str, on_text: Any):
     model = LoopModel(JustEnds(lambda messages: str(messages[-1].text)))
     call = ModelCall(model, "direct", make_run(max_reply_chars=1000), {}, {})
-    assert (await call.ask([HumanMessage(cut)], on_text=on_text)).was_cut_off
+    assert (await call.ask([HumanMessage(cut)], on_text=on_text)).ending == "length"
     assert (await call.ask([HumanMessage("Plants grow by")], on_text=lambda _: None)).text == "Plants grow by"
 
 

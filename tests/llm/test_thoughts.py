@@ -105,7 +105,7 @@ def test_a_whole_reply_is_read_as_its_pieces_are(written: str):
     text = "".join(map(thoughts.feed, written)) + thoughts.finish()
     whole = Reply.of(AIMessage(written))
     assert (whole.text, whole.had_unopened_thought) == (text, thoughts.found_unopened)
-    assert whole.was_cut_off == thoughts.is_open
+    assert (whole.ending == "length") == thoughts.is_open
 
 
 def test_text_is_not_held_back_longer_than_it_may_be_a_thought():

@@ -229,14 +229,16 @@ def test_only_a_place_in_the_list_is_taken_off(raw: list[str], titles: list[str]
 
 def test_a_list_that_goes_on_may_count_on_or_anew():
     for rest in (["3. Soil", "4. Air"], ["1. Soil", "2. Air"]):
-        sieve = PointSieve(known=given_points(["Light", "Water"]))
+        sieve = PointSieve()
+        sieve.remember(given_points(["Light", "Water"]))
         assert [point["title"] for title in rest if (point := sieve.take(title))] == ["Soil", "Air"]
 
 
 def test_so_may_one_whose_numbers_begin_with_the_digits_of_the_first():
     eleven = given_points([f"Point {letter}" for letter in "abcdefghijk"])
     for rest in (["12. Soil", "13. Air"], ["1. Soil", "2. Air"]):
-        sieve = PointSieve(known=eleven)
+        sieve = PointSieve()
+        sieve.remember(eleven)
         assert [point["title"] for title in rest if (point := sieve.take(title))] == ["Soil", "Air"]
 
 
