@@ -29,7 +29,7 @@ from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN,
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
 from sot_graph.nodes.expand_point import NestedGraph, expand_point, fan_out_points, fan_out_rest
-from sot_graph.nodes.graph_node import GraphEdge, GraphNode, trace_policy
+from sot_graph.nodes.graph_node import OWN_STEPS, GraphEdge, GraphNode, trace_policy
 from sot_graph.nodes.join import join as join_node
 from sot_graph.nodes.question_input import last_human
 from sot_graph.nodes.review_skeleton import review_skeleton
@@ -52,9 +52,6 @@ if TYPE_CHECKING:
     from langgraph.types import Checkpointer, StreamMode
 
 logger = logging.getLogger("sot_graph")
-_FEWEST_STEPS = 10_000
-"""LangGraph's steps that a run may take, whatever a parent's `recursion_limit`: points that wait for one another take
-two each."""
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -400,7 +397,8 @@ def _call_settings(
 ) -> tuple[RunnableConfig | None, dict[str, Any]]:
     """The config and the settings of a call, whose input is checked. `own`: the graph's, by `with_config`.
 
-    A parent's `recursion_limit` is for the parent's loops. This graph has none: it would end a run that is paid for.
+    A caller's `recursion_limit` is for loops. This graph has none: it would end a run that is paid for. The graph's
+    nodes give it back to what the caller has handed in, such as an agent that writes points.
 
     A context that is passed to this graph's own `invoke` is meant for it, also within a node of another graph: there it
     goes below `sot`, where the nodes look for it.
@@ -411,8 +409,8 @@ def _call_settings(
     if isinstance(given, (str, list, tuple, BaseMessage)):
         message = f'The graph takes {{"question": "..."}} or {{"messages": [...]}}, not {kind_of(given)}.'
         raise SotConfigError(message)
-    if ensure_config(merge_configs(own, config))["recursion_limit"] < _FEWEST_STEPS:
-        config = {**(config or {}), "recursion_limit": _FEWEST_STEPS}
+    allowed = ensure_config(merge_configs(own, config))["recursion_limit"]
+    config = {**(config or {}), "recursion_limit": OWN_STEPS + allowed}
     context = settings.get("context")
     if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
         return config, settings

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 _LEAD_TOO_FAR = (type, ModuleType, FunctionType, BuiltinFunctionType, FrameType, logging.Logger, str, bytes)
 _BELONG_TO_A_LOOP = (asyncio.AbstractEventLoop, asyncio.BaseTransport)
 _MOST_HELD = 200_000
-"""Objects that are looked at, in 0.1 s. A client of boto3's holds 56,000."""
+"""Objects that are looked at, in some 0.2 s. A client of boto3's holds 56,000."""
 
 
 class _ForkAware(Protocol):

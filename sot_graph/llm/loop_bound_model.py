@@ -62,9 +62,9 @@ class LoopModel:
 
     OpenAI-compatible models get, for each loop, a copy with an HTTP client of its own. They, `ChatAnthropic` and
     `ChatGoogleGenerativeAI` are asked without their client's hidden retries: the graph repeats and counts calls itself,
-    but in `with_fallbacks`. A model with an
-    `http_async_client` of the caller's keeps that client, and is then bound to one loop; one with an `http_client`
-    alone, or of another package whose client belongs to another loop, is called by its synchronous methods, in threads.
+    but in `with_fallbacks` and `with_retry`. A model with an `http_async_client` of the caller's keeps that client, and
+    is then bound to one loop; one with an `http_client` alone, or of another package whose client belongs to another
+    loop, is called by its synchronous methods, in threads.
 
     Args:
         model: A chat model, or one wrapped by `bind` or `with_config`.
@@ -130,9 +130,10 @@ class LoopModel:
     def price_of(self, reply: Mapping[str, Any]) -> ModelPrice | None:
         """Where a reply's price is to be found, if one of several models may have answered: its metadata says which."""
         told = str(reply.get("model_name") or reply.get("model") or "")
-        fitting = [each for each in self._prices if each[0] and told.startswith(each[0])]  # a date may stand behind it
-        if fitting:  # of two with the same name the first
-            return max(fitting, key=lambda each: len(each[0]))[1]
+        # A date may stand behind the name, but no other model's ("-mini").
+        for name, price in self._prices:
+            if name and told.startswith(name) and not told[len(name) :].strip("-@0123456789"):
+                return price
         return ModelPrice.of_reply(reply) or self.price
 
     def use_threads_from_now_on(self) -> None:
@@ -384,18 +385,19 @@ def _without_retries(model: BaseChatOpenAI) -> BaseChatOpenAI:
 
 def _asked_once(model: Any) -> Any:
     """A copy of another package's model whose client repeats no call; where that can't be had, the model."""
-    for package in {base.__module__.partition(".")[0] for base in type(model).__mro__} & _MAX_RETRIES_OF_NONE.keys():
-        most = {"max_retries": _MAX_RETRIES_OF_NONE[package]}
-        copy = model.model_copy(update=most)
-        held = vars(copy)
-        for name, value in [*held.items()]:  # a client that is there, and what it is made from
-            if isinstance(getattr_static(type(copy), name, None), cached_property):
-                if isinstance(value, dict) and "max_retries" in value:
-                    held[name] = {**value, **most}
-                elif hasattr(value, "with_options"):
-                    held[name] = value.with_options(**most)
-        return copy
-    return model
+    packages = {base.__module__.partition(".")[0] for base in type(model).__mro__} & _MAX_RETRIES_OF_NONE.keys()
+    if not packages:
+        return model
+    most = {"max_retries": _MAX_RETRIES_OF_NONE[packages.pop()]}
+    copy = model.model_copy(update=most)
+    held = vars(copy)
+    for name, value in [*held.items()]:  # a client that is there, and what it is made from
+        if isinstance(getattr_static(type(copy), name, None), cached_property):
+            if isinstance(value, dict) and "max_retries" in value:
+                held[name] = {**value, **most}
+            elif hasattr(value, "with_options"):
+                held[name] = value.with_options(**most)
+    return copy
 
 
 def is_of_another_loop(error: BaseException) -> bool:

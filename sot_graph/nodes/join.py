@@ -16,6 +16,7 @@ from sot_graph.errors import ExpansionError
 from sot_graph.joiners import JoinedAnswer, join_answer
 from sot_graph.nodes.graph_node import describe_result
 from sot_graph.options import FRAME_PARTS
+from sot_graph.retrieval.retriever import FOUND_NOTHING
 from sot_graph.state import SotState, current_expansions, merge_timings
 from sot_graph.streaming.live_message import mark_as_shown
 from sot_graph.types import Expansion, FinishReason
@@ -118,6 +119,8 @@ def finish_run(
     run.invocation.ended = True
     facts = state["run_facts"]
     detail = (state.get("material") or {}).get("detail")
+    if any(detail == FOUND_NOTHING != point.get("detail") for point in state["expansions"]):
+        detail = None  # nothing for the whole question, and yet something for a point
     message = AIMessage(
         answer,
         id=facts["answer_id"],

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _TOOLS_FIRST = "- If you need a tool, call it first, as you would anyway."
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
-_OTHER_SCRIPT = re.compile(r"[^\W\d_\u0000-\u024f\u1e00-\u1eff]")
-"""A letter that is no Latin one."""
+_OTHER_SCRIPT = re.compile(r"[^\W\d_\u0000-\u02ff\u1e00-\u1eff]")
+"""A letter that no Latin spelling has."""
 _UNSENDABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 """Control characters, also the upper ones (a terminal's too), but for white space."""
 

@@ -80,7 +80,7 @@ async def find_material(given: object, question: str, run: RunContext) -> Materi
     for number, document in enumerate(documents, start=1):
         document["number"] = number
     material = Material(documents=documents, shared=[document["number"] for document in documents])
-    if why not in {"", FOUND_NOTHING}:  # nothing for the whole question, and yet there may be something for each point
+    if why:
         material["detail"] = why
     if length_of_documents(documents) <= room:
         return material
@@ -147,7 +147,8 @@ class Grounds:
         if run.retriever is not None:
             query, about = query_for(question, point), run.shown_point(point)
             found, why = await retrieve(query, run, about=about, stage="expansion")
-            self.detail = why or self.detail
+            # Nothing for the whole question, and yet something for this point: nothing is missing.
+            self.detail = why or self.detail.replace(FOUND_NOTHING, "")
             # The run's documents may be cut into passages, and these not, or the other way round.
             known = {identity(passage) for passage in as_passages(self.documents, longest=room)}
             passages = as_passages(found, longest=room)

@@ -30,9 +30,10 @@ LONGEST_ITEM = 1000
 # An item's mark must not be followed by a digit ("2.5x", "12:30") and may stand behind markup ("## 1.", "**1.").
 _MARKUP = r"[#>*_`~\s\u200e\u200f\ufeff]{0,8}"
 ITEM_MARK = (
-    r"(?:[(\[（]?(?:(?:point|step)\s+|第)?\d{1,3}\s?[点點]?[.)\]）、．:：](?!\d)"
+    r"(?:[(\[（]?(?:(?:point|step)\s+)?\d{1,3}\s?[.)\]）、．:：](?!\d)"
     r"|\d{1,3}\s?[-–—](?=\s+\D)"  # "1 - Title"
-    r"|[(（]?第?[一二三四五六七八九十]{1,3}[点點]?[、．.:：)）]|第[一二三四五六七八九十]{1,3}[点點]?，"
+    r"|[(（]?第(?:\d{1,3}|[一二三四五六七八九十]{1,3})\s?[点點]?[、．.:：)），](?!\d)"  # else it is a time of day
+    r"|[(（]?[一二三四五六七八九十]{1,3}[、．.:：)）]"
     r"|[\u2460-\u249b])"  # circled, in brackets, with a full stop, in one character
 )
 _NUMBERED = re.compile(rf"^(?P<indent>\s*){_MARKUP}{ITEM_MARK}(?P<title>.*)$", re.IGNORECASE)
@@ -97,9 +98,14 @@ def titles_from_json(text: str) -> list[str] | None:
             text = str(json.loads(text))
     titles = _titles_in(text)
     if titles is None and len(text) < _LONGEST_MENDED:
-        text = text if '"' in text else re.sub("[“”„]", '"', text)
-        titles = _titles_in(_NEARLY_JSON.sub(lambda it: it[1] or ("" if it[2] is None else json.dumps(it[2])), text))
+        titles = _titles_in(_as_json(text))
+        if titles is None and '"' not in text:
+            titles = _titles_in(_as_json(re.sub("[“”„]", '"', text)))
     return titles
+
+
+def _as_json(text: str) -> str:
+    return _NEARLY_JSON.sub(lambda it: it[1] or ("" if it[2] is None else json.dumps(it[2])), text)
 
 
 def _titles_in(text: str) -> list[str] | None:

@@ -41,7 +41,11 @@ _MARKS_BEFORE_NUMBER = " \t#>*_`~(["
 _DIGITS = re.compile(r"\d+")
 _LEADING_MARKUP = re.compile(r"(?:[\s#>*_`~•‣◦·]|[-+–—](?=\s|$))+")
 """A dash right before a word or a number is a part of it: "-5 °C"."""
-_EMPHASIS = re.compile(r"(?<![\w*])([*_])(?=\S)([^*_]+)(?<=\S)\1(?![\w*])")
+_EMPHASIS = re.compile(
+    r"(?<![\w*])\*(\w(?:[^*]*\w)?)\*(?![\w*])"
+    r"|^\*(\w(?:[^*]*\w)?)\*(?!\*)"  # the mark at a title's start goes anyway
+    r"|(?<![\w*])_([^\W_](?:[^*_]*[^\W_])?)_(?![\w*])"
+)
 _DUNDER = re.compile(r"__[a-z][a-z0-9_]*__")
 """Python's own names, which are no bold words."""
 _TRAILING_MARKUP = " \t*_`~:：.;,、。，；"
@@ -88,7 +92,7 @@ def clean_title(raw: str, *, max_words: int | None = None, place: int | None = N
     while title != previous:  # "**1. "Title"**" wears several layers
         previous = title
         names = _DUNDER.match(title)
-        title = title if has_names else _EMPHASIS.sub(r"\2", title)
+        title = title if has_names else _EMPHASIS.sub(r"\1\2\3", title)
         leading = None if names else _LEADING_MARKUP.match(title)
         title = _without_number(title[leading.end() :] if leading else title, place)
         title = _unquoted(title.rstrip(_TRAILING_MARKUP.replace("_", "") if has_names else _TRAILING_MARKUP))

@@ -15,6 +15,7 @@ from langchain_core.messages.utils import convert_to_messages
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.constants import END
 from langgraph.stream import StreamChannel, StreamTransformer
+from langgraph.types import Overwrite
 
 from sot_graph.concurrency.cancellation import cancelled_once, closing_calls, closing_once, run_to_end
 from sot_graph.errors import SotConfigError
@@ -123,7 +124,8 @@ def stream_answer(
     except (GeneratorExit, KeyboardInterrupt):
         if keep_cut and reading.cut:
             with _logged_failure():
-                update = reading.cut_answer(input, graph.get_state(config or {}))
+                state = graph.get_state(config or {})
+                update = reading.cut_answer(input, state, graph.get_state(state.config))
                 graph.update_state(config or {}, **update)
         raise
     if text := reading.finish():
@@ -136,7 +138,8 @@ def stream_answer(
 
 async def _akeep_cut(graph: Any, given: Any, config: RunnableConfig, reading: _Reading) -> None:
     with _logged_failure():
-        update = reading.cut_answer(given, await graph.aget_state(config))
+        state = await graph.aget_state(config)
+        update = reading.cut_answer(given, state, await graph.aget_state(state.config))
         await graph.aupdate_state(config, **update)
 
 
@@ -244,12 +247,13 @@ class _Reading:
             return self._message.shown
         return self._reader.text if self._is_open else ""
 
-    def cut_answer(self, given: Any, state: StateSnapshot) -> dict[str, Any]:
+    def cut_answer(self, given: Any, state: StateSnapshot, saved: StateSnapshot) -> dict[str, Any]:
         """For `update_state`: what was read of an answer, marked as cut.
 
         Args:
             given: The run's input.
             state: Of its thread, where that has the messages of the input, too.
+            saved: Of its last checkpoint. What nodes have written since is in `state`, and lost by the update.
         """
         before = convert_to_messages(state.values.get("messages") or [])
         node, question = self._message.node, None
@@ -268,13 +272,13 @@ class _Reading:
         question_id = f"{QUESTION_ID_PREFIX}{key}" if key else None  # as the run itself would have written it
         asked = [HumanMessage(question, id=question_id)] if question and not _is_asked(question, before) else []
         values: dict[str, Any] = {"messages": [*_results_of_calls(before), *asked, answer]}
-        is_of_this_turn = not asked and bool(before) and isinstance(before[-1], AIMessage)  # of a node before this one
-        if self.others_may_answer and state.values.get("sot") and not is_of_this_turn:
-            values["sot"] = {}
-        kept = state.values.get("run_facts")
+        if self.others_may_answer and state.values.get("sot"):
+            values["sot"] = {}  # it is another answer's
+        kept = saved.values.get("run_facts")
         if kept and self._reader.has_begun and kept["answer_id"] != self._reader.answer_id:
             # The graph's own thread, which has kept nothing of this run yet: what is there is an earlier question's.
             values |= {"skeleton": [], "answer": "", "sources": [], "finish_reason": None}
+            values |= {"expansions": Overwrite([]), "frame": Overwrite({})}
         return {"values": values, "as_node": node}
 
     def finish(self) -> str:

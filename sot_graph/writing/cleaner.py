@@ -7,8 +7,11 @@ from dataclasses import KW_ONLY, dataclass, field
 
 _MARKS_BEFORE = re.compile(r"(?:[\s#>*_\"“„‘«»「『'•\u200e\u200f\ufeff-]|`{1,2}(?!`)){0,40}")
 """What may stand before an echo: marks of all kinds, also invisible ones, but no code fence."""
-_NUMBER = re.compile(r"[(\[（第]?(\d{1,3})\s?[点點]?[.．)）\]:：、]-?(?!\d)")
-_UNFINISHED_NUMBER = re.compile(r"[(\[（第]?\d{0,3}\s?[点點]?$")
+_NUMBER = re.compile(
+    r"(?P<nth>第)?[(\[（]?(?P<place>\d{1,3})\s?(?(nth)[点點]?[，.．)）\]:：、]|[.．)）\]:：、])-?(?!\d)"
+)
+"""Without "第", "6点：" is a time of day."""
+_UNFINISHED_NUMBER = re.compile(r"(?P<nth>第)?[(\[（]?\d{0,3}\s?(?(nth)[点點]?)$")
 _LABELS = (
     "section", "point", "part", "step", "chapter", "item", "topic", "abschnitt", "punkt", "teil", "schritt", "kapitel",
     "partie", "étape", "chapitre", "sección", "punto", "parte", "paso", "capítulo", "seção", "ponto", "passo",
@@ -24,8 +27,8 @@ _MARKS = "*_\"“”„‘’«»「」『』'`"
 _TERMINATOR = re.compile(r"[ \t\xa0\u202f]*(?:[:：。।]|[.\-–—](?=\s|$)|\r?\n)")
 _UNFINISHED_TERMINATOR = re.compile(r"[ \t\xa0\u202f]*[.\-–—\r]?$")
 _SPACES = re.compile(r"[ \t]*")
-_SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[（]?[2２٢۲२২]\s?[.．)）\]:：、](?!\d)")
-_MAY_BEGIN_SECOND_ITEM = "\n\r\t #>*_`([（2２٢۲२২.．)）]:：、"
+_SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[（第]?[2２٢۲२২]\s?[点點]?[.．)）\]:：、，](?!\d)")
+_MAY_BEGIN_SECOND_ITEM = "\n\r\t #>*_`([（第2２٢۲२২点點.．)）]:：、，"
 _SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？।؟۔][”’)\]」』）]*")
 _TAGS = re.compile(r"<(point|question)>(?P<inside>.*?)</\1>", re.DOTALL)
 """Those that the prompts put around a title and the question."""
@@ -187,7 +190,7 @@ class _TextStart:
         for place in (start - own_marks, text_begins - own_marks):
             if title and self._stands_at(place, title) and (end := self._title_end(place, place + len(title))):
                 return end
-        if index and number and int(number[1]) == index and (index > 1 or not self._begins_a_list(number.end())):
+        if index and number and int(number["place"]) == index and (index > 1 or not self._begins_a_list(number.end())):
             # Marks behind it belong to the text, but for those that close what was opened before: "**2.** Text".
             return self._marks_end(number.end(), sum(self.text.count(mark, 0, number.start()) for mark in _MARKS))
         return 0
@@ -195,15 +198,19 @@ class _TextStart:
     def without_tags(self) -> str | None:
         """The text without the prompt's tags at its start, and without the question in them; `None`: there are none."""
         tags = _TAGS.match(self.text[:_LONGEST_TAGGED])
-        rest = self.text[tags.end() :] if tags else ""
-        is_question = tags is not None and tags[1] == "question"
-        if not tags or (is_question and not rest.strip()):
+        if tags is None:
             begun = self.text[: len(_OPENING_TAGS[-1])]
             if len(self.text) < _LONGEST_TAGGED and any(begun.startswith(tag[: len(begun)]) for tag in _OPENING_TAGS):
                 self._need_text_at(len(self.text))
-        if not tags:
             return None
-        return rest if is_question and rest.strip() else f"{tags['inside']}\n{rest}"
+        rest = self.text[tags.end() :]
+        following = rest.strip()
+        if not following:
+            self._need_text_at(len(self.text))
+        if tags[1] == "question" and following:
+            return rest
+        # A heading, or a sentence that goes on: "<point>Soil</point> is what plants stand in."
+        return f"{tags['inside']}\n{rest}" if following[:1].isupper() else f"{tags['inside']}{rest}"
 
     def _label_end(self, position: int, index: int, title: str, own_marks: int) -> int:
         """Where "Section 2: Title", or "Section 2" on a line of its own, ends; 0: there is none."""

@@ -77,6 +77,9 @@ def test_of_several_models_the_one_that_a_reply_names_keeps_its_address():
     assert not model.is_one_model
     assert model.price_of(told) == ModelPrice.of(first)
     assert model.price_of({**told, "model_name": "gpt-4o-mini-2024-07-18"}).name == "gpt-4o-mini"
+    assert model.price_of({**told, "model_name": "gpt-4o-2024-08-06"}).name == "gpt-4o"
+    assert model.price_of({**told, "model_name": "gpt-4o-audio-preview"}).name == "gpt-4o-audio-preview"
+    assert model.price_of({}) == model.price
 
 
 @pytest.mark.parametrize("options", [{"stream": True}, {"stream": False}], ids=str)

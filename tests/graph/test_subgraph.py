@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pytest
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables.config import ensure_config
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import InvalidUpdateError
 from langgraph.func import entrypoint, task
@@ -251,6 +252,24 @@ async def test_a_parents_recursion_limit_ends_no_run_that_is_paid_for(run, endpo
     asked = {"messages": [("user", "How do plants grow?")]}
     for runnable in (builder.compile(), graph, graph.with_config(recursion_limit=3)):
         assert (await run(runnable, asked, {"recursion_limit": 3}))["messages"][-1].text
+
+
+@pytest.mark.parametrize("limit", [None, 12], ids=str)
+async def test_what_a_caller_hands_in_keeps_the_limit(run, endpoint, limit):
+    limits = {}
+
+    def retriever(query):
+        limits["retriever"] = ensure_config()["recursion_limit"]
+        return []
+
+    def expander(given, config):
+        limits["expander"] = config["recursion_limit"]
+        limits["below it"] = ensure_config()["recursion_limit"]
+        return "Text."
+
+    graph = create_sot_graph(endpoint.chat_model(), expander=expander, retriever=retriever)
+    await run(graph, {"question": "How do plants grow?"}, {} if limit is None else {"recursion_limit": limit})
+    assert limits == dict.fromkeys(("retriever", "expander", "below it"), limit or ensure_config()["recursion_limit"])
 
 
 async def test_nor_where_a_function_hands_on_no_config(run, endpoint):

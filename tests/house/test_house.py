@@ -22,7 +22,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_373
+MOST_LINES = 20_403
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -34,7 +34,7 @@ CAPABILITIES = {
     "llm/prompt_cache.py": (110, 1),
     "play": (231, 2),
     "nodes/frame_parts.py": (219, 1),
-    "retrieval": (594, 5),
+    "retrieval": (595, 5),
     "testing/cache_meter.py": (140, 1),
     "routing/glossary.py": (119, 1),
     "routing/learned_training.py": (239, 1),

@@ -239,6 +239,29 @@ def test_a_cut_before_the_skeleton_was_kept_leaves_nothing_of_an_earlier_questio
     assert len(endpoint.requests) == asked
 
 
+@pytest.mark.parametrize("options", [{"dispatch": "pipelined"}, {"frame": "opening"}, {}], ids=str)
+def test_nor_does_one_whose_skeleton_is_there_and_not_kept_yet(endpoint, options):
+    written = threading.Event()
+
+    class Saver(InMemorySaver):
+        def put_writes(self, config, writes, *args, **kwargs):
+            super().put_writes(config, writes, *args, **kwargs)
+            if any(channel == "skeleton" for channel, _ in writes):
+                written.set()
+
+    endpoint.responder = SkeletonResponder(points=4)
+    graph = create_sot_graph(endpoint.chat_model(), options=SotOptions(**options), checkpointer=Saver())
+    graph.invoke({"question": "How do plants grow?"}, THREAD)
+    written.clear()
+    with closing(stream_answer(graph, {"question": "And rocks?"}, THREAD, keep_cut=True)) as chunks:
+        next(chunks)
+        assert written.wait(30)
+        skeleton = graph.get_state(graph.get_state(THREAD).config).values["run_facts"]["question_text"] == "And rocks?"
+    kept = graph.get_state(THREAD).values
+    assert bool(kept["skeleton"]) == skeleton
+    assert (kept["answer"], kept["finish_reason"], kept["expansions"], kept["frame"]) == ("", None, [], {})
+
+
 @pytest.mark.parametrize("asked", [{"messages": [HumanMessage("And rocks?")]}, {"question": "And rocks?"}])
 def test_beside_a_cut_answer_a_parent_keeps_no_earlier_result(endpoint, asked):
     class Chat(MessagesState):

@@ -86,6 +86,17 @@ async def test_a_retriever_that_fails_or_finds_nothing_costs_no_point(make_graph
 
 
 @pytest.mark.parametrize("router", [None, lambda question, history: "direct"], ids=["points", "direct"])
+@pytest.mark.parametrize("found", [(), ("Water",)], ids=["nothing", "for one point"])
+async def test_an_answer_says_that_nothing_was_found_where_that_is_so_of_all_of_it(make_graph, router, found):
+    graph, _ = make_graph(retriever=lambda query: ["A note."] if query.endswith(found) else [], router=router)
+    result = await graph.ainvoke(ASK)
+    says_so = "detail" in result["messages"][-1].response_metadata
+    assert says_so == (router is not None or not found)
+    without = [point["title"] for point in result["expansions"] if "detail" not in point]
+    assert without == ([*found] if router is None else [])
+
+
+@pytest.mark.parametrize("router", [None, lambda question, history: "direct"], ids=["points", "direct"])
 async def test_where_only_the_questions_search_fails_each_text_says_so_and_the_message(make_graph, router):
     def retriever(query):
         if query == ASK["question"]:

@@ -102,6 +102,8 @@ def test_an_echoed_title_or_number_is_stripped_in_every_dress(echo: str, pieces:
     "text",
     [
         "Set clear goals and write them down.",
+        "6点：起床。",
+        "2点：起床。",
         "Set clear goals, then plan.",
         "Set clear goalsetting rules.",
         "Set clear goals-based plans.",
@@ -164,6 +166,14 @@ def test_a_title_that_begins_with_a_mark_or_a_number_is_recognised(title: str, e
 def test_of_a_text_within_the_prompts_tags_the_text_is_kept(tag: str, pieces: int | None):
     assert clean(f"<{tag}>Write.\nThen plan.</{tag}>\n", pieces=pieces) == "Write.\nThen plan."
     assert clean(f"<{tag}>2. Write.</{tag}>", pieces=pieces) == "Write."
+
+
+@pytest.mark.parametrize("pieces", [None, 1, 3])
+def test_a_title_in_tags_that_begins_a_sentence_stays(pieces: int | None):
+    text = "<point>Set clear goals</point> is what they say."
+    assert clean(text, pieces=pieces) == "Set clear goals is what they say."
+    assert clean("<point>Set clear goals</point> Write them down.", pieces=pieces) == "Write them down."
+    assert clean("第1点：One\n第2点：Two", index=1, pieces=pieces) == "第1点：One\n第2点：Two"
 
 
 @pytest.mark.parametrize("pieces", [None, 1, 3])
