@@ -119,7 +119,7 @@ def finish_run(
     run.invocation.ended = True
     facts = state["run_facts"]
     detail = (state.get("material") or {}).get("detail")
-    if any(detail == FOUND_NOTHING != point.get("detail") for point in state["expansions"]):
+    if any(detail == FOUND_NOTHING != point.get("detail") for point in state.get("expansions", ())):
         detail = None  # nothing for the whole question, and yet something for a point
     message = AIMessage(
         answer,
