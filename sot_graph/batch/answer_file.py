@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from sot_graph.batch.line_file import LineFile
 from sot_graph.batch.question_file import parquet_module
-from sot_graph.batch.row import Row, is_whole
+from sot_graph.batch.row import Row, hash_of, is_whole
 from sot_graph.errors import SotConfigError
 
 _PARQUET_ROWS = 1000
@@ -80,6 +80,8 @@ class AnswerFile(LineFile):
         self._makers: set[tuple[str, str]] = set()
         self._places: dict[str, int] = {}
         """Where the last line of each question begins."""
+        self._asked: dict[str, str] = {}
+        """The hash of what each question was, where its line tells it."""
         self._unfinished: set[str] = set()
         super().__init__(path, self._note)
         own = _maker(self._made_by)
@@ -95,6 +97,11 @@ class AnswerFile(LineFile):
 
     def __contains__(self, question_id: str) -> bool:
         return question_id in self._places
+
+    def is_of_another(self, row: Row) -> bool:
+        """Whether the answer that is there was given to something else than this row asks now."""
+        asked = self._asked.get(row["id"])
+        return asked is not None and asked != hash_of(row)
 
     def is_whole(self, question_id: str) -> bool:
         """Whether a question has its answer, and none of its texts failed."""
@@ -145,6 +152,8 @@ class AnswerFile(LineFile):
             self.tally.add(self.line_at(self._places[question_id]), -1)
         self.tally.add(record)
         self._places[question_id] = place
+        if "asked" in record:
+            self._asked[question_id] = str(record["asked"])
         (self._unfinished.discard if is_whole(record) else self._unfinished.add)(question_id)
 
 

@@ -37,8 +37,11 @@ class Row(TypedDict, total=False):
 def row_id(row: Mapping[str, Any]) -> str:
     """The row's own id, or a hash of what is asked."""
     given = row.get("id")
-    if given not in (None, ""):
-        return str(given)
+    return hash_of(row) if given in (None, "") else str(given)
+
+
+def hash_of(row: Mapping[str, Any]) -> str:
+    """A hash of what is asked."""
     text = json.dumps(_graph_input(row), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -64,9 +67,9 @@ async def answer_row(
         context: The run's context, as for `graph.invoke`.
 
     Returns:
-        Plain JSON: `id`, `answer`, `route`, `statuses` (of the points), `usage`, `seconds`; `sources`, if there are
-        any. `error`, a line, in place of the answer where there is none. Where a text failed, also the `skeleton`, the
-        `expansions` and the `frame`, for a later try.
+        Plain JSON: `id`, `asked` (a hash of the row's other columns), `answer`, `route`, `statuses` (of the points),
+        `usage`, `seconds`; `sources`, if there are any. `error`, a line, in place of the answer where there is none.
+        Where a text failed, also the `skeleton`, the `expansions` and the `frame`, for a later try.
 
     Examples:
         >>> from sot_graph import create_sot_graph
@@ -109,7 +112,8 @@ async def try_row(
         record["usage"] = add_usage(before["usage"], record.get("usage"))
     if "usage" in record:  # stages of which there was nothing would be most of the line
         record["usage"] = {stage: used for stage, used in record["usage"].items() if stage == "total" or _is_used(used)}
-    return {"id": row_id(row), **record, "seconds": round(time.monotonic() - started, 3)}, failure
+    seconds = round(time.monotonic() - started, 3)
+    return {"id": row_id(row), "asked": hash_of(row), **record, "seconds": seconds}, failure
 
 
 def _record_of(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -276,7 +276,9 @@ def evaluate(
     judge: str | None = _option(
         "Model", "The model that compares the answers, in both orders. If not given: nobody does.", metavar="MODEL"
     ),
-    judge_base_url: str | None = _option("Model", "As --base-url, for the judge.", metavar="URL"),
+    judge_base_url: str | None = _option(
+        "Model", "As --base-url, for the judge. If not given: its provider.", metavar="URL"
+    ),
     arms: tuple[str, str] = _option(
         "Study",
         "Two ways to answer: direct or skeleton, then settings, such as skeleton,dispatch=pipelined,router=learned. "

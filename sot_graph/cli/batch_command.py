@@ -206,7 +206,18 @@ def _made_by(choice: ModelChoice, options: SotOptions, router: str | None, given
 def _count_left(source: QuestionFile, answers: AnswerFile, errors: Console, *, retries: bool) -> int:
     """How many questions are to be asked. A row that can't be read is found here, before anything is paid for."""
     repeated: list[str] = []
-    count = sum(1 for _ in answers.left(source.rows(repeated.append), retries=retries))
+    changed: list[str] = []
+
+    def rows() -> Iterator[Row]:
+        for row in source.rows(repeated.append):
+            if answers.is_of_another(row):
+                changed.append(row["id"])
+            yield row
+
+    count = sum(1 for _ in answers.left(rows(), retries=retries))
+    if changed:
+        said = f"Rows that have changed keep the answers that they have: {len(changed):,}. The first: {changed[0]}."
+        errors.print(f"{said} To have them asked, give them other ids, or name another --out.", style="yellow")
     if repeated:
         said = f"Rows with an id seen before aren't asked: {len(repeated):,}. The first: {repeated[0]}."
         errors.print(said, style="yellow", markup=False)

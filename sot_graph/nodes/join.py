@@ -18,7 +18,7 @@ from sot_graph.nodes.graph_node import describe_result
 from sot_graph.options import FRAME_PARTS
 from sot_graph.retrieval.retriever import FOUND_NOTHING
 from sot_graph.state import SotState, current_expansions, merge_timings
-from sot_graph.streaming.live_message import mark_as_shown
+from sot_graph.streaming.live_message import begin_live_message, mark_as_shown
 from sot_graph.types import Expansion, FinishReason
 from sot_graph.usage import usage_metadata
 
@@ -115,6 +115,8 @@ def finish_run(
 ) -> Update:
     """The answer's message and the closing event. `usage` is the whole run's, `timings` are this node's."""
     answer = joined.text
+    if run.listeners:
+        begin_live_message(run, at_end=True)
     run.emit({"type": "sot.answer", "answer": answer})
     run.invocation.ended = True
     facts = state["run_facts"]

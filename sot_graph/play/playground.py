@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import socket
 import time
@@ -29,6 +30,8 @@ from sot_graph.routing.protocol import always_direct
 from sot_graph.streaming.answer_reader import AnswerReader, is_sot_event
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from langchain_core.runnables import Runnable
 
 DIRECT, SKELETON = "direct", "skeleton"
@@ -106,11 +109,17 @@ def serve(application: Starlette, *, port: int, ready: Callable[[int], None]) ->
         server_of(application).run(sockets=[listening])
 
 
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # what is given up now is no error
+        super().handle_exit(sig, frame)
+
+
 def server_of(application: Starlette) -> uvicorn.Server:
     """The server of a page, which isn't started yet."""
     # A race that is still run as the server ends is given up at once. h11 bounds a request's headers; httptools, which
     # uvicorn prefers where it is installed, doesn't.
-    return uvicorn.Server(
+    return _Server(
         uvicorn.Config(application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, http="h11")
     )
 

@@ -54,11 +54,15 @@ def follow_live(run: RunContext, given: Sequence[BaseMessage] = ()) -> None:
         begin_live_message(run)
 
 
-def begin_live_message(run: RunContext) -> None:
-    """Have the run's answer be heard from now on, if anybody listens and the caller's config doesn't say `nostream`."""
+def begin_live_message(run: RunContext, *, at_end: bool = False) -> None:
+    """Have the run's answer be heard from now on, if anybody listens and the caller's config doesn't say `nostream`.
+
+    `at_end`: the answer is there, of a run that began elsewhere. LangGraph shows its own listeners what a node returns.
+    """
+    listeners = [each for each in run.listeners if not at_end or isinstance(each, AsyncCallbackHandler)]
     is_wanted = run.options.messages == "answer" and TAG_NOSTREAM not in (run.config.get("tags") or ())
-    if is_wanted and run.listeners and run.invocation.live is None:
-        run.invocation.live = LiveMessage(run.listeners, run.config, run.answer_id)
+    if is_wanted and listeners and run.invocation.live is None:
+        run.invocation.live = LiveMessage(listeners, run.config, run.answer_id)
 
 
 def mark_as_shown(messages: Sequence[BaseMessage], run: RunContext) -> None:

@@ -52,7 +52,7 @@ class Ask:
     number: int | None = None
     """Of the point, from 1; `None`: not said."""
     title: str = ""
-    """Of the point, where it is one of the known titles."""
+    """Of the point."""
 
     @classmethod
     def of(cls, request: ChatRequest | LoggedRequest, titles: Sequence[str]) -> Ask:
@@ -76,7 +76,7 @@ class Ask:
             title = points[-1]["title"] or points[-1]["small"] or ""
             if title in titles:
                 return cls("point", titles.index(title) + 1, title)
-            return cls("point", int(points[-1]["number"]) if points[-1]["number"] else None)
+            return cls("point", int(points[-1]["number"]) if points[-1]["number"] else None, title)
         if _SKELETON.search(text) or _SKELETON.search(request.system):
             return cls("skeleton")
         # Of "Step 1" and "Step 10" at the same place, the longer one is meant.

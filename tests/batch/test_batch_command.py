@@ -107,6 +107,17 @@ def test_another_file_of_weights_is_another_setting_and_the_same_by_another_name
     assert "name another --out" in ran.stderr
 
 
+def test_rows_that_have_changed_since_they_were_answered_are_said(batch, endpoint, tmp_path):
+    assert batch(2).exit_code == 0
+    asked = len(endpoint.requests)
+    rows = [*rows_of(1), {"id": "1", "question": "Question 8: why?"}]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    ran = batch(0, questions="other.jsonl")
+    assert "Rows that have changed keep the answers that they have: 1. The first: 1." in ran.stderr
+    assert len(endpoint.requests) == asked
+    assert "have changed" not in batch(2).stderr
+
+
 def test_rows_with_an_id_seen_before_are_said(batch, tmp_path):
     rows = [*rows_of(2), {"id": "0", "question": "Question 7: why?"}, {"id": "1", "question": "Question 8: why?"}]
     (tmp_path / "twice.jsonl").write_text("\n".join(map(json.dumps, rows)))

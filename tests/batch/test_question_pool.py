@@ -47,7 +47,7 @@ async def test_every_row_is_answered_once_and_so_many_at_a_time(endpoint, graph,
     assert sorted(int(line["id"]) for line in lines_of(answers)) == list(range(20))
     assert max(most_ahead) <= 4
     assert len(endpoint.requests) == 20 * CALLS
-    assert lines_of(answers)[0].keys() == {"id", "answer", "route", "statuses", "usage", "seconds"}
+    assert lines_of(answers)[0].keys() == {"id", "asked", "answer", "route", "statuses", "usage", "seconds"}
     assert lines_of(answers)[0]["statuses"] == ["ok"] * 3
     assert lines_of(answers)[0]["usage"].keys() - {"cost"} == {"skeleton", "expansion", "total"}
 
@@ -277,7 +277,7 @@ async def test_an_answer_that_cannot_be_written_ends_the_batch(graph, answers):
 async def test_the_row_function_never_raises_for_a_row(endpoint, graph):
     endpoint.faults = [Fault(Status(401))]
     record = await answer_row(graph, {"question": "Why?"})
-    assert record.keys() == {"id", "error", "seconds"}
+    assert record.keys() == {"id", "asked", "error", "seconds"}
     assert (await answer_row(graph, {"id": "x", "question": " "}))["error"].startswith("question is empty")
 
 

@@ -276,7 +276,8 @@ class Crash(BaseException):
     """Ends a run as a killed process would."""
 
 
-async def test_a_run_that_died_and_is_resumed_says_its_answer_once_and_whole(endpoint, dispatch, caplog):
+@pytest.mark.parametrize("listener", ["messages", "event streams"])
+async def test_a_run_that_died_and_is_resumed_says_its_answer_once_and_whole(endpoint, dispatch, caplog, listener):
     """A page may still show what an earlier process said under this id, so nothing is added to it."""
     dies = [True]
 
@@ -293,9 +294,21 @@ async def test_a_run_that_died_and_is_resumed_says_its_answer_once_and_whole(end
     assert not [
         each for each in caplog.records if "never retrieved" in each.getMessage() and "Crash" in each.getMessage()
     ]
-    said = [message async for message, _ in graph.astream(None, THREAD, stream_mode="messages")]
-    assert [type(message) for message in said] == [AIMessage]
-    assert said[0].text == await final_text(graph)
+    if listener == "messages":
+        said = [message async for message, _ in graph.astream(None, THREAD, stream_mode="messages")]
+        assert [type(message) for message in said] == [AIMessage]
+        assert said[0].text == await final_text(graph)
+    else:
+        events = [event async for event in graph.astream_events(None, THREAD, version="v2")]
+        models = [event for event in events if "chat_model" in event["event"]]
+        assert [event["event"].removeprefix("on_chat_model_") for event in models] == [
+            "start",
+            "stream",
+            "stream",
+            "end",
+        ]
+        text = "".join(event["data"]["chunk"].content for event in models[1:-1])
+        assert text == models[-1]["data"]["output"].text == await final_text(graph)
 
 
 async def test_a_callers_nostream_is_kept(heard, endpoint):

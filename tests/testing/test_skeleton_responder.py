@@ -69,7 +69,7 @@ POINT = (
         ("Now write this one point: <point>3. Hidden costs</point>", Ask("point", 3, "Hidden costs")),
         ("Question: Why?\nPoint: Main causes", Ask("point", 2, "Main causes")),
         ("The list: Early origins, Main causes.\nWrite about Main causes.", Ask("point", 2, "Main causes")),
-        ("Write the text of this one point:\n<point>4. Something given</point>", Ask("point", 4)),
+        ("Write the text of this one point:\n<point>4. Something given</point>", Ask("point", 4, "Something given")),
     ],
 )
 def test_a_prompt_is_understood_by_what_it_asks_for(text: str, ask: Ask):
