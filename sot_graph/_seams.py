@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CHECKPOINTER = "__pregel_checkpointer"
+_DURABILITY = "__pregel_durability"
 _READ = "__pregel_read"
 _NAMESPACE = "checkpoint_ns"
 _PARENTS_MESSAGES = "__pregel_sot_parents_messages"
@@ -69,7 +70,9 @@ def has_checkpointer(config: RunnableConfig) -> bool:
 
 def without_checkpointer(config: RunnableConfig) -> RunnableConfig:
     """A config for a graph within a node that keeps no state of its own."""
-    return {**config, "configurable": {**config.get("configurable", {}), _CHECKPOINTER: None}}
+    # With "sync", LangGraph would wait for what a checkpointer has kept.
+    none = {_CHECKPOINTER: None, _DURABILITY: "async"}
+    return {**config, "configurable": {**config.get("configurable", {}), **none}}
 
 
 def state_reader(config: RunnableConfig) -> Callable[[list[str]], dict[str, Any]] | None:

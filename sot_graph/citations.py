@@ -14,12 +14,12 @@ from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
-from uuid import UUID
 
 from langchain_core.documents import Document
 from pydantic import AnyUrl
 
 from sot_graph.prompts.messages import clean_text
+from sot_graph.state import plain_value
 from sot_graph.types import CitationStyle, Expansion, Source
 
 _DASH = r"\s?[-\u2010-\u2015]\s?"
@@ -61,9 +61,9 @@ def _source(item: object, position: int) -> Source:
     if text := _text(item):
         return Source(title=text, url=text) if _is_link(text) and " " not in text else Source(title=text)
     if isinstance(item, Document) and (item.metadata.get("title") or _origin(item.metadata)):
-        return document_source(item.page_content, item.metadata, item.id)
+        return document_source(plain_value(item.page_content), plain_value(item.metadata), item.id)
     # A document that gets here has neither a title nor an address.
-    fields = {} if isinstance(item, Document) else fields_of(item)
+    fields = {} if isinstance(item, Document) else plain_value(fields_of(item))
     title, url = _text(fields.get("title")), _text(fields.get("url"))
     if not (title or url):
         message = (
@@ -74,7 +74,7 @@ def _source(item: object, position: int) -> Source:
     if url:
         source["url"] = url
     key = fields.get("id")
-    if type(key) is int or isinstance(key, UUID):  # databases number their rows
+    if type(key) is int:  # databases number their rows
         key = str(key)
     if key is not None and not isinstance(key, str):
         message = f"source {position} has the id {key!r:.80}; it must be a text or a whole number"

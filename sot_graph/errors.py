@@ -161,6 +161,9 @@ class ExpansionError(ModelOutputError):
         self.answer = ""
         self.usage: Usage | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.expansions), self.__dict__
+
     @property
     def failed(self) -> list[Expansion]:
         """Those of `expansions` that are not `ok`."""

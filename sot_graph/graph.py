@@ -8,19 +8,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import ensure_config, merge_configs
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from sot_graph._seams import in_class, state_reader, with_parents_messages
 from sot_graph.cache import ResultCache
 from sot_graph.citations import fields_of
+from sot_graph.concurrency.background_loop import CancelScope
 from sot_graph.concurrency.call_limiter import CallLimiter
-from sot_graph.concurrency.cancellation import cancelled_once, closing_calls, closing_once, ending_run_tasks
+from sot_graph.concurrency.cancellation import cancelled_by_ctrl_c, cancelled_once, closing_calls, ending_run_tasks
 from sot_graph.errors import SotConfigError, check_call, check_kind, check_returns_at_once, kind_of
 from sot_graph.joiners import Join, PointwiseJoin, join_markdown
 from sot_graph.llm.loop_bound_model import LoopModel
@@ -319,6 +321,9 @@ class EmbeddedResult(dict[str, Any]):
             )
         return {"messages": self["messages"], "sot": self["sot"]}.items()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
     def __missing__(self, key: str) -> Any:
         if key != "sot":
             raise KeyError(key)
@@ -337,6 +342,12 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         result = super().invoke(input, config, **kwargs)
         return _for_parent(result, config) if _is_embedded(config) and _wants_values(kwargs) else result
 
+    def batch(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
+        """As LangChain's, which runs threads. Ctrl-C ends their model calls at once."""
+        scope = CancelScope()
+        with scope.entered(), cancelled_by_ctrl_c(scope):
+            return super().batch(inputs, config, **kwargs)
+
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """The same, asynchronously."""
         result = await super().ainvoke(input, config, **kwargs)
@@ -351,7 +362,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         chunks = super().stream(input, config, **kwargs)
         is_for_parent = is_embedded and _wants_values(kwargs, default=_stream_mode(config))
         # Without it, the model calls of a reader who leaves would go on.
-        return closing_calls(_each_for_parent(chunks, config) if is_for_parent else chunks)
+        return closing_calls(chunks, partial(_for_parent, config=config) if is_for_parent else None)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
@@ -397,8 +408,8 @@ def _call_settings(
 ) -> tuple[RunnableConfig | None, dict[str, Any]]:
     """The config and the settings of a call, whose input is checked. `own`: the graph's, by `with_config`.
 
-    A caller's `recursion_limit` is for loops. This graph has none: it would end a run that is paid for. The graph's
-    nodes give it back to what the caller has handed in, such as an agent that writes points.
+    A caller's `recursion_limit`, if there is one, is for loops. This graph has none: it would end a run that is paid
+    for. The graph's nodes give it back to what the caller has handed in, such as an agent that writes points.
 
     A context that is passed to this graph's own `invoke` is meant for it, also within a node of another graph: there it
     goes below `sot`, where the nodes look for it.
@@ -409,8 +420,9 @@ def _call_settings(
     if isinstance(given, (str, list, tuple, BaseMessage)):
         message = f'The graph takes {{"question": "..."}} or {{"messages": [...]}}, not {kind_of(given)}.'
         raise SotConfigError(message)
-    allowed = ensure_config(merge_configs(own, config))["recursion_limit"]
-    config = {**(config or {}), "recursion_limit": OWN_STEPS + allowed}
+    around = var_child_runnable_config.get()
+    limits = [each["recursion_limit"] for each in (config, own, around) if each and "recursion_limit" in each]
+    config = {**(config or {}), "recursion_limit": OWN_STEPS + (limits[0] if limits else 0)}
     context = settings.get("context")
     if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
         return config, settings
@@ -448,12 +460,6 @@ def _has(read: Callable[[list[str]], Any], key: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _each_for_parent(chunks: Iterator[Any], config: RunnableConfig | None) -> Iterator[Any]:
-    with closing_once(chunks):  # else a reader who leaves would close this generator, and not the one below
-        for chunk in chunks:
-            yield _for_parent(chunk, config)
 
 
 async def _aeach_for_parent(chunks: AsyncGenerator[Any], config: RunnableConfig | None) -> AsyncIterator[Any]:

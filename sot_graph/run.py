@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
@@ -59,8 +59,8 @@ QUESTION_ID_PREFIX = "sot-question-"
 RETRIEVER = "sot_retriever"
 """In a config's `configurable`: the retriever of this run, in place of the graph's."""
 
-PLACE_ABOVE = "sot_place_above"
-"""In a config's `configurable`: `RunContext.place` of the run above, if this run writes one of its points."""
+LIMITERS_ABOVE = "sot_limiters_above"
+"""In a config's `configurable`: `RunContext.limiters` of the run above, if this run writes one of its points."""
 
 _IDLE_SECONDS = 600.0
 """A run that no node has touched for so long counts as over: only milliseconds lie between two nodes, but a synchronous
@@ -222,6 +222,8 @@ class RunContext:
         in_graph: Whether LangGraph runs the node. It doesn't in a test of a node alone.
         threaded: Whether the graph runs synchronously. LangGraph then runs nodes in threads.
         retriever: The config's, else the graph's; `None`: there is none.
+        limiters: What bounds its calls: the run's `max_concurrency`, the graph's limiter, and those of a run above. A
+            call that waits for its own run must not hold a place that others need, so the run's own stands first.
         is_transient: Whether LangGraph drops the graph's state when the parent's node ends: in a subgraph that keeps no
             checkpoints of its own.
         meter: Counts the calls and tokens of this execution.
@@ -241,6 +243,7 @@ class RunContext:
     threaded: bool = False
     is_transient: bool = False
     retriever: Retriever | None = None
+    limiters: Sequence[CallLimiter] = ()
     meter: UsageMeter = field(default_factory=UsageMeter)
     trace: NodeTrace = field(kw_only=True)
 
@@ -305,22 +308,16 @@ class RunContext:
         left = share * max(0.0, deadline - self.elapsed())
         return left if timeout is None else min(left, timeout)
 
-    def place(self) -> AbstractAsyncContextManager[None]:
-        """Hold a place for a model call: one of the run's `max_concurrency`, and one of the limiter's."""
-        own, limit = self.invocation.limiter, self.options.max_concurrency
-        if limit is not None and own is None:
-            own = self.invocation.limiter = CallLimiter(limit)
-        shared: CallLimiter | None = getattr(self.parts, "limiter", None)  # outside a graph there is none
-        above = self.config.get("configurable", {}).get(PLACE_ABOVE)
-        return nullcontext() if own is None and shared is None and above is None else _places(own, shared, above)
+    def place(self) -> AbstractAsyncContextManager[Any]:
+        """Hold a place for a model call, of each limiter."""
+        return _places(self.limiters) if self.limiters else nullcontext()
 
 
 @asynccontextmanager
-async def _places(
-    own: CallLimiter | None, shared: CallLimiter | None, above: Callable[[], AbstractAsyncContextManager[None]] | None
-) -> AsyncIterator[None]:
-    # The run's own place comes first: a call that waits for its own run must not hold a place that others need.
-    async with own or nullcontext(), shared or nullcontext(), nullcontext() if above is None else above():
+async def _places(limiters: Sequence[CallLimiter]) -> AsyncIterator[None]:
+    async with AsyncExitStack() as places:
+        for limiter in limiters:
+            await places.enter_async_context(limiter)
         yield
 
 
@@ -387,6 +384,9 @@ def open_run(
     with _invocations.entered(key, control) as invocation:
         invocation.begun_here |= begins
         invocation.ended |= parts is None
+        if options.max_concurrency is not None and invocation.limiter is None:
+            invocation.limiter = CallLimiter(options.max_concurrency)
+        limiters = [invocation.limiter, limiter, *configurable.get(LIMITERS_ABOVE, ())]
         goes_on = False
         try:
             yield RunContext(
@@ -402,6 +402,7 @@ def open_run(
                 in_graph=runtime is not None,
                 threaded=threaded,
                 is_transient=is_transient,
+                limiters=list(filter(None, dict.fromkeys(limiters))),
                 retriever=retriever if configurable.get(RETRIEVER) is None else configurable[RETRIEVER],
                 meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
                 trace=NodeTrace(config),

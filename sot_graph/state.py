@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from decimal import Decimal
 from enum import Enum
 from math import isfinite
 from typing import Annotated, Any, NotRequired
@@ -38,6 +39,8 @@ from sot_graph.types import (
 )
 from sot_graph.usage import add_usage
 
+_MOST_BITS = 64
+"""More of them no checkpointer keeps."""
 SCHEMA_VERSION = 5
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 
@@ -106,6 +109,8 @@ def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
     """
     if isinstance(value, Enum):
         value = value.value
+    if isinstance(value, int) and value.bit_length() >= _MOST_BITS:
+        value = str(Decimal(value))  # `str` refuses a very long one
     if isinstance(value, Document):
         about: dict[str, Any] = {"page_content": value.page_content, "metadata": value.metadata}
         return plain_value(about if value.id is None else {**about, "id": value.id})

@@ -12,7 +12,7 @@ from langchain_core.callbacks import AsyncCallbackManager, CallbackManager
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.constants import TAG_NOSTREAM
 from langgraph.pregel import Pregel
 from pydantic import Field
@@ -248,7 +248,7 @@ class SotChatModel(PartwiseChatModel):
             names = ", ".join(sorted(settings))
             message = f"SotChatModel takes no {names} in a call: bind it to the graph's own model."
             raise SotConfigError(message)
-        config = ensure_config()
+        config: RunnableConfig = {**(var_child_runnable_config.get() or {})}
         if run_manager is not None:
             # Only asynchronous run managers have `get_sync`. What the graph's calls tell, its own run tells the same.
             kind = AsyncCallbackManager if hasattr(run_manager, "get_sync") else CallbackManager

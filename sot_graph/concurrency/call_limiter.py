@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Self
 
 from sot_graph.concurrency import reset_after_fork
 from sot_graph.errors import SotConfigError
@@ -97,6 +98,10 @@ class CallLimiter:
         self._counted = self._counted_calls = 0
         self._reserved: dict[object, float] = {}
         """The tokens that each call in flight has been counted for. A call is an object that `__aenter__` makes."""
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        """A copy of what holds it shares it: else there would be twice as many calls."""
+        return self
 
     @property
     def in_flight(self) -> int:

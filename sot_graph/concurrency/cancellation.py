@@ -13,7 +13,7 @@ import logging
 import signal
 import threading
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from types import FrameType
@@ -34,14 +34,14 @@ _TURNS = 8
 innermost generator waits for its source."""
 
 
-def closing_calls(parts: Iterator[T]) -> Generator[T]:
-    """Hand on what `graph.stream` yields, and close its model calls when the reader goes away.
+def closing_calls(parts: Iterator[T], convert: Callable[[T], T] | None = None) -> Generator[T]:
+    """Hand on what `graph.stream` yields, converted, and close its model calls when the reader goes away.
 
     That is: on Ctrl-C, when this generator is closed or forgotten, and when the interpreter ends.
     """
     scope = CancelScope()
     logging.getLogger("concurrent.futures").addFilter(_is_worth_logging)  # which adds it once
-    run = _parts_in_scope(parts, scope)
+    run = _parts_in_scope(parts, scope, convert)
     _exit_watch.add(run, scope)
     return run
 
@@ -61,11 +61,11 @@ def _is_worth_logging(record: logging.LogRecord) -> bool:
     return error is None
 
 
-def _parts_in_scope(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
+def _parts_in_scope(parts: Iterator[T], scope: CancelScope, convert: Callable[[T], T] | None) -> Generator[T]:
     with closing_once(parts):
         try:
             while True:
-                with scope.entered(), _cancelled_by_ctrl_c(scope):
+                with scope.entered(), cancelled_by_ctrl_c(scope):
                     try:
                         part = next(parts)
                     except StopIteration:
@@ -74,7 +74,7 @@ def _parts_in_scope(parts: Iterator[T], scope: CancelScope) -> Generator[T]:
                         if scope.reason is not None:  # LangGraph raised because its nodes were cancelled
                             raise scope.reason from CallerLeft()
                         raise
-                yield part
+                yield part if convert is None else convert(part)
         finally:
             scope.cancel()  # before `parts` is closed: that waits until the running nodes have ended
 
@@ -93,7 +93,7 @@ def closing_once(parts: Iterator[T]) -> Iterator[Iterator[T]]:
 
 
 @contextmanager
-def _cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
+def cancelled_by_ctrl_c(scope: CancelScope) -> Iterator[None]:
     """Have a SIGINT that interrupts the caller cancel the scope first, by a handler before the one that is there."""
     previous: Any = signal.getsignal(signal.SIGINT)
 

@@ -77,7 +77,8 @@ def ending_of(message: AIMessage, *, in_thought: bool = False) -> tuple[Ending |
         metadata.get("status"),  # OpenAI's Responses
     ]
     reason = next((each for each in reasons if isinstance(each, str) and each), "")
-    if extra.get("refusal"):
+    blocks = message.content if isinstance(message.content, list) else ()  # where OpenAI's Responses put a refusal
+    if extra.get("refusal") or any(isinstance(each, Mapping) and each.get("type") == "refusal" for each in blocks):
         return "refused", reason
     ending = _ENDING_OF.get(reason.casefold(), "stop") if reason else None
     return ("length" if in_thought and ending in {"stop", None} else ending), reason
@@ -231,6 +232,8 @@ class StreamedReply:
 
     def add_metadata(self, message: AIMessage) -> None:
         """Take what stands beside a chunk's text."""
+        if isinstance(message.content, list) and ending_of(message)[0] == "refused":
+            self._additional_kwargs["refusal"] = True
         if message.usage_metadata:
             self.usage = merged_usage(self.usage, message.usage_metadata)
         for known, new in (

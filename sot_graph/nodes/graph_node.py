@@ -98,10 +98,12 @@ class GraphNode(Runnable[Any, Update]):
                 raise SotConfigError(message)
             key = facts.get("run_key")
         parts = self.parts
-        # A config of LangGraph's is complete: `ensure_config` would only copy it, which takes 2 kB a point.
+        # A config of LangGraph's is complete but for a limit that nobody set: `ensure_config` would only copy it, which
+        # takes 2 kB a point.
         config = ensure_config() if config is None else config
-        if config["recursion_limit"] > OWN_STEPS:
-            config = {**config, "recursion_limit": config["recursion_limit"] - OWN_STEPS}
+        limit = config.get("recursion_limit", 0)
+        if limit > OWN_STEPS:
+            config = {**config, "recursion_limit": limit - OWN_STEPS}
             var_child_runnable_config.set(config)  # in this node's task alone
         input = with_history(input, config)
         with open_run(config, parts.options, parts=parts, key=key, threaded=threaded) as run:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from sot_graph.errors import SotConfigError, brief
 
@@ -268,6 +268,9 @@ class SotPrompts:
             elif isinstance(value, dict):
                 profile[name] = MappingProxyType(value)
         return cls(**profile)
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self
 
 
 def prompts_for(model: object) -> SotPrompts:

@@ -36,7 +36,7 @@ from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
-from sot_graph.run import PLACE_ABOVE, RETRIEVER
+from sot_graph.run import LIMITERS_ABOVE, RETRIEVER
 from sot_graph.types import SkeletonPoint, Source, Usage
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ class ExpanderSource:
         self._is_nested_graph = getattr(expander, "is_nested_graph", False)
         if self._is_nested_graph:
             # The run's retriever has been asked for the point already.
-            self._config["configurable"] |= {PLACE_ABOVE: call.run.place, RETRIEVER: None}
+            self._config["configurable"] |= {LIMITERS_ABOVE: call.run.limiters, RETRIEVER: None}
 
     async def write(self, growing: GrowingText) -> None:
         """Write the text. Before anything of it was sent, the expander is asked again where that can help.

@@ -1,14 +1,17 @@
 """Sources of the points, from agents that search files by SQLite's full-text search, in one list."""
 
 import asyncio
+import json
 import re
 import sqlite3
+from datetime import date
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
 
 from sot_graph import SotConfigError, SotOptions, astream_answer, create_sot_graph, join_plain, stream_answer
 from sot_graph.testing import Reply, ScriptedChatModel, SkeletonResponder, ToolCall, answer_skeleton_of_thought
@@ -36,6 +39,27 @@ def test_what_no_terminal_and_no_database_takes_is_in_no_source(source):
     assert "notes" in answer
     assert not {"\x00", "\x1b"} & set(answer)
     answer.encode()
+
+
+class RowId:
+    def __str__(self):
+        return "65f0"
+
+
+@pytest.mark.parametrize("kind", ["a document", "a mapping"])
+async def test_whatever_stands_in_a_sources_metadata_it_comes_out_as_plain_json(kind):
+    about = {"_id": RowId(), "date": date(2026, 1, 1), "tags": {"a"}, "score": float("nan"), "row": 2**70}
+    source = Document("Compost.", metadata={"title": "Soil", **about})
+    if kind == "a mapping":
+        source = {"title": "Soil", "id": RowId(), "metadata": about}
+    graph = create_sot_graph(
+        ScriptedChatModel(answer_skeleton_of_thought(TITLES)),
+        expander=lambda given: {"text": "So [1].", "sources": [source]},
+        checkpointer=InMemorySaver(),
+    )
+    result = await graph.ainvoke(ASK, {"configurable": {"thread_id": "1"}})
+    assert json.loads(json.dumps(result["sources"], allow_nan=False))[0]["metadata"]["_id"] == "65f0"
+    assert result["sources"][0]["metadata"]["date"] == "2026-01-01"
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """What parents, users and tools of LangGraph do to a graph."""
 
 import copy
+import json
+import pickle
 
 import pytest
 from langchain_core.messages import HumanMessage
@@ -8,11 +10,42 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
 
-from sot_graph import ExpansionError, SotConfigError, SotOptions, create_sot_graph, stream_answer
+from sot_graph import (
+    CallLimiter,
+    ExpansionError,
+    SotConfigError,
+    SotOptions,
+    SotPrompts,
+    create_sot_graph,
+    stream_answer,
+)
 from tests.support.chat_requests import one_point
 
 ASK = {"question": "How do plants grow?"}
 THREAD = {"configurable": {"thread_id": "1"}}
+
+
+def test_a_result_within_a_node_is_copied_and_pickled_whole(endpoint):
+    graph, found = create_sot_graph(endpoint.chat_model()), []
+
+    def node(state):
+        result = graph.invoke({"question": "Why?"})
+        found.append(
+            (result["answer"], [each["answer"] for each in (copy.deepcopy(result), pickle.loads(pickle.dumps(result)))])
+        )
+        return {"answer": json.dumps({**result, "messages": []})}
+
+    builder = StateGraph(dict)
+    builder.add_node("ask", node)
+    builder.add_edge(START, "ask")
+    builder.compile().invoke({})
+    ((answer, copies),) = found
+    assert copies == [answer] * 2
+
+
+@pytest.mark.parametrize("held", [SotPrompts.small(), CallLimiter(2)], ids=["prompts", "limiter"])
+def test_what_a_graph_is_made_of_may_be_in_what_is_copied(held):
+    assert copy.deepcopy([held])[0] == held
 
 
 async def test_a_deep_copy_works_as_the_graph_does(run, endpoint):

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.runtime import get_runtime
 
@@ -182,6 +183,24 @@ def test_a_graph_that_was_compiled_by_hand_writes_points_as_any(endpoint):
         create_sot_graph(endpoint.chat_model(), expander=section, options=options).invoke(ASK)
         prompts.append(sorted(logged.request.text for logged in endpoint.requests))
     assert prompts[0] == prompts[1]
+
+
+async def test_a_limiter_may_be_given_to_both_levels(run, endpoint):
+    endpoint.responder, options = respond, SotOptions(min_points=2)
+    limiter = CallLimiter(1)
+    below = create_sot_graph(endpoint.chat_model(), options=options, limiter=limiter)
+    graph = create_sot_graph(endpoint.chat_model(), options=options, limiter=limiter, expander=below)
+    assert {point["status"] for point in (await run(graph, ASK))["expansions"]} == {"ok"}
+
+
+async def test_points_of_points_are_written_with_any_durability(run, endpoint):
+    endpoint.responder = respond
+    options = SotOptions(min_points=2, depth=2)
+    graph = create_sot_graph(endpoint.chat_model(), options=options, checkpointer=InMemorySaver())
+    for durability in ("sync", "async", "exit"):
+        config = {"configurable": {"thread_id": durability}}
+        result = await run(graph, ASK, config, durability=durability)
+        assert {point["status"] for point in result["expansions"]} == {"ok"}
 
 
 def test_a_tools_retriever_is_asked_for_the_first_level_alone(endpoint):

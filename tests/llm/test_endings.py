@@ -13,7 +13,8 @@ from langchain_core.outputs import ChatGenerationChunk
 from sot_graph import SkeletonError, SotOptions, astream_answer, create_sot_graph
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
-from sot_graph.llm.reply import Reply, UnfinishedReplyError
+from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError
+from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.testing import (
     Physics,
     Reply as Scripted,
@@ -68,6 +69,15 @@ def test_each_providers_word_has_one_meaning(ending: str, metadata: dict[str, An
 def test_a_provider_that_says_nothing_is_told_apart():
     assert Reply.of(AIMessage("x")).ending is None
     assert Reply.of(AIMessage("x", additional_kwargs={"refusal": "no"})).ending == "refused"
+
+
+def test_a_refusal_of_openais_responses_is_a_block_of_the_content():
+    content = [{"type": "refusal", "refusal": "I can't help with that."}]
+    assert Reply.of(AIMessage(content)).ending == "refused"
+    streamed = StreamedReply(ThoughtFilter(), with_tools=False, most_chars=1000)
+    streamed.add(AIMessageChunk(content))
+    streamed.finish()
+    assert streamed.reply().ending == "refused"
 
 
 @pytest.fixture

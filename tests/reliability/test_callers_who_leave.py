@@ -198,6 +198,7 @@ kept_parent = lone_parent(graph, InMemorySaver())
 
 RUNS = {
     "invoke": "graph.invoke(ask)",
+    "batch": "graph.batch([ask])",
     "stream": 'to_the_end(graph.stream(ask, stream_mode="custom"))',
     "stream_answer": "to_the_end(stream_answer(graph, ask))",
     "invoke of a parent": "lone_parent(graph).invoke(chat)",

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import threading
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 
 import anyio
 import httpx
@@ -33,7 +33,7 @@ from sot_graph import (
 )
 from sot_graph.events import BREAKS_OFF
 from sot_graph.testing import Fault, Reply, ScriptedChatModel, SkeletonResponder, Stall, ToolCall
-from tests.support.chat_requests import one_point
+from tests.support.chat_requests import one_point, point_number
 
 ASK = {"messages": [HumanMessage("How do plants grow?")]}
 
@@ -158,6 +158,14 @@ async def test_a_client_that_drops_its_connection_ends_the_model_calls(endpoint,
 THREAD = {"configurable": {"thread_id": "1"}}
 
 
+@contextmanager
+def held_back(endpoint):
+    """The third point stalls in here: so the run isn't over while the first point is read."""
+    endpoint.faults = [Fault(Stall(), point_number(3))]
+    yield
+    endpoint.faults = []
+
+
 def threaded(graph, endpoint, whose):
     saver = InMemorySaver()
     ours = create_sot_graph(endpoint.chat_model(), checkpointer=saver if whose == "graph" else None)
@@ -174,16 +182,13 @@ def threaded(graph, endpoint, whose):
 @pytest.mark.parametrize("way", ["async", "sync"])
 async def test_what_a_reader_has_read_who_left_is_kept_if_it_is_wanted(endpoint, graph, whose, kept, way):
     threads = threaded(graph, endpoint, whose)
-    read = []
-    if way == "async":
-        async with aclosing(astream_answer(threads, ASK, THREAD, keep_cut=kept)) as pieces:
-            async for piece in pieces:
-                read.append(piece)
-                if len(read) == 3:
-                    break
-    else:
-        with closing(stream_answer(threads, ASK, THREAD, keep_cut=kept)) as pieces:
-            read = [next(pieces) for _ in range(3)]
+    with held_back(endpoint):
+        if way == "async":
+            async with aclosing(astream_answer(threads, ASK, THREAD, keep_cut=kept)) as pieces:
+                read = [await anext(pieces) for _ in range(3)]
+        else:
+            with closing(stream_answer(threads, ASK, THREAD, keep_cut=kept)) as pieces:
+                read = [next(pieces) for _ in range(3)]
     messages = (await threads.aget_state(THREAD)).values["messages"]
     if not kept:
         assert [message.type for message in messages] == ["human"]
@@ -202,7 +207,8 @@ async def test_what_a_reader_has_read_who_left_is_kept_if_it_is_wanted(endpoint,
 @pytest.mark.parametrize("way", ["async", "sync"])
 async def test_a_retry_replaces_what_was_kept_of_a_cut_answer(endpoint, graph, way):
     threads = threaded(graph, endpoint, "graph")
-    cut_after(threads, ASK, 3)
+    with held_back(endpoint):
+        cut_after(threads, ASK, 3)
     retry = {"async": aretry_failed_points, "sync": retry_failed_points}[way]
     result = retry(threads, THREAD)
     result = await result if way == "async" else result
@@ -214,7 +220,8 @@ async def test_a_retry_replaces_what_was_kept_of_a_cut_answer(endpoint, graph, w
 
 def test_of_a_question_beside_the_messages_a_retry_keeps_one(endpoint, graph):
     threads = threaded(graph, endpoint, "graph")
-    cut_after(threads, {"question": "How do plants grow?"}, 3)
+    with held_back(endpoint):
+        cut_after(threads, {"question": "How do plants grow?"}, 3)
     retry_failed_points(threads, THREAD)
     messages = threads.get_state(THREAD).values["messages"]
     assert [message.type for message in messages] == ["human", "ai"]
@@ -274,7 +281,8 @@ def test_beside_a_cut_answer_a_parent_keeps_no_earlier_result(endpoint, asked):
     chat = builder.compile(checkpointer=InMemorySaver())
     chat.invoke(ASK, THREAD)
     assert chat.get_state(THREAD).values["sot"]["answer"]
-    cut_after(chat, asked, 3)
+    with held_back(endpoint):
+        cut_after(chat, asked, 3)
     assert chat.get_state(THREAD).values["sot"] == {}
 
 
@@ -293,7 +301,8 @@ def described(messages):
 async def test_with_what_was_read_the_question_is_kept_once(endpoint, before):
     graph = threaded(None, endpoint, "graph")
     history = [(AIMessage if place % 2 else HumanMessage)(text) for place, text in enumerate(before)]
-    read, messages = cut_after(graph, {"question": "Why?", "messages": history}, 3)
+    with held_back(endpoint):
+        read, messages = cut_after(graph, {"question": "Why?", "messages": history}, 3)
     asked = before if before[-1] == "Why?" else [*before, "Why?"]
     assert [text for _, text in described(messages)] == [*asked, read]
 
@@ -302,7 +311,8 @@ async def test_of_a_resumed_run_the_question_is_kept_too(endpoint):
     options = SotOptions(review_skeleton=True)
     graph = create_sot_graph(endpoint.chat_model(), options=options, checkpointer=InMemorySaver())
     await graph.ainvoke({"question": "Why?"}, THREAD)
-    read, messages = cut_after(graph, Command(resume=True), 2)
+    with held_back(endpoint):
+        read, messages = cut_after(graph, Command(resume=True), 2)
     assert described(messages) == [("human", "Why?"), ("ai", read)]
 
 
@@ -342,7 +352,8 @@ async def test_what_was_read_of_a_tools_answer_leaves_no_call_open(endpoint):
 
     tools = [look_up, create_sot_tool(create_sot_graph(endpoint.chat_model()))]
     agent = create_agent(endpoint.chat_model(), tools, checkpointer=InMemorySaver())
-    read, messages = cut_after(agent, ASK, 3)
+    with held_back(endpoint):
+        read, messages = cut_after(agent, ASK, 3)
     assert [message.type for message in messages] == ["human", "ai", "tool", "tool", "ai"]
     assert [each.tool_call_id for each in messages[2:4]] == [call["id"] for call in messages[1].tool_calls]
     assert described(messages)[2:] == [("tool", "A question."), ("tool", "It was cut off."), ("ai", read.rstrip())]

@@ -1,5 +1,7 @@
 """The error tree, and the data on the errors."""
 
+import pickle
+
 import pytest
 
 from sot_graph import errors
@@ -31,6 +33,13 @@ def test_a_config_error_is_a_value_error_which_langgraph_does_not_retry():
 @pytest.mark.parametrize("kind", [SkeletonError, RoutingError, ExpansionError])
 def test_what_a_model_did_is_of_no_base_that_langgraph_never_retries(kind: type[Exception]):
     assert not issubclass(kind, (ValueError, RuntimeError, OSError, TypeError))
+
+
+def test_an_expansion_error_reaches_another_process_whole():
+    error = ExpansionError("Points could not be written.", [{"index": 1, "title": "A", "text": "", "status": "failed"}])
+    error.answer = "What there is."
+    copied = pickle.loads(pickle.dumps(error))
+    assert (str(copied), copied.expansions, copied.answer) == (str(error), error.expansions, error.answer)
 
 
 def test_an_expansion_error_carries_all_expansions_and_tells_the_failed_ones():

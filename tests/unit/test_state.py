@@ -36,8 +36,8 @@ class Mark(Enum):
 
 def test_an_enumerations_value_is_kept_without_its_class():
     kept = plain_value({"level": Level.HIGH, "colour": Colour.RED, "mark": [Mark.GOOD], "yes": True, "many": 10**400})
-    assert kept == {"level": 3, "colour": "red", "mark": [{"stars": 5}], "yes": True, "many": 10**400}
-    assert [type(value) for value in kept.values()] == [int, str, list, bool, int]
+    assert kept == {"level": 3, "colour": "red", "mark": [{"stars": 5}], "yes": True, "many": "1" + "0" * 400}
+    assert [type(value) for value in kept.values()] == [int, str, list, bool, str]
 
 
 @pytest.mark.parametrize("left", [None, []])
