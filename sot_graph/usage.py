@@ -60,7 +60,7 @@ _PROVIDER_OF_REPLY: Mapping[str, str] = {
     **{"bedrock": "aws", "bedrock_converse": "aws"},
 }
 """The same, by what LangChain's messages say of where they come from. `openai` may be any server that is alike."""
-_SOLD_BY_ITS_MAKER = re.compile(r"gpt-\d|o\d|claude|gemini")
+_SOLD_BY_ITS_MAKER = re.compile(r"(?:ft:)?gpt-\d|o\d|claude|gemini")
 """Models with closed weights: whichever gateway serves them, their maker's list price is taken."""
 
 logger = logging.getLogger("sot_graph")
@@ -148,14 +148,17 @@ class ModelPrice:
             cache_read_tokens=cache_read,
             cache_write_tokens=min(details["cache_creation"], counts["input_tokens"] - cache_read),
         )
-        places: list[dict[str, Any]] = [{"provider_id": self.provider}] if self.provider else []
+        places: list[tuple[str, dict[str, Any]]] = (
+            [(self.name, {"provider_id": self.provider})] if self.provider else []
+        )
         if self.address:
-            places.append({"provider_api_url": self.address})
-        if _SOLD_BY_ITS_MAKER.match(self.name):
-            places.append({})
-        for place in places:
+            places.append((self.name, {"provider_api_url": self.address}))
+        bare = self.name.rpartition("/")[2]  # gateways put the maker's name before it
+        if _SOLD_BY_ITS_MAKER.match(bare):
+            places.append((bare, {"provider_id": "openai"} if bare.startswith("ft:") else {}))
+        for name, place in places:
             try:
-                return float(calc_price(usage, self.name, **place).total_price)
+                return float(calc_price(usage, name, **place).total_price)
             except (LookupError, ValueError):
                 continue
         return None

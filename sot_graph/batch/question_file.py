@@ -148,9 +148,16 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
 def _csv_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     csv.field_size_limit(max(_LONGEST_CELL, csv.field_size_limit()))  # it is the whole process's
     with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
+        separator = separator_of(lines.readline())
+        lines.seek(0)
+        reader = csv.DictReader(lines, delimiter=separator)
         for values in reader:
             yield f"line {reader.line_num}", {str(key): value for key, value in values.items()}
+
+
+def separator_of(header: str) -> str:
+    """What stands between a table's columns, by its first line: Excel writes semicolons in many countries."""
+    return ";" if header.count(";") > header.count(",") else ","
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -26,7 +26,7 @@ from sot_graph.batch.question_pool import QuestionPool
 from sot_graph.cli.ask_command import ask_options, check_output
 from sot_graph.cli.process import error_console, opened_model
 from sot_graph.default_model import ModelChoice, choose_model
-from sot_graph.errors import SotConfigError, SotError
+from sot_graph.errors import SotConfigError, SotError, error_status
 from sot_graph.evaluation.arms import make_router
 from sot_graph.options import SotOptions
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sot_graph.batch.row import Row
 
 _WORKERS = 64
+_NOT_FOUND = 404
 _SAMPLE = 20
 _NO_PRICE = "The budget can't be kept: genai-prices doesn't know what {} costs."
 _SECONDS_BETWEEN_LINES = 60.0
@@ -163,7 +164,13 @@ def _take_steps(
         if step == "status":
             submission.status()
             return False
-        waiting = submission.submit() if step in (None, "submit") else submission.collect()
+        try:
+            waiting = submission.submit() if step in (None, "submit") else submission.collect()
+        except Exception as error:
+            if error_status(error) != _NOT_FOUND:
+                raise
+            message = f"{base_url or provider} takes no batches (HTTP 404): leave --provider-batch out."
+            raise SotConfigError(message) from error
         while waiting and step is None:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             try:
@@ -339,9 +346,6 @@ def _raise_if_incomplete(answers: AnswerFile, stopped: str, *, was_interrupted: 
         first = f"The first: {answers.first_error().rstrip('.')}."
         message = f"{tally.failed:,} questions have no answer. {first} {out} says why, and --retry-errors asks again."
         raise SotError(message)
-    if tally.incomplete:
-        said = f"{tally.incomplete:,} answers lack a text that failed: --retry-errors writes it."
-        error_console().print(said, style="yellow")
 
 
 async def _until_interrupted(pool: QuestionPool, rows: Iterable[Row], errors: Console) -> int:

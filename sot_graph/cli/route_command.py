@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sot_graph.batch.question_file import separator_of
 from sot_graph.cli.ask_command import check_output
 from sot_graph.cli.process import asked_questions, opened_model, print_json, question_lines
 from sot_graph.errors import SotConfigError
@@ -141,9 +142,8 @@ def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
     lines = question_lines(file, "--train")
     if lines[0].lstrip().startswith("{"):
         return _measured(file, lines)
-    separator = ";" if lines[0].count(";") > lines[0].count(",") else ","
     with file.open(encoding="utf-8-sig", newline="") as opened:  # a question may have several lines
-        rows = list(csv.DictReader(opened, delimiter=separator, restval=""))
+        rows = list(csv.DictReader(opened, delimiter=separator_of(lines[0]), restval=""))
     columns = set(rows[0]) if rows else set()
     if not needs_labels and "question" not in columns:
         return lines, []
@@ -194,6 +194,10 @@ def _both_ways(row: Mapping[str, Any]) -> tuple[float | None, float | None, int]
     """The seconds of both ways, direct first, and what a judge made of the skeleton: 1 better, 0 a tie, -1 worse."""
     arms = row.get("arms") or [{"arm": way, **row[way]} for way in ("direct", "skeleton")]
     ways = [arm["arm"].partition(",")[0] for arm in arms]
-    seconds = {way: None if arm.get("resumed") else arm.get("seconds") for way, arm in zip(ways, arms, strict=True)}
+    seconds: dict[str, float | None] = {}
+    for way, arm in zip(ways, arms, strict=True):
+        # What was sent direct took no skeleton's time.
+        is_odd = arm.get("resumed") or (way == "skeleton" and arm.get("route") == "direct")
+        seconds[way] = None if is_odd else arm.get("seconds")
     outcome = row["preferences"]["general"]["outcome"] if row.get("preferences") else 0
     return seconds["direct"], seconds["skeleton"], outcome if ways[1] == "skeleton" else -outcome

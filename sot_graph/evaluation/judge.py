@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,7 +98,8 @@ class Judge:
             run.invocation.ended = True
             config = run.child_config(run_name="judge", stage="direct")
             call = ModelCall(self._model, "direct", run, config, {}, label="judge")
-            ask = partial(ask_structured, call, judge_messages(question, first, second), _Verdict, max_reasks=_REASKS)
+            prompt = judge_messages(question, first, second)
+            ask = partial(ask_structured, call, prompt, _Verdict, max_reasks=_REASKS, repair=_verdict_in)
             try:
                 try:
                     verdict, _ = await ask(mode=run.options.structured_mode)
@@ -106,6 +109,14 @@ class Judge:
                 message = f"its reply is no verdict as it was asked for: {brief(''.join(error.replies[-1:]))}"
                 raise ModelOutputError(message) from error
         return verdict.model_dump()
+
+
+def _verdict_in(text: str) -> str | None:
+    """The verdict that stands in a fence, behind a word of the judge's, or in capitals."""
+    with suppress(ValueError, AttributeError):
+        verdict, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
+        return json.dumps({name: said.casefold() if name in ASPECTS else said for name, said in verdict.items()})
+    return None
 
 
 def judge_messages(question: str, first: str, second: str) -> list[BaseMessage]:

@@ -74,11 +74,11 @@ def read_questions(source: str, limit: int | None = None) -> list[Question]:
             raise SotConfigError(message) from error
     else:
         questions = _from_file(Path(source))
-    unique = {question.id: question for question in questions}
-    if len(unique) < len(questions):
-        twice = next(each.id for each in questions if unique[each.id] is not each)
-        message = f"{source} holds the question {twice!r} twice: each needs an id of its own."
+    unique = {question.id: question for question in reversed(questions)}
+    if other := [each for each in questions if unique[each.id].text != each.text]:
+        message = f"{source} holds two questions with the id {other[0].id!r}: each needs an id of its own."
         raise SotConfigError(message)
+    questions = [each for each in questions if unique[each.id] is each]  # one that is there twice is asked once
     if not questions:
         message = f"{source} holds no question."
         raise SotConfigError(message)

@@ -205,7 +205,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, IndexError):
         return "there is nothing in the reply"  # its list of choices is empty
     said = _provider_message(error) or STATUS_IN_MESSAGE.sub("", _shown_message(error))
-    text = _one_line(said) or type(error).__name__
+    text = re.sub(r"(?<!\.)\.\.$", ".", _one_line(said)) or type(error).__name__  # a status stood between the two
     return f"{text} (HTTP {code})" if code is not None and code >= HTTPStatus.BAD_REQUEST else text
 
 

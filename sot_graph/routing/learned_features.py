@@ -52,8 +52,8 @@ _BEGINNING_CHARS = 400
 _BEGINNING_WORDS = 12
 _FEW = 2
 """Words that are sign enough of a language."""
-_ENOUGH_WORDS = 7
-"""Of so many, one at least is mostly among the commonest, if they are English; two, if two words have accents."""
+_ENOUGH_WORDS = 3
+"""Of so many, one at least is nearly always known, if they are English; two, if two words have accents."""
 _LAST_LATIN_LETTER = "\u024f"
 
 
@@ -160,9 +160,10 @@ def _is_english(question: str) -> bool:
     beginning, vocabulary = question.strip()[:_BEGINNING_CHARS], english()
     letters = "".join(_LETTERS.findall(beginning))
     latin = len([letter for letter in letters if letter <= _LAST_LATIN_LETTER])
-    words = _split_words(beginning)[:_BEGINNING_WORDS]
-    known = len([word for word in words if word in vocabulary.known_words])
-    accented = len([word for word in beginning.split()[:_BEGINNING_WORDS] if not word.isascii()])
+    words = beginning.split()[:_BEGINNING_WORDS]
+    plain = _split_words(" ".join(word for word in words if word.isascii()))  # of "quang là gì", a "gi" is no word
+    known = len([word for word in plain if word in vocabulary.known_words])
+    accented = len([word for word in words if not word.isascii()])
     if latin * 2 < len(letters):
         return known >= _FEW
     if len(words) >= _ENOUGH_WORDS and known < (_FEW if accented >= _FEW else 1):

@@ -120,12 +120,13 @@ def _unquoted(title: str) -> str:
 
 
 _NEEDS = re.compile(
-    r"\s*[(\[（]\s*(?:needs?|depends?\s+on|requires?|after)\b[:：\s]*(?:points?\s+)?"
-    r"(?P<list>(?:#?\d{1,4}|and|&|none|nothing|[,;/\s，、；،؛])*+)[)\]）][\s.。।]*$",
+    r"\s*[(\[（]\s*(?:(?:needs?|depends?\s+on|requires?|after|braucht|benötigt|nécessite|requiere|necesita|richiede)\b|需要)"
+    r"[:：\s]*(?:points?\s+)?(?P<list>(?:#?\d{1,4}|and|&|none|nothing|[,;/\s，、；،؛–-])*+)[)\]）][\s.。।]*$",
     re.IGNORECASE,
 )
 """Its list is possessive: there are 2^n ways to read n digits, and none need be tried but the first."""
-_POINT_NUMBER = re.compile(r"\d{1,4}")
+_LONGEST_RANGE = 100
+_POINT_NUMBERS = re.compile(r"(\d{1,4})(?:\s?[–-]\s?#?(\d{1,4}))?")
 
 
 def split_needs(raw: str) -> tuple[str, list[int]]:
@@ -138,7 +139,10 @@ def split_needs(raw: str) -> tuple[str, list[int]]:
     match = _NEEDS.search(raw[-200:])
     if match is None:
         return raw, []
-    return raw[: len(raw) - len(match[0])], [int(number) for number in _POINT_NUMBER.findall(match["list"])]
+    numbers: list[int] = []
+    for first, last in _POINT_NUMBERS.findall(match["list"]):
+        numbers += range(int(first), min(int(last or first), int(first) + _LONGEST_RANGE) + 1)
+    return raw[: len(raw) - len(match[0])], numbers
 
 
 _LONGEST_NOTE = 300

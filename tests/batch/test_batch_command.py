@@ -107,6 +107,13 @@ def test_another_file_of_weights_is_another_setting_and_the_same_by_another_name
     assert "name another --out" in ran.stderr
 
 
+def test_a_server_without_batches_is_said_to_be_one(batch, endpoint, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    ran = batch(1, "--provider-batch", "openai")
+    assert ran.exit_code == 2
+    assert f"{endpoint.base_url} takes no batches (HTTP 404): leave --provider-batch out." in ran.stderr
+
+
 def test_rows_that_have_changed_since_they_were_answered_are_said(batch, endpoint, tmp_path):
     assert batch(2).exit_code == 0
     asked = len(endpoint.requests)

@@ -16,6 +16,12 @@ def file_of(tmp_path, name, text):
     return QuestionFile(path)
 
 
+def test_a_table_may_have_semicolons_as_excel_writes_them(tmp_path):
+    assert [row["question"] for row in file_of(tmp_path, "q.csv", "id;question\n1;Why, and how?\n")] == [
+        "Why, and how?"
+    ]
+
+
 def test_json_lines_are_read_with_their_ids(tmp_path):
     file = file_of(tmp_path, "q.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n\n")
     assert list(file) == ROWS

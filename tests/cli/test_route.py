@@ -206,7 +206,8 @@ def measured(text, label, way):
 def test_what_was_measured_labels_the_questions(tmp_path, way):
     rows, saved = tmp_path / "rows.jsonl", tmp_path / "my-router.json"
     failed = {"question": "x", "direct": {"error": "It broke."}, "skeleton": {"seconds": 1.0}}
-    lines = [json.dumps(row) for row in [*(measured(text, label, way) for text, label in OWN), failed]]
+    routed = {"question": "y", "direct": {"seconds": 2.0}, "skeleton": {"seconds": 1.9, "route": "direct"}}
+    lines = [json.dumps(row) for row in [*(measured(text, label, way) for text, label in OWN), failed, routed]]
     rows.write_text("\n".join(lines), encoding="utf-8")
     done = command("route", "--train", str(rows), "--save", str(saved))
     assert "20 questions, 10 for a skeleton" in done.stdout, done.stderr

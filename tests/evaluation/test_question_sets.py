@@ -53,13 +53,19 @@ def test_a_line_of_unicode_within_a_question_ends_no_row(tmp_path):
         assert [question.text for question in read_questions(str(tmp_path / name))] == [text]
 
 
+def test_a_question_that_is_there_twice_is_asked_once(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text('{"question": "Why?"}\n{"question": "How?"}\n{"question": "Why?"}')
+    assert [question.text for question in read_questions(str(path))] == ["Why?", "How?"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("q.jsonl", "", "holds no question"),
         ("q.jsonl", '{"answer": 1}', "q.jsonl, line 1 holds no question: it has the keys answer"),
         ("q.jsonl", '{"question": "a"}\n{', "q.jsonl, line 2 is no JSON"),
-        ("q.jsonl", '{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', "'1' twice"),
+        ("q.jsonl", '{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', "two questions with the id '1'"),
         ("q.jsonl", '{"question": "a", "route": "sideways"}', "route is"),
         ("q.txt", "Why?", "is no .jsonl, .ndjson, .csv, .parquet file"),
         ("q.csv", "a,b\n1,2\n", "q.csv, line 2 holds no question"),

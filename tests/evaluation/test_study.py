@@ -277,6 +277,13 @@ async def test_a_verdict_outside_the_choices_is_asked_for_again():
     assert len(model.calls) == 2
 
 
+@pytest.mark.parametrize("form", ["```json\n{}\n```", "Here is my verdict: {}"])
+async def test_a_verdict_in_a_fence_or_in_capitals_is_read_at_once(form):
+    model = ScriptedChatModel(lambda messages: form.replace("{}", json.dumps({**VERDICT, "general": "SECOND"})))
+    assert await Judge(model).compare("Why?", "Because.", "So.") == VERDICT
+    assert len(model.calls) == 1
+
+
 async def test_a_judge_that_gives_no_verdict_says_what_it_gave_and_is_called_the_judge_in_warnings(caplog):
     model = ScriptedChatModel(lambda messages: "The second one is better.")
     with pytest.raises(ModelOutputError, match=r"no verdict as it was asked for: 'The second one is better\.'"):

@@ -141,6 +141,8 @@ def test_what_a_cache_reads_and_writes_has_its_own_price():
         ("ChatGoogleGenerativeAI", "models/gemini-2.5-flash", True),
         ("ChatDeepSeek", "deepseek-chat", True),
         ("ChatOpenAI", "gpt-5.6", True),
+        ("ChatOpenAI", "anthropic/claude-sonnet-4-5", True),
+        ("ChatOpenAI", "ft:gpt-4o-mini-2024-07-18:acme::abc", True),
         ("ChatOpenAI", "llama-3.1-8b", False),
         ("ChatOpenAI", "deepseek-r1", False),  # somebody's own server, as far as anybody knows
         ("ChatOllama", "qwen3:4b", False),

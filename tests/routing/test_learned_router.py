@@ -390,6 +390,10 @@ def test_nothing_is_learned_from_what_can_not_teach(questions, labels, says):
         "Mitkä ovat toisen kielen oppimisen tärkeimmät hyödyt?",
         "Apa manfaat utama belajar bahasa kedua?",
         "Melyek a második nyelv tanulásának fő előnyei?",
+        "Ưu điểm của cáp quang là gì?",
+        "Fiberin avantajları nelerdir?",
+        "Hvad er fordelene ved fiber?",
+        "Hoe slaap ik beter?",
     ],
 )
 def test_a_question_in_a_language_that_it_does_not_read_has_no_confidence(router, question):

@@ -159,6 +159,8 @@ def test_a_numbered_list_is_read_like_the_whole_reply(titles, size):
     ("raw", "expected"),
     [
         ("Compare them (needs 1, 2)", ("Compare them", [1, 2])),
+        ("Dach (braucht 1-3, 5)", ("Dach", [1, 2, 3, 5])),
+        ("屋顶（需要 1、2）", ("屋顶", [1, 2])),
         ("Compare them (need 1 and 2).", ("Compare them", [1, 2])),
         ("Compare them [depends on points 1, 2]", ("Compare them", [1, 2])),
         ("Compare them (needs: none)", ("Compare them", [])),
