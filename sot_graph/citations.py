@@ -14,6 +14,7 @@ from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
+from uuid import UUID
 
 from langchain_core.documents import Document
 from pydantic import AnyUrl
@@ -63,7 +64,7 @@ def _source(item: object, position: int) -> Source:
     if isinstance(item, Document) and (item.metadata.get("title") or _origin(item.metadata)):
         return document_source(plain_value(item.page_content), plain_value(item.metadata), item.id)
     # A document that gets here has neither a title nor an address.
-    fields = {} if isinstance(item, Document) else plain_value(fields_of(item))
+    fields = {} if isinstance(item, Document) else fields_of(item)
     title, url = _text(fields.get("title")), _text(fields.get("url"))
     if not (title or url):
         message = (
@@ -74,7 +75,7 @@ def _source(item: object, position: int) -> Source:
     if url:
         source["url"] = url
     key = fields.get("id")
-    if type(key) is int:  # databases number their rows
+    if type(key) is int or isinstance(key, UUID):  # databases number their rows
         key = str(key)
     if key is not None and not isinstance(key, str):
         message = f"source {position} has the id {key!r:.80}; it must be a text or a whole number"
@@ -88,7 +89,7 @@ def _kept_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """What else a source may hold, as far as it is of the right kind: sources of an earlier result come back whole."""
     page = _page_of(fields)
     kinds = {"place": int, "page_content": str, "metadata": Mapping, "fingerprint": str}
-    kept = {name: fields[name] for name, kind in kinds.items() if isinstance(fields.get(name), kind)}
+    kept = {name: plain_value(fields[name]) for name, kind in kinds.items() if isinstance(fields.get(name), kind)}
     return kept if page is None else {**kept, "page": page}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable
-from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+from langchain_core.runnables.config import DEFAULT_RECURSION_LIMIT, ensure_config, var_child_runnable_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
@@ -31,7 +31,7 @@ from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN,
 from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
 from sot_graph.nodes.expand_point import NestedGraph, expand_point, fan_out_points, fan_out_rest
-from sot_graph.nodes.graph_node import OWN_STEPS, GraphEdge, GraphNode, trace_policy
+from sot_graph.nodes.graph_node import GraphEdge, GraphNode, trace_policy
 from sot_graph.nodes.join import join as join_node
 from sot_graph.nodes.question_input import last_human
 from sot_graph.nodes.review_skeleton import review_skeleton
@@ -42,7 +42,7 @@ from sot_graph.retrieval.grounding import Ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.model_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
-from sot_graph.run import QUESTION_ID_PREFIX, GraphParts
+from sot_graph.run import OWN_STEPS, QUESTION_ID_PREFIX, GraphParts
 from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
 from sot_graph.streaming import AnswerTransformer
 from sot_graph.writing.expander import Expander, check_expander
@@ -322,7 +322,7 @@ class EmbeddedResult(dict[str, Any]):
         return {"messages": self["messages"], "sot": self["sot"]}.items()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self),)
+        return type(self), (dict(self),), {"_is_lost": self._is_lost}
 
     def __missing__(self, key: str) -> Any:
         if key != "sot":
@@ -361,7 +361,6 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
             input, config = self._without_history(input, config)
         chunks = super().stream(input, config, **kwargs)
         is_for_parent = is_embedded and _wants_values(kwargs, default=_stream_mode(config))
-        # Without it, the model calls of a reader who leaves would go on.
         return closing_calls(chunks, partial(_for_parent, config=config) if is_for_parent else None)
 
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
@@ -408,8 +407,8 @@ def _call_settings(
 ) -> tuple[RunnableConfig | None, dict[str, Any]]:
     """The config and the settings of a call, whose input is checked. `own`: the graph's, by `with_config`.
 
-    A caller's `recursion_limit`, if there is one, is for loops. This graph has none: it would end a run that is paid
-    for. The graph's nodes give it back to what the caller has handed in, such as an agent that writes points.
+    A caller's `recursion_limit` is for loops. This graph has none: it would end a run that is paid for. Its nodes give
+    the limit back to what the caller has handed in, such as an agent that writes points.
 
     A context that is passed to this graph's own `invoke` is meant for it, also within a node of another graph: there it
     goes below `sot`, where the nodes look for it.
@@ -420,9 +419,10 @@ def _call_settings(
     if isinstance(given, (str, list, tuple, BaseMessage)):
         message = f'The graph takes {{"question": "..."}} or {{"messages": [...]}}, not {kind_of(given)}.'
         raise SotConfigError(message)
-    around = var_child_runnable_config.get()
-    limits = [each["recursion_limit"] for each in (config, own, around) if each and "recursion_limit" in each]
-    config = {**(config or {}), "recursion_limit": OWN_STEPS + (limits[0] if limits else 0)}
+    limits = [each.get("recursion_limit") or 0 for each in (config, own, var_child_runnable_config.get()) if each]
+    # LangChain's default stands in a config where nobody has set any.
+    allowed = next((limit for limit in limits if limit not in {0, DEFAULT_RECURSION_LIMIT}), 0)
+    config = {**(config or {}), "recursion_limit": OWN_STEPS + allowed}
     context = settings.get("context")
     if not isinstance(context, Mapping) or "sot" in context or not _is_embedded(config):
         return config, settings

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
 
+from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.runtime import get_runtime
 
@@ -62,6 +63,9 @@ RETRIEVER = "sot_retriever"
 LIMITERS_ABOVE = "sot_limiters_above"
 """In a config's `configurable`: `RunContext.limiters` of the run above, if this run writes one of its points."""
 
+OWN_STEPS = 10_000
+"""LangGraph's steps that a run may take beside a caller's `recursion_limit`: points that wait for one another take two
+each."""
 _IDLE_SECONDS = 600.0
 """A run that no node has touched for so long counts as over: only milliseconds lie between two nodes, but a synchronous
 stream goes on only when its reader does."""
@@ -350,6 +354,9 @@ def open_run(
     Raises:
         SotConfigError: The run's context is not valid.
     """
+    if (limit := config.get("recursion_limit", 0)) > OWN_STEPS:  # the caller's own holds for what the caller hands in
+        config = {**config, "recursion_limit": limit - OWN_STEPS}
+        var_child_runnable_config.set(config)  # in this node's task alone
     try:
         runtime = get_runtime()
     except (RuntimeError, KeyError):  # outside a graph: a unit test, a notebook
@@ -386,7 +393,9 @@ def open_run(
         invocation.ended |= parts is None
         if options.max_concurrency is not None and invocation.limiter is None:
             invocation.limiter = CallLimiter(options.max_concurrency)
-        limiters = [invocation.limiter, limiter, *configurable.get(LIMITERS_ABOVE, ())]
+        above = configurable.get(LIMITERS_ABOVE, ())
+        # A limiter above is told by the run above.
+        on_tokens = None if limiter is None or limiter in above else limiter.add_tokens
         goes_on = False
         try:
             yield RunContext(
@@ -402,9 +411,10 @@ def open_run(
                 in_graph=runtime is not None,
                 threaded=threaded,
                 is_transient=is_transient,
-                limiters=list(filter(None, dict.fromkeys(limiters))),
+                # One that both have stands where the run above has it: two orders could wait for each other.
+                limiters=[*filter(None, dict.fromkeys((*reversed(above), limiter, invocation.limiter)))][::-1],
                 retriever=retriever if configurable.get(RETRIEVER) is None else configurable[RETRIEVER],
-                meter=UsageMeter(on_tokens=None if limiter is None else limiter.add_tokens),
+                meter=UsageMeter(on_tokens=on_tokens),
                 trace=NodeTrace(config),
             )
             goes_on = not invocation.ended

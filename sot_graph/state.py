@@ -39,8 +39,6 @@ from sot_graph.types import (
 )
 from sot_graph.usage import add_usage
 
-_MOST_BITS = 64
-"""More of them no checkpointer keeps."""
 SCHEMA_VERSION = 5
 """Of the state below. A checkpoint of another version is refused with an error that names both."""
 
@@ -109,7 +107,7 @@ def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
     """
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, int) and value.bit_length() >= _MOST_BITS:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:  # which no checkpointer keeps
         value = str(Decimal(value))  # `str` refuses a very long one
     if isinstance(value, Document):
         about: dict[str, Any] = {"page_content": value.page_content, "metadata": value.metadata}

@@ -60,7 +60,10 @@ _PROVIDER_OF_REPLY: Mapping[str, str] = {
     **{"bedrock": "aws", "bedrock_converse": "aws"},
 }
 """The same, by what LangChain's messages say of where they come from. `openai` may be any server that is alike."""
-_SOLD_BY_ITS_MAKER = re.compile(r"(?:ft:)?gpt-\d|o\d|claude|gemini")
+_DATE_AFTER_NAME = re.compile(r"(?:[-@](?:\d{3,8}|\d{4}-\d\d-\d\d))?")
+_SOLD_BY_ITS_MAKER = re.compile(
+    r"(?:(?:anthropic|azure|bedrock|gemini|google|openai|openrouter|vertex_ai)/)*(?P<name>(?:ft:)?gpt-\d|o\d|claude|gemini)"
+)
 """Models with closed weights: whichever gateway serves them, their maker's list price is taken."""
 
 logger = logging.getLogger("sot_graph")
@@ -110,6 +113,11 @@ def name_of(model: Any) -> str:
     return next((name for name in names if isinstance(name, str) and name), "")
 
 
+def is_same_model(told: str, name: str) -> bool:
+    """Whether a reply tells this model's name, perhaps with a date behind it: "-mini" or "-5" is another model's."""
+    return bool(name) and told.startswith(name) and _DATE_AFTER_NAME.fullmatch(told, len(name)) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class ModelPrice:
     """Where a model's price is to be found."""
@@ -153,8 +161,8 @@ class ModelPrice:
         )
         if self.address:
             places.append((self.name, {"provider_api_url": self.address}))
-        bare = self.name.rpartition("/")[2]  # gateways put the maker's name before it
-        if _SOLD_BY_ITS_MAKER.match(bare):
+        if (sold := _SOLD_BY_ITS_MAKER.match(self.name)) and not self.name.endswith(":free"):
+            bare = self.name[sold.start("name") :]
             places.append((bare, {"provider_id": "openai"} if bare.startswith("ft:") else {}))
         for name, place in places:
             try:

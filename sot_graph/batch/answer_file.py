@@ -109,12 +109,18 @@ class AnswerFile(LineFile):
 
     def left(self, rows: Iterable[Row], *, retries: bool) -> Iterator[Row]:
         """Those of the rows that are still to be asked: with `retries` also those that failed, or lack a text."""
-        is_done = self.is_whole if retries else self.__contains__
-        return (row for row in rows if not is_done(row["id"]))
+        return (row for row in rows if self.is_left(row, retries=retries))
 
-    def unfinished(self, question_id: str) -> dict[str, Any] | None:
-        """The last record of a question that isn't whole; `None`: it is, or there is none."""
-        return self.line_at(self._places[question_id]) if question_id in self._unfinished else None
+    def is_left(self, row: Row, *, retries: bool) -> bool:
+        """Whether a row is still to be asked."""
+        return not (self.is_whole(row["id"]) if retries else row["id"] in self)
+
+    def unfinished(self, row: Row) -> dict[str, Any] | None:
+        """The last record of a row that isn't whole, or what it cost if it was of something else; `None`: none is."""
+        if row["id"] not in self._unfinished:
+            return None
+        record = self.line_at(self._places[row["id"]])
+        return {"usage": record.get("usage")} if self.is_of_another(row) else record
 
     def first_error(self) -> str:
         """Why the first question without an answer has none; empty: there is no such question."""

@@ -116,7 +116,7 @@ class QuestionPool:
             self.in_flight += 1
             if self.journal is not None:
                 self.journal.begin(row["id"])
-            earlier = self.answers.unfinished(row["id"]) or {}
+            earlier = self.answers.unfinished(row) or {}
             try:
                 record, failure = await try_row(self.graph, row, earlier=earlier)
             finally:

@@ -67,7 +67,7 @@ async def answer_row(
         context: The run's context, as for `graph.invoke`.
 
     Returns:
-        Plain JSON: `id`, `asked` (a hash of the row's other columns), `answer`, `route`, `statuses` (of the points),
+        Plain JSON: `id`, `asked` (a hash of what the row asks), `answer`, `route`, `statuses` (of the points),
         `usage`, `seconds`; `sources`, if there are any. `error`, a line, in place of the answer where there is none.
         Where a text failed, also the `skeleton`, the `expansions` and the `frame`, for a later try.
 

@@ -139,7 +139,7 @@ class Submission:
             graph, asked = self.make_graph(f"{address}/{worker}"), asked_by[worker]
             for row in rows:
                 asked.clear()
-                earlier = self.answers.unfinished(row["id"])
+                earlier = self.answers.unfinished(row)
                 # As long as points wait, nothing is to be made of the others, such as a conclusion.
                 record, failure = await try_row(graph, row, earlier=earlier, context={"on_point_failure": "raise"})
                 if isinstance(failure, ExpansionError) and not _waits(record):  # no reply is missing: it has failed

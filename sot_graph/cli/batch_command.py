@@ -164,10 +164,11 @@ def _take_steps(
         if step == "status":
             submission.status()
             return False
+        has_sent = bool(ledger.batches)
         try:
             waiting = submission.submit() if step in (None, "submit") else submission.collect()
         except Exception as error:
-            if error_status(error) != _NOT_FOUND:
+            if error_status(error) != _NOT_FOUND or has_sent:
                 raise
             message = f"{base_url or provider} takes no batches (HTTP 404): leave --provider-batch out."
             raise SotConfigError(message) from error
@@ -214,17 +215,16 @@ def _count_left(source: QuestionFile, answers: AnswerFile, errors: Console, *, r
     """How many questions are to be asked. A row that can't be read is found here, before anything is paid for."""
     repeated: list[str] = []
     changed: list[str] = []
-
-    def rows() -> Iterator[Row]:
-        for row in source.rows(repeated.append):
-            if answers.is_of_another(row):
-                changed.append(row["id"])
-            yield row
-
-    count = sum(1 for _ in answers.left(rows(), retries=retries))
+    count = 0
+    for row in source.rows(repeated.append):
+        if answers.is_left(row, retries=retries):
+            count += 1
+        elif answers.is_of_another(row):
+            changed.append(row["id"])
     if changed:
-        said = f"Rows that have changed keep the answers that they have: {len(changed):,}. The first: {changed[0]}."
-        errors.print(f"{said} To have them asked, give them other ids, or name another --out.", style="yellow")
+        said = f"Rows that have changed since they were asked aren't asked again: {len(changed):,}. "
+        advice = f"The first: {changed[0]}. Give them other ids, or name another --out."
+        errors.print(said + advice, style="yellow", markup=False)
     if repeated:
         said = f"Rows with an id seen before aren't asked: {len(repeated):,}. The first: {repeated[0]}."
         errors.print(said, style="yellow", markup=False)
@@ -342,6 +342,9 @@ def _raise_if_incomplete(answers: AnswerFile, stopped: str, *, was_interrupted: 
     if stopped:
         message = f"{stopped.rstrip('.')}. What is answered is in {out}; the same command goes on from there."
         raise SotError(message)
+    if tally.incomplete:
+        said = f"{tally.incomplete:,} answers lack a text that failed: --retry-errors writes it."
+        error_console().print(said, style="yellow")
     if tally.failed:
         first = f"The first: {answers.first_error().rstrip('.')}."
         message = f"{tally.failed:,} questions have no answer. {first} {out} says why, and --retry-errors asks again."

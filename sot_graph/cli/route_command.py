@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sot_graph.batch.question_file import separator_of
 from sot_graph.cli.ask_command import check_output
 from sot_graph.cli.process import asked_questions, opened_model, print_json, question_lines
 from sot_graph.errors import SotConfigError
@@ -142,6 +141,8 @@ def _labelled(file: Path, *, needs_labels: bool) -> tuple[list[str], list[str]]:
     lines = question_lines(file, "--train")
     if lines[0].lstrip().startswith("{"):
         return _measured(file, lines)
+    from sot_graph.batch.question_file import separator_of  # a question alone is spared what a batch needs
+
     with file.open(encoding="utf-8-sig", newline="") as opened:  # a question may have several lines
         rows = list(csv.DictReader(opened, delimiter=separator_of(lines[0]), restval=""))
     columns = set(rows[0]) if rows else set()

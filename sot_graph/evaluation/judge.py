@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
@@ -28,6 +30,7 @@ ASPECTS = ("general", "relevance", "coherence", "completeness")
 """What is judged; the first decides the headline."""
 
 _REASKS = 2
+_MOST_BRACES = 64
 _SYSTEM = """\
 You compare two answers to the same question, and you are strict and fair. Judge four things, each by itself:
 - general: which answer would serve the person who asked better, all in all?
@@ -113,9 +116,11 @@ class Judge:
 
 def _verdict_in(text: str) -> str | None:
     """The verdict that stands in a fence, behind a word of the judge's, or in capitals."""
-    with suppress(ValueError, AttributeError):
-        verdict, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
-        return json.dumps({name: said.casefold() if name in ASPECTS else said for name, said in verdict.items()})
+    for brace in islice(re.finditer("{", text), _MOST_BRACES):
+        with suppress(ValueError, RecursionError):
+            found, _ = json.JSONDecoder().raw_decode(text, brace.start())
+            if all(isinstance(found.get(name), str) for name in ASPECTS):
+                return json.dumps({**found, **{name: found[name].strip().casefold() for name in ASPECTS}})
     return None
 
 

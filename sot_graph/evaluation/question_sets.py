@@ -75,8 +75,10 @@ def read_questions(source: str, limit: int | None = None) -> list[Question]:
     else:
         questions = _from_file(Path(source))
     unique = {question.id: question for question in reversed(questions)}
-    if other := [each for each in questions if unique[each.id].text != each.text]:
-        message = f"{source} holds two questions with the id {other[0].id!r}: each needs an id of its own."
+    if other := [each for each in questions if unique[each.id] != each]:
+        message = (
+            f"{source} holds different questions, or labels, with the id {other[0].id!r}: each needs an id of its own."
+        )
         raise SotConfigError(message)
     questions = [each for each in questions if unique[each.id] is each]  # one that is there twice is asked once
     if not questions:

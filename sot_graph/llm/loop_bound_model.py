@@ -41,7 +41,7 @@ from sot_graph.llm.prompt_cache import PromptCache
 from sot_graph.llm.thoughts import is_named_as_thinker
 from sot_graph.observability.redaction import secrets_of
 from sot_graph.types import Stage
-from sot_graph.usage import ModelPrice, name_of
+from sot_graph.usage import ModelPrice, is_same_model, name_of
 
 logger = logging.getLogger("sot_graph")
 
@@ -130,10 +130,10 @@ class LoopModel:
     def price_of(self, reply: Mapping[str, Any]) -> ModelPrice | None:
         """Where a reply's price is to be found, if one of several models may have answered: its metadata says which."""
         told = str(reply.get("model_name") or reply.get("model") or "")
-        # A date may stand behind the name, but no other model's ("-mini").
-        for name, price in self._prices:
-            if name and told.startswith(name) and not told[len(name) :].strip("-@0123456789"):
-                return price
+        if fitting := [
+            each for each in self._prices if is_same_model(told, each[0])
+        ]:  # of two with the same name the first
+            return max(fitting, key=lambda each: len(each[0]))[1]
         return ModelPrice.of_reply(reply) or self.price
 
     def use_threads_from_now_on(self) -> None:

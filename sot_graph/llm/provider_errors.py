@@ -204,8 +204,10 @@ def explain(error: BaseException) -> str:
         return "the reply is not JSON, so this may be no endpoint of this model"
     if isinstance(error, IndexError):
         return "there is nothing in the reply"  # its list of choices is empty
-    said = _provider_message(error) or STATUS_IN_MESSAGE.sub("", _shown_message(error))
-    text = re.sub(r"(?<!\.)\.\.$", ".", _one_line(said)) or type(error).__name__  # a status stood between the two
+    shown = _shown_message(error)
+    bare = STATUS_IN_MESSAGE.sub("", shown)
+    said = _provider_message(error) or (bare if bare == shown else bare.replace("..", "."))  # it stood between the two
+    text = _one_line(said) or type(error).__name__
     return f"{text} (HTTP {code})" if code is not None and code >= HTTPStatus.BAD_REQUEST else text
 
 

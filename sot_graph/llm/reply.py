@@ -77,11 +77,19 @@ def ending_of(message: AIMessage, *, in_thought: bool = False) -> tuple[Ending |
         metadata.get("status"),  # OpenAI's Responses
     ]
     reason = next((each for each in reasons if isinstance(each, str) and each), "")
-    blocks = message.content if isinstance(message.content, list) else ()  # where OpenAI's Responses put a refusal
-    if extra.get("refusal") or any(isinstance(each, Mapping) and each.get("type") == "refusal" for each in blocks):
+    if extra.get("refusal") or (isinstance(message.content, list) and _refusal_in(message.content)):
         return "refused", reason
     ending = _ENDING_OF.get(reason.casefold(), "stop") if reason else None
     return ("length" if in_thought and ending in {"stop", None} else ending), reason
+
+
+def _refusal_in(content: list[Any]) -> str:
+    """What a block of a content says where the model declines, as OpenAI's Responses have it; empty: there is none."""
+    for block in content:
+        inner = block.get("value", block) if isinstance(block, Mapping) else None  # wrapped by `output_version="v1"`
+        if isinstance(inner, Mapping) and inner.get("type") == "refusal":
+            return str(inner.get("refusal") or "it declined")
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,8 +240,8 @@ class StreamedReply:
 
     def add_metadata(self, message: AIMessage) -> None:
         """Take what stands beside a chunk's text."""
-        if isinstance(message.content, list) and ending_of(message)[0] == "refused":
-            self._additional_kwargs["refusal"] = True
+        if isinstance(message.content, list) and (refusal := _refusal_in(message.content)):
+            self._additional_kwargs["refusal"] = refusal
         if message.usage_metadata:
             self.usage = merged_usage(self.usage, message.usage_metadata)
         for known, new in (

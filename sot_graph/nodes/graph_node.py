@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import ensure_config, var_child_runnable_config
+from langchain_core.runnables.config import ensure_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import TracePolicy
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 Update: TypeAlias = dict[str, Any]
 
-OWN_STEPS = 10_000
-"""LangGraph's steps that a run may take beside a caller's `recursion_limit`: points that wait for one another take two
-each."""
 _DIGITS = 3
 _version = cache(version)
 _INPUT_KEYS: Mapping[str, tuple[str, ...]] = {
@@ -101,10 +98,6 @@ class GraphNode(Runnable[Any, Update]):
         # A config of LangGraph's is complete but for a limit that nobody set: `ensure_config` would only copy it, which
         # takes 2 kB a point.
         config = ensure_config() if config is None else config
-        limit = config.get("recursion_limit", 0)
-        if limit > OWN_STEPS:
-            config = {**config, "recursion_limit": limit - OWN_STEPS}
-            var_child_runnable_config.set(config)  # in this node's task alone
         input = with_history(input, config)
         with open_run(config, parts.options, parts=parts, key=key, threaded=threaded) as run:
             if key is not None and facts.get("wanted_frame", run.options.frame) != run.options.frame:

@@ -121,7 +121,7 @@ def finish_run(
     run.invocation.ended = True
     facts = state["run_facts"]
     detail = (state.get("material") or {}).get("detail")
-    if any(detail == FOUND_NOTHING != point.get("detail") for point in state.get("expansions", ())):
+    if detail == FOUND_NOTHING and any(not point.get("detail") for point in state.get("expansions", ())):
         detail = None  # nothing for the whole question, and yet something for a point
     message = AIMessage(
         answer,

@@ -52,7 +52,7 @@ _BEGINNING_CHARS = 400
 _BEGINNING_WORDS = 12
 _FEW = 2
 """Words that are sign enough of a language."""
-_ENOUGH_WORDS = 3
+_ENOUGH_WORDS = 4
 """Of so many, one at least is nearly always known, if they are English; two, if two words have accents."""
 _LAST_LATIN_LETTER = "\u024f"
 
@@ -160,10 +160,11 @@ def _is_english(question: str) -> bool:
     beginning, vocabulary = question.strip()[:_BEGINNING_CHARS], english()
     letters = "".join(_LETTERS.findall(beginning))
     latin = len([letter for letter in letters if letter <= _LAST_LATIN_LETTER])
-    words = beginning.split()[:_BEGINNING_WORDS]
-    plain = _split_words(" ".join(word for word in words if word.isascii()))  # of "quang là gì", a "gi" is no word
-    known = len([word for word in plain if word in vocabulary.known_words])
-    accented = len([word for word in words if not word.isascii()])
+    words = [word for word in map(_LETTERS.findall, beginning.split()) if word][:_BEGINNING_WORDS]
+    accented = len([word for word in words if not all(part.isascii() for part in word)])
+    # Of "quang là gì", the "g" is no word.
+    plain = " ".join(word for word in beginning.split() if all(part.isascii() for part in _LETTERS.findall(word)))
+    known = len([word for word in _split_words(plain)[:_BEGINNING_WORDS] if word in vocabulary.known_words])
     if latin * 2 < len(letters):
         return known >= _FEW
     if len(words) >= _ENOUGH_WORDS and known < (_FEW if accented >= _FEW else 1):

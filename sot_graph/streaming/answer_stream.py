@@ -190,7 +190,8 @@ class _Reading:
             raise SotConfigError(message)
         self._node = node
         builder: Any = getattr(graph, "builder", None)
-        self.others_may_answer = node is None and builder is not None and _SOT_NODE not in builder.nodes
+        self._is_parents = builder is not None and _SOT_NODE not in builder.nodes
+        self.others_may_answer = node is None and self._is_parents
         """Whether the graph is a parent, in which nodes without an SoT graph may answer, too."""
         self._last_nodes = _last_nodes(builder) if self.others_may_answer else set()
         self._message = _ParentsMessage()
@@ -272,7 +273,7 @@ class _Reading:
         question_id = f"{QUESTION_ID_PREFIX}{key}" if key else None  # as the run itself would have written it
         asked = [HumanMessage(question, id=question_id)] if question and not _is_asked(question, before) else []
         values: dict[str, Any] = {"messages": [*_results_of_calls(before), *asked, answer]}
-        if self.others_may_answer and state.values.get("sot"):
+        if self._is_parents and state.values.get("sot"):
             values["sot"] = {}  # it is another answer's
         kept = saved.values.get("run_facts")
         if kept and self._reader.has_begun and kept["answer_id"] != self._reader.answer_id:

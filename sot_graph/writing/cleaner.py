@@ -27,7 +27,9 @@ _MARKS = "*_\"“”„‘’«»「」『』'`"
 _TERMINATOR = re.compile(r"[ \t\xa0\u202f]*(?:[:：。।]|[.\-–—](?=\s|$)|\r?\n)")
 _UNFINISHED_TERMINATOR = re.compile(r"[ \t\xa0\u202f]*[.\-–—\r]?$")
 _SPACES = re.compile(r"[ \t]*")
-_SECOND_ITEM = re.compile(r"[\s#>*_`]*[(\[（第]?[2２٢۲२২]\s?[点點]?[.．)）\]:：、，](?!\d)")
+_SECOND_ITEM = re.compile(
+    r"[\s#>*_`]*(?P<nth>第)?[(\[（]?[2２٢۲२২]\s?(?(nth)[点點]?[，.．)）\]:：、]|[.．)）\]:：、])(?!\d)"
+)
 _MAY_BEGIN_SECOND_ITEM = "\n\r\t #>*_`([（第2２٢۲२২点點.．)）]:：、，"
 _SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？।؟۔][”’)\]」』）]*")
 _TAGS = re.compile(r"<(point|question)>(?P<inside>.*?)</\1>", re.DOTALL)
@@ -209,8 +211,9 @@ class _TextStart:
             self._need_text_at(len(self.text))
         if tags[1] == "question" and following:
             return rest
-        # A heading, or a sentence that goes on: "<point>Soil</point> is what plants stand in."
-        return f"{tags['inside']}\n{rest}" if following[:1].isupper() else f"{tags['inside']}{rest}"
+        # A sentence that goes on ("<point>Soil</point> is what plants stand in."), or a heading.
+        goes_on = following[:1].islower() or following[:1] in (*",;:.", "")
+        return f"{tags['inside']}{rest}" if goes_on else f"{tags['inside']}\n{rest}"
 
     def _label_end(self, position: int, index: int, title: str, own_marks: int) -> int:
         """Where "Section 2: Title", or "Section 2" on a line of its own, ends; 0: there is none."""

@@ -51,7 +51,7 @@ async def test_whatever_stands_in_a_sources_metadata_it_comes_out_as_plain_json(
     about = {"_id": RowId(), "date": date(2026, 1, 1), "tags": {"a"}, "score": float("nan"), "row": 2**70}
     source = Document("Compost.", metadata={"title": "Soil", **about})
     if kind == "a mapping":
-        source = {"title": "Soil", "id": RowId(), "metadata": about}
+        source = {"title": "Soil", "metadata": about}
     graph = create_sot_graph(
         ScriptedChatModel(answer_skeleton_of_thought(TITLES)),
         expander=lambda given: {"text": "So [1].", "sources": [source]},

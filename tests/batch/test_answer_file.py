@@ -38,7 +38,7 @@ def test_what_was_written_is_known_to_the_next_process(path):
     with AnswerFile(path) as again:
         assert again.tally == tally
         assert [name in again for name in "abcd"] == [True, True, True, False]
-        assert [again.unfinished(name) for name in "abc"] == [None, UNFINISHED, FAILED]
+        assert [again.unfinished({"id": name}) for name in "abc"] == [None, UNFINISHED, FAILED]
 
 
 def test_the_last_line_of_a_question_counts(path):
@@ -47,7 +47,7 @@ def test_the_last_line_of_a_question_counts(path):
     with AnswerFile(path) as again:
         assert again.tally == tally
         assert [record["id"] for record in again.records()] == ["c", "b"]
-        assert again.unfinished("b") is None
+        assert again.unfinished({"id": "b"}) is None
 
 
 def test_an_answer_that_was_there_already_counts_once_however_often_it_is_replaced(path):

@@ -16,7 +16,7 @@ from sot_graph.errors import ExpansionError
 from sot_graph.routing.learned_router import LearnedRouter
 from sot_graph.testing import Fault, Status
 from tests.batch.conftest import CALLS, row_asked_about, rows_of
-from tests.support.chat_requests import number_of, one_point
+from tests.support.chat_requests import number_of, one_point, point_number
 
 
 @pytest.fixture
@@ -120,9 +120,22 @@ def test_rows_that_have_changed_since_they_were_answered_are_said(batch, endpoin
     rows = [*rows_of(1), {"id": "1", "question": "Question 8: why?"}]
     (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, rows)))
     ran = batch(0, questions="other.jsonl")
-    assert "Rows that have changed keep the answers that they have: 1. The first: 1." in ran.stderr
+    assert "Rows that have changed since they were asked aren't asked again: 1. The first: 1." in ran.stderr
     assert len(endpoint.requests) == asked
     assert "have changed" not in batch(2).stderr
+
+
+def test_of_a_row_that_has_changed_no_text_of_the_old_one_is_kept(batch, endpoint, tmp_path):
+    endpoint.faults = [Fault(Status(400), point_number(2))]
+    assert "1 answers lack a text that failed: --retry-errors writes it." in batch(1).stderr
+    endpoint.faults = []
+    asked = len(endpoint.requests)
+    (tmp_path / "other.jsonl").write_text(json.dumps({"id": "0", "question": "Question 8: why?"}))
+    ran = batch(0, "--retry-errors", questions="other.jsonl")
+    assert ran.exit_code == 0, ran.output
+    assert "have changed" not in ran.stderr
+    assert all("Question 8" in logged.request.text for logged in endpoint.requests[asked:])
+    assert len(endpoint.requests) > asked + 3
 
 
 def test_rows_with_an_id_seen_before_are_said(batch, tmp_path):

@@ -255,7 +255,7 @@ async def test_what_an_earlier_try_cost_is_not_halved_again(tmp_path):
         )
         for _ in range(2):
             await submission.replay()
-            assert answers.unfinished("0")["usage"]["cost"] == {"skeleton": 1.0, "total": 1.0}
+            assert answers.unfinished({"id": "0"})["usage"]["cost"] == {"skeleton": 1.0, "total": 1.0}
 
 
 @pytest.mark.parametrize("kind", ["openai"])

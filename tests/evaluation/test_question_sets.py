@@ -65,7 +65,11 @@ def test_a_question_that_is_there_twice_is_asked_once(tmp_path):
         ("q.jsonl", "", "holds no question"),
         ("q.jsonl", '{"answer": 1}', "q.jsonl, line 1 holds no question: it has the keys answer"),
         ("q.jsonl", '{"question": "a"}\n{', "q.jsonl, line 2 is no JSON"),
-        ("q.jsonl", '{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}', "two questions with the id '1'"),
+        (
+            "q.jsonl",
+            '{"id": 1, "question": "a"}\n{"id": 1, "question": "b"}',
+            "different questions, or labels, with the id '1'",
+        ),
         ("q.jsonl", '{"question": "a", "route": "sideways"}', "route is"),
         ("q.txt", "Why?", "is no .jsonl, .ndjson, .csv, .parquet file"),
         ("q.csv", "a,b\n1,2\n", "q.csv, line 2 holds no question"),

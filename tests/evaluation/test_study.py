@@ -277,7 +277,7 @@ async def test_a_verdict_outside_the_choices_is_asked_for_again():
     assert len(model.calls) == 2
 
 
-@pytest.mark.parametrize("form", ["```json\n{}\n```", "Here is my verdict: {}"])
+@pytest.mark.parametrize("form", ["```json\n{}\n```", "Here is my verdict: {}", 'It has { } and {"a":1}. {}'])
 async def test_a_verdict_in_a_fence_or_in_capitals_is_read_at_once(form):
     model = ScriptedChatModel(lambda messages: form.replace("{}", json.dumps({**VERDICT, "general": "SECOND"})))
     assert await Judge(model).compare("Why?", "Because.", "So.") == VERDICT

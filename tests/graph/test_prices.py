@@ -82,6 +82,14 @@ def test_of_several_models_the_one_that_a_reply_names_keeps_its_address():
     assert model.price_of({}) == model.price
 
 
+def test_a_models_newer_number_is_no_date():
+    old, new = (ChatOpenAI(model=name, api_key="k") for name in ("claude-opus-4", "claude-opus-4-5"))
+    for models in ((old, new), (new, old)):
+        model = LoopModel(models[0].with_fallbacks([models[1]]))
+        assert model.price_of({"model_name": "claude-opus-4-5-20251101"}).name == "claude-opus-4-5"
+        assert model.price_of({"model_name": "claude-opus-4-20250514"}).name == "claude-opus-4"
+
+
 @pytest.mark.parametrize("options", [{"stream": True}, {"stream": False}], ids=str)
 async def test_the_model_that_a_runs_config_names_is_the_one_that_is_priced(endpoint, options):
     settings = {"model_provider": "openai", "base_url": endpoint.base_url, "api_key": "test", "stream_usage": True}
@@ -143,6 +151,8 @@ def test_what_a_cache_reads_and_writes_has_its_own_price():
         ("ChatOpenAI", "gpt-5.6", True),
         ("ChatOpenAI", "anthropic/claude-sonnet-4-5", True),
         ("ChatOpenAI", "ft:gpt-4o-mini-2024-07-18:acme::abc", True),
+        ("ChatOpenAI", "me/claude-3-opus-lora", False),
+        ("ChatOpenAI", "google/gemini-2.5-pro:free", False),
         ("ChatOpenAI", "llama-3.1-8b", False),
         ("ChatOpenAI", "deepseek-r1", False),  # somebody's own server, as far as anybody knows
         ("ChatOllama", "qwen3:4b", False),

@@ -22,15 +22,15 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_450
+MOST_LINES = 20_479
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_503, 9),
-    "cli/batch_command.py": (433, 1),
-    "cli/route_command.py": (203, 1),
+    "batch": (1_511, 9),
+    "cli/batch_command.py": (436, 1),
+    "cli/route_command.py": (204, 1),
     "cli/evaluate_command.py": (140, 1),
-    "evaluation": (1_746, 11),
+    "evaluation": (1_753, 11),
     "llm/prompt_cache.py": (110, 1),
     "play": (240, 2),
     "nodes/frame_parts.py": (219, 1),
@@ -40,7 +40,7 @@ CAPABILITIES = {
     "routing/learned_training.py": (239, 1),
     "skeleton/answering_drafter.py": (350, 1),
 }
-MOST_FUNCTIONS = 164
+MOST_FUNCTIONS = 165  # one fewer where no thread has to be started for a tracer
 MOST_FILES_ON_A_PATH = 28
 MOST_SEAMS = 6
 LONGEST_MODULE = 480

@@ -14,6 +14,7 @@ from sot_graph import SkeletonError, SotOptions, astream_answer, create_sot_grap
 from sot_graph.llm.call import BrokenStreamError, ModelCall
 from sot_graph.llm.loop_bound_model import LoopModel
 from sot_graph.llm.reply import Reply, StreamedReply, UnfinishedReplyError
+from sot_graph.llm.structured_output import to_completion
 from sot_graph.llm.thoughts import ThoughtFilter
 from sot_graph.testing import (
     Physics,
@@ -74,10 +75,12 @@ def test_a_provider_that_says_nothing_is_told_apart():
 def test_a_refusal_of_openais_responses_is_a_block_of_the_content():
     content = [{"type": "refusal", "refusal": "I can't help with that."}]
     assert Reply.of(AIMessage(content)).ending == "refused"
+    assert Reply.of(AIMessage([{"type": "non_standard", "value": content[0]}])).ending == "refused"
     streamed = StreamedReply(ThoughtFilter(), with_tools=False, most_chars=1000)
     streamed.add(AIMessageChunk(content))
     streamed.finish()
     assert streamed.reply().ending == "refused"
+    assert to_completion(streamed.reply()).choices[0].message.refusal == content[0]["refusal"]
 
 
 @pytest.fixture
