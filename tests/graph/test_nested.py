@@ -193,6 +193,17 @@ async def test_a_limiter_may_be_given_to_both_levels(run, endpoint):
     assert {point["status"] for point in (await run(graph, ASK))["expansions"]} == {"ok"}
 
 
+async def test_two_levels_take_their_places_in_one_order(endpoint):
+    endpoint.responder = respond
+    options, limiter = SotOptions(min_points=2, max_concurrency=1, frame="intro"), CallLimiter(1, tokens_per_minute=1e9)
+    below = create_sot_graph(endpoint.chat_model(), options=SotOptions(min_points=2), limiter=limiter)
+    graph = create_sot_graph(endpoint.chat_model(), options=options, limiter=limiter, expander=below)
+    endpoint.faults = [Fault(Status(500), lambda request: "introduction" in request.last_user.lower(), times=1)]
+    result = await graph.ainvoke(ASK)
+    assert {point["status"] for point in result["expansions"]} == {"ok"}
+    assert limiter.in_flight == 0
+
+
 async def test_points_of_points_are_written_with_any_durability(run, endpoint):
     endpoint.responder = respond
     options = SotOptions(min_points=2, depth=2)

@@ -254,8 +254,9 @@ async def test_a_parents_recursion_limit_ends_no_run_that_is_paid_for(run, endpo
         assert (await run(runnable, asked, {"recursion_limit": 3}))["messages"][-1].text
 
 
+@pytest.mark.parametrize("dispatch", ["send", "pipelined"])
 @pytest.mark.parametrize("limit", [None, 12], ids=str)
-async def test_what_a_caller_hands_in_keeps_the_limit(run, endpoint, limit):
+async def test_what_a_caller_hands_in_keeps_the_limit(run, endpoint, limit, dispatch):
     limits = {}
 
     def retriever(query):
@@ -267,7 +268,8 @@ async def test_what_a_caller_hands_in_keeps_the_limit(run, endpoint, limit):
         limits["below it"] = ensure_config()["recursion_limit"]
         return "Text."
 
-    graph = create_sot_graph(endpoint.chat_model(), expander=expander, retriever=retriever)
+    options = SotOptions(dispatch=dispatch)
+    graph = create_sot_graph(endpoint.chat_model(), expander=expander, retriever=retriever, options=options)
     await run(graph, {"question": "How do plants grow?"}, {} if limit is None else {"recursion_limit": limit})
     if limit is None:  # then nobody is held to LangChain's 25
         assert min(limits.values()) > 1000
@@ -287,6 +289,8 @@ async def test_a_graph_below_may_loop_as_long_as_it_might_alone(run, endpoint, m
     builder.add_edge(START, "turn")
     builder.add_conditional_edges("turn", lambda state: "turn" if state["turns"] < 40 else "end", ["turn", "end"])
     graph = make(endpoint.chat_model(), expander=builder.compile())
+    if make is create_sot_graph:  # in a chain, whose config has LangChain's default
+        graph = RunnableLambda(lambda given: given) | graph
     asked = run(graph, {"question": "How do plants grow?"}, {} if limit is None else {"recursion_limit": limit})
     if limit is None:
         assert (await asked)["answer"].count("Done.") >= 3
