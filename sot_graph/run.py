@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
 
-from langchain_core.runnables.config import var_child_runnable_config
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from langgraph.runtime import get_runtime
 
@@ -354,9 +353,6 @@ def open_run(
     Raises:
         SotConfigError: The run's context is not valid.
     """
-    if (limit := config.get("recursion_limit", 0)) > OWN_STEPS:  # the caller's own holds for what the caller hands in
-        config = {**config, "recursion_limit": limit - OWN_STEPS}
-        var_child_runnable_config.set(config)  # in this node's task alone
     try:
         runtime = get_runtime()
     except (RuntimeError, KeyError):  # outside a graph: a unit test, a notebook

@@ -61,9 +61,12 @@ _PROVIDER_OF_REPLY: Mapping[str, str] = {
 }
 """The same, by what LangChain's messages say of where they come from. `openai` may be any server that is alike."""
 _DATE_AFTER_NAME = re.compile(r"(?:[-@](?:\d{3,8}|\d{4}-\d\d-\d\d))?")
-_SOLD_BY_ITS_MAKER = re.compile(
-    r"(?:(?:anthropic|azure|bedrock|gemini|google|openai|openrouter|vertex_ai)/)*(?P<name>(?:ft:)?gpt-\d|o\d|claude|gemini)"
+_GATEWAYS = (
+    "anthropic|aws|azure|azure_ai|azure-openai|bedrock|cloudflare|databricks|gemini|github|google|google_genai|google-vertex"
+    "|litellm_proxy|models|openai|openrouter|publishers|vercel|vertex|vertexai|vertex_ai"
 )
+"""What stands before a model's name where a gateway serves it."""
+_SOLD_BY_ITS_MAKER = re.compile(rf"(?:(?:{_GATEWAYS})/)*(?P<name>(?:ft:)?gpt-\d|o\d|claude|gemini)", re.IGNORECASE)
 """Models with closed weights: whichever gateway serves them, their maker's list price is taken."""
 
 logger = logging.getLogger("sot_graph")

@@ -205,8 +205,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, IndexError):
         return "there is nothing in the reply"  # its list of choices is empty
     shown = _shown_message(error)
-    bare = STATUS_IN_MESSAGE.sub("", shown)
-    said = _provider_message(error) or (bare if bare == shown else bare.replace("..", "."))  # it stood between the two
+    bare = re.sub(r"(?<!\.)\.\0\.(?!\.)", ".", STATUS_IN_MESSAGE.sub("\0", shown)).replace("\0", "")
+    said = _provider_message(error) or bare
     text = _one_line(said) or type(error).__name__
     return f"{text} (HTTP {code})" if code is not None and code >= HTTPStatus.BAD_REQUEST else text
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import TracePolicy
 
@@ -23,7 +23,7 @@ from sot_graph.errors import SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN, REVIEW_SKELETON
 from sot_graph.nodes.question_input import with_history
 from sot_graph.report import measure_run
-from sot_graph.run import open_run
+from sot_graph.run import OWN_STEPS, open_run
 from sot_graph.state import SCHEMA_VERSION
 from sot_graph.streaming.live_message import follow_live
 
@@ -98,6 +98,9 @@ class GraphNode(Runnable[Any, Update]):
         # A config of LangGraph's is complete but for a limit that nobody set: `ensure_config` would only copy it, which
         # takes 2 kB a point.
         config = ensure_config() if config is None else config
+        if (limit := config.get("recursion_limit", 0)) > OWN_STEPS:
+            config = {**config, "recursion_limit": limit - OWN_STEPS}  # for what the caller has handed in
+            var_child_runnable_config.set(config)  # in this node's task alone
         input = with_history(input, config)
         with open_run(config, parts.options, parts=parts, key=key, threaded=threaded) as run:
             if key is not None and facts.get("wanted_frame", run.options.frame) != run.options.frame:

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from langchain_core.runnables.config import ensure_config
+from langchain_core.runnables.config import ensure_config, var_child_runnable_config
 from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
@@ -31,7 +31,7 @@ from sot_graph.nodes.expand_point import expand_point
 from sot_graph.nodes.frame_parts import begin_opening
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import skeleton_as_written
-from sot_graph.run import open_run
+from sot_graph.run import OWN_STEPS, open_run
 from sot_graph.skeleton.answering_drafter import DRAFT, DRAFTED
 from sot_graph.skeleton.drafter import Draft
 from sot_graph.state import SCHEMA_VERSION, ExpandPointInput, RunFacts, merge_timings
@@ -222,8 +222,12 @@ class _Pipeline:
             if needed:
                 updates = await asyncio.gather(*map(asyncio.shield, needed))
                 payload["needed"] = [expansion for update in updates for expansion in update["expansions"]]
+            # Its own has the graph's limit of steps, and not the caller's.
+            config = ensure_config()
+            config["recursion_limit"] = self._run.config.get("recursion_limit", OWN_STEPS)
+            var_child_runnable_config.set(config)
             with open_run(
-                ensure_config(),
+                config,
                 parts.options,
                 parts=parts,
                 key=self._run.key,

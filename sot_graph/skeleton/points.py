@@ -42,9 +42,9 @@ _DIGITS = re.compile(r"\d+")
 _LEADING_MARKUP = re.compile(r"(?:[\s#>*_`~•‣◦·]|[-+–—](?=\s|$))+")
 """A dash right before a word or a number is a part of it: "-5 °C"."""
 _EMPHASIS = re.compile(
-    r"(?<![\w*])\*(?=[^\s)\]])([^*]+)(?<=[^\s(\[])\*(?![\w*])"
-    r"|^\*(?=[^\s)\]])([^*]+)(?<=[^\s(\[])\*(?!\*)"  # the mark at a title's start goes anyway
-    r"|(?<![\w*])_(?=\S)([^*_]+)(?<=\S)_(?![\w*])"
+    r"^\*(?=[^\s)\]*])([^*]*\w[^*]*)(?<=\S)\*(?!\*)"  # the mark at a title's start goes anyway
+    r"|(?<![^\s(\[“\"])\*(?=[\w¿¡(.])([^*]*\w[^*]*)(?<=[\w?!+#.)…%])\*(?![^\s.,;:!?)\]”\"])"
+    r"|(?<![\w*])_([^\W_](?:[^*_]*[^\W_])?[?!]?)_(?![\w*])"
 )
 _DUNDER = re.compile(r"__[a-z][a-z0-9_]*__")
 """Python's own names, which are no bold words."""
@@ -120,13 +120,14 @@ def _unquoted(title: str) -> str:
 
 
 _NEEDS = re.compile(
-    r"\s*[(\[（]\s*(?:(?:needs?|depends?\s+on|requires?|after|braucht|benötigt|erfordert|nécessite|dépend\s+de|requiere"
+    r"\s*[(\[（]\s*(?:(?:needs?|depends?\s+on|requires?|(?P<after>after)|braucht|benötigt|erfordert|nécessite|dépend\s+de|requiere"
     r"|necesita|depende\s+de|richiede)\b|需要)[:：\s]*(?:(?:points?|punkte?|puntos?)\s+)?"
     r"(?P<list>(?:#?\d{1,4}|and|und|et|(?:y|e|to|bis)(?=\s*\d)|&|none|nothing|[,;/\s，、；،؛–第点和与-])*+)[)\]）][\s.。।]*$",
     re.IGNORECASE,
 )
 """Its list is possessive: there are 2^n ways to read n digits, and none need be tried but the first."""
 _MOST_POINTS = 1000
+_LONGEST_RANGE = 100
 _POINT_NUMBERS = re.compile(r"(\d{1,4})(?:\s?(?:[–-]|to|bis)\s?#?(\d{1,4}))?", re.IGNORECASE)
 
 
@@ -143,9 +144,9 @@ def split_needs(raw: str) -> tuple[str, list[int]]:
     numbers: list[int] = []
     for each in _POINT_NUMBERS.findall(match["list"]):
         first, last = sorted((int(each[0]), int(each[1] or each[0])))
-        if last > _MOST_POINTS:  # a year, as in "Europe (after 1945)"
+        if last > _MOST_POINTS and match["after"]:  # a year, as in "Europe (after 1945)"
             return raw, []
-        numbers += range(first, last + 1)
+        numbers += range(first, min(last, first + _LONGEST_RANGE) + 1)
     return raw[: len(raw) - len(match[0])], numbers
 
 

@@ -34,6 +34,9 @@ _MAY_BEGIN_SECOND_ITEM = "\n\r\t #>*_`([（第2２٢۲२২点點.．)）]:：�
 _SENTENCE_END = re.compile(r"[.!?…][\"”'’)\]*_]*(?=\s|$)|[。！？।؟۔][”’)\]」』）]*")
 _TAGS = re.compile(r"<(point|question)>(?P<inside>.*?)</\1>", re.DOTALL)
 """Those that the prompts put around a title and the question."""
+_MARKS_OF_A_WORD = 4
+"""Marks, with a space, that may stand before a sentence's first word."""
+_SENTENCE_BEGIN = re.compile(rf"[ \t]+[*_\"“„'-]{{0,{_MARKS_OF_A_WORD - 1}}}[ \t]?(\w)")
 _OPENING_TAGS = ("<point>", "<question>")
 _LONGEST_TAGGED = 2_000
 """Characters in which a closing tag is looked for. A text waits for it."""
@@ -211,9 +214,11 @@ class _TextStart:
             self._need_text_at(len(self.text))
         if tags[1] == "question" and following:
             return rest
+        self._need_text_at(len(self.text) - len(rest.lstrip()) + _MARKS_OF_A_WORD)
         # A sentence that goes on ("<point>Soil</point> is what plants stand in."), or a heading.
-        goes_on = following[:1].islower() or following[:1] in (*",;:.", "")
-        return f"{tags['inside']}{rest}" if goes_on else f"{tags['inside']}\n{rest}"
+        begins = _SENTENCE_BEGIN.match(rest)
+        is_heading = begins is not None and (begins[1].isupper() or begins[1].isdigit())
+        return f"{tags['inside']}\n{rest}" if is_heading else f"{tags['inside']}{rest}"
 
     def _label_end(self, position: int, index: int, title: str, own_marks: int) -> int:
         """Where "Section 2: Title", or "Section 2" on a line of its own, ends; 0: there is none."""

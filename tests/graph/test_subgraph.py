@@ -255,7 +255,7 @@ async def test_a_parents_recursion_limit_ends_no_run_that_is_paid_for(run, endpo
 
 
 @pytest.mark.parametrize("dispatch", ["send", "pipelined"])
-@pytest.mark.parametrize("limit", [None, 12], ids=str)
+@pytest.mark.parametrize("limit", [None, 12, 12_000], ids=str)
 async def test_what_a_caller_hands_in_keeps_the_limit(run, endpoint, limit, dispatch):
     limits = {}
 
@@ -268,7 +268,7 @@ async def test_what_a_caller_hands_in_keeps_the_limit(run, endpoint, limit, disp
         limits["below it"] = ensure_config()["recursion_limit"]
         return "Text."
 
-    options = SotOptions(dispatch=dispatch)
+    options = SotOptions(dispatch=dispatch, frame="opening")
     graph = create_sot_graph(endpoint.chat_model(), expander=expander, retriever=retriever, options=options)
     await run(graph, {"question": "How do plants grow?"}, {} if limit is None else {"recursion_limit": limit})
     if limit is None:  # then nobody is held to LangChain's 25

@@ -143,6 +143,8 @@ def test_text_without_a_list_gives_nothing(text: str):
         ("The (*) notes (*) here", "The (*) notes (*) here"),
         ("*C++* and *.NET* and *What?*", "C++ and .NET and What?"),
         ("*हिन्दी* सीखें", "हिन्दी सीखें"),
+        ("Use f(_) and g(_)", "Use f(_) and g(_)"),
+        ('Multiplication "*" and "*"', 'Multiplication "*" and "*"'),
         ("6点：起床", "6点：起床"),
         ("**Alpha**: what it is", "Alpha"),
         ("**Alpha** what it is and why it is so important to all", "Alpha"),

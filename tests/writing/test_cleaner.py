@@ -173,6 +173,8 @@ def test_a_title_in_tags_that_begins_a_sentence_stays(pieces: int | None):
     text = "<point>Set clear goals</point> is what they say."
     assert clean(text, pieces=pieces) == "Set clear goals is what they say."
     assert clean("<point>Set clear goals</point> Write them down.", pieces=pieces) == "Write them down."
+    assert clean("<point>Set clear goals</point> **Write** them down.", pieces=pieces) == "**Write** them down."
+    assert clean("<point>土壤</point>是植物生长的基础。", title="土壤", pieces=pieces) == "土壤是植物生长的基础。"
     assert clean("第1点：One\n第2点：Two", index=1, pieces=pieces) == "第1点：One\n第2点：Two"
 
 
