@@ -120,8 +120,9 @@ class AnswerFile(LineFile):
         if row["id"] not in self._unfinished:
             return None
         record = self.line_at(self._places[row["id"]])
-        cost = {key: record[key] for key in ("usage",) if key in record}
-        return cost if self.is_of_another(row) else record
+        if not self.is_of_another(row):
+            return record
+        return {"usage": record["usage"]} if "usage" in record else {}
 
     def first_error(self) -> str:
         """Why the first question without an answer has none; empty: there is no such question."""

@@ -130,9 +130,8 @@ class LoopModel:
     def price_of(self, reply: Mapping[str, Any]) -> ModelPrice | None:
         """Where a reply's price is to be found, if one of several models may have answered: its metadata says which."""
         told = str(reply.get("model_name") or reply.get("model") or "")
-        if fitting := [
-            each for each in self._prices if is_same_model(told, each[0])
-        ]:  # of two with the same name the first
+        fitting = [each for each in self._prices if is_same_model(told, each[0])]
+        if fitting:  # of two with the same name the first
             return max(fitting, key=lambda each: len(each[0]))[1]
         return ModelPrice.of_reply(reply) or self.price
 

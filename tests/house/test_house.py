@@ -22,11 +22,11 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_491
+MOST_LINES = 20_490
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_512, 9),
+    "batch": (1_513, 9),
     "cli/batch_command.py": (436, 1),
     "cli/route_command.py": (204, 1),
     "cli/evaluate_command.py": (140, 1),
