@@ -195,7 +195,7 @@ class SimulatedEndpoint:
         return ChatOpenAI(**{**defaults, "stream_usage": True, "use_responses_api": False, **kwargs})
 
     def start(self) -> None:
-        """Listen. After a `stop()`: at the same port, with the same log.
+        """Listen, and return when it answers. After a `stop()`: at the same port, with the same log.
 
         Raises:
             OSError: The port is taken.
@@ -209,10 +209,15 @@ class SimulatedEndpoint:
         listener = socket.create_server((_HOST, self.port), backlog=_BACKLOG)
         self.port = listener.getsockname()[1]
         self._stop: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(listener, self._stop)), name="simulated-endpoint", daemon=True
-        )
+        answers: Future[None] = Future()
+        serving = self._serve(listener, self._stop, answers)
+        self._thread = threading.Thread(target=asyncio.run, args=(serving,), name="simulated-endpoint", daemon=True)
         self._thread.start()
+        try:
+            answers.result()
+        except Exception:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Close every connection and the port. Requests in flight end with the outcome `"stopped"`."""
@@ -240,13 +245,18 @@ class SimulatedEndpoint:
             return None
         return 400, error_body("Missing required parameter: 'messages'.", status=400, param="messages")
 
-    async def _serve(self, listener: socket.socket, stop: Future[None]) -> None:
-        runner = web.AppRunner(
-            self.application(), access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS
-        )
-        await runner.setup()
+    async def _serve(self, listener: socket.socket, stop: Future[None], answers: Future[None]) -> None:
         try:
+            app = self.application()
+            runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
+            await runner.setup()
             await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+        except Exception as error:  # noqa: BLE001  (of a subclass's routes: raised in whoever starts it)
+            listener.close()
+            answers.set_exception(error)
+            return
+        answers.set_result(None)
+        try:
             await asyncio.wrap_future(stop)
         finally:
             await runner.cleanup()

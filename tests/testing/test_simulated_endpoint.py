@@ -356,6 +356,19 @@ def test_a_taken_port_is_told_to_whoever_starts(endpoint: SimulatedEndpoint):
         SimulatedEndpoint(port=endpoint.port).start()
 
 
+def test_what_a_subclass_does_wrong_in_its_routes_is_told_to_whoever_starts():
+    class Broken(SimulatedEndpoint):
+        def application(self):
+            raise ValueError("no routes")
+
+    threads = threading.active_count()
+    endpoint = Broken()
+    for _ in range(2):  # it can be started again
+        with pytest.raises(ValueError, match="no routes"):
+            endpoint.start()
+    assert threading.active_count() == threads
+
+
 # --- what it doesn't take
 
 
