@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 from uuid import uuid4
@@ -311,17 +311,13 @@ class RunContext:
         left = share * max(0.0, deadline - self.elapsed())
         return left if timeout is None else min(left, timeout)
 
-    def place(self) -> AbstractAsyncContextManager[Any]:
-        """Hold a place for a model call, of each limiter."""
-        return _places(self.limiters) if self.limiters else nullcontext()
-
-
-@asynccontextmanager
-async def _places(limiters: Sequence[CallLimiter]) -> AsyncIterator[None]:
-    async with AsyncExitStack() as places:
-        for limiter in limiters:
-            await places.enter_async_context(limiter)
-        yield
+    @asynccontextmanager
+    async def places(self, *others: CallLimiter) -> AsyncIterator[None]:
+        """Hold a place for a model call, of each of the run's limiters and of others."""
+        async with AsyncExitStack() as places:
+            for limiter in (*self.limiters, *others):
+                await places.enter_async_context(limiter)
+            yield
 
 
 def _write_nothing(_event: SotEvent) -> None:

@@ -134,7 +134,7 @@ class ModelCall:
             # The HTTP client's event hook reads it. It is reset: the same task may call models of its own afterwards.
             limit_before = reply_char_limit.set(self.run.options.max_reply_chars)
             try:
-                async with self.run.place(), self.model.connections:
+                async with self.run.places(self.model.connections):
                     takes_system = self.model.takes_system
                     prompt = messages() if callable(messages) else messages
                     shared = self.run.invocation.last_shared

@@ -20,7 +20,7 @@ from sot_graph.concurrency.cancellation import cancelled_once
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, EXPAND_POINT, JOIN
 from sot_graph.nodes.announcements import announce_point_end
 from sot_graph.nodes.frame_parts import write_part
-from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, prompt_arguments, section_basis
+from sot_graph.nodes.question_input import BASIS_KEYS, SectionBasis, history_of, section_basis
 from sot_graph.options import FRAME_PARTS
 from sot_graph.prompts.messages import expansion_messages, expansion_start
 from sot_graph.retrieval.grounding import Grounds
@@ -175,7 +175,7 @@ def _point_messages(
         needed=[without_its_citations(other) for other in payload.get("needed", ())],
         shared_documents=basis.inquiry.shown_documents,
         own_documents="" if grounds is None else grounds.own_text,
-        **prompt_arguments(basis, run),
+        **basis.prompt_parts,
     )
 
 

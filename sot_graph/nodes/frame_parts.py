@@ -19,7 +19,7 @@ from sot_graph.concurrency.background_loop import create_run_task, end_tasks
 from sot_graph.joiners import shown_expansions
 from sot_graph.nodes.announcements import announce_frame_end, citing
 from sot_graph.nodes.join import numbering_of
-from sot_graph.nodes.question_input import prompt_arguments, section_basis
+from sot_graph.nodes.question_input import section_basis
 from sot_graph.prompts.messages import frame_messages, opening_messages
 from sot_graph.retrieval.grounding import Grounds
 from sot_graph.run import open_run
@@ -52,12 +52,10 @@ async def write_part(name: FramePartName, payload: Mapping[str, Any], run: RunCo
         if update is None:
             return {"frame": {}, "usage": run.meter.as_update, "timings": {}}
     else:
-        written, about = None, prompt_arguments(basis, run)
-        if name == "conclusion":
-            about["expansions"] = _concluded(payload, basis, run)
-            if not about["expansions"]:
-                written = WrittenText("", "failed", "no point has a text that it could conclude")
-        messages = partial(frame_messages, run.parts.prompts, name, **about)
+        written, expansions = None, _concluded(payload, basis, run) if name == "conclusion" else []
+        if name == "conclusion" and not expansions:
+            written = WrittenText("", "failed", "no point has a text that it could conclude")
+        messages = partial(frame_messages, run.parts.prompts, name, expansions=expansions, **basis.prompt_parts)
         update = await _part_update(name, messages, run, basis.inquiry.material, written)
     if part := update["frame"].get(name):
         cache_hit = True if update["usage"].get("frame", {}).get("cache_hits") else None

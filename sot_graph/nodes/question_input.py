@@ -26,7 +26,7 @@ from sot_graph.run import ANSWER_ID_PREFIX, Inquiry
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.points import clean_title, given_points
 from sot_graph.state import marks_of
-from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonFormat, SkeletonPoint
+from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -64,9 +64,9 @@ class SectionBasis:
 
     inquiry: Inquiry
     skeleton: list[SkeletonPoint]
-    skeleton_text: str
-    skeleton_format: SkeletonFormat
     wanted_frame: FrameChoice
+    prompt_parts: Mapping[str, Any]
+    """What the prompt of every section is made from."""
 
 
 def with_history(state: Mapping[str, Any], config: RunnableConfig) -> Mapping[str, Any]:
@@ -167,23 +167,38 @@ def inquiry_of(state: Mapping[str, Any], history: list[ChatTurn], run: RunContex
 
 
 def section_basis(payload: Mapping[str, Any], run: RunContext) -> SectionBasis:
-    """What a section is written from: carried to its node, or read from the state, once an invocation."""
+    """What a section is written from: carried to its node, or read from the state, once an invocation.
+
+    All prompts of a run begin with the same messages, which are made once.
+    """
     is_carried = "draft_facts" in payload
     if not is_carried and run.invocation.basis is not None:
         return run.invocation.basis
     read = state_reader(run.config)
     assert is_carried or read is not None, "sends_all is false: so the state can be read here"
     state = payload if is_carried or read is None else with_history(read([*BASIS_KEYS, "messages"]), run.config)
-    basis = SectionBasis(
-        inquiry=inquiry_of(state, payload["history"] if is_carried else history_of(state), run),
-        skeleton=state["skeleton"],
-        skeleton_text=state["draft_facts"]["skeleton_text"],
-        skeleton_format=state["draft_facts"]["skeleton_format"],
-        wanted_frame=state["run_facts"]["wanted_frame"],
-    )
+    inquiry = asked = inquiry_of(state, payload["history"] if is_carried else history_of(state), run)
+    if run.options.point_context == "question":
+        asked = replace(inquiry, history=_without_conversation(inquiry.history))
+    skeleton, drafted = state["skeleton"], state["draft_facts"]
+    skeleton_text, skeleton_format = drafted["skeleton_text"], drafted["skeleton_format"]
+    if not (is_carried or run.invocation.begun_here or _is_as_written(skeleton_text, skeleton)):
+        skeleton_text = numbered_list(skeleton)
+    made_from = (asked.question, skeleton_format, asked.may_depend, run.options, asked.shown_documents)
+    made = run.invocation.prefix_messages
+    if made is None or made[0] != made_from:
+        messages = skeleton_messages(run.parts.prompts, asked, run.options, skeleton_format=skeleton_format)
+        made = run.invocation.prefix_messages = (made_from, messages)
+    prompt_parts = {
+        "question": asked.question,
+        "history": asked.history,
+        "skeleton": skeleton,
+        "prefix_messages": made[1],
+        "skeleton_text": skeleton_text,
+    }
+    wanted_frame = state["run_facts"]["wanted_frame"]
+    basis = SectionBasis(inquiry=inquiry, skeleton=skeleton, wanted_frame=wanted_frame, prompt_parts=prompt_parts)
     if not is_carried:
-        if not run.invocation.begun_here and not _is_as_written(basis.skeleton_text, basis.skeleton):
-            basis = replace(basis, skeleton_text=numbered_list(basis.skeleton))
         run.invocation.basis = basis
     return basis
 
@@ -194,25 +209,6 @@ def _is_as_written(text: str, points: Sequence[SkeletonPoint]) -> bool:
     return len(written) == len(points) and all(
         title.startswith(point["title"]) for title, point in zip(written, points, strict=True)
     )
-
-
-def prompt_arguments(basis: SectionBasis, run: RunContext) -> dict[str, Any]:
-    """What the prompt of every section is made from. All of a run begin with the same messages, made once."""
-    inquiry = basis.inquiry
-    if run.options.point_context == "question":
-        inquiry = replace(inquiry, history=_without_conversation(inquiry.history))
-    made_from = (inquiry.question, basis.skeleton_format, inquiry.may_depend, run.options, inquiry.shown_documents)
-    made = run.invocation.prefix_messages
-    if made is None or made[0] != made_from:
-        messages = skeleton_messages(run.parts.prompts, inquiry, run.options, skeleton_format=basis.skeleton_format)
-        made = run.invocation.prefix_messages = (made_from, messages)
-    return {
-        "question": inquiry.question,
-        "history": inquiry.history,
-        "skeleton": basis.skeleton,
-        "prefix_messages": made[1],
-        "skeleton_text": basis.skeleton_text,
-    }
 
 
 def _turns_before(messages: Sequence[BaseMessage], position: int | None) -> list[ChatTurn]:

@@ -260,7 +260,7 @@ class ExpanderSource:
             if growing.on_attempt is not None:
                 growing.on_attempt()
             try:
-                async with nullcontext() if self._is_nested_graph else self._run.place():
+                async with nullcontext() if self._is_nested_graph else self._run.places():
                     return await self._try(growing)
             except GraphBubbleUp as error:
                 message = "the expander asked for a person (an interrupt), for whom a point can't wait"

@@ -299,16 +299,14 @@ class GrowingText:
         self.cleaner = self.make_cleaner()
         self.sources, self.ending, self.truncated = (), None, False
 
-    def write(self, piece: str) -> None:
-        """The next piece, as it comes from the source."""
-        self._add(self.cleaner.feed(piece))
-
     def end(self, ending: Ending | None = "stop") -> None:
         """The reply has ended."""
         self.ending, self.truncated = ending, ending == "length"
-        self._add(self.cleaner.finish(cut_off=self.truncated))
+        self.write(None)
 
-    def _add(self, text: str) -> None:
+    def write(self, piece: str | None) -> None:
+        """The next piece, as it comes from the source; `None`: there is no more."""
+        text = self.cleaner.finish(cut_off=self.truncated) if piece is None else self.cleaner.feed(piece)
         if not text:
             return
         if self.now is not None and self.first_text_at is None:

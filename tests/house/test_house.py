@@ -22,7 +22,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_500
+MOST_LINES = 20_490
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
@@ -33,14 +33,14 @@ CAPABILITIES = {
     "evaluation": (1_753, 11),
     "llm/prompt_cache.py": (110, 1),
     "play": (240, 2),
-    "nodes/frame_parts.py": (219, 1),
+    "nodes/frame_parts.py": (217, 1),
     "retrieval": (595, 5),
     "testing/cache_meter.py": (140, 1),
     "routing/glossary.py": (119, 1),
     "routing/learned_training.py": (239, 1),
     "skeleton/answering_drafter.py": (350, 1),
 }
-MOST_FUNCTIONS = 165  # one fewer where no thread has to be started for a tracer
+MOST_FUNCTIONS = 163  # one fewer where no thread has to be started for a tracer
 MOST_FILES_ON_A_PATH = 28
 MOST_SEAMS = 6
 LONGEST_MODULE = 480
