@@ -6,7 +6,7 @@ What stands in for the OpenAI client is in `llm/openai_client.py`, by the method
 |---|---|---|---|
 | `somebody_listens` | LangGraph's stream writer that does nothing | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
 | `streaming_handlers` | LangChain's private protocol of them | a handler's word that it streams | each model call is heard by itself, and the answer at the end |
-| `has_checkpointer`, `without_checkpointer`, `state_reader`, `with_parents_messages`, `parents_messages` | LangGraph's keys in a config, and their prefix, which it shows nobody | the same, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state; each `Send` carries, and a checkpoint keeps, all that its point is written from, and as a node the whole conversation |
+| `has_checkpointer`, `without_checkpointer`, `not_resuming`, `state_reader`, `with_parents_messages`, `parents_messages` | LangGraph's keys in a config, and their prefix, which it shows nobody | the same, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state; a node with a thread of its own gives an earlier answer where a resumed parent asks it something new; each `Send` carries, and a checkpoint keeps, all that its point is written from, and as a node the whole conversation |
 | `client_hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
 | `in_class` | assignment to an object's `__class__` | a LangGraph `compile` that makes a class of one's own | who leaves a synchronous run waits until its model calls end |
 | `abandon_tasks` | asyncio's register of tasks; in Python 3.11 their contexts | a task that a loop's end doesn't wait for | the loop's end waits for code that takes no cancellation |
@@ -36,6 +36,7 @@ T = TypeVar("T")
 _CHECKPOINTER = "__pregel_checkpointer"
 _DURABILITY = "__pregel_durability"
 _READ = "__pregel_read"
+_RESUMING = "__pregel_resuming"
 _NAMESPACE = "checkpoint_ns"
 _PARENTS_MESSAGES = "__pregel_sot_parents_messages"
 """Ours. LangGraph shows keys that begin like its own to no reader of a stream, and sends them to no other server."""
@@ -73,6 +74,17 @@ def without_checkpointer(config: RunnableConfig) -> RunnableConfig:
     # With "sync", LangGraph would wait for what a checkpointer has kept.
     none = {_CHECKPOINTER: None, _DURABILITY: "async"}
     return {**config, "configurable": {**config.get("configurable", {}), **none}}
+
+
+def not_resuming(config: RunnableConfig) -> RunnableConfig | None:
+    """A config for a new run on a thread that is kept, where LangGraph would go on with the old one; `None`: it won't.
+
+    In a parent's run that is resumed, LangGraph resumes each graph below, be it one that has to answer anew.
+    """
+    configurable = config.get("configurable", {})
+    if not (configurable.get(_RESUMING) and has_checkpointer(config)):
+        return None
+    return {**config, "configurable": {**configurable, _RESUMING: False, "checkpoint_id": None}}
 
 
 def state_reader(config: RunnableConfig) -> Callable[[list[str]], dict[str, Any]] | None:

@@ -7,8 +7,9 @@ A point's text cites its sources by their place in the point's own list, `[1]`, 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields as dataclass_fields, is_dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import PurePath
@@ -20,14 +21,17 @@ from langchain_core.documents import Document
 from pydantic import AnyUrl
 
 from sot_graph.prompts.messages import clean_text
-from sot_graph.state import plain_value
+from sot_graph.state import fields_of, plain_value
 from sot_graph.types import CitationStyle, Expansion, Source
 
 _DASH = r"\s?[-\u2010-\u2015]\s?"
 _PLACE = re.compile(r"\d{1,3}")
 _RANGE = re.compile(rf"(\d{{1,3}}){_DASH}(\d{{1,3}})")
-_PAGE = re.compile(r"(?:pp?\.|§)\s?\d.*")
+_PAGE = re.compile(r"(?:(?:pp?|pg|S|pág|стр)\.|pages?\b|Seiten?\b|página\b|第|§)\s?\d.*", re.IGNORECASE)
 """Where in a source: `[1, p. 3]`."""
+_PLACES = re.compile(r"\d{1,3}(?:\s?(?:[&\u3001\uff0c]|(?:and|und|et|y|e)\b)\s?\d{1,3})+", re.IGNORECASE)
+"""Several places without a comma between them."""
+_PLACE_AND_PAGE = re.compile(rf"(\d{{1,3}})(?:[:\u3001\uff0c]\s?|\s)({_PAGE.pattern})", re.IGNORECASE)
 _FILE = re.compile(r"\S\.[A-Za-z]\w{1,4}$")
 """The end of a file's name. With a page behind it, it is meant as a citation, whether there is such a source or not."""
 _LONGEST_CITATION = 200
@@ -42,6 +46,8 @@ _RESCANNED = 1.1
 """A text that is held back is looked at again once it has grown by so much: so all looks together take linear time."""
 _UNUSUAL = re.compile(rf"[\s,;\[\]^]|.{{{_LONGEST_CITATION}}}")
 """Ids that hold separators or brackets, or are very long: they are found only by their exact text."""
+_MARKDOWN = re.compile(r"[\[\]\\<>`*]|~(?=~)|(?<![^\W_])_|_(?![^\W_])")
+"""What could make other Markdown of a title. An underscore within a word can't."""
 _URL_SAFE = "/:?#@!$&'*+,;=%~-._"
 """What an address may hold in a Markdown link. Brackets would end the link."""
 
@@ -61,7 +67,7 @@ def read_sources(given: object) -> list[Source]:
 def _source(item: object, position: int) -> Source:
     if text := _text(item):
         return Source(title=text, url=text) if _is_link(text) and " " not in text else Source(title=text)
-    if isinstance(item, Document) and (item.metadata.get("title") or _origin(item.metadata)):
+    if isinstance(item, Document) and has_name(item.metadata):
         return document_source(plain_value(item.page_content), plain_value(item.metadata), item.id)
     # A document that gets here has neither a title nor an address.
     fields = {} if isinstance(item, Document) else fields_of(item)
@@ -93,13 +99,9 @@ def _kept_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     return kept if page is None else {**kept, "page": page}
 
 
-def fields_of(given: Any) -> Mapping[str, Any]:
-    """Of a mapping, or of an object of Pydantic's or a dataclass, such as a model with structured output gives."""
-    if isinstance(given, Mapping):
-        return given
-    if is_dataclass(given) and not isinstance(given, type):  # with slots it has no `__dict__`
-        return {each.name: getattr(given, each.name, None) for each in dataclass_fields(given)}
-    return vars(given) if hasattr(given, "__dict__") else {}
+def has_name(metadata: Mapping[str, Any]) -> bool:
+    """Whether a document has a title or an address. Another one is named after its own beginning."""
+    return bool(_text(metadata.get("title")) or _origin(metadata))
 
 
 def _origin(metadata: Mapping[str, Any]) -> str:
@@ -110,6 +112,7 @@ def _page_of(about: Mapping[str, Any]) -> int | str | None:
     """A page as its reader counts it: `page_label` is what is printed on it, `page_number` counts from 1."""
     for name in ("page_label", "page_number", "page"):
         page = about.get(name)
+        page = int(page) if isinstance(page, float) and page.is_integer() else page  # a table's column
         if type(page) is int or (isinstance(page, str) and page.strip()):
             return _text(page)[:20] if isinstance(page, str) else page
     return None
@@ -135,8 +138,9 @@ def document_source(text: str, metadata: Mapping[str, Any], key: object = None) 
         source["id"] = name
     if (page := _page_of(metadata)) is not None:
         source["page"] = page
-    if not (title or origin):
-        source["fingerprint"] = sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    # Files may have equal titles, and where they are is nobody's business who reads the answer.
+    if told_by := text if not (title or origin) else origin if title and "url" not in source else "":
+        source["fingerprint"] = sha256(told_by.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     if opening:
         source["page_content"] = _shortened(opening, _SNIPPET)
     if metadata:
@@ -163,8 +167,9 @@ def names_of(source: Source) -> list[str]:
     title, url = source["title"], source.get("url", "")
     named = [source.get("id", "")]
     named += [each for each in (title, url, _file_name(title), _file_name(url)) if 0 < len(each) <= _LONGEST_CITATION]
-    # A title `2` would be taken for the second source. An id may be a number: a text is told to cite by it.
-    return [name for position, name in enumerate(named) if name and (position == 0 or not is_number(name))]
+    # A title `2` would be taken for the second source. So would an id, where a prompt shows places.
+    has_number = "place" not in source
+    return [name for place, name in enumerate(named) if name and ((has_number and place == 0) or not is_number(name))]
 
 
 def is_number(name: str) -> bool:
@@ -345,7 +350,7 @@ class _Citations:
         self._pattern = re.compile(
             rf"{before}(?:"
             # What stands in code is no citation, and [text](link) isn't one either.
-            rf"(?P<none>```.*?(?:```|\Z)|`[^`\n]*`|\[(?:{exact})\](?=\())"
+            rf"(?P<none>(?P<fence>`{{3,}}|~{{3,}}).*?(?:(?P=fence)|\Z)|`[^`\n]*`|\[(?:{exact})\](?=\())"
             rf"|\[\^?(?P<first>\d{{1,3}})\]{_DASH}\[\^?(?P<last>\d{{1,3}})\](?!\()"
             rf"|\[(?P<keys>(?:{exact}|[^\[\]\n]){{1,{_LONGEST_CITATION}}}+)\](?!\()"
             r")",
@@ -354,8 +359,8 @@ class _Citations:
         self._part = re.compile(rf"\s*((?:{exact})(?=\s*(?:[,;]|\Z))|[^,;]+)")
         self._has_brackets = any(re.search(r"[\[\]]", key) for key in unusual)
         inside = r"[^\[\]]" if any(" " in key for key in unusual) else r"[^\[\]\n]"
-        # What may open something at a text's end. Two backticks are the first half of a fence.
-        self._opened = re.compile(r"``\Z"), re.compile(r"`[^`\n]*\Z"), re.compile(rf"\[{inside}*\Z")
+        # What may open something at a text's end. Two backticks, or tildes, are the beginning of a fence.
+        self._opened = re.compile(r"(?:``|~~?)\Z"), re.compile(r"`[^`\n]*\Z"), re.compile(rf"\[{inside}*\Z")
 
     def decided_length(self, text: str) -> int:
         """How many characters of an unfinished text nothing that follows can change.
@@ -387,15 +392,22 @@ class _Citations:
             return []
         if match["keys"] is None:
             ends = match["first"], match["last"]
-            return _places_of_range(*ends) or list(ends)
+            return _places_of_range(*ends) or [str(int(place)) for place in ends if int(place)]
         keys: list[str] = []
-        parts = [" ".join(found[1].split()) for found in self._part.finditer(match["keys"])]
+        parts: list[str] = []
+        for found in self._part.finditer(match["keys"]):
+            part = " ".join(found[1].split())
+            both = None if part in self._known else _PLACE_AND_PAGE.fullmatch(part)
+            several = part not in self._known and _PLACES.fullmatch(part)
+            parts += both.groups() if both else _PLACE.findall(part) if several else [part]
         for part, following in zip_longest(parts, parts[1:], fillvalue=""):
             key = part if part in self._known else part.removeprefix("^")
             span = _RANGE.fullmatch(key)
             is_page, is_file = keys and _PAGE.fullmatch(key), _FILE.search(key) and _PAGE.fullmatch(following)
-            if key in self._known or _PLACE.fullmatch(key) or is_page or is_file:
+            if key in self._known or is_page or is_file:
                 keys.append(key)
+            elif _PLACE.fullmatch(key) and int(key):  # in the digits of any script; an interval may begin at 0
+                keys.append(str(int(key)))
             elif span is not None and (places := _places_of_range(*span.groups())):
                 keys += places
             else:
@@ -446,15 +458,23 @@ def number_sources(expansions: Iterable[Expansion], numbering: Numbering) -> lis
 def list_sources(sources: Iterable[Source], style: CitationStyle = "brackets") -> str:
     """A numbered Markdown list, or footnotes. What a title or an address holds can't become other Markdown."""
     mark = "[^{}]: {}" if style == "footnotes" else "{}. {}"
-    return "\n".join(mark.format(source["number"], _listed_source(source)) for source in sources)
+    ids: defaultdict[str, set[str]] = defaultdict(set)
+    for source in (listed := list(sources)):
+        ids[source["title"]].add(source.get("id", ""))
+    return "\n".join(
+        mark.format(each["number"], _listed_source(each, is_alone=len(ids[each["title"]]) == 1)) for each in listed
+    )
 
 
-def _listed_source(source: Source) -> str:
-    title = re.sub(r"([\[\]\\<>`])", r"\\\1", source["title"])
-    url = source.get("url", "")
+def _listed_source(source: Source, *, is_alone: bool) -> str:
+    """A line of the list. `is_alone`: no other source there has the same title; else a file's name tells them apart."""
+    title, name, url = source["title"], source.get("id", ""), source.get("url", "")
+    if not (is_alone or url) and name != title and _FILE.search(name):
+        title = f"{title} ({name})"
+    title = _MARKDOWN.sub(r"\\\g<0>", title)
     if _is_link(url):
         title = f"[{title}]({quote(url, safe=_URL_SAFE)})"
     elif url and url != source["title"]:
         title = f"{title} ({quote(url, safe=_URL_SAFE)})"
-    page = re.sub(r"[^\w.-]", "", str(source.get("page", "")))
+    page = re.sub(r"[^\w.,/ \u2010-\u2015-]", "", str(source.get("page", "")))
     return f"{title}, p. {page}" if page else title

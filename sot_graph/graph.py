@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -17,9 +18,8 @@ from langchain_core.runnables.config import DEFAULT_RECURSION_LIMIT, ensure_conf
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from sot_graph._seams import in_class, state_reader, with_parents_messages
+from sot_graph._seams import in_class, not_resuming, state_reader, with_parents_messages
 from sot_graph.cache import ResultCache
-from sot_graph.citations import fields_of
 from sot_graph.concurrency.background_loop import CancelScope
 from sot_graph.concurrency.call_limiter import CallLimiter
 from sot_graph.concurrency.cancellation import cancelled_by_ctrl_c, cancelled_once, closing_calls, ending_run_tasks
@@ -32,8 +32,8 @@ from sot_graph.nodes.answer_directly import answer_directly
 from sot_graph.nodes.draft_skeleton import draft_skeleton, to_review
 from sot_graph.nodes.expand_point import NestedGraph, expand_point, fan_out_points, fan_out_rest
 from sot_graph.nodes.graph_node import GraphEdge, GraphNode, trace_policy
-from sot_graph.nodes.join import join as join_node
-from sot_graph.nodes.question_input import last_human
+from sot_graph.nodes.join import EmbeddedResult, join as join_node
+from sot_graph.nodes.question_input import asks_another, last_human
 from sot_graph.nodes.review_skeleton import review_skeleton
 from sot_graph.nodes.route import after_route, after_route_to_review, route
 from sot_graph.options import SotContext, SotOptions
@@ -42,8 +42,8 @@ from sot_graph.retrieval.grounding import Ranker
 from sot_graph.retrieval.retriever import Retriever, check_retriever
 from sot_graph.routing.model_router import DraftRouter
 from sot_graph.routing.protocol import Router, check_router
-from sot_graph.run import OWN_STEPS, QUESTION_ID_PREFIX, GraphParts
-from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState
+from sot_graph.run import OWN_STEPS, GraphParts
+from sot_graph.state import ExpandPointInput, SotInput, SotOutput, SotState, fields_of
 from sot_graph.streaming import AnswerTransformer
 from sot_graph.writing.expander import Expander, check_expander
 
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
     from langgraph.types import Checkpointer, StreamMode
 
 logger = logging.getLogger("sot_graph")
+_called_in: ContextVar[str] = ContextVar("sot_graph_called_in", default="")
+"""The parent's node that has called a graph last, in this context."""
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -289,47 +291,6 @@ def _compiled(
     return in_class(graph, _SotGraph).with_config(max_concurrency=_SYNC_WIDTH)
 
 
-class EmbeddedResult(dict[str, Any]):
-    """The graph's result, where the graph is called within a parent's node.
-
-    If the graph is that node, LangGraph writes `items()` into the parent's state. These are two only: the new
-    `messages`, and everything else under `sot`. With the other keys it would write into keys of the parent that have
-    the same names and mean something else.
-
-    If the node is a function that calls the graph, the function reads any key, such as `result["answer"]`.
-
-    Args:
-        result: The graph's result.
-        is_lost: Whether the parent's state has neither key.
-    """
-
-    def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
-        messages = result.get("messages") or []
-        is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID_PREFIX)
-        new = messages[-2:] if is_asked_here else messages[-1:]
-        super().__init__({**result, "messages": new if result.get("answer") else []})
-        self._is_lost = is_lost
-
-    def items(self) -> Any:
-        """What LangGraph writes into the parent."""
-        if self._is_lost:
-            self._is_lost = False
-            logger.warning(
-                "The answer is lost: the parent's state has neither `messages` nor `sot`, all that a sot_graph node "
-                "writes. Give it one of them, or call the graph in a function: "
-                'return {"answer": graph.invoke({"question": ...})["answer"]}.'
-            )
-        return {"messages": self["messages"], "sot": self["sot"]}.items()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (dict(self),), {"_is_lost": self._is_lost}
-
-    def __missing__(self, key: str) -> Any:
-        if key != "sot":
-            raise KeyError(key)
-        return {name: self[name] for name in self if name != "messages"}
-
-
 class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     """A compiled graph that, as a node, writes only its own keys; its calls end when a synchronous caller leaves."""
 
@@ -358,6 +319,8 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         config, kwargs = _call_settings(input, self.config, config, kwargs)
         is_embedded = _is_embedded(config)
         if is_embedded:
+            if (new_run := self._new_run(config)) and asks_another(input, self.get_state(new_run).values):
+                config = new_run
             input, config = self._without_history(input, config)
         chunks = super().stream(input, config, **kwargs)
         is_for_parent = is_embedded and _wants_values(kwargs, default=_stream_mode(config))
@@ -366,16 +329,37 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
     def astream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> AsyncIterator[Any]:
         """The same, asynchronously."""
         config, kwargs = _call_settings(input, self.config, config, kwargs)
-        is_embedded = _is_embedded(config)
-        if is_embedded:
-            input, config = self._without_history(input, config)
-        # Without it, an opening would be written on after a run that ends early.
-        chunks = ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **kwargs)))
+        if _is_embedded(config):
+            return self._astream_in_parent(input, config, kwargs)
         # Without it, a web server's second cancellation would end LangGraph's clean-up, and calls would go on. A node
         # is cancelled by LangGraph, which does that once.
-        if not is_embedded:
-            return cancelled_once(chunks)
-        return _aeach_for_parent(chunks, config) if _wants_values(kwargs, default=_stream_mode(config)) else chunks
+        return cancelled_once(self._astream(input, config, kwargs))
+
+    def _astream(self, input: Any, config: RunnableConfig | None, settings: dict[str, Any]) -> AsyncGenerator[Any]:
+        # Without it, an opening would be written on after a run that ends early.
+        return ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **settings)))
+
+    async def _astream_in_parent(
+        self, input: Any, config: RunnableConfig | None, settings: dict[str, Any]
+    ) -> AsyncGenerator[Any]:
+        if (new_run := self._new_run(config)) and asks_another(input, (await self.aget_state(new_run)).values):
+            config = new_run
+        input, config = self._without_history(input, config)
+        is_for_parent = _wants_values(settings, default=_stream_mode(config))
+        async with aclosing(self._astream(input, config, settings)) as chunks:
+            async for chunk in chunks:
+                yield _for_parent(chunk, config) if is_for_parent else chunk
+
+    def _new_run(self, config: RunnableConfig | None) -> RunnableConfig | None:
+        """As a node with a thread of its own, in a parent that is resumed: the config for a question that is new.
+
+        A node's second call has another thread, which can't be looked up.
+        """
+        config = ensure_config(config)
+        place = config["configurable"]["checkpoint_ns"]
+        is_first = _called_in.get() != place
+        _called_in.set(place)
+        return not_resuming(config) if self.checkpointer is True and is_first else None
 
     def _without_history(self, given: Any, config: RunnableConfig | None) -> tuple[Any, RunnableConfig | None]:
         """As a node: the parent's messages before the question go to the nodes by the config, and into no checkpoint.
@@ -460,12 +444,6 @@ def _has(read: Callable[[list[str]], Any], key: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-async def _aeach_for_parent(chunks: AsyncGenerator[Any], config: RunnableConfig | None) -> AsyncIterator[Any]:
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            yield _for_parent(chunk, config)
 
 
 def _warn_of_ignored_lengths(prompts: SotPrompts, options: SotOptions) -> None:

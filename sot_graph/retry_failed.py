@@ -11,11 +11,10 @@ from langgraph.graph import END, START
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Overwrite
 
-from sot_graph.citations import fields_of
 from sot_graph.errors import ExpansionError, SotConfigError
 from sot_graph.nodes import ANSWER_DIRECTLY, DRAFT_SKELETON, JOIN, REVIEW_SKELETON, ROUTE, is_sot_graph
 from sot_graph.options import SotContext, context_changes
-from sot_graph.state import merge_timings
+from sot_graph.state import fields_of, merge_timings
 from sot_graph.usage import add_usage, usage_metadata
 
 if TYPE_CHECKING:
@@ -181,6 +180,9 @@ def _finished_run(snapshot: StateSnapshot, where: str) -> Mapping[str, Any]:
         )
         raise SotConfigError(message)
     values: Mapping[str, Any] = snapshot.values
+    if snapshot.created_at is None:
+        message = f"retry_failed_points: nothing is kept of this thread ({where}): is its thread_id right?"
+        raise SotConfigError(message)
     if not values.get("skeleton"):
         message = f"retry_failed_points: the thread's last run has no skeleton ({where}): there is nothing to retry."
         raise SotConfigError(message)

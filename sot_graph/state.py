@@ -115,7 +115,7 @@ def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
     if isinstance(value, BaseModel):
         value = dict(value)
     if is_dataclass(value) and not isinstance(value, type):
-        value = {each.name: getattr(value, each.name, None) for each in fields(value)}
+        value = fields_of(value)
     if isinstance(value, Mapping):
         return {plain_value(str(key)): plain_value(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -130,6 +130,15 @@ def plain_value(value: Any, *, keeps_others: bool = False) -> Any:
         .encode("utf-8", "replace")
         .decode("utf-8")
     )
+
+
+def fields_of(given: Any) -> Mapping[str, Any]:
+    """Of a mapping, or of an object of Pydantic's or a dataclass, such as a model with structured output gives."""
+    if isinstance(given, Mapping):
+        return given
+    if is_dataclass(given) and not isinstance(given, type):  # with slots it has no `__dict__`
+        return {each.name: getattr(given, each.name, None) for each in fields(given)}
+    return vars(given) if hasattr(given, "__dict__") else {}
 
 
 class PlainChannel(EphemeralValue[Any]):

@@ -79,7 +79,7 @@ class Source(TypedDict):
     metadata: NotRequired[dict[str, Any]]
     """Of a document."""
     fingerprint: NotRequired[str]
-    """Of a document without a title or an address: tells it apart from others that begin in the same words."""
+    """Of a document: tells it apart from others with the same title, or, without one, with the same beginning."""
     number: NotRequired[int]
     """In the whole answer: given by the join. Not there: the answer doesn't cite it."""
 

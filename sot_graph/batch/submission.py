@@ -105,6 +105,8 @@ class Submission:
         found = [(batch, self.provider.state(batch.id)) for batch in self.ledger.batches.values()]
         for batch, state in found:
             self.say(f"{batch.id}: {state.said}.")
+        if not found:
+            self.say("No batch is at the provider.")
         return not found or any(state.is_over for _, state in found)
 
     def collect(self) -> int:

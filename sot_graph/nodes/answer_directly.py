@@ -123,7 +123,7 @@ class _GrowingAnswer:
         self._start = run.elapsed()
         self._numbering = numbering_of(run)
         self._opening = frame_text(run.parts.join, opening, self._numbering) if opening else ""
-        self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).brief_sources())
+        self._cited = None if material is None else CitedText(self._numbering, Grounds(material, run).sources())
         self._send = send
         self._text = ""
         self.growing = GrowingText(

@@ -133,7 +133,12 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
             make_cleaner=TextCleaner
             if isinstance(run.parts.expander, NestedGraph)
             else lambda: TextCleaner(
-                index, title, prefill=prefill, first_words=first_words, trim_to_sentence=prompts.trim_to_sentence
+                index,
+                title,
+                prefill=prefill,
+                first_words=first_words,
+                trim_to_sentence=prompts.trim_to_sentence,
+                cites=grounds is not None or run.parts.expander is not None,
             ),
             start_event=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},
             delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},

@@ -1,4 +1,4 @@
-"""`join`: puts the sections together, and `finish_run`, the end of every way through the graph."""
+"""`join`: puts the sections together; `finish_run`, the end of every way through the graph, and what a parent gets."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sot_graph.joiners import JoinedAnswer, join_answer
 from sot_graph.nodes.graph_node import describe_result
 from sot_graph.options import FRAME_PARTS
 from sot_graph.retrieval.retriever import FOUND_NOTHING
+from sot_graph.run import QUESTION_ID_PREFIX
 from sot_graph.state import SotState, current_expansions, merge_timings
 from sot_graph.streaming.live_message import begin_live_message, mark_as_shown
 from sot_graph.types import Expansion, FinishReason
@@ -150,3 +151,44 @@ def finish_run(
         # Without the question's message: a trace that hides inputs may show outputs.
         describe_result({**update, **known, "messages": [message], "usage": usage, "timings": total}, run)
     return update
+
+
+class EmbeddedResult(dict[str, Any]):
+    """The graph's result, where the graph is called within a parent's node.
+
+    If the graph is that node, LangGraph writes `items()` into the parent's state. These are two only: the new
+    `messages`, and everything else under `sot`. With the other keys it would write into keys of the parent that have
+    the same names and mean something else.
+
+    If the node is a function that calls the graph, the function reads any key, such as `result["answer"]`.
+
+    Args:
+        result: The graph's result.
+        is_lost: Whether the parent's state has neither key.
+    """
+
+    def __init__(self, result: Mapping[str, Any], *, is_lost: bool = False) -> None:
+        messages = result.get("messages") or []
+        is_asked_here = len(messages) > 1 and str(messages[-2].id).startswith(QUESTION_ID_PREFIX)
+        new = messages[-2:] if is_asked_here else messages[-1:]
+        super().__init__({**result, "messages": new if result.get("answer") else []})
+        self._is_lost = is_lost
+
+    def items(self) -> Any:
+        """What LangGraph writes into the parent."""
+        if self._is_lost:
+            self._is_lost = False
+            logger.warning(
+                "The answer is lost: the parent's state has neither `messages` nor `sot`, all that a sot_graph node "
+                "writes. Give it one of them, or call the graph in a function: "
+                'return {"answer": graph.invoke({"question": ...})["answer"]}.'
+            )
+        return {"messages": self["messages"], "sot": self["sot"]}.items()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self),), {"_is_lost": self._is_lost}
+
+    def __missing__(self, key: str) -> Any:
+        if key != "sot":
+            raise KeyError(key)
+        return {name: self[name] for name in self if name != "messages"}

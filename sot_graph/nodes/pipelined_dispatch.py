@@ -22,7 +22,7 @@ from langgraph.func import task as langgraph_task
 from typing_extensions import TypedDict
 
 from sot_graph._seams import has_checkpointer
-from sot_graph.concurrency.background_loop import end_tasks, run_sync_from_worker
+from sot_graph.concurrency.background_loop import end_tasks, run_sync_from_worker, take_outcome
 from sot_graph.joiners import JoinedAnswer
 from sot_graph.nodes import EXPAND_POINT
 from sot_graph.nodes.announcements import announce_kept, announce_point, announce_route, announce_skeleton
@@ -74,6 +74,8 @@ async def draft_and_expand(
     Returns:
         The node's update, and the answer that the model gave in the skeleton's place.
     """
+    if run.threaded:  # a caller who has left reads nothing of what the points' threads raise then
+        asyncio.current_task().add_done_callback(take_outcome)  # type: ignore[union-attr]
     pipeline = _Pipeline(run_facts, inquiry, run)
     try:
         end = await pipeline.draft()

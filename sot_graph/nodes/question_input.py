@@ -11,7 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+    convert_to_messages,
+)
 from langgraph.graph.message import add_messages
 
 from sot_graph._seams import parents_messages, state_reader
@@ -25,7 +33,7 @@ from sot_graph.retrieval.grounding import shown_documents
 from sot_graph.run import ANSWER_ID_PREFIX, Inquiry
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.points import clean_title, given_points
-from sot_graph.state import marks_of
+from sot_graph.state import fields_of, marks_of
 from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
 
 if TYPE_CHECKING:
@@ -123,6 +131,22 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
         documents,
         has_skeleton=bool(state.get("given_skeleton") or state.get("given_expansions")),
     )
+
+
+def asks_another(given: Any, kept: Mapping[str, Any]) -> bool:
+    """Whether a graph's input asks something else than the run that its thread keeps."""
+    asked, facts = fields_of(given), kept.get("run_facts")
+    if facts is None:  # another graph's thread, or that of a run which ended before it had read its question
+        return False
+    messages, kept_messages = convert_to_messages(asked.get("messages") or []), kept.get("messages") or []
+    question, last, kept_last = asked.get("question"), last_human(messages), last_human(kept_messages)
+    texts = [clean_text(_text(each)) for each in messages if isinstance(each, HumanMessage)]
+    if isinstance(question, str) and question.strip() and clean_text(question) not in texts:
+        return bool(clean_text(question) != facts["question_text"])
+    if last is None or kept_last is None:
+        return last is not None and texts[-1] != facts["question_text"]
+    told, known = messages[last], kept_messages[kept_last]
+    return told.id != known.id if told.id and known.id else _text(told) != _text(known)
 
 
 def _last_human_asks(given: str, messages: Sequence[BaseMessage], last: int) -> bool:

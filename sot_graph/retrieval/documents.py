@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.documents import Document
 
-from sot_graph.citations import document_source, is_number
+from sot_graph.citations import document_source, has_name, is_number
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text
@@ -101,7 +101,7 @@ def as_passages(documents: Iterable[SourceDocument], *, longest: int) -> list[So
         text, about = document["page_content"], document["metadata"]
         source = document_source(text, about, document.get("id"))
         # Without a title it is known by its beginning. Passages begin differently, and keep its title to be one source.
-        if "fingerprint" in source and len(text) > longest:
+        if not has_name(about) and len(text) > longest:
             about = {**about, "title": source["title"]}
         for piece in _pieces(text, longest):
             passages.append({**document, "number": len(passages) + 1, "page_content": piece, "metadata": about})
@@ -132,7 +132,7 @@ def show_documents(documents: Sequence[SourceDocument]) -> str:
 
 def _shown(document: SourceDocument) -> str:
     source = source_of(document)
-    if "fingerprint" in source:  # it has no title but its own beginning
+    if not has_name(document["metadata"]):
         return document["page_content"]
     key = source.get("id", "")
     names = [source["title"], *([key] if key not in {"", source["title"]} and not is_number(key) else [])]

@@ -116,23 +116,27 @@ class Grounds:
         """All that its prompt shows."""
         return [*self._shared, *self._own]
 
-    def brief_sources(self) -> list[Source]:
-        """What its text may cite, as far as those who read it while it is written need that to number citations."""
-        sources = [source_of(document) for document in self.documents]
+    def sources(self) -> list[Source]:
+        """What its text may cite."""
+        return [source_of(document) for document in self.documents]
+
+    def announced(self, event: Any) -> Any:
+        """The event of the section's beginning, with what its text may cite, where that is known then.
+
+        Of each source it has what is needed to number citations.
+        """
+        # Of an expander's own sources nothing is known before its end. It writes points, and no part of a frame.
+        if self._run.parts.expander is not None and "part" not in event:
+            return event
+        sources = self.sources()
         for source in sources:
             source.pop("page_content", None)
             source.pop("metadata", None)
-        return sources
-
-    def announced(self, event: Any) -> Any:
-        """The event of the section's beginning, with what its text may cite, where that is known then."""
-        # Of an expander's own sources nothing is known before its end. It writes points, and no part of a frame.
-        is_known = self._run.parts.expander is None or "part" in event
-        return {**event, "sources": self.brief_sources()} if is_known else event
+        return {**event, "sources": sources}
 
     def cited_in(self, text: str) -> list[Source]:
         """The documents that its text cites; all of them where all are to be listed."""
-        sources = [source_of(document) for document in self.documents]
+        sources = self.sources()
         return sources if self._run.options.sources == "all" else cited_sources(text, sources)
 
     async def find_for(self, question: str, point: SkeletonPoint) -> None:

@@ -124,7 +124,7 @@ def _asked_in(state: Any) -> tuple[str, list[ChatTurn]]:
     """The question in a parent's state, and the conversation before it."""
     from langchain_core.messages import AIMessage, HumanMessage
 
-    from sot_graph.citations import fields_of
+    from sot_graph.state import fields_of
 
     values = fields_of(state)
     turns = [

@@ -434,7 +434,7 @@ class Drafter:
         if self._refused_mode is not None:
             self._run.parts.skeleton_model.refused_modes.add(self._refused_mode)
         if reason:
-            logger.warning("skeleton: %s; the %d points that are there are used.", reason, len(points))
+            logger.warning("skeleton: %s; the %d points that are there are used.", reason.rstrip("."), len(points))
         has_too_many, logged = self._early is not None and self._early.has_too_many, self._run.invocation.logged
         if (has_too_many or len(points) > self._most) and "too many points" not in logged:
             logged.add("too many points")  # once a run, however many skeletons are drafted in it

@@ -96,7 +96,9 @@ async def astream_answer(
         yield text
     if not reading.heard_nothing:
         _needs_no_warning.add(graph)
-    elif graph not in _needs_no_warning and not (_keeps_threads(graph) and (await graph.aget_state(config or {})).next):
+    elif graph not in _needs_no_warning and not (
+        _keeps_threads(graph, config) and (await graph.aget_state(config or {})).next
+    ):
         _warn_of_silence(graph)
 
 
@@ -132,7 +134,7 @@ def stream_answer(
         yield text
     if not reading.heard_nothing:
         _needs_no_warning.add(graph)
-    elif graph not in _needs_no_warning and not (_keeps_threads(graph) and graph.get_state(config or {}).next):
+    elif graph not in _needs_no_warning and not (_keeps_threads(graph, config) and graph.get_state(config or {}).next):
         _warn_of_silence(graph)
 
 
@@ -152,9 +154,11 @@ def _logged_failure() -> Iterator[None]:
         logger.warning("The answer that was cut could not be kept on its thread.", exc_info=True)
 
 
-def _keeps_threads(graph: object) -> bool:
+def _keeps_threads(graph: object, config: RunnableConfig | None) -> bool:
     """Whether the graph can be asked what is left to do: where it waits for somebody, there is no answer yet."""
-    return isinstance(getattr(graph, "checkpointer", None), BaseCheckpointSaver)
+    has_thread = "thread_id" in ((config or {}).get("configurable") or {})
+    is_remote = hasattr(graph, "assistant_id")  # LangGraph's `RemoteGraph`: its server keeps threads
+    return isinstance(getattr(graph, "checkpointer", None), BaseCheckpointSaver) or (is_remote and has_thread)
 
 
 def _warn_of_silence(graph: object) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, get_args
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, check_call
 from sot_graph.testing.openai_wire import ChatRequest, Reply
 
 
@@ -172,9 +172,8 @@ class Fault:
                 f"Fault.kind is what goes wrong, such as Status(429) or HangUp(), not {self.kind!r}. Kinds: {kinds}."
             )
             raise SotConfigError(message)
-        if self.match is not None and not callable(self.match):
-            message = f"Fault.match is a function of a request, or None for all of them, not {self.match!r}."
-            raise SotConfigError(message)
+        if self.match is not None:
+            check_call("Fault.match", self.match, {"request": None}, hint=", or None for all requests")
         if not 0 <= self.probability <= 1:
             message = f"Fault.probability is from 0 to 1, not {self.probability!r}."
             raise SotConfigError(message)

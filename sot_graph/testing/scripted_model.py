@@ -16,7 +16,7 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import PrivateAttr
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.testing.openai_wire import ChatRequest, compact_json, count_tokens, cut_at_stop, split_tokens
 from sot_graph.testing.skeleton_responder import Ask, SkeletonResponder
 
@@ -131,6 +131,11 @@ def _as_message(answer: Scripted, messages: Sequence[BaseMessage], stop: list[st
         raise answer
     if isinstance(answer, str):
         answer = AIMessage(cut_at_stop(answer, stop), response_metadata={"finish_reason": "stop"})
+    if not isinstance(answer, AIMessage):
+        message = (
+            f"The responder of ScriptedChatModel returned {kind_of(answer)}; it must return a text or an AIMessage."
+        )
+        raise SotConfigError(message)
     if answer.usage_metadata is not None:
         return answer.model_copy()
     prompt = sum(count_tokens(str(message.text)) for message in messages)
@@ -163,10 +168,5 @@ def answer_skeleton_of_thought(
         >>> model.invoke("Write this point: 2. Soil").content
         'About Soil.'
     """
-
-    def filled(ask: Ask) -> str:
-        return str(text).replace("{number}", str(ask.number or "")).replace("{title}", ask.title)
-
-    write = text if text is None or callable(text) else filled
-    respond = SkeletonResponder(points, words_per_point, titles, text=write)
+    respond = SkeletonResponder(points, words_per_point, titles, text=text)
     return lambda messages: respond(ChatRequest({"messages": convert_to_openai_messages(messages)})).text

@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from aiohttp import web
 
-from sot_graph.errors import SotConfigError
+from sot_graph.errors import SotConfigError, check_call, kind_of
 from sot_graph.testing.cache_meter import CacheMeter, CacheName, PromptBill
 from sot_graph.testing.conditions import (
     CutOff,
@@ -114,6 +114,9 @@ class SimulatedEndpoint:
     cache: CacheName | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.cache is not None and self.cache not in get_args(CacheName):
+            message = f"SimulatedEndpoint.cache is {', '.join(get_args(CacheName))} or None, not {self.cache!r}."
+            raise SotConfigError(message)
         self._meter = None if self.cache is None else CacheMeter(self.cache)
         if not isinstance(self.physics, Physics):
             message = f"SimulatedEndpoint.physics is a Physics, not {self.physics!r}."
@@ -175,6 +178,8 @@ class SimulatedEndpoint:
             >>> hold.complete
             True
         """
+        if match is not None:
+            check_call("hold: match", match, {"request": None}, hint=", or None for all requests")
         hold = Rendezvous(n, timeout)
         self._holds.append((hold, match))
         try:
@@ -188,9 +193,15 @@ class SimulatedEndpoint:
 
         Args:
             **kwargs: Of `ChatOpenAI`; they win over the defaults.
+
+        Raises:
+            SotConfigError: The endpoint has never been started.
         """
         from langchain_openai import ChatOpenAI
 
+        if not self.port:
+            message = "This endpoint has no address before it is started: with SimulatedEndpoint() as endpoint: ..."
+            raise SotConfigError(message)
         defaults: dict[str, Any] = {"model": "simulated", "base_url": self.base_url, "api_key": "test"}
         return ChatOpenAI(**{**defaults, "stream_usage": True, "use_responses_api": False, **kwargs})
 
@@ -374,7 +385,11 @@ class _Response:
             case Refusal(text):
                 return Reply(refusal=text)
         answer = self.endpoint.responder(self.entry.request)
-        return await answer if inspect.isawaitable(answer) else answer
+        answer = await answer if inspect.isawaitable(answer) else answer
+        if not isinstance(answer, (Reply, str)):
+            message = f"The responder returned {kind_of(answer)}; it must return a text or a Reply."
+            raise SotConfigError(message)
+        return answer
 
     async def _send_whole(self, generation: Generation) -> web.StreamResponse:
         await self._sleep_until(self.physics.due(len(generation.tokens)))

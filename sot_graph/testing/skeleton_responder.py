@@ -26,6 +26,8 @@ _SKELETON = re.compile(
 _ROUTE = '</question>\n\nWhich letter? Reply with JSON only: {"kind":"A"}'
 _GO_ON = re.compile(r"^Your reply broke off\.")
 """As the graph asks for the rest of a reply."""
+_DATA = re.compile(r"<(question|document)\b[^>]*>.*?</\1>", re.DOTALL)
+"""What a prompt shows, and doesn't ask for."""
 _NEEDS = re.compile(r"\s*\(needs? [^()]*\)\s*\Z", re.IGNORECASE)
 
 # No two titles have a word in common: the graph may drop a title that says what another one says.
@@ -69,6 +71,7 @@ class Ask:
         text = request.last_user
         if _GO_ON.match(text):
             text = ChatRequest({"messages": request.messages[:-1]}).last_user
+        text = _DATA.sub("", text)
         if frame := _FRAME.search(text):
             return cls(cast("FramePartName", (frame[1] or frame[2]).lower()))
         titles = [_NEEDS.sub("", title) for title in titles]
@@ -98,7 +101,8 @@ class SkeletonResponder:
         words_per_point: Words of a point's text, or what makes them of the point's number.
         tokens_per_point: The same in tokens of four characters each, in place of `words_per_point`.
         titles: The points' titles. Give different ones: a point is recognised by its title.
-        text: Makes the text of an `Ask` that is no skeleton, in place of the filler text.
+        text: In place of the filler text: of an `Ask` that is no skeleton, a text in which `{number}` and `{title}` are
+            filled in, or what makes it.
 
     Raises:
         SotConfigError: No points, or one text in place of the titles.
@@ -117,7 +121,7 @@ class SkeletonResponder:
         titles: Sequence[str] | None = None,
         *,
         tokens_per_point: int | Callable[[int], int] | None = None,
-        text: Callable[[Ask], str] | None = None,
+        text: str | Callable[[Ask], str] | None = None,
     ) -> None:
         made = [*_TITLES.split(", "), *(f"Title{number} word{number}" for number in range(points))][:points]
         self.titles = made if titles is None else list(titles)
@@ -176,6 +180,8 @@ class SkeletonResponder:
 
     def _prose(self, ask: Ask, request: ChatRequest) -> str:
         """Sentences, always the same for a point. The longest word of its title is among the first ones."""
+        if isinstance(self._text, str):
+            return self._text.replace("{number}", str(ask.number or "")).replace("{title}", ask.title)
         if self._text is not None:
             return self._text(ask)
         counts_tokens, count = True, _FRAME_TOKENS

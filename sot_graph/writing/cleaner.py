@@ -73,6 +73,8 @@ class TextCleaner:
     """The words of the prefill that belong to the text: they are put before it."""
     trim_to_sentence: bool = False
     """Whether `finish(cut_off=True)` cuts back to the last whole sentence."""
+    cites: bool = False
+    """Whether `[1]` at the start is a citation, and no number of the point's."""
     says_something: bool = False
     """Whether there is a word in it, or a picture."""
     _given: list[str] = field(default_factory=list)
@@ -151,7 +153,7 @@ class TextCleaner:
             try:
                 if self.title and self._held[:1] == "<" and (bare := start.without_tags()) is not None:
                     self._held = bare.lstrip()
-                elif end := start.echo_end(self.index, self.title, self.prefill.strip()):
+                elif end := start.echo_end(self.index, self.title, self.prefill.strip(), cites=self.cites):
                     self._held = self._held[end:].lstrip()
                 else:
                     break
@@ -177,7 +179,7 @@ class _TextStart:
     text: str
     final: bool
 
-    def echo_end(self, index: int, title: str, prefill: str) -> int:
+    def echo_end(self, index: int, title: str, prefill: str, *, cites: bool) -> int:
         """Where an echo ends; 0: there is none."""
         if prefill and self._stands_at(0, prefill, exact=True):
             return len(prefill)
@@ -195,6 +197,8 @@ class _TextStart:
         for place in (start - own_marks, text_begins - own_marks):
             if title and self._stands_at(place, title) and (end := self._title_end(place, place + len(title))):
                 return end
+        if cites and number and "[" in number[0]:
+            return 0
         if index and number and int(number["place"]) == index and (index > 1 or not self._begins_a_list(number.end())):
             # Marks behind it belong to the text, but for those that close what was opened before: "**2.** Text".
             return self._marks_end(number.end(), sum(self.text.count(mark, 0, number.start()) for mark in _MARKS))

@@ -308,6 +308,7 @@ def test_the_command_takes_the_steps(kind, api, tmp_path, monkeypatch):
         assert ran.exit_code == 0, ran.output
         return " ".join(ran.stderr.split())
 
+    assert "No batch is at the provider" in run("status")
     assert "Sent 2 requests" in run("submit")
     (tmp_path / "q.jsonl").rename(tmp_path / "moved.jsonl")
     assert "2 of 2" in run("status")
@@ -315,6 +316,7 @@ def test_the_command_takes_the_steps(kind, api, tmp_path, monkeypatch):
     assert "2 questions wait" in run("collect")
     assert f"2 questions answered, {2 * len(TITLES)} points" in run("collect")
     assert "Nothing is left to do" in run("collect")
+    assert "No batch is at the provider" in run("status")
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 2
 
 

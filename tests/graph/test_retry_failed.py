@@ -223,7 +223,7 @@ async def test_without_a_checkpointer_or_a_thread_it_says_what_to_do(retry, endp
     kept = create_sot_graph(endpoint.chat_model(), checkpointer=InMemorySaver())
     with pytest.raises(SotConfigError, match="thread_id"):
         await retry(kept, {})
-    with pytest.raises(SotConfigError, match="nothing to retry"):
+    with pytest.raises(SotConfigError, match="is its thread_id right"):
         await retry(kept)
     with pytest.raises(SotConfigError, match="thread_id"):
         await retry(kept, None)

@@ -196,6 +196,86 @@ async def test_a_child_with_a_memory_of_its_own_keeps_nothing_of_an_earlier_ques
     assert second["sot"]["usage"]["total"]["calls"] == 4
 
 
+class Report(TypedDict, total=False):
+    messages: Annotated[list[AnyMessage], add_messages]
+    topic: str
+    report: str
+
+
+async def reports_of(run, parent, inputs, resume):
+    """What each turn of a thread gives, which stops once and is resumed."""
+    thread, reports = {"configurable": {"thread_id": "1"}}, []
+    for given in inputs:
+        await run(parent, given, thread)
+        reports.append(await run(parent, resume, thread))
+    return reports
+
+
+@pytest.fixture
+def topic_of():
+    """The texts say which question they are of: the last message of a prompt holds its point alone."""
+    calls = []
+
+    def respond(messages):
+        calls.append(messages)
+        asked = "".join(message.text for message in messages if message.type == "human").rpartition("about ")[2]
+        return answer_skeleton_of_thought(["Seed", "Soil"], f"All about {asked[:4]}.")(messages)
+
+    options = SotOptions(min_points=2)
+    return create_sot_graph(ScriptedChatModel(respond), checkpointer=True, options=options), calls
+
+
+async def test_a_child_with_a_memory_of_its_own_answers_what_a_resumed_parent_asks_anew(run, topic_of):
+    graph, calls = topic_of
+
+    def write(state):
+        if not interrupt("Write it?"):
+            return {}
+        return {"report": graph.invoke({"question": state["topic"]})["answer"]}
+
+    builder = StateGraph(Report)
+    builder.add_node("write", write)
+    builder.add_edge(START, "write")
+    parent = builder.compile(checkpointer=InMemorySaver())
+    inputs = [{"topic": "about cats"}, {"topic": "about dogs"}]
+    first, second = await reports_of(run, parent, inputs, Command(resume=True))
+    assert "All about cats." in first["report"]
+    assert "All about dogs." in second["report"]
+    assert len(calls) == 6
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["another question", "the same words again"])
+async def test_so_does_one_that_is_a_node_behind_a_breakpoint(run, topic_of, again):
+    graph, calls = topic_of
+    builder = StateGraph(Report)
+    builder.add_node("answer", graph)
+    builder.add_edge(START, "answer")
+    parent = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["answer"])
+    questions = ["about cats", "about cats" if again else "about dogs"]
+    inputs = [{"messages": [HumanMessage(question)]} for question in questions]
+    _, second = await reports_of(run, parent, inputs, None)
+    assert [message.type for message in second["messages"]] == ["human", "ai"] * 2
+    assert f"All {questions[1]}." in second["messages"][-1].text
+    assert len(calls) == 6
+
+
+async def test_what_such_a_child_has_written_before_the_parent_stopped_is_not_paid_for_twice(run, topic_of):
+    graph, calls = topic_of
+
+    def write(state):
+        report = graph.invoke({"question": state["topic"]})["answer"]
+        return {"report": report if interrupt("Keep it?") else ""}
+
+    builder = StateGraph(Report)
+    builder.add_node("write", write)
+    builder.add_edge(START, "write")
+    parent = builder.compile(checkpointer=InMemorySaver())
+    inputs = [{"topic": "about cats"}, {"topic": "about dogs"}]
+    _, second = await reports_of(run, parent, inputs, Command(resume=True))
+    assert "All about dogs." in second["report"]
+    assert len(calls) == 6
+
+
 async def test_a_parents_context_comes_through_and_what_is_not_ours_is_ignored(run):
     class Context(TypedDict, total=False):
         tenant: str

@@ -22,11 +22,11 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_490
+MOST_LINES = 20_613
 MOST_FILES = 94
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
-    "batch": (1_513, 9),
+    "batch": (1_515, 9),
     "cli/batch_command.py": (436, 1),
     "cli/route_command.py": (204, 1),
     "cli/evaluate_command.py": (140, 1),
@@ -34,7 +34,7 @@ CAPABILITIES = {
     "llm/prompt_cache.py": (110, 1),
     "play": (240, 2),
     "nodes/frame_parts.py": (217, 1),
-    "retrieval": (595, 5),
+    "retrieval": (599, 5),
     "testing/cache_meter.py": (140, 1),
     "routing/glossary.py": (119, 1),
     "routing/learned_training.py": (239, 1),

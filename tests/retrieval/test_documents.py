@@ -128,6 +128,8 @@ def test_a_document_whose_id_is_a_number_is_cited_by_the_number_that_the_prompt_
     result = graph.invoke(ask(documents))
     assert [source["title"] for source in result["sources"]] == ["row-1"]
     assert "(row-1)\nWater." in model.calls[0].messages[-1].text
+    made_up, _ = make_graph(lambda numbers: "[7]")
+    assert made_up.invoke(ask([Document("Compost.", id="7"), Document("Water.", id="8")]))["unsupported_citations"] == 3
 
 
 def test_the_page_that_is_named_is_the_source(make_graph):
@@ -136,6 +138,33 @@ def test_the_page_that_is_named_is_the_source(make_graph):
     result = graph.invoke(ask(pages))
     assert result["answer"].endswith("1. Seed-1.pdf, p. 4")
     assert [source["page"] for source in result["sources"]] == [4]
+
+
+@pytest.mark.parametrize("page", [None, 3.0], ids=["whole", "a page of a table"])
+def test_files_with_the_same_title_are_different_sources_and_the_list_tells_them_apart(make_graph, page):
+    about = {} if page is None else {"page": page}
+    files = {"kb/billing.md": "Bills come monthly.", "kb/login.md": "Reset it.", "other/login.md": "Ask Ada."}
+    documents = [Document(text, metadata={"title": "FAQ", "source": source, **about}) for source, text in files.items()]
+    graph, _ = make_graph(lambda numbers: "[1] [2] [3]")
+    result = graph.invoke(ask([*documents, Document("More on bills.", metadata=documents[0].metadata)]))
+    assert "About Soil [1] [2] [3]." in result["answer"]
+    assert [source["metadata"]["source"] for source in result["sources"]] == list(files)
+    behind = "" if page is None else ", p. 3"
+    lines = [f"1. FAQ (billing.md){behind}", f"2. FAQ (login.md){behind}", f"3. FAQ (login.md){behind}"]
+    assert result["answer"].endswith("\n".join(lines))
+    assert "kb/" not in result["answer"]
+    assert "".join(stream_answer(graph, ask(documents))) == result["answer"]
+
+
+def test_a_text_that_begins_with_a_citation_keeps_it_whatever_its_points_number():
+    model = ScriptedChatModel(answer_skeleton_of_thought(TITLES, "[{number}] says so of {title}."))
+    result = create_sot_graph(model).invoke(ask(NOTES))
+    assert [point["text"] for point in result["expansions"]] == [
+        f"[{number}] says so of {title}." for number, title in enumerate(TITLES, 1)
+    ]
+    headed = answer_skeleton_of_thought(TITLES, "[{number}] {title}\n\nIt is so [2].")
+    echoed = create_sot_graph(ScriptedChatModel(headed)).invoke(ask(NOTES))
+    assert [point["text"] for point in echoed["expansions"]] == ["It is so [2]."] * 3
 
 
 def test_equal_documents_are_one(make_graph):
@@ -323,6 +352,8 @@ def test_a_direct_answer_cites_and_lists_too():
         "Dig [1], then water [2] and [?].\n\n**Sources**\n\n1. All about soil\n2. Water deeply, twice a week."
     )
     assert result["unsupported_citations"] == 1
+    assert [source["page_content"] for source in result["sources"]] == ["Soil should be loose.", NOTES[2]]
+    assert result["sources"][0]["metadata"]["source"] == "notes/soil.pdf"
     assert "".join(stream_answer(graph, ask(NOTES))) == result["answer"]
 
 

@@ -12,9 +12,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from sot_graph import ModelRouter, create_sot_graph
 from sot_graph.errors import SotConfigError
 from sot_graph.testing import (
+    ChatRequest,
     Rendezvous,
     RendezvousError,
     ScriptedChatModel,
+    SkeletonResponder,
     answer_skeleton_of_thought,
     split_tokens,
 )
@@ -22,6 +24,18 @@ from sot_graph.testing import (
 
 def shout(messages: list[BaseMessage]) -> str:
     return str(messages[-1].text).upper()
+
+
+@pytest.mark.parametrize("given", [None, 3])
+def test_a_responder_that_returns_no_answer_is_told_so(given):
+    with pytest.raises(SotConfigError, match=r"ScriptedChatModel returned .*a text or an AIMessage"):
+        ScriptedChatModel(lambda messages: given).invoke("Why?")
+
+
+def test_a_responders_text_may_be_a_template():
+    responder = SkeletonResponder(titles=["Seed", "Soil"], text="{number}: about {title}.")
+    request = ChatRequest({"messages": [{"role": "user", "content": "<point>2. Soil</point>"}]})
+    assert responder(request).text == "2: about Soil."
 
 
 async def test_it_answers_by_what_is_asked_in_all_four_ways():

@@ -472,13 +472,28 @@ def test_what_is_no_kind_of_fault_is_refused_for_it_would_hit_and_do_nothing(wro
         Fault(wrong)
 
 
+@pytest.mark.parametrize("given", [None, 3, {"text": "Seed"}])
+def test_a_responder_that_returns_no_reply_is_told_so(given: Any):
+    with SimulatedEndpoint(lambda request: given, physics=Physics.instant()) as endpoint:
+        with pytest.raises(openai.InternalServerError, match=r"The responder returned .*must return a text or a Reply"):
+            endpoint.chat_model(max_retries=0).invoke("Why?")
+        assert endpoint.requests[0].outcome == "responder_error"
+
+
 def test_what_would_only_fail_in_the_endpoints_thread_is_refused_where_it_is_made():
     with pytest.raises(SotConfigError, match="an HTTP status such as 429"):
         Status("429")
     with pytest.raises(SotConfigError, match="an HTTP status such as 429"):
         Status(42)
-    with pytest.raises(SotConfigError, match="a function of a request"):
-        Fault(Status(429), match="Soil")
+    for wrong in ("Soil", lambda: True):
+        with pytest.raises(SotConfigError, match=r"Fault\.match .*\(request\)"):
+            Fault(Status(429), match=wrong)
+        with SimulatedEndpoint() as endpoint, pytest.raises(SotConfigError, match=r"hold: match .*\(request\)"):
+            endpoint.hold(1, wrong).__enter__()
+    with pytest.raises(SotConfigError, match=r"cache is openai, .* or None, not 'claude'"):
+        SimulatedEndpoint(cache="claude")
+    with pytest.raises(SotConfigError, match="no address before it is started"):
+        SimulatedEndpoint().chat_model()
     with pytest.raises(SotConfigError, match=r"physics is a Physics, not 0\.4"):
         SimulatedEndpoint(physics=0.4)
     with pytest.raises(SotConfigError, match="a function of a request"):

@@ -70,6 +70,12 @@ POINT = (
         ("Question: Why?\nPoint: Main causes", Ask("point", 2, "Main causes")),
         ("The list: Early origins, Main causes.\nWrite about Main causes.", Ask("point", 2, "Main causes")),
         ("Write the text of this one point:\n<point>4. Something given</point>", Ask("point", 4, "Something given")),
+        ("<question>\nWrite a numbered list of Main causes\n</question>", Ask("answer")),
+        (
+            '<document number="1">\n(a.md)\nMain causes. Write the opening of the answer.\n</document>\n'
+            "<question>Why?</question>",
+            Ask("answer"),
+        ),
     ],
 )
 def test_a_prompt_is_understood_by_what_it_asks_for(text: str, ask: Ask):

@@ -11,6 +11,7 @@ from pydantic import HttpUrl
 
 from sot_graph import AnswerReader, join_headings, join_markdown, join_plain
 from sot_graph.citations import (
+    CitedText,
     Numbering,
     cited_sources,
     list_sources,
@@ -114,12 +115,22 @@ def test_each_points_numbers_become_those_of_the_whole_answer():
         ("a remark [sic] and [2024]", "a remark [sic] and [2024]"),
         ("code `a[1]` and ```\nb[2]\n``` end [2]", "code `a[1]` and ```\nb[2]\n``` end [7]"),
         ("half [1", "half [1"),
+        ("pages [1, S. 4], [2, page 4] and [1, Seite 4]", "pages [6, S. 4], [7, page 4] and [6, Seite 4]"),
+        ("a page behind a space [1 p. 4] or a colon [2: p. 4]", "a page behind a space [6, p. 4] or a colon [7, p. 4]"),
+        ("two [1 and 2], [2 und 1], [2 & 1]", "two [6, 7], [7, 6], [7, 6]"),
+        ("见[1、2]和[2，1]，[1，第3页]", "见[6, 7]和[7, 6]，[6, 第3页]"),  # noqa: RUF001
+        ("digits of other scripts [٢], [१] and [1-२]", "digits of other scripts [7], [6] and [6, 7]"),
+        ("from zero [0, 1], a[0] and [0]", "from zero [0, 1], a[0] and [0]"),
+        ("~~~\na[1]\n~~~\n[2]", "~~~\na[1]\n~~~\n[7]"),
+        ("````\n```\na[1]\n```\n````\n~~no~~ [2]", "````\n```\na[1]\n```\n````\n~~no~~ [7]"),
     ],
 )
 def test_what_is_a_citation_and_what_is_not(text, becomes):
     numbering = Numbering(lists_all=True)
     numbering.renumber("", [{"title": f"Earlier {number}"} for number in range(5)])
     assert numbering.renumber(text, [SUN, SOIL]) == becomes
+    cited = CitedText(numbering, [SUN, SOIL])
+    assert "".join(map(cited.feed, text)) + cited.finish() == becomes
 
 
 UNUSUAL_IDS = [
@@ -194,16 +205,20 @@ def test_the_list_is_markdown_that_a_source_can_not_break_out_of():
             {"title": "A [link](x) <b>", "url": "https://a.org/a(b) c"},
             {"title": "Bad", "url": "javascript:alert(1)"},
             {"title": "Two\n\n# lines", "url": "https://b.org"},
+            {"title": "pkg/__init__.py, my_file.md, *Soil* and ~~x~~", "page": "12, 13"},
+            {"title": "Roman", "page": "iv–x"},  # noqa: RUF001
         ]
     )
     numbering = Numbering()
-    number_sources([point(1, "[1-4]", *sources)], numbering)
+    number_sources([point(1, "[1-6]", *sources)], numbering)
     numbered = numbering.sources
     assert list_sources(numbered).splitlines() == [
         "1. Plain",
         r"2. [A \[link\](x) \<b\>](https://a.org/a%28b%29%20c)",
         "3. Bad (javascript:alert%281%29)",
         "4. [Two # lines](https://b.org)",
+        r"5. pkg/\_\_init\_\_.py, my_file.md, \*Soil\* and \~~x\~~, p. 12, 13",
+        "6. Roman, p. iv–x",  # noqa: RUF001
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessageChunk
 from langgraph.checkpoint.memory import InMemorySaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langgraph.types import Command
@@ -79,6 +79,22 @@ async def test_where_it_is_not_known_its_thread_is_and_a_review_goes_on(no_check
     assert [point["status"] for point in result["expansions"]] == ["ok"] * 3
     with pytest.raises(SotConfigError, match="checkpointer"):
         await run(graph_of(options=SotOptions(review_skeleton=True)), ASK)
+
+
+async def test_where_a_resumed_run_can_not_be_told_a_node_with_its_own_thread_ends_as_langgraph_has_it(
+    monkeypatch: pytest.MonkeyPatch, run: Any
+):
+    monkeypatch.setattr(_seams, "_RESUMING", "of_another_name")
+    builder = StateGraph(MessagesState)
+    builder.add_node("answer", graph_of(checkpointer=True))
+    builder.add_edge(START, "answer")
+    parent = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["answer"])
+    config = {"configurable": {"thread_id": "1"}}
+    for question in ("Why?", "And then?"):
+        await run(parent, {"messages": [("user", question)]}, config)
+        result = await run(parent, None, config)
+    assert [message.text for message in result["messages"] if message.type == "human"] == ["Why?", "And then?"]
+    assert result["messages"][1].type == "ai"
 
 
 class Given(TypedDict):
