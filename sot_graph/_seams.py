@@ -6,7 +6,7 @@ What stands in for the OpenAI client is in `llm/openai_client.py`, by the method
 |---|---|---|---|
 | `somebody_listens` | LangGraph's stream writer that does nothing | a question "is this run streamed?" | replies are streamed to nobody, which costs CPU time; or LangChain streams them inside `ainvoke` |
 | `streaming_handlers` | LangChain's private protocol of them | a handler's word that it streams | each model call is heard by itself, and the answer at the end |
-| `has_checkpointer`, `without_checkpointer`, `not_resuming`, `state_reader`, `with_parents_messages`, `parents_messages` | LangGraph's keys in a config, and their prefix, which it shows nobody | the same, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state; a node with a thread of its own gives an earlier answer where a resumed parent asks it something new; each `Send` carries, and a checkpoint keeps, all that its point is written from, and as a node the whole conversation |
+| `has_checkpointer`, `without_checkpointer`, `resumed_call`, `state_reader`, `with_parents_messages`, `parents_messages` | LangGraph's keys in a config, and their prefix, which it shows nobody | the same, of a node's config | a review asks where nobody can answer, and LangGraph says so; an agent in a point keeps a state; a node with a thread of its own gives an earlier answer where a resumed parent asks it something new; each `Send` carries, and a checkpoint keeps, all that its point is written from, and as a node the whole conversation |
 | `client_hides_content` | three attributes of LangSmith's client | properties of the client | content counts as hidden: traces have no titles |
 | `in_class` | assignment to an object's `__class__` | a LangGraph `compile` that makes a class of one's own | who leaves a synchronous run waits until its model calls end |
 | `abandon_tasks` | asyncio's register of tasks; in Python 3.11 their contexts | a task that a loop's end doesn't wait for | the loop's end waits for code that takes no cancellation |
@@ -23,7 +23,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import is_dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler
@@ -37,11 +38,23 @@ _CHECKPOINTER = "__pregel_checkpointer"
 _DURABILITY = "__pregel_durability"
 _READ = "__pregel_read"
 _RESUMING = "__pregel_resuming"
+_SCRATCHPAD = "__pregel_scratchpad"
 _NAMESPACE = "checkpoint_ns"
 _PARENTS_MESSAGES = "__pregel_sot_parents_messages"
 """Ours. LangGraph shows keys that begin like its own to no reader of a stream, and sends them to no other server."""
 _STREAMS = "tap_output_aiter"
 """The method that makes a handler one of LangChain's private protocol, for which it streams inside `ainvoke`."""
+
+
+class ResumedCall(NamedTuple):
+    """Configs for a graph in a parent's node."""
+
+    goes_on: RunnableConfig
+    """To go on with what the thread keeps."""
+    begins: RunnableConfig
+    """For a new run."""
+    thread: RunnableConfig
+    """To look at the thread."""
 
 
 def somebody_listens(runtime: Runtime[Any]) -> bool:
@@ -76,15 +89,24 @@ def without_checkpointer(config: RunnableConfig) -> RunnableConfig:
     return {**config, "configurable": {**config.get("configurable", {}), **none}}
 
 
-def not_resuming(config: RunnableConfig) -> RunnableConfig | None:
-    """A config for a new run on a thread that is kept, where LangGraph would go on with the old one; `None`: it won't.
+def resumed_call(config: RunnableConfig) -> ResumedCall | None:
+    """Of a node's config in a parent's run that is resumed: how a graph that has its own thread may be called there.
 
-    In a parent's run that is resumed, LangGraph resumes each graph below, be it one that has to answer anew.
+    LangGraph then goes on with what the thread keeps, be it of an earlier question. `None`: it won't.
     """
     configurable = config.get("configurable", {})
-    if not (configurable.get(_RESUMING) and has_checkpointer(config)):
+    scratchpad = configurable.get(_SCRATCHPAD)
+    if not (configurable.get(_RESUMING) and is_dataclass(scratchpad) and hasattr(scratchpad, "subgraph_counter")):
         return None
-    return {**config, "configurable": {**configurable, _RESUMING: False, "checkpoint_id": None}}
+    # LangGraph numbers the graphs that a node calls as they begin. This one begins before anything is waited for.
+    number = scratchpad.subgraph_counter()
+    own = {**configurable, _SCRATCHPAD: replace(scratchpad, subgraph_counter=lambda: number)}  # type: ignore[type-var]
+    place = f"{own[_NAMESPACE]}|{number}" if number else own[_NAMESPACE]
+    return ResumedCall(
+        goes_on={**config, "configurable": own},
+        begins={**config, "configurable": {**own, _RESUMING: False}},
+        thread={**config, "configurable": {**own, _NAMESPACE: place, "checkpoint_id": None}},
+    )
 
 
 def state_reader(config: RunnableConfig) -> Callable[[list[str]], dict[str, Any]] | None:

@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from contextvars import ContextVar
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -17,8 +16,9 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import DEFAULT_RECURSION_LIMIT, ensure_config, var_child_runnable_config
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import Command
 
-from sot_graph._seams import in_class, not_resuming, state_reader, with_parents_messages
+from sot_graph._seams import ResumedCall, in_class, resumed_call, state_reader, with_parents_messages
 from sot_graph.cache import ResultCache
 from sot_graph.concurrency.background_loop import CancelScope
 from sot_graph.concurrency.call_limiter import CallLimiter
@@ -51,11 +51,9 @@ if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
     from langgraph.cache.base import BaseCache
     from langgraph.store.base import BaseStore
-    from langgraph.types import Checkpointer, StreamMode
+    from langgraph.types import Checkpointer, StateSnapshot, StreamMode
 
 logger = logging.getLogger("sot_graph")
-_called_in: ContextVar[str] = ContextVar("sot_graph_called_in", default="")
-"""The parent's node that has called a graph last, in this context."""
 _SYNC_WIDTH = 1024
 """LangGraph's sync default runs cpu + 4 tasks at once; a graph's points are to run all together."""
 
@@ -319,8 +317,8 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         config, kwargs = _call_settings(input, self.config, config, kwargs)
         is_embedded = _is_embedded(config)
         if is_embedded:
-            if (new_run := self._new_run(config)) and asks_another(input, self.get_state(new_run).values):
-                config = new_run
+            if call := self._resumed_call(input, config):
+                config = _config_after(self.get_state(call.thread), call, input)
             input, config = self._without_history(input, config)
         chunks = super().stream(input, config, **kwargs)
         is_for_parent = is_embedded and _wants_values(kwargs, default=_stream_mode(config))
@@ -330,7 +328,7 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         """The same, asynchronously."""
         config, kwargs = _call_settings(input, self.config, config, kwargs)
         if _is_embedded(config):
-            return self._astream_in_parent(input, config, kwargs)
+            return self._astream_in_parent(input, config, kwargs, self._resumed_call(input, config))
         # Without it, a web server's second cancellation would end LangGraph's clean-up, and calls would go on. A node
         # is cancelled by LangGraph, which does that once.
         return cancelled_once(self._astream(input, config, kwargs))
@@ -340,26 +338,20 @@ class _SotGraph(CompiledStateGraph[SotState, SotContext, SotInput, SotOutput]):
         return ending_run_tasks(cast("AsyncGenerator[Any]", super().astream(input, config, **settings)))
 
     async def _astream_in_parent(
-        self, input: Any, config: RunnableConfig | None, settings: dict[str, Any]
+        self, input: Any, config: RunnableConfig | None, settings: dict[str, Any], call: ResumedCall | None
     ) -> AsyncGenerator[Any]:
-        if (new_run := self._new_run(config)) and asks_another(input, (await self.aget_state(new_run)).values):
-            config = new_run
+        if call is not None:
+            config = _config_after(await self.aget_state(call.thread), call, input)
         input, config = self._without_history(input, config)
         is_for_parent = _wants_values(settings, default=_stream_mode(config))
         async with aclosing(self._astream(input, config, settings)) as chunks:
             async for chunk in chunks:
                 yield _for_parent(chunk, config) if is_for_parent else chunk
 
-    def _new_run(self, config: RunnableConfig | None) -> RunnableConfig | None:
-        """As a node with a thread of its own, in a parent that is resumed: the config for a question that is new.
-
-        A node's second call has another thread, which can't be looked up.
-        """
-        config = ensure_config(config)
-        place = config["configurable"]["checkpoint_ns"]
-        is_first = _called_in.get() != place
-        _called_in.set(place)
-        return not_resuming(config) if self.checkpointer is True and is_first else None
+    def _resumed_call(self, given: Any, config: RunnableConfig | None) -> ResumedCall | None:
+        """As a node with a thread of its own, in a parent that is resumed: what may become of an input for it."""
+        is_question = self.checkpointer is True and not (given is None or isinstance(given, Command))
+        return resumed_call(ensure_config(config)) if is_question else None
 
     def _without_history(self, given: Any, config: RunnableConfig | None) -> tuple[Any, RunnableConfig | None]:
         """As a node: the parent's messages before the question go to the nodes by the config, and into no checkpoint.
@@ -413,6 +405,18 @@ def _call_settings(
     # A function in a node may hand on its parent's whole context, whose other keys are no mistakes.
     options = {key: value for key, value in context.items() if key in SotContext.__annotations__}
     return config, {**settings, "context": {**context, "sot": options}}
+
+
+def _config_after(kept: StateSnapshot, call: ResumedCall, given: Any) -> RunnableConfig:
+    """How a graph with a thread of its own is called by a parent that is resumed.
+
+    It goes on with what was begun in this very step of the parent. Of an earlier step, only a run that hasn't ended,
+    such as one that waits for its review, and that has the same question.
+    """
+    step, begun_in = call.thread["configurable"].get("checkpoint_map", {}), (kept.metadata or {}).get("parents", {})
+    is_of_this_step = bool(begun_in) and begun_in.items() <= step.items()
+    goes_on = is_of_this_step or (bool(kept.next) and not asks_another(given, kept.values))
+    return call.goes_on if goes_on else call.begins
 
 
 def _wants_values(settings: Mapping[str, Any], *, default: StreamMode = "values") -> bool:

@@ -138,7 +138,7 @@ async def expand_point(payload: ExpandPointInput, run: RunContext) -> Update:
                 prefill=prefill,
                 first_words=first_words,
                 trim_to_sentence=prompts.trim_to_sentence,
-                cites=grounds is not None or run.parts.expander is not None,
+                cites=run.parts.expander is not None or bool(grounds and grounds.documents),
             ),
             start_event=lambda attempt: {"type": "sot.point.start", "index": index, "title": title, "attempt": attempt},
             delta_event=lambda text: {"type": "sot.point.delta", "index": index, "text": text},

@@ -18,12 +18,10 @@ from langchain_core.messages import (
     HumanMessage,
     SystemMessage,
     ToolMessage,
-    convert_to_messages,
 )
 from langgraph.graph.message import add_messages
 
 from sot_graph._seams import parents_messages, state_reader
-from sot_graph.citations import read_sources
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.llm.prompt_cache import CACHE_MARKS
 from sot_graph.options import FRAME_PARTS
@@ -33,6 +31,7 @@ from sot_graph.retrieval.grounding import shown_documents
 from sot_graph.run import ANSWER_ID_PREFIX, Inquiry
 from sot_graph.skeleton.parser import parse_skeleton
 from sot_graph.skeleton.points import clean_title, given_points
+from sot_graph.sources import read_sources
 from sot_graph.state import fields_of, marks_of
 from sot_graph.types import ChatTurn, Expansion, ExpansionStatus, Frame, FrameChoice, SkeletonPoint
 
@@ -134,19 +133,19 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
 
 
 def asks_another(given: Any, kept: Mapping[str, Any]) -> bool:
-    """Whether a graph's input asks something else than the run that its thread keeps."""
-    asked, facts = fields_of(given), kept.get("run_facts")
-    if facts is None:  # another graph's thread, or that of a run which ended before it had read its question
-        return False
-    messages, kept_messages = convert_to_messages(asked.get("messages") or []), kept.get("messages") or []
-    question, last, kept_last = asked.get("question"), last_human(messages), last_human(kept_messages)
-    texts = [clean_text(_text(each)) for each in messages if isinstance(each, HumanMessage)]
-    if isinstance(question, str) and question.strip() and clean_text(question) not in texts:
-        return bool(clean_text(question) != facts["question_text"])
-    if last is None or kept_last is None:
-        return last is not None and texts[-1] != facts["question_text"]
-    told, known = messages[last], kept_messages[kept_last]
-    return told.id != known.id if told.id and known.id else _text(told) != _text(known)
+    """Whether a graph's input asks something else than a run that its thread keeps, which hasn't ended."""
+    asked, facts = fields_of(given), kept.get("run_facts") or {}
+    question = asked.get("question")
+    if isinstance(question, str) and question.strip():
+        # Until it is read it stands under its key, and the facts are an earlier run's.
+        return clean_text(question) != clean_text(kept.get("question") or facts.get("question_text", ""))
+    given_messages: Any = add_messages([], asked.get("messages") or [])
+    both: list[str | None] = []
+    for messages in (given_messages, kept.get("messages") or []):
+        known = [_in_class_of_role(each) for each in messages]
+        place = last_human(known)
+        both.append(None if place is None else _text(known[place]))
+    return both[0] != both[1]
 
 
 def _last_human_asks(given: str, messages: Sequence[BaseMessage], last: int) -> bool:
@@ -384,7 +383,7 @@ def read_given(state: SotState) -> tuple[list[SkeletonPoint], list[Expansion]]:
         if not _is_section(item, index=int, title=str):
             message = (
                 f"given_expansions: entry {position} is {kind_of(item)}; pass back the expansions of an earlier "
-                "result as they are."
+                "result as they are (the status is ok, failed or timed_out)."
             )
             raise SotConfigError(message)
         expansions.append(_with_sources(item, f"given_expansions: the sources of entry {position}"))

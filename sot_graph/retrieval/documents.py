@@ -7,10 +7,10 @@ from typing import Any
 
 from langchain_core.documents import Document
 
-from sot_graph.citations import document_source, has_name, is_number
 from sot_graph.errors import SotConfigError, kind_of
 from sot_graph.prompts.delimiters import escape_delimiters
 from sot_graph.prompts.messages import clean_text
+from sot_graph.sources import document_source, has_name, is_number
 from sot_graph.state import plain_value
 from sot_graph.types import Source, SourceDocument
 

@@ -195,11 +195,11 @@ class SimulatedEndpoint:
             **kwargs: Of `ChatOpenAI`; they win over the defaults.
 
         Raises:
-            SotConfigError: The endpoint has never been started.
+            SotConfigError: The endpoint has no port yet: it isn't started.
         """
         from langchain_openai import ChatOpenAI
 
-        if not self.port:
+        if self.base_url == f"http://{_HOST}:0/v1":
             message = "This endpoint has no address before it is started: with SimulatedEndpoint() as endpoint: ..."
             raise SotConfigError(message)
         defaults: dict[str, Any] = {"model": "simulated", "base_url": self.base_url, "api_key": "test"}
@@ -226,7 +226,7 @@ class SimulatedEndpoint:
         self._thread.start()
         try:
             answers.result()
-        except Exception:
+        except BaseException:
             self.stop()
             raise
 
@@ -262,7 +262,7 @@ class SimulatedEndpoint:
             runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS)
             await runner.setup()
             await web.SockSite(runner, listener, backlog=_BACKLOG).start()
-        except Exception as error:  # noqa: BLE001  (of a subclass's routes: raised in whoever starts it)
+        except BaseException as error:  # noqa: BLE001  (of a subclass's routes: raised in whoever starts it)
             listener.close()
             answers.set_exception(error)
             return

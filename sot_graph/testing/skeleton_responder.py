@@ -26,8 +26,8 @@ _SKELETON = re.compile(
 _ROUTE = '</question>\n\nWhich letter? Reply with JSON only: {"kind":"A"}'
 _GO_ON = re.compile(r"^Your reply broke off\.")
 """As the graph asks for the rest of a reply."""
-_DATA = re.compile(r"<(question|document)\b[^>]*>.*?</\1>", re.DOTALL)
-"""What a prompt shows, and doesn't ask for."""
+_DATA = re.compile(r"<(question|document)\b[^>]*>(?:(?!&lt;point>).)*?</\1>", re.DOTALL)
+"""What a prompt shows, and doesn't ask for. But a nested graph's question is the prompt of a point."""
 _NEEDS = re.compile(r"\s*\(needs? [^()]*\)\s*\Z", re.IGNORECASE)
 
 # No two titles have a word in common: the graph may drop a title that says what another one says.

@@ -27,7 +27,6 @@ from langgraph.types import Command
 from typing_extensions import TypedDict
 
 from sot_graph._seams import without_checkpointer
-from sot_graph.citations import read_sources
 from sot_graph.concurrency.isolation import IsolatedCallError, call_user_code, in_new_thread, run_isolated
 from sot_graph.errors import SotConfigError, carried_status, check_call
 from sot_graph.llm.provider_errors import explain
@@ -37,6 +36,7 @@ from sot_graph.observability.redaction import Redactor
 from sot_graph.observability.run_trace import with_first
 from sot_graph.prompts.messages import clean_text
 from sot_graph.run import LIMITERS_ABOVE, RETRIEVER
+from sot_graph.sources import read_sources
 from sot_graph.state import fields_of
 from sot_graph.types import SkeletonPoint, Source, Usage
 

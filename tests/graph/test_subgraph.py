@@ -1,5 +1,6 @@
 """Inside a parent graph."""
 
+import asyncio
 import operator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -16,7 +17,7 @@ from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 from typing_extensions import TypedDict
 
-from sot_graph import ExpansionError, SotOptions, build_sot_graph, create_sot_graph
+from sot_graph import ExpansionError, SkeletonError, SotOptions, build_sot_graph, create_sot_graph
 from sot_graph.testing import ScriptedChatModel, answer_skeleton_of_thought
 
 
@@ -215,14 +216,19 @@ async def reports_of(run, parent, inputs, resume):
 def topic_of():
     """The texts say which question they are of: the last message of a prompt holds its point alone."""
     calls = []
+    model = ScriptedChatModel(graph_responder(calls))
+    return create_sot_graph(model, checkpointer=True, options=SotOptions(min_points=2)), calls
 
+
+def graph_responder(calls):
     def respond(messages):
         calls.append(messages)
         asked = "".join(message.text for message in messages if message.type == "human").rpartition("about ")[2]
+        if asked.startswith("a failure"):
+            return ConnectionError("the line went dead")
         return answer_skeleton_of_thought(["Seed", "Soil"], f"All about {asked[:4]}.")(messages)
 
-    options = SotOptions(min_points=2)
-    return create_sot_graph(ScriptedChatModel(respond), checkpointer=True, options=options), calls
+    return respond
 
 
 async def test_a_child_with_a_memory_of_its_own_answers_what_a_resumed_parent_asks_anew(run, topic_of):
@@ -242,6 +248,51 @@ async def test_a_child_with_a_memory_of_its_own_answers_what_a_resumed_parent_as
     assert "All about cats." in first["report"]
     assert "All about dogs." in second["report"]
     assert len(calls) == 6
+
+
+async def test_it_does_so_also_where_the_last_question_failed_and_where_it_was_asked_before(run, topic_of):
+    graph, _ = topic_of
+
+    def write(state):
+        return {"report": graph.invoke({"question": state["topic"]})["answer"]} if interrupt("Write it?") else {}
+
+    builder = StateGraph(Report)
+    builder.add_node("write", write)
+    builder.add_edge(START, "write")
+    parent, thread = builder.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "1"}}
+    for topic in ("about cats", "about a failure", "about cats", "about dogs"):
+        await run(parent, {"topic": topic}, thread)
+        if "failure" in topic:
+            with pytest.raises(SkeletonError):
+                await run(parent, Command(resume=True), thread)
+        else:
+            assert f"All {topic}." in (await run(parent, Command(resume=True), thread))["report"]
+
+
+@pytest.mark.parametrize("reviews", [False, True])
+async def test_two_calls_at_once_of_such_a_child_keep_what_each_has_written(topic_of, reviews):
+    graph, calls = topic_of
+    if reviews:
+        options = SotOptions(min_points=2, review_skeleton=True)
+        graph = create_sot_graph(ScriptedChatModel(graph_responder(calls)), checkpointer=True, options=options)
+
+    async def write(state):
+        asked = [{"question": f"about {each}"} for each in state["topic"].split()]
+        reports = await asyncio.gather(*map(graph.ainvoke, asked))
+        interrupt("Keep them?")
+        return {"report": "".join(report["answer"] for report in reports)}
+
+    builder = StateGraph(Report)
+    builder.add_node("write", write)
+    builder.add_edge(START, "write")
+    parent, thread = builder.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "1"}}
+    for turn, (first, second) in enumerate([("cats", "dogs"), ("owls", "bees")], start=1):
+        result = await parent.ainvoke({"topic": f"{first} {second}"}, thread)
+        while result.get("__interrupt__"):
+            resume = {each.id: True for each in result["__interrupt__"]}
+            result = await parent.ainvoke(Command(resume=resume), thread)
+        assert result["report"].index(f"All about {first}.") < result["report"].index(f"All about {second}.")
+        assert len(calls) == 6 * turn
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["another question", "the same words again"])

@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessageChunk
 from langchain_core.messages.ai import add_ai_message_chunks
 from langchain_core.messages.tool import tool_call_chunk
 
-from sot_graph.citations import CitedText, Numbering, list_sources, number_sources, read_sources, without_its_citations
+from sot_graph.citations import CitedText, Numbering, number_sources, without_its_citations
 from sot_graph.cli.process import with_flag_names
 from sot_graph.evaluation.text_checks import check_answer
 from sot_graph.llm.openai_client import BoundedToolCall, reply_char_limit
@@ -38,6 +38,7 @@ from sot_graph.routing.learned_features import extract
 from sot_graph.skeleton.answering_drafter import DraftReader, SkeletonForm
 from sot_graph.skeleton.parser import TitleScanner, numbered_item, parse_skeleton
 from sot_graph.skeleton.points import EarlyPoints, EnoughError, PointSieve, clean_titles, split_needs
+from sot_graph.sources import list_sources, read_sources
 from sot_graph.writing.cleaner import TextCleaner
 
 LENGTH = 100_000

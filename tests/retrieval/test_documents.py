@@ -153,6 +153,10 @@ def test_files_with_the_same_title_are_different_sources_and_the_list_tells_them
     lines = [f"1. FAQ (billing.md){behind}", f"2. FAQ (login.md){behind}", f"3. FAQ (login.md){behind}"]
     assert result["answer"].endswith("\n".join(lines))
     assert "kb/" not in result["answer"]
+    # An expander that hands on what another graph listed, and a result that is given back, keep them apart.
+    found = {"text": "X [1] [2] [3].", "sources": result["sources"]}
+    expander = create_sot_graph(citing_model(), expander=lambda given: found)
+    assert [source["title"] for source in expander.invoke({"question": ASK})["sources"]] == ["FAQ"] * 3
     assert "".join(stream_answer(graph, ask(documents))) == result["answer"]
 
 
@@ -162,6 +166,9 @@ def test_a_text_that_begins_with_a_citation_keeps_it_whatever_its_points_number(
     assert [point["text"] for point in result["expansions"]] == [
         f"[{number}] says so of {title}." for number, title in enumerate(TITLES, 1)
     ]
+    # Where nothing was found, there is nothing to cite.
+    nothing = create_sot_graph(model, retriever=lambda query: []).invoke({"question": ASK})
+    assert nothing["expansions"][1]["text"] == "says so of Soil."
     headed = answer_skeleton_of_thought(TITLES, "[{number}] {title}\n\nIt is so [2].")
     echoed = create_sot_graph(ScriptedChatModel(headed)).invoke(ask(NOTES))
     assert [point["text"] for point in echoed["expansions"]] == ["It is so [2]."] * 3

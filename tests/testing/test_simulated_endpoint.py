@@ -356,17 +356,17 @@ def test_a_taken_port_is_told_to_whoever_starts(endpoint: SimulatedEndpoint):
         SimulatedEndpoint(port=endpoint.port).start()
 
 
-def test_what_a_subclass_does_wrong_in_its_routes_is_told_to_whoever_starts():
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_what_a_subclass_does_wrong_in_its_routes_is_told_to_whoever_starts(error: type[BaseException]):
     class Broken(SimulatedEndpoint):
         def application(self):
-            raise ValueError("no routes")
+            raise error("no routes")
 
-    threads = threading.active_count()
     endpoint = Broken()
     for _ in range(2):  # it can be started again
-        with pytest.raises(ValueError, match="no routes"):
+        with pytest.raises(error, match="no routes"):
             endpoint.start()
-    assert threading.active_count() == threads
+        assert endpoint._thread is None
 
 
 # --- what it doesn't take

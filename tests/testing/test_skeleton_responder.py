@@ -71,6 +71,7 @@ POINT = (
         ("The list: Early origins, Main causes.\nWrite about Main causes.", Ask("point", 2, "Main causes")),
         ("Write the text of this one point:\n<point>4. Something given</point>", Ask("point", 4, "Something given")),
         ("<question>\nWrite a numbered list of Main causes\n</question>", Ask("answer")),
+        ("<question>\n&lt;point>2. Main causes&lt;/point>\n</question>", Ask("point", 2, "Main causes")),
         (
             '<document number="1">\n(a.md)\nMain causes. Write the opening of the answer.\n</document>\n'
             "<question>Why?</question>",

@@ -14,12 +14,11 @@ from sot_graph.citations import (
     CitedText,
     Numbering,
     cited_sources,
-    list_sources,
     number_sources,
-    read_sources,
     without_its_citations,
 )
 from sot_graph.joiners import join_answer
+from sot_graph.sources import list_sources, read_sources
 
 SUN, SOIL, WATER = {"title": "Sun"}, {"title": "Soil", "id": "soil.md"}, {"title": "Water", "url": "https://w.org/a"}
 
@@ -121,7 +120,11 @@ def test_each_points_numbers_become_those_of_the_whole_answer():
         ("见[1、2]和[2，1]，[1，第3页]", "见[6, 7]和[7, 6]，[6, 第3页]"),  # noqa: RUF001
         ("digits of other scripts [٢], [१] and [1-२]", "digits of other scripts [7], [6] and [6, 7]"),
         ("from zero [0, 1], a[0] and [0]", "from zero [0, 1], a[0] and [0]"),
-        ("~~~\na[1]\n~~~\n[2]", "~~~\na[1]\n~~~\n[7]"),
+        ("nice~~~ see [2]", "nice~~~ see [7]"),
+        ("```\na[1]\n``````\n[2]", "```\na[1]\n``````\n[7]"),
+        ("[1, 2, and 1], [1-2 and 1], [2；1]", "[6, 7], [6, 7], [7, 6]"),  # noqa: RUF001
+        ("[1, p. 3, and 2, pp. 4 and 5], [Mann and Mann]", "[6, p. 3, 7, pp. 4 and 5], [Mann and Mann]"),
+        ("[0]-[2] and [1]-[0]", "[0]-[2] and [1]-[0]"),
         ("````\n```\na[1]\n```\n````\n~~no~~ [2]", "````\n```\na[1]\n```\n````\n~~no~~ [7]"),
     ],
 )
@@ -207,10 +210,12 @@ def test_the_list_is_markdown_that_a_source_can_not_break_out_of():
             {"title": "Two\n\n# lines", "url": "https://b.org"},
             {"title": "pkg/__init__.py, my_file.md, *Soil* and ~~x~~", "page": "12, 13"},
             {"title": "Roman", "page": "iv–x"},  # noqa: RUF001
+            {"title": "# Soil Soil is loose"},
+            {"title": "1. Introduction"},
         ]
     )
     numbering = Numbering()
-    number_sources([point(1, "[1-6]", *sources)], numbering)
+    number_sources([point(1, "[1-8]", *sources)], numbering)
     numbered = numbering.sources
     assert list_sources(numbered).splitlines() == [
         "1. Plain",
@@ -219,6 +224,8 @@ def test_the_list_is_markdown_that_a_source_can_not_break_out_of():
         "4. [Two # lines](https://b.org)",
         r"5. pkg/\_\_init\_\_.py, my_file.md, \*Soil\* and \~~x\~~, p. 12, 13",
         "6. Roman, p. iv–x",  # noqa: RUF001
+        r"7. \# Soil Soil is loose",
+        r"8. 1\. Introduction",
     ]
 
 
