@@ -95,17 +95,19 @@ def resumed_call(config: RunnableConfig) -> ResumedCall | None:
     LangGraph then goes on with what the thread keeps, be it of an earlier question. `None`: it won't.
     """
     configurable = config.get("configurable", {})
-    scratchpad = configurable.get(_SCRATCHPAD)
-    if not (configurable.get(_RESUMING) and is_dataclass(scratchpad) and hasattr(scratchpad, "subgraph_counter")):
+    scratchpad: Any = configurable.get(_SCRATCHPAD)
+    can_be_numbered = is_dataclass(scratchpad) and hasattr(scratchpad, "subgraph_counter")
+    if not (configurable.get(_RESUMING) and has_checkpointer(config) and can_be_numbered):
         return None
-    # LangGraph numbers the graphs that a node calls as they begin. This one begins before anything is waited for.
+    # LangGraph numbers the graphs that a node calls as they begin: so does this, before the thread is looked at.
     number = scratchpad.subgraph_counter()
-    own = {**configurable, _SCRATCHPAD: replace(scratchpad, subgraph_counter=lambda: number)}  # type: ignore[type-var]
-    place = f"{own[_NAMESPACE]}|{number}" if number else own[_NAMESPACE]
+    own = {**configurable, _SCRATCHPAD: replace(scratchpad, subgraph_counter=lambda: number)}
+    thread = {key: value for key, value in own.items() if key != "checkpoint_id"}
+    thread[_NAMESPACE] += f"|{number}" if number else ""
     return ResumedCall(
         goes_on={**config, "configurable": own},
         begins={**config, "configurable": {**own, _RESUMING: False}},
-        thread={**config, "configurable": {**own, _NAMESPACE: place, "checkpoint_id": None}},
+        thread={**config, "configurable": thread},
     )
 
 

@@ -229,6 +229,23 @@ class _Citations:
 
         return self._pattern.sub(instead, text)
 
+    def _parts(self, inside: str) -> list[str]:
+        """What stands between the separators of a citation: places, ranges, names and pages."""
+        parts: list[str] = []
+        for found in self._part.finditer(inside):
+            part = " ".join(found[1].split())
+            if part in self._known or _PAGE.fullmatch(part):
+                parts.append(part)
+            elif both := _PLACE_AND_PAGE.fullmatch(part):
+                parts += both.groups()
+            else:
+                several = _AND.split(part)
+                if parts and not several[0]:  # "2, and 3"
+                    several = several[1:]
+                are_known = all(_PLACES.fullmatch(each) or each in self._known for each in several)
+                parts += several if are_known else [part]
+        return parts
+
     def _keys(self, match: re.Match[str]) -> list[str]:
         """The places and ids that a citation names, ranges written out, with its pages; nothing if it is none."""
         if match["none"] is not None:
@@ -237,17 +254,7 @@ class _Citations:
             ends = [int(match["first"]), int(match["last"])]
             return _places_of_range(*ends) or [str(place) for place in ends if all(ends)]
         keys: list[str] = []
-        parts: list[str] = []
-        for found in self._part.finditer(match["keys"]):
-            part = " ".join(found[1].split())
-            if part in self._known or _PAGE.fullmatch(part):
-                parts.append(part)
-            elif both := _PLACE_AND_PAGE.fullmatch(part):
-                parts += both.groups()
-            else:
-                several = [each for each in _AND.split(part) if each]
-                are_places = all(_PLACES.fullmatch(each) for each in several)
-                parts += several if several and are_places else [part]
+        parts = self._parts(match["keys"])
         for part, following in zip_longest(parts, parts[1:], fillvalue=""):
             key = part if part in self._known else part.removeprefix("^")
             span = _RANGE.fullmatch(key)

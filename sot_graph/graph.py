@@ -410,12 +410,16 @@ def _call_settings(
 def _config_after(kept: StateSnapshot, call: ResumedCall, given: Any) -> RunnableConfig:
     """How a graph with a thread of its own is called by a parent that is resumed.
 
-    It goes on with what was begun in this very step of the parent. Of an earlier step, only a run that hasn't ended,
-    such as one that waits for its review, and that has the same question.
+    It goes on with a run that was begun in this very step of the parent and hasn't ended, such as one that waits for
+    its review. With one of this step that has ended, or of an earlier step that hasn't, only if the question is the
+    same: all calls of a task of LangGraph's functional API, for one, are of one step.
     """
     step, begun_in = call.thread["configurable"].get("checkpoint_map", {}), (kept.metadata or {}).get("parents", {})
     is_of_this_step = bool(begun_in) and begun_in.items() <= step.items()
-    goes_on = is_of_this_step or (bool(kept.next) and not asks_another(given, kept.values))
+    is_under_way = bool(kept.next)
+    goes_on = is_of_this_step or is_under_way
+    if goes_on and not (is_of_this_step and is_under_way):
+        goes_on = not asks_another(given, kept.values)
     return call.goes_on if goes_on else call.begins
 
 

@@ -133,19 +133,26 @@ def read_question(state: SotState, run: RunContext) -> QuestionInput:
 
 
 def asks_another(given: Any, kept: Mapping[str, Any]) -> bool:
-    """Whether a graph's input asks something else than a run that its thread keeps, which hasn't ended."""
-    asked, facts = fields_of(given), kept.get("run_facts") or {}
-    question = asked.get("question")
-    if isinstance(question, str) and question.strip():
-        # Until it is read it stands under its key, and the facts are an earlier run's.
-        return clean_text(question) != clean_text(kept.get("question") or facts.get("question_text", ""))
+    """Whether a graph's input has another question than the last run that its thread keeps."""
+    asked, before = fields_of(given), (kept.get("run_facts") or {}).get("question_text")
     given_messages: Any = add_messages([], asked.get("messages") or [])
-    both: list[str | None] = []
-    for messages in (given_messages, kept.get("messages") or []):
-        known = [_in_class_of_role(each) for each in messages]
-        place = last_human(known)
-        both.append(None if place is None else _text(known[place]))
-    return both[0] != both[1]
+    messages, kept_messages = (
+        [_in_class_of_role(each) for each in some] for some in (given_messages, kept.get("messages") or [])
+    )
+    question, last, kept_last = (
+        clean_text(str(asked.get("question") or "")),
+        last_human(messages),
+        last_human(kept_messages),
+    )
+    if question.strip() and (last is None or not _last_human_asks(question, messages, last)):
+        # Until a question is read it stands under its key, and the facts are an earlier run's.
+        return question != clean_text(kept.get("question") or before or "")
+    if last is None or kept_last is None:
+        return last is not None and clean_text(_text(messages[last])) != before
+    told, known = messages[last], kept_messages[kept_last]
+    # Messages that had no id have got one just now.
+    had_id = told.id in [getattr(each, "id", None) for each in asked.get("messages") or []]
+    return told.id != known.id if had_id and known.id else _text(told) != _text(known)
 
 
 def _last_human_asks(given: str, messages: Sequence[BaseMessage], last: int) -> bool:

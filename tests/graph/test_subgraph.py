@@ -14,7 +14,7 @@ from langgraph.errors import InvalidUpdateError
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.message import add_messages
-from langgraph.types import Command, interrupt
+from langgraph.types import Command, RetryPolicy, interrupt
 from typing_extensions import TypedDict
 
 from sot_graph import ExpansionError, SkeletonError, SotOptions, build_sot_graph, create_sot_graph
@@ -267,6 +267,59 @@ async def test_it_does_so_also_where_the_last_question_failed_and_where_it_was_a
                 await run(parent, Command(resume=True), thread)
         else:
             assert f"All {topic}." in (await run(parent, Command(resume=True), thread))["report"]
+
+
+def test_each_task_of_an_entrypoint_is_answered_though_all_are_of_one_step(topic_of):
+    graph, calls = topic_of
+
+    @task
+    def write(topic):
+        interrupt(topic)
+        return graph.invoke({"question": topic})["answer"]
+
+    @entrypoint(checkpointer=InMemorySaver())
+    def flow(topics):
+        return [write(topic).result() for topic in topics]
+
+    thread, topics = {"configurable": {"thread_id": "1"}}, ["about cats", "about dogs", "about bees"]
+    result = flow.invoke(topics, thread)
+    while "__interrupt__" in result:
+        result = flow.invoke(Command(resume=True), thread)
+    assert [topic in report for topic, report in zip(topics, result, strict=True)] == [True] * 3
+    assert len(calls) == 9
+
+
+async def test_a_node_that_is_tried_again_in_a_parent_without_a_checkpointer_answers(run, topic_of):
+    graph, _ = topic_of
+    tries = []
+
+    def write(state):
+        tries.append(1)
+        report = graph.invoke({"question": state["topic"]})["answer"]
+        if len(tries) == 1:
+            raise ConnectionError("once")
+        return {"report": report}
+
+    builder = StateGraph(Report)
+    builder.add_node("write", write, retry_policy=RetryPolicy(initial_interval=0.001))
+    builder.add_edge(START, "write")
+    assert "All about cats." in (await run(builder.compile(), {"topic": "about cats"}))["report"]
+
+
+async def test_an_older_question_that_a_parent_keeps_beside_a_newer_message_is_not_asked(run):
+    calls = []
+    options = SotOptions(min_points=2, review_skeleton=True)
+    graph = create_sot_graph(ScriptedChatModel(graph_responder(calls)), checkpointer=True, options=options)
+    builder = StateGraph(SameKeys)
+    builder.add_node("answer", graph)
+    builder.add_edge(START, "answer")
+    parent = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["answer"])
+    thread = {"configurable": {"thread_id": "1"}}
+    await run(parent, {"question": "about cats", "messages": [HumanMessage("about cats")]}, thread)
+    assert (await run(parent, None, thread))["__interrupt__"]  # nobody answers its review
+    await run(parent, {"messages": [HumanMessage("about dogs")]}, thread)
+    await run(parent, None, thread)
+    assert "All about dogs." in (await run(parent, Command(resume=True), thread))["messages"][-1].text
 
 
 @pytest.mark.parametrize("reviews", [False, True])

@@ -125,6 +125,8 @@ def test_each_points_numbers_become_those_of_the_whole_answer():
         ("[1, 2, and 1], [1-2 and 1], [2；1]", "[6, 7], [6, 7], [7, 6]"),  # noqa: RUF001
         ("[1, p. 3, and 2, pp. 4 and 5], [Mann and Mann]", "[6, p. 3, 7, pp. 4 and 5], [Mann and Mann]"),
         ("[0]-[2] and [1]-[0]", "[0]-[2] and [1]-[0]"),
+        ("[soil.md and 1]", "[7, 6]"),
+        ("[e 2], [and 2], [& 1], [2 and]", "[e 2], [and 2], [& 1], [2 and]"),
         ("````\n```\na[1]\n```\n````\n~~no~~ [2]", "````\n```\na[1]\n```\n````\n~~no~~ [7]"),
     ],
 )
