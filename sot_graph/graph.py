@@ -417,9 +417,9 @@ def _config_after(kept: StateSnapshot, call: ResumedCall, given: Any) -> Runnabl
     step, begun_in = call.thread["configurable"].get("checkpoint_map", {}), (kept.metadata or {}).get("parents", {})
     is_of_this_step = bool(begun_in) and begun_in.items() <= step.items()
     is_under_way = bool(kept.next)
-    goes_on = is_of_this_step or is_under_way
-    if goes_on and not (is_of_this_step and is_under_way):
-        goes_on = not asks_another(given, kept.values)
+    goes_on = (is_of_this_step and is_under_way) or (
+        (is_of_this_step or is_under_way) and not asks_another(given, kept.values)
+    )
     return call.goes_on if goes_on else call.begins
 
 
