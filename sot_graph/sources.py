@@ -123,15 +123,11 @@ def document_source(text: str, metadata: Mapping[str, Any], key: object = None) 
         source["id"] = name
     if (page := _page_of(metadata)) is not None:
         source["page"] = page
+    if not (title or origin):
+        source["fingerprint"] = _hash(text)
     # Files may have equal titles, and where they are is nobody's business who reads the answer.
-    if (
-        told_by := text
-        if not (title or origin)
-        else origin
-        if title not in {"", origin} and "url" not in source
-        else ""
-    ):
-        source["fingerprint"] = _hash(told_by)
+    elif title not in {"", origin} and "url" not in source:
+        source["fingerprint"] = _hash(origin)
     if opening:
         source["page_content"] = _shortened(opening, _SNIPPET)
     if metadata:

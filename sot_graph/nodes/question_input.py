@@ -11,14 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from langchain_core.documents import Document
-from langchain_core.messages import (
-    AIMessage,
-    BaseMessage,
-    ChatMessage,
-    HumanMessage,
-    SystemMessage,
-    ToolMessage,
-)
+from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langgraph.graph.message import add_messages
 
 from sot_graph._seams import parents_messages, state_reader
@@ -136,14 +129,10 @@ def asks_another(given: Any, kept: Mapping[str, Any]) -> bool:
     """Whether a graph's input has another question than the last run that its thread keeps."""
     asked, before = fields_of(given), (kept.get("run_facts") or {}).get("question_text")
     given_messages: Any = add_messages([], asked.get("messages") or [])
-    messages, kept_messages = (
-        [_in_class_of_role(each) for each in some] for some in (given_messages, kept.get("messages") or [])
-    )
-    question, last, kept_last = (
-        clean_text(str(asked.get("question") or "")),
-        last_human(messages),
-        last_human(kept_messages),
-    )
+    messages = [_in_class_of_role(each) for each in given_messages]
+    kept_messages = [_in_class_of_role(each) for each in kept.get("messages") or []]
+    last, kept_last = last_human(messages), last_human(kept_messages)
+    question = clean_text(str(asked.get("question") or ""))
     if question.strip() and (last is None or not _last_human_asks(question, messages, last)):
         # Until a question is read it stands under its key, and the facts are an earlier run's.
         return question != clean_text(kept.get("question") or before or "")

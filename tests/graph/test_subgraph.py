@@ -203,6 +203,14 @@ class Report(TypedDict, total=False):
     report: str
 
 
+def report_parent(node, **settings):
+    """A parent of one node, with threads that are kept."""
+    builder = StateGraph(Report)
+    builder.add_node("write", node)
+    builder.add_edge(START, "write")
+    return builder.compile(checkpointer=InMemorySaver(), **settings)
+
+
 async def reports_of(run, parent, inputs, resume):
     """What each turn of a thread gives, which stops once and is resumed."""
     thread, reports = {"configurable": {"thread_id": "1"}}, []
@@ -239,10 +247,7 @@ async def test_a_child_with_a_memory_of_its_own_answers_what_a_resumed_parent_as
             return {}
         return {"report": graph.invoke({"question": state["topic"]})["answer"]}
 
-    builder = StateGraph(Report)
-    builder.add_node("write", write)
-    builder.add_edge(START, "write")
-    parent = builder.compile(checkpointer=InMemorySaver())
+    parent = report_parent(write)
     inputs = [{"topic": "about cats"}, {"topic": "about dogs"}]
     first, second = await reports_of(run, parent, inputs, Command(resume=True))
     assert "All about cats." in first["report"]
@@ -256,10 +261,7 @@ async def test_it_does_so_also_where_the_last_question_failed_and_where_it_was_a
     def write(state):
         return {"report": graph.invoke({"question": state["topic"]})["answer"]} if interrupt("Write it?") else {}
 
-    builder = StateGraph(Report)
-    builder.add_node("write", write)
-    builder.add_edge(START, "write")
-    parent, thread = builder.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "1"}}
+    parent, thread = report_parent(write), {"configurable": {"thread_id": "1"}}
     for topic in ("about cats", "about a failure", "about cats", "about dogs"):
         await run(parent, {"topic": topic}, thread)
         if "failure" in topic:
@@ -335,10 +337,7 @@ async def test_two_calls_at_once_of_such_a_child_keep_what_each_has_written(topi
         interrupt("Keep them?")
         return {"report": "".join(report["answer"] for report in reports)}
 
-    builder = StateGraph(Report)
-    builder.add_node("write", write)
-    builder.add_edge(START, "write")
-    parent, thread = builder.compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "1"}}
+    parent, thread = report_parent(write), {"configurable": {"thread_id": "1"}}
     for turn, (first, second) in enumerate([("cats", "dogs"), ("owls", "bees")], start=1):
         result = await parent.ainvoke({"topic": f"{first} {second}"}, thread)
         while result.get("__interrupt__"):
@@ -351,10 +350,7 @@ async def test_two_calls_at_once_of_such_a_child_keep_what_each_has_written(topi
 @pytest.mark.parametrize("again", [False, True], ids=["another question", "the same words again"])
 async def test_so_does_one_that_is_a_node_behind_a_breakpoint(run, topic_of, again):
     graph, calls = topic_of
-    builder = StateGraph(Report)
-    builder.add_node("answer", graph)
-    builder.add_edge(START, "answer")
-    parent = builder.compile(checkpointer=InMemorySaver(), interrupt_before=["answer"])
+    parent = report_parent(graph, interrupt_before=["write"])
     questions = ["about cats", "about cats" if again else "about dogs"]
     inputs = [{"messages": [HumanMessage(question)]} for question in questions]
     _, second = await reports_of(run, parent, inputs, None)
@@ -370,10 +366,7 @@ async def test_what_such_a_child_has_written_before_the_parent_stopped_is_not_pa
         report = graph.invoke({"question": state["topic"]})["answer"]
         return {"report": report if interrupt("Keep it?") else ""}
 
-    builder = StateGraph(Report)
-    builder.add_node("write", write)
-    builder.add_edge(START, "write")
-    parent = builder.compile(checkpointer=InMemorySaver())
+    parent = report_parent(write)
     inputs = [{"topic": "about cats"}, {"topic": "about dogs"}]
     _, second = await reports_of(run, parent, inputs, Command(resume=True))
     assert "All about dogs." in second["report"]

@@ -22,7 +22,7 @@ from sot_graph.testing import Physics, SimulatedEndpoint, SkeletonResponder
 PACKAGE = Path(sot_graph.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-MOST_LINES = 20_692
+MOST_LINES = 20_677
 MOST_FILES = 95
 # A capability of its own has bounds of its own: lines and files of a folder, or of a module.
 CAPABILITIES = {
